@@ -3,7 +3,7 @@
 SchedSearchError              the work failed: exit 1
 └── InputError                what a person gave is wrong: exit 2
     ├── ParameterError        a family's parameter breaks its rule
-    ├── FileProblems          a space or a config has mistakes: all of them at once
+    ├── FileError             a space or a config has mistakes: all of them at once
     ├── TaskError             a task does not import, or is not a task
     ├── StudyError            a study is missing, or is not what the command takes it for
     └── StorageError          a database that cannot be opened or written
@@ -43,7 +43,7 @@ class ParameterError(InputError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a file: where it is, what stands there, the rule it breaks, what may be meant."""
+    """One mistake in a file: where, what stands there, the rule it breaks, what may be meant."""
 
     key: str
     rule: str
@@ -55,7 +55,7 @@ class Problem:
         return f"{self.key}{shown}: {self.rule}" + (f" (hint: {self.hint})" if self.hint else "")
 
 
-class FileProblems(InputError):
+class FileError(InputError):
     """All mistakes of one space or config file, a line each."""
 
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
