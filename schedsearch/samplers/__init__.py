@@ -1,0 +1,76 @@
+"""Samplers: Optuna's, with a stratum of constants, and a grid over the family tree."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import warnings
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from schedsearch.errors import InputError
+from schedsearch.samplers.grid import FamilyGridSampler
+from schedsearch.samplers.joint import ComparableTrialsSampler, OneFamilySampler
+from schedsearch.samplers.stratum import ConstantStratum
+from schedsearch.space import Space
+
+__all__ = ["FamilyGridSampler", "make_sampler", "trials_of"]
+
+
+def make_sampler(space: Space, worker: str) -> BaseSampler:
+    """Return the sampler that a space asks for, seeded by the study's seed and the worker's name.
+
+    Two workers with one seed would propose the same trials.
+
+    Raises:
+        InputError: the sampler needs another kind of space, or a package that is missing.
+    """
+    options = space.search.sampler
+    if options.name == "grid":
+        return FamilyGridSampler(space, options.points, space.search.seed)
+    digest = hashlib.sha256(f"{space.search.seed} {worker}".encode()).digest()
+    seed = int.from_bytes(digest[:4], "big")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        inner = _optuna_sampler(options.name, options.startup_trials, seed)
+    if options.name in ("gp", "cmaes", "qmc"):
+        return OneFamilySampler(inner, space, options.constants)
+    return ConstantStratum(inner, space.family_choices(), options.constants)
+
+
+def trials_of(space: Space, trials: int) -> int:
+    """Return how many trials a study can have: a grid ends when every point was tried."""
+    if space.search.sampler.name != "grid":
+        return trials
+    grid = FamilyGridSampler(space, space.search.sampler.points, space.search.seed)
+    return min(trials, 1 + len(grid))
+
+
+def _optuna_sampler(name: str, startup_trials: int | None, seed: int) -> BaseSampler:
+    startup = 10 if startup_trials is None else startup_trials
+    match name:
+        case "random":
+            return optuna.samplers.RandomSampler(seed)
+        case "tpe":
+            # group: without it, parameters that belong to one family are drawn each on its own.
+            return optuna.samplers.TPESampler(
+                seed=seed,
+                n_startup_trials=startup,
+                group=True,
+                constant_liar=True,
+                warn_independent_sampling=False,
+            )
+        case "gp":
+            return ComparableTrialsSampler(
+                optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
+            )
+        case "cmaes":
+            if importlib.util.find_spec("cmaes") is None:
+                raise InputError("sampler cmaes needs: pip install 'schedsearch[samplers]'")
+            return optuna.samplers.CmaEsSampler(
+                seed=seed, n_startup_trials=startup, warn_independent_sampling=False
+            )
+    return optuna.samplers.QMCSampler(
+        seed=seed, scramble=True, warn_asynchronous_seeding=False, warn_independent_sampling=False
+    )

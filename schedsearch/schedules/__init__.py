@@ -1,19 +1,67 @@
 """Schedule families. Pure: no torch, no optuna, no files, no clock."""
 
+from schedsearch.schedules.balance import Dwa, Relobralo, Softadapt, TargetContribution
 from schedsearch.schedules.base import Feedback, GroupSchedule, OpenLoop, Schedule, State
-from schedsearch.schedules.decay import Constant, Exponential
+from schedsearch.schedules.combinators import Clamp, Coupled, Join, Scale, Warmup
+from schedsearch.schedules.controllers import Geco, Pi
+from schedsearch.schedules.cycles import Cyclical, OneCycle, Triangular, WarmRestarts
+from schedsearch.schedules.decay import (
+    Constant,
+    Cosine,
+    Exponential,
+    InverseTime,
+    Linear,
+    Multistep,
+    Polynomial,
+    Step,
+)
 from schedsearch.schedules.families import FAMILIES
+from schedsearch.schedules.improvement import Greedy, IncrementOnImprovement
+from schedsearch.schedules.pieces import Knots, Piecewise
+from schedsearch.schedules.plateau import IncrementOnPlateau, PlateauOver, ReduceOnPlateau
+from schedsearch.schedules.ramps import GaussianRamp, LogisticRamp, WarmupStableDecay
 from schedsearch.schedules.table import from_table, to_table
 
 __all__ = [
     "FAMILIES",
+    "Clamp",
     "Constant",
+    "Cosine",
+    "Coupled",
+    "Cyclical",
+    "Dwa",
     "Exponential",
     "Feedback",
+    "GaussianRamp",
+    "Geco",
+    "Greedy",
     "GroupSchedule",
+    "IncrementOnImprovement",
+    "IncrementOnPlateau",
+    "InverseTime",
+    "Join",
+    "Knots",
+    "Linear",
+    "LogisticRamp",
+    "Multistep",
+    "OneCycle",
     "OpenLoop",
+    "Pi",
+    "Piecewise",
+    "PlateauOver",
+    "Polynomial",
+    "ReduceOnPlateau",
+    "Relobralo",
+    "Scale",
     "Schedule",
+    "Softadapt",
     "State",
+    "Step",
+    "TargetContribution",
+    "Triangular",
+    "WarmRestarts",
+    "Warmup",
+    "WarmupStableDecay",
     "from_table",
     "to_table",
 ]

@@ -1,11 +1,16 @@
-"""Open-loop families that move one way: constant, and the decays (or growths) from an initial value."""
+"""Open-loop families that move one way: constant, and the decays from an initial value.
+
+A growth is a decay whose final value is the greater one, or whose rate is above 1.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from schedsearch.schedules.base import OpenLoop
-from schedsearch.schedules.parameters import Number, Positive
+from schedsearch.schedules.curves import half_cosine, line
+from schedsearch.schedules.parameters import Duration, Number, Positive, epochs
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,59 @@ class Constant(OpenLoop):
 
     def at(self, epoch: int) -> float:
         return self.value
+
+
+@dataclass(frozen=True)
+class Linear(OpenLoop):
+    """A straight line from the initial to the final value, which then holds.
+
+    value(t) = initial + (final - initial) * min(t / duration, 1)
+
+    Args:
+        initial: value at epoch 0.
+        final: value from epoch `duration` on.
+        duration: epochs, or a share of the horizon.
+
+    Source: torch.optim.lr_scheduler.LinearLR, in closed form and for any two values.
+
+    >>> [Linear(initial=0.0, final=1.0, duration=4).at(t) for t in range(6)]
+    [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+    """
+
+    initial: Number
+    final: Number
+    duration: Duration = "100%"
+
+    def at(self, epoch: int) -> float:
+        return line(self.initial, self.final, epoch, epochs(self.duration))
+
+
+@dataclass(frozen=True)
+class Polynomial(OpenLoop):
+    """A power of the time that is left: fast first for a power above 1, slow first below it.
+
+    value(t) = final + (initial - final) * (1 - min(t / duration, 1)) ** power
+
+    Args:
+        initial: value at epoch 0.
+        final: value from epoch `duration` on.
+        power: greater than 0; 1 is a straight line.
+        duration: epochs, or a share of the horizon.
+
+    Source: torch.optim.lr_scheduler.PolynomialLR, in closed form, where `final` is 0.
+
+    >>> [Polynomial(initial=1.0, final=0.0, power=2.0, duration=4).at(t) for t in range(6)]
+    [1.0, 0.5625, 0.25, 0.0625, 0.0, 0.0]
+    """
+
+    initial: Number
+    final: Number
+    power: Positive
+    duration: Duration = "100%"
+
+    def at(self, epoch: int) -> float:
+        left = line(1.0, 0.0, epoch, epochs(self.duration))
+        return self.final + (self.initial - self.final) * math.pow(left, self.power)
 
 
 @dataclass(frozen=True)
@@ -48,3 +106,108 @@ class Exponential(OpenLoop):
 
     def at(self, epoch: int) -> float:
         return self.initial * self.decay_rate**epoch
+
+
+@dataclass(frozen=True)
+class Step(OpenLoop):
+    """A constant factor every so many epochs.
+
+    value(t) = initial * decay_rate ** floor(t / step_size)
+
+    Args:
+        initial: value at epoch 0.
+        decay_rate: factor at each step, greater than 0.
+        step_size: epochs from one step to the next, or a share of the horizon.
+
+    Source: torch.optim.lr_scheduler.StepLR, in closed form.
+
+    >>> [Step(initial=1.0, decay_rate=0.5, step_size=2).at(t) for t in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    initial: Number
+    decay_rate: Positive
+    step_size: Duration = "25%"
+
+    def at(self, epoch: int) -> float:
+        return self.initial * self.decay_rate ** (epoch // epochs(self.step_size))
+
+
+@dataclass(frozen=True)
+class Multistep(OpenLoop):
+    """A constant factor at each milestone.
+
+    value(t) = initial * decay_rate ** (number of milestones <= t)
+
+    Args:
+        initial: value at epoch 0.
+        decay_rate: factor at each milestone, greater than 0.
+        milestones: epochs, or shares of the horizon, in any order; one given twice counts twice.
+
+    Source: torch.optim.lr_scheduler.MultiStepLR, in closed form.
+
+    >>> [Multistep(initial=1.0, decay_rate=0.5, milestones=(1, 3)).at(t) for t in range(5)]
+    [1.0, 0.5, 0.5, 0.25, 0.25]
+    """
+
+    initial: Number
+    decay_rate: Positive
+    milestones: tuple[Duration, ...] = ("50%", "75%")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.milestones:
+            raise self.refuse("milestones", "at least one milestone")
+
+    def at(self, epoch: int) -> float:
+        passed = sum(epochs(milestone) <= epoch for milestone in self.milestones)
+        return self.initial * self.decay_rate**passed
+
+
+@dataclass(frozen=True)
+class InverseTime(OpenLoop):
+    """A hyperbola: fast at first, then slower and slower, never at an end.
+
+    value(t) = initial / (1 + decay_rate * t)
+
+    Args:
+        initial: value at epoch 0.
+        decay_rate: per epoch, greater than 0; after 1 / decay_rate epochs the value has halved.
+
+    Source: Robbins and Monro 1951; InverseTimeDecay of Keras with decay_steps 1.
+
+    >>> [InverseTime(initial=1.0, decay_rate=0.5).at(t) for t in (0, 2, 6)]
+    [1.0, 0.5, 0.25]
+    """
+
+    initial: Number
+    decay_rate: Positive
+
+    def at(self, epoch: int) -> float:
+        return self.initial / (1 + self.decay_rate * epoch)
+
+
+@dataclass(frozen=True)
+class Cosine(OpenLoop):
+    """Half a cosine wave from the initial to the final value, which then holds.
+
+    value(t) = final + (initial - final) * (1 + cos(pi * t / duration)) / 2,  t < duration
+
+    Args:
+        initial: value at epoch 0.
+        final: value from epoch `duration` on.
+        duration: epochs, or a share of the horizon.
+
+    Source: Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingLR in closed form.
+    torch steps by a recursion that drifts from it, and after T_max its values rise again.
+
+    >>> [round(Cosine(initial=1.0, final=0.0, duration=4).at(t), 3) for t in range(6)]
+    [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
+    """
+
+    initial: Number
+    final: Number
+    duration: Duration = "100%"
+
+    def at(self, epoch: int) -> float:
+        return half_cosine(self.initial, self.final, epoch, epochs(self.duration))

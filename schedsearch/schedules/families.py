@@ -5,9 +5,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from schedsearch.schedules.balance import Dwa, Relobralo, Softadapt, TargetContribution
 from schedsearch.schedules.base import Schedule
-from schedsearch.schedules.decay import Constant, Exponential
+from schedsearch.schedules.combinators import Clamp, Coupled, Join, Scale, Warmup
+from schedsearch.schedules.controllers import Geco, Pi
+from schedsearch.schedules.cycles import Cyclical, OneCycle, Triangular, WarmRestarts
+from schedsearch.schedules.decay import (
+    Constant,
+    Cosine,
+    Exponential,
+    InverseTime,
+    Linear,
+    Multistep,
+    Polynomial,
+    Step,
+)
+from schedsearch.schedules.improvement import Greedy, IncrementOnImprovement
+from schedsearch.schedules.pieces import Knots, Piecewise
+from schedsearch.schedules.plateau import IncrementOnPlateau, PlateauOver, ReduceOnPlateau
+from schedsearch.schedules.ramps import GaussianRamp, LogisticRamp, WarmupStableDecay
+
+ON_EPOCH: tuple[type[Schedule], ...] = (
+    Constant,
+    Linear,
+    Polynomial,
+    Exponential,
+    Step,
+    Multistep,
+    InverseTime,
+    Cosine,
+    WarmRestarts,
+    Cyclical,
+    Triangular,
+    OneCycle,
+    WarmupStableDecay,
+    LogisticRamp,
+    GaussianRamp,
+    Knots,
+    Piecewise,
+)
+ON_VALIDATION: tuple[type[Schedule], ...] = (
+    ReduceOnPlateau,
+    IncrementOnPlateau,
+    IncrementOnImprovement,
+    Greedy,
+)
+ON_TERMS: tuple[type[Schedule], ...] = (Dwa, Softadapt, Relobralo, TargetContribution, Geco, Pi)
+COMBINATORS: tuple[type[Schedule], ...] = (Warmup, Join, Scale, Clamp, Coupled, PlateauOver)
 
 FAMILIES: Mapping[str, type[Schedule]] = MappingProxyType(
-    {cls.family: cls for cls in (Constant, Exponential)}
+    {cls.family: cls for cls in (*ON_EPOCH, *ON_VALIDATION, *ON_TERMS, *COMBINATORS)}
 )

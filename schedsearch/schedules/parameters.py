@@ -35,6 +35,9 @@ Fraction: TypeAlias = Annotated[float, Rule("from 0 to 1", lambda x: 0 <= x <= 1
 OpenFraction: TypeAlias = Annotated[
     float, Rule("greater than 0 and less than 1", lambda x: 0 < x < 1)
 ]
+PositiveFraction: TypeAlias = Annotated[
+    float, Rule("greater than 0 and at most 1", lambda x: 0 < x <= 1)
+]
 Count: TypeAlias = Annotated[int, Rule("at least 0", lambda n: n >= 0)]
 PositiveCount: TypeAlias = Annotated[int, Rule("at least 1", lambda n: n >= 1)]
 #: A number of epochs, or a share of the horizon such as "20%". A `Wait` may be nothing at all.
@@ -51,7 +54,8 @@ def share(text: str) -> float | None:
     (0.2, None)
     """
     found = _SHARE.fullmatch(text)
-    return float(found[1]) / 100 if found else None
+    fraction = float(found[1]) / 100 if found else math.inf
+    return fraction if math.isfinite(fraction) else None
 
 
 def amount(duration: int | str) -> float:
@@ -90,7 +94,7 @@ class Kind(enum.Enum):
     FLAG = "true or false"
     CHOICE = "one of the listed words"
     NAME = "a name"
-    SCHEDULE = "a schedule: a table that holds one family"
+    SCHEDULE = "a schedule of one hyperparameter: a table that holds one family"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +114,10 @@ class Parameter:
         if not self.many:
             return self._broken_by_one(value)
         if not isinstance(value, tuple):
-            return f"a list, each item {self.kind.value}"
+            # A config's list arrives as a tuple; a Python list could not be hashed.
+            return (
+                f"a {'tuple' if isinstance(value, list) else 'list'}, each item {self.kind.value}"
+            )
         return next(
             (f"a list, each item {rule}" for rule in map(self._broken_by_one, value) if rule), None
         )
@@ -120,9 +127,17 @@ class Parameter:
             return "one of " + ", ".join(self.choices)
         if not _is_of(self.kind, value):
             return self.kind.value
-        if self.kind is Kind.NUMBER and not math.isfinite(value):
+        if self.kind is Kind.NUMBER and not is_finite(value):
             return "a finite number"
         return next((rule.text for rule in self.rules if not rule.holds(value)), None)
+
+
+def is_finite(value: float) -> bool:
+    """Tell whether a number is finite as a float: a whole number may be too large for one."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _is_of(kind: Kind, value: Any) -> bool:
@@ -140,7 +155,7 @@ def _is_of(kind: Kind, value: Any) -> bool:
         case Kind.CHOICE | Kind.NAME:
             return isinstance(value, str)
         case Kind.SCHEDULE:
-            return dataclasses.is_dataclass(value)
+            return hasattr(type(value), "family") and not hasattr(value, "members")
 
 
 @functools.cache

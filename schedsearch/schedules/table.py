@@ -14,7 +14,7 @@ from typing import Any
 from schedsearch.errors import InputError, ParameterError, nearest
 from schedsearch.schedules.base import GroupSchedule, Schedule
 from schedsearch.schedules.families import FAMILIES
-from schedsearch.schedules.parameters import Kind, Parameter, parameters_of
+from schedsearch.schedules.parameters import Kind, Parameter, is_finite, parameters_of
 
 
 def to_table(schedule: Schedule) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def from_table(table: Mapping[str, Any], members: Sequence[str] | None = None) -
 
     Raises:
         ParameterError: a parameter breaks its rule.
-        InputError: the table does not hold exactly one known family, or a parameter is unknown or missing.
+        InputError: not exactly one family, an unknown one, or a parameter unknown or missing.
     """
     if len(table) != 1:
         raise InputError(
@@ -58,7 +58,7 @@ def from_table(table: Mapping[str, Any], members: Sequence[str] | None = None) -
         )
         raise InputError(f"family `{family}` {needs}")
     known = {p.name: p for p in parameters_of(cls) if p.name != "members"}
-    for name, value in given.items():
+    for name in given:
         if name not in known:
             hint = nearest(name, known)
             raise InputError(
@@ -91,15 +91,17 @@ def _item_to_plain(parameter: Parameter, value: Any) -> Any:
 
 
 def _from_plain(parameter: Parameter, value: Any) -> Any:
-    if parameter.many and isinstance(value, list | tuple):
-        return tuple(_item_from_plain(parameter, item) for item in value)
-    return _item_from_plain(parameter, value)
+    if not parameter.many:
+        return _item_from_plain(parameter, value)
+    if not isinstance(value, list | tuple):
+        return value
+    return tuple(_item_from_plain(parameter, item) for item in value)
 
 
 def _item_from_plain(parameter: Parameter, value: Any) -> Any:
     """Turn a table into a schedule and a whole number into a float; leave the rest to the rules."""
     if parameter.kind is Kind.SCHEDULE and isinstance(value, Mapping):
         return from_table(value)
-    if parameter.kind is Kind.NUMBER and type(value) is int:
+    if parameter.kind is Kind.NUMBER and type(value) is int and is_finite(value):
         return float(value)
     return value

@@ -1,0 +1,229 @@
+"""The engine for a training loop of the user's own: `for epoch, hp in run`.
+
+The user's function keeps control, in a thread of its own, and is resumed one epoch at a time. The
+two threads hand over to each other and never run at once.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
+
+from schedsearch.engines.arithmetic import arithmetic, packed
+from schedsearch.engines.base import EpochResult, Snapshot
+from schedsearch.errors import SchedSearchError
+from schedsearch.task import TrainFunction
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """The user's function has returned, or raised."""
+
+    error: Exception | None
+
+
+class Run:
+    """What a training loop of the user's own sees of its run.
+
+    Attributes:
+        seed: seeds whatever the loop draws.
+        horizon: the number of epochs of a full training.
+        restored: what `checkpoint` was given in the epoch to go on from; None: start anew.
+    """
+
+    def __init__(self, seed: int, horizon: int, snapshot: Snapshot | None) -> None:
+        self.seed = seed
+        self.horizon = horizon
+        self.restored = None if snapshot is None else copy.deepcopy(snapshot.extra["state"])
+        self._epoch = 0 if snapshot is None else snapshot.epoch
+        self._in_epoch = False
+        self._over = False
+        self._reported: EpochResult | None = None
+        self._checkpoint: tuple[int, Any] | None = (
+            None if snapshot is None else (snapshot.epoch - 1, self.restored)
+        )
+        self._tested: dict[str, float] = {}
+        self._orders: SimpleQueue[dict[str, float] | None] = SimpleQueue()
+        self._answers: SimpleQueue[EpochResult | _Ended] = SimpleQueue()
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yield each epoch, from 0, with the values in force, until the run is over."""
+        while (values := self._next_order()) is not None:
+            self._in_epoch, self._reported = True, None
+            yield self._epoch, values
+            if self._reported is None:
+                raise SchedSearchError(f"epoch {self._epoch} ended without a call of run.report()")
+            self._in_epoch = False
+            self._epoch += 1
+            self._answers.put(self._reported)
+
+    def _next_order(self) -> dict[str, float] | None:
+        if self._over:
+            return None
+        values = self._orders.get()
+        self._over = values is None
+        return values
+
+    def report(self, *, terms: Mapping[str, Any] | None = None, **metrics: Any) -> None:
+        """Report an epoch's validation metrics, and the means of its loss terms: once an epoch.
+
+        Raises:
+            SchedSearchError: outside an epoch, twice in one, without a metric, or with a value
+                that is no number.
+        """
+        if not self._in_epoch:
+            raise SchedSearchError("run.report() was called outside `for epoch, hp in run`")
+        if self._reported is not None:
+            raise SchedSearchError(f"run.report() was called twice in epoch {self._epoch}")
+        if not metrics:
+            raise SchedSearchError("run.report() needs a validation metric: run.report(val_loss=…)")
+        self._reported = EpochResult(_finite_or_nan(metrics), _numbers(terms or {}))
+
+    def checkpoint(self, state: Any) -> None:
+        """Offer what the loop needs to go on after this epoch; it is copied only if asked for."""
+        self._checkpoint = (self._epoch, state)
+
+    def test(self, **metrics: Any) -> None:
+        """Report the metrics of the trained model on the test split, after the last epoch."""
+        named = _finite_or_nan(metrics)
+        self._tested = {f"test_{name.removeprefix('test_')}": v for name, v in named.items()}
+
+
+@dataclass
+class _Lane:
+    """A run and the thread that its loop lives in, which starts when it is first needed."""
+
+    run: Run
+    train: TrainFunction
+    threads: int
+    ended: _Ended | None = None
+    thread: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        # A daemon: a loop that hangs must not keep the process from ending.
+        self.thread = threading.Thread(target=self._work, name="train", daemon=True)
+
+    def _work(self) -> None:
+        try:
+            with arithmetic(self.threads):
+                self.train(self.run)
+            self.run._answers.put(_Ended(None))
+        except Exception as error:
+            self.run._answers.put(_Ended(error))
+        except BaseException as error:
+            # sys.exit() in a loop ends its run, not the worker.
+            self.run._answers.put(_Ended(SchedSearchError(f"the training loop raised {error!r}")))
+
+    def train_epoch(self, values: dict[str, float]) -> EpochResult:
+        if self.ended is None:
+            self.run._orders.put(values)
+            if self.thread.ident is None:
+                self.thread.start()
+            answer = self.run._answers.get()
+            if isinstance(answer, EpochResult):
+                return answer
+            self.ended = answer
+            self.thread.join()
+        raise self.ended.error or SchedSearchError(
+            f"the training loop ended by itself in epoch {self.run._epoch} of {self.run.horizon}: "
+            "it must go on until `run` ends"
+        )
+
+    def finish(self) -> Exception | None:
+        """Let the loop end, and then the function; return what it raised."""
+        if self.ended is None:
+            self.run._orders.put(None)
+            if self.thread.ident is None:
+                self.thread.start()
+            answer = self.run._answers.get()
+            self.ended = answer if isinstance(answer, _Ended) else _Ended(None)
+            self.thread.join()
+        return self.ended.error
+
+
+class LoopEngine:
+    """Trains with the user's own function `train(run)`, one epoch at a time.
+
+    Args:
+        train: the function; `train.hyperparameters` are the names it reads, with their defaults.
+        horizon: the number of epochs of a full training, which the loop sees as `run.horizon`.
+        threads: torch's intra-operation threads in the loop's thread.
+    """
+
+    lanes = 1
+
+    def __init__(self, train: TrainFunction, horizon: int, threads: int = 1) -> None:
+        self.train = train
+        self.horizon = horizon
+        self.threads = threads
+        self._lane: _Lane | None = None
+
+    def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
+        """Start a run from its seed, or from a snapshot that the loop's checkpoint gave."""
+        self.release(lane)
+        self._lane = _Lane(Run(seed, self.horizon, snapshot), self.train, self.threads)
+
+    def train_epoch(
+        self, values: Sequence[Mapping[str, float] | None]
+    ) -> list[EpochResult | Exception | None]:
+        """Let the loop go on for one epoch; see Engine."""
+        [in_force] = values
+        if in_force is None:
+            return [None]
+        try:
+            return [self._running().train_epoch({**self.train.hyperparameters, **in_force})]
+        except Exception as error:
+            return [error]
+
+    def test(self, lane: int) -> dict[str, float]:
+        """End the loop and return what it gave to `run.test`: nothing if it never called that.
+
+        Raises what the user's function raises after its loop.
+        """
+        running = self._running()
+        if error := running.finish():
+            raise error
+        return dict(running.run._tested)
+
+    def snapshot(self, lane: int) -> Snapshot | None:
+        """Return a copy of what the loop gave to `run.checkpoint` in the last epoch, if it did."""
+        run = self._running().run
+        if run._checkpoint is None or run._checkpoint[0] != run._epoch - 1:
+            return None
+        return Snapshot(run._epoch, {}, extra={"state": copy.deepcopy(run._checkpoint[1])})
+
+    def release(self, lane: int) -> None:
+        """End the loop, wait for its function, and drop whatever it still raises."""
+        if self._lane is not None and self._lane.thread.ident is not None:
+            self._lane.finish()
+        self._lane = None
+
+    def key(self, values: Mapping[str, float]) -> bytes:
+        """Return the values, defaults filled in, as float64."""
+        return packed({**self.train.hyperparameters, **values})
+
+    def _running(self) -> _Lane:
+        if self._lane is None:
+            raise SchedSearchError("the lane is idle: fill it first")
+        return self._lane
+
+
+def _finite_or_nan(given: Mapping[str, Any]) -> dict[str, float]:
+    return {name: v if math.isfinite(v) else math.nan for name, v in _numbers(given).items()}
+
+
+def _numbers(given: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {}
+    for name, value in given.items():
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise SchedSearchError(
+                f"the value of `{name}` is {value!r}, but must be a number"
+            ) from None
+    return numbers

@@ -1,0 +1,195 @@
+"""The sequential engine: one run at a time, torch.optim and a plain loop. The ground truth."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+
+import torch
+from torch import Tensor, nn
+
+from schedsearch.engines.arithmetic import arithmetic, packed
+from schedsearch.engines.base import EpochResult, Snapshot
+from schedsearch.engines.draws import batch_indices, epoch_noise, global_rng
+from schedsearch.engines.optimizers import (
+    load_state_tensors,
+    make_optimizer,
+    set_values,
+    state_tensors,
+)
+from schedsearch.errors import SchedSearchError
+from schedsearch.task import Examples, Splits, Task, count_examples, count_steps
+
+
+@dataclass
+class _Run:
+    seed: int
+    epoch: int
+    splits: Splits
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+class SequentialEngine:
+    """Trains one run of a task as its plain loop would.
+
+    Args:
+        task: what to train.
+        device: where, as torch names it.
+        threads: intra-operation threads; part of the numerics.
+    """
+
+    lanes = 1
+
+    def __init__(self, task: Task, device: str = "cpu", threads: int = 1) -> None:
+        self.task = task
+        self.device = torch.device(device)
+        self.threads = threads
+        self._run: _Run | None = None
+        self._data = functools.lru_cache(maxsize=4)(self._load)
+
+    def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
+        """Start a run from its seed, or from a snapshot of such a run."""
+        with arithmetic(self.threads):
+            splits = self._data(seed)
+            model = self._fresh_model(seed)
+            optimizer = make_optimizer(self.task.optimizer, model)
+            if snapshot is not None:
+                model.load_state_dict(snapshot.model)
+                load_state_tensors(optimizer, model, snapshot.optimizer)
+        epoch = 0 if snapshot is None else snapshot.epoch
+        self._run = _Run(seed, epoch, splits, model, optimizer)
+
+    def train_epoch(
+        self, values: Sequence[Mapping[str, float] | None]
+    ) -> list[EpochResult | Exception | None]:
+        """Train the run for one epoch; see Engine."""
+        [in_force] = values
+        if in_force is None:
+            return [None]
+        try:
+            with arithmetic(self.threads):
+                return [self._train_epoch(self._running(), in_force)]
+        except Exception as error:
+            return [error]
+
+    def test(self, lane: int) -> dict[str, float]:
+        """Return the metrics of the run's model on the test split."""
+        run = self._running()
+        with arithmetic(self.threads):
+            return self._measure(run.model, run.splits.test, "test_")
+
+    def snapshot(self, lane: int) -> Snapshot:
+        """Return a copy of the run as it stands."""
+        run = self._running()
+        model = {name: tensor.detach().clone() for name, tensor in run.model.state_dict().items()}
+        return Snapshot(run.epoch, model, state_tensors(run.optimizer, run.model))
+
+    def release(self, lane: int) -> None:
+        """End the run."""
+        self._run = None
+
+    def key(self, values: Mapping[str, float]) -> bytes:
+        """Return the values, defaults filled in, as float64."""
+        return packed({**self.task.hyperparameters, **values})
+
+    def _running(self) -> _Run:
+        if self._run is None:
+            raise SchedSearchError("the lane is idle: fill it first")
+        return self._run
+
+    def _load(self, seed: int) -> Splits:
+        with global_rng(self.device, seed, "data"):
+            splits = self.task.data(seed)
+        return Splits(*map(self._on_device, (splits.train, splits.validation, splits.test)))
+
+    def _on_device(self, examples: Examples) -> Examples:
+        return {name: tensor.to(self.device) for name, tensor in examples.items()}
+
+    def _fresh_model(self, seed: int) -> nn.Module:
+        """Return the seed's model; the seed's even if the task forgets to seed what it draws."""
+        with global_rng(self.device, seed, "model"):
+            return self.task.model(seed).to(self.device)
+
+    def _train_epoch(self, run: _Run, in_force: Mapping[str, float]) -> EpochResult:
+        values = {**self.task.hyperparameters, **in_force}
+        set_values(run.optimizer, values)
+        dtype = next((p.dtype for p in run.model.parameters() if p.is_floating_point()), None)
+        hp = {
+            name: torch.tensor(value, dtype=dtype, device=self.device)
+            for name, value in values.items()
+        }
+        weights = {
+            name.removeprefix("weights."): tensor
+            for name, tensor in hp.items()
+            if name.startswith("weights.")
+        }
+        history: dict[str, list[Tensor]] = {}
+        run.model.train()
+        with global_rng(self.device, run.seed, run.epoch, "dropout"):
+            for batch, noise in self._steps(run):
+                terms = self.task.terms(run.model, batch, hp, noise)
+                run.optimizer.zero_grad(set_to_none=True)
+                _weighted_sum(terms, weights).backward()  # type: ignore[no-untyped-call]  # torch's
+                run.optimizer.step()
+                for name, term in terms.items():
+                    history.setdefault(name, []).append(term.detach())
+        run.epoch += 1
+        means = {name: torch.stack(h).double().mean().item() for name, h in history.items()}
+        return EpochResult(self._validate(run, means), means)
+
+    def _steps(self, run: _Run) -> Iterator[tuple[Examples, dict[str, Tensor]]]:
+        """Yield each step's batch and noise. The epoch is gathered at once: one copy, no loader."""
+        examples = count_examples(run.splits.train)
+        steps = count_steps(self.task, examples)
+        shuffled: dict[str, Sequence[Tensor]] = {}
+        if examples:
+            size = self.task.batch_size
+            order = batch_indices(run.seed, run.epoch, examples, size, steps)
+            order = order.flatten().to(self.device)
+            shuffled = {
+                name: torch.split(tensor[order], size) for name, tensor in run.splits.train.items()
+            }
+        drawn = epoch_noise(run.seed, run.epoch, steps, self.task.noise)
+        noise = {name: tensor.to(self.device) for name, tensor in drawn.items()}
+        for step in range(steps):
+            batch = {name: batches[step] for name, batches in shuffled.items()}
+            yield batch, {name: tensor[step] for name, tensor in noise.items()}
+
+    def _validate(self, run: _Run, means: Mapping[str, float]) -> dict[str, float]:
+        finite = all(map(math.isfinite, means.values())) and all(
+            bool(parameter.isfinite().all()) for parameter in run.model.parameters()
+        )
+        if finite:
+            return self._measure(run.model, run.splits.validation, "val_")
+        # A count of errors stays finite where the model does not, and user code may choke on NaN:
+        # the names come from a model that is well.
+        fresh = self._fresh_model(run.seed)
+        return dict.fromkeys(self._measure(fresh, run.splits.validation, "val_"), math.nan)
+
+    def _measure(self, model: nn.Module, split: Examples, prefix: str) -> dict[str, float]:
+        model.eval()
+        with torch.no_grad():
+            metrics = self.task.metrics(model, split)
+        return {prefix + name: self._number(name, value) for name, value in metrics.items()}
+
+    def _number(self, name: str, value: object) -> float:
+        if isinstance(value, Tensor) and value.dim() == 0:
+            number = float(value.item())
+        elif isinstance(value, Real):
+            number = float(value)
+        else:
+            shown = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise SchedSearchError(
+                f"{type(self.task).__name__}: the metric `{name}` is {shown}, "
+                "but must be a number or a 0-d tensor"
+            )
+        return number if math.isfinite(number) else math.nan
+
+
+def _weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+    weighted = [weights[name] * term if name in weights else term for name, term in terms.items()]
+    return functools.reduce(torch.add, weighted)

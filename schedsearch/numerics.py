@@ -1,0 +1,51 @@
+"""What changes a training's bits without changing its meaning."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def numerics_here(engine: str, *, device: str = "cpu", threads: int = 1) -> dict[str, Any]:
+    """Return the numerics of a training on this machine: what its exact numbers depend on."""
+    import torch
+
+    return {
+        "engine": engine,
+        "lanes": 1,
+        "threads": threads,
+        "device": device,
+        "processor": _processor(device),
+        "compiled": False,
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "torch": torch.__version__,
+    }
+
+
+def differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two numerics, a phrase each.
+
+    >>> differences({"torch": "2.12.0", "threads": 1}, {"torch": "2.13.0", "threads": 1})
+    ['torch 2.12.0, here 2.13.0']
+    """
+    return [
+        f"{key} {recorded[key]}, here {here.get(key)}"
+        for key in recorded
+        if recorded[key] != here.get(key)
+    ]
+
+
+def _processor(device: str) -> str:
+    """Return the model of the device: its kernels, and so its rounding, are chosen by it."""
+    import torch
+
+    if device != "cpu":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = (line for line in info.read_text().splitlines() if line.startswith("model name"))
+        name = next((line.partition(":")[2].strip() for line in models), name)
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"

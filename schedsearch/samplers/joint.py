@@ -1,0 +1,155 @@
+"""Samplers that need one fixed set of parameters: gp, cmaes and qmc over one family each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from schedsearch.errors import InputError
+from schedsearch.samplers.stratum import in_stratum
+from schedsearch.space import Space
+
+
+class DistributionCollector:
+    """Records the distributions that a walk through a space asks for, choosing given families."""
+
+    def __init__(self, families: Mapping[str, str]) -> None:
+        self._families = families
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        self.distributions[name] = FloatDistribution(low, high, step=step, log=log)
+        return low
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        self.distributions[name] = IntDistribution(low, high, step=step, log=log)
+        return low
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        if name in self._families:
+            return self._families[name]
+        self.distributions[name] = CategoricalDistribution(choices)
+        return choices[0]
+
+
+def one_family_each(space: Space) -> dict[str, str]:
+    """Return the one non-constant family of each searched hyperparameter that has a choice.
+
+    Raises:
+        InputError: a hyperparameter has several, so that its trials do not share parameters.
+    """
+    chosen: dict[str, str] = {}
+    for name, families in space.searched().items():
+        moving = [family for family in families.options if family != "constant"]
+        if len(moving) > 1:
+            raise InputError(
+                "the samplers gp, cmaes and qmc model one fixed set of parameters, so they need "
+                f"one non-constant family for each hyperparameter, but {name} has "
+                f"{', '.join(moving)}: keep one of them, or use tpe, random or grid"
+            )
+        if moving and len(families.options) > 1:
+            chosen[f"{name}.family"] = moving[0]
+    return chosen
+
+
+class OneFamilySampler(BaseSampler):
+    """Lets a sampler draw the moving families' parameters jointly; the stratum draws constants.
+
+    Args:
+        inner: the sampler.
+        space: the space, with one non-constant family for each hyperparameter.
+        share: the share of the study's trials that try constants only.
+
+    Raises:
+        InputError: a hyperparameter has several non-constant families.
+    """
+
+    def __init__(self, inner: BaseSampler, space: Space, share: float) -> None:
+        self._inner = inner
+        self._share = share
+        self._families = one_family_each(space)
+        collector = DistributionCollector(self._families)
+        space.draw(collector)
+        self._distributions = collector.distributions
+        self._random = optuna.samplers.RandomSampler()
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return the parameters of the moving families: the same set for every trial."""
+        return {} if in_stratum(trial, self._share) else self._distributions
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Ask the inner sampler, but for the stratum's trials."""
+        return self._inner.sample_relative(study, trial, search_space) if search_space else {}
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Choose the family by the stratum, and draw at random what is not drawn jointly."""
+        if param_name in self._families:
+            constant = in_stratum(trial, self._share)
+            return "constant" if constant else self._families[param_name]
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def reseed_rng(self) -> None:
+        """Pass on."""
+        self._inner.reseed_rng()
+        self._random.reseed_rng()
+
+
+class ComparableTrialsSampler(BaseSampler):
+    """Shows a sampler only the complete trials that have every parameter it models.
+
+    Optuna's gp fails on a study where some trial lacks one; a stratum's trial lacks all of them.
+    """
+
+    def __init__(self, inner: BaseSampler) -> None:
+        self._inner = inner
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Pass on."""
+        return self._inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Ask the inner sampler on a copy of the study that holds the comparable trials."""
+        view = optuna.create_study(direction=study.direction, sampler=self._inner)
+        for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            if search_space.keys() <= other.params.keys():
+                view.add_trial(other)
+        return dict(view.ask(search_space).params)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Pass on."""
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)

@@ -1,0 +1,262 @@
+"""Schedules made of others: warmed up, joined, scaled, clamped, coupled to a hyperparameter.
+
+The inner schedules may be closed loop: their states nest, and the feedback is passed down to them.
+They move one hyperparameter; a group cannot be combined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Self, cast
+
+from schedsearch.errors import ParameterError
+from schedsearch.schedules.base import Feedback, OpenLoop, Schedule, State
+from schedsearch.schedules.curves import line
+from schedsearch.schedules.parameters import (
+    Duration,
+    Fraction,
+    Number,
+    amount,
+    epochs,
+    is_finite,
+    to_epochs,
+)
+
+
+@dataclass(frozen=True)
+class Warmup(Schedule):
+    """A straight ramp up to the first value of an inner schedule, which starts when the ramp ends.
+
+    value(t) = inner(0) * (factor + (1 - factor) * t / duration),   t < duration
+               inner(t - duration),                                 t >= duration
+
+    During the ramp the inner schedule waits: it sees none of its feedback. Shares of the horizon
+    within it are shares of the epochs that the ramp leaves.
+
+    Args:
+        inner: the schedule to warm up.
+        duration: epochs of the ramp, or a share of the horizon.
+        factor: the first value, as a part of the inner schedule's first value, from 0 to 1.
+
+    Source: Goyal et al. 2017; LinearLR and SequentialLR in torch.optim.lr_scheduler.
+
+    >>> from schedsearch.schedules import Exponential
+    >>> schedule = Warmup(Exponential(initial=1.0, decay_rate=0.5), duration=2, factor=0.0)
+    >>> state, values = schedule.start(), []
+    >>> for _ in range(5):
+    ...     values.append(schedule.evaluate(state, {}))
+    ...     state = schedule.update(state, Feedback(metric=1.0))
+    >>> values
+    [0.0, 0.5, 1.0, 0.5, 0.25]
+    """
+
+    inner: Schedule
+    duration: Duration = "10%"
+    factor: Fraction = 0.1
+
+    def resolve(self, horizon: int, seed: int) -> Self:
+        duration = to_epochs(self.duration, horizon)
+        inner = self.inner.resolve(max(1, horizon - duration), seed)
+        return replace(self, duration=duration, inner=inner)
+
+    def start(self) -> State:
+        return {"epoch": 0, "inner": self.inner.start()}
+
+    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+        ramp = line(self.factor, 1.0, state["epoch"], epochs(self.duration))
+        return _value(self.inner, state["inner"], peers) * ramp
+
+    def update(self, state: State, feedback: Feedback) -> State:
+        started = state["epoch"] >= epochs(self.duration)
+        inner = self.inner.update(state["inner"], feedback) if started else state["inner"]
+        return {"epoch": state["epoch"] + 1, "inner": inner}
+
+
+@dataclass(frozen=True)
+class Join(Schedule):
+    """Schedules one after another, each from its own epoch 0.
+
+    value(t) = schedules[k](t - boundaries[k - 1]),  k the number of boundaries <= t
+
+    A schedule sees the feedback of its own epochs alone. Shares of the horizon within it are shares
+    of those epochs. Where boundaries mix epochs and shares, and a later one comes out before an
+    earlier one, the schedule between them has no epoch.
+
+    Args:
+        schedules: in their order, at least two.
+        boundaries: the first epoch of each schedule but the first, or a share of the horizon.
+
+    Source: optax.join_schedules; torch.optim.lr_scheduler.SequentialLR.
+
+    >>> from schedsearch.schedules import Constant, Linear
+    >>> schedule = Join((Constant(1.0), Linear(0.5, 0.0)), boundaries=("50%",)).resolve(4, seed=0)
+    >>> state, values = schedule.start(), []
+    >>> for _ in range(5):
+    ...     values.append(schedule.evaluate(state, {}))
+    ...     state = schedule.update(state, Feedback(metric=1.0))
+    >>> values
+    [1.0, 1.0, 0.5, 0.25, 0.0]
+    """
+
+    schedules: tuple[Schedule, ...]
+    boundaries: tuple[Duration, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.schedules) < 2:
+            raise self.refuse("schedules", "at least two schedules")
+        if len(self.boundaries) != len(self.schedules) - 1:
+            raise self.refuse("boundaries", "one boundary between each schedule and the next")
+        for unit in (int, str):
+            ends = [amount(end) for end in self.boundaries if isinstance(end, unit)]
+            if any(later < earlier for earlier, later in pairwise(ends)):
+                raise self.refuse("boundaries", "in order: no schedule ends before it starts")
+
+    def resolve(self, horizon: int, seed: int) -> Self:
+        ends = tuple(accumulate((to_epochs(end, horizon) for end in self.boundaries), max))
+        schedules = tuple(
+            schedule.resolve(max(1, stop - start), seed)
+            for schedule, start, stop in zip(
+                self.schedules, (0, *ends), (*ends, horizon), strict=True
+            )
+        )
+        return replace(self, schedules=schedules, boundaries=ends)
+
+    def start(self) -> State:
+        return {"epoch": 0, "inner": self._running(0).start()}
+
+    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+        return _value(self._running(state["epoch"]), state["inner"], peers)
+
+    def update(self, state: State, feedback: Feedback) -> State:
+        epoch = state["epoch"] + 1
+        if any(end == epoch for end in self.boundaries):
+            return {"epoch": epoch, "inner": self._running(epoch).start()}
+        running = self._running(state["epoch"])
+        return {"epoch": epoch, "inner": running.update(state["inner"], feedback)}
+
+    def _running(self, epoch: int) -> Schedule:
+        return self.schedules[sum(epochs(end) <= epoch for end in self.boundaries)]
+
+
+@dataclass(frozen=True)
+class _Wrapper(Schedule):
+    """A schedule whose state is that of its inner schedule."""
+
+    inner: Schedule
+
+    def start(self) -> State:
+        return self.inner.start()
+
+    def update(self, state: State, feedback: Feedback) -> State:
+        return self.inner.update(state, feedback)
+
+
+@dataclass(frozen=True)
+class Scale(_Wrapper):
+    """An inner schedule times a constant factor.
+
+    value(t) = factor * inner(t)
+
+    Args:
+        inner: the schedule to scale.
+        factor: any finite number.
+
+    >>> from schedsearch.schedules import Exponential
+    >>> schedule = Scale(Exponential(initial=1.0, decay_rate=0.5), factor=10.0)
+    >>> schedule.evaluate(schedule.start(), {})
+    10.0
+    """
+
+    factor: Number
+
+    def resolve(self, horizon: int, seed: int) -> Self:
+        """Resolve, and refuse a factor that takes an open-loop schedule out of the numbers."""
+        resolved = super().resolve(horizon, seed)
+        inner = resolved.inner
+        if isinstance(inner, OpenLoop):
+            for epoch in range(horizon):
+                if not is_finite(self.factor * inner.at(epoch)):
+                    rule = f"such that no value overflows (epoch {epoch} does)"
+                    raise ParameterError(self.family, "factor", self.factor, rule)
+        return resolved
+
+    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+        return self.factor * _value(self.inner, state, peers)
+
+
+@dataclass(frozen=True)
+class Clamp(_Wrapper):
+    """An inner schedule kept within bounds.
+
+    value(t) = min(max(inner(t), low), high)
+
+    The inner schedule goes on unseen beyond the bounds: a rise that has overshot `high` by ten
+    steps comes back into sight after ten steps down.
+
+    Args:
+        inner: the schedule to clamp.
+        low: the least value.
+        high: the greatest value, at least `low`.
+
+    >>> from schedsearch.schedules import Linear
+    >>> schedule = Clamp(Linear(initial=2.0, final=0.0, duration=4), low=0.5, high=1.5)
+    >>> schedule.evaluate(schedule.start(), {})
+    1.5
+    """
+
+    low: Number
+    high: Number
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low > self.high:
+            raise self.refuse("low", f"at most `high`, which is {self.high!r}")
+
+    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+        return min(max(_value(self.inner, state, peers), self.low), self.high)
+
+
+@dataclass(frozen=True)
+class Coupled(Schedule):
+    """A factor times the value in force of another hyperparameter.
+
+    value(t) = factor(t) * to(t)
+
+    Args:
+        factor: a schedule, for instance a constant.
+        to: the name of the other hyperparameter, for instance `lr`.
+
+    >>> from schedsearch.schedules import Constant
+    >>> schedule = Coupled(factor=Constant(10.0), to="lr")
+    >>> schedule.evaluate(schedule.start(), {"lr": 0.5})
+    5.0
+    """
+
+    factor: Schedule
+    to: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.to:
+            raise self.refuse("to", "the name of a hyperparameter")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.to, *super().needs)))
+
+    def start(self) -> State:
+        return self.factor.start()
+
+    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+        return _value(self.factor, state, peers) * peers[self.to]
+
+    def update(self, state: State, feedback: Feedback) -> State:
+        return self.factor.update(state, feedback)
+
+
+def _value(schedule: Schedule, state: State, peers: Mapping[str, float]) -> float:
+    # A dict comes from groups alone, and those are refused as inner schedules.
+    return cast(float, schedule.evaluate(state, peers))

@@ -1,0 +1,147 @@
+"""Closed-loop families that steer one weight by one loss term, like a control engineer would."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from schedsearch.schedules.base import Feedback, Schedule, State
+from schedsearch.schedules.parameters import Fraction, NonNegative, Number, Positive
+
+#: The largest exponent that `exp` is given: e ** 700 is still a float.
+_LARGEST_EXPONENT = 700.0
+
+
+@dataclass(frozen=True)
+class _TermController(Schedule):
+    """A schedule that follows one loss term; an epoch without a finite one is passed over."""
+
+    term: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.term:
+            raise self.refuse("term", "the name of a loss term")
+
+    @abstractmethod
+    def follow(self, state: State, term: float) -> State:
+        """Return the state after an epoch that gave this mean of the term."""
+
+    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+        value: float = state["value"]
+        return value
+
+    def update(self, state: State, feedback: Feedback) -> State:
+        term = feedback.terms.get(self.term, math.nan)
+        return self.follow(state, term) if math.isfinite(term) else state
+
+
+@dataclass(frozen=True)
+class Geco(_TermController):
+    """The Lagrange multiplier of the constraint that a loss term be at most a tolerance.
+
+    average <- smoothing * average + (1 - smoothing) * term       (the first: the term itself)
+    value   <- value * exp(rate * (average - tolerance)),         from `min_value` to `max_value`
+
+    The weight of the constrained term grows while its moving average is above the tolerance, and
+    shrinks below it. An epoch without a finite mean of the term changes nothing.
+
+    Args:
+        term: the constrained loss term.
+        tolerance: what the term is to come down to, in its own unit.
+        rate: growth of the weight's logarithm, per epoch and unit of the term.
+        smoothing: share of the past in the moving average, from 0 (none) to 1.
+        initial: value at epoch 0, from `min_value` to `max_value`.
+        min_value: the least value.
+        max_value: the greatest value.
+
+    Source: Rezende and Viola 2018, "Taming VAEs", algorithm 1, once an epoch instead of each step.
+    The paper's smoothing is 0.99 per step; an epoch's mean is already an average.
+
+    >>> schedule = Geco(term="reconstruction", tolerance=1.0, rate=0.5, smoothing=0.0)
+    >>> state = schedule.update(schedule.start(), Feedback(0.0, terms={"reconstruction": 3.0}))
+    >>> round(schedule.evaluate(state, {}), 6)
+    2.718282
+    """
+
+    tolerance: Number
+    rate: Positive
+    smoothing: Fraction = 0.5
+    initial: Positive = 1.0
+    min_value: Positive = 1e-6
+    max_value: Positive = 1e6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.min_value <= self.initial <= self.max_value:
+            limits = f"`min_value` = {self.min_value!r} to `max_value` = {self.max_value!r}"
+            raise self.refuse("initial", f"from {limits}")
+
+    def start(self) -> State:
+        return {"value": self.initial, "average": None}
+
+    def follow(self, state: State, term: float) -> State:
+        past = term if state["average"] is None else state["average"]
+        average = self.smoothing * past + (1 - self.smoothing) * term
+        exponent = self.rate * (average - self.tolerance)
+        growth = math.exp(min(max(exponent, -_LARGEST_EXPONENT), _LARGEST_EXPONENT))
+        value = min(max(state["value"] * growth, self.min_value), self.max_value)
+        return {"value": value, "average": average}
+
+
+@dataclass(frozen=True)
+class Pi(_TermController):
+    """A proportional-integral controller that holds a loss term at a set point by its weight.
+
+    error    = set_point - term
+    integral <- integral - integral_gain * error,    from 0 to max_value - min_value
+    value    <- min_value + proportional_gain / (1 + exp(error)) + integral,    up to max_value
+
+    The weight grows while the term is above the set point, and shrinks below it. The integral
+    starts at initial - min_value. An epoch without a finite mean of the term changes nothing.
+
+    Args:
+        term: the controlled loss term, for instance the KL divergence.
+        set_point: what the term is to be, in its own unit.
+        proportional_gain: the most that the proportional part adds.
+        integral_gain: change of the weight per epoch and unit of the term.
+        initial: value at epoch 0, from `min_value` to `max_value`.
+        min_value: the least value, at least 0.
+        max_value: the greatest value.
+
+    Source: Shao et al. 2020, "ControlVAE", once an epoch instead of each step (the paper's gains of
+    0.01 and 0.0001 are per step). Against wind-up the paper stops integrating while the weight is
+    out of its range; here the integral itself is kept within the range.
+
+    >>> schedule = Pi("kl", set_point=10.0, proportional_gain=0.5, integral_gain=0.01)
+    >>> state = schedule.update(schedule.start(), Feedback(0.0, terms={"kl": 10.0}))
+    >>> schedule.evaluate(state, {})
+    0.25
+    """
+
+    set_point: Number
+    proportional_gain: Positive
+    integral_gain: Positive
+    initial: NonNegative = 0.0
+    min_value: NonNegative = 0.0
+    max_value: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.min_value <= self.initial <= self.max_value:
+            limits = f"`min_value` = {self.min_value!r} to `max_value` = {self.max_value!r}"
+            raise self.refuse("initial", f"from {limits}")
+
+    def start(self) -> State:
+        return {"value": self.initial, "integral": self.initial - self.min_value}
+
+    def follow(self, state: State, term: float) -> State:
+        error = self.set_point - term
+        # The logistic function by way of tanh, which cannot overflow.
+        proportional = self.proportional_gain * (1 - math.tanh(error / 2)) / 2
+        integral = state["integral"] - self.integral_gain * error
+        integral = min(max(integral, 0.0), self.max_value - self.min_value)
+        value = min(self.min_value + proportional + integral, self.max_value)
+        return {"value": value, "integral": integral}

@@ -1,0 +1,203 @@
+"""Closed-loop families that answer an improving validation metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self, TypeAlias
+
+from schedsearch.errors import ParameterError
+from schedsearch.schedules.base import Feedback, Schedule, State
+from schedsearch.schedules.parameters import (
+    NonNegative,
+    Number,
+    OpenFraction,
+    Positive,
+    PositiveCount,
+    Wait,
+    epochs,
+    is_finite,
+)
+
+#: How far below the best a metric has to be: by a share of the best's size, or by an amount.
+ThresholdMode: TypeAlias = Literal["rel", "abs"]
+
+
+def improves(metric: float, best: float | None, threshold: float, mode: ThresholdMode) -> bool:
+    """Tell whether a metric is better than the best so far; the first one always is.
+
+    metric < best - threshold * |best|   (rel)
+    metric < best - threshold            (abs)
+
+    >>> improves(0.8, 1.0, 0.1, "rel"), improves(-1.0, -1.0, 0.1, "rel")
+    (True, False)
+    """
+    if best is None:
+        return True
+    if mode == "abs":
+        return metric < best - threshold
+    # Written as torch writes it, so that a positive best is compared bit for bit as there.
+    return metric < best * (1.0 - math.copysign(threshold, best))
+
+
+def refuse_overflow(family: str, initial: float, increment: float, horizon: int) -> None:
+    """Raise ParameterError if an increment in each epoch of the horizon leaves the floats."""
+    if not is_finite(initial + horizon * increment):
+        rule = f"such that no value overflows ({horizon} increments from {initial!r} do)"
+        raise ParameterError(family, "increment", increment, rule)
+
+
+@dataclass(frozen=True)
+class IncrementOnImprovement(Schedule):
+    """An increment each time the validation metric improves on its best.
+
+    value(t) = initial + increment * (number of new bests before epoch t)
+
+    The first metric is the first best. A metric that is not finite is neither better nor worse.
+
+    Args:
+        initial: value at epoch 0.
+        increment: what each new best adds, of either sign.
+        threshold: how much better than the best counts as a new best.
+        threshold_mode: "rel", a share of the best's size, or "abs", in the metric's unit.
+
+    >>> schedule = IncrementOnImprovement(initial=0.2, increment=0.01)
+    >>> state = schedule.start()
+    >>> for metric in (0.9, 0.95, 0.8):
+    ...     state = schedule.update(state, Feedback(metric))
+    >>> schedule.evaluate(state, {})
+    0.22
+    """
+
+    initial: Number
+    increment: Number
+    threshold: NonNegative = 0.0
+    threshold_mode: ThresholdMode = "rel"
+
+    def resolve(self, horizon: int, seed: int) -> Self:
+        """Resolve, and refuse increments that overflow within the horizon."""
+        refuse_overflow(self.family, self.initial, self.increment, horizon)
+        return super().resolve(horizon, seed)
+
+    def start(self) -> State:
+        return {"best": None, "increments": 0}
+
+    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+        increments: int = state["increments"]
+        return self.initial + self.increment * increments
+
+    def update(self, state: State, feedback: Feedback) -> State:
+        metric = feedback.metric
+        if not math.isfinite(metric):
+            return state
+        if not improves(metric, state["best"], self.threshold, self.threshold_mode):
+            return state
+        return {"best": metric, "increments": state["increments"] + 1}
+
+
+@dataclass(frozen=True)
+class Greedy(Schedule):
+    """Raised while the validation metric improves, cut while it does not.
+
+    value <- min(value / factor, max_value)   after more than `patience` good epochs in a row
+    value <- max(value * factor, min_value)   after more than `patience` bad epochs in a row
+
+    An epoch is good if its metric improves on the best, else bad. After a raise follow `warmup`
+    epochs, after a cut `cooldown` epochs, in which the metric is not looked at. A cut that ends at
+    `min_value` is counted; the `reset_after`-th since the last raise starts it all again: value,
+    best and counts.
+
+    Args:
+        initial: value at epoch 0, from `min_value` to `max_value`.
+        min_value: the least value.
+        max_value: the greatest value.
+        factor: of a cut, greater than 0 and less than 1; a raise divides by it.
+        patience: epochs, or a share of the horizon; 0 acts on each epoch.
+        warmup: epochs after a raise, or a share of the horizon.
+        cooldown: epochs after a cut, or a share of the horizon.
+        threshold: how much better than the best counts as better.
+        threshold_mode: "rel", a share of the best's size, or "abs", in the metric's unit.
+        reset_after: cuts at `min_value`, at least 1.
+        eps: a change that is not greater than this is not made.
+
+    Source: GreedyLR (arXiv 2512.14527, "Dynamic Learning Rate Scheduling based on Loss Changes
+    Leads to Faster Convergence") as transformers.GreedyLR has it, on one validation metric an epoch
+    and without the moving average of its `smooth`. Ours differs in that a relative threshold is a
+    share of |best|, right for negative metrics too, and that an epoch whose metric is not finite
+    is passed over, where there it is a bad one (-inf: a good one).
+
+    >>> schedule = Greedy(0.1, min_value=0.01, max_value=1.0, factor=0.5, patience=1)
+    >>> state, values = schedule.start(), []
+    >>> for metric in (0.9, 0.8, 0.8, 0.8, 0.8):
+    ...     state = schedule.update(state, Feedback(metric))
+    ...     values.append(schedule.evaluate(state, {}))
+    >>> values
+    [0.1, 0.2, 0.2, 0.1, 0.1]
+    """
+
+    initial: Positive
+    min_value: NonNegative
+    max_value: Positive
+    factor: OpenFraction = 0.95
+    patience: Wait = 10
+    warmup: Wait = 0
+    cooldown: Wait = 0
+    threshold: NonNegative = 1e-6
+    threshold_mode: ThresholdMode = "abs"
+    reset_after: PositiveCount = 500
+    eps: NonNegative = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.min_value <= self.initial <= self.max_value:
+            limits = f"`min_value` = {self.min_value!r} to `max_value` = {self.max_value!r}"
+            raise self.refuse("initial", f"from {limits}")
+
+    def start(self) -> State:
+        return {
+            "value": self.initial,
+            "best": None,
+            "good_epochs": 0,
+            "bad_epochs": 0,
+            "wait": 0,
+            "cuts_at_minimum": 0,
+        }
+
+    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+        value: float = state["value"]
+        return value
+
+    def update(self, state: State, feedback: Feedback) -> State:
+        metric = feedback.metric
+        if not math.isfinite(metric):
+            return state
+        if state["wait"] > 0:
+            return {**state, "wait": state["wait"] - 1}
+        if improves(metric, state["best"], self.threshold, self.threshold_mode):
+            good, bad, best = state["good_epochs"] + 1, 0, metric
+        else:
+            good, bad, best = 0, state["bad_epochs"] + 1, state["best"]
+        judged = {**state, "best": best, "good_epochs": good, "bad_epochs": bad}
+        if good > epochs(self.patience):
+            return self._raised(judged)
+        return self._cut(judged) if bad > epochs(self.patience) else judged
+
+    def _raised(self, state: State) -> State:
+        value = min(state["value"] / self.factor, self.max_value)
+        return {
+            **state,
+            "value": value if value - state["value"] > self.eps else state["value"],
+            "good_epochs": 0,
+            "wait": epochs(self.warmup),
+            "cuts_at_minimum": 0,
+        }
+
+    def _cut(self, state: State) -> State:
+        value = max(state["value"] * self.factor, self.min_value)
+        value = value if state["value"] - value > self.eps else state["value"]
+        at_minimum = state["cuts_at_minimum"] + (value <= self.min_value)
+        after: dict[str, Any] = {**state, "value": value, "cuts_at_minimum": at_minimum}
+        if at_minimum >= self.reset_after:
+            after = dict(self.start())
+        return {**after, "bad_epochs": 0, "wait": epochs(self.cooldown)}

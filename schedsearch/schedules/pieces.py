@@ -1,0 +1,74 @@
+"""Open-loop families that are free in shape: given value by value, at equal distances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schedsearch.schedules.base import OpenLoop
+from schedsearch.schedules.curves import line
+from schedsearch.schedules.parameters import Duration, Number, epochs
+
+
+@dataclass(frozen=True)
+class Piecewise(OpenLoop):
+    """Constant segments of equal length; the last value then holds.
+
+    value(t) = values[min(floor(n * t / duration), n - 1)],  n the number of values
+
+    Args:
+        values: one value for each segment, at least one.
+        duration: epochs of all segments together, or a share of the horizon.
+
+    Source: torch.optim.lr_scheduler.MultiStepLR and optax.piecewise_constant_schedule, with a free
+    value in each segment.
+
+    >>> [Piecewise(values=(3.0, 1.0, 2.0), duration=6).at(t) for t in range(8)]
+    [3.0, 3.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0]
+    """
+
+    values: tuple[Number, ...]
+    duration: Duration = "100%"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.values:
+            raise self.refuse("values", "at least one value")
+
+    def at(self, epoch: int) -> float:
+        segment = epoch * len(self.values) // epochs(self.duration)
+        return self.values[min(segment, len(self.values) - 1)]
+
+
+@dataclass(frozen=True)
+class Knots(OpenLoop):
+    """Straight lines through knots at equal distances; the last value then holds.
+
+    value(t) = values[k] + (values[k + 1] - values[k]) * (x - k),  k = floor(x)
+
+    with x = (n - 1) * t / duration and n the number of knots.
+
+    Args:
+        values: one value for each knot, the first at epoch 0 and the last at epoch `duration`; at
+            least two.
+        duration: epochs from the first to the last knot, or a share of the horizon.
+
+    Source: numpy.interp; optax.piecewise_interpolate_schedule with linear pieces.
+
+    >>> [Knots(values=(0.0, 1.0, 0.5), duration=4).at(t) for t in range(6)]
+    [0.0, 0.5, 1.0, 0.75, 0.5, 0.5]
+    """
+
+    values: tuple[Number, ...]
+    duration: Duration = "100%"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.values) < 2:
+            raise self.refuse("values", "at least two values")
+
+    def at(self, epoch: int) -> float:
+        duration = epochs(self.duration)
+        knot, beyond = divmod(epoch * (len(self.values) - 1), duration)
+        if knot >= len(self.values) - 1:
+            return self.values[-1]
+        return line(self.values[knot], self.values[knot + 1], beyond, duration)

@@ -1,0 +1,116 @@
+"""Open-loop families that ramp: linearly up to a plateau and off it, or along an S."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from schedsearch.schedules.base import OpenLoop
+from schedsearch.schedules.curves import line
+from schedsearch.schedules.parameters import Duration, Number, Positive, Wait, epochs
+
+
+@dataclass(frozen=True)
+class WarmupStableDecay(OpenLoop):
+    """A straight rise to a peak, a stable phase on it, and a straight decay to a final value.
+
+    value(t) = initial + (peak - initial) * t / warmup,          t < warmup
+               peak + (final - peak) * min(max(s, 0), 1),        t >= warmup
+
+    with s = (t - warmup - stable) / decay.
+
+    Args:
+        initial: value at epoch 0.
+        peak: value of the stable phase.
+        final: value from epoch `warmup + stable + decay` on.
+        warmup: epochs of the rise, or a share of the horizon.
+        stable: epochs on the peak, or a share of the horizon.
+        decay: epochs of the decay, or a share of the horizon.
+
+    Source: Hu et al. 2024 (MiniCPM), with the linear decay of Hägele et al. 2024.
+
+    >>> schedule = WarmupStableDecay(0.0, 1.0, 0.5, warmup=2, stable=2, decay=2)
+    >>> [schedule.at(t) for t in range(8)]
+    [0.0, 0.5, 1.0, 1.0, 1.0, 0.75, 0.5, 0.5]
+    """
+
+    initial: Number
+    peak: Number
+    final: Number
+    warmup: Wait = "10%"
+    stable: Wait = "70%"
+    decay: Duration = "20%"
+
+    def at(self, epoch: int) -> float:
+        warmup = epochs(self.warmup)
+        if epoch < warmup:
+            return line(self.initial, self.peak, epoch, warmup)
+        decaying = max(epoch - warmup - epochs(self.stable), 0)
+        return line(self.peak, self.final, decaying, epochs(self.decay))
+
+
+@dataclass(frozen=True)
+class LogisticRamp(OpenLoop):
+    """An S from the initial to the final value: slow, fast, slow.
+
+    value(t) = initial + (final - initial) / (1 + exp(-(t - midpoint) / width))
+
+    The ends are asymptotes: three widths from the midpoint the value is within 5 % of them, seven
+    widths within 0.1 %.
+
+    Args:
+        initial: value long before the midpoint.
+        final: value long after it.
+        midpoint: epoch of the half-way value, or a share of the horizon.
+        width: epochs in which the odds (value - initial) / (final - value) grow by e, or a share of
+            the horizon: the reciprocal of the steepness.
+
+    Source: the sigmoid KL annealing of Bowman et al. 2016.
+
+    >>> schedule = LogisticRamp(initial=0.0, final=1.0, midpoint=5, width=1)
+    >>> [round(schedule.at(t), 3) for t in (0, 4, 5, 6, 10)]
+    [0.007, 0.269, 0.5, 0.731, 0.993]
+    """
+
+    initial: Number
+    final: Number
+    midpoint: Wait = "50%"
+    width: Duration = "10%"
+
+    def at(self, epoch: int) -> float:
+        widths = (epoch - epochs(self.midpoint)) / epochs(self.width)
+        # The logistic function by way of tanh, which cannot overflow.
+        return self.initial + (self.final - self.initial) * (1 + math.tanh(widths / 2)) / 2
+
+
+@dataclass(frozen=True)
+class GaussianRamp(OpenLoop):
+    """The rising half of a bell curve to the final value, which then holds.
+
+    value(t) = initial + (final - initial) * exp(-sharpness * (1 - min(t / duration, 1)) ** 2)
+
+    It starts a little off `initial`: at exp(-5) = 0.7 % of the way with the default sharpness.
+
+    Args:
+        initial: value that the foot of the bell tends to.
+        final: value from epoch `duration` on.
+        sharpness: greater than 0; the larger, the later the rise.
+        duration: epochs, or a share of the horizon.
+
+    Source: the ramp-up of Laine and Aila 2017, "Temporal Ensembling", whose initial value is 0.
+
+    >>> schedule = GaussianRamp(initial=0.0, final=1.0, duration=4)
+    >>> [round(schedule.at(t), 3) for t in range(6)]
+    [0.007, 0.06, 0.287, 0.732, 1.0, 1.0]
+    """
+
+    initial: Number
+    final: Number
+    sharpness: Positive = 5.0
+    duration: Duration = "100%"
+
+    def at(self, epoch: int) -> float:
+        left = 1 - min(epoch / epochs(self.duration), 1)
+        if left == 0:
+            return self.final
+        return self.initial + (self.final - self.initial) * math.exp(-self.sharpness * left**2)

@@ -1,0 +1,204 @@
+"""A study and what it fixed when it was created: its space, numerics, and fingerprint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from schedsearch.errors import StudyError, nearest
+from schedsearch.plan import Plan
+from schedsearch.space import Space
+from schedsearch.storage.opening import Database
+from schedsearch.storage.queue import TrialQueue
+
+#: What may differ when a study is continued.
+_FREE = frozenset({"search.trials"})
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study fixes at its creation; only the number of trials may grow.
+
+    Attributes:
+        space: the normalised space, the task's defaults filled in.
+        trials: how many trials the study has in all, trial 0 included.
+        numerics: what changes bits without changing meaning; see `export`.
+        fingerprint: of the task's source, arguments and data.
+    """
+
+    space: Space
+    trials: int
+    numerics: Mapping[str, Any]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class StudyHandle:
+    """A study in a database, with its record."""
+
+    database: Database
+    study_id: int
+    record: StudyRecord
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.database.optuna.get_study_name_from_id(self.study_id)
+
+    @property
+    def space(self) -> Space:
+        """The space that the study searches."""
+        return self.record.space
+
+    @cached_property
+    def queue(self) -> TrialQueue:
+        """The trials as the workers share them."""
+        return TrialQueue(self.database, self.study_id)
+
+    def total(self) -> int:
+        """Return how many trials the study has in all, as it stands now: `start` may raise it."""
+        attributes = self.database.optuna.get_study_user_attrs(self.study_id)
+        return int(attributes["trials"])
+
+    def load(
+        self, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
+    ) -> optuna.Study:
+        """Return the Optuna study; it remembers neither sampler nor pruner by itself."""
+        return optuna.load_study(
+            study_name=self.name, storage=self.database.optuna, sampler=sampler, pruner=pruner
+        )
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return all trials but those that a successor replaced, by number."""
+        every = self.database.optuna.get_all_trials(self.study_id, deepcopy=False)
+        return [trial for trial in every if "superseded_by" not in trial.user_attrs]
+
+    def complete(self, *, constant: bool | None = None) -> list[FrozenTrial]:
+        """Return the complete trials, best first; `constant` keeps one kind: constants, or not."""
+        lower = self.space.objective.lower_is_better
+        found = [
+            trial
+            for trial in self.trials()
+            if trial.state is TrialState.COMPLETE
+            and trial.value is not None
+            and math.isfinite(trial.value)
+            and (constant is None or is_constant(trial) == constant)
+        ]
+        return sorted(found, key=lambda trial: (lower(trial.value or 0.0), trial.number))
+
+    def trial(self, number: int) -> FrozenTrial:
+        """Return a trial by its number; raise StudyError if there is none."""
+        for trial in self.trials():
+            if trial.number == number:
+                return trial
+        raise StudyError(f"study {self.name} has no trial {number}")
+
+
+def plan_of(trial: FrozenTrial) -> Plan:
+    """Return the plan that a trial carries."""
+    return Plan.from_tables(trial.user_attrs["plan"])
+
+
+def is_constant(trial: FrozenTrial) -> bool:
+    """Tell whether a trial's plan holds every hyperparameter constant."""
+    tables = trial.user_attrs.get("plan", {})
+    return not tables.get("groups") and all(
+        set(table.get("families", {})) <= {"constant"}
+        for table in tables.get("hyperparameters", {}).values()
+    )
+
+
+def create_study(database: Database, record: StudyRecord) -> StudyHandle:
+    """Create a study and queue its trial 0, or continue it with at least as many trials.
+
+    Raises:
+        StudyError: the study exists and was created otherwise; the message says what differs.
+    """
+    name = record.space.name
+    with database.creating():
+        try:
+            study_id = database.optuna.get_study_id_from_name(name)
+        except KeyError:
+            minimize = record.space.objective.direction == "minimize"
+            direction = StudyDirection.MINIMIZE if minimize else StudyDirection.MAXIMIZE
+            study_id = database.optuna.create_new_study([direction], study_name=name)
+        attributes = database.optuna.get_study_user_attrs(study_id)
+        # "space" is written last: a study without it was never finished, and is finished now.
+        if "space" in attributes:
+            _refuse_changes(attributes, record)
+        if record.trials > attributes.get("trials", 0):
+            database.optuna.set_study_user_attr(study_id, "trials", record.trials)
+        if "space" not in attributes:
+            _write_record(database, study_id, record)
+    return open_study(database, name)
+
+
+def _write_record(database: Database, study_id: int, record: StudyRecord) -> None:
+    storage = database.optuna
+    if not storage.get_all_trials(study_id, deepcopy=False):
+        study = optuna.load_study(study_name=record.space.name, storage=storage)
+        study.enqueue_trial(
+            record.space.baseline_parameters(),
+            user_attrs={"baseline": True, "plan": record.space.baseline().to_tables()},
+        )
+    storage.set_study_user_attr(study_id, "numerics", dict(record.numerics))
+    storage.set_study_user_attr(study_id, "fingerprint", record.fingerprint)
+    storage.set_study_user_attr(study_id, "space", record.space.to_document())
+
+
+def open_study(database: Database, name: str) -> StudyHandle:
+    """Open a study by its name.
+
+    Raises:
+        StudyError: there is none of that name, or it is not a schedsearch study.
+    """
+    try:
+        study_id = database.optuna.get_study_id_from_name(name)
+    except KeyError:
+        known = [study.study_name for study in database.optuna.get_all_studies()]
+        hint = nearest(name, known) or (f"it has {', '.join(known)}" if known else "it has none")
+        raise StudyError(f"{database.shown} has no study `{name}`: {hint}") from None
+    attributes = database.optuna.get_study_user_attrs(study_id)
+    if "space" not in attributes:
+        raise StudyError(f"study `{name}` was not made by schedsearch, or its creation was cut off")
+    space = Space.from_document(attributes["space"], f"study {name}")
+    record = StudyRecord(
+        space, attributes["trials"], attributes["numerics"], attributes["fingerprint"]
+    )
+    return StudyHandle(database, study_id, record)
+
+
+def _refuse_changes(attributes: Mapping[str, Any], record: StudyRecord) -> None:
+    stored = dict(_flat(attributes["space"]))
+    given = dict(_flat(record.space.to_document()))
+    changes = [
+        f"  {key}: it has {stored.get(key, 'nothing')!r}, now it is {given.get(key, 'nothing')!r}"
+        for key in dict.fromkeys([*stored, *given])
+        if stored.get(key) != given.get(key) and key not in _FREE
+    ]
+    if not changes and attributes["fingerprint"] != record.fingerprint:
+        changes = ["  the task's source, arguments or data: its fingerprint differs"]
+    if changes:
+        raise StudyError(
+            f"study `{record.space.name}` was created otherwise:\n"
+            + "\n".join(changes)
+            + "\nhint: go on with what it was created with, or begin another one with --study NAME"
+        )
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested tables by their dotted keys."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _flat(item, f"{key}.{name}" if key else name)
+    else:
+        yield key, value

@@ -1,0 +1,83 @@
+"""The columns of Optuna's schema that schedsearch writes in transactions of its own."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Enum,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+)
+
+#: Optuna's number for the schema that these columns belong to.
+SCHEMA_VERSION = 12
+
+metadata = MetaData()
+
+version_info = Table("version_info", metadata, Column("schema_version", Integer))
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("study_id", Integer, primary_key=True),
+    Column("study_name", String(512)),
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    Column("trial_id", Integer, primary_key=True),
+    Column("number", Integer),
+    Column("study_id", Integer),
+    Column("state", Enum("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING", name="trialstate")),
+    # Naive UTC, as Optuna keeps it.
+    Column("datetime_start", DateTime),
+    Column("datetime_complete", DateTime),
+)
+
+
+def _attributes(name: str, key: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column(key, Integer, primary_key=True),
+        Column("trial_id", Integer),
+        Column("key", String(512)),
+        Column("value_json", Text),
+    )
+
+
+user_attributes = _attributes("trial_user_attributes", "trial_user_attribute_id")
+system_attributes = _attributes("trial_system_attributes", "trial_system_attribute_id")
+
+parameters = Table(
+    "trial_params",
+    metadata,
+    Column("param_id", Integer, primary_key=True),
+    Column("trial_id", Integer),
+    Column("param_name", String(512)),
+    Column("param_value", Float(precision=53)),
+    Column("distribution_json", Text),
+)
+
+reports = Table(
+    "trial_intermediate_values",
+    metadata,
+    Column("trial_intermediate_value_id", Integer, primary_key=True),
+    Column("trial_id", Integer),
+    Column("step", Integer),
+)
+
+heartbeats = Table(
+    "trial_heartbeats",
+    metadata,
+    Column("trial_heartbeat_id", Integer, primary_key=True),
+    Column("trial_id", Integer),
+    Column("heartbeat", DateTime, server_default=func.current_timestamp()),
+)

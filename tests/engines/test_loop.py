@@ -1,0 +1,295 @@
+"""Training loops of the user's own, driven one epoch at a time."""
+
+import math
+import sys
+import threading
+
+import pytest
+import torch
+
+from schedsearch.engines import EpochResult, make_engine
+from schedsearch.engines.loop import LoopEngine
+from schedsearch.errors import SchedSearchError
+
+
+def loop_engine(train, threads=1):
+    train.hyperparameters = {"lr": 0.1, "weights.kl": 1.0}
+    engine = make_engine(train, horizon=3, threads=threads)
+    assert isinstance(engine, LoopEngine)
+    return engine
+
+
+def train_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "train"]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    assert not train_threads()
+
+
+def test_the_loop_sees_its_run_and_the_values_with_defaults():
+    seen = []
+
+    def train(run):
+        seen.append((run.seed, run.horizon, run.restored))
+        for epoch, hp in run:
+            seen.append((epoch, hp))
+            run.report(val_loss=torch.tensor(0.5), terms={"kl": 2})
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=7)
+    assert engine.train_epoch([{"lr": 0.2}]) == [EpochResult({"val_loss": 0.5}, {"kl": 2.0})]
+    engine.train_epoch([{}])
+    engine.release(0)
+    assert seen == [
+        (7, 3, None),
+        (0, {"lr": 0.2, "weights.kl": 1.0}),
+        (1, {"lr": 0.1, "weights.kl": 1.0}),
+    ]
+
+
+def test_the_loop_stands_still_between_epochs():
+    running = []
+
+    def train(run):
+        running.append("setup")
+        for epoch, _ in run:
+            running.append(epoch)
+            run.report(val_loss=0.0)
+        running.append("end")
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    assert running == []
+    for epochs in range(1, 4):
+        engine.train_epoch([{}])
+        assert running == ["setup", *range(epochs)]
+    engine.test(0)
+    assert running == ["setup", 0, 1, 2, "end"]
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_a_released_run_ends_with_its_thread_and_its_function(epochs):
+    ended = []
+
+    def train(run):
+        for _ in run:
+            run.report(val_loss=0.0)
+        ended.append(list(run))
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    for _ in range(epochs):
+        engine.train_epoch([{}])
+    engine.release(0)
+    assert not train_threads()
+    assert ended == ([[]] if epochs else [])
+
+
+def test_filling_a_lane_ends_the_run_before():
+    def train(run):
+        for _ in run:
+            run.report(val_loss=float(run.seed))
+
+    engine = loop_engine(train)
+    for seed in (1, 2):
+        engine.fill(0, seed)
+        assert engine.train_epoch([{}])[0].metrics == {"val_loss": seed}
+        assert len(train_threads()) == 1
+    engine.release(0)
+
+
+def test_the_test_metrics_are_given_after_the_loop():
+    def train(run):
+        for _ in run:
+            run.report(val_loss=0.0)
+        run.test(error=0.25, test_loss=1)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    engine.train_epoch([{}])
+    assert engine.test(0) == {"test_error": 0.25, "test_loss": 1.0} == engine.test(0)
+
+
+def test_without_a_test_or_a_checkpoint_there_is_none():
+    def train(run):
+        for _ in run:
+            run.report(val_loss=0.0)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    engine.train_epoch([{}])
+    assert engine.snapshot(0) is None
+    assert engine.test(0) == {}
+
+
+def test_a_checkpoint_counts_for_its_own_epoch_and_is_a_copy():
+    weights = torch.zeros(2)
+
+    def train(run):
+        for epoch, _ in run:
+            weights.add_(1)
+            run.report(val_loss=0.0)
+            if epoch != 1:
+                run.checkpoint({"weights": weights})
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    engine.train_epoch([{}])
+    snapshot = engine.snapshot(0)
+    engine.train_epoch([{}])
+    assert engine.snapshot(0) is None
+    assert snapshot.epoch == 1
+    assert snapshot.extra["state"]["weights"].tolist() == [1, 1]
+    engine.release(0)
+
+
+def test_a_restored_run_goes_on_at_its_epoch():
+    def train(run):
+        total = run.restored or 0
+        for epoch, _ in run:
+            total += 10**epoch
+            run.report(total=total)
+            run.checkpoint(total)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    engine.train_epoch([{}])
+    engine.train_epoch([{}])
+    snapshot = engine.snapshot(0)
+    engine.fill(0, seed=0, snapshot=snapshot)
+    assert engine.train_epoch([{}])[0].metrics == {"total": 111.0}
+    engine.release(0)
+
+
+def silent(run):
+    for _ in run:
+        pass
+
+
+def twice(run):
+    for _ in run:
+        run.report(val_loss=0.0)
+        run.report(val_loss=0.0)
+
+
+def early(run):
+    run.report(val_loss=0.0)
+
+
+def empty(run):
+    for _ in run:
+        run.report(terms={"kl": 1.0})
+
+
+def wordy(run):
+    for _ in run:
+        run.report(val_loss="low")
+
+
+def vector(run):
+    for _ in run:
+        run.report(val_loss=torch.zeros(2))
+
+
+def idle(run):
+    pass
+
+
+def impatient(run):
+    for _ in run:
+        run.report(val_loss=0.0)
+        break
+
+
+def leaver(run):
+    for _ in run:
+        sys.exit(3)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (silent, "epoch 0 ended without a call of run.report()"),
+        (twice, "run.report() was called twice in epoch 0"),
+        (early, "run.report() was called outside"),
+        (empty, "run.report() needs a validation metric"),
+        (wordy, "the value of `val_loss` is 'low', but must be a number"),
+        (vector, "the value of `val_loss` is tensor([0., 0.]), but must be a number"),
+        (idle, "ended by itself in epoch 0 of 3"),
+        (impatient, "ended by itself in epoch 0 of 3"),
+        (leaver, "the training loop raised SystemExit(3)"),
+    ],
+)
+def test_a_loop_that_breaks_the_rules_is_told_which(train, message):
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    for _ in range(2):
+        results = engine.train_epoch([{}])
+        if not isinstance(results[0], Exception):
+            results = engine.train_epoch([{}])
+        assert isinstance(results[0], SchedSearchError)
+        assert message in str(results[0])
+    engine.release(0)
+
+
+def test_what_the_loop_raises_is_its_result_and_the_next_run_trains():
+    def train(run):
+        for epoch, _ in run:
+            if run.seed == 1 and epoch == 1:
+                raise ZeroDivisionError("mine")
+            run.report(val_loss=0.0)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=1)
+    engine.train_epoch([{}])
+    [error] = engine.train_epoch([{}])
+    assert isinstance(error, ZeroDivisionError)
+    assert error.__traceback__ is not None
+    engine.fill(0, seed=2)
+    assert engine.train_epoch([{}])[0].metrics == {"val_loss": 0.0}
+    engine.release(0)
+
+
+def test_what_the_function_raises_after_the_loop_is_raised_by_the_test():
+    def train(run):
+        for _ in run:
+            run.report(val_loss=0.0)
+        raise ZeroDivisionError("mine")
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    engine.train_epoch([{}])
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        engine.test(0)
+    engine.fill(0, seed=0)
+    engine.train_epoch([{}])
+    engine.release(0)
+
+
+def test_a_metric_that_is_not_finite_is_nan():
+    def train(run):
+        for _ in run:
+            run.report(low=-math.inf, high=math.inf, off=math.nan)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    assert all(map(math.isnan, engine.train_epoch([{}])[0].metrics.values()))
+    engine.release(0)
+
+
+def test_the_loop_computes_with_the_threads_asked_for_and_without_denormals():
+    seen = []
+
+    def train(run):
+        for _ in run:
+            seen.append((torch.get_num_threads(), sys.float_info.min / 2))
+            run.report(val_loss=0.0)
+
+    engine = loop_engine(train, threads=3)
+    engine.fill(0, seed=0)
+    engine.train_epoch([{}])
+    engine.release(0)
+    assert seen == [(3, 0.0)]

@@ -1,0 +1,148 @@
+"""Small tasks with what makes trainings hard to repeat, and the same training as a user's loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from schedsearch.engines.draws import batch_indices, epoch_noise, stable_seed
+from schedsearch.engines.loop import Run
+from schedsearch.task import Examples, OptimizerName, Splits, count_examples, count_steps
+
+
+def plain(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, 1))
+
+
+def with_dropout(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, 16), nn.Dropout(0.5), nn.ReLU(), nn.Linear(16, 1))
+
+
+def with_batch_norm(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
+
+
+LAYERS = {"plain": plain, "dropout": with_dropout, "batch_norm": with_batch_norm}
+
+
+class Toy:
+    """A regression with a penalty term and noisy inputs."""
+
+    hyperparameters: Mapping[str, float] = MappingProxyType(
+        {"lr": 0.05, "momentum": 0.5, "weight_decay": 0.01, "weights.penalty": 0.1, "blur": 0.2}
+    )
+    batch_size = 8
+    steps_per_epoch: int | None = None
+    noise: Mapping[str, tuple[int, ...]] = MappingProxyType({"blur": (8, 3)})
+
+    def __init__(self, layers: str = "plain", optimizer: OptimizerName = "adam") -> None:
+        self.layers = layers
+        self.optimizer: OptimizerName = optimizer
+
+    def data(self, seed: int) -> Splits:
+        generator = torch.Generator().manual_seed(seed)
+        fixed = torch.Generator().manual_seed(0)
+        return Splits(_examples(43, generator), _examples(20, generator), _examples(20, fixed))
+
+    def model(self, seed: int) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return LAYERS[self.layers](3)
+
+    def terms(
+        self,
+        model: nn.Module,
+        batch: Examples,
+        hp: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        output = model(batch["x"] + hp["blur"] * noise["blur"])
+        return {"fit": (output - batch["y"]).square().mean(), "penalty": output.square().mean()}
+
+    def metrics(self, model: nn.Module, split: Examples) -> dict[str, Tensor]:
+        off = model(split["x"]) - split["y"]
+        return {"loss": off.square().mean(), "far": (off.abs() > 0.5).double().mean()}
+
+
+def _examples(count: int, generator: torch.Generator) -> Examples:
+    x = torch.randn(count, 3, generator=generator)
+    return {"x": x, "y": x[:, :1].sin() * x[:, 1:2]}
+
+
+TORCH_OPTIMIZERS = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, fused=True),
+    "adam": lambda parameters: torch.optim.Adam(parameters, fused=True),
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, fused=True),
+}
+
+
+def set_group(optimizer: torch.optim.Optimizer, hp: Mapping[str, float]) -> None:
+    [group] = optimizer.param_groups
+    group["lr"], group["weight_decay"] = hp["lr"], hp["weight_decay"]
+    if "betas" in group:
+        group["betas"] = (hp["momentum"], 0.999)
+    else:
+        group["momentum"] = hp["momentum"]
+
+
+def train_plainly(
+    task: Toy,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: Examples,
+    seed: int,
+    epoch: int,
+    hp: Mapping[str, float],
+) -> dict[str, float]:
+    """Train an epoch of a toy by hand, and return the means of its loss terms."""
+    set_group(optimizer, hp)
+    steps = count_steps(task, count_examples(train))
+    order = batch_indices(seed, epoch, count_examples(train), task.batch_size, steps)
+    noise = epoch_noise(seed, epoch, steps, task.noise)
+    sums = {"fit": 0.0, "penalty": 0.0}
+    model.train()
+    with torch.random.fork_rng():
+        torch.manual_seed(stable_seed(seed, epoch, "dropout"))
+        for step in range(steps):
+            batch = {name: tensor[order[step]] for name, tensor in train.items()}
+            blur = {"blur": torch.tensor(hp["blur"])}
+            terms = task.terms(model, batch, blur, {"blur": noise["blur"][step]})
+            loss = terms["fit"] + hp["weights.penalty"] * terms["penalty"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            for name, term in terms.items():
+                sums[name] += term.item()
+    return {name: total / steps for name, total in sums.items()}
+
+
+def train_toy(run: Run) -> None:
+    """Train a toy in a loop of one's own, with checkpoints and a test."""
+    task = Toy()
+    data, model = task.data(run.seed), task.model(run.seed)
+    optimizer = TORCH_OPTIMIZERS[task.optimizer](model.parameters())
+    if run.restored:
+        model.load_state_dict(run.restored["model"])
+        optimizer.load_state_dict(run.restored["optimizer"])
+    for epoch, hp in run:
+        terms = train_plainly(task, model, optimizer, data.train, run.seed, epoch, hp)
+        if any(math.isnan(term) for term in terms.values()):
+            metrics = {"loss": math.nan, "far": math.nan}
+        else:
+            metrics = evaluate(task, model, data.validation)
+        run.report(val_loss=metrics["loss"], val_far=metrics["far"], terms=terms)
+        run.checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    run.test(**evaluate(task, model, data.test))
+
+
+train_toy.hyperparameters = dict(Toy.hyperparameters)
+
+
+def evaluate(task: Toy, model: nn.Module, split: Examples) -> dict[str, float]:
+    model.eval()
+    with torch.no_grad():
+        return {name: metric.item() for name, metric in task.metrics(model, split).items()}

@@ -1,0 +1,118 @@
+"""Hypothesis strategies: random valid schedules of every family, and what a training feeds them.
+
+They read the parameters' own description, so a new family needs no strategy.
+"""
+
+from typing import Any
+
+from hypothesis import assume, reject
+from hypothesis import strategies as st
+
+from schedsearch.errors import ParameterError
+from schedsearch.schedules import FAMILIES, Feedback, GroupSchedule, OpenLoop, Schedule
+from schedsearch.schedules.parameters import Kind, Parameter, parameters_of
+
+TERMS = ("reconstruction", "kl")
+MEMBERS = tuple(f"weights.{term}" for term in TERMS)
+#: The values in force of whatever a family may name.
+PEERS = dict.fromkeys(TERMS, 0.5)
+
+#: Families that hold no other schedule, and so may stand in any combinator.
+INNER_FAMILIES = tuple(
+    name
+    for name, cls in FAMILIES.items()
+    if not issubclass(cls, GroupSchedule)
+    and not any(parameter.kind is Kind.SCHEDULE for parameter in parameters_of(cls))
+)
+OPEN_LOOP = tuple(name for name, cls in FAMILIES.items() if issubclass(cls, OpenLoop))
+
+#: Parameters that have to be in this order wherever they meet.
+ASCENDING = (("low", "high"), ("min_value", "initial", "max_value"))
+
+numbers = st.one_of(
+    st.floats(0.01, 0.99), st.floats(0.01, 10.0), st.floats(-10.0, 10.0), st.just(0.0)
+)
+counts = st.integers(0, 12)
+shares = st.builds("{}%".format, st.one_of(st.integers(0, 150), st.floats(0.01, 150.0)))
+durations = st.one_of(st.integers(0, 40), st.integers(0, 2000), shares)
+horizons = st.integers(1, 1000)
+
+
+def values_of(parameter: Parameter, sizes: tuple[int, int]) -> st.SearchStrategy[Any]:
+    """Values that keep the parameter's own rule; a list has from the first to the second size."""
+    match parameter.kind:
+        case Kind.NUMBER:
+            item: st.SearchStrategy[Any] = numbers
+        case Kind.COUNT:
+            item = counts
+        case Kind.DURATION:
+            item = durations
+        case Kind.FLAG:
+            item = st.booleans()
+        case Kind.CHOICE:
+            item = st.sampled_from(parameter.choices)
+        case Kind.NAME:
+            item = st.sampled_from(TERMS)
+        case Kind.SCHEDULE:
+            item = st.sampled_from(INNER_FAMILIES).flatmap(schedules_of)
+    if parameter.many:
+        item = st.lists(item, min_size=sizes[0], max_size=sizes[1]).map(tuple)
+    return item.filter(lambda value: parameter.broken_rule(value) is None)
+
+
+@st.composite
+def schedules_of(draw: st.DrawFn, family: str) -> Schedule:
+    """Valid schedules of one family, with shares and epochs mixed, as a config may hold them."""
+    cls = FAMILIES[family]
+    sizes = (len(MEMBERS),) * 2 if issubclass(cls, GroupSchedule) else (1, 4)
+    given: dict[str, Any] = {}
+    for parameter in parameters_of(cls):
+        if parameter.name == "members":
+            given["members"] = MEMBERS
+        elif parameter.required or draw(st.booleans()):
+            given[parameter.name] = draw(values_of(parameter, sizes))
+    for names in ASCENDING:
+        present = [name for name in names if name in given]
+        given |= zip(present, sorted(given[name] for name in present), strict=True)
+    if family == "join":
+        ends = sorted(draw(st.lists(st.integers(1, 40), min_size=1, max_size=3)))
+        unit = draw(st.sampled_from(["", "%"]))
+        given["boundaries"] = tuple(f"{end}%" if unit else end for end in ends)
+        inner = st.sampled_from(INNER_FAMILIES).flatmap(schedules_of)
+        given["schedules"] = tuple(draw(inner) for _ in range(len(ends) + 1))
+    try:
+        return cls(**given)
+    except ParameterError:
+        reject()
+
+
+@st.composite
+def resolved_of(
+    draw: st.DrawFn, family: str, horizons: st.SearchStrategy[int] = horizons
+) -> tuple[Schedule, int]:
+    """Schedules ready to run, with their horizon; growth that overflows is refused, not drawn."""
+    schedule, horizon = draw(schedules_of(family)), draw(horizons)
+    try:
+        return schedule.resolve(horizon, seed=draw(st.integers(0, 99))), horizon
+    except ParameterError as refused:
+        assume("overflows" not in refused.rule)
+        raise
+
+
+def feedbacks_of(
+    metrics: st.SearchStrategy[float], terms: st.SearchStrategy[float]
+) -> st.SearchStrategy[Feedback]:
+    return st.builds(
+        lambda metric, values: Feedback(metric, {"loss": metric}, values),
+        metrics,
+        st.fixed_dictionaries(dict.fromkeys(TERMS, terms)),
+    )
+
+
+#: Metrics that repeat themselves (plateaus), are negative, or are unknown.
+feedbacks = feedbacks_of(
+    st.one_of(st.floats(-10.0, 10.0), st.sampled_from([1.0, 0.0, -1.0, float("nan")])),
+    st.floats(1e-3, 1e3),
+)
+#: What a diverged training gives.
+wild_feedbacks = feedbacks_of(st.floats(), st.one_of(st.floats(), st.just(0.0)))

@@ -1,0 +1,254 @@
+"""What every family keeps, whoever wrote it."""
+
+import copy
+import dataclasses
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schedsearch.errors import ParameterError
+from schedsearch.schedules import (
+    FAMILIES,
+    Exponential,
+    Feedback,
+    Join,
+    LogisticRamp,
+    OpenLoop,
+    Scale,
+    Schedule,
+    State,
+    from_table,
+    to_table,
+)
+from schedsearch.schedules.parameters import Kind, parameters_of
+from tests.schedules.strategies import (
+    MEMBERS,
+    OPEN_LOOP,
+    PEERS,
+    feedbacks,
+    resolved_of,
+    schedules_of,
+    wild_feedbacks,
+)
+
+every_family = pytest.mark.parametrize("family", FAMILIES)
+few = settings(
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+short_runs = st.lists(feedbacks, min_size=1, max_size=30)
+
+
+def run(schedule: Schedule, state: State, feedbacks: Iterable[Feedback]) -> list[Any]:
+    values = []
+    for feedback in feedbacks:
+        values.append(schedule.evaluate(state, PEERS))
+        state = schedule.update(state, feedback)
+    return [*values, schedule.evaluate(state, PEERS)]
+
+
+def fields_of(family: str) -> set[str]:
+    return {parameter.name for parameter in parameters_of(FAMILIES[family])}
+
+
+#: The phases that a schedule with an end goes through.
+PHASES = {"duration", "rise", "fall", "warmup", "stable", "decay"}
+ENDING = [name for name in OPEN_LOOP if "final" in fields_of(name) and PHASES & fields_of(name)]
+
+
+def through_json(state: State) -> Any:
+    return json.loads(json.dumps(state, allow_nan=False))
+
+
+@every_family
+@few
+@given(st.data())
+def test_values_are_finite_for_any_horizon(family: str, data: st.DataObject) -> None:
+    schedule, horizon = data.draw(resolved_of(family))
+    pattern = data.draw(short_runs)
+    feedbacks = (pattern * (horizon // len(pattern) + 1))[: horizon - 1]
+    for value in run(schedule, schedule.start(), feedbacks):
+        parts = value.values() if isinstance(value, dict) else [value]
+        assert all(math.isfinite(part) for part in parts), value
+
+
+@every_family
+@pytest.mark.parametrize("horizon", [1, 2, 1000])
+def test_the_defaults_hold_at_any_horizon(family: str, horizon: int) -> None:
+    schedule = plain(family).resolve(horizon, seed=0)
+    feedback = Feedback(metric=1.0, terms=dict.fromkeys(PEERS, 1.0))
+    assert len(run(schedule, schedule.start(), [feedback] * (horizon - 1))) == horizon
+
+
+@pytest.mark.parametrize("family", OPEN_LOOP)
+@few
+@given(st.data())
+def test_open_loop_values_are_a_closed_form_of_the_epoch(family: str, data: st.DataObject) -> None:
+    schedule, horizon = data.draw(resolved_of(family, st.integers(1, 60)))
+    assert isinstance(schedule, OpenLoop)
+    in_order = run(schedule, schedule.start(), [Feedback(metric=0.0)] * (horizon - 1))
+    for epoch in data.draw(st.permutations(range(horizon))):
+        assert schedule.at(epoch) == in_order[epoch]
+
+
+@pytest.mark.parametrize("family", ENDING)
+@few
+@given(st.data())
+def test_after_its_phases_the_final_value_holds_exactly(family: str, data: st.DataObject) -> None:
+    schedule, _ = data.draw(resolved_of(family, st.integers(1, 60)))
+    parameters = dataclasses.asdict(schedule)
+    end = sum(parameters[name] for name in PHASES & parameters.keys())
+    assert isinstance(schedule, OpenLoop)
+    assert schedule.at(end) == schedule.at(end + 99) == parameters["final"]
+
+
+@every_family
+@few
+@given(st.data())
+def test_state_survives_json_at_any_epoch_and_goes_on_identically(
+    family: str, data: st.DataObject
+) -> None:
+    schedule, _ = data.draw(resolved_of(family))
+    before, after = data.draw(short_runs), data.draw(short_runs)
+    state = schedule.start()
+    for feedback in before:
+        state = schedule.update(state, feedback)
+    assert run(schedule, through_json(state), after) == run(schedule, state, after)
+
+
+@every_family
+@few
+@given(st.data())
+def test_asking_changes_nothing(family: str, data: st.DataObject) -> None:
+    schedule, _ = data.draw(resolved_of(family))
+    state = schedule.start()
+    for feedback in data.draw(short_runs):
+        kept = copy.deepcopy(state)
+        first, follower = schedule.evaluate(state, PEERS), schedule.update(state, feedback)
+        assert schedule.evaluate(state, PEERS) == first
+        assert schedule.update(state, feedback) == follower
+        assert state == kept
+        state = follower
+
+
+@every_family
+@few
+@given(st.data())
+def test_a_diverged_training_leaves_state_that_is_json(family: str, data: st.DataObject) -> None:
+    schedule, _ = data.draw(resolved_of(family))
+    state = schedule.start()
+    assert through_json(state) == state
+    for feedback in data.draw(st.lists(wild_feedbacks, max_size=12)):
+        state = schedule.update(state, feedback)
+        assert through_json(state) == state
+        schedule.evaluate(state, PEERS)
+
+
+@every_family
+@few
+@given(st.data())
+def test_a_table_gives_the_schedule_back(family: str, data: st.DataObject) -> None:
+    schedule = data.draw(schedules_of(family))
+    members = MEMBERS if hasattr(schedule, "members") else None
+    again = from_table(json.loads(json.dumps(to_table(schedule))), members)
+    assert again == schedule
+    assert hash(again) == hash(schedule)
+
+
+@every_family
+@few
+@given(st.data())
+def test_resolving_twice_is_resolving_once(family: str, data: st.DataObject) -> None:
+    schedule, horizon = data.draw(resolved_of(family, st.integers(1, 60)))
+    assert schedule.resolve(horizon, seed=0).resolve(horizon, seed=0) == schedule.resolve(
+        horizon, seed=0
+    )
+
+
+@every_family
+def test_a_parameter_of_another_kind_is_refused_by_name_and_value(family: str) -> None:
+    schedule = plain(family)
+    for parameter in parameters_of(type(schedule)):
+        for wrong in WRONG[parameter.kind]:
+            value = (wrong,) if parameter.many else wrong
+            with pytest.raises(ParameterError) as caught:
+                dataclasses.replace(schedule, **{parameter.name: value})
+            assert caught.value.name == parameter.name
+            assert repr(value) in str(caught.value)
+            assert caught.value.rule in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "value"),
+    [
+        (family, parameter.name, 0 if parameter.kind is Kind.NUMBER else -1)
+        for family, cls in FAMILIES.items()
+        for parameter in parameters_of(cls)
+        if parameter.name in ("decay_rate", "power", "patience", "cooldown", "period", "step_size")
+    ],
+)
+def test_rates_of_zero_and_negative_patience_are_refused(
+    family: str, name: str, value: float
+) -> None:
+    with pytest.raises(ParameterError, match=f"{family}: the value of `{name}` is {value}, but"):
+        dataclasses.replace(plain(family), **{name: value})
+
+
+def test_a_steep_ramp_does_not_overflow() -> None:
+    steep = LogisticRamp(initial=0.0, final=1.0, midpoint=2000, width=1).resolve(1000, seed=0)
+    assert [steep.at(0), steep.at(2000), steep.at(4000)] == [0.0, 0.5, 1.0]
+
+
+def test_an_end_before_its_start_is_refused() -> None:
+    pieces = (Exponential(1.0, 0.9),) * 3
+    with pytest.raises(ParameterError, match=r"`boundaries` is \(9, 4\), but must be in order"):
+        Join(pieces, boundaries=(9, 4))
+
+
+def test_growth_that_overflows_within_the_horizon_is_refused() -> None:
+    growth = Exponential(initial=1.0, decay_rate=10.0)
+    assert growth.resolve(309, seed=0).at(308) == pytest.approx(1e308)
+    with pytest.raises(ParameterError, match=r"overflows \(epoch 309 does\)"):
+        growth.resolve(310, seed=0)
+    with pytest.raises(ParameterError, match=r"overflows \(epoch 299 does\)"):
+        Scale(growth, factor=1e10).resolve(309, seed=0)
+
+
+#: For each kind, values that no parameter of that kind may have.
+WRONG: dict[Kind, tuple[Any, ...]] = {
+    Kind.NUMBER: (math.nan, math.inf, -math.inf, 10**400, "0.1", None, True),
+    Kind.COUNT: (-1, 1.5, "3", None, True),
+    Kind.DURATION: (-1, 2.5, "20", "-5%", "1e400%", None, True),
+    Kind.FLAG: (0, "yes", None),
+    Kind.CHOICE: ("neither", None, 1),
+    Kind.NAME: (3, None),
+    Kind.SCHEDULE: (0.1, None, Exponential, Feedback(metric=0.0)),
+}
+
+#: Values that suit a parameter of each kind in every family that requires one.
+PLAIN: dict[Kind, Any] = {
+    Kind.NUMBER: 0.5,
+    Kind.COUNT: 2,
+    Kind.DURATION: "50%",
+    Kind.NAME: next(iter(PEERS)),
+    Kind.SCHEDULE: Exponential(1.0, 0.9),
+}
+
+
+def plain(family: str) -> Schedule:
+    """A schedule of the family with every default that it has."""
+    given: dict[str, Any] = {"members": MEMBERS}
+    for parameter in parameters_of(FAMILIES[family]):
+        if parameter.required and parameter.name != "members":
+            value = PLAIN[parameter.kind]
+            given[parameter.name] = (value, value) if parameter.many else value
+    given["boundaries"] = ("50%",)
+    return FAMILIES[family](**{name: given[name] for name in given.keys() & fields_of(family)})

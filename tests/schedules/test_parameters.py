@@ -1,0 +1,128 @@
+"""Field types describe parameters; durations turn into epochs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedsearch.schedules.parameters import (
+    Count,
+    Duration,
+    Fraction,
+    Kind,
+    Number,
+    OpenFraction,
+    Positive,
+    PositiveFraction,
+    Wait,
+    epochs,
+    parameters_of,
+    to_epochs,
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One parameter of each kind that needs no schedule."""
+
+    number: Number
+    positive: Positive
+    fraction: Fraction
+    open_fraction: OpenFraction
+    positive_fraction: PositiveFraction
+    count: Count
+    values: tuple[Number, ...]
+    duration: Duration = "100%"
+    wait: Wait = 0
+    flag: bool = False
+    mode: Literal["relative", "absolute"] = "relative"
+    name: str = "loss"
+
+
+described = {parameter.name: parameter for parameter in parameters_of(Sample)}
+
+
+def test_a_field_says_kind_default_and_choices() -> None:
+    kinds = {name: parameter.kind for name, parameter in described.items()}
+    assert kinds == {
+        "number": Kind.NUMBER,
+        "positive": Kind.NUMBER,
+        "fraction": Kind.NUMBER,
+        "open_fraction": Kind.NUMBER,
+        "positive_fraction": Kind.NUMBER,
+        "count": Kind.COUNT,
+        "values": Kind.NUMBER,
+        "duration": Kind.DURATION,
+        "wait": Kind.DURATION,
+        "flag": Kind.FLAG,
+        "mode": Kind.CHOICE,
+        "name": Kind.NAME,
+    }
+    assert [name for name, parameter in described.items() if parameter.many] == ["values"]
+    assert described["mode"].choices == ("relative", "absolute")
+    assert described["number"].required
+    assert not described["flag"].required
+    assert described["duration"].default == "100%"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("number", float("nan"), "a finite number"),
+        ("number", 10**400, "a finite number"),
+        ("number", True, "a number"),
+        ("positive", 0.0, "greater than 0"),
+        ("fraction", 1.01, "from 0 to 1"),
+        ("open_fraction", 1.0, "greater than 0 and less than 1"),
+        ("positive_fraction", 0.0, "greater than 0 and at most 1"),
+        ("count", -1, "at least 0"),
+        ("count", 2.0, "a whole number"),
+        ("duration", 0, "at least 1 epoch"),
+        ("duration", "0%", "at least 1 epoch"),
+        ("wait", -1, "at least 0 epochs"),
+        ("wait", "five", 'a whole number of epochs, or a share of the horizon such as "20%"'),
+        ("flag", 1, "true or false"),
+        ("mode", "other", "one of relative, absolute"),
+        ("name", 3, "a name"),
+        ("values", 3.0, "a list, each item a number"),
+        ("values", [3.0], "a tuple, each item a number"),
+        ("values", (1.0, float("inf")), "a list, each item a finite number"),
+    ],
+)
+def test_a_broken_rule_completes_the_sentence_must_be(name: str, value: object, rule: str) -> None:
+    assert described[name].broken_rule(value) == rule
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("number", -3),
+        ("positive_fraction", 1.0),
+        ("wait", "0%"),
+        ("duration", "12.5%"),
+        ("values", ()),
+    ],
+)
+def test_a_value_that_keeps_its_rules_breaks_none(name: str, value: object) -> None:
+    assert described[name].broken_rule(value) is None
+
+
+def test_shares_round_half_up_to_at_least_one_epoch() -> None:
+    assert [to_epochs("50%", horizon) for horizon in (1, 3, 5, 1000)] == [1, 2, 3, 500]
+    assert to_epochs("0.01%", 10) == 1
+    assert to_epochs("0%", 10) == 0
+    assert to_epochs(99, 10) == 99
+
+
+@given(st.integers(0, 200), st.integers(0, 200), st.integers(1, 1000))
+def test_a_greater_share_is_never_fewer_epochs(low: int, high: int, horizon: int) -> None:
+    low, high = sorted((low, high))
+    assert to_epochs(f"{low}%", horizon) <= to_epochs(f"{high}%", horizon)
+
+
+def test_an_unresolved_share_has_no_epochs() -> None:
+    assert epochs(5) == 5
+    with pytest.raises(TypeError, match="'20%' is a share of a horizon: call resolve"):
+        epochs("20%")

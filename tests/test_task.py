@@ -1,0 +1,281 @@
+"""Finding a task, telling what is wrong with it, and telling one from another."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from torch import nn
+
+from schedsearch.errors import TaskError
+from schedsearch.probe import check_task, fingerprint
+from schedsearch.task import Splits, Task, is_train_function, load_task
+from tests.engines.toys import Toy, train_toy
+
+REFERENCE = "tests.engines.toys:Toy"
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write modules into the current folder, importable there and forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loaded = set(sys.modules)
+
+    def write(**sources):
+        for name, source in sources.items():
+            (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
+
+    yield write
+    for name in set(sys.modules) - loaded:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def test_a_class_is_called_with_its_arguments():
+    task = load_task(REFERENCE, {"layers": "dropout"})
+    assert isinstance(task, Toy)
+    assert task.layers == "dropout"
+    assert not is_train_function(task)
+
+
+def test_a_train_function_is_taken_as_it_is():
+    task = load_task("tests.engines.toys:train_toy")
+    assert task is train_toy
+    assert is_train_function(task)
+
+
+def test_the_current_folder_is_importable(write):
+    write(
+        my_loop="""
+        def train(run): ...
+        train.hyperparameters = {"lr": 0.1}
+        """
+    )
+    assert load_task("my_loop:train").hyperparameters == {"lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("noisy_digits", "task 'noisy_digits' must be written MODULE:ATTRIBUTE"),
+        (":Toy", "must be written MODULE:ATTRIBUTE"),
+        ("my_loops:train", "there is no module `my_loops`: did you mean `my_loop`?"),
+        ("my_loop.inner:train", "there is no module `my_loop.inner`"),
+        ("schedsearch.tasks.noisy_digit:X", "`schedsearch.tasks.noisy_digit`: did you mean"),
+        ("my_loop:trian", "my_loop has no `trian`: did you mean `train`?"),
+        ("my_loop:train", "the function has no hyperparameters: set train.hyperparameters ="),
+        ("needs:Toy", "needs needs the module `absent_package`"),
+        ("raises:Toy", "importing raises raises ZeroDivisionError: division by zero"),
+        ("garbled:Toy", "importing garbled raises SyntaxError"),
+        ("my_loop:Picky", "Picky(…) raises TypeError"),
+        ("my_loop:Empty", "Empty is not a task: it has no hyperparameters, optimizer, batch_size"),
+        ("my_loop:Half", "Half is not a task: it has no data, model, terms, metrics"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_says_where_it_ends(write, reference, message):
+    write(
+        my_loop="""
+        from schedsearch.task import Task
+        def train(run): ...
+        class Empty: ...
+        class Picky:
+            def __init__(self, size): ...
+        class Half(Task):
+            hyperparameters, optimizer, batch_size = {"lr": 0.1}, "adam", 4
+        """,
+        needs="import absent_package",
+        raises="1 / 0",
+        garbled="def",
+    )
+    with pytest.raises(TaskError) as caught:
+        load_task(reference)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_a_class_takes_arguments():
+    with pytest.raises(TaskError, match="only a class takes arguments"):
+        load_task("tests.engines.toys:train_toy", {"width": 3})
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "message"),
+    [
+        ("optimizer", "adamax", "the optimizer is 'adamax', but must be one of sgd, adam, adamw"),
+        ("batch_size", 0, "the batch_size is 0, but must be a whole number of at least 1"),
+        ("batch_size", 2.5, "the batch_size is 2.5, but must be a whole number"),
+        ("steps_per_epoch", 0, "the steps_per_epoch is 0, but must be a whole number"),
+        ("hyperparameters", ["lr"], "hyperparameters is ['lr'], but must map names"),
+        ("hyperparameters", {"lr": "0.1"}, "the default of `lr` is '0.1', but must be a finite"),
+        ("hyperparameters", {"lr": float("nan")}, "the default of `lr` is nan, but must be"),
+        ("hyperparameters", {"lr": 0.1, 3: 0.1}, "a hyperparameter is called 3"),
+        ("hyperparameters", {"u": 0.1}, "the hyperparameters have no `lr`"),
+    ],
+)
+def test_a_member_that_breaks_its_rule_is_named(write, monkeypatch, member, value, message):
+    broken = type("Broken", (Toy,), {member: value})
+    broken.__init__ = lambda self: setattr(self, "optimizer", getattr(broken, "optimizer", "adam"))
+    monkeypatch.setattr(sys.modules[Toy.__module__], "Broken", broken, raising=False)
+    with pytest.raises(TaskError) as caught:
+        load_task("tests.engines.toys:Broken")
+    assert message in str(caught.value)
+
+
+def test_a_subclass_of_task_needs_neither_steps_nor_noise():
+    class Minimal(Task):
+        hyperparameters, optimizer, batch_size = {"lr": 0.1}, "adam", 4
+        data, model, terms, metrics = Toy.data, Toy.model, Toy.terms, Toy.metrics
+
+    task = Minimal()
+    assert task.steps_per_epoch is None
+    assert task.noise == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "result", "message"),
+    [
+        ("data", ({}, {}, {}), "Broken.data must return Splits, not tuple"),
+        ("data", Splits({}, {}, {}), "the batch_size is 8, but must be at most the number"),
+        (
+            "data",
+            Splits({"x": torch.zeros(9), "y": torch.zeros(8)}, {}, {}),
+            "must count the same examples, not {'x': 9, 'y': 8}",
+        ),
+        ("model", None, "Broken.model must return a Module, not NoneType"),
+        ("terms", {}, "Broken.terms must return a dict of 0-d tensors by name, not {}"),
+        ("terms", torch.zeros(()), "Broken.terms must return a dict"),
+        ("terms", {"fit": torch.zeros(3)}, "Broken.terms: `fit` has the shape (3,)"),
+        ("terms", {"fit": torch.zeros(())}, "`weights.penalty` weighs no loss term"),
+        (
+            "terms",
+            {"fit": torch.zeros(()), "penalty": torch.zeros(())},
+            "no term depends on the model's parameters",
+        ),
+        ("metrics", {"loss": torch.zeros(2)}, "Broken.metrics: `loss` has the shape (2,)"),
+        ("metrics", {"loss": "low"}, "Broken.metrics: `loss` is 'low', but must be a 0-d tensor"),
+    ],
+)
+def test_a_part_that_breaks_its_rule_is_found_by_trying(method, result, message):
+    broken = type("Broken", (Toy,), {method: lambda self, *arguments: result})
+    with pytest.raises(TaskError) as caught:
+        check_task(broken())
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["data", "model", "terms", "metrics"])
+def test_what_a_part_raises_is_told_in_one_line(method):
+    def fail(self, *arguments):
+        raise ZeroDivisionError("on\ntwo lines")
+
+    with pytest.raises(TaskError, match=rf"Broken.{method}.* ZeroDivisionError: on two lines"):
+        check_task(type("Broken", (Toy,), {method: fail})())
+
+
+def test_a_task_that_keeps_the_protocol_passes_and_nothing_is_disturbed():
+    state = torch.get_rng_state()
+    check_task(Toy("batch_norm"))
+    check_task(train_toy)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_loading_needs_no_torch(write):
+    write(light="def train(run): ...\ntrain.hyperparameters = {'lr': 0.1}")
+    code = (
+        "import sys; from schedsearch.task import load_task; load_task('light:train');"
+        "import schedsearch.probe; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+TASK = """
+from helper import scale
+from tests.engines.toys import Toy
+class Mine(Toy):
+    def data(self, seed):
+        splits = super().data(seed)
+        splits.train["x"].mul_(scale)
+        return splits
+"""
+SOURCES = {"mine": TASK, "helper": "from deeper import scale", "deeper": "scale = 1.0"}
+
+
+def fingerprint_of(write, arguments=None, **sources):
+    """Return the fingerprint of the task in files of its own, as a new process would."""
+    for name in (*SOURCES, "other"):
+        sys.modules.pop(name, None)
+    write(**{**SOURCES, **sources})
+    task = load_task("mine:Mine", arguments or {})
+    return fingerprint(task, "mine:Mine", arguments or {})
+
+
+def test_the_fingerprint_stays_while_nothing_that_matters_changes(write):
+    first = fingerprint_of(write)
+    assert fingerprint_of(write) == first
+    assert fingerprint_of(write, other="not_imported = 1") == first
+    assert len(first) == 64
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mine": TASK + "\n# a comment"},
+        {"helper": "from deeper import scale  # indirectly"},
+        {"deeper": "scale = 1.0  # and twice so"},
+        {"mine": TASK.replace("Mine(Toy):", "Mine(Toy):\n    import other"), "other": "x = 1"},
+        {"arguments": {"layers": "dropout"}},
+    ],
+)
+def test_the_fingerprint_changes_with_sources_and_arguments(write, change):
+    assert fingerprint_of(write, **change) != fingerprint_of(write)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 4},
+        {"steps_per_epoch": 3},
+        {"noise": {"blur": (8, 1)}},
+        {"hyperparameters": {**Toy.hyperparameters, "lr": 0.06}},
+        {"data": lambda self, seed: Toy().data(seed + 1)},
+    ],
+)
+def test_the_fingerprint_changes_with_settings_and_data(change):
+    changed = type("Toy", (Toy,), {**change, "__module__": Toy.__module__})
+    assert fingerprint(changed(), REFERENCE, {}) != fingerprint(Toy(), REFERENCE, {})
+
+
+def test_the_fingerprint_sees_the_optimizer_and_the_dtype():
+    class Double(Toy):
+        def data(self, seed):
+            splits = super().data(seed)
+            return Splits(
+                {name: tensor.double() for name, tensor in splits.train.items()},
+                splits.validation,
+                splits.test,
+            )
+
+    Double.__module__ = Toy.__module__
+    tasks = [Toy(), Toy(optimizer="sgd"), Double()]
+    assert len({fingerprint(task, REFERENCE, {}) for task in tasks}) == 3
+
+
+def test_a_train_function_has_a_fingerprint_by_its_sources(write):
+    prints = []
+    for source in ("0.1", "0.1  # changed"):
+        sys.modules.pop("own", None)
+        write(
+            own=f"def train(run): ...\ntrain.hyperparameters = {{'lr': {source.split()[0]}}}\n#{source}"
+        )
+        prints.append(fingerprint(load_task("own:train"), "own:train", {}))
+    assert prints[0] != prints[1]
+
+
+def test_a_model_may_be_any_module():
+    class Bare(Toy):
+        def model(self, seed):
+            return nn.Linear(3, 1)
+
+    check_task(Bare())
