@@ -61,7 +61,8 @@ class Worker:
         engines: train them; all their lanes together hold at least the seeds of one trial.
         name: unique among the study's workers, and among those to come.
         should_stop: asked after each round; the live trials are then handed back to the queue.
-        say: tells the person one line.
+        say: tells the person one line about what went wrong.
+        report: tells the person one line about what went well.
     """
 
     def __init__(
@@ -72,11 +73,12 @@ class Worker:
         name: str,
         should_stop: Callable[[], bool],
         say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         space = study.space
         self._study, self._space, self._name = study, space, name
         self._engines = engines
-        self._should_stop, self._say = should_stop, say
+        self._should_stop, self._say, self._report_end = should_stop, say, report
         self._sampler = make_sampler(space, name)
         self._pruner = make_pruner(space.search.pruner, space.horizon)
         self._idle = [(engine, lane) for engine in engines for lane in range(engine.lanes)]
@@ -203,7 +205,7 @@ class Worker:
         outcome = _outcome(live, state, self._space)
         self._tell(live, state, live.value if state is TrialState.COMPLETE else None)
         self._failures = 0
-        self._say(f"trial {live.trial.number} {outcome}")
+        self._report_end(f"trial {live.trial.number} {outcome}")
 
     def _fail(self, live: LiveTrial, error: Exception) -> None:
         """End a trial whose training raised; several in a row end the worker."""

@@ -6,7 +6,6 @@ import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from schedsearch.errors import SchedSearchError
@@ -42,16 +41,10 @@ def say(message: str) -> None:
 def main() -> None:
     """Run the command line; exit 0 done, 1 the work failed, 2 the input was wrong."""
     try:
-        app(standalone_mode=False)
+        app()
     except SchedSearchError as error:
         say(f"error: {error}")
         sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        say("stopped")
-        sys.exit(130)
     except BrokenPipeError:
         # The reader of a pipe went away: not our error, and nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

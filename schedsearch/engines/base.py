@@ -63,7 +63,8 @@ class Engine(Protocol):
     def test(self, lane: int) -> dict[str, float]:
         """Return the metrics of a lane's model on the test split, named `test_NAME`.
 
-        A loop of the user's own ends with its test, and gives none if it has none.
+        A loop of the user's own ends with its test, and gives none if it has none. Raises what the
+        user's own code raises.
         """
         ...
 

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from optuna import pruners
-from optuna.pruners import BasePruner
+from optuna.pruners import BasePruner, NopPruner
 
+from schedsearch.pruners.asha import AshaPruner
+from schedsearch.pruners.exempt import Hyperband, Median, Patient
 from schedsearch.space.document import PrunerOptions
+
+__all__ = ["AshaPruner", "make_pruner"]
 
 
 def make_pruner(options: PrunerOptions, horizon: int) -> BasePruner:
-    """Return the Optuna pruner that a space asks for; a report's step is the epochs trained."""
-    if options.name == "asha":
-        return pruners.SuccessiveHalvingPruner(
-            min_resource=options.min_epochs, reduction_factor=options.reduction_factor
-        )
-    if options.name == "hyperband":
-        return pruners.HyperbandPruner(
-            min_resource=options.min_epochs,
-            max_resource=max(horizon, options.min_epochs),
-            reduction_factor=options.reduction_factor,
-        )
-    if options.name == "none":
-        return pruners.NopPruner()
-    median = pruners.MedianPruner(
-        n_startup_trials=options.startup_trials, n_warmup_steps=options.min_epochs
-    )
-    if options.name == "median":
-        return median
-    return pruners.PatientPruner(median, patience=options.patience)
+    """Return the pruner that a space asks for; a report's step is the epochs trained.
+
+    Constants are ended by constants alone (asha), or not at all (the others).
+    """
+    match options.name:
+        case "asha":
+            return AshaPruner(options.min_epochs, options.reduction_factor)
+        case "hyperband":
+            return Hyperband(
+                min_resource=options.min_epochs,
+                max_resource=max(horizon, options.min_epochs),
+                reduction_factor=options.reduction_factor,
+            )
+        case "none":
+            return NopPruner()
+    median = Median(n_startup_trials=options.startup_trials, n_warmup_steps=options.min_epochs)
+    return median if options.name == "median" else Patient(median, patience=options.patience)

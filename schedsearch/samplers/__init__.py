@@ -59,7 +59,6 @@ def _optuna_sampler(name: str, startup_trials: int | None, seed: int) -> BaseSam
                 n_startup_trials=startup,
                 group=True,
                 constant_liar=True,
-                warn_independent_sampling=False,
             )
         case "gp":
             return ComparableTrialsSampler(

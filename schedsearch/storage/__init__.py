@@ -1,12 +1,14 @@
 """Optuna storage opened well. Never imports torch."""
 
-from schedsearch.storage.opening import Database, open_database, shown
+from schedsearch.storage.opening import Database, has_password, open_database, shown
 from schedsearch.storage.queue import Counts, TrialQueue
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
     create_study,
+    every_study,
     is_constant,
+    only_study,
     open_study,
     plan_of,
 )
@@ -18,7 +20,10 @@ __all__ = [
     "StudyRecord",
     "TrialQueue",
     "create_study",
+    "every_study",
+    "has_password",
     "is_constant",
+    "only_study",
     "open_database",
     "open_study",
     "plan_of",

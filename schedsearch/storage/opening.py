@@ -59,6 +59,14 @@ def shown(url: str) -> str:
         return "the storage URL"
 
 
+def has_password(url: str) -> bool:
+    """Tell whether a database URL holds a password."""
+    try:
+        return make_url(url).password is not None
+    except ArgumentError:
+        return False
+
+
 def open_database(url: str, *, create: bool = False) -> Database:
     """Open a database; `create` makes it, and its tables, where they are missing.
 

@@ -92,7 +92,8 @@ class TrialQueue:
                 _set(connection, trial_id, {"draw": draw})
             _set(connection, trial_id, {"worker": worker})
             connection.execute(delete(heartbeats).where(heartbeats.c.trial_id == trial_id))
-            connection.execute(insert(heartbeats).values(trial_id=trial_id))
+            beat = insert(heartbeats).values(trial_id=trial_id, heartbeat=func.current_timestamp())
+            connection.execute(beat)
         return int(trial_id)
 
     def beat(self, trial_ids: list[int]) -> None:

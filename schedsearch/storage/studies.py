@@ -177,6 +177,22 @@ def open_study(database: Database, name: str) -> StudyHandle:
     return StudyHandle(database, study_id, record)
 
 
+def every_study(database: Database) -> list[StudyHandle]:
+    """Return the studies that schedsearch made, by name."""
+    studies = sorted(database.optuna.get_all_studies(), key=lambda study: study.study_name)
+    return [open_study(database, s.study_name) for s in studies if "space" in s.user_attrs]
+
+
+def only_study(database: Database) -> StudyHandle:
+    """Return the one study of a database; raise StudyError if there are none or several."""
+    studies = every_study(database)
+    if len(studies) != 1:
+        names = ", ".join(study.name for study in studies)
+        rule = f"name one of its studies: {names}" if studies else "it has no study"
+        raise StudyError(f"{database.shown}: {rule}")
+    return studies[0]
+
+
 def _refuse_changes(attributes: Mapping[str, Any], record: StudyRecord) -> None:
     stored = dict(_flat(attributes["space"]))
     given = dict(_flat(record.space.to_document()))

@@ -12,7 +12,6 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    func,
 )
 
 #: Optuna's number for the schema that these columns belong to.
@@ -79,5 +78,5 @@ heartbeats = Table(
     metadata,
     Column("trial_heartbeat_id", Integer, primary_key=True),
     Column("trial_id", Integer),
-    Column("heartbeat", DateTime, server_default=func.current_timestamp()),
+    Column("heartbeat", DateTime),
 )

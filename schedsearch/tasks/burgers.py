@@ -84,7 +84,7 @@ class Burgers:
     """The Burgers equation by a physics-informed network; minimise the relative `error`."""
 
     hyperparameters: Mapping[str, float] = MappingProxyType(
-        {"lr": 0.005, "momentum": 0.9, "weights.equation": 1.0, "weights.boundary": 10.0}
+        {"lr": 0.005, "momentum": 0.9, "weights.equation": 1.0, "weights.boundary": 3.0}
     )
     optimizer: OptimizerName = "adam"
     batch_size: int = _BOUNDARY

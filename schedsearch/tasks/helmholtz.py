@@ -59,7 +59,7 @@ class Helmholtz:
     """The Helmholtz equation by a physics-informed network; minimise the relative `error`."""
 
     hyperparameters: Mapping[str, float] = MappingProxyType(
-        {"lr": 0.005, "momentum": 0.9, "weights.equation": 1.0, "weights.boundary": 100.0}
+        {"lr": 0.005, "momentum": 0.9, "weights.equation": 1.0, "weights.boundary": 300.0}
     )
     optimizer: OptimizerName = "adam"
     batch_size: int = _BOUNDARY

@@ -52,7 +52,7 @@ class Regularized:
     """Digits from 100 examples with a ridge penalty; minimise the validation `loss`."""
 
     hyperparameters: Mapping[str, float] = MappingProxyType(
-        {"lr": 0.1, "momentum": 0.9, "weights.l2": 1.0}
+        {"lr": 0.1, "momentum": 0.9, "weights.l2": 0.5}
     )
     optimizer: OptimizerName = "sgd"
     batch_size: int = 25

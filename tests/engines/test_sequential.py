@@ -141,6 +141,28 @@ def test_a_metric_may_be_a_plain_float_and_is_never_infinite():
     assert math.isnan(metrics["val_ratio"])
 
 
+def test_an_epoch_whose_last_step_breaks_the_model_has_diverged():
+    task = Toy()
+    task.steps_per_epoch = 1
+    engine = SequentialEngine(task)
+    engine.fill(0, seed=1)
+    [result] = engine.train_epoch([{"lr": math.inf}])
+    assert all(map(math.isfinite, result.terms.values()))
+    assert all(map(math.isnan, result.metrics.values()))
+
+
+def test_the_threads_are_set_for_the_epoch_alone():
+    class Counting(Toy):
+        def metrics(self, model, split):
+            return {"threads": torch.get_num_threads()}
+
+    before = torch.get_num_threads()
+    engine = SequentialEngine(Counting(), threads=before + 2)
+    engine.fill(0, seed=1)
+    assert engine.train_epoch([{}])[0].metrics == {"val_threads": before + 2}
+    assert torch.get_num_threads() == before
+
+
 def test_what_the_task_raises_comes_back_in_its_place():
     class Breaks(Toy):
         def terms(self, model, batch, hp, noise):

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from schedsearch.engines import make_engine
-from schedsearch.probe import check_task, fingerprint
-from schedsearch.task import count_examples, load_task
+from schedsearch.task import check_task, count_examples, fingerprint, load_task
 from schedsearch.tasks import BUILT_IN
 
 OPTIMIZER = {"lr", "weight_decay", "momentum"}

@@ -1,4 +1,4 @@
-"""What only running a task can tell: whether it is one, and which one it is."""
+"""Which task it is: a hash of everything that decides what a training gives."""
 
 from __future__ import annotations
 
@@ -9,94 +9,11 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from schedsearch.errors import TaskError
-from schedsearch.task import (
-    Examples,
-    Splits,
-    Task,
-    TrainFunction,
-    call_user_code,
-    count_examples,
-    count_steps,
-    is_train_function,
-)
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-def check_task(task: Task | TrainFunction) -> None:
-    """Try a task: its data, its model, the loss terms of one batch, and the validation metrics.
-
-    A training loop of the user's own cannot be tried without training, and is not.
-
-    Raises:
-        TaskError: one of the parts raises, or is not what the protocol says.
-    """
-    if is_train_function(task):
-        return
-    import torch
-    from torch import nn
-
-    name = type(task).__name__
-    with torch.random.fork_rng():
-        splits = call_user_code(f"{name}.data(0)", lambda: task.data(0))
-        if not isinstance(splits, Splits):
-            raise TaskError(f"{name}.data must return Splits, not {type(splits).__name__}")
-        for split in (splits.train, splits.validation, splits.test):
-            count_examples(split)
-        count_steps(task, count_examples(splits.train))
-        model = call_user_code(f"{name}.model(0)", lambda: task.model(0))
-        if not isinstance(model, nn.Module):
-            raise TaskError(f"{name}.model must return a Module, not {type(model).__name__}")
-        terms = _first_terms(task, model, splits)
-        _check_terms(task, terms)
-        with torch.no_grad():
-            model.eval()
-            metrics = call_user_code(
-                f"{name}.metrics", lambda: task.metrics(model, splits.validation)
-            )
-    _check_numbers(f"{name}.metrics", metrics)
-
-
-def _first_terms(task: Task, model: Any, splits: Splits) -> Mapping[str, Tensor]:
-    import torch
-
-    batch = {name: tensor[: task.batch_size] for name, tensor in splits.train.items()}
-    hp = {name: torch.tensor(float(value)) for name, value in task.hyperparameters.items()}
-    noise = {name: torch.randn(shape) for name, shape in task.noise.items()}
-    return call_user_code(
-        f"{type(task).__name__}.terms", lambda: task.terms(model, batch, hp, noise)
-    )
-
-
-def _check_terms(task: Task, terms: Mapping[str, Tensor]) -> None:
-    what = f"{type(task).__name__}.terms"
-    _check_numbers(what, terms)
-    for name in task.hyperparameters:
-        term = name.removeprefix("weights.")
-        if term != name and term not in terms:
-            raise TaskError(
-                f"the hyperparameter `{name}` weighs no loss term: {what} returns "
-                f"{', '.join(terms)}"
-            )
-    if not any(getattr(term, "requires_grad", False) for term in terms.values()):
-        raise TaskError(f"{what}: no term depends on the model's parameters")
-
-
-def _check_numbers(what: str, given: object) -> None:
-    if not isinstance(given, Mapping) or not given:
-        raise TaskError(f"{what} must return a dict of 0-d tensors by name, not {given!r}")
-    for name, value in given.items():
-        shape = getattr(value, "shape", None)
-        if shape is None and not isinstance(value, Real):
-            raise TaskError(f"{what}: `{name}` is {value!r}, but must be a 0-d tensor")
-        if shape is not None and len(shape):
-            raise TaskError(f"{what}: `{name}` has the shape {tuple(shape)}, but must be 0-d")
+from schedsearch.task.protocol import Examples, Task, TrainFunction, is_train_function
+from schedsearch.task.user_code import call_user_code
 
 
 def fingerprint(task: Task | TrainFunction, reference: str, arguments: Mapping[str, Any]) -> str:

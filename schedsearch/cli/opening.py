@@ -1,0 +1,33 @@
+"""From the options of a command to an open database or study."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from schedsearch.cli.app import say
+
+if TYPE_CHECKING:
+    from schedsearch.storage import Database, StudyHandle
+
+
+def database(url: str, *, create: bool = False) -> Database:
+    """Open the database that a command's `--storage` names."""
+    import optuna
+
+    from schedsearch.storage import has_password, open_database
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if url != os.environ.get("SCHEDSEARCH_STORAGE") and has_password(url):
+        say(
+            "warning: the password in --storage can be read by every user of this machine: "
+            "give the URL by the variable SCHEDSEARCH_STORAGE"
+        )
+    return open_database(url, create=create)
+
+
+def study(url: str, name: str) -> StudyHandle:
+    """Open a study in the database that a command's `--storage` names."""
+    from schedsearch.storage import open_study
+
+    return open_study(database(url), name)

@@ -1,0 +1,120 @@
+"""`schedsearch start`: create or continue a study, and search."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, Storage, app, say
+from schedsearch.cli.opening import database
+
+if TYPE_CHECKING:
+    from schedsearch.storage import StudyHandle
+
+#: Seconds between two looks at the workers, and between two looks at the study.
+_LOOK = 0.2
+_REDRAW = 1.0
+
+
+@app.command()
+def start(
+    space: Annotated[Path, typer.Argument(help="A space file.", show_default=False)],
+    trials: Annotated[
+        int | None, typer.Option(help="The study's total, trial 0 included.", min=1)
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Worker processes on this machine; 0 only creates the study.", min=0)
+    ] = 1,
+    study: Annotated[str | None, typer.Option(help="The study's name.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="tpe, random, grid, gp, cmaes or qmc.")
+    ] = None,
+    pruner: Annotated[
+        str | None, typer.Option(help="asha, hyperband, median, patient or none.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the search and its trainings.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Runs per trial, side by side.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads per worker; default: the machine's cores shared out.", min=1),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to train, as torch names it.")] = "cpu",
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Create a study, or continue it, and search with worker processes on this machine.
+
+    Ctrl-C stops after the epoch, and `start` goes on where it stopped; twice stops at once.
+    """
+    from schedsearch.preparation import load_space, prepare, threads_for
+    from schedsearch.storage import create_study
+
+    overrides = {
+        "name": study,
+        "search.trials": trials,
+        "search.seed": seed,
+        "search.seeds": seeds,
+        "search.sampler.name": sampler,
+        "search.pruner.name": pruner,
+    }
+    loaded = load_space(space, overrides)
+    record = prepare(loaded, device=device, threads=threads or threads_for(workers))
+    handle = create_study(database(storage, create=True), record)
+    if workers == 0:
+        say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")
+        return
+    finished = _search(handle, workers, timeout)
+    _print_result(handle, as_json)
+    if not finished:
+        raise typer.Exit(1)
+
+
+def _search(handle: StudyHandle, workers: int, timeout: float | None) -> bool:
+    """Search until all workers have ended; return whether none of them failed."""
+    from schedsearch.launchers.local import LocalWorkers
+    from schedsearch.report.progress import SearchDisplay
+    from schedsearch.report.status import read_status
+    from schedsearch.signals import stop_signals
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    shown, told = 0.0, 0
+    with SearchDisplay(handle.total()) as display, stop_signals() as request:
+        local = LocalWorkers(handle, workers, [], display.say)
+        local.start()
+        try:
+            while local.watch():
+                now = time.monotonic()
+                if deadline is not None and now > deadline:
+                    deadline = None
+                    display.say("time is up: the workers stop after this epoch")
+                    local.stop()
+                if request.asked > told:
+                    told = request.asked
+                    display.say("stopping after this epoch; Ctrl-C again stops at once")
+                    local.stop()
+                if now - shown > _REDRAW:
+                    shown = now
+                    display.show(read_status(handle))
+                time.sleep(_LOOK)
+        except KeyboardInterrupt:
+            local.kill()
+    if request.asked:
+        say(f"stopped: go on with the same command, or `schedsearch worker {handle.name}`")
+        raise typer.Exit(130)
+    return not local.failed
+
+
+def _print_result(handle: StudyHandle, as_json: bool) -> None:
+    import json
+
+    from schedsearch.report.progress import summary_lines
+    from schedsearch.report.status import read_status
+
+    status = read_status(handle)
+    typer.echo(json.dumps(status.to_json()) if as_json else "\n".join(summary_lines(status)))

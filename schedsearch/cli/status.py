@@ -1,0 +1,69 @@
+"""`schedsearch status`, `list` and `delete`: what a storage holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, Storage, app, say
+from schedsearch.cli.opening import database
+from schedsearch.errors import StudyError
+
+
+@app.command()
+def status(
+    study: Annotated[
+        str | None, typer.Argument(help="The study's name; may be left out if there is only one.")
+    ] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a study stands: its trials, the best schedule, and the best constant."""
+    from schedsearch.report.progress import summary_lines
+    from schedsearch.report.status import read_status
+    from schedsearch.storage import only_study, open_study
+
+    opened = database(storage)
+    handle = only_study(opened) if study is None else open_study(opened, study)
+    found = read_status(handle)
+    typer.echo(json.dumps(found.to_json()) if as_json else "\n".join(summary_lines(found)))
+
+
+@app.command(name="list")
+def list_studies(storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
+    """List the studies of a storage."""
+    from schedsearch.report.progress import comparison
+    from schedsearch.report.status import read_status
+    from schedsearch.storage import every_study
+
+    found = [read_status(handle) for handle in every_study(database(storage))]
+    if as_json:
+        typer.echo(json.dumps([status.to_json() for status in found]))
+        return
+    for status in found:
+        ended = f"{status.counts.finished}/{status.total} trials"
+        typer.echo(f"{status.study}  {status.state}  {ended}  {comparison(status)}")
+
+
+@app.command()
+def delete(
+    study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Delete a study with all its trials."""
+    from schedsearch.storage import open_study
+
+    opened = database(storage)
+    handle = open_study(opened, study)
+    counts = handle.queue.counts()
+    if counts.running:
+        raise StudyError(f"study `{study}` has {counts.running} trials running: stop them first")
+    if not yes:
+        typer.confirm(
+            f"Delete study {study} with its {counts.chains} trials?", abort=True, err=True
+        )
+    opened.optuna.delete_study(handle.study_id)
+    say(f"deleted study {study}")

@@ -1,0 +1,46 @@
+"""`schedsearch worker`: one more worker for a study, here or on another machine."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from schedsearch.cli.app import DEFAULT_STORAGE, Storage, app, say
+from schedsearch.cli.opening import study as opened
+
+
+@app.command()
+def worker(
+    study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
+    storage: Storage = DEFAULT_STORAGE,
+    timeout: Annotated[
+        float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")] = False,
+    name: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Train trials of a study until none is left to begin.
+
+    Ctrl-C stops after the epoch and hands the trial back to the queue; twice stops at once.
+    """
+    from schedsearch.launchers.here import work
+    from schedsearch.signals import stop_signals
+
+    handle = opened(storage, study)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with stop_signals() as request:
+        if name is not None:
+            request.stop_with_parent()
+        work(
+            handle,
+            name=name,
+            should_stop=lambda: (
+                bool(request) or (deadline is not None and time.monotonic() > deadline)
+            ),
+            say=say,
+            quiet=quiet,
+        )
+    if request.asked:
+        raise typer.Exit(130)

@@ -1,0 +1,57 @@
+"""A worker in this process: the engines that a study's numerics ask for, and the loop."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+
+from schedsearch.engines import make_engine
+from schedsearch.errors import StudyError
+from schedsearch.numerics import differences, numerics_here
+from schedsearch.storage import StudyHandle
+from schedsearch.task import fingerprint, load_task
+from schedsearch.worker import Worker
+
+
+def work(
+    study: StudyHandle,
+    *,
+    name: str | None,
+    should_stop: Callable[[], bool],
+    say: Callable[[str], None],
+    quiet: bool,
+) -> None:
+    """Train trials of a study until none is left to begin, or until told to stop.
+
+    Raises:
+        StudyError: the task here is not the one that the study was created with.
+        SchedSearchError: the user's code failed several times in a row.
+    """
+    space, numerics = study.space, study.record.numerics
+    task = load_task(space.task, space.document.arguments)
+    if fingerprint(task, space.task, space.document.arguments) != study.record.fingerprint:
+        raise StudyError(
+            f"{space.task} is not what study `{study.name}` was created with: its source, "
+            "arguments or data changed; begin another study with --study NAME"
+        )
+    device, threads = numerics["device"], numerics["threads"]
+    here = numerics_here(numerics["engine"], device=device, threads=threads)
+    if other := differences(numerics, here):
+        say(f"warning: exact numbers will differ from the study's others: {'; '.join(other)}")
+    engines = [
+        make_engine(task, horizon=space.horizon, device=device, threads=threads)
+        for _ in range(space.search.seeds)
+    ]
+    Worker(
+        study,
+        engines,
+        name=name or f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}",
+        should_stop=should_stop,
+        say=say,
+        report=_silent if quiet else say,
+    ).run()
+
+
+def _silent(message: str) -> None:
+    pass

@@ -1,0 +1,124 @@
+"""One live display of a search: on a terminal redrawn in place, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from schedsearch.report.status import Best, Status
+from schedsearch.report.text import describe_plan, describe_seconds
+
+#: Seconds between two lines where the output is no terminal.
+PLAIN_INTERVAL = 10.0
+
+
+class SearchDisplay:
+    """Shows how a search goes, on stderr; use as a context manager."""
+
+    def __init__(self, total: int) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._began = time.monotonic()
+        self._first: tuple[int, int] | None = None
+        self._printed = self._began
+        self._lock = threading.Lock()
+        self._progress = Progress(
+            TextColumn("{task.fields[study]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("trials  {task.fields[counts]}\n{task.fields[best]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=total, study="", counts="", best="")
+
+    def __enter__(self) -> SearchDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, message: str) -> None:
+        """Print a line above the display."""
+        with self._lock:
+            self._console.print(message, markup=False, soft_wrap=True)
+
+    def show(self, status: Status) -> None:
+        """Show how the study stands."""
+        counts, best = self._counts(status), comparison(status)
+        self._progress.update(
+            self._task,
+            completed=status.counts.finished,
+            total=status.total,
+            study=status.study,
+            counts=counts,
+            best=best,
+        )
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._printed > PLAIN_INTERVAL:
+            self._printed = now
+            finished = f"{status.counts.finished}/{status.total} trials"
+            self.say(f"{status.study}: {finished}, {counts}; {best}")
+
+    def _counts(self, status: Status) -> str:
+        counts = status.counts
+        if self._first is None:
+            self._first = (counts.finished, counts.epochs)
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        finished, epochs = counts.finished - self._first[0], counts.epochs - self._first[1]
+        left = status.total - counts.finished
+        parts = [
+            f"{counts.running} running",
+            f"{counts.pruned} pruned",
+            f"{counts.failed} failed",
+            f"{epochs / seconds:.0f} epochs/s",
+        ]
+        if finished and left:
+            parts.append(f"about {describe_seconds(left * seconds / finished)} left")
+        return ", ".join(parts)
+
+
+def comparison(status: Status) -> str:
+    """Return the best so far against the best constant, in one line."""
+    if status.best is None:
+        return "no trial is complete yet"
+    return (
+        f"best {_shown(status.best, status)}; best constant {_shown(status.best_constant, status)}"
+    )
+
+
+def _shown(best: Best | None, status: Status) -> str:
+    if best is None:
+        return "none yet"
+    return f"{status.metric} {best.value:.5g} (trial {best.number})"
+
+
+def summary_lines(status: Status) -> list[str]:
+    """Return how a study stands, in lines for the terminal."""
+    counts = status.counts
+    lines = [
+        f"study     {status.study} ({status.state})",
+        f"trials    {counts.finished} of {status.total} ended: {counts.complete} complete, "
+        f"{counts.pruned} pruned ({status.diverged} of them diverged), {counts.failed} failed; "
+        f"{counts.running} running, {counts.waiting} waiting",
+        f"epochs    {counts.epochs} in {describe_seconds(status.seconds)}: "
+        f"{status.epochs_per_second:.1f} per second",
+    ]
+    for title, best in (("best", status.best), ("constant", status.best_constant)):
+        lines.append(f"{title:<10}{_shown(best, status)}")
+        if best is not None:
+            lines.extend(f"          {line}" for line in describe_plan(best.plan))
+    if status.clamped:
+        shown = ", ".join(f"{name} {count}" for name, count in status.clamped.items())
+        lines.append(f"bounds    held back in epochs: {shown}")
+    return lines

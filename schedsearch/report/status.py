@@ -1,0 +1,110 @@
+"""How a study stands: its trials, its best schedule, and its best constant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+from schedsearch.storage import Counts, StudyHandle
+
+
+@dataclass(frozen=True)
+class Best:
+    """A complete trial, by its number, with the plan it carries as a config's tables."""
+
+    number: int
+    value: float
+    plan: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a study stands at one moment."""
+
+    study: str
+    #: running: a trial is in training. done: every trial ended. stopped: neither.
+    state: Literal["running", "done", "stopped"]
+    metric: str
+    direction: str
+    total: int
+    counts: Counts
+    best: Best | None
+    best_constant: Best | None
+    #: Wall-clock seconds from the first trial's start to the last one's end, or to now.
+    seconds: float
+    #: Trials that diverged, among those counted as pruned.
+    diverged: int = 0
+    #: Epochs, over all trials, in which bounds held a hyperparameter back.
+    clamped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def epochs_per_second(self) -> float:
+        """Trained epochs of all trials, per second of wall-clock time."""
+        return self.counts.epochs / self.seconds if self.seconds else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `status --json` prints."""
+        counts = asdict(self.counts)
+        epochs = counts.pop("epochs")
+        return {
+            "study": self.study,
+            "state": self.state,
+            "metric": self.metric,
+            "direction": self.direction,
+            "trials": {"total": self.total, **counts, "diverged": self.diverged},
+            "best": None if self.best is None else asdict(self.best),
+            "best_constant": None if self.best_constant is None else asdict(self.best_constant),
+            "trial_epochs": epochs,
+            "seconds": round(self.seconds, 3),
+            "trial_epochs_per_second": round(self.epochs_per_second, 3),
+            "clamped_epochs": self.clamped,
+        }
+
+
+def read_status(study: StudyHandle) -> Status:
+    """Read how a study stands."""
+    counts, total = study.queue.counts(), study.total()
+    trials = study.trials()
+    objective = study.space.objective
+    if counts.running:
+        state: Literal["running", "done", "stopped"] = "running"
+    else:
+        state = "done" if counts.finished >= total else "stopped"
+    clamped: Counter[str] = Counter()
+    for trial in trials:
+        clamped.update(trial.user_attrs.get("clamped", {}))
+    return Status(
+        study=study.name,
+        state=state,
+        metric=objective.metric,
+        direction=objective.direction,
+        total=total,
+        counts=counts,
+        best=_best(study.complete()),
+        best_constant=_best(study.complete(constant=True)),
+        seconds=_seconds(trials),
+        diverged=sum("diverged" in trial.user_attrs for trial in trials),
+        clamped=dict(clamped),
+    )
+
+
+def _best(ranked: list[FrozenTrial]) -> Best | None:
+    if not ranked:
+        return None
+    trial = ranked[0]
+    assert trial.value is not None
+    return Best(trial.number, trial.value, trial.user_attrs["plan"])
+
+
+def _seconds(trials: list[FrozenTrial]) -> float:
+    starts = [trial.datetime_start for trial in trials if trial.datetime_start is not None]
+    if not starts:
+        return 0.0
+    running = any(trial.state is TrialState.RUNNING for trial in trials)
+    ends = [trial.datetime_complete for trial in trials if trial.datetime_complete is not None]
+    end = datetime.now() if running or not ends else max(ends)
+    return (end - min(starts)).total_seconds()

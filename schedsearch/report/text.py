@@ -1,0 +1,56 @@
+"""Plans and times in words, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def describe_plan(tables: Mapping[str, Any]) -> list[str]:
+    """Return a line for each hyperparameter or group that a plan moves.
+
+    >>> describe_plan({"hyperparameters": {"lr": {"families": {"constant": {"value": 0.003}}}}})
+    ['lr: constant(value=0.003)']
+    """
+    return list(_lines(tables))
+
+
+def _lines(tables: Mapping[str, Any]) -> Iterator[str]:
+    for name, table in tables.get("hyperparameters", {}).items():
+        if table.get("families"):
+            yield f"{name}: {describe_families(table['families'])}"
+    for table in tables.get("groups", {}).values():
+        yield f"{', '.join(table['members'])}: {describe_families(table['families'])}"
+
+
+def describe_families(families: Mapping[str, Any]) -> str:
+    """Return a schedule's table as one call.
+
+    >>> describe_families({"warmup": {"epochs": 5, "inner": {"constant": {"value": 0.1}}}})
+    'warmup(epochs=5, inner=constant(value=0.1))'
+    """
+    [(family, parameters)] = families.items()
+    inside = ", ".join(f"{name}={_value(value)}" for name, value in parameters.items())
+    return f"{family}({inside})"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return describe_families(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def describe_seconds(seconds: float) -> str:
+    """Return a duration as a person says it.
+
+    >>> describe_seconds(7), describe_seconds(95), describe_seconds(7260)
+    ('7 s', '1 min 35 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,29 @@
+"""Tasks: what they are, and how one is found, tried, and told from another. Loads no torch."""
+
+from schedsearch.task.check import check_task
+from schedsearch.task.identity import fingerprint
+from schedsearch.task.loading import load_task
+from schedsearch.task.protocol import (
+    Examples,
+    OptimizerName,
+    Splits,
+    Task,
+    TrainFunction,
+    count_examples,
+    count_steps,
+    is_train_function,
+)
+
+__all__ = [
+    "Examples",
+    "OptimizerName",
+    "Splits",
+    "Task",
+    "TrainFunction",
+    "check_task",
+    "count_examples",
+    "count_steps",
+    "fingerprint",
+    "is_train_function",
+    "load_task",
+]
