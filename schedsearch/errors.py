@@ -51,8 +51,12 @@ class Problem:
     hint: str | None = None
 
     def __str__(self) -> str:
-        shown = "" if self.value is None else f" = {self.value!r}"
+        shown = "" if self.value is None else f" = {_shorten(repr(self.value))}"
         return f"{self.key}{shown}: {self.rule}" + (f" (hint: {self.hint})" if self.hint else "")
+
+
+def _shorten(text: str, longest: int = 60) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 class FileError(InputError):

@@ -54,4 +54,6 @@ def prepare(space: Space, *, device: str, threads: int) -> StudyRecord:
 
 def threads_for(workers: int) -> int:
     """Return the threads of each worker, such that workers x threads fit the machine."""
-    return max(1, len(os.sched_getaffinity(0)) // max(1, workers))
+    # macOS does not say which cores a process may use.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // max(1, workers))

@@ -19,16 +19,16 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.asked > 0 or self._orphaned()
 
-    def stop_with_parent(self) -> None:
-        """Count the end of the parent process, from now on, as being asked to stop."""
-        self._parent = os.getppid()
+    def stop_with(self, parent: int) -> None:
+        """Count the end of the parent process, by its id, as being asked to stop."""
+        self._parent = parent
 
     def _orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.asked += 1
-        if self.asked > 1:
+        if self.asked == 2:  # a third must not disturb the handing back
             raise KeyboardInterrupt
 
 

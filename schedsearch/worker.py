@@ -17,8 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from schedsearch.engines import Engine, EpochResult
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.plan import Plan
-from schedsearch.pruners import make_pruner
-from schedsearch.samplers import make_sampler
+from schedsearch.pruners import UNPRUNED, make_pruner
+from schedsearch.samplers import is_trained_in_full, make_sampler
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle
 from schedsearch.training import Run, search_seeds, summary
@@ -79,8 +79,9 @@ class Worker:
         self._study, self._space, self._name = study, space, name
         self._engines = engines
         self._should_stop, self._say, self._report_end = should_stop, say, report
-        self._sampler = make_sampler(space, name)
-        self._pruner = make_pruner(space.search.pruner, space.horizon)
+        self._optuna = study.load(
+            make_sampler(space, name), make_pruner(space.search.pruner, space.horizon)
+        )
         self._idle = [(engine, lane) for engine in engines for lane in range(engine.lanes)]
         self._live: list[LiveTrial] = []
         self._failures = 0
@@ -99,11 +100,20 @@ class Worker:
                     if not self._live:
                         return
                     self._round()
+            except SystemExit as error:
+                raise SchedSearchError(f"{self._space.task} called sys.exit({error.code})") from None
             finally:
-                for live in self._live:
-                    self._study.queue.hand_back(live.trial._trial_id, self._name)
-                    self._release(live)
-                self._live.clear()
+                self._hand_back()
+
+    def _hand_back(self) -> None:
+        for live in list(self._live):
+            self._drop(live)
+        try:
+            self._study.queue.hand_back_all_of(self._name)
+        except KeyboardInterrupt:
+            # Whoever wants it at once still wants nothing left running.
+            self._study.queue.hand_back_all_of(self._name)
+            raise
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -113,24 +123,21 @@ class Worker:
             trial_id = self._study.queue.claim(self._name, self._study.total())
             if trial_id is None:
                 return
-            try:
-                self._begin(trial_id)
-            except BaseException:
-                self._study.queue.hand_back(trial_id, self._name)
-                raise
+            self._optuna.get_trials(deepcopy=False)  # the storage's cache must know the new row
+            live = LiveTrial(Trial(self._optuna, trial_id), [])
+            self._live.append(live)
+            with self._unless_taken_over(live):
+                self._begin(live)
 
-    def _begin(self, trial_id: int) -> None:
-        study = self._study.load(self._sampler, self._pruner)
-        study.get_trials(deepcopy=False)  # the storage's cache must know the row we claimed
-        trial = Trial(study, trial_id)
+    def _begin(self, live: LiveTrial) -> None:
         try:
-            plan = self._plan(trial)
+            plan = self._plan(live.trial)
         except InputError as error:
             # Ended as pruned, since samplers learn nothing from a failed trial.
-            trial.set_user_attr("refused", str(error))
-            study.tell(trial, state=TrialState.PRUNED)
+            live.trial.set_user_attr("refused", str(error))
+            self._tell(live, TrialState.PRUNED, None)
+            self._report_end(f"trial {live.trial.number} refused: {error}")
             return
-        live = LiveTrial(trial, [])
         try:
             for seed in search_seeds(self._space):
                 engine, lane = self._idle.pop()
@@ -140,19 +147,24 @@ class Worker:
                     self._idle.append((engine, lane))
                     raise
         except SchedSearchError:
-            self._release(live)
             raise
         except Exception as error:
             self._fail(live, error)
-            return
-        self._live.append(live)
 
     def _plan(self, trial: Trial) -> Plan:
-        """Return the plan that was queued with the trial, or draw one and write it down."""
+        """Return the plan that was queued with the trial, or draw one and write it down.
+
+        Raises:
+            InputError: parameters that were drawn apart break a rule together.
+        """
         tables = trial.user_attrs.get("plan")
         if tables is not None:
             return Plan.from_tables(tables)
         plan = self._space.suggest(trial)
+        for seed in search_seeds(self._space):
+            plan.resolve(self._space.horizon, seed)  # some rules depend on the horizon
+        if is_trained_in_full(self._space, trial.user_attrs["draw"], plan):
+            trial.set_user_attr(UNPRUNED, True)
         trial.set_user_attr("plan", plan.to_tables())
         return plan
 
@@ -164,17 +176,23 @@ class Worker:
         for live in list(self._live):
             outcome = [results[id(run)] for run in live.runs]
             errors = [result for result in outcome if isinstance(result, Exception)]
-            try:
+            with self._unless_taken_over(live):
                 if errors:
                     self._fail(live, errors[0])
-                else:
-                    for run, result in zip(live.runs, outcome, strict=True):
-                        assert isinstance(result, EpochResult)
-                        run.take(result)
-                    self._report(live)
-            except UpdateFinishedTrialError:
-                self._say(f"trial {live.trial.number} was taken over by another worker: dropped")
-                self._drop(live)
+                    continue
+                for run, result in zip(live.runs, outcome, strict=True):
+                    assert isinstance(result, EpochResult)
+                    run.take(result)
+                self._report(live)
+
+    @contextmanager
+    def _unless_taken_over(self, live: LiveTrial) -> Iterator[None]:
+        """Drop the trial if it was queued anew while this worker was silent for too long."""
+        try:
+            yield
+        except UpdateFinishedTrialError:
+            self._say(f"trial {live.trial.number} was taken over by another worker: dropped")
+            self._drop(live)
 
     def _train_epoch(self) -> dict[int, EpochResult | Exception | None]:
         runs = [run for live in self._live for run in live.runs]

@@ -49,3 +49,11 @@ def main() -> None:
         # The reader of a pipe went away: not our error, and nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        from schedsearch.storage import database_failure
+
+        failure = database_failure(error)
+        if failure is None:
+            raise
+        say(f"error: {failure}")
+        sys.exit(failure.exit_code)

@@ -50,7 +50,8 @@ def start(
 ) -> None:
     """Create a study, or continue it, and search with worker processes on this machine.
 
-    Ctrl-C stops after the epoch, and `start` goes on where it stopped; twice stops at once.
+    Ctrl-C stops after the epoch, and `start` goes on where it stopped; twice stops at once. A
+    search that --timeout ends has done what it was asked to: it exits 0.
     """
     from schedsearch.preparation import load_space, prepare, threads_for
     from schedsearch.storage import create_study
@@ -69,29 +70,34 @@ def start(
     if workers == 0:
         say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")
         return
-    finished = _search(handle, workers, timeout)
+    total = handle.total()
+    if handle.queue.counts().finished >= total:
+        say(f"all {total} trials of study {handle.name} have ended: more --trials go on")
+        exit_code = 0
+    else:
+        exit_code = _search(handle, workers, timeout)
     _print_result(handle, as_json)
-    if not finished:
-        raise typer.Exit(1)
+    if exit_code:
+        raise typer.Exit(exit_code)
 
 
-def _search(handle: StudyHandle, workers: int, timeout: float | None) -> bool:
-    """Search until all workers have ended; return whether none of them failed."""
+def _search(handle: StudyHandle, workers: int, timeout: float | None) -> int:
+    """Search until all workers have ended; return the exit code: 0 also if the time is up."""
     from schedsearch.launchers.local import LocalWorkers
     from schedsearch.report.progress import SearchDisplay
     from schedsearch.report.status import read_status
     from schedsearch.signals import stop_signals
 
     deadline = None if timeout is None else time.monotonic() + timeout
-    shown, told = 0.0, 0
+    shown, told, timed_out = 0.0, 0, False
     with SearchDisplay(handle.total()) as display, stop_signals() as request:
-        local = LocalWorkers(handle, workers, [], display.say)
-        local.start()
+        local = LocalWorkers(handle, workers, display.say)
         try:
+            local.start()
             while local.watch():
                 now = time.monotonic()
                 if deadline is not None and now > deadline:
-                    deadline = None
+                    deadline, timed_out = None, True
                     display.say("time is up: the workers stop after this epoch")
                     local.stop()
                 if request.asked > told:
@@ -103,11 +109,14 @@ def _search(handle: StudyHandle, workers: int, timeout: float | None) -> bool:
                     display.show(read_status(handle))
                 time.sleep(_LOOK)
         except KeyboardInterrupt:
+            pass  # the second Ctrl-C: at once
+        finally:
             local.kill()
     if request.asked:
         say(f"stopped: go on with the same command, or `schedsearch worker {handle.name}`")
         raise typer.Exit(130)
-    return not local.failed
+    all_ended = handle.queue.counts().finished >= handle.total()
+    return local.exit_code or int(not (all_ended or timed_out))
 
 
 def _print_result(handle: StudyHandle, as_json: bool) -> None:

@@ -20,6 +20,7 @@ def worker(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")] = False,
     name: Annotated[str | None, typer.Option(hidden=True)] = None,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Train trials of a study until none is left to begin.
 
@@ -31,8 +32,8 @@ def worker(
     handle = opened(storage, study)
     deadline = None if timeout is None else time.monotonic() + timeout
     with stop_signals() as request:
-        if name is not None:
-            request.stop_with_parent()
+        if parent is not None:
+            request.stop_with(parent)
         work(
             handle,
             name=name,

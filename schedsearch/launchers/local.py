@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import IO
 
+from schedsearch.errors import InputError
 from schedsearch.storage import StudyHandle
 
 #: A worker on any machine that is silent for longer is taken for dead.
@@ -22,6 +24,10 @@ GRACE = timedelta(seconds=120)
 REAPING = 30.0
 #: Workers that die one after another, with no trial ended in between, are no longer replaced.
 DEATHS_IN_A_ROW = 3
+#: The exit code of a worker that was told to stop.
+STOPPED = 130
+#: Seconds that a dead worker's last words may take.
+_LAST_WORDS = 5.0
 
 
 @dataclass
@@ -40,63 +46,81 @@ class LocalWorkers:
     Args:
         study: whose trials.
         number: how many workers.
-        arguments: for each `schedsearch worker`, beside the study's name and the worker's.
         say: tells the person one line.
+        grace: a worker on any machine that is silent for longer is taken for dead.
+        reaping: seconds between two looks for such workers.
+
+    Attributes:
+        exit_code: that of the first worker that failed; 0 if none did.
     """
 
     study: StudyHandle
     number: int
-    arguments: Sequence[str]
     say: Callable[[str], None]
-    failed: bool = field(default=False, init=False)
+    grace: timedelta = GRACE
+    reaping: float = REAPING
+    exit_code: int = field(default=0, init=False)
     _children: list[_Child] = field(default_factory=list, init=False)
     _stopping: bool = field(default=False, init=False)
+    _dismissed: bool = field(default=False, init=False)
+    _waits: bool = field(default=False, init=False)
     _deaths: int = field(default=0, init=False)
     _finished: int = field(default=0, init=False)
-    _reaped: float = field(default=0.0, init=False)
+    _reaped: float = field(default=float("-inf"), init=False)
+    _told: set[str] = field(default_factory=set, init=False)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the workers."""
+        return tuple(child.process.pid for child in self._children)
 
     def start(self) -> None:
         """Start all workers."""
-        self._reaped = time.monotonic()
         for _ in range(self.number):
             self._start_one()
 
     def watch(self) -> bool:
-        """Look after the workers once; return whether any is left."""
-        if time.monotonic() - self._reaped > REAPING:
+        """Look after the workers once; return whether there is anything left to watch.
+
+        Without workers of its own it still waits for the trials of others, who may be dead.
+        """
+        if time.monotonic() - self._reaped > self.reaping:
             self._reaped = time.monotonic()
-            if lost := self.study.queue.hand_back_stale(GRACE):
+            if lost := self.study.queue.hand_back_stale(self.grace):
                 self.say(f"{lost} trial(s) of silent workers were queued anew")
         for child in list(self._children):
             if child.process.poll() is not None:
                 self._bury(child)
-        return bool(self._children)
+        return bool(self._children) or self._goes_on()
 
     def stop(self) -> None:
-        """Ask all workers to stop after the epoch; asked again, at once."""
+        """Ask all workers to stop after the epoch."""
         self._stopping = True
         for child in self._children:
             child.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End all workers at once and queue their trials anew."""
+        """End all workers at once, with what they started, and queue their trials anew."""
         self._stopping = True
-        for child in list(self._children):
-            child.process.kill()
+        for child in self._children:
+            with suppress(ProcessLookupError):
+                os.killpg(child.process.pid, signal.SIGKILL)
             child.process.wait()
+        for child in list(self._children):
             self._bury(child)
 
     def _start_one(self) -> None:
         name = f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}"
         command = [sys.executable, "-m", "schedsearch", "worker", self.study.name]
         process = subprocess.Popen(
-            [*command, "--name", name, "--quiet", *self.arguments],
+            [*command, "--name", name, "--parent", str(os.getpid()), "--quiet"],
             # By the environment: a command line is for everybody to read, and may hold a password.
             env=os.environ | {"SCHEDSEARCH_STORAGE": self.study.database.url},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
             # Ctrl-C is for us; we tell them.
             start_new_session=True,
         )
@@ -106,36 +130,52 @@ class LocalWorkers:
         self._children.append(_Child(name, process, reader))
 
     def _pass_on(self, lines: IO[str]) -> None:
+        """Say what a worker says; what all workers find alike is said once."""
         for line in lines:
-            self.say(line.rstrip("\n"))
+            alike = line.startswith(("error:", "warning:", "hint:"))
+            if not (alike and line in self._told):
+                self.say(line.rstrip("\n"))
+            if alike:
+                self._told.add(line)
 
     def _bury(self, child: _Child) -> None:
-        """See to what an ended worker leaves behind, and replace it if it did not mean to end."""
+        """See to what an ended worker leaves behind, and replace it if it was killed."""
         self._children.remove(child)
-        child.reader.join()
+        child.reader.join(_LAST_WORDS)
         code = child.process.returncode
         lost = self.study.queue.hand_back_all_of(child.name)
         if code == 0 or self._stopping:
-            self._replace_if_queued()
             return
-        if code > 0:
-            # It has said why, and another one would fail alike.
-            self.failed = True
-            return
-        name = signal.Signals(-code).name
-        self.say(f"a worker was killed ({name}): {lost} trial(s) queued anew")
+        if code < 0:
+            self._replace(signal.Signals(-code).name, lost)
+        elif code == STOPPED:
+            self._dismissed = True
+            self.say("a worker was told to stop: it is not replaced")
+        else:
+            # It has said why, and another one would do alike.
+            self.exit_code = self.exit_code or code
+        if code == InputError.exit_code:
+            self.stop()  # input that is wrong for one is wrong for all
+
+    def _replace(self, killed_by: str, lost: int) -> None:
+        self.say(f"a worker was killed ({killed_by}): {lost} trial(s) queued anew")
         finished = self.study.queue.counts().finished
         self._deaths = 1 if finished > self._finished else self._deaths + 1
         self._finished = finished
         if self._deaths < DEATHS_IN_A_ROW:
             self._start_one()
         else:
-            self.failed = True
+            self.exit_code = self.exit_code or 1
             self.say(f"{self._deaths} workers were killed in a row: no more are started")
 
-    def _replace_if_queued(self) -> None:
-        """The last worker may end just before another's trial is queued anew."""
-        if self._stopping or self._children or self.failed:
-            return
-        if self.study.queue.counts().waiting:
+    def _goes_on(self) -> bool:
+        """Tell, after the last worker ended, whether there is anything to begin or to wait for."""
+        if self._stopping or self._dismissed or self.exit_code:
+            return False
+        counts = self.study.queue.counts()
+        if counts.waiting:
             self._start_one()
+        elif counts.running and not self._waits:
+            self._waits = True
+            self.say(f"waiting for {counts.running} trial(s) of other workers")
+        return counts.waiting + counts.running > 0

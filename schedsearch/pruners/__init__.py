@@ -5,17 +5,14 @@ from __future__ import annotations
 from optuna.pruners import BasePruner, NopPruner
 
 from schedsearch.pruners.asha import AshaPruner
-from schedsearch.pruners.exempt import Hyperband, Median, Patient
+from schedsearch.pruners.exempt import UNPRUNED, Hyperband, Median, Patient
 from schedsearch.space.document import PrunerOptions
 
-__all__ = ["AshaPruner", "make_pruner"]
+__all__ = ["UNPRUNED", "AshaPruner", "make_pruner"]
 
 
 def make_pruner(options: PrunerOptions, horizon: int) -> BasePruner:
-    """Return the pruner that a space asks for; a report's step is the epochs trained.
-
-    Constants are ended by constants alone (asha), or not at all (the others).
-    """
+    """Return the pruner that a space asks for; a report's step is the epochs trained."""
     match options.name:
         case "asha":
             return AshaPruner(options.min_epochs, options.reduction_factor)

@@ -1,4 +1,4 @@
-"""Asynchronous successive halving, with constants compared to constants alone."""
+"""Asynchronous successive halving, without the trials that are trained in full."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from schedsearch.storage import is_constant
+from schedsearch.pruners.exempt import is_exempt
 
 
 class AshaPruner(BasePruner):
     """Prunes at rungs all but the best one in `reduction_factor` of the trials that reached them.
 
     Rung k stands at min_epochs * reduction_factor ** k epochs. A trial that reaches one goes on if
-    it is among the best floor(n / reduction_factor) of the n trials of its kind seen there so far,
-    itself included, or the best of all where that is none.
-
-    The kinds are schedules and constants. Where they compete, a decay that is fast at first ends
-    most constants, and the search has no strong constant left to be compared with.
+    it is among the best floor(n / reduction_factor) of the n trials seen there so far, itself
+    included, or the best of all where that is none. Exempt trials do not count.
 
     Args:
         min_epochs: epochs at the first rung.
@@ -35,17 +32,16 @@ class AshaPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Tell whether the trial ends here: only at a rung."""
         epochs = trial.last_step
-        if epochs is None or not self._is_rung(epochs):
+        if epochs is None or is_exempt(trial) or not self._is_rung(epochs):
             return False
         sign = 1.0 if study.direction is StudyDirection.MINIMIZE else -1.0
         own = sign * trial.intermediate_values[epochs]
         if math.isnan(own):
             return True
-        kind = is_constant(trial)
         better = others = 0
         for other in study.get_trials(deepcopy=False):
             value = sign * other.intermediate_values.get(epochs, math.nan)
-            if other.number == trial.number or math.isnan(value) or is_constant(other) != kind:
+            if other.number == trial.number or math.isnan(value) or is_exempt(other):
                 continue
             if "superseded_by" in other.user_attrs:
                 continue  # its successor stands at this rung for both

@@ -1,7 +1,8 @@
-"""Optuna's pruners, made to leave constants alone.
+"""The trials that no pruner ends, and Optuna's pruners made to leave them alone.
 
-They compare all trials of a study with each other. Constants that schedules ended early would leave
-the search no strong constant to be compared with.
+Early epochs favour what learns fast at first. Pruned like the rest, the constants that are best in
+the end are among the first to go, and what is left of them is easily beaten. So the stratum of
+constants is trained in full, and neither ends nor spares a trial of the competition.
 """
 
 from __future__ import annotations
@@ -10,25 +11,31 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, PatientPru
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from schedsearch.storage import is_constant
+#: The attribute of a trial that no pruner ends.
+UNPRUNED = "unpruned"
 
 
-class _ConstantsExempt(BasePruner):
+def is_exempt(trial: FrozenTrial) -> bool:
+    """Tell whether a trial is trained in full whatever its metric."""
+    return bool(trial.user_attrs.get(UNPRUNED, False))
+
+
+class _Exempting(BasePruner):
     """A subclass and no wrapper, since Optuna's samplers ask whether a pruner is hyperband."""
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Tell whether the trial ends here: never, if it is a constant."""
+        """Tell whether the trial ends here."""
         # The class that comes next, one of Optuna's below, is not abstract.
-        return not is_constant(trial) and super().prune(study, trial)  # type: ignore[safe-super]
+        return not is_exempt(trial) and super().prune(study, trial)  # type: ignore[safe-super]
 
 
-class Hyperband(_ConstantsExempt, HyperbandPruner):
-    """Hyperband among the schedules; see optuna.pruners.HyperbandPruner."""
+class Hyperband(_Exempting, HyperbandPruner):
+    """Hyperband; see optuna.pruners.HyperbandPruner."""
 
 
-class Median(_ConstantsExempt, MedianPruner):
-    """The median rule among the schedules; see optuna.pruners.MedianPruner."""
+class Median(_Exempting, MedianPruner):
+    """The median rule; see optuna.pruners.MedianPruner."""
 
 
-class Patient(_ConstantsExempt, PatientPruner):
+class Patient(_Exempting, PatientPruner):
     """Patience around another pruner; see optuna.pruners.PatientPruner."""

@@ -12,10 +12,10 @@ from optuna.samplers import BaseSampler
 from schedsearch.errors import InputError
 from schedsearch.samplers.grid import FamilyGridSampler
 from schedsearch.samplers.joint import ComparableTrialsSampler, OneFamilySampler
-from schedsearch.samplers.stratum import ConstantStratum
+from schedsearch.samplers.stratum import ConstantStratum, is_trained_in_full
 from schedsearch.space import Space
 
-__all__ = ["FamilyGridSampler", "make_sampler", "trials_of"]
+__all__ = ["FamilyGridSampler", "is_trained_in_full", "make_sampler", "trials_of"]
 
 
 def make_sampler(space: Space, worker: str) -> BaseSampler:
@@ -35,7 +35,7 @@ def make_sampler(space: Space, worker: str) -> BaseSampler:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         inner = _optuna_sampler(options.name, options.startup_trials, seed)
     if options.name in ("gp", "cmaes", "qmc"):
-        return OneFamilySampler(inner, space, options.constants)
+        return OneFamilySampler(inner, space, options.constants, seed)
     return ConstantStratum(inner, space.family_choices(), options.constants)
 
 

@@ -74,19 +74,20 @@ class OneFamilySampler(BaseSampler):
         inner: the sampler.
         space: the space, with one non-constant family for each hyperparameter.
         share: the share of the study's trials that try constants only.
+        seed: of what is drawn at random.
 
     Raises:
         InputError: a hyperparameter has several non-constant families.
     """
 
-    def __init__(self, inner: BaseSampler, space: Space, share: float) -> None:
+    def __init__(self, inner: BaseSampler, space: Space, share: float, seed: int) -> None:
         self._inner = inner
         self._share = share
         self._families = one_family_each(space)
         collector = DistributionCollector(self._families)
         space.draw(collector)
         self._distributions = collector.distributions
-        self._random = optuna.samplers.RandomSampler()
+        self._random = optuna.samplers.RandomSampler(seed)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

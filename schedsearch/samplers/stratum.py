@@ -11,6 +11,10 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from schedsearch.plan import Plan
+from schedsearch.schedules import Constant
+from schedsearch.space import Space
+
 
 def is_chosen(draw: int, share: float) -> bool:
     """Tell whether a share of all draws, spread evenly, holds this one.
@@ -24,6 +28,17 @@ def is_chosen(draw: int, share: float) -> bool:
 def in_stratum(trial: FrozenTrial, share: float) -> bool:
     """Tell whether a trial tries constants only; its `draw` counts the study's draws from 0."""
     return is_chosen(trial.user_attrs["draw"], share)
+
+
+def is_trained_in_full(space: Space, draw: int, plan: Plan) -> bool:
+    """Tell whether a draw belongs to the constants that a search compares its schedules with.
+
+    They are those of the stratum; a grid has none, so there they are the constants of the grid.
+    """
+    options = space.search.sampler
+    if options.name == "grid":
+        return all(isinstance(schedule, Constant) for schedule in plan.schedules.values())
+    return is_chosen(draw, options.constants)
 
 
 class ConstantStratum(BaseSampler):

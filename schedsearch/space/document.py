@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictFloat, StrictInt, StrictStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictInt,
+    StrictStr,
+)
 
 from schedsearch.plan import Direction
 
+
+def _check_argument(value: Any) -> Any:
+    if not isinstance(value, str | int | float):
+        raise ValueError("must be text, a number, true or false")
+    return value
+
+
 Real = Annotated[FiniteFloat, Field(strict=True)]
-Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_.@+-]+$", max_length=128)]
+#: Names of studies stand in commands; those of hyperparameters and groups in parameter names.
+StudyName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_.@+-]+$", max_length=128)]
+Name = Annotated[StrictStr, Field(pattern=r"^[^\s,]+$", max_length=128)]
+Argument = Annotated[Any, AfterValidator(_check_argument)]
 
 
 class _Table(BaseModel):
@@ -19,7 +37,9 @@ class _Table(BaseModel):
 class Objective(_Table):
     """What the search optimises: a validation metric, out of the schedules' reach."""
 
+    #: A validation metric of the task, for instance `val_error`.
     metric: StrictStr
+    #: Whether less or more of it is better.
     direction: Direction = "minimize"
     #: "last": the last epoch's value counts. "best": the best epoch's, and `train` keeps its model.
     value: Literal["last", "best"] = "last"
@@ -32,6 +52,7 @@ class Objective(_Table):
 class SamplerOptions(_Table):
     """What proposes trials."""
 
+    #: What proposes: Optuna's samplers, or `grid` over the families.
     name: Literal["tpe", "random", "grid", "gp", "cmaes", "qmc"] = "tpe"
     #: tpe, gp, cmaes: proposals drawn at random before the sampler's own begin.
     startup_trials: Annotated[StrictInt, Field(ge=0)] | None = None
@@ -44,6 +65,7 @@ class SamplerOptions(_Table):
 class PrunerOptions(_Table):
     """What ends a trial early, asked after each epoch."""
 
+    #: The rule; `none` trains every trial in full.
     name: Literal["asha", "hyperband", "median", "patient", "none"] = "asha"
     #: No trial is pruned before so many epochs.
     min_epochs: Annotated[StrictInt, Field(ge=1)] = 5
@@ -58,38 +80,56 @@ class PrunerOptions(_Table):
 class Search(_Table):
     """How the study searches; flags of `start` override it."""
 
+    #: Trials of the study in all, trial 0 (the defaults) included.
     trials: Annotated[StrictInt, Field(ge=1)] = 100
+    #: Runs per trial, side by side; their mean is reported.
     seeds: Annotated[StrictInt, Field(ge=1)] = 1
+    #: Seeds the sampler, and the trainings: every trial meets the same noise.
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
+    #: See [search.sampler].
     sampler: SamplerOptions = SamplerOptions()
+    #: See [search.pruner].
     pruner: PrunerOptions = PrunerOptions()
 
 
 class HyperparameterTable(_Table):
     """One hyperparameter: where it stands unless a family moves it, and how far it may go."""
 
+    #: Its value in trial 0, and wherever no family moves it; if left out, the task's.
     default: Real | None = None
+    #: Lowest and highest value: they clamp whatever a family says, and go with an exported plan.
     bounds: tuple[Real, Real] | None = None
+    #: The families to choose from, each with its parameters; see docs/families.md.
     families: dict[str, Any] = {}
 
 
 class GroupTable(_Table):
     """Weights of loss terms that one family moves together."""
 
+    #: The hyperparameters that it moves, each named weights.TERM.
     members: Annotated[list[StrictStr], Field(min_length=2)]
+    #: Families of groups, or `constant`, which draws a value for each member.
     families: dict[str, Any]
 
 
 class Document(_Table):
     """A space file, or a config: the same grammar."""
 
-    name: Name
+    #: The study's name; if left out, the file's without its suffix.
+    name: StudyName
+    #: MODULE:ATTRIBUTE of a task, or of a function `train(run)`; the current folder is importable.
     task: StrictStr
-    arguments: dict[str, StrictStr | StrictInt | StrictFloat | bool] = {}
+    #: Arguments of the task's class: text, numbers, true or false.
+    arguments: dict[str, Argument] = {}
+    #: Epochs of a full training.
     horizon: Annotated[StrictInt, Field(ge=1, le=1_000_000)]
+    #: See [objective].
     objective: Objective
+    #: See [search].
     search: Search = Search()
-    hyperparameters: dict[str, HyperparameterTable] = {}
+    #: What moves, by name; see [hyperparameters.NAME].
+    hyperparameters: dict[Name, HyperparameterTable] = {}
+    #: Weights that one family moves together; see [groups.NAME].
     groups: dict[Name, GroupTable] = {}
     #: In a config: where the plan comes from (study, trial, metric, seeds, versions, confirmation).
     source: dict[str, Any] = {}

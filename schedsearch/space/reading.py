@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schedsearch.errors import Problem, nearest
-from schedsearch.space.document import Document
+from schedsearch.space.document import Document, GroupTable, HyperparameterTable, SamplerOptions
 from schedsearch.space.parsing import FamilyParser
-from schedsearch.space.templates import Families, Fixed, Levels, Parameters, Several, Template
+from schedsearch.space.rules import Draft, broken_rules
+from schedsearch.space.templates import Families
+
+_Table = TypeVar("_Table", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -27,31 +29,47 @@ class Reading:
 
 
 def read(content: Mapping[str, Any]) -> Reading:
-    """Check a file's content against every rule that needs no task, and collect all problems."""
+    """Check a file's content against every rule that needs no task, and collect all problems.
+
+    What is wrong in one place keeps no check from running in another.
+    """
     problems: list[Problem] = []
     document = None
     try:
         document = Document.model_validate(content)
     except ValidationError as error:
-        problems.extend(_problem(detail) for detail in error.errors())
+        problems.extend(map(_problem, error.errors(include_url=False)))
+    draft = _draft(content, problems)
+    problems.extend(broken_rules(draft))
+    return Reading(document, draft.families, draft.group_families, tuple(problems))
+
+
+def _draft(content: Mapping[str, Any], problems: list[Problem]) -> Draft:
+    """Return what can be made of the content; the families' mistakes are added to the problems."""
     parser = FamilyParser()
     hyperparameters = {
-        name: parser.families(table["families"], f"hyperparameters.{name}.families")
+        name: _salvaged(HyperparameterTable, table) or HyperparameterTable()
         for name, table in _tables(content, "hyperparameters")
-        if table.get("families")
     }
     groups = {
-        name: _group(parser, name, table)
+        name: group
         for name, table in _tables(content, "groups")
-        if "families" in table
+        if (group := _salvaged(GroupTable, table)) is not None
+    }
+    families = {
+        name: parser.families(table.families, f"hyperparameters.{name}.families")
+        for name, table in hyperparameters.items()
+        if table.families
+    }
+    group_families = {
+        name: parser.families(group.families, f"groups.{name}.families", group.members)
+        for name, group in groups.items()
     }
     problems.extend(parser.problems)
-    if document is not None:
-        problems.extend(_check_defaults(document))
-        problems.extend(_check_members(document))
-        problems.extend(_check_constants(document, hyperparameters, groups))
-        problems.extend(_check_coupling(document, hyperparameters))
-    return Reading(document, hyperparameters, groups, tuple(problems))
+    search = content.get("search")
+    sampler = search.get("sampler") if isinstance(search, Mapping) else None
+    options = _salvaged(SamplerOptions, sampler) if isinstance(sampler, Mapping) else None
+    return Draft(hyperparameters, groups, families, group_families, options or SamplerOptions())
 
 
 def _tables(content: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -62,131 +80,64 @@ def _tables(content: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping
                 yield str(name), table
 
 
-def _group(parser: FamilyParser, name: str, table: Mapping[str, Any]) -> Families:
-    """Parse a group's families; its `constant` draws a value of its own for each member."""
-    families = parser.families(table["families"], f"groups.{name}.families", group=True)
-    options = dict(families.options)
-    members = table.get("members")
-    if "constant" in options and "value" in options["constant"].of and isinstance(members, list):
-        each = options["constant"].of["value"]
-        options["constant"] = Parameters({"value": Several((each,) * len(members))})
-    return Families(options)
+def _salvaged(model: type[_Table], table: Mapping[str, Any]) -> _Table | None:
+    """Return a table without what is wrong in it; None if something required is."""
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+    right = {key: value for key, value in table.items() if key not in wrong}
+    return _salvaged(model, right) if len(right) < len(table) else None
 
 
 def _problem(detail: ErrorDetails) -> Problem:
     """Say a pydantic error in the words of the file."""
-    key = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        return Problem(key, "there is no such key", hint=_nearest_key(detail))
-    if detail["type"] == "missing":
-        return Problem(key, "is missing")
-    rule = detail["msg"][0].lower() + detail["msg"][1:]
-    rule = rule.replace("input should be", "must be").replace("should match pattern", "must match")
+    key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     value = detail["input"]
-    hint = None
-    if detail["type"] == "literal_error" and isinstance(value, str):
-        expected = str(detail.get("ctx", {}).get("expected", ""))
-        hint = nearest(
-            value, [word.strip("' ") for word in expected.replace(" or ", ",").split(",")]
-        )
-    return Problem(key, rule, value, hint)
+    match detail["type"]:
+        case "missing":
+            return Problem(key, "is missing")
+        case "extra_forbidden":
+            shown = None if isinstance(value, Mapping) else value
+            return Problem(key, "there is no such key", shown, _nearest_key(detail))
+        case "literal_error":
+            words = str(detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
+            hint = nearest(value, words.split(", ")) if isinstance(value, str) else None
+            return Problem(key, f"must be one of {words}", value, hint)
+    rule = _RULES.get(detail["type"], detail["msg"].replace("Input should be", "must be"))
+    return Problem(key, rule.format_map(detail.get("ctx", {})), value)
+
+
+_RULES = {
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list: [low, high]",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}: no spaces, no commas",
+    "value_error": "{error}",
+}
 
 
 def _nearest_key(detail: ErrorDetails) -> str | None:
-    """Return the hint that names the nearest key of the table where an unknown key stands."""
-    model: Any = Document
+    """Return what may be meant by a key that the table where it stands does not have."""
     *path, last = detail["loc"]
+    model: Any = Document
     for part in path:
-        fields = getattr(model, "model_fields", {})
-        if part in fields:
-            model = fields[part].annotation
-            arguments = getattr(model, "__args__", ())
-            model = arguments[-1] if arguments else model
-    return nearest(str(last), getattr(model, "model_fields", {}))
-
-
-def _check_defaults(document: Document) -> Iterator[Problem]:
-    for name, table in document.hyperparameters.items():
-        key = f"hyperparameters.{name}"
-        if table.bounds is None:
-            continue
-        low, high = table.bounds
-        if low > high:
-            yield Problem(f"{key}.bounds", "must be from low to high", list(table.bounds))
-        elif table.default is not None and not low <= table.default <= high:
-            yield Problem(
-                f"{key}.default", f"must lie within the bounds [{low}, {high}]", table.default
-            )
-
-
-def _check_members(document: Document) -> Iterator[Problem]:
-    claimed: dict[str, str] = {}
-    for name, group in document.groups.items():
-        key = f"groups.{name}.members"
-        for member in group.members:
-            if not member.startswith("weights."):
-                yield Problem(key, "must be weights of loss terms, named weights.TERM", member)
-            own = document.hyperparameters.get(member)
-            if own is not None and own.families:
-                rule = f"is also moved by hyperparameters.{member}.families: leave one of them out"
-                yield Problem(key, rule, member)
-            if member in claimed:
-                yield Problem(key, f"is already a member of groups.{claimed[member]}", member)
-            claimed[member] = name
-
-
-def _check_constants(
-    document: Document, hyperparameters: Mapping[str, Families], groups: Mapping[str, Families]
-) -> Iterator[Problem]:
-    """A schedule can only be said to beat the best constant if the search also tries constants."""
-    for kind, searched in (("hyperparameters", hyperparameters), ("groups", groups)):
-        for name, families in searched.items():
-            if families.options and not families.is_fixed and "constant" not in families.options:
-                key = f'{kind}."{name}"' if "." in name else f"{kind}.{name}"
-                lines = f"[{key}.families.constant] value = {{ low = …, high = … }}"
-                yield Problem(
-                    f"{kind}.{name}.families",
-                    "is searched, so it needs a `constant` family to be compared with",
-                    hint=f"add: {lines}",
-                )
-
-
-def _check_coupling(document: Document, searched: Mapping[str, Families]) -> Iterator[Problem]:
-    graph: dict[str, set[str]] = {}
-    grouped = {member for group in document.groups.values() for member in group.members}
-    for name, families in searched.items():
-        graph[name] = set(_peers(families))
-        for peer in graph[name]:
-            if peer not in document.hyperparameters and peer not in grouped:
-                hint = nearest(peer, document.hyperparameters)
-                yield Problem(
-                    f"hyperparameters.{name}.families",
-                    f"is coupled to `{peer}`, which the file does not have",
-                    hint=hint,
-                )
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        cycle = " -> ".join(error.args[1])
-        yield Problem("hyperparameters", f"are coupled in a cycle: {cycle}")
-
-
-def _peers(template: Template) -> Iterator[str]:
-    """Yield the hyperparameters that any schedule below a template may be coupled to."""
-    if isinstance(template, Families):
-        for family, option in template.options.items():
-            if family == "coupled" and "to" in option.of:
-                yield from _values(option.of["to"])
-            yield from _peers(option)
-    elif isinstance(template, Parameters):
-        for item in template.of.values():
-            yield from _peers(item)
-    elif isinstance(template, Several):
-        for item in template.items:
-            yield from _peers(item)
-
-
-def _values(template: Template) -> tuple[Any, ...]:
-    if isinstance(template, Levels):
-        return template.values
-    return (template.value,) if isinstance(template, Fixed) else ()
+        of_tables = get_origin(model) is dict
+        model = get_args(model)[1] if of_tables else model.model_fields[part].annotation
+    if hint := nearest(str(last), model.model_fields):
+        return hint
+    if model is HyperparameterTable and isinstance(detail["input"], Mapping):
+        return f'put a name with a dot in quotes: [hyperparameters."{path[-1]}.{last}"]'
+    return "the keys are " + ", ".join(model.model_fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,18 @@ from schedsearch.files import read_document, write_document
 from schedsearch.plan import Plan, Scheduler
 from schedsearch.schedules import Constant
 from schedsearch.space.choosers import FixedChooser
-from schedsearch.space.document import Document, Objective, Search
-from schedsearch.space.reading import Reading, read
-from schedsearch.space.templates import Chooser, Families, Range, product
+from schedsearch.space.document import Document, HyperparameterTable, Objective, Search
+from schedsearch.space.reading import read
+from schedsearch.space.templates import (
+    Chooser,
+    Families,
+    Fixed,
+    Levels,
+    Range,
+    Several,
+    Template,
+    product,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class Space:
     @classmethod
     def from_document(cls, content: Mapping[str, Any], file: str) -> Space:
         """Check the content of a file and make a space of it; `file` names it in messages."""
-        reading: Reading = read(content)
+        reading = read(content)
         if reading.problems or reading.document is None:
             raise FileError(file, reading.problems)
         return cls(reading.document, reading.hyperparameters, reading.groups)
@@ -105,16 +115,15 @@ class Space:
         return {"hyperparameters": tables, "groups": groups}
 
     @property
-    def is_fixed(self) -> bool:
-        """Whether nothing is left to choose: the file is a config."""
-        return all(families.is_fixed for families in self.searched(all_of_them=True).values())
+    def is_config(self) -> bool:
+        """Whether nothing is left to choose."""
+        return not self.searched()
 
     def plan(self) -> Plan:
         """Return the plan of a config; raise InputError if something is left to choose."""
-        loose = [name for name, families in self.searched().items()]
-        if loose:
+        if not self.is_config:
             raise InputError(
-                f"{self.name}: {', '.join(loose)} still has something to choose; "
+                f"{self.name}: {', '.join(self.searched())} still has something to choose; "
                 "a config gives one family and one value for each parameter"
             )
         return self.suggest(FixedChooser({}))
@@ -127,20 +136,21 @@ class Space:
 
     # --- what is searched ----------------------------------------------------------------------
 
-    def searched(self, *, all_of_them: bool = False) -> dict[str, Families]:
-        """Return what has something to choose, by the name of the hyperparameter or the group."""
-        everything = {**self.hyperparameters, **self.groups}
-        return {n: f for n, f in everything.items() if all_of_them or not f.is_fixed}
+    @property
+    def families(self) -> dict[str, Families]:
+        """The families of each hyperparameter or group that has some, by its name."""
+        return {**self.hyperparameters, **self.groups}
 
-    def size(self) -> float:
-        """Return the number of distinct plans: inf if anything is continuous."""
-        size = 1.0
-        for families in self.searched().values():
-            size *= families.size()
-        return size
+    def searched(self) -> dict[str, Families]:
+        """Return what has something to choose, by the name of the hyperparameter or the group."""
+        return {name: found for name, found in self.families.items() if not found.is_fixed}
+
+    def size(self, points: float = math.inf) -> float:
+        """Return the number of distinct plans, where a continuous range counts as `points`."""
+        return math.prod(families.size(points) for families in self.searched().values())
 
     def draws(self, points: int) -> Iterator[Mapping[str, Any]]:
-        """Yield every distinct draw as parameters by name; `points` values stand for a continuum."""
+        """Yield every distinct draw as parameters by name; a continuum counts as `points`."""
         return product([f.draws(name, points) for name, f in self.searched().items()])
 
     def family_choices(self) -> frozenset[str]:
@@ -158,7 +168,7 @@ class Space:
         tables = dict(self.document.hyperparameters)
         members = [m for group in self.document.groups.values() for m in group.members]
         for name in [*tables, *members]:
-            table = tables.get(name) or type(next(iter(tables.values())))()
+            table = tables.get(name, HyperparameterTable())
             if table.default is None and name in defaults:
                 tables[name] = table.model_copy(update={"default": float(defaults[name])})
         return replace(self, document=self.document.model_copy(update={"hyperparameters": tables}))
@@ -172,16 +182,37 @@ class Space:
         )
 
     def baseline_parameters(self) -> dict[str, Any]:
-        """Return the baseline as parameters of the study, as far as its ranges hold the defaults."""
+        """Return the baseline as the study's parameters, as far as its ranges hold the defaults."""
         parameters: dict[str, Any] = {}
         for name, families in self.searched().items():
-            constant = families.options.get("constant")
-            table = self.document.hyperparameters.get(name)
-            if constant is None or table is None or table.default is None:
-                continue
-            value = constant.of["value"]
-            if isinstance(value, Range) and value.low <= table.default <= value.high:
-                if len(families.options) > 1:
-                    parameters[f"{name}.family"] = "constant"
-                parameters[f"{name}.constant.value"] = table.default
+            if "constant" in families.options:
+                parameters |= self._constant_parameters(name, families) or {}
         return parameters
+
+    def _constant_parameters(self, name: str, families: Families) -> dict[str, Any] | None:
+        """Return the draw that gives the defaults; None if the ranges do not hold them."""
+        group = self.document.groups.get(name)
+        value = families.options["constant"].of["value"]
+        templates = list(value.items) if isinstance(value, Several) else [value]
+        chosen = {f"{name}.family": "constant"} if len(families.options) > 1 else {}
+        for i, member in enumerate(group.members if group else [name]):
+            table = self.document.hyperparameters.get(member)
+            key = f"{name}.constant.value.{i}" if group else f"{name}.constant.value"
+            found = _choice_of(templates[i], key, table.default if table else None)
+            if found is None:
+                return None
+            chosen |= found
+        return chosen
+
+
+def _choice_of(template: Template, name: str, value: float | None) -> dict[str, Any] | None:
+    """Return the choice by which a template gives a value; None if it cannot."""
+    match template:
+        case Range(low, high, step=step) if value is not None and low <= value <= high:
+            steps = (value - low) / step if step else 0.0
+            return {name: value} if math.isclose(steps, round(steps), abs_tol=1e-9) else None
+        case Levels(values) if value in values:
+            return {f"{name}.level": values.index(value)}
+        case Fixed(fixed) if fixed == value:
+            return {}
+    return None

@@ -35,8 +35,8 @@ class Template(ABC):
         """Return plain data; `name` is the parameter's full name in the study."""
 
     @abstractmethod
-    def size(self) -> float:
-        """Return the number of distinct draws: inf if the template is continuous."""
+    def size(self, points: float = math.inf) -> float:
+        """Return the number of distinct draws, where a continuous range counts as `points`."""
 
     @abstractmethod
     def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
@@ -60,7 +60,7 @@ class Fixed(Template):
     def draw(self, chooser: Chooser, name: str) -> Any:
         return self.value
 
-    def size(self) -> float:
+    def size(self, points: float = math.inf) -> float:
         return 1
 
     def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
@@ -72,7 +72,10 @@ class Fixed(Template):
 
 @dataclass(frozen=True)
 class Range(Template):
-    """Numbers from `low` to `high`, both included; whole ones, or shares in percent, where asked."""
+    """Numbers from `low` to `high`, both included: floats, whole numbers, or shares in percent.
+
+    `low` is less than `high`, and steps lead exactly from one to the other.
+    """
 
     low: float
     high: float
@@ -88,44 +91,46 @@ class Range(Template):
         value = chooser.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
         return f"{value!r}%" if self.percent else value
 
-    def size(self) -> float:
-        if self.low == self.high:
-            return 1
+    def size(self, points: float = math.inf) -> float:
         step = self.step or (1 if self.whole else None)
-        return math.inf if step is None else math.floor((self.high - self.low) / step + 1e-9) + 1
+        return points if step is None else round((self.high - self.low) / step) + 1
 
     def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
         for value in self._values(points):
             yield {name: value}
 
     def _values(self, points: int) -> list[float]:
-        if self.low == self.high:
-            return [int(self.low) if self.whole else self.low]
         step = self.step or (1 if self.whole else None)
         if step is not None:
             spaced = [self.low + step * i for i in range(int(self.size()))]
-            return [int(value) for value in spaced] if self.whole else spaced
-        parts = [i / (points - 1) for i in range(points)]
-        if self.log:
-            return [self.low ** (1 - part) * self.high**part for part in parts]
-        return [self.low + part * (self.high - self.low) for part in parts]
+            if self.whole:
+                return [int(value) for value in spaced]
+        else:
+            parts = [i / (points - 1) for i in range(points)]
+            if self.log:
+                spaced = [self.low ** (1 - part) * self.high**part for part in parts]
+            else:
+                spaced = [self.low + part * (self.high - self.low) for part in parts]
+        # Rounding must not carry a value out of the range.
+        return [min(max(value, self.low), self.high) for value in spaced]
 
     def __str__(self) -> str:
         unit = "%" if self.percent else ""
-        step = f", step {self.step:g}{unit}" if self.step else ""
-        return f"{self.low:g}{unit} to {self.high:g}{unit}{', log' if self.log else ''}{step}"
+        low, high = f"{self.low:.12g}{unit}", f"{self.high:.12g}{unit}"
+        step = f", step {self.step:.12g}{unit}" if self.step else ""
+        return f"{low} to {high}{', log' if self.log else ''}{step}"
 
 
 @dataclass(frozen=True)
 class Levels(Template):
-    """One of several values, in their order: samplers see the position, so the order counts."""
+    """One of at least two values: samplers see the position, so their order counts."""
 
     values: tuple[Any, ...]
 
     def draw(self, chooser: Chooser, name: str) -> Any:
         return self.values[chooser.suggest_int(f"{name}.level", 0, len(self.values) - 1)]
 
-    def size(self) -> float:
+    def size(self, points: float = math.inf) -> float:
         return len(self.values)
 
     def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
@@ -145,8 +150,8 @@ class Several(Template):
     def draw(self, chooser: Chooser, name: str) -> Any:
         return [item.draw(chooser, f"{name}.{i}") for i, item in enumerate(self.items)]
 
-    def size(self) -> float:
-        return math.prod(item.size() for item in self.items)
+    def size(self, points: float = math.inf) -> float:
+        return math.prod(item.size(points) for item in self.items)
 
     def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
         return product([item.draws(f"{name}.{i}", points) for i, item in enumerate(self.items)])
@@ -167,8 +172,8 @@ class Parameters(Template):
     def draw(self, chooser: Chooser, name: str) -> dict[str, Any]:
         return {key: item.draw(chooser, f"{name}.{key}") for key, item in self.of.items()}
 
-    def size(self) -> float:
-        return math.prod(item.size() for item in self.of.values())
+    def size(self, points: float = math.inf) -> float:
+        return math.prod(item.size(points) for item in self.of.values())
 
     def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
         return product([item.draws(f"{name}.{key}", points) for key, item in self.of.items()])
@@ -188,8 +193,8 @@ class Families(Template):
     def _only(self) -> str | None:
         return next(iter(self.options)) if len(self.options) == 1 else None
 
-    def size(self) -> float:
-        return sum(option.size() for option in self.options.values())
+    def size(self, points: float = math.inf) -> float:
+        return sum(option.size(points) for option in self.options.values())
 
     def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
         for family, option in self.options.items():

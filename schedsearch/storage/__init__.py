@@ -1,6 +1,12 @@
 """Optuna storage opened well. Never imports torch."""
 
-from schedsearch.storage.opening import Database, has_password, open_database, shown
+from schedsearch.storage.opening import (
+    Database,
+    database_failure,
+    has_password,
+    open_database,
+    shown,
+)
 from schedsearch.storage.queue import Counts, TrialQueue
 from schedsearch.storage.studies import (
     StudyHandle,
@@ -20,6 +26,7 @@ __all__ = [
     "StudyRecord",
     "TrialQueue",
     "create_study",
+    "database_failure",
     "every_study",
     "has_password",
     "is_constant",

@@ -5,19 +5,19 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from schedsearch.errors import StorageError
-from schedsearch.storage.tables import SCHEMA_VERSION, version_info
+from schedsearch.errors import SchedSearchError, StorageError
+from schedsearch.storage.tables import SCHEMA_VERSION, metadata, version_info
 
 #: Seconds that a writer waits for its turn on a SQLite file.
 BUSY_TIMEOUT = 60.0
@@ -93,7 +93,7 @@ def open_database(url: str, *, create: bool = False) -> Database:
             "another database"
         ) from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        raise StorageError(f"{shown(url)}: cannot be opened: {_reason(error, url)}") from None
+        raise StorageError(f"{shown(url)}: cannot be opened: {_reason(error, parsed)}") from None
 
 
 def _parse(url: str) -> URL:
@@ -146,8 +146,13 @@ def _open(parsed: URL, file: Path | None, *, create: bool) -> Database:
     engine = create_engine(parsed, **options)
     if file is not None:
         _lock_at_begin(engine)
-    with _creating(engine, file) if create else _nothing():
-        storage = RDBStorage(url, engine_kwargs=options, skip_table_creation=not create)
+    with _creating(engine, file) if create else nullcontext():
+        _check_tables(engine, url, create=create)
+        storage = RDBStorage(
+            url.replace("{", "{{").replace("}", "}}"),  # Optuna takes the URL for a format string
+            engine_kwargs=options,
+            skip_table_creation=not create,
+        )
         _check_schema(engine, url)
         if create and file is not None:
             _set_journal(engine)
@@ -158,8 +163,20 @@ def _open(parsed: URL, file: Path | None, *, create: bool) -> Database:
     return Database(url, get_storage(storage), engine)
 
 
+def _check_tables(engine: Engine, url: str, *, create: bool) -> None:
+    with engine.connect().execution_options(reads_only=True) as connection:
+        found = inspect(connection).get_table_names()
+    if found and metadata.tables.keys().isdisjoint(found):
+        raise StorageError(
+            f"{shown(url)}: holds tables of something else ({', '.join(found[:3])}): "
+            "studies need a database of their own"
+        )
+    if not create and version_info.name not in found:
+        raise StorageError(f"{shown(url)}: holds no studies: `schedsearch start` begins one")
+
+
 def _check_schema(engine: Engine, url: str) -> None:
-    with engine.connect() as connection:
+    with engine.connect().execution_options(reads_only=True) as connection:
         found = connection.execute(select(version_info.c.schema_version)).scalar()
     if found != SCHEMA_VERSION:
         raise StorageError(
@@ -226,15 +243,17 @@ def _locked_folder(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def database_failure(error: BaseException) -> SchedSearchError | None:
+    """Return what to tell the person about an error that a database raised; None for another."""
+    if not isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError):
+        return None
+    return SchedSearchError(f"the database failed: {_reason(error)}")
 
 
-def _reason(error: BaseException, url: str) -> str:
-    """Return the first line of the driver's own words, without a password."""
+def _reason(error: BaseException, url: URL | None = None) -> str:
+    """Return the first line of the driver's own words, without the URL's password."""
     cause = getattr(error, "orig", None) or error.__cause__ or error
     cause = getattr(cause, "orig", None) or cause
     text = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
-    password = make_url(url).password
+    password = None if url is None else url.password
     return text.replace(str(password), "***") if password else text

@@ -28,7 +28,7 @@ from schedsearch.storage.tables import (
 )
 
 #: The user attributes that a trial's successor takes over; the rest it earns by itself.
-INHERITED = ("baseline", "plan", "seeds")
+INHERITED = ("baseline", "draw", "plan", "unpruned")
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,16 @@ class TrialQueue:
         return select(func.count()).where(trials.c.study_id == self._study_id, ~_superseded())
 
     def _count_draws(self) -> Any:
-        """Count the trials that were drawn by the sampler: neither queued nor taken over."""
+        """Count the chains that were drawn by the sampler, not queued."""
         drawn = trials.join(user_attributes, user_attributes.c.trial_id == trials.c.trial_id)
         return (
             select(func.count())
             .select_from(drawn)
-            .where(trials.c.study_id == self._study_id, user_attributes.c.key == "draw")
+            .where(
+                trials.c.study_id == self._study_id,
+                user_attributes.c.key == "draw",
+                ~_superseded(),
+            )
         )
 
     def _insert(self, connection: Connection, **values: Any) -> int:
@@ -217,8 +221,9 @@ class TrialQueue:
 
 
 def _superseded() -> Any:
+    attributes = user_attributes.alias()
     return exists().where(
-        user_attributes.c.trial_id == trials.c.trial_id, user_attributes.c.key == "superseded_by"
+        attributes.c.trial_id == trials.c.trial_id, attributes.c.key == "superseded_by"
     )
 
 

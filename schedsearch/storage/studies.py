@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,7 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from schedsearch.errors import StudyError, nearest
 from schedsearch.plan import Plan
@@ -52,7 +53,7 @@ class StudyHandle:
     @property
     def name(self) -> str:
         """The study's name."""
-        return self.database.optuna.get_study_name_from_id(self.study_id)
+        return self.space.name
 
     @property
     def space(self) -> Space:
@@ -145,14 +146,24 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
 def _write_record(database: Database, study_id: int, record: StudyRecord) -> None:
     storage = database.optuna
     if not storage.get_all_trials(study_id, deepcopy=False):
-        study = optuna.load_study(study_name=record.space.name, storage=storage)
-        study.enqueue_trial(
-            record.space.baseline_parameters(),
-            user_attrs={"baseline": True, "plan": record.space.baseline().to_tables()},
-        )
+        storage.create_new_trial(study_id, _baseline(record.space))
     storage.set_study_user_attr(study_id, "numerics", dict(record.numerics))
     storage.set_study_user_attr(study_id, "fingerprint", record.fingerprint)
     storage.set_study_user_attr(study_id, "space", record.space.to_document())
+
+
+def _baseline(space: Space) -> FrozenTrial:
+    """Return trial 0 as it waits in the queue."""
+    drawn = FixedTrial(space.baseline_parameters())
+    # Samplers learn nothing of it where a default lies outside the range of the constants.
+    with suppress(ValueError):
+        space.draw(drawn)
+    return create_trial(
+        state=TrialState.WAITING,
+        params=drawn.params,
+        distributions=drawn.distributions,
+        user_attrs={"baseline": True, "unpruned": True, "plan": space.baseline().to_tables()},
+    )
 
 
 def open_study(database: Database, name: str) -> StudyHandle:

@@ -10,7 +10,7 @@ Scheduled: `self_label_weight`, the share u of the model's own label in the targ
 
 Early in training the own label is a guess, and a large u teaches the model its own mistakes. Late
 in training it is better than the given one, and a small u lets the model learn wrong labels by
-heart. So u should grow as the model gets good. Runtime: 2 to 3 seconds per run on one core.
+heart. So u should grow as the model gets good. Runtime: 1 to 2 seconds per run on one core.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Generated data: 16 problems, each a rotation by 40 to 110 degrees and a translation, fixed for ever;
 8 for validation, 8 for test. The seed draws their correspondences: 100 points in a square of side
-2, 40 of them moved with Gaussian noise of 0.01, 60 sent where another point belongs. Model: an angle and a translation
-for each problem, starting near 0. Adam, 100 epochs of 5 steps on all points.
+2, 40 of them moved with Gaussian noise of 0.01, 60 sent where another point belongs. Model: an
+angle and a translation for each problem, starting near 0. Adam, 100 epochs of 5 full-batch steps.
 
 Scheduled: `scale`, the c of the Geman-McClure loss of the residual r,
 
@@ -12,7 +12,7 @@ Scheduled: `scale`, the c of the Geman-McClure loss of the residual r,
 A large c is convex and sees every point, and the outliers bias it; a small c ignores outliers, and
 everything else that is further than c from its place. Shrinking c (graduated non-convexity) gets
 both. The metric `error` is the mean rotation error in degrees. The problems are independent of each
-other: each has its own parameters. Runtime: 1 second per run on one core.
+other: each has its own parameters. Runtime: half a second per run on one core.
 
 Sources: Zhou, Park and Koltun (2016), Fast Global Registration; Yang et al. (2020), Graduated
 Non-Convexity for Robust Spatial Perception.

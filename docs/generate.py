@@ -1,0 +1,245 @@
+"""Write the generated parts of the documentation, between their markers.
+
+A part stands between `<!-- generated: NAME -->` and `<!-- end -->`, and NAME says which function
+below writes it. `--check` writes nothing and fails where a page is not what it would write.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+
+from schedsearch.cli import app
+from schedsearch.schedules import Schedule
+from schedsearch.schedules.families import COMBINATORS, ON_EPOCH, ON_TERMS, ON_VALIDATION
+from schedsearch.schedules.parameters import Kind, Parameter, parameters_of
+from schedsearch.space import document
+
+DOCS = Path(__file__).parent
+_PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+class UndocumentedError(Exception):
+    """Something that the pages must describe has no description where it is defined."""
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """Return the help of every command, as the terminal shows it."""
+    root = typer.main.get_command(app)
+    parent = root.make_context("schedsearch", [], resilient_parsing=True, terminal_width=80)
+    sections = [_block(root.get_help(parent))]
+    # Click's group holds its commands by name; Typer's type does not say that it is one.
+    named: Mapping[str, Any] = vars(root)["commands"]
+    for name, command in named.items():
+        if not (command.help or "").strip():
+            raise UndocumentedError(f"the command `{name}` has no docstring")
+        context = command.context_class(command, info_name=name, parent=parent, terminal_width=80)
+        sections.append(f"## {name}\n\n{_block(command.get_help(context))}")
+    return "\n".join(sections)
+
+
+def _block(text: str, language: str = "") -> str:
+    lines = "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
+    return f"```{language}\n{lines}\n```\n"
+
+
+# --- families ------------------------------------------------------------------------------------
+
+
+def _families(classes: Sequence[type[Schedule]]) -> str:
+    return "\n".join(map(_family, classes))
+
+
+def _family(cls: type[Schedule]) -> str:
+    """Return the section of one family: its docstring, with a table of its parameters."""
+    paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
+    explained: dict[str, str] = {}
+    lines = [f"### {cls.family}", ""]
+    has_formula = has_example = False
+    for paragraph in paragraphs:
+        if paragraph.startswith("Args:"):
+            explained = _arguments(paragraph)
+            lines += [_parameter_table(cls, explained), ""]
+        elif paragraph.startswith(">>>"):
+            has_example = True
+            lines += [_block(paragraph, "python")]
+        elif not has_formula and _is_formula(paragraph):
+            has_formula = True
+            lines += [_block(paragraph)]
+        else:
+            lines += [paragraph.replace("*", r"\*"), ""]
+    if not (has_formula and has_example and explained):
+        raise UndocumentedError(
+            f"the docstring of `{cls.family}` lacks a formula, Args or an example"
+        )
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _is_formula(paragraph: str) -> bool:
+    first = paragraph.splitlines()[0]
+    return re.match(r"\w+(\(.*?\))?\s+(=|<-)\s", first) is not None
+
+
+def _arguments(paragraph: str) -> dict[str, str]:
+    """Return the descriptions of an Args section, by name."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in textwrap.dedent(paragraph.partition("\n")[2]).splitlines():
+        if line.startswith(" "):
+            found[name] += " " + line.strip()
+        else:
+            name, _, found[name] = (part.strip() for part in line.partition(":"))
+    return found
+
+
+def _parameter_table(cls: type[Schedule], explained: Mapping[str, str]) -> str:
+    rows = [("parameter", "what it may be", "default", "meaning")]
+    for parameter in parameters_of(cls):
+        if parameter.name not in explained:
+            raise UndocumentedError(
+                f"`{cls.family}` does not explain `{parameter.name}` in its Args"
+            )
+        default = "" if parameter.required else f"`{_toml(parameter.default)}`"
+        meaning = explained[parameter.name]
+        rows.append((f"`{parameter.name}`", _what_it_may_be(parameter), default, meaning))
+    return _table(rows)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose first row is the head."""
+    head, *body = (f"| {' | '.join(map(_escaped, row))} |" for row in rows)
+    return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", r"\|").replace("*", r"\*")
+
+
+def _what_it_may_be(parameter: Parameter) -> str:
+    kinds = {
+        Kind.DURATION: "epochs or a share",
+        Kind.SCHEDULE: "a schedule",
+        Kind.CHOICE: " or ".join(f"`{_toml(choice)}`" for choice in parameter.choices),
+    }
+    kind = kinds.get(parameter.kind, parameter.kind.value)
+    rules = [rule.text for rule in parameter.rules if rule.text != "a finite number"]
+    text = ", ".join([kind, *rules])
+    return f"a list, each {text}" if parameter.many else text
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+# --- the space file ------------------------------------------------------------------------------
+
+
+def _model_table(model: type[BaseModel]) -> str:
+    schema = model.model_json_schema()
+    comments = _field_comments(model)
+    rows = [("key", "what it may be", "default", "meaning")]
+    for name, described in schema["properties"].items():
+        if not comments.get(name):
+            raise UndocumentedError(f"{model.__name__}.{name} has no `#:` comment")
+        default = "" if name in schema.get("required", ()) else _default(described)
+        rows.append((f"`{name}`", _json_kind(described), default, comments[name]))
+    return f"{inspect.getdoc(model)}\n\n{_table(rows)}\n"
+
+
+def _field_comments(model: type[BaseModel]) -> dict[str, str]:
+    """Return the `#:` comments above the fields of a model, by field."""
+    found: dict[str, str] = {}
+    comment: list[str] = []
+    for line in inspect.getsource(model).splitlines():
+        if line.strip().startswith("#:"):
+            comment.append(line.strip().removeprefix("#:").strip())
+        elif field := re.match(r"    (\w+):", line):
+            found[field[1]] = " ".join(comment)
+            comment = []
+    return found
+
+
+def _default(described: Mapping[str, Any]) -> str:
+    value = described.get("default")
+    return "" if value is None or isinstance(value, dict) else f"`{_toml(value)}`"
+
+
+def _json_kind(described: Mapping[str, Any]) -> str:
+    if "anyOf" in described:
+        options = [option for option in described["anyOf"] if option.get("type") != "null"]
+        return " or ".join(map(_json_kind, options))
+    if "enum" in described:
+        return " or ".join(f"`{_toml(value)}`" for value in described["enum"])
+    kinds = {"string": "text", "integer": "a whole number", "number": "a number", "array": "a list"}
+    limits = {
+        "minimum": "at least {}",
+        "maximum": "at most {}",
+        "exclusiveMaximum": "less than {}",
+        "minItems": "at least {} items",
+    }
+    said = [text.format(described[key]) for key, text in limits.items() if key in described]
+    if "prefixItems" in described:
+        said = [f"of {len(described['prefixItems'])}"]
+    return ", ".join([kinds.get(described.get("type", ""), "a table"), *said])
+
+
+# --- pages ---------------------------------------------------------------------------------------
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "commands": commands,
+    "families_on_epoch": functools.partial(_families, ON_EPOCH),
+    "families_on_validation": functools.partial(_families, ON_VALIDATION),
+    "families_on_terms": functools.partial(_families, ON_TERMS),
+    "combinators": functools.partial(_families, COMBINATORS),
+    "document": functools.partial(_model_table, document.Document),
+    "objective": functools.partial(_model_table, document.Objective),
+    "search": functools.partial(_model_table, document.Search),
+    "sampler": functools.partial(_model_table, document.SamplerOptions),
+    "pruner": functools.partial(_model_table, document.PrunerOptions),
+    "hyperparameter": functools.partial(_model_table, document.HyperparameterTable),
+    "group": functools.partial(_model_table, document.GroupTable),
+}
+
+
+def generated(page: str) -> str:
+    """Return a page with its generated parts written anew."""
+    return _PART.sub(lambda part: f"{part[1]}\n{PARTS[part[2]]()}\n{part[3]}", page)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the pages, or with `--check` compare them; return the exit status."""
+    pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+    placed = {part[2] for page in pages.values() for part in _PART.finditer(page)}
+    if placed != set(PARTS):
+        print(f"parts without a page, or unknown: {sorted(placed ^ set(PARTS))}", file=sys.stderr)
+        return 1
+    stale = [path for path, page in pages.items() if generated(page) != page]
+    if "--check" not in arguments:
+        for path in stale:
+            path.write_text(generated(pages[path]), encoding="utf-8")
+            print(f"wrote docs/{path.name}")
+        return 0
+    for path in stale:
+        print(f"docs/{path.name} is out of date: run `make docs`", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UndocumentedError as error:
+        sys.exit(f"undocumented: {error}")

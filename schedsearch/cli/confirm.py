@@ -1,0 +1,88 @@
+"""`schedsearch confirm`: do the winners hold on fresh seeds, on the test split?"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, Storage, app, say
+from schedsearch.cli.opening import study as opened
+
+if TYPE_CHECKING:
+    from schedsearch.storage import StudyHandle
+
+
+@app.command()
+def confirm(
+    study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
+    top: Annotated[int, typer.Option(help="How many of the best schedules.", min=1)] = 5,
+    seeds: Annotated[int, typer.Option(help="Fresh seeds for each plan.", min=2)] = 20,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that train; default: as many as the cores hold.", min=1),
+    ] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Train the best schedules and the best constants on fresh seeds, and compare them.
+
+    A schedule is better if it beats the three best constants and the default on the test split, in
+    paired t tests with Holm's correction. The result is kept with the study. Ctrl-C stops without
+    one.
+    """
+    from schedsearch.confirm import confirm as run
+    from schedsearch.fresh import StoppedError
+    from schedsearch.report.confirmation import confirmation_lines
+    from schedsearch.report.counting import Counter
+    from schedsearch.signals import stop_signals
+
+    handle = opened(storage, study)
+    _warn(handle)
+    with stop_signals() as request, Counter("runs") as counter:
+        try:
+            result = run(
+                handle,
+                top=top,
+                seeds=seeds,
+                workers=workers or _workers(handle),
+                progress=counter.show,
+                should_stop=lambda: bool(request),
+            )
+        except StoppedError as stopped:
+            counter.say(str(stopped))
+            raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(json.dumps({"study": handle.name, **result}))
+    else:
+        typer.echo("\n".join(confirmation_lines(result)))
+    _say_next(handle, result)
+
+
+def _workers(handle: StudyHandle) -> int:
+    """Return how many processes, each with the threads of the study's numerics, fill the cores."""
+    return max(1, len(os.sched_getaffinity(0)) // int(handle.record.numerics["threads"]))
+
+
+def _warn(handle: StudyHandle) -> None:
+    from schedsearch.numerics import differences, numerics_here
+
+    numerics = handle.record.numerics
+    kind, device, threads = (numerics[key] for key in ("engine", "device", "threads"))
+    other = differences(numerics, numerics_here(kind, device=device, threads=threads))
+    if other:
+        say(f"warning: exact numbers differ from the search's: {'; '.join(other)}")
+
+
+def _say_next(handle: StudyHandle, result: dict[str, object]) -> None:
+    from schedsearch.confirm import winner
+
+    if not result["test"]:
+        say("the task gives no such metric on the test split: compared by fresh-seed validation")
+    number = winner(result)
+    if number is None:
+        say("no schedule was found better than the constants")
+    else:
+        say(f"trial {number} is confirmed: `schedsearch export {handle.name} -o best.toml`")

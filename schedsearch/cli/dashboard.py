@@ -1,0 +1,35 @@
+"""`schedsearch dashboard`: optuna-dashboard on a storage."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from schedsearch.cli.app import DEFAULT_STORAGE, Storage, app, say
+from schedsearch.cli.opening import database
+
+
+@app.command()
+def dashboard(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any free one.", min=0, max=65535)] = 8080,
+    allow_edit: Annotated[
+        bool, typer.Option("--allow-edit", help="Let the browser write notes, and delete studies.")
+    ] = False,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Serve optuna-dashboard on the studies of a storage, to read only, until Ctrl-C."""
+    from schedsearch.report.dashboard import is_loopback, make_app, make_server, url_of
+
+    opened = database(storage)
+    server = make_server(make_app(opened.optuna, host, allow_edit=allow_edit), host, port)
+    if not is_loopback(host):
+        may = "change and delete" if allow_edit else "read"
+        say(f"warning: there is no password: whoever reaches {host} can {may} every study")
+    say(f"{opened.shown}: {url_of(server)} (Ctrl-C ends)")
+    with server:
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            say("ended")

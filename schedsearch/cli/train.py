@@ -1,0 +1,116 @@
+"""`schedsearch train`: train once with a config, from scratch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schedsearch.cli.app import AsJson, app, say
+from schedsearch.errors import InputError, SchedSearchError
+
+if TYPE_CHECKING:
+    from schedsearch.reproduction import Config, Trained
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A config.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Save the model: .safetensors.", show_default=False),
+    ] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            help="A whole number, or `all` of the trial's. Default: the trial's first.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train with a config from scratch, as its trial was trained, and save the model.
+
+    Says whether the value that the config records came out again. With `--seed all`, trains every
+    seed of the trial, and puts the seed before the model's suffix.
+    """
+    if output is not None and output.suffix != ".safetensors":
+        raise InputError(f"{output}: the name must end in .safetensors")
+    from schedsearch.reproduction import Config, to_json
+    from schedsearch.space import Space
+
+    loaded = Config(Space.load(config))
+    if loaded.differences:
+        say(f"warning: numbers will differ from the config's: {'; '.join(loaded.differences)}")
+    runs = [_train(loaded, number) for number in _seeds(seed, loaded)]
+    for run in runs:
+        _save(run, loaded, output, several=len(runs) > 1)
+    if as_json:
+        typer.echo(json.dumps(to_json(runs, loaded), allow_nan=False))
+    else:
+        for run in runs:
+            typer.echo("\n".join(_lines(run)))
+    for run in runs:
+        _say_reproduced(run)
+    if diverged := [run for run in runs if run.diverged]:
+        epochs = ", ".join(f"{run.epoch} (seed {run.seed})" for run in diverged)
+        raise SchedSearchError(f"the training diverged in epoch {epochs}")
+
+
+def _seeds(given: str | None, config: Config) -> list[int]:
+    if given is None:
+        return config.seeds[:1]
+    if given == "all":
+        return config.seeds
+    if not given.isdecimal():
+        raise InputError(f"--seed is {given!r}, but must be a whole number of at least 0, or `all`")
+    return [int(given)]
+
+
+def _train(config: Config, seed: int) -> Trained:
+    from schedsearch.report.counting import Counter
+
+    name, horizon = config.space.objective.metric, config.space.horizon
+    with Counter("epochs") as counter:
+        try:
+            return config.train(
+                seed,
+                lambda run: counter.show(run.epochs, horizon, f", {name} {run.metric:.5g}"),
+            )
+        except SchedSearchError:
+            raise
+        except Exception as error:
+            shown = " ".join(f"{type(error).__name__}: {error}".split())
+            raise SchedSearchError(f"{config.space.task} raised {shown}") from error
+
+
+def _save(run: Trained, config: Config, output: Path | None, *, several: bool) -> None:
+    from schedsearch.files import write_whole
+    from schedsearch.reproduction import model_bytes
+
+    if output is None or run.diverged:
+        return
+    path = output.with_suffix(f".{run.seed}{output.suffix}") if several else output
+    content = model_bytes(run, config.space)
+    if content is None:
+        say(f"{path} was not written: the loop gives no tensors to run.checkpoint, so no model")
+        return
+    write_whole(path, content)
+    say(f"{path}: the model after epoch {run.epoch}")
+
+
+def _lines(run: Trained) -> list[str]:
+    """Return the metrics of a run, to the last digit."""
+    metrics = {**run.validation, **run.test}
+    return [f"seed {run.seed}", *(f"  {name} {value!r}" for name, value in metrics.items())]
+
+
+def _say_reproduced(run: Trained) -> None:
+    if run.reproduced is None:
+        return
+    if run.reproduced:
+        say(f"seed {run.seed}: the recorded value {run.recorded!r} came out again, exactly")
+    else:
+        say(f"seed {run.seed}: the config records {run.recorded!r}, here it is {run.value!r}")

@@ -1,0 +1,213 @@
+"""Whole trainings in worker processes of this machine: many plans, many seeds, no study."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from schedsearch.errors import SchedSearchError
+
+#: Seconds between two looks for a request to stop.
+_LOOK = 0.2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all trainings have in common, as plain data that a new process can be given."""
+
+    space: Mapping[str, Any]
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a plan as a config's tables, and a seed."""
+
+    plan: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training gave; both are NaN if it diverged.
+
+    Attributes:
+        validation: the objective's value.
+        test: the objective's metric on the test split; None if the task gives none.
+    """
+
+    validation: float
+    test: float | None
+
+
+class StoppedError(SchedSearchError):
+    """The trainings were asked to stop before all were done."""
+
+
+class _Event(Protocol):
+    def is_set(self) -> bool: ...
+
+
+def train_all(
+    recipe: Recipe,
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    progress: Callable[[int], None],
+    should_stop: Callable[[], bool],
+) -> list[Outcome]:
+    """Train every job in full, in processes of their own, and return the outcomes in order.
+
+    Args:
+        recipe: what the jobs have in common.
+        jobs: what to train.
+        workers: how many processes.
+        progress: told, now and then, how many jobs are done.
+        should_stop: asked now and then; the processes then end after their epoch.
+
+    Raises:
+        StoppedError: asked to stop.
+        SchedSearchError: the task's own code raised, or a process was killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(
+        min(workers, len(jobs)), mp_context=context, initializer=_set_up, initargs=(recipe, stop)
+    ) as pool:
+        try:
+            with _blocked(signal.SIGINT):
+                futures = [pool.submit(_train, job) for job in jobs]
+            _wait(futures, progress, should_stop)
+            return [future.result() for future in futures]
+        except BrokenProcessPool:
+            raise SchedSearchError(
+                "a worker process was killed: is there memory enough for all of them? "
+                "Fewer --workers need less"
+            ) from None
+        except BaseException:
+            stop.set()
+            _shut_down(pool)
+            raise
+
+
+def _wait(
+    futures: Sequence[Future[Outcome]],
+    progress: Callable[[int], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
+        progress(len(futures) - len(waiting))
+        if waiting and should_stop():
+            raise StoppedError("stopped before all runs were done: nothing was recorded")
+
+
+def _shut_down(pool: ProcessPoolExecutor) -> None:
+    """Let the processes end; a second Ctrl-C while they do ends them at once."""
+    try:
+        pool.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise
+
+
+@contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """Hold a signal back; processes started meanwhile never see it, so Ctrl-C is ours alone."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# --- in the worker process -----------------------------------------------------------------------
+
+
+class _Trainer:
+    """One engine, used for one job after the other."""
+
+    def __init__(self, recipe: Recipe, stop: _Event) -> None:
+        from schedsearch.engines import make_engine
+        from schedsearch.space import Space
+        from schedsearch.task import load_task
+
+        self._space = Space.from_document(recipe.space, "the study's space")
+        task = load_task(self._space.task, self._space.document.arguments)
+        self._engine = make_engine(
+            task, horizon=self._space.horizon, device=recipe.device, threads=recipe.threads
+        )
+        self._stop = stop
+
+    def train(self, job: Job) -> Outcome:
+        from schedsearch.plan import Plan
+        from schedsearch.training import Run, train_whole
+
+        plan = Plan.from_tables(job.plan)
+        run = Run(self._engine, 0, space=self._space, plan=plan, seed=job.seed, keep_best=True)
+        try:
+            train_whole(run, self._space.horizon, self._check)
+            if math.isnan(run.metric):
+                return Outcome(math.nan, math.nan)
+            return Outcome(run.value, run.test().get(test_name(self._space.objective.metric)))
+        finally:
+            run.release()
+
+    def _check(self, run: Any) -> None:
+        if self._stop.is_set():
+            raise StoppedError("asked to stop")
+
+
+def test_name(metric: str) -> str:
+    """Return the name under which a validation metric is measured on the test split.
+
+    >>> test_name("val_error"), test_name("loss")
+    ('test_error', 'test_loss')
+    """
+    return f"test_{metric.removeprefix('val_')}"
+
+
+_trainer: _Trainer | None = None
+_given: tuple[Recipe, _Event] | None = None
+
+
+def _set_up(recipe: Recipe, stop: _Event) -> None:
+    global _given
+    _given = (recipe, stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _train(job: Job) -> Outcome:
+    global _trainer
+    try:
+        if _trainer is None:
+            assert _given is not None
+            _trainer = _Trainer(*_given)
+        return _trainer.train(job)
+    except SchedSearchError as error:
+        # An error of several arguments would not survive the way to the parent process.
+        raise SchedSearchError(str(error)) from None
+    except Exception as error:
+        shown = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SchedSearchError(f"a run with seed {job.seed} raised {shown}") from None

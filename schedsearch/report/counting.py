@@ -1,0 +1,59 @@
+"""How far a piece of work is: on a terminal a bar, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from schedsearch.report.text import describe_seconds
+
+#: Seconds between two lines where the output is no terminal.
+PLAIN_INTERVAL = 10.0
+
+
+class Counter:
+    """Shows on stderr how many of some units are done, and the time left; a context manager."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._console = Console(stderr=True, highlight=False)
+        self._began = self._printed = time.monotonic()
+        self._progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit + "{task.fields[note]}", markup=False),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None, note="")
+
+    def __enter__(self) -> Counter:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, message: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(message, markup=False, soft_wrap=True)
+
+    def show(self, done: int, total: int, note: str = "") -> None:
+        """Show how many units are done, with a note such as the last metric."""
+        now = time.monotonic()
+        if done:
+            left = (now - self._began) / done * (total - done)
+            note = f"{note}, about {describe_seconds(left)} left"
+        self._progress.update(self._task, completed=done, total=total, note=note)
+        if not self._console.is_terminal and now - self._printed > PLAIN_INTERVAL:
+            self._printed = now
+            self.say(f"{done}/{total} {self._unit}{note}")

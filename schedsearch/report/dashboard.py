@@ -1,0 +1,140 @@
+"""optuna-dashboard behind a guard: by default it reads only, and answers to no foreign name."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from optuna.storages import BaseStorage
+
+from schedsearch.errors import InputError
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+Hosts: TypeAlias = frozenset[str]
+
+
+def make_app(storage: BaseStorage, host: str, *, allow_edit: bool) -> WSGIApplication:
+    """Return optuna-dashboard on a storage, guarded.
+
+    Args:
+        storage: a cached one: the dashboard asks for every trial again and again.
+        host: the name that it is served under, beside this machine's own.
+        allow_edit: let the browser change and delete.
+    """
+    import optuna_dashboard
+
+    return Guard(optuna_dashboard.wsgi(storage), own_names(host), allow_edit=allow_edit)
+
+
+class Guard:
+    """Refuses what is not addressed to this machine, and what would write.
+
+    A page from elsewhere can make the browser ask a name of its own that resolves to this machine
+    (DNS rebinding): so the Host header must be an address or one of our own names. And it can make
+    the browser send requests to ours: so one that writes must come from a page of ours (Origin).
+    """
+
+    def __init__(self, inner: WSGIApplication, names: Hosts, *, allow_edit: bool) -> None:
+        self._inner, self._names, self._allow_edit = inner, names, allow_edit
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        host = environ.get("HTTP_HOST", "")
+        if not self._is_own(host):
+            return _refuse(start_response, HTTPStatus.MISDIRECTED_REQUEST, "not this server's name")
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return self._inner(environ, start_response)
+        if not self._allow_edit:
+            text = "this dashboard reads only: start it with --allow-edit to change something"
+            return _refuse(start_response, HTTPStatus.METHOD_NOT_ALLOWED, text, ("Allow", "GET"))
+        origin = environ.get("HTTP_ORIGIN")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return _refuse(start_response, HTTPStatus.FORBIDDEN, "sent by another site's page")
+        return self._inner(environ, start_response)
+
+    def _is_own(self, host: str) -> bool:
+        """Tell whether a Host header is an address, which cannot be rebound, or a name of ours."""
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        return name in self._names or _is_address(name)
+
+
+def own_names(host: str) -> Hosts:
+    """Return the names that this machine may be asked for: its own, and the one it listens on."""
+    return frozenset(name.lower() for name in ("localhost", socket.gethostname(), host) if name)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(
+    start_response: StartResponse, status: HTTPStatus, text: str, *headers: tuple[str, str]
+) -> Iterable[bytes]:
+    body = f"{text}\n".encode()
+    plain = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    start_response(f"{status.value} {status.phrase}", [*plain, *headers])
+    return [body]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # Without the look-up of the host's full name, which can take seconds.
+        host, port = self.server_address[:2]
+        self.socket.bind((host, port))
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(host), self.server_address[1]
+        self.setup_environ()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing of single requests."""
+
+
+def make_server(app: Callable[..., Iterable[bytes]], host: str, port: int) -> WSGIServer:
+    """Return a server that listens already; port 0 takes any free one.
+
+    Raises:
+        InputError: the address is not this machine's, or the port is taken.
+    """
+    kind = _Server6 if ":" in host else _Server
+    try:
+        server = kind((host, port), _QuietHandler)
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}; "
+            "--port gives another (0: any free one)"
+        ) from None
+    server.set_app(app)
+    return server
+
+
+def url_of(server: WSGIServer) -> str:
+    """Return where a browser finds the dashboard."""
+    host = server.server_name
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/dashboard"

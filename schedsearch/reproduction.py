@@ -1,0 +1,212 @@
+"""Training a config from scratch, and whether it gives again what its trial gave."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schedsearch.engines import Engine, Snapshot, make_engine
+from schedsearch.errors import TaskError, nearest
+from schedsearch.numerics import differences, numerics_here
+from schedsearch.plan import Plan
+from schedsearch.space import Space
+from schedsearch.task import Task, TrainFunction, fingerprint, is_train_function, load_task
+from schedsearch.training import History, Run, search_seeds, train_whole
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What one run of a config gave.
+
+    Attributes:
+        epoch: the epoch that counts, from 1: the last, or the best where the objective says so.
+        value: the objective's metric in that epoch; NaN if the run diverged.
+        test: the metrics on the test split; empty if the task has none, or the run diverged.
+        recorded: the value that the trial had with this seed, if the config says.
+        model: None if a loop of the user's own offers no checkpoint.
+    """
+
+    seed: int
+    epoch: int
+    value: float
+    history: History
+    test: Mapping[str, float]
+    recorded: float | None
+    model: Snapshot | None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the run ended early in numbers that are not finite."""
+        return math.isnan(self.value)
+
+    @property
+    def reproduced(self) -> bool | None:
+        """Whether the recorded value came out again, exactly; None if there is none."""
+        return None if self.recorded is None else self.recorded == self.value
+
+    @property
+    def validation(self) -> Mapping[str, float]:
+        """All validation metrics of the epoch that counts."""
+        return self.history.metrics[self.epoch - 1]
+
+
+class Config:
+    """A config, with its task and an engine set up as its numerics say.
+
+    Raises:
+        InputError: something is left to choose, or the task does not fit.
+    """
+
+    def __init__(self, space: Space) -> None:
+        task = load_task(space.task, space.document.arguments)
+        self.space = space.with_defaults(task.hyperparameters)
+        self.plan = self.space.plan()
+        _check_names(self.plan, task, space.task)
+        recorded = space.document.numerics
+        device, threads = _device(recorded.get("device", "cpu")), recorded.get("threads", 1)
+        self.engine: Engine = make_engine(
+            task, horizon=space.horizon, device=device, threads=threads
+        )
+        kind = "loop" if is_train_function(task) else "sequential"
+        here = numerics_here(kind, device=device, threads=threads)
+        #: What differs from the config's own numerics and task, a phrase each.
+        self.differences = differences(recorded, here)
+        known = space.document.source.get("fingerprint")
+        if known and known != fingerprint(task, space.task, space.document.arguments):
+            self.differences.append("the task's source, arguments or data")
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the trial that the config comes from, else those of its [search]."""
+        return list(self._recorded()) or list(search_seeds(self.space))
+
+    def _recorded(self) -> dict[int, float]:
+        runs = self.space.document.source.get("runs", [])
+        return {int(run["seed"]): float(run["value"]) for run in runs}
+
+    def train(self, seed: int, each_epoch: Callable[[Run], None]) -> Trained:
+        """Train in full from scratch; raises whatever the user's own code raises."""
+        run = Run(self.engine, 0, space=self.space, plan=self.plan, seed=seed, keep_best=True)
+        try:
+            train_whole(run, self.space.horizon, each_epoch)
+            diverged = math.isnan(run.metric)
+            model = None if diverged else run.model()
+            return Trained(
+                seed=seed,
+                epoch=_epoch_that_counts(run, self.space),
+                value=math.nan if diverged else run.value,
+                history=run.history,
+                test={} if diverged else run.test(),
+                recorded=self._recorded().get(seed),
+                model=model,
+            )
+        finally:
+            run.release()
+
+
+def _epoch_that_counts(run: Run, space: Space) -> int:
+    metrics = run.history.objective(space.objective.metric)
+    if space.objective.value == "last" or math.isnan(metrics[-1]):
+        return len(metrics)
+    return metrics.index(run.value) + 1
+
+
+def _device(wanted: str) -> str:
+    """Return the device if this machine has it, else the CPU, which every machine has."""
+    import torch
+
+    kind = torch.device(wanted).type
+    accelerators = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return wanted if accelerators.get(kind, True) else "cpu"
+
+
+def _check_names(plan: Plan, task: Task | TrainFunction, reference: str) -> None:
+    for name in plan.names:
+        if name not in task.hyperparameters:
+            known = ", ".join(task.hyperparameters)
+            hint = nearest(name, task.hyperparameters) or f"it has {known}"
+            raise TaskError(f"{reference} has no hyperparameter `{name}`: {hint}")
+
+
+def model_bytes(trained: Trained, space: Space) -> bytes | None:
+    """Return the model as a safetensors file: parameters and buffers by their names.
+
+    Of a loop of the user's own: all tensors in the state that it gave to `run.checkpoint`, under
+    dotted names. None if there are no tensors to save.
+    """
+    from safetensors.torch import save
+
+    if trained.model is None:
+        return None
+    tensors = dict(_tensors(trained.model.model or trained.model.extra))
+    if not tensors:
+        return None
+    metadata = {"format": "pt", "config": space.name, "seed": str(trained.seed)}
+    return save(tensors, metadata | {"epoch": str(trained.epoch)})
+
+
+def _tensors(state: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    import torch
+
+    if isinstance(state, torch.Tensor):
+        # A copy of its own: the format refuses tensors that share memory.
+        yield prefix.removeprefix("state."), state.detach().cpu().contiguous().clone()
+    elif isinstance(state, Mapping):
+        for name, item in state.items():
+            yield from _tensors(item, f"{prefix}.{name}" if prefix else str(name))
+
+
+def to_json(runs: list[Trained], config: Config) -> dict[str, Any]:
+    """Return the document that `train --json` prints: means over the runs, then each run."""
+    return {
+        "name": config.space.name,
+        "seeds": [run.seed for run in runs],
+        "validation": _means([run.validation for run in runs]),
+        "test": _means([run.test for run in runs]),
+        "values": _by_name(runs[0].history.values),
+        "reproduced": _all([run.reproduced for run in runs]),
+        "differences": config.differences,
+        "runs": [_run_to_json(run) for run in runs],
+    }
+
+
+def _run_to_json(run: Trained) -> dict[str, Any]:
+    return {
+        "seed": run.seed,
+        "epoch": run.epoch,
+        "value": _number(run.value),
+        "recorded": run.recorded,
+        "reproduced": run.reproduced,
+        "diverged": run.diverged,
+        "validation": {name: _number(value) for name, value in run.validation.items()},
+        "test": {name: _number(value) for name, value in run.test.items()},
+        "values": _by_name(run.history.values),
+        "metrics": _by_name(run.history.metrics),
+        "terms": _by_name(run.history.terms),
+    }
+
+
+def _means(metrics: list[Mapping[str, float]]) -> dict[str, float | None]:
+    names = dict.fromkeys(name for one in metrics for name in one)
+    return {
+        name: _number(statistics.fmean(one.get(name, math.nan) for one in metrics))
+        for name in names
+    }
+
+
+def _all(answers: list[bool | None]) -> bool | None:
+    known = [answer for answer in answers if answer is not None]
+    return all(known) if known else None
+
+
+def _by_name(epochs: list[Mapping[str, float]]) -> dict[str, list[float | None]]:
+    names = dict.fromkeys(name for epoch in epochs for name in epoch)
+    return {name: [_number(epoch.get(name, math.nan)) for epoch in epochs] for name in names}
+
+
+def _number(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,100 @@
+"""From `{ low, high, log, step }` to a range, or to what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from schedsearch.errors import Problem, nearest
+from schedsearch.schedules.parameters import Kind, Parameter, share
+from schedsearch.space.templates import Fixed, Range, Template
+
+_KEYS = ("low", "high", "log", "step")
+
+
+def parse_range(
+    parameter: Parameter, table: Mapping[str, Any], key: str, *, sound: bool
+) -> tuple[Template, list[Problem]]:
+    """Return the range that a table stands for, and its problems; `sound` tells that each end is.
+
+    A range from a number to the same number is that number.
+    """
+    problems = list(_key_problems(table, key))
+    if problems or not sound:
+        return Fixed(None), problems
+    if problem := _problem(parameter, table, key):
+        return Fixed(None), [problem]
+    low, high, step = table["low"], table["high"], table.get("step")
+    if _number(low) == _number(high):
+        return Fixed(low), []
+    template = Range(
+        low=_number(low),
+        high=_number(high),
+        log=table.get("log", False),
+        step=None if step is None else _number(step),
+        whole=_is_whole(parameter, low),
+        percent=isinstance(low, str),
+    )
+    return template, []
+
+
+def _key_problems(table: Mapping[str, Any], key: str) -> Iterator[Problem]:
+    unknown = [name for name in table if name not in _KEYS]
+    for name in unknown:
+        hint = nearest(name, (*_KEYS, "levels")) or "a range has low, high, log, step"
+        yield Problem(f"{key}.{name}", "there is no such key in a range", table[name], hint)
+    for end in ("low", "high"):
+        if end not in table and not unknown:
+            yield Problem(f"{key}.{end}", "is missing: a range has low and high")
+
+
+def _problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> Problem | None:
+    """Return what is wrong with a range whose ends are each right on their own."""
+    low, high, step, log = table["low"], table["high"], table.get("step"), table.get("log", False)
+    if len({isinstance(value, str) for value in (low, high, step) if value is not None}) > 1:
+        rule = "must be all in epochs, or all in shares of the horizon"
+        if parameter.kind is not Kind.DURATION:
+            return Problem(f"{key}.step", "must be a number greater than 0", step)
+        return Problem(key, rule, dict(table))
+    if not isinstance(log, bool):
+        return Problem(f"{key}.log", "must be true or false", log)
+    if _number(low) > _number(high):
+        return Problem(f"{key}.low", f"must be at most `high`, which is {high!r}", low)
+    if log and _number(low) <= 0:
+        return Problem(f"{key}.low", "must be greater than 0 on a log scale", low)
+    if not math.isfinite(_number(high) - _number(low)):
+        return Problem(key, "must not be wider than the numbers go", dict(table))
+    return None if step is None else _step_problem(parameter, table, key)
+
+
+def _step_problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> Problem | None:
+    low, high, step = table["low"], table["high"], table["step"]
+    key = f"{key}.step"
+    if table.get("log"):
+        return Problem(key, "cannot stand beside `log`", step)
+    if isinstance(step, bool) or not isinstance(step, int | float | str) or not _number(step) > 0:
+        return Problem(key, "must be a number greater than 0", step)
+    if _is_whole(parameter, low) and not isinstance(step, int):
+        return Problem(key, "must be a whole number", step)
+    # In decimals, as a person counts: 0.1 leads from 0 to 1.
+    first, last, by = (Decimal(str(_number(value))) for value in (low, high, step))
+    if by > last - first > 0 or (last - first) / by > 1_000_000:
+        return Problem(key, "must lead from `low` to `high` in 1 to 1,000,000 steps", step)
+    if rest := (last - first) % by:
+        unit = "%" if isinstance(low, str) else ""
+        rule = f"must lead from `low` to `high`, which is {high!r}"
+        return Problem(key, rule, step, f"high = {float(last - rest):.12g}{unit}")
+    return None
+
+
+def _is_whole(parameter: Parameter, end: Any) -> bool:
+    return parameter.kind is not Kind.NUMBER and not isinstance(end, str)
+
+
+def _number(value: float | str) -> float:
+    """Return a number as it is, and the number of percents of a share; NaN if it is neither."""
+    if not isinstance(value, str):
+        return float(value)
+    return float(value[:-1]) if share(value) is not None else math.nan

@@ -1,0 +1,42 @@
+"""What answers at once loads neither torch nor optuna: each takes a second or more to import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SPACES = Path(__file__).parent.parent / "search_spaces"
+
+PROBE = """
+import sys
+from schedsearch.cli import main
+sys.argv = ["schedsearch", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+print("loaded:", *sorted({"torch", "optuna", "matplotlib", "scipy"} & set(sys.modules)))
+"""
+
+
+def loaded_by(*arguments: str) -> list[str]:
+    command = [sys.executable, "-c", PROBE, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("start", "--help"),
+        ("check", str(SPACES / "noisy_digits.toml"), "--no-task"),
+    ],
+    ids=["help", "help of a command", "check without the task"],
+)
+def test_a_quick_command_loads_nothing_heavy(arguments: tuple[str, ...]):
+    assert loaded_by(*arguments) == []

@@ -1,0 +1,90 @@
+"""The generated pages are what the code says today, and nothing is left out of them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from schedsearch.cli import app
+from schedsearch.schedules import FAMILIES
+from schedsearch.schedules.parameters import parameters_of
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def generate(docs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(docs / "generate.py"), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def copied_docs(tmp_path: Path) -> Path:
+    return shutil.copytree(DOCS, tmp_path / "docs")
+
+
+def test_the_generated_pages_are_current():
+    done = generate(DOCS, "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_page_that_drifted_is_named_and_mended(copied_docs: Path):
+    page = copied_docs / "families.md"
+    right = page.read_text()
+    page.write_text(right.replace("initial * decay_rate ** t", "initial * decay_rate * t"))
+    done = generate(copied_docs, "--check")
+    assert done.returncode == 1
+    assert "families.md" in done.stderr
+    assert generate(copied_docs).returncode == 0
+    assert page.read_text() == right
+
+
+def test_a_part_that_no_page_shows_is_missed(copied_docs: Path):
+    page = copied_docs / "spaces.md"
+    page.write_text(page.read_text().replace("<!-- generated: group -->", ""))
+    done = generate(copied_docs, "--check")
+    assert done.returncode == 1
+    assert "group" in done.stderr
+
+
+def test_every_command_has_a_section():
+    commands = vars(typer.main.get_command(app))["commands"]
+    assert headings("cli.md", level=2) == list(commands)
+
+
+def test_every_family_has_a_section_that_explains_every_parameter():
+    page = (DOCS / "families.md").read_text()
+    sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL))
+    assert set(sections) == set(FAMILIES)
+    for name, section in sections.items():
+        for parameter in parameters_of(FAMILIES[name]):
+            assert re.search(rf"^\| `{parameter.name}` \|.*\| [^|]+ \|$", section, re.MULTILINE)
+
+
+def test_links_between_the_pages_lead_somewhere():
+    for page in [*DOCS.glob("*.md"), ROOT / "README.md"]:
+        prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#]+)", prose):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_dependency_is_accounted_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    declared = [item for group in (project["dependencies"], *extras) for item in group]
+    page = (DOCS / "dependencies.md").read_text()
+    for requirement in declared:
+        name = re.match(r"[\w.-]+", requirement)
+        assert name is not None
+        assert f"| {name[0]} |" in page, f"{name[0]} is not in docs/dependencies.md"
+
+
+def headings(page: str, level: int) -> list[str]:
+    return re.findall(rf"^{'#' * level} (.+)$", (DOCS / page).read_text(), re.MULTILINE)
