@@ -52,7 +52,8 @@ class Problem:
 
     def __str__(self) -> str:
         shown = "" if self.value is None else f" = {_shorten(repr(self.value))}"
-        return f"{self.key}{shown}: {self.rule}" + (f" (hint: {self.hint})" if self.hint else "")
+        key = self.key if self.key.isprintable() else repr(self.key)
+        return f"{key}{shown}: {self.rule}" + (f" (hint: {self.hint})" if self.hint else "")
 
 
 def _shorten(text: str, longest: int = 60) -> str:

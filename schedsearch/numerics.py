@@ -7,11 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from schedsearch.errors import InputError
+
 
 def numerics_here(engine: str, *, device: str = "cpu", threads: int = 1) -> dict[str, Any]:
-    """Return the numerics of a training on this machine: what its exact numbers depend on."""
+    """Return the numerics of a training on this machine: what its exact numbers depend on.
+
+    Raises:
+        InputError: torch has no such device here.
+    """
     import torch
 
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"the device `{device}` cannot be used here: {reason}") from None
     return {
         "engine": engine,
         "lanes": 1,

@@ -65,6 +65,10 @@ class Plan:
     def __hash__(self) -> int:
         return hash((frozenset(self.schedules.items()), frozenset(self.bounds.items())))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A read-only view of a dict cannot be pickled or copied.
+        return Plan, (dict(self.schedules), dict(self.bounds))
+
     @property
     def names(self) -> tuple[str, ...]:
         """The hyperparameters that the plan moves."""
@@ -134,7 +138,10 @@ class Plan:
         for names, schedule in self.schedules.items():
             families = to_table(schedule)
             if isinstance(schedule, GroupSchedule):
-                groups["_".join(schedule.terms)] = {"members": list(names), "families": families}
+                name = "_".join(schedule.terms)
+                while name in groups:
+                    name += "_"
+                groups[name] = {"members": list(names), "families": families}
             else:
                 hyperparameters.setdefault(names[0], {})["families"] = families
         return {"hyperparameters": hyperparameters} | ({"groups": groups} if groups else {})
@@ -182,8 +189,10 @@ def _key(names: tuple[str, ...]) -> str:
 
 def _check_bounds(bounds: Mapping[str, Bounds]) -> None:
     for name, (low, high) in bounds.items():
-        if not low <= high:
-            raise InputError(f"the bounds of `{name}` are [{low}, {high}], but must be low to high")
+        if not -math.inf < low <= high < math.inf:
+            raise InputError(
+                f"the bounds of `{name}` are [{low}, {high}], but must be finite, low to high"
+            )
 
 
 def _check_owners(schedules: Mapping[tuple[str, ...], Schedule]) -> None:
@@ -246,9 +255,12 @@ class Scheduler:
         terms: Mapping[str, float] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """End an epoch that gave this validation metric and these means of the loss terms."""
+        """End an epoch that gave this validation metric and these means of the loss terms.
+
+        Tensors of one element will do. A metric that is NaN is neither better nor worse.
+        """
         lower_is_better = float(metric) if self.direction == "minimize" else -float(metric)
-        feedback = Feedback(lower_is_better, dict(metrics or {}), dict(terms or {}))
+        feedback = Feedback(lower_is_better, _floats(metrics), _floats(terms))
         self._state = self.plan.update(self._state, feedback)
         self.epoch += 1
 
@@ -257,13 +269,18 @@ class Scheduler:
         return {"epoch": self.epoch, "schedules": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned for the same plan."""
-        if set(state["schedules"]) != set(self._state):
+        """Go on from a state that `state_dict` returned for the same plan.
+
+        Raises:
+            InputError: the state is of another plan.
+        """
+        schedules = state.get("schedules", {})
+        if _shape(schedules) != _shape(self.plan.start()):
             raise InputError(
-                f"the state moves {sorted(state['schedules'])}, the plan {sorted(self._state)}"
+                f"the state holds {_shape(schedules)}, but this plan's {_shape(self.plan.start())}"
             )
-        self.epoch = state["epoch"]
-        self._state = dict(state["schedules"])
+        self.epoch = int(state["epoch"])
+        self._state = dict(schedules)
 
     def apply(self, optimizer: Optimizer) -> None:
         """Set the values in force on an optimizer's parameter groups.
@@ -287,5 +304,16 @@ def _set(group: dict[str, Any], values: Iterable[tuple[str, float]]) -> None:
     for key, value in values:
         if key == "momentum" and "betas" in group:
             group["betas"] = (value, group["betas"][1])
+        elif key in group and hasattr(group[key], "fill_"):
+            group[key].fill_(value)  # a learning rate kept as a tensor, for compiled optimizers
         elif key in group:
             group[key] = value
+
+
+def _floats(given: Mapping[str, float] | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (given or {}).items()}
+
+
+def _shape(state: PlanState) -> dict[str, list[str]]:
+    """Return which schedules a state is of, and what each remembers."""
+    return {names: sorted(own) for names, own in state.items()}

@@ -11,6 +11,7 @@ from schedsearch.files import read_document
 from schedsearch.numerics import numerics_here
 from schedsearch.samplers import make_sampler, trials_of
 from schedsearch.space import Space
+from schedsearch.space.fitting import fit
 from schedsearch.storage import StudyRecord
 from schedsearch.task import fingerprint, is_train_function, load_task
 
@@ -34,14 +35,15 @@ def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
     return Space.from_document(content, str(path))
 
 
-def prepare(space: Space, *, device: str, threads: int) -> StudyRecord:
+def prepare(space: Space, *, device: str, threads: int, file: str = "the space") -> StudyRecord:
     """Return what a study of this space fixes, after checking all that can be checked before.
 
     Raises:
-        InputError: the task, the space or the sampler do not fit each other.
+        InputError: the task, the space or the sampler do not fit each other; `file` names the space
+            in the message.
     """
+    complete = fit(space, file)
     task = load_task(space.task, space.document.arguments)
-    complete = space.with_defaults(task.hyperparameters)
     make_sampler(complete, "preparation")
     engine = "loop" if is_train_function(task) else "sequential"
     return StudyRecord(

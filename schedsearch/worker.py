@@ -21,6 +21,7 @@ from schedsearch.pruners import UNPRUNED, make_pruner
 from schedsearch.samplers import is_trained_in_full, make_sampler
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle
+from schedsearch.task.user_code import one_line
 from schedsearch.training import Run, search_seeds, summary
 
 #: A worker stops after so many trials in a row that failed in the user's own code.
@@ -83,6 +84,9 @@ class Worker:
             make_sampler(space, name), make_pruner(space.search.pruner, space.horizon)
         )
         self._idle = [(engine, lane) for engine in engines for lane in range(engine.lanes)]
+        if len(self._idle) < space.search.seeds:
+            lanes, seeds = len(self._idle), space.search.seeds
+            raise ValueError(f"the engines have {lanes} lanes, but must have one for each of {seeds}")
         self._live: list[LiveTrial] = []
         self._failures = 0
 
@@ -101,7 +105,7 @@ class Worker:
                         return
                     self._round()
             except SystemExit as error:
-                raise SchedSearchError(f"{self._space.task} called sys.exit({error.code})") from None
+                raise SchedSearchError(f"the task called sys.exit({error.code})") from None
             finally:
                 self._hand_back()
 
@@ -231,7 +235,7 @@ class Worker:
         epoch = live.epochs if live.runs else 0
         live.trial.set_user_attr("traceback", trace[-_TRACEBACK_LENGTH:])
         self._tell(live, TrialState.FAIL, None)
-        shown = f"{type(error).__name__}: {error}".strip()
+        shown = one_line(error)
         self._say(f"trial {live.trial.number} failed in epoch {epoch}: {shown}")
         self._failures += 1
         if self._failures >= FAILURES_IN_A_ROW:

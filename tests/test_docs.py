@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import schedsearch
 from schedsearch.cli import app
 from schedsearch.schedules import FAMILIES
 from schedsearch.schedules.parameters import parameters_of
@@ -73,6 +75,13 @@ def test_links_between_the_pages_lead_somewhere():
         prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
         for target in re.findall(r"\]\(([^)#]+)", prose):
             assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_design_page_names_every_room():
+    page = (DOCS / "design.md").read_text()
+    named = set(re.findall(r"^  (\w+)(?:/|\.py)  ", page, re.MULTILINE))
+    rooms = {module.name for module in pkgutil.iter_modules(schedsearch.__path__)}
+    assert named == rooms - {"__main__"}
 
 
 def test_every_dependency_is_accounted_for():

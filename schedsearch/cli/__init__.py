@@ -1,10 +1,12 @@
 """The command line. Parse, call, print; nothing else."""
 
 from schedsearch.cli import (
+    check,
     confirm,
     dashboard,
     export,
     plot,
+    preview,
     start,
     status,
     train,
@@ -14,11 +16,13 @@ from schedsearch.cli.app import app, main
 
 __all__ = [
     "app",
+    "check",
     "confirm",
     "dashboard",
     "export",
     "main",
     "plot",
+    "preview",
     "start",
     "status",
     "train",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from schedsearch.errors import SchedSearchError
+from schedsearch.errors import FileError, SchedSearchError
 
 app = typer.Typer(
     name="schedsearch",
@@ -30,6 +31,9 @@ Storage = Annotated[
         help="Database URL. Give one that holds a password by the variable, not by the flag.",
     ),
 ]
+SpaceFile = Annotated[
+    Path, typer.Argument(help="A space or a config: TOML, YAML or JSON.", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
@@ -42,6 +46,10 @@ def main() -> None:
     """Run the command line; exit 0 done, 1 the work failed, 2 the input was wrong."""
     try:
         app()
+    except FileError as error:
+        for problem in error.problems:
+            say(f"error: {error.file}: {problem}")
+        sys.exit(error.exit_code)
     except SchedSearchError as error:
         say(f"error: {error}")
         sys.exit(error.exit_code)
@@ -52,8 +60,14 @@ def main() -> None:
     except Exception as error:
         from schedsearch.storage import database_failure
 
-        failure = database_failure(error)
-        if failure is None:
-            raise
+        failure = database_failure(error) or _unexpected(error)
         say(f"error: {failure}")
         sys.exit(failure.exit_code)
+
+
+def _unexpected(error: Exception) -> SchedSearchError:
+    """Say a mistake of ours in one line; whoever looks for it asks for the traceback."""
+    if os.environ.get("SCHEDSEARCH_DEBUG"):
+        raise error
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return SchedSearchError(f"unexpected: {reason} (SCHEDSEARCH_DEBUG=1 shows where)")

@@ -65,7 +65,9 @@ def start(
         "search.pruner.name": pruner,
     }
     loaded = load_space(space, overrides)
-    record = prepare(loaded, device=device, threads=threads or threads_for(workers))
+    record = prepare(
+        loaded, device=device, threads=threads or threads_for(workers), file=str(space)
+    )
     handle = create_study(database(storage, create=True), record)
     if workers == 0:
         say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")

@@ -131,12 +131,13 @@ class LocalWorkers:
 
     def _pass_on(self, lines: IO[str]) -> None:
         """Say what a worker says; what all workers find alike is said once."""
-        for line in lines:
-            alike = line.startswith(("error:", "warning:", "hint:"))
-            if not (alike and line in self._told):
-                self.say(line.rstrip("\n"))
-            if alike:
-                self._told.add(line)
+        with lines:
+            for line in lines:
+                alike = line.startswith(("error:", "warning:", "hint:"))
+                if not (alike and line in self._told):
+                    self.say(line.rstrip("\n"))
+                if alike:
+                    self._told.add(line)
 
     def _bury(self, child: _Child) -> None:
         """See to what an ended worker leaves behind, and replace it if it was killed."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner
 
 from schedsearch.pruners.asha import AshaPruner
@@ -25,4 +28,8 @@ def make_pruner(options: PrunerOptions, horizon: int) -> BasePruner:
         case "none":
             return NopPruner()
     median = Median(n_startup_trials=options.startup_trials, n_warmup_steps=options.min_epochs)
-    return median if options.name == "median" else Patient(median, patience=options.patience)
+    if options.name == "median":
+        return median
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return Patient(median, patience=options.patience)

@@ -6,8 +6,10 @@ import threading
 import time
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
 from schedsearch.report.status import Best, Status
 from schedsearch.report.text import describe_plan, describe_seconds
@@ -26,18 +28,17 @@ class SearchDisplay:
         self._printed = self._began
         self._lock = threading.Lock()
         self._progress = Progress(
-            TextColumn("{task.fields[study]}"),
-            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("trials  {task.fields[counts]}\n{task.fields[best]}"),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
+            TextColumn("trials"),
         )
-        self._task = self._progress.add_task("", total=total, study="", counts="", best="")
+        self._task = self._progress.add_task("", total=total)
+        self._live = Live(self._progress, console=self._console, transient=True)
 
     def __enter__(self) -> SearchDisplay:
-        self._progress.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(
@@ -46,7 +47,7 @@ class SearchDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def say(self, message: str) -> None:
         """Print a line above the display."""
@@ -60,10 +61,10 @@ class SearchDisplay:
             self._task,
             completed=status.counts.finished,
             total=status.total,
-            study=status.study,
-            counts=counts,
-            best=best,
+            description=status.study,
         )
+        lines = (Text(line, overflow="ellipsis", no_wrap=True) for line in (counts, best))
+        self._live.update(Group(self._progress, *lines))
         now = time.monotonic()
         if not self._console.is_terminal and now - self._printed > PLAIN_INTERVAL:
             self._printed = now

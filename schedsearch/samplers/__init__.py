@@ -1,4 +1,4 @@
-"""Samplers: Optuna's, with a stratum of constants, and a grid over the family tree."""
+"""Samplers: Optuna's, beside a stratum of constants, and a grid over the family tree."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from optuna.samplers import BaseSampler
 
 from schedsearch.errors import InputError
 from schedsearch.samplers.grid import FamilyGridSampler
-from schedsearch.samplers.joint import ComparableTrialsSampler, OneFamilySampler
-from schedsearch.samplers.stratum import ConstantStratum, is_trained_in_full
+from schedsearch.samplers.joint import (
+    ComparableTrialsSampler,
+    OneFamilySampler,
+    moving_families,
+)
+from schedsearch.samplers.stratum import StratifiedSampler, is_trained_in_full
 from schedsearch.space import Space
 
 __all__ = ["FamilyGridSampler", "is_trained_in_full", "make_sampler", "trials_of"]
@@ -33,10 +37,15 @@ def make_sampler(space: Space, worker: str) -> BaseSampler:
     seed = int.from_bytes(digest[:4], "big")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        inner = _optuna_sampler(options.name, options.startup_trials, seed)
+        schedules = _optuna_sampler(options.name, options.startup_trials, seed)
+        name = "random" if options.name == "random" else "tpe"
+        constants = ComparableTrialsSampler(_optuna_sampler(name, options.startup_trials, seed + 1))
     if options.name in ("gp", "cmaes", "qmc"):
-        return OneFamilySampler(inner, space, options.constants, seed)
-    return ConstantStratum(inner, space.family_choices(), options.constants)
+        schedules = OneFamilySampler(schedules, space, moving_families(space), seed)
+    only_constants = dict.fromkeys(space.family_choices(), "constant")
+    return StratifiedSampler(
+        schedules, OneFamilySampler(constants, space, only_constants, seed), options.constants
+    )
 
 
 def trials_of(space: Space, trials: int) -> int:
@@ -44,7 +53,7 @@ def trials_of(space: Space, trials: int) -> int:
     if space.search.sampler.name != "grid":
         return trials
     grid = FamilyGridSampler(space, space.search.sampler.points, space.search.seed)
-    return min(trials, 1 + len(grid))
+    return min(trials, 1 + grid.size)
 
 
 def _optuna_sampler(name: str, startup_trials: int | None, seed: int) -> BaseSampler:

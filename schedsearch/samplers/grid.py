@@ -20,18 +20,46 @@ class FamilyGridSampler(BaseSampler):
     times when a parameter belongs to a family that was not chosen.
 
     Args:
-        space: the space; a continuous range counts as `points` values.
+        space: the space; a continuous range counts as `points` values. The baseline, which is
+            trial 0, is left out of the grid.
         points: how many values stand for a continuous range.
         seed: shuffles the grid, so that a study shorter than the grid is spread over it.
     """
 
     def __init__(self, space: Space, points: int, seed: int) -> None:
-        baseline = space.baseline_parameters()
-        self._points = [point for point in space.draws(points) if point != baseline]
-        random.Random(seed).shuffle(self._points)
+        self._space = space
+        self._points = points
+        self._baseline = space.baseline_parameters()
+        self._order = _Permutation(int(space.size(points)), seed)
+        self._drawn: list[dict[str, Any]] = []
 
-    def __len__(self) -> int:
-        return len(self._points)
+    @property
+    def size(self) -> int:
+        """The number of points; no `len`, since that ends at 2**63."""
+        return self._order.length - self._holds_baseline()
+
+    def point(self, draw: int) -> dict[str, Any]:
+        """Return the parameters that a draw stands for, by name."""
+        while len(self._drawn) <= draw:
+            point = self._space.at(self._points, self._order.next())
+            if point != self._baseline:
+                self._drawn.append(point)
+        return self._drawn[draw]
+
+    def _holds_baseline(self) -> bool:
+        for name, families in self._space.searched().items():
+            choice, constant = f"{name}.family", f"{name}.constant"
+            template = families.options["constant"]
+            chosen = {choice: "constant"} if len(families.options) > 1 else {}
+            own = {
+                key: value
+                for key, value in self._baseline.items()
+                if key == choice or key.startswith(f"{constant}.")
+            }
+            draws = range(int(template.size(self._points)))
+            if not any(chosen | template.at(constant, self._points, i) == own for i in draws):
+                return False
+        return True
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -53,4 +81,25 @@ class FamilyGridSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """Look the parameter up in the point that the trial's draw stands for."""
-        return self._points[trial.user_attrs["draw"]][param_name]
+        return self.point(trial.user_attrs["draw"])[param_name]
+
+
+class _Permutation:
+    """The numbers below a length in random order, one by one: memory for those drawn alone.
+
+    Source: Fisher and Yates 1938, with only the swapped places kept.
+    """
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length = length
+        self._random = random.Random(seed)
+        self._swapped: dict[int, int] = {}
+        self._next = 0
+
+    def next(self) -> int:
+        """Return the next number."""
+        place = self._random.randrange(self._next, self.length)
+        number = self._swapped.get(place, place)
+        self._swapped[place] = self._swapped.pop(self._next, self._next)
+        self._next += 1
+        return number

@@ -1,4 +1,4 @@
-"""Samplers that need one fixed set of parameters: gp, cmaes and qmc over one family each."""
+"""Sampling over one fixed set of parameters: that of one family for each hyperparameter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.errors import InputError
-from schedsearch.samplers.stratum import in_stratum
 from schedsearch.space import Space
 
 
@@ -47,7 +46,7 @@ class DistributionCollector:
         return choices[0]
 
 
-def one_family_each(space: Space) -> dict[str, str]:
+def moving_families(space: Space) -> dict[str, str]:
     """Return the one non-constant family of each searched hyperparameter that has a choice.
 
     Raises:
@@ -68,23 +67,21 @@ def one_family_each(space: Space) -> dict[str, str]:
 
 
 class OneFamilySampler(BaseSampler):
-    """Lets a sampler draw the moving families' parameters jointly; the stratum draws constants.
+    """Draws the parameters of one given family for each hyperparameter, all jointly.
 
     Args:
-        inner: the sampler.
-        space: the space, with one non-constant family for each hyperparameter.
-        share: the share of the study's trials that try constants only.
-        seed: of what is drawn at random.
-
-    Raises:
-        InputError: a hyperparameter has several non-constant families.
+        inner: the sampler that draws them.
+        space: what is searched.
+        families: the family, by the name of the parameter that chooses it.
+        seed: of what the inner sampler leaves to be drawn at random.
     """
 
-    def __init__(self, inner: BaseSampler, space: Space, share: float, seed: int) -> None:
+    def __init__(
+        self, inner: BaseSampler, space: Space, families: Mapping[str, str], seed: int
+    ) -> None:
         self._inner = inner
-        self._share = share
-        self._families = one_family_each(space)
-        collector = DistributionCollector(self._families)
+        self._families = families
+        collector = DistributionCollector(families)
         space.draw(collector)
         self._distributions = collector.distributions
         self._random = optuna.samplers.RandomSampler(seed)
@@ -92,13 +89,13 @@ class OneFamilySampler(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Return the parameters of the moving families: the same set for every trial."""
-        return {} if in_stratum(trial, self._share) else self._distributions
+        """Return the parameters of the given families: the same set for every trial."""
+        return self._distributions
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Ask the inner sampler, but for the stratum's trials."""
+        """Ask the inner sampler."""
         return self._inner.sample_relative(study, trial, search_space) if search_space else {}
 
     def sample_independent(
@@ -108,10 +105,9 @@ class OneFamilySampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Choose the family by the stratum, and draw at random what is not drawn jointly."""
+        """Choose the given family, and draw at random what was not drawn jointly."""
         if param_name in self._families:
-            constant = in_stratum(trial, self._share)
-            return "constant" if constant else self._families[param_name]
+            return self._families[param_name]
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def reseed_rng(self) -> None:
@@ -123,7 +119,8 @@ class OneFamilySampler(BaseSampler):
 class ComparableTrialsSampler(BaseSampler):
     """Shows a sampler only the complete trials that have every parameter it models.
 
-    Optuna's gp fails on a study where some trial lacks one; a stratum's trial lacks all of them.
+    Schedules lack the parameters of constants, and constants those of schedules. Optuna's gp fails
+    on a trial that lacks one, and its tpe then models the parameters apart.
     """
 
     def __init__(self, inner: BaseSampler) -> None:

@@ -25,11 +25,6 @@ def is_chosen(draw: int, share: float) -> bool:
     return math.floor((draw + 1) * share) > math.floor(draw * share)
 
 
-def in_stratum(trial: FrozenTrial, share: float) -> bool:
-    """Tell whether a trial tries constants only; its `draw` counts the study's draws from 0."""
-    return is_chosen(trial.user_attrs["draw"], share)
-
-
 def is_trained_in_full(space: Space, draw: int, plan: Plan) -> bool:
     """Tell whether a draw belongs to the constants that a search compares its schedules with.
 
@@ -41,34 +36,37 @@ def is_trained_in_full(space: Space, draw: int, plan: Plan) -> bool:
     return is_chosen(draw, options.constants)
 
 
-class ConstantStratum(BaseSampler):
-    """Lets a sampler draw everything but the families of the stratum's trials.
+class StratifiedSampler(BaseSampler):
+    """Gives the stratum of constants a sampler of its own.
+
+    The best constants are to be found in their own right: a learning rate that suits a schedule
+    need not suit them.
 
     Args:
-        inner: the sampler that draws the rest.
-        family_choices: the names of the parameters that choose a hyperparameter's family.
-        share: the share of the study's trials whose families are all `constant`.
+        schedules: draws the trials of the competition.
+        constants: draws the trials of the stratum.
+        share: the stratum's share of the study's draws.
     """
 
-    def __init__(self, inner: BaseSampler, family_choices: frozenset[str], share: float) -> None:
-        self._inner = inner
-        self._family_choices = family_choices
-        self._share = share
+    def __init__(self, schedules: BaseSampler, constants: BaseSampler, share: float) -> None:
+        self._schedules, self._constants, self._share = schedules, constants, share
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        draw = trial.user_attrs.get("draw")
+        in_stratum = draw is not None and is_chosen(draw, self._share)
+        return self._constants if in_stratum else self._schedules
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Return what the inner sampler draws jointly."""
-        return self._inner.infer_relative_search_space(study, trial)
+        """Ask the trial's sampler."""
+        return self._of(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Draw jointly, without the families where the stratum says them."""
-        drawn = self._inner.sample_relative(study, trial, search_space)
-        if not in_stratum(trial, self._share):
-            return drawn
-        return {name: value for name, value in drawn.items() if name not in self._family_choices}
+        """Ask the trial's sampler."""
+        return self._of(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self,
@@ -77,21 +75,20 @@ class ConstantStratum(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Draw one parameter; a family is `constant` in the stratum."""
-        if param_name in self._family_choices and in_stratum(trial, self._share):
-            return "constant"
-        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+        """Ask the trial's sampler."""
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Pass on."""
-        self._inner.before_trial(study, trial)
+        self._of(trial).before_trial(study, trial)
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """Pass on."""
-        self._inner.after_trial(study, trial, state, values)
+        self._of(trial).after_trial(study, trial, state, values)
 
     def reseed_rng(self) -> None:
         """Pass on."""
-        self._inner.reseed_rng()
+        self._schedules.reseed_rng()
+        self._constants.reseed_rng()

@@ -11,7 +11,7 @@ from typing import Any
 class RandomChooser:
     """Draws every parameter uniformly, in the logarithm where asked."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | str) -> None:
         self._random = random.Random(seed)
 
     def suggest_float(

@@ -93,7 +93,7 @@ class FamilyParser:
         rest = {name: value for name, value in given.items() if name != count_key}
         if type(count) is not int or not 1 <= count <= 1000:
             self._problem(f"{key}.{count_key}", count, "must be a whole number from 1 to 1000")
-            return rest
+            count = 1
         return rest | ({list_key: [values] * count} if list_key in rest else {})
 
     def _parameter(self, parameter: Parameter, value: Any, key: str) -> Template:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schedsearch.errors import Problem, nearest
-from schedsearch.space.document import Document, GroupTable, HyperparameterTable, SamplerOptions
+from schedsearch.space.document import Document, GroupTable, HyperparameterTable
 from schedsearch.space.parsing import FamilyParser
 from schedsearch.space.rules import Draft, broken_rules
 from schedsearch.space.templates import Families
@@ -62,14 +62,16 @@ def _draft(content: Mapping[str, Any], problems: list[Problem]) -> Draft:
         if table.families
     }
     group_families = {
-        name: parser.families(group.families, f"groups.{name}.families", group.members)
+        # Stand-ins: what is wrong with the members is said once, where they stand.
+        name: parser.families(
+            group.families,
+            f"groups.{name}.families",
+            [f"weights.{i}" for i in range(len(group.members))],
+        )
         for name, group in groups.items()
     }
     problems.extend(parser.problems)
-    search = content.get("search")
-    sampler = search.get("sampler") if isinstance(search, Mapping) else None
-    options = _salvaged(SamplerOptions, sampler) if isinstance(sampler, Mapping) else None
-    return Draft(hyperparameters, groups, families, group_families, options or SamplerOptions())
+    return Draft(hyperparameters, groups, families, group_families)
 
 
 def _tables(content: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
 
 from schedsearch.errors import Problem, nearest
-from schedsearch.space.document import GroupTable, HyperparameterTable, SamplerOptions
-from schedsearch.space.templates import (
-    Families,
-    Fixed,
-    Levels,
-    Parameters,
-    Range,
-    Several,
-    Template,
-)
-
-#: A grid is shuffled, so all of its points are held in memory.
-_MOST_POINTS = 1_000_000
+from schedsearch.space.document import GroupTable, HyperparameterTable
+from schedsearch.space.templates import Families, Range, texts_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +19,6 @@ class Draft:
     groups: Mapping[str, GroupTable]
     families: Mapping[str, Families]
     group_families: Mapping[str, Families]
-    sampler: SamplerOptions
 
     @property
     def searched(self) -> Iterator[tuple[str, Families]]:
@@ -52,7 +38,6 @@ def broken_rules(draft: Draft) -> Iterator[Problem]:
     yield from _check_members(draft)
     yield from _check_constants(draft)
     yield from _check_coupling(draft)
-    yield from _check_grid(draft)
 
 
 def _check_defaults(draft: Draft) -> Iterator[Problem]:
@@ -119,7 +104,7 @@ def _bounds_range(table: HyperparameterTable | None) -> str | None:
 def _check_coupling(draft: Draft) -> Iterator[Problem]:
     members = [member for group in draft.groups.values() for member in group.members]
     known = [*draft.hyperparameters, *members]
-    graph = {name: set(_peers(families)) for name, families in draft.families.items()}
+    graph = {name: set(texts_of(families, "to")) for name, families in draft.families.items()}
     for name, peers in graph.items():
         for peer in sorted(peers - set(known)):
             yield Problem(
@@ -132,40 +117,3 @@ def _check_coupling(draft: Draft) -> Iterator[Problem]:
     except CycleError as error:
         cycle = " -> ".join(error.args[1])
         yield Problem("hyperparameters", f"must not be coupled in a cycle: {cycle}")
-
-
-def _peers(template: Template) -> Iterator[str]:
-    """Yield the hyperparameters that any schedule below a template may be coupled to."""
-    match template:
-        case Families(options):
-            for family, option in options.items():
-                if family == "coupled" and "to" in option.of:
-                    yield from filter(None, _texts(option.of["to"]))
-                yield from _peers(option)
-        case Parameters(of):
-            for item in of.values():
-                yield from _peers(item)
-        case Several(items):
-            for item in items:
-                yield from _peers(item)
-
-
-def _texts(template: Template) -> list[str]:
-    values: tuple[Any, ...] = ()
-    if isinstance(template, Levels):
-        values = template.values
-    elif isinstance(template, Fixed):
-        values = (template.value,)
-    return [value for value in values if isinstance(value, str)]
-
-
-def _check_grid(draft: Draft) -> Iterator[Problem]:
-    points = draft.sampler.points
-    size = math.prod(families.size(points) for _, families in draft.searched)
-    if draft.sampler.name == "grid" and size > _MOST_POINTS:
-        yield Problem(
-            "search.sampler.name",
-            f"a grid of {size:.3g} points is too large: it may have {_MOST_POINTS:,}",
-            "grid",
-            f"fewer ranges, or fewer than {points} search.sampler.points for each",
-        )

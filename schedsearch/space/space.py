@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from schedsearch.space.templates import (
     Range,
     Several,
     Template,
-    product,
+    combination,
+    size_of_all,
 )
 
 
@@ -147,11 +148,11 @@ class Space:
 
     def size(self, points: float = math.inf) -> float:
         """Return the number of distinct plans, where a continuous range counts as `points`."""
-        return math.prod(families.size(points) for families in self.searched().values())
+        return size_of_all(families.size(points) for families in self.searched().values())
 
-    def draws(self, points: int) -> Iterator[Mapping[str, Any]]:
-        """Yield every distinct draw as parameters by name; a continuum counts as `points`."""
-        return product([f.draws(name, points) for name, f in self.searched().items()])
+    def at(self, points: int, index: int) -> dict[str, Any]:
+        """Return one of the `size(points)` distinct draws, as parameters by name."""
+        return combination(self.searched(), points, index)
 
     def family_choices(self) -> frozenset[str]:
         """Return the names of the parameters that choose between `constant` and other families."""

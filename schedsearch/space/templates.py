@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,8 +39,8 @@ class Template(ABC):
         """Return the number of distinct draws, where a continuous range counts as `points`."""
 
     @abstractmethod
-    def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
-        """Yield every distinct draw as the choices that lead to it, by name.
+    def at(self, name: str, points: int, index: int) -> dict[str, Any]:
+        """Return one of the `size(points)` distinct draws, as the choices that lead to it, by name.
 
         A continuous range counts as `points` values, evenly spaced (in the logarithm where `log`).
         """
@@ -63,8 +63,8 @@ class Fixed(Template):
     def size(self, points: float = math.inf) -> float:
         return 1
 
-    def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
-        yield {}
+    def at(self, name: str, points: int, index: int) -> dict[str, Any]:
+        return {}
 
     def __str__(self) -> str:
         return str(self.value)
@@ -95,30 +95,25 @@ class Range(Template):
         step = self.step or (1 if self.whole else None)
         return points if step is None else round((self.high - self.low) / step) + 1
 
-    def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
-        for value in self._values(points):
-            yield {name: value}
-
-    def _values(self, points: int) -> list[float]:
+    def at(self, name: str, points: int, index: int) -> dict[str, Any]:
         step = self.step or (1 if self.whole else None)
+        part = index / max(1, points - 1)
         if step is not None:
-            spaced = [self.low + step * i for i in range(int(self.size()))]
-            if self.whole:
-                return [int(value) for value in spaced]
+            value = self.low + step * index
+        elif self.log:
+            value = self.low ** (1 - part) * self.high**part
         else:
-            parts = [i / (points - 1) for i in range(points)]
-            if self.log:
-                spaced = [self.low ** (1 - part) * self.high**part for part in parts]
-            else:
-                spaced = [self.low + part * (self.high - self.low) for part in parts]
+            value = self.low + part * (self.high - self.low)
         # Rounding must not carry a value out of the range.
-        return [min(max(value, self.low), self.high) for value in spaced]
+        value = min(max(value, self.low), self.high)
+        return {name: int(value) if self.whole else value}
 
     def __str__(self) -> str:
         unit = "%" if self.percent else ""
-        low, high = f"{self.low:.12g}{unit}", f"{self.high:.12g}{unit}"
-        step = f", step {self.step:.12g}{unit}" if self.step else ""
-        return f"{low} to {high}{', log' if self.log else ''}{step}"
+        scale = "log" if self.log else "whole numbers" if self.whole else "linear"
+        if self.step:
+            scale = f"in steps of {self.step:.12g}{unit}"
+        return f"{self.low:.12g}{unit} to {self.high:.12g}{unit}, {scale}"
 
 
 @dataclass(frozen=True)
@@ -133,9 +128,8 @@ class Levels(Template):
     def size(self, points: float = math.inf) -> float:
         return len(self.values)
 
-    def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
-        for level in range(len(self.values)):
-            yield {f"{name}.level": level}
+    def at(self, name: str, points: int, index: int) -> dict[str, Any]:
+        return {f"{name}.level": index}
 
     def __str__(self) -> str:
         return "one of " + ", ".join(map(str, self.values))
@@ -151,10 +145,11 @@ class Several(Template):
         return [item.draw(chooser, f"{name}.{i}") for i, item in enumerate(self.items)]
 
     def size(self, points: float = math.inf) -> float:
-        return math.prod(item.size(points) for item in self.items)
+        return size_of_all(item.size(points) for item in self.items)
 
-    def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
-        return product([item.draws(f"{name}.{i}", points) for i, item in enumerate(self.items)])
+    def at(self, name: str, points: int, index: int) -> dict[str, Any]:
+        parts = {f"{name}.{i}": item for i, item in enumerate(self.items)}
+        return combination(parts, points, index)
 
     def __str__(self) -> str:
         shown = [str(item) for item in self.items]
@@ -173,10 +168,11 @@ class Parameters(Template):
         return {key: item.draw(chooser, f"{name}.{key}") for key, item in self.of.items()}
 
     def size(self, points: float = math.inf) -> float:
-        return math.prod(item.size(points) for item in self.of.values())
+        return size_of_all(item.size(points) for item in self.of.values())
 
-    def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
-        return product([item.draws(f"{name}.{key}", points) for key, item in self.of.items()])
+    def at(self, name: str, points: int, index: int) -> dict[str, Any]:
+        parts = {f"{name}.{key}": item for key, item in self.of.items()}
+        return combination(parts, points, index)
 
 
 @dataclass(frozen=True)
@@ -194,25 +190,55 @@ class Families(Template):
         return next(iter(self.options)) if len(self.options) == 1 else None
 
     def size(self, points: float = math.inf) -> float:
-        return sum(option.size(points) for option in self.options.values())
+        sizes = [option.size(points) for option in self.options.values()]
+        return math.inf if math.inf in sizes else sum(sizes)
 
-    def draws(self, name: str, points: int) -> Iterator[Mapping[str, Any]]:
+    def at(self, name: str, points: int, index: int) -> dict[str, Any]:
         for family, option in self.options.items():
-            chosen = {} if self._only else {f"{name}.family": family}
-            for rest in option.draws(f"{name}.{family}", points):
-                yield {**chosen, **rest}
+            size = int(option.size(points))
+            if index < size:
+                chosen = {} if self._only else {f"{name}.family": family}
+                return chosen | option.at(f"{name}.{family}", points, index)
+            index -= size
+        raise IndexError(name)
 
     def __str__(self) -> str:
         return "one of " + ", ".join(self.options)
 
 
-def product(parts: Sequence[Iterator[Mapping[str, Any]]]) -> Iterator[Mapping[str, Any]]:
-    """Yield every combination of one item from each part, merged into one mapping."""
-    if not parts:
-        yield {}
-        return
-    first, *others = parts
-    rest = list(product(others))
-    for item in first:
-        for other in rest:
-            yield {**item, **other}
+def size_of_all(sizes: Iterable[float]) -> float:
+    """Return the number of combinations; whole numbers too large for a float stay exact."""
+    counted = list(sizes)
+    return math.inf if math.inf in counted else math.prod(counted)
+
+
+def combination(parts: Mapping[str, Template], points: int, index: int) -> dict[str, Any]:
+    """Return one of all combinations of a draw from each part, merged; the last part runs first."""
+    chosen: dict[str, Any] = {}
+    for name in reversed(list(parts)):
+        index, own = divmod(index, int(parts[name].size(points)))
+        chosen |= parts[name].at(name, points, own)
+    return chosen
+
+
+def texts_of(template: Template, parameter: str) -> Iterator[str]:
+    """Yield what any family below a template may name by a parameter, `to` for instance."""
+    match template:
+        case Families(options):
+            for option in options.values():
+                yield from texts_of(option, parameter)
+        case Parameters(of):
+            for name, item in of.items():
+                if name == parameter:
+                    yield from _texts(item)
+                yield from texts_of(item, parameter)
+        case Several(items):
+            for item in items:
+                yield from texts_of(item, parameter)
+
+
+def _texts(template: Template) -> Iterator[str]:
+    given = template.values if isinstance(template, Levels) else ()
+    for value in (template.value,) if isinstance(template, Fixed) else given:
+        if isinstance(value, str) and value:
+            yield value

@@ -100,15 +100,15 @@ def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
         parsed.get_dialect()
-    except ArgumentError:
-        raise StorageError(
-            "the storage URL cannot be read: write it like sqlite:///studies.db or "
-            "postgresql://user@host/database"
-        ) from None
     except NoSuchModuleError:
         raise StorageError(
             f"{shown(url)}: there is no database kind `{make_url(url).drivername}`: "
             "use sqlite, postgresql or mysql"
+        ) from None
+    except ArgumentError:
+        raise StorageError(
+            "the storage URL cannot be read: write it like sqlite:///studies.db or "
+            "postgresql://user@host/database"
         ) from None
     except ModuleNotFoundError as error:
         raise StorageError(f"{shown(url)}: needs the Python package `{error.name}`") from None

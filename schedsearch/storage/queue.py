@@ -202,13 +202,10 @@ class TrialQueue:
     def _supersede(self, connection: Connection, trial_id: int) -> None:
         """End a row as FAIL and queue its successor, which no late write of its owner can reach."""
         successor = self._insert(connection, state="WAITING")
-        numbers = dict(
-            connection.execute(
-                select(trials.c.trial_id, trials.c.number).where(
-                    trials.c.trial_id.in_((trial_id, successor))
-                )
-            ).tuples()
+        both = select(trials.c.trial_id, trials.c.number).where(
+            trials.c.trial_id.in_((trial_id, successor))
         )
+        numbers = {row.trial_id: row.number for row in connection.execute(both)}
         ended = {"state": "FAIL", "datetime_complete": _now()}
         connection.execute(update(trials).where(trials.c.trial_id == trial_id).values(ended))
         _set(connection, trial_id, {"superseded_by": numbers[successor]})

@@ -1,6 +1,6 @@
 """Tasks: what they are, and how one is found, tried, and told from another. Loads no torch."""
 
-from schedsearch.task.check import check_task
+from schedsearch.task.check import Outputs, check_task
 from schedsearch.task.identity import fingerprint
 from schedsearch.task.loading import load_task
 from schedsearch.task.protocol import (
@@ -17,6 +17,7 @@ from schedsearch.task.protocol import (
 __all__ = [
     "Examples",
     "OptimizerName",
+    "Outputs",
     "Splits",
     "Task",
     "TrainFunction",

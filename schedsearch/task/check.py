@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +22,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def check_task(task: Task | TrainFunction) -> None:
+@dataclass(frozen=True)
+class Outputs:
+    """What an epoch of a task gives: names of loss terms, and of metrics as an objective says."""
+
+    terms: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+
+def check_task(task: Task | TrainFunction) -> Outputs | None:
     """Try a task: its data, its model, the loss terms of one batch, and the validation metrics.
 
-    A training loop of the user's own cannot be tried without training, and is not.
+    A training loop of the user's own cannot be tried without training, and is not: None.
 
     Raises:
         TaskError: one of the parts raises, or is not what the protocol says.
     """
     if is_train_function(task):
-        return
+        return None
     import torch
     from torch import nn
 
@@ -53,6 +62,7 @@ def check_task(task: Task | TrainFunction) -> None:
                 f"{name}.metrics", lambda: task.metrics(model, splits.validation)
             )
     _check_numbers(f"{name}.metrics", metrics)
+    return Outputs(tuple(terms), tuple(f"val_{metric}" for metric in metrics))
 
 
 def _first_terms(task: Task, model: Any, splits: Splits) -> Mapping[str, Tensor]:

@@ -1,0 +1,58 @@
+"""`schedsearch check`: is a space right, and what will be searched?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schedsearch.cli.app import AsJson, SpaceFile, app, say
+from schedsearch.errors import FileError
+
+if TYPE_CHECKING:
+    from schedsearch.space import Space
+
+
+@app.command()
+def check(
+    file: SpaceFile,
+    task: Annotated[
+        bool,
+        typer.Option("--task/--no-task", help="Import the task, and check that the two fit."),
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Check a space or a config, and show what it searches: every mistake at once."""
+    from schedsearch.report.spaces import space_json, space_lines
+    from schedsearch.space.findings import findings
+
+    try:
+        space = _load(file, task)
+    except FileError as error:
+        if as_json:
+            problems = [dataclasses.asdict(problem) for problem in error.problems]
+            typer.echo(json.dumps({"file": str(file), "problems": problems}, default=str))
+        raise
+    warnings = findings(space)
+    if as_json:
+        content = {"file": str(file), **space_json(space), "warnings": warnings, "problems": []}
+        typer.echo(json.dumps(content))
+        return
+    for line in space_lines(space):
+        typer.echo(line)
+    for warning in warnings:
+        say(f"warning: {warning}")
+
+
+def _load(file: Path, task: bool) -> Space:
+    from schedsearch.space import Space
+
+    space = Space.load(file)
+    if not task:
+        return space
+    from schedsearch.space.fitting import fit
+
+    return fit(space, str(file))

@@ -1,0 +1,48 @@
+"""`schedsearch preview`: sampled schedules of a space, in the terminal and as a picture."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schedsearch.cli.app import SpaceFile, app, say
+from schedsearch.errors import InputError
+
+
+@app.command()
+def preview(
+    file: SpaceFile,
+    count: Annotated[
+        int, typer.Option(help="Sampled schedules per hyperparameter.", min=1, max=1000)
+    ] = 20,
+    seed: Annotated[int, typer.Option(help="Of the samples, and of the made-up training.")] = 0,
+    png: Annotated[
+        Path | None, typer.Option(help="Also draw them to this file.", show_default=False)
+    ] = None,
+) -> None:
+    """Draw sampled schedules of a space, or the schedules of a config.
+
+    Those that follow the training follow a made-up one.
+    """
+    from schedsearch.report.preview import sample
+    from schedsearch.report.preview_text import preview_lines
+    from schedsearch.space import Space
+
+    if png is not None and png.suffix != ".png":
+        raise InputError(f"{png}: the name must end in .png")
+    space = Space.load(file)
+    sampled = sample(space, count, seed)
+    if not sampled.curves:
+        raise InputError(f"{file}: the file moves no hyperparameter")
+    for line in preview_lines(sampled, shutil.get_terminal_size().columns):
+        typer.echo(line)
+    if png is not None:
+        from schedsearch.files import write_whole
+        from schedsearch.report.preview_picture import preview_png
+
+        title = f"{space.name}: " + ("its plan" if space.is_config else f"{count} sampled plans")
+        write_whole(png, preview_png(sampled, title))
+        say(f"{png}: written")

@@ -1,0 +1,84 @@
+"""A preview as a picture, by matplotlib's object interface: no window, no state between two."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from schedsearch.report.preview import Axis, Curve, Preview
+
+_ACROSS = 5
+#: Inches of a panel; 150 dots each.
+_WIDTH, _HEIGHT = 2.5, 1.9
+_DOTS = 150
+#: Dark enough to read and different in grey, too (after Okabe and Ito); the lines differ as well.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#7a3b69", "#000000")
+_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+
+
+def preview_png(preview: Preview, title: str) -> bytes:
+    """Return a PNG: a panel for each family of each hyperparameter, and the made-up metric."""
+    rows = [(name, row) for name, families in preview.panels() for row in _rows(families)]
+    across = max(len(row) for _, row in rows)
+    height = len(rows) + (1 if preview.follows else 0)
+    size = (max(_WIDTH * across, 5.0), _HEIGHT * height + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.add_gridspec(height, across)
+    for i, (name, row) in enumerate(rows):
+        for j, (family, curves) in enumerate(row):
+            axis = figure.add_subplot(grid[i, j])
+            _draw(axis, curves, preview.axes[name])
+            mark = " *" if any(curve.follows for curve in curves) else ""
+            axis.set_title(f"{family}{mark}", fontsize=9)
+            axis.set_ylabel(name if j == 0 else "", fontsize=9)
+    if preview.follows:
+        _draw_metric(figure.add_subplot(grid[height - 1, :]), preview.metric)
+    figure.suptitle(title, fontsize=10)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=_DOTS)
+    return content.getvalue()
+
+
+def _rows(families: list[tuple[str, list[Curve]]]) -> list[list[tuple[str, list[Curve]]]]:
+    """Return the families in as few rows as fit the picture, of even length."""
+    rows = math.ceil(len(families) / _ACROSS)
+    across = math.ceil(len(families) / rows)
+    return [families[first : first + across] for first in range(0, len(families), across)]
+
+
+def _draw(axis: Axes, curves: Sequence[Curve], shared: Axis) -> None:
+    for i, curve in enumerate(curves):
+        colour, line = _COLOURS[i % len(_COLOURS)], _LINES[i % len(_LINES)]
+        # A value holds for a whole epoch, and is plotted as such; one epoch more shows the last.
+        values = (*curve.values, curve.values[-1])
+        axis.plot(values, color=colour, linestyle=line, linewidth=1.2, drawstyle="steps-post")
+    if shared.log:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.set_ylim(shared.low / 1.2, shared.high * 1.2)
+    else:
+        margin = 0.05 * (shared.high - shared.low) or 0.5 * abs(shared.high) or 0.5
+        axis.set_ylim(shared.low - margin, shared.high + margin)
+    _label(axis)
+
+
+def _draw_metric(axis: Axes, metric: Sequence[float]) -> None:
+    axis.plot(metric, color="black", linewidth=1.2)
+    axis.set_title("* follows this made-up training, which says nothing of yours", fontsize=9)
+    axis.set_ylabel("metric\n(lower is better)", fontsize=9)
+    _label(axis)
+
+
+def _label(axis: Axes) -> None:
+    axis.set_xlabel("epoch", fontsize=8)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.tick_params(labelsize=8)
+    axis.grid(color="#dddddd", linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,160 @@
+"""`schedsearch check` shows what is searched, or every mistake; stdout is data, stderr messages."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from schedsearch.cli.app import app
+from schedsearch.files import write_document
+from tests.cli.command import Command
+from tests.space.documents import LINEAR, small
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "search_spaces").glob("*.toml"))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name="space.toml", **changes):
+        write_document(tmp_path / name, small(**changes))
+        return tmp_path / name
+
+    return write
+
+
+def test_families_parameters_ranges_scales_and_sizes_are_shown(run, write):
+    done = run("check", "--no-task", write())
+    assert done.status == 0
+    assert done.err == ""
+    assert done.out.splitlines() == [
+        "name       small",
+        "task       tests.engines.toys:Toy",
+        "horizon    20 epochs",
+        "objective  val_loss, minimize, last epoch's value",
+        "search     100 trials of 1 seed, sampler tpe, pruner asha",
+        "",
+        "lr  (not searched, default 0.01, bounds 0 to 1)",
+        "weights.penalty  (continuous, default 0.1)",
+        "  constant",
+        "    value     0.01 to 1, log",
+        "  linear",
+        "    initial   0 to 0.5, linear",
+        "    final     0.5 to 1, linear",
+        "    duration  10% to 50%, linear",
+        "",
+        "size       continuous",
+    ]
+
+
+def test_a_finite_space_is_counted(run, write):
+    steps = {"value": {"low": 0.0, "high": 1.0, "step": 0.1}}
+    levels = {"initial": {"levels": [0.0, 0.1]}, "final": 1.0, "duration": {"low": 1, "high": 9}}
+    families = {"constant": steps, "linear": levels}
+    file = write(**{"hyperparameters__weights.penalty__families": families})
+    done = run("check", "--no-task", file)
+    assert "weights.penalty  (29 choices, default 0.1)" in done.out
+    assert "value     0 to 1, in steps of 0.1" in done.out
+    assert "initial   one of 0.0, 0.1" in done.out
+    assert "duration  1 to 9, whole numbers" in done.out
+    assert done.out.endswith("size       29 choices\n")
+    assert json.loads(run("check", "--no-task", "--json", file).out)["size"] == 29
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_shipped_spaces_are_right(run, path):
+    assert run("check", "--no-task", path).status == 0
+
+
+def test_a_config_is_read_alike(run):
+    done = run("check", ROOT / "examples" / "best.toml")
+    assert done.status == 0
+    assert done.out.endswith("a config: one plan\n")
+    assert "factor    0.5" in done.out
+
+
+def test_the_task_is_tried_unless_told_otherwise(run, write):
+    file = write(objective__metric="val_lost", hyperparameters__momentom={"default": 0.5})
+    assert run("check", "--no-task", file).status == 0
+    done = run("check", file)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        f"error: {file}: hyperparameters.momentom: the task has no such hyperparameter "
+        "(hint: did you mean `momentum`?)",
+        f"error: {file}: objective.metric = 'val_lost': the task gives no such metric "
+        "(hint: did you mean `val_loss`?)",
+    ]
+
+
+def test_every_mistake_has_a_line_of_its_own_and_json_has_them_too(run, write):
+    file = write(horizon=0, objective__direction="maximise")
+    done = run("check", "--json", file)
+    assert done.status == 2
+    assert [line.split(": ")[:2] for line in done.err.splitlines()] == [["error", str(file)]] * 2
+    found = json.loads(done.out)
+    assert found["file"] == str(file)
+    assert [problem["key"] for problem in found["problems"]] == ["horizon", "objective.direction"]
+    assert found["problems"][1]["value"] == "maximise"
+    assert found["problems"][1]["hint"] == "did you mean `maximize`?"
+
+
+def test_warnings_are_messages_and_no_mistakes(run, write):
+    long = {**LINEAR, "duration": {"low": 5, "high": 50}}
+    file = write(**{"hyperparameters__weights.penalty__families__linear": long})
+    done = run("check", "--no-task", file)
+    assert done.status == 0
+    [line] = done.err.splitlines()
+    assert line.startswith("warning: weights.penalty.linear.duration may be 50 epochs")
+    found = json.loads(run("check", "--no-task", "--json", file).out)
+    assert found["warnings"] == [line.removeprefix("warning: ")]
+    assert found["size"] is None
+    assert found["hyperparameters"]["weights.penalty"]["families"]["linear"] == long
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        (None, "none.toml", "there is no such file"),
+        ("horizon = ", "space.toml", "not valid TOML"),
+        ("horizon: 3", "space.txt", "the name must end in .toml, .yaml, .yml or .json"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_in_one_line(run, tmp_path, content, name, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    done = run("check", tmp_path / name)
+    assert (done.status, done.out) == (2, "")
+    [line] = done.err.splitlines()
+    assert line.startswith(f"error: {tmp_path / name}: {message}")
+
+
+def test_a_task_that_raises_is_told_in_one_line(run, write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken_task.py").write_text("raise RuntimeError('two\\nlines')")
+    done = run("check", write(task="broken_task:Task"))
+    assert done.status == 2
+    [line] = done.err.splitlines()
+    assert line.endswith("importing broken_task raises RuntimeError: two lines")
+
+
+def test_what_nobody_expected_is_told_in_one_line_and_in_full_on_request(run, monkeypatch):
+    @app.command(name="fall", hidden=True)
+    def fall() -> None:
+        raise ZeroDivisionError("on\ntwo lines")
+
+    try:
+        done = run("fall")
+        assert done.status == 1
+        assert done.err == (
+            "error: unexpected: ZeroDivisionError: on two lines (SCHEDSEARCH_DEBUG=1 shows where)\n"
+        )
+        monkeypatch.setenv("SCHEDSEARCH_DEBUG", "1")
+        with pytest.raises(ZeroDivisionError):
+            run("fall")
+    finally:
+        app.registered_commands.pop()

@@ -1,0 +1,136 @@
+"""`schedsearch preview` draws sampled schedules, each family in turn; it says what is made up."""
+
+import io
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from schedsearch.report.braille import plot
+from schedsearch.report.preview import sample
+from schedsearch.space import Space
+from tests.cli.command import Command
+from tests.space.documents import searching
+
+ROOT = Path(__file__).parents[2]
+SPACES = ROOT / "search_spaces"
+SHIPPED = sorted(SPACES.glob("*.toml"))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "120")
+    return Command(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_family_of_every_searched_hyperparameter_is_drawn(path):
+    space = Space.load(path)
+    preview = sample(space, 20, seed=0)
+    drawn = {name: [family for family, _ in families] for name, families in preview.panels()}
+    searched = {}
+    for name, families in space.searched().items():
+        group = space.document.groups.get(name)
+        for member in group.members if group else [name]:
+            searched[member] = list(families.options)
+    assert drawn == searched
+    per_hyperparameter = dict.fromkeys(drawn, 0)
+    for curve in preview.curves:
+        per_hyperparameter[curve.hyperparameter] += 1
+        assert len(curve.values) == space.horizon
+        assert all(map(math.isfinite, curve.values))
+    assert set(per_hyperparameter.values()) == {20}
+
+
+def test_the_seed_says_what_is_drawn():
+    space = Space.load(SPACES / "regularized.toml")
+    assert sample(space, 9, seed=1) == sample(space, 9, seed=1) != sample(space, 9, seed=2)
+
+
+def test_schedules_that_follow_the_training_are_told_from_those_that_do_not():
+    preview = sample(Space.load(SPACES / "vae.toml"), 24, seed=0)
+    follows = {curve.family for curve in preview.curves if curve.follows}
+    assert follows == {"increment_on_improvement", "pi"}
+
+
+def test_the_made_up_training_falls_with_noise_and_stands_still_for_a_while():
+    metric = sample(Space.load(SPACES / "noisy_digits.toml"), 1, seed=0).metric
+    assert metric[-1] < 0.5 * metric[0]
+    rises = sum(after > before for before, after in pairwise(metric))
+    assert 5 < rises < 40
+    middle = metric[20:30]
+    assert max(middle) - min(middle) < 0.1 * (metric[0] - metric[-1])
+
+
+def test_draws_that_break_a_rule_are_drawn_again():
+    ends = {"low": 0.0, "high": 1.0}
+    clamp = {"low": ends, "high": ends, "inner": {"constant": {"value": 0.5}}}
+    preview = sample(Space.from_document(searching({"clamp": clamp}), "file.toml"), 40, seed=0)
+    assert len(preview.curves) == 40
+
+
+def test_the_terminal_shows_each_family_with_its_axis(run):
+    done = run("preview", SPACES / "noisy_digits.toml", "--count", "10", "--seed", "3")
+    assert (done.status, done.err) == (0, "")
+    for family in ("constant", "increment_on_plateau *", "linear", "logistic_ramp"):
+        assert f"  {family}" in done.out
+    assert "epoch 59" in done.out
+    assert "* follows a training that is made up" in done.out
+    assert max(map(len, done.out.splitlines())) <= 120
+
+
+def test_open_loops_need_nothing_made_up(run):
+    done = run("preview", SPACES / "pattern_decay.toml")
+    assert done.status == 0
+    assert "made up" not in done.out
+
+
+def test_a_config_shows_its_one_plan(run):
+    done = run("preview", ROOT / "examples" / "best.toml")
+    assert done.status == 0
+    headings = [line for line in done.out.splitlines() if line.startswith(("lr", "weights"))]
+    assert headings == ["lr", "weights.l2", "weights.l1"]
+
+
+def test_the_picture_is_a_png_with_ink_in_it(run, tmp_path):
+    done = run("preview", SPACES / "pattern_contribution.toml", "--png", tmp_path / "a.png")
+    assert (done.status, done.err) == (0, f"{tmp_path / 'a.png'}: written\n")
+    pixels = imread(io.BytesIO((tmp_path / "a.png").read_bytes()))
+    assert pixels.shape[1] > 1500
+    assert 0.01 < (pixels[..., :3].mean(axis=2) < 0.9).mean() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--png", "a.jpg"], "a.jpg: the name must end in .png"),
+        (["--png", "no/such/a.png"], "no/such/a.png: cannot be written: No such file or directory"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_told_in_one_line(run, arguments, message):
+    done = run("preview", SPACES / "pattern_decay.toml", *arguments)
+    assert (done.status, done.err) == (2, f"error: {message}\n")
+
+
+def test_a_file_that_moves_nothing_has_no_preview(run, tmp_path):
+    (tmp_path / "a.toml").write_text('task = "a:b"\nhorizon = 3\nobjective.metric = "val_loss"\n')
+    done = run("preview", tmp_path / "a.toml")
+    assert done.status == 2
+    assert done.err.endswith("the file moves no hyperparameter\n")
+
+
+def test_braille_dots_lie_where_the_values_are():
+    assert plot("title", [[0.0, 1.0]], (18, 2), 0.0, 1.0) == [
+        "title             ",
+        "       1 ┤⠀⠀⠀⠀⣀⠤⠒⠉",
+        "       0 ┤⣀⠤⠒⠉⠀⠀⠀⠀",
+        "         0 epoch 1",
+    ]
+
+
+def test_a_logarithmic_axis_is_even_in_the_logarithm():
+    log = plot("", [[0.01, 0.1, 1.0]], (18, 2), 0.01, 1.0, log=True)
+    linear = plot("", [[0.0, 0.5, 1.0]], (18, 2), 0.0, 1.0)
+    assert [line[10:] for line in log] == [line[10:] for line in linear]

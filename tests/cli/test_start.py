@@ -1,0 +1,147 @@
+"""`start` on studies that exist: what goes on, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from schedsearch.cli import main
+from schedsearch.storage import only_study, open_database
+from tests import searches
+from tests.searches import document, make_study, url_of, work, write_space
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch, capsys):
+    """Run `schedsearch start` on a space in this process; return exit code, stdout, stderr."""
+    monkeypatch.delenv("SCHEDSEARCH_STORAGE", raising=False)
+
+    def run(content: dict, *flags: str) -> tuple[int, str, str]:
+        path = write_space(tmp_path, content)
+        storage = ["--storage", url_of(tmp_path)]
+        monkeypatch.setattr("sys.argv", ["schedsearch", "start", str(path), *storage, *flags])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def total(folder: Path) -> int:
+    return only_study(open_database(url_of(folder))).total()
+
+
+def test_without_workers_the_study_is_created_and_nothing_begins(start, tmp_path):
+    code, out, err = start(document(), "--workers", "0", "--trials", "7")
+    assert (code, out) == (0, "")
+    assert "study small is ready: begin workers with `schedsearch worker small`" in err
+    assert total(tmp_path) == 7
+
+
+def test_the_same_again_goes_on_and_fewer_trials_take_nothing_away(start, tmp_path):
+    for flags, expected in (([], 10), ([], 10), (["--trials", "20"], 20), (["--trials", "5"], 20)):
+        assert start(document(), "--workers", "0", *flags)[0] == 0
+        assert total(tmp_path) == expected
+
+
+def test_a_finished_study_is_shown_and_no_worker_begins(start, tmp_path):
+    work(make_study(tmp_path))
+    code, out, err = start(document())
+    assert (code, err) == (0, "all 10 trials of study small have ended: more --trials go on\n")
+    assert out.startswith("study     small (done)\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"horizon": 8}, "  horizon: it has 9, now it is 8"),
+        (
+            {"task": "tests.searches:train_to_nan"},
+            "  task: it has 'tests.searches:train', now it is 'tests.searches:train_to_nan'",
+        ),
+        (
+            {"objective": {"metric": "val_loss", "direction": "maximize"}},
+            "  objective.direction: it has 'minimize', now it is 'maximize'",
+        ),
+        (
+            {"search": {"seed": 1, "pruner": {"min_epochs": 2}}},
+            "  search.seed: it has 0, now it is 1",
+        ),
+    ],
+)
+def test_a_changed_space_is_refused_with_what_changed(start, change, said):
+    assert start(document(), "--workers", "0")[0] == 0
+    code, _, err = start(document() | change, "--workers", "0")
+    assert code == 2
+    assert "study `small` was created otherwise:\n" in err
+    assert said in err.splitlines()
+    assert "hint: go on with what it was created with, or begin another one with --study" in err
+
+
+def test_a_changed_range_is_named_by_its_key(start):
+    assert start(document(), "--workers", "0")[0] == 0
+    content = document()
+    content["hyperparameters"]["lr"]["families"]["constant"]["value"]["high"] = 0.5
+    code, _, err = start(content, "--workers", "0")
+    key = "hyperparameters.lr.families.constant.value.high"
+    assert (code, f"  {key}: it has 0.9, now it is 0.5" in err) == (2, True)
+
+
+def test_a_changed_task_is_refused_by_its_fingerprint(start, monkeypatch):
+    assert start(document(), "--workers", "0")[0] == 0
+    monkeypatch.setattr(searches.train, "hyperparameters", {**searches.DEFAULTS, "new": 1.0})
+    code, _, err = start(document(), "--workers", "0")
+    assert code == 2
+    assert "the task's source, arguments or data: its fingerprint differs" in err
+
+
+def test_another_name_is_another_study(start, tmp_path):
+    for name in ("one", "two"):
+        assert start(document(), "--workers", "0", "--study", name)[0] == 0
+    names = [s.study_name for s in open_database(url_of(tmp_path)).optuna.get_all_studies()]
+    assert sorted(names) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--sampler", "tpee"], "search.sampler.name"),
+        (["--pruner", "ashaa"], "search.pruner.name"),
+        (["--device", "warp"], "the device `warp` cannot be used here"),
+        (["--seed", "-1"], "search.seed"),
+    ],
+)
+def test_a_wrong_flag_is_answered_with_its_rule(start, tmp_path, flags, said):
+    code, _, err = start(document(), "--workers", "0", *flags)
+    assert code == 2
+    assert said in err
+    assert not (tmp_path / "studies.db").exists()
+
+
+def test_a_password_in_the_flag_earns_a_warning_and_is_not_repeated(
+    start, tmp_path, monkeypatch, capsys
+):
+    path = write_space(tmp_path, document())
+    url = "postgresql+pg8000://ann:secret@host/db"
+    monkeypatch.setattr("sys.argv", ["schedsearch", "start", str(path), "--storage", url])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    err = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "warning: the password in --storage can be read by every user" in err
+    assert "secret" not in err
+    monkeypatch.setenv("SCHEDSEARCH_STORAGE", url)
+    monkeypatch.setattr("sys.argv", ["schedsearch", "start", str(path)])
+    with pytest.raises(SystemExit):
+        main()
+    err = capsys.readouterr().err
+    assert "warning" not in err
+    assert "secret" not in err
+
+
+def test_json_is_all_that_stdout_holds(start, tmp_path):
+    work(make_study(tmp_path))
+    code, out, _ = start(document(), "--json")
+    assert (code, json.loads(out)["state"]) == (0, "done")

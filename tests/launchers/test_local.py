@@ -1,0 +1,211 @@
+"""`start` with real processes and real signals: nothing is lost, and nothing stays running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from schedsearch.launchers.local import LocalWorkers
+from schedsearch.storage import StudyHandle, only_study, open_database
+from tests import searches
+from tests.searches import begin, document, make_study, url_of, wait_until, write_space
+
+
+pytestmark = pytest.mark.long
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def start(folder: Path, content: dict, *flags: object) -> subprocess.Popen[str]:
+    path = write_space(folder, content)
+    return begin("start", path, "--storage", url_of(folder), *flags, folder=folder)
+
+
+def study_in(folder: Path) -> StudyHandle:
+    return only_study(open_database(url_of(folder)))
+
+
+def wait_for_epochs(folder: Path, running: int) -> StudyHandle:
+    """Wait until so many trials are in training."""
+
+    def begun() -> bool:
+        try:
+            counts = study_in(folder).queue.counts()
+        except Exception:
+            return False
+        return counts.running >= running and counts.epochs > 0
+
+    wait_until(begun)
+    return study_in(folder)
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A search of two workers in the middle of trials that never end by themselves."""
+    content = document(searches.train_slowly) | {"horizon": 100_000}
+    content["search"]["pruner"] = {"name": "none"}
+    search = start(tmp_path, content, "--workers", 2, "--trials", 5)
+    wait_for_epochs(tmp_path, running=2)
+    yield search
+    for pid in [*(children(search.pid) if is_alive(search.pid) else []), search.pid]:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+    search.communicate()
+
+
+def assert_handed_back(study: StudyHandle, trials: int) -> None:
+    counts = study.queue.counts()
+    assert (counts.running, counts.waiting, counts.failed) == (0, trials, 0)
+    rows = study.load().trials
+    lost = [row for row in rows if "superseded_by" in row.user_attrs]
+    assert len(lost) >= trials
+    for row in lost:
+        successor = rows[row.user_attrs["superseded_by"]]
+        assert row.state is TrialState.FAIL
+        assert successor.user_attrs["retry_of"] == row.number
+        assert successor.user_attrs["plan"] == row.user_attrs["plan"]
+        assert successor.params == row.params
+        if successor.state is TrialState.WAITING:
+            assert not successor.intermediate_values
+
+
+def test_four_workers_share_forty_trials_exactly(tmp_path):
+    search = start(tmp_path, document(), "--workers", 4, "--trials", 40, "--json")
+    out, err = search.communicate(timeout=120)
+    assert search.returncode == 0, err
+    found = json.loads(out)
+    assert found["trials"]["total"] == 40
+    assert found["trials"]["complete"] + found["trials"]["pruned"] == 40
+    study = study_in(tmp_path)
+    assert len(study.load().trials) == 40
+    assert len({trial.user_attrs["worker"] for trial in study.trials()}) > 1
+
+
+def test_ctrl_c_hands_back_what_is_in_training(tmp_path, endless):
+    workers = children(endless.pid)
+    endless.send_signal(signal.SIGINT)
+    _, err = endless.communicate(timeout=60)
+    assert endless.returncode == 130, err
+    assert "stopping after this epoch; Ctrl-C again stops at once" in err
+    assert "stopped: go on with the same command" in err
+    assert "Traceback" not in err
+    assert not any(map(is_alive, workers))
+    assert_handed_back(study_in(tmp_path), 2)
+
+
+def test_the_second_ctrl_c_stops_at_once_and_leaves_nothing_running(tmp_path, endless):
+    workers = children(endless.pid)
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)  # so that no worker answers the first
+    endless.send_signal(signal.SIGINT)
+    assert endless.stderr is not None
+    while "Ctrl-C again" not in endless.stderr.readline():
+        pass
+    endless.send_signal(signal.SIGINT)
+    _, err = endless.communicate(timeout=60)
+    assert endless.returncode == 130, err
+    assert "Traceback" not in err
+    assert not any(map(is_alive, workers))
+    assert_handed_back(study_in(tmp_path), 2)
+
+
+def test_a_killed_workers_trial_is_queued_at_once_and_another_worker_takes_it(tmp_path, endless):
+    study, before = study_in(tmp_path), children(endless.pid)
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(lambda: len(study.load().trials) == 3 and study.queue.counts().running == 2)
+    assert len(set(children(endless.pid)) - set(before)) == 1
+    endless.send_signal(signal.SIGTERM)
+    _, err = endless.communicate(timeout=60)
+    assert "a worker was killed (SIGKILL): 1 trial(s) queued anew" in err
+    assert_handed_back(study, 2)
+
+
+def test_workers_whose_start_was_killed_stop_and_hand_back(tmp_path, endless):
+    workers = children(endless.pid)
+    endless.kill()
+    wait_until(lambda: not any(map(is_alive, workers)))
+    assert_handed_back(study_in(tmp_path), 2)
+
+
+def test_a_worker_that_is_told_to_stop_is_not_replaced_and_the_other_goes_on(tmp_path, endless):
+    study, [first, second] = study_in(tmp_path), children(endless.pid)
+    os.kill(first, signal.SIGTERM)
+    wait_until(lambda: not is_alive(first) and study.queue.counts().waiting == 1)
+    assert study.queue.counts().running == 1
+    os.kill(second, signal.SIGTERM)
+    _, err = endless.communicate(timeout=60)
+    assert endless.returncode == 1
+    assert err.count("a worker was told to stop: it is not replaced") == 2
+    assert_handed_back(study, 2)
+
+
+def test_a_timeout_hands_back_and_is_a_success(tmp_path):
+    content = document(searches.train_slowly) | {"horizon": 100_000}
+    search = start(tmp_path, content, "--timeout", 6)
+    _, err = search.communicate(timeout=90)
+    assert search.returncode == 0, err
+    assert "time is up: the workers stop after this epoch" in err
+    assert study_in(tmp_path).queue.counts().running == 0
+
+
+def test_a_search_with_killed_workers_still_ends_with_its_number_of_trials(tmp_path):
+    search = start(tmp_path, document(), "--workers", 2, "--trials", 60)
+    wait_for_epochs(tmp_path, running=1)
+    os.kill(children(search.pid)[0], signal.SIGKILL)
+    _, err = search.communicate(timeout=120)
+    assert search.returncode == 0, err
+    counts = study_in(tmp_path).queue.counts()
+    assert counts.complete + counts.pruned == counts.chains == 60
+
+
+def test_a_metric_that_is_not_given_is_said_once_and_exits_2(tmp_path):
+    content = document()
+    content["objective"]["metric"] = "val_los"
+    search = start(tmp_path, content, "--workers", 2)
+    _, err = search.communicate(timeout=90)
+    assert search.returncode == 2, err
+    assert err.count("gives no metric `val_los`: did you mean `val_loss`?") == 1
+    assert "Traceback" not in err
+    assert study_in(tmp_path).queue.counts().running == 0
+
+
+def test_a_task_that_always_fails_ends_the_search_with_exit_1(tmp_path):
+    search = start(tmp_path, document(searches.train_and_raise))
+    _, err = search.communicate(timeout=90)
+    assert search.returncode == 1
+    assert err.count("ZeroDivisionError: the third epoch is one too many") == 4
+    assert "error: 3 trials in a row failed" in err
+    assert "Traceback" not in err
+
+
+def test_trials_of_a_machine_that_went_away_are_taken_over(tmp_path):
+    study = make_study(tmp_path)
+    study.queue.claim("another-machine", 10)
+    said: list[str] = []
+    local = LocalWorkers(study, 1, said.append, grace=timedelta(seconds=2), reaping=0.5)
+    try:
+        local.start()
+        wait_until(lambda: not local.watch())
+    finally:
+        local.kill()
+    assert "1 trial(s) of silent workers were queued anew" in said
+    counts = study.queue.counts()
+    assert (local.exit_code, counts.finished, counts.chains) == (0, 10, 10)

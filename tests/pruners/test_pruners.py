@@ -1,0 +1,119 @@
+"""Pruners: the rule of asha by known answers, and whom none of them ends."""
+
+from __future__ import annotations
+
+import math
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from schedsearch.pruners import AshaPruner, make_pruner
+from schedsearch.space.document import PrunerOptions
+from tests.searches import document, make_study, work
+
+NAMES = ("asha", "hyperband", "median", "patient", "none")
+
+
+def study_of(
+    *curves: list[float], direction: str = "minimize", last: dict | None = None
+) -> optuna.Study:
+    """Return a study whose trials reported these values, an epoch each; `last`: attributes."""
+    study = optuna.create_study(direction=direction)
+    for number, curve in enumerate(curves):
+        attributes = (last or {}) if number == len(curves) - 1 else {}
+        study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                user_attrs=attributes,
+                intermediate_values=dict(enumerate(curve, start=1)),
+            )
+        )
+    return study
+
+
+def prunes_last(study: optuna.Study, min_epochs: int = 2, reduction_factor: int = 3) -> bool:
+    return AshaPruner(min_epochs, reduction_factor).prune(study, study.trials[-1])
+
+
+def test_asha_decides_only_at_its_rungs():
+    good, bad = [0.1] * 20, [0.9] * 20
+    pruned = [n for n in range(1, 21) if prunes_last(study_of(good, bad[:n]))]
+    assert pruned == [2, 6, 18]
+
+
+@pytest.mark.parametrize(
+    ("others", "own", "pruned"),
+    [
+        ([], 0.5, False),  # the first to come
+        ([0.4], 0.5, True),  # not the best of two
+        ([0.6], 0.5, False),
+        ([0.4, 0.6, 0.7, 0.8, 0.9], 0.5, False),  # second of six: the best two go on
+        ([0.3, 0.4, 0.7, 0.8, 0.9], 0.5, True),  # third of six
+        ([0.3, 0.4, 0.7, 0.8], 0.5, True),  # of five the best one alone
+        ([0.5], 0.5, False),  # a tie is not worse
+        ([0.5, 0.5, 0.5], 0.5, False),
+        ([math.nan, math.nan], 0.5, False),  # who diverged does not count
+        ([0.4, math.nan, math.nan, math.nan, math.nan], 0.5, True),
+    ],
+)
+def test_asha_keeps_the_best_third_of_those_at_a_rung(others, own, pruned):
+    curves = [[1.0, value] for value in (*others, own)]
+    assert prunes_last(study_of(*curves)) is pruned
+    negated = [[-value for value in curve] for curve in curves]
+    assert prunes_last(study_of(*negated, direction="maximize")) is pruned
+
+
+def test_asha_counts_whoever_reached_the_rung_in_whatever_state_and_no_one_else():
+    assert prunes_last(study_of([1.0, 0.4], [1.0, 0.5]))
+    assert not prunes_last(study_of([1.0], [1.0, 0.5]))
+
+
+def test_asha_ends_a_run_that_diverged_at_a_rung():
+    assert prunes_last(study_of([1.0, math.nan]))
+
+
+def test_asha_does_not_count_a_row_that_its_successor_replaced():
+    study = optuna.create_study()
+    curve = {1: 1.0, 2: 0.1}
+    study.add_trial(
+        create_trial(
+            state=TrialState.RUNNING, user_attrs={"superseded_by": 1}, intermediate_values=curve
+        )
+    )
+    study.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values={1: 1.0, 2: 0.2}))
+    assert not prunes_last(study)
+
+
+def test_the_stratum_is_neither_ended_nor_counted():
+    assert not prunes_last(study_of([1.0, 0.1], [1.0, 0.9], last={"unpruned": True}))
+    study = study_of([1.0, 0.1], last={"unpruned": True})
+    study.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values={1: 1.0, 2: 0.9}))
+    assert not prunes_last(study)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_pruner_prunes_no_trial_of_the_stratum_and_ends_the_study(tmp_path, name):
+    options = {"name": name, "min_epochs": 1, "startup_trials": 3, "patience": 1}
+    study = make_study(tmp_path, document(trials=30, pruner=options, sampler={"name": "random"}))
+    ears = work(study)
+    assert not ears.wrong
+    trials = study.trials()
+    assert len(trials) == study.queue.counts().finished == 30
+    stratum = [trial for trial in trials if trial.user_attrs.get("unpruned")]
+    assert {trial.state for trial in stratum} == {TrialState.COMPLETE}
+    pruned = sum(trial.state is TrialState.PRUNED for trial in trials)
+    assert (pruned > 0) == (name not in ("none", "patient"))
+
+
+def test_patience_ends_what_no_longer_improves():
+    options = PrunerOptions(name="patient", min_epochs=1, startup_trials=1, patience=2)
+    pruner = make_pruner(options, horizon=9)
+    study = optuna.create_study()
+    good = dict(enumerate([0.5, 0.4, 0.3, 0.2, 0.1], start=1))
+    study.add_trial(create_trial(value=0.1, intermediate_values=good))
+    worse = dict(enumerate([0.5, 0.5, 0.6, 0.6, 0.6], start=1))
+    study.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values=worse))
+    falling = dict(enumerate([0.9, 0.8, 0.7, 0.6, 0.55], start=1))
+    study.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values=falling))
+    assert [pruner.prune(study, trial) for trial in study.trials[1:]] == [True, False]

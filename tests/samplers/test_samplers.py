@@ -1,0 +1,129 @@
+"""Samplers: each one searches a small space whole, and says what it cannot search."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from optuna.trial import TrialState
+
+from schedsearch.errors import InputError
+from schedsearch.samplers import FamilyGridSampler, make_sampler, trials_of
+from schedsearch.space import Space
+from schedsearch.storage import is_constant
+from tests.searches import document, make_study, work
+
+SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes", "qmc")
+
+
+def content(sampler: str, **search) -> dict:
+    return document(sampler={"name": sampler}, pruner={"name": "none"}, **search)
+
+
+def grid_content(**search) -> dict:
+    """A space of 3 constants, one of them the baseline, and 2 x 4 decays."""
+    made = content("grid", **search)
+    made["hyperparameters"]["lr"]["families"] = {
+        "constant": {"value": {"low": 0.1, "high": 0.3, "step": 0.1}},
+        "exponential": {
+            "initial": {"levels": [0.2, 0.4]},
+            "decay_rate": {"low": 0.6, "high": 0.9, "step": 0.1},
+        },
+    }
+    return made
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_ends_a_study_with_its_constants_and_its_schedules(tmp_path, sampler):
+    study = make_study(tmp_path, content(sampler, trials=24))
+    ears = work(study)
+    trials = study.trials()
+    assert not ears.wrong
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 24
+    if sampler != "grid":
+        draws = [t.user_attrs.get("draw") for t in trials if t.user_attrs.get("unpruned")]
+        assert draws == [None, 6, 13, 19]
+        assert all(is_constant(t) for t in trials if t.user_attrs.get("unpruned"))
+    assert sum(not is_constant(trial) for trial in trials) >= 8
+    assert len({str(trial.user_attrs["plan"]) for trial in trials}) == 24
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc"])
+def test_samplers_of_one_fixed_set_of_parameters_refuse_two_moving_families(sampler):
+    given = content(sampler)
+    given["hyperparameters"]["lr"]["families"]["linear"] = {"initial": 0.1, "final": 0.0}
+    with pytest.raises(InputError, match="but lr has exponential, linear: keep one of them, or"):
+        make_sampler(Space.from_document(given, "small.toml"), "ann")
+
+
+def test_two_workers_propose_differently_and_one_name_alike(tmp_path):
+    first = {}
+    for worker in ("ann", "bob", "ann"):
+        folder = tmp_path / f"{worker}-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        study = make_study(folder, content("random", trials=4))
+        work(study, worker)
+        first.setdefault(worker, []).append([trial.params for trial in study.trials()[1:]])
+    assert first["ann"][0] == first["ann"][1] != first["bob"][0]
+
+
+def test_a_grid_tries_every_distinct_point_once_beside_the_baseline(tmp_path):
+    study = make_study(tmp_path, grid_content(trials=1000))
+    assert study.total() == 1 + 10
+    work(study)
+    plans = Counter(str(trial.user_attrs["plan"]) for trial in study.trials())
+    assert len(plans) == 11
+    assert set(plans.values()) == {1}
+
+
+def test_a_grid_shared_by_two_workers_survives_a_crash_with_every_point_once(tmp_path):
+    study = make_study(tmp_path, grid_content(trials=1000))
+    for _ in range(3):  # the baseline and two draws, lost before they were drawn
+        study.queue.claim("gone", study.total())
+    seen = []
+
+    def after_five() -> bool:
+        seen.append(1)
+        return study.queue.counts().finished >= 5
+
+    work(study, "ann", should_stop=after_five)
+    study.queue.hand_back_all_of("gone")
+    work(study, "bob")
+    plans = Counter(str(trial.user_attrs["plan"]) for trial in study.trials())
+    assert len(plans) == 11
+    assert set(plans.values()) == {1}
+    assert study.queue.counts().finished == study.total()
+
+
+def test_a_grid_ends_with_the_trials_where_they_are_fewer_and_goes_on_where_it_stopped(tmp_path):
+    study = make_study(tmp_path, grid_content(trials=4))
+    assert study.total() == 4
+    work(study)
+    study = make_study(tmp_path, grid_content(trials=50))
+    work(study)
+    assert len({str(trial.user_attrs["plan"]) for trial in study.trials()}) == 11
+
+
+def test_a_grid_without_the_baseline_among_its_points_tries_them_all():
+    given = grid_content()
+    given["hyperparameters"]["lr"]["default"] = 0.25
+    space = Space.from_document(given, "small.toml")
+    assert trials_of(space, 1000) == 1 + 11
+    grid = FamilyGridSampler(space, 5, seed=0)
+    assert len({tuple(grid.point(draw).items()) for draw in range(11)}) == 11
+
+
+def test_a_large_grid_begins_at_once_and_repeats_no_point():
+    given = content("grid")
+    given["hyperparameters"]["lr"]["families"]["piecewise"] = {
+        "segments": 8,
+        "values": {"low": 0.0, "high": 1.0},
+    }
+    space = Space.from_document(given, "small.toml")
+    assert trials_of(space, 500) == 500
+    grid = FamilyGridSampler(space, 5, seed=3)
+    assert grid.size == 5**8 + 5 + 25
+    drawn = [tuple(grid.point(draw).items()) for draw in range(500)]
+    assert len(set(drawn)) == 500
+    again = FamilyGridSampler(space, 5, seed=3)
+    assert tuple(again.point(499).items()) == drawn[499]

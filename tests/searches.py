@@ -1,0 +1,160 @@
+"""Small searches: a task that trains in microseconds, studies of it, and the command line."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from schedsearch.engines.loop import LoopEngine, Run
+from schedsearch.preparation import prepare
+from schedsearch.space import Space
+from schedsearch.storage import StudyHandle, create_study, open_database
+from schedsearch.task import load_task
+from schedsearch.worker import Worker
+
+ROOT = Path(__file__).parent.parent
+DEFAULTS = {"lr": 0.1, "reg": 0.0}
+
+
+def train(run: Run) -> None:
+    """Halve a distance, more or less; a penalty keeps every plan's value apart."""
+    distance = 5.0 + run.seed
+    for _, hp in run:
+        distance *= 1.0 - hp["lr"]
+        run.report(val_loss=abs(distance) + hp["lr"] + hp["reg"], terms={"fit": distance**2})
+    run.test(loss=abs(distance))
+
+
+def train_slowly(run: Run) -> None:
+    """Never end by itself, an epoch at a time."""
+    for epoch, _ in run:
+        time.sleep(0.01)
+        run.report(val_loss=1.0 / (1 + epoch))
+
+
+def train_to_nan(run: Run) -> None:
+    """Diverge where lr is above a half."""
+    for _, hp in run:
+        run.report(val_loss=math.nan if hp["lr"] > 0.5 else hp["lr"])
+
+
+def train_to_infinity(run: Run) -> None:
+    """Diverge the other way: a metric to be minimised that falls without end."""
+    for _ in run:
+        run.report(val_loss=-math.inf)
+
+
+def train_and_raise(run: Run) -> None:
+    """Fail in the third epoch."""
+    for epoch, _ in run:
+        if epoch == 2:
+            raise ZeroDivisionError("the third epoch\nis one too many")
+        run.report(val_loss=1.0)
+
+
+def train_and_exit(run: Run) -> None:
+    """Leave by sys.exit, as scripts do."""
+    for _ in run:
+        sys.exit(0)
+
+
+for _function in (
+    train,
+    train_slowly,
+    train_to_nan,
+    train_to_infinity,
+    train_and_raise,
+    train_and_exit,
+):
+    _function.hyperparameters = DEFAULTS
+
+
+def document(task: Callable[..., Any] = train, **search: Any) -> dict[str, Any]:
+    """Return the content of a space file: one learning rate, constant or decaying."""
+    lr = {"low": 0.01, "high": 0.9, "log": True}
+    return {
+        "name": "small",
+        "task": f"tests.searches:{task.__name__}",
+        "horizon": 9,
+        "objective": {"metric": "val_loss"},
+        "search": {"trials": 10, "pruner": {"min_epochs": 2}, **search},
+        "hyperparameters": {
+            "lr": {
+                "families": {
+                    "constant": {"value": lr},
+                    "exponential": {"initial": lr, "decay_rate": {"low": 0.5, "high": 1.0}},
+                }
+            }
+        },
+    }
+
+
+def url_of(folder: Path) -> str:
+    return f"sqlite:///{folder / 'studies.db'}"
+
+
+def make_study(folder: Path, content: Mapping[str, Any] | None = None) -> StudyHandle:
+    space = Space.from_document(content or document(), "small.toml")
+    record = prepare(space, device="cpu", threads=1)
+    return create_study(open_database(url_of(folder), create=True), record)
+
+
+class Ears:
+    """Keeps what a worker says: what went wrong, and what went well."""
+
+    def __init__(self) -> None:
+        self.wrong: list[str] = []
+        self.well: list[str] = []
+
+
+def work(
+    study: StudyHandle, name: str = "ann", should_stop: Callable[[], bool] = lambda: False
+) -> Ears:
+    """Run one worker in this process until it ends."""
+    ears, space = Ears(), study.space
+    task = load_task(space.task)
+    engines = [LoopEngine(task, space.horizon) for _ in range(space.search.seeds)]
+    Worker(
+        study,
+        engines,
+        name=name,
+        should_stop=should_stop,
+        say=ears.wrong.append,
+        report=ears.well.append,
+    ).run()
+    return ears
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for a condition, and fail if it does not come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def write_space(folder: Path, content: Mapping[str, Any]) -> Path:
+    path = folder / "small.toml"
+    path.write_text(tomli_w.dumps(content))
+    return path
+
+
+def begin(*arguments: object, folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """Begin `schedsearch ARGUMENTS` in a process of its own, in a folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "schedsearch", *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "SCHEDSEARCH_STORAGE": ""} | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

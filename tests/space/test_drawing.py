@@ -1,0 +1,220 @@
+"""Drawing a space gives configs, from any chooser; a grid holds every distinct draw once."""
+
+import math
+import warnings
+from pathlib import Path
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedsearch.errors import InputError
+from schedsearch.plan import Plan
+from schedsearch.schedules import Constant, Linear, Piecewise
+from schedsearch.space import Space
+from schedsearch.space.choosers import FixedChooser, RandomChooser
+from schedsearch.space.templates import Range
+from tests.space.documents import searching, small
+
+SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.toml"))
+
+
+@pytest.fixture(params=SHIPPED, ids=lambda path: path.stem)
+def shipped(request):
+    return Space.load(request.param)
+
+
+def space_of(content):
+    return Space.from_document(content, "file.toml")
+
+
+GROUP = {
+    "members": ["weights.a", "weights.b"],
+    "families": {"constant": {"value": {"low": 0.1, "high": 10.0, "log": True}}, "dwa": {}},
+}
+EVERY_KIND = searching(
+    {
+        "linear": {
+            "initial": {"levels": [0.0, 0.25]},
+            "final": {"low": 0.0, "high": 1.0, "step": 0.1},
+            "duration": {"low": 2, "high": 8, "step": 3},
+        },
+        "piecewise": {"segments": 2, "values": {"low": 0.1, "high": 1.0, "log": True}},
+        "warmup": {
+            "inner": {
+                "constant": {"value": {"low": 0.5, "high": 1.0}},
+                "step": {
+                    "initial": 1.0,
+                    "decay_rate": 0.5,
+                    "step_size": {"low": "10%", "high": "30%"},
+                },
+            },
+            "duration": {"low": 1, "high": 1},
+        },
+    },
+    groups={"g": GROUP},
+)
+
+
+def test_a_space_is_the_same_after_its_document(shipped):
+    assert space_of(shipped.to_document()) == shipped
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".yaml", ".json"])
+def test_a_space_is_the_same_after_any_file(tmp_path, shipped, suffix):
+    shipped.save(tmp_path / f"space{suffix}")
+    assert Space.load(tmp_path / f"space{suffix}") == shipped
+
+
+def test_the_name_is_the_files_unless_given(tmp_path):
+    space_of(small()).save(tmp_path / "other.toml")
+    assert Space.load(tmp_path / "other.toml").name == "small"
+    (tmp_path / "mine.json").write_text(
+        '{"task": "a:b", "horizon": 1, "objective": {"metric": "m"}}'
+    )
+    assert Space.load(tmp_path / "mine.json").name == "mine"
+
+
+@given(seed=st.integers(0, 10_000))
+def test_what_is_drawn_is_a_config_of_the_same_plan(seed):
+    space = space_of(EVERY_KIND)
+    tables = space.draw(RandomChooser(seed))
+    config = space_of({**space.to_document(), **tables})
+    assert config.is_config
+    assert config.plan() == Plan.from_tables(tables) == space.suggest(RandomChooser(seed))
+
+
+def test_live_frozen_and_fixed_trials_draw_the_same_plan():
+    space = space_of(EVERY_KIND)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(30):
+        trial = study.ask()
+        plan = space.suggest(trial)
+        study.tell(trial, 0.0)
+        frozen = study.get_trials(deepcopy=False)[-1]
+        assert space.suggest(frozen) == plan
+        assert space.suggest(optuna.trial.FixedTrial(frozen.params)) == plan
+        assert space.suggest(FixedChooser(frozen.params)) == plan
+        seen.update(frozen.params)
+    assert {"u.family", "u.linear.initial.level", "u.piecewise.values.1", "g.family"} <= seen
+    assert {"u.warmup.inner.family", "u.warmup.inner.step.step_size", "g.constant.value.1"} <= seen
+    assert not any("warmup.duration" in name for name in seen), "nothing to choose there"
+
+
+@given(points=st.integers(2, 4))
+def test_a_grid_has_as_many_points_as_the_size_says_and_each_once(points):
+    space = space_of(EVERY_KIND)
+    draws = [space.at(points, i) for i in range(int(space.size(points)))]
+    plans = {space.suggest(FixedChooser(draw)) for draw in draws}
+    assert len(plans) == len(draws)
+
+
+def test_the_points_of_a_grid_lie_where_optuna_allows_them():
+    space = space_of(EVERY_KIND)
+    with warnings.catch_warnings():
+        # Optuna warns of a value that a distribution does not contain.
+        warnings.simplefilter("error")
+        for draw in (space.at(5, i) for i in range(0, int(space.size(5)), 7)):
+            study = optuna.create_study()
+            study.enqueue_trial(dict(draw))
+            trial = study.ask()
+            space.draw(trial)
+            assert trial.params == draw
+            study.tell(trial, 0.0)
+
+
+@given(low=st.floats(-1e6, 1e6), width=st.floats(1e-6, 1e6), points=st.integers(2, 20))
+def test_rounding_carries_no_point_out_of_its_range(low, width, points):
+    for template in (Range(low, low + width), Range(abs(low) + 1, abs(low) + 1 + width, log=True)):
+        values = [template.at("x", points, i)["x"] for i in range(points)]
+        assert all(template.low <= value <= template.high for value in values)
+        assert values[0] == pytest.approx(template.low)
+        assert values[-1] == pytest.approx(template.high)
+
+
+def test_sizes_multiply_over_hyperparameters_and_add_over_families():
+    space = space_of(EVERY_KIND)
+    sizes = {name: families.size(5) for name, families in space.searched().items()}
+    assert sizes == {"u": 5 + 2 * 11 * 3 + 5**2 + (5 + 5), "g": 5**2 + 1}
+    assert space.size(5) == sizes["u"] * sizes["g"]
+    assert math.isinf(space.size())
+
+
+def test_a_size_beyond_all_floats_is_exact():
+    levels = {"segments": 1000, "values": {"levels": [0.0, 0.5, 1.0]}}
+    space = space_of(searching({"constant": {"value": {"levels": [1, 2]}}, "piecewise": levels}))
+    assert space.size() == 2 + 3**1000
+    assert space_of(searching({"piecewise": levels})).size() == math.inf
+
+
+def test_a_range_from_a_number_to_itself_is_that_number():
+    content = searching({"linear": {"initial": {"low": 1, "high": 1}, "final": {"levels": [2]}}})
+    content["hyperparameters"]["u"]["families"].pop("constant")
+    space = space_of(content)
+    assert space.is_config
+    assert space.plan().schedules["u",] == Linear(1.0, 2.0)
+
+
+def test_segments_are_drawn_each_on_its_own():
+    families = {"piecewise": {"segments": 3, "values": {"low": 0.0, "high": 1.0}}}
+    draw = {"u.family": "piecewise"} | {f"u.piecewise.values.{i}": i / 2 for i in range(3)}
+    plan = space_of(searching(families)).suggest(FixedChooser(draw))
+    assert plan.schedules["u",] == Piecewise((0.0, 0.5, 1.0))
+
+
+def test_the_constant_of_a_group_is_one_for_each_member():
+    draw = {"u.family": "constant", "u.constant.value": 0.0, "g.family": "constant"}
+    draw |= {"g.constant.value.0": 2.0, "g.constant.value.1": 3.0}
+    plan = space_of(EVERY_KIND).suggest(FixedChooser(draw))
+    assert plan.schedules["weights.a",] == Constant(2.0)
+    assert plan.schedules["weights.b",] == Constant(3.0)
+
+
+def test_a_space_that_has_something_to_choose_has_no_plan():
+    with pytest.raises(InputError, match=r"small: weights\.penalty still has something to choose"):
+        space_of(small()).plan()
+
+
+# --- the baseline ---------------------------------------------------------------------------------
+
+
+def test_the_baseline_holds_every_default(shipped):
+    plan = shipped.baseline()
+    tables = shipped.document.hyperparameters
+    assert plan.values(plan.start()) == {name: table.default for name, table in tables.items()}
+
+
+def test_the_parameters_of_the_baseline_draw_it(shipped):
+    drawn = shipped.suggest(FixedChooser(shipped.baseline_parameters()))
+    assert drawn == shipped.baseline()
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "parameters"),
+    [
+        ({"low": 0.0, "high": 1.0}, 0.3, {"u.constant.value": 0.3}),
+        ({"low": 0.0, "high": 1.0}, 1.3, None),
+        ({"low": 0.0, "high": 1.0, "step": 0.1}, 0.3, {"u.constant.value": 0.3}),
+        ({"low": 0.0, "high": 1.0, "step": 0.1}, 0.35, None),
+        ({"levels": [0.1, 0.3]}, 0.3, {"u.constant.value.level": 1}),
+        ({"levels": [0.1, 0.3]}, 0.2, None),
+        (0.3, 0.3, {}),
+        (0.3, 0.4, None),
+    ],
+)
+def test_the_baseline_has_parameters_where_the_constants_hold_it(value, default, parameters):
+    linear = {"initial": 0.0, "final": {"low": 0.0, "high": 1.0}}
+    content = searching({"constant": {"value": value}, "linear": linear})
+    content["hyperparameters"]["u"]["default"] = default
+    expected = {} if parameters is None else {"u.family": "constant"} | parameters
+    assert space_of(content).baseline_parameters() == expected
+
+
+def test_defaults_of_the_task_fill_what_the_file_leaves_open():
+    space = space_of(EVERY_KIND).with_defaults({"u": 9.0, "weights.a": 2.0, "weights.b": 3.0})
+    defaults = {name: table.default for name, table in space.document.hyperparameters.items()}
+    assert defaults == {"u": 0.5, "weights.a": 2.0, "weights.b": 3.0}
+    parameters = space.baseline_parameters()
+    assert (parameters["g.constant.value.0"], parameters["g.constant.value.1"]) == (2.0, 3.0)

@@ -1,0 +1,406 @@
+"""Every mistake in a space is told by file, key, value and rule, all of them at once."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schedsearch.errors import FileError, SchedSearchError
+from schedsearch.schedules import FAMILIES
+from schedsearch.schedules.parameters import parameters_of
+from schedsearch.space import Space
+from tests.space.documents import searching, small
+
+
+def mistakes(content):
+    """Return the lines that say what is wrong, without the file's name that each begins with."""
+    with pytest.raises(FileError) as refused:
+        Space.from_document(content, "file.toml")
+    lines = str(refused.value).splitlines()
+    assert all(line.startswith("file.toml: ") for line in lines)
+    return [line.removeprefix("file.toml: ") for line in lines]
+
+
+PENALTY = "hyperparameters__weights.penalty"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": None}, "task: is missing"),
+        ({"task": 3}, "task = 3: must be text"),
+        ({"horizon": 0}, "horizon = 0: must be at least 1"),
+        ({"horizon": "60"}, "horizon = '60': must be a whole number"),
+        ({"horizon": 2.5}, "horizon = 2.5: must be a whole number"),
+        ({"name": "a b"}, "name = 'a b': must match"),
+        ({"objective": "val_loss"}, "objective = 'val_loss': must be a table"),
+        (
+            {"objective__metrik": "a"},
+            "objective.metrik = 'a': there is no such key (hint: did you mean `metric`",
+        ),
+        (
+            {"objective__direction": "maximise"},
+            "'maximise': must be one of minimize, maximize (hint: did you mean `maximize`?)",
+        ),
+        (
+            {"hyperparameter": {}},
+            "hyperparameter: there is no such key (hint: did you mean `hyperparameters`",
+        ),
+        (
+            {"search__trails": 3},
+            "search.trails = 3: there is no such key (hint: did you mean `trials`?)",
+        ),
+        ({"search__trials": 0}, "search.trials = 0: must be at least 1"),
+        ({"search__seed": 2**32}, "search.seed = 4294967296: must be less than 4294967296"),
+        ({"search__sampler__name": "tpee"}, "(hint: did you mean `tpe`?)"),
+        ({"search__sampler__constants": 1.5}, "search.sampler.constants = 1.5: must be at most 1"),
+        (
+            {"search__pruner": {"nme": "asha"}},
+            "search.pruner.nme = 'asha': there is no such key (hint: did you mean `name`?)",
+        ),
+        (
+            {"arguments": {"widths": [1, 2]}},
+            "arguments.widths = [1, 2]: must be text, a number, true or false",
+        ),
+        ({"hyperparameters": []}, "hyperparameters = []: must be a table"),
+        (
+            {"hyperparameters__lr__defualt": 1},
+            "hyperparameters.lr.defualt = 1: there is no such key (hint: did you mean `default`?)",
+        ),
+        (
+            {"hyperparameters__lr__default": True},
+            "hyperparameters.lr.default = True: must be a number",
+        ),
+        (
+            {"hyperparameters__lr__default": 2.0},
+            "hyperparameters.lr.default = 2.0: must lie within the bounds [0.0, 1.0]",
+        ),
+        (
+            {"hyperparameters__lr__bounds": [1.0, 0.0]},
+            "hyperparameters.lr.bounds = [1.0, 0.0]: must be from low to high",
+        ),
+        ({"hyperparameters__lr__bounds": [1.0]}, "hyperparameters.lr.bounds.1: is missing"),
+        (
+            {"hyperparameters__lr__bounds": 1.0},
+            "hyperparameters.lr.bounds = 1.0: must be a list: [low, high]",
+        ),
+        ({"hyperparameters__a,b": {}}, "hyperparameters.a,b = 'a,b': must match"),
+        (
+            {"hyperparameters__weights": {"kl": {"default": 1.0}}},
+            '(hint: put a name with a dot in quotes: [hyperparameters."weights.kl"])',
+        ),
+        (
+            {f"{PENALTY}__families": 3},
+            "hyperparameters.weights.penalty.families = 3: must be a table",
+        ),
+    ],
+)
+def test_a_mistake_in_a_table_is_told(changes, message):
+    [line] = mistakes(small(**changes))
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("families", "message"),
+    [
+        (
+            {"exponental": {}},
+            "exponental: there is no such family (hint: did you mean `exponential`?)",
+        ),
+        ({"linear": 3}, "linear = 3: must be a table of parameters"),
+        ({"linear": {"initial": 0.0}}, "linear.final: is missing, and has no default"),
+        (
+            {"exponential": {"initial": 1.0, "decayrate": 0.9}},
+            "decayrate = 0.9: there is no such parameter (hint: did you mean `decay_rate`?)",
+        ),
+        ({"linear": {"initial": "a", "final": 1}}, "linear.initial = 'a': must be a number"),
+        (
+            {"linear": {"initial": "1e-4", "final": 1}},
+            "YAML takes 1e-4 for text, and 1.0e-4 for a number",
+        ),
+        (
+            {"linear": {"initial": 0.0, "final": 1, "duration": "20"}},
+            "linear.duration = '20': must be a whole number of epochs, or a share",
+        ),
+        (
+            {"linear": {"initial": 0.0, "final": 1, "duration": 0}},
+            "linear.duration = 0: must be at least 1 epoch",
+        ),
+        (
+            {"exponential": {"initial": 1.0, "decay_rate": {"low": 0.0, "high": 1.0}}},
+            "decay_rate.low = 0.0: must be greater than 0",
+        ),
+        ({"piecewise": {"values": 3}}, "piecewise.values = 3: must be a list, each item a number"),
+        ({"piecewise": {"values": []}}, "piecewise.values = []: must be a list"),
+        (
+            {"piecewise": {"segments": 0, "values": {"low": 0.0, "high": 1.0}}},
+            "segments = 0: must be a whole number from 1 to 1000",
+        ),
+        ({"dwa": {}}, "dwa: moves a group of weights: write it under [groups.NAME.families]"),
+        (
+            {"coupled": {"to": "lr", "factor": 3}},
+            "coupled.factor = 3: must be a table of at least one family",
+        ),
+        (
+            {"coupled": {"to": "lr", "factor": {}}},
+            "coupled.factor = {}: must be a table of at least one family",
+        ),
+        (
+            {"coupled": {"to": {"low": 1, "high": 2}, "factor": {"constant": {"value": 1}}}},
+            "must be a name, or { levels = [...] }",
+        ),
+        (
+            {"coupled": {"to": "v", "factor": {"constant": {"value": 1}}}},
+            "is coupled to `v`, which the file does not have (hint: add [hyperparameters.v])",
+        ),
+        (
+            {"coupled": {"to": "u", "factor": {"constant": {"value": 1}}}},
+            "must not be coupled in a cycle: u -> u",
+        ),
+        (
+            {"clamp": {"low": 1.0, "high": 0.0, "inner": {"constant": {"value": 1}}}},
+            "clamp: clamp: the value of `low` is 1.0, but must be at most `high`",
+        ),
+        (
+            {
+                "clamp": {
+                    "low": {"low": 1.0, "high": 1.0},
+                    "high": {"levels": [0.0]},
+                    "inner": {"constant": {"value": 1}},
+                }
+            },
+            "must be at most `high`",
+        ),
+    ],
+)
+def test_a_mistake_in_a_family_is_told(families, message):
+    lines = mistakes(searching(families))
+    assert any(message in line for line in lines), lines
+    assert len(lines) == (2 if "lr" in str(families) else 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"low": 1.0, "high": 0.5}, "value.low = 1.0: must be at most `high`, which is 0.5"),
+        (
+            {"low": 0.0, "high": 1.0, "log": True},
+            "value.low = 0.0: must be greater than 0 on a log scale",
+        ),
+        ({"low": -1.0, "high": 1.0, "log": True}, "greater than 0 on a log scale"),
+        ({"low": 0.0, "high": 1.0, "log": 1}, "value.log = 1: must be true or false"),
+        ({"low": 0.0}, "value.high: is missing: a range has low and high"),
+        (
+            {"low": 0.0, "hihg": 1.0},
+            "value.hihg = 1.0: there is no such key in a range (hint: did you mean `high`?)",
+        ),
+        ({"low": 0.0, "high": 1.0, "level": [1]}, "(hint: did you mean `levels`?)"),
+        ({"low": "a", "high": 1.0}, "value.low = 'a': must be a number"),
+        (
+            {"low": 0.0, "high": 1.0, "step": 0.0},
+            "value.step = 0.0: must be a number greater than 0",
+        ),
+        (
+            {"low": 0.0, "high": 1.0, "step": True},
+            "value.step = True: must be a number greater than 0",
+        ),
+        (
+            {"low": 0.0, "high": 1.0, "step": "10%"},
+            "value.step = '10%': must be a number greater than 0",
+        ),
+        (
+            {"low": 0.0, "high": 1.0, "step": 0.3},
+            "must lead from `low` to `high`, which is 1.0 (hint: high = 0.9)",
+        ),
+        ({"low": 0.0, "high": 1.0, "step": 2.0}, "in 1 to 1,000,000 steps"),
+        (
+            {"low": 0.1, "high": 1.0, "step": 0.1, "log": True},
+            "value.step = 0.1: cannot stand beside `log`",
+        ),
+        ({"low": -1e308, "high": 1e308}, "must not be wider than the numbers go"),
+        ({"levels": []}, "value.levels = []: must be a list of at least one value"),
+        ({"levels": [1.0, 1.0]}, "must not repeat a value"),
+        ({"levels": [1.0, "b"]}, "value.levels.1 = 'b': must be a number"),
+        ({"levels": [1.0, 2.0], "low": 1.0}, "value.low = 1.0: cannot stand beside `levels`"),
+    ],
+)
+def test_a_mistake_in_a_range_is_told(value, message):
+    [line] = mistakes(searching({"constant": {"value": value}}))
+    assert line.startswith("hyperparameters.u.families.constant.value")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("duration", "message"),
+    [
+        ({"low": 1, "high": "50%"}, "must be all in epochs, or all in shares of the horizon"),
+        ({"low": "10%", "high": "50%", "step": 5}, "must be all in epochs, or all in shares"),
+        ({"low": 1, "high": 5, "step": 0.5}, "duration.step = 0.5: must be a whole number"),
+        ({"low": "10%", "high": "50%", "step": "15%"}, "(hint: high = 40%)"),
+    ],
+)
+def test_a_mistake_in_a_range_of_durations_is_told(duration, message):
+    [line] = mistakes(searching({"linear": {"initial": 0.0, "final": 1.0, "duration": duration}}))
+    assert message in line
+
+
+def test_a_searched_hyperparameter_without_a_constant_is_shown_the_lines_to_add():
+    content = small(**{f"{PENALTY}__families__constant": None})
+    assert mistakes(content) == [
+        "hyperparameters.weights.penalty.families: is searched, so it needs a `constant` family to "
+        'be compared with (hint: add [hyperparameters."weights.penalty".families.constant] with '
+        "value = { low = 0.0, high = 0.5 })"
+    ]
+
+
+def test_a_config_needs_no_constant():
+    fixed = {"linear": {"initial": 0.0, "final": 1.0}}
+    content = small(**{f"{PENALTY}__families": fixed})
+    assert Space.from_document(content, "file.toml").is_config
+
+
+MEMBERS = ["weights.a", "weights.b"]
+GROUP = {"constant": {"value": {"low": 0.1, "high": 1.0}}, "dwa": {}}
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (
+            {"g": {"members": ["weights.a"], "families": GROUP}},
+            "groups.g.members = ['weights.a']: must have at least 2 items",
+        ),
+        (
+            {"g": {"members": ["weights.a", "b"], "families": GROUP}},
+            "groups.g.members = 'b': must be weights of loss terms, named weights.TERM",
+        ),
+        (
+            {"g": {"members": ["weights.a", "weights.a"], "families": GROUP}},
+            "groups.g.members = 'weights.a': is already a member of groups.g",
+        ),
+        (
+            {
+                "g": {"members": MEMBERS, "families": GROUP},
+                "h": {"members": ["weights.c", "weights.b"], "families": GROUP},
+            },
+            "groups.h.members = 'weights.b': is already a member of groups.g",
+        ),
+        (
+            {"g": {"members": MEMBERS, "families": {"linear": {"initial": 0.0, "final": 1.0}}}},
+            "groups.g.families.linear: moves one hyperparameter, not a group",
+        ),
+        (
+            {"g": {"members": MEMBERS, "families": {}}},
+            "groups.g.families = {}: must be a table of at least one family",
+        ),
+        ({"g": {"members": MEMBERS}}, "groups.g.families: is missing"),
+        (
+            {
+                "g": {
+                    "members": MEMBERS,
+                    "families": {"dwa": {"temperature": {"low": 0.5, "high": 1.0}}},
+                }
+            },
+            "[groups.g.families.constant]",
+        ),
+        (
+            {"g": {"members": MEMBERS, "families": {"target_contribution": {"targets": [1.0]}}}},
+            "targets",
+        ),
+        (
+            {"u": {"members": MEMBERS, "families": GROUP}},
+            "groups.u: has the name of a hyperparameter: rename it",
+        ),
+    ],
+)
+def test_a_mistake_in_a_group_is_told(groups, message):
+    [line] = mistakes(searching({}, groups=groups))
+    assert message in line
+
+
+def test_a_group_and_a_family_cannot_move_the_same_hyperparameter():
+    content = small(groups={"g": {"members": ["weights.penalty", "weights.b"], "families": GROUP}})
+    assert mistakes(content) == [
+        "groups.g.members = 'weights.penalty': is also moved by "
+        "hyperparameters.weights.penalty.families: leave one of them out"
+    ]
+
+
+def test_coupling_in_a_cycle_is_refused_wherever_it_is_hidden():
+    def coupled(to):
+        inner = {"coupled": {"to": to, "factor": {"constant": {"value": 1.0}}}}
+        return {"families": {"warmup": {"inner": inner}}}
+
+    content = small(hyperparameters={"a": coupled("b"), "b": coupled("a")})
+    assert mistakes(content) == ["hyperparameters: must not be coupled in a cycle: a -> b -> a"]
+
+
+def test_all_mistakes_of_a_file_are_told_at_once_whatever_kind_they_are():
+    content = small(
+        horizon=-1,
+        hyperparameters__lr__default=7.0,
+        hyperparameters__lr__familys={},
+        groups={"g": {"members": ["weights.penalty", "kl"], "families": GROUP}},
+        **{f"{PENALTY}__families__exponental": {}, f"{PENALTY}__families__constant": None},
+    )
+    told = mistakes(content)
+    for key in (
+        "horizon",
+        "hyperparameters.lr.familys",
+        "hyperparameters.lr.default",
+        "hyperparameters.weights.penalty.families.exponental",
+        "hyperparameters.weights.penalty.families: is searched",
+        "groups.g.members = 'weights.penalty'",
+        "groups.g.members = 'kl'",
+    ):
+        assert sum(line.startswith(key) for line in told) == 1, (key, told)
+    assert len(told) == 7
+
+
+def test_a_value_and_a_key_cannot_fill_the_screen_or_write_on_it():
+    [line] = mistakes(small(horizon="9" * 5000))
+    assert len(line) < 120
+    [line] = mistakes(small(**{"\x1b[31mred\n": 1}))
+    assert "\x1b" not in line
+
+
+# --- fuzz -----------------------------------------------------------------------------------------
+
+KEYS = [
+    "name", "task", "horizon", "objective", "search", "sampler", "hyperparameters", "groups", "lr",
+    "u", "members", "families", "default", "bounds", "low", "high", "log", "step", "levels", "to",
+    "factor", "inner", "segments", "points", "values", "constant", "weights.a", "term",
+    *FAMILIES, *{p.name for cls in FAMILIES.values() for p in parameters_of(cls)},
+]  # fmt: skip
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0, 1, 0.5, "10%", "x", "lr", "u", "weights.a", *FAMILIES]),
+    st.text(max_size=5),
+)
+KEY = st.sampled_from(KEYS)
+VALUES = st.recursive(
+    SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(KEY, v, max_size=4), max_leaves=12
+)
+PARAMETERS = st.dictionaries(KEY, VALUES, max_size=4)
+FAMILY_TABLES = st.dictionaries(st.sampled_from(list(FAMILIES)), PARAMETERS, max_size=3)
+
+
+@settings(max_examples=150)
+@given(
+    changes=st.dictionaries(KEY, VALUES, max_size=3),
+    families=FAMILY_TABLES,
+    group=FAMILY_TABLES | VALUES,
+    table=st.dictionaries(KEY, VALUES, max_size=3),
+)
+def test_whatever_stands_in_a_file_it_is_a_space_or_refused(changes, families, group, table):
+    content = searching(
+        families, groups={"g": {"members": ["weights.a", "weights.b"], "families": group}}
+    )
+    content["hyperparameters"]["lr"] = table
+    try:
+        space = Space.from_document(content | changes, "file.toml")
+    except SchedSearchError:
+        return
+    assert Space.from_document(space.to_document(), "again.toml") == space

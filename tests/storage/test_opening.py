@@ -1,0 +1,167 @@
+"""Opening a database: what is wrong is said in one line, and reading changes nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from schedsearch.errors import StorageError, StudyError
+from schedsearch.report.status import read_status
+from schedsearch.storage import (
+    create_study,
+    every_study,
+    has_password,
+    only_study,
+    open_database,
+    open_study,
+    shown,
+)
+from tests.searches import make_study, url_of, work
+
+
+def refusal(url: str, *, create: bool = False) -> str:
+    with pytest.raises(StorageError) as caught:
+        open_database(url, create=create)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("studies.db", "the storage URL cannot be read: write it like sqlite:///studies.db"),
+        ("", "the storage URL cannot be read"),
+        ("oracel://host/db", "oracel://host/db: there is no database kind `oracel`: use sqlite"),
+        ("sqlite://", "a SQLite database in memory cannot be shared: name a file"),
+        ("postgresql+pg8000://ann:secret@host/db", "needs the Python package `pg8000`"),
+        ("mysql://ann:secret@host/db", "needs the Python package `MySQLdb`"),
+    ],
+)
+@pytest.mark.parametrize("create", [False, True])
+def test_a_wrong_url_is_answered_in_one_line_without_its_password(url, message, create):
+    said = refusal(url, create=create)
+    assert message in said
+    assert "secret" not in said
+
+
+def test_a_missing_file_is_said_and_who_makes_it(tmp_path):
+    said = refusal(url_of(tmp_path))
+    assert "studies.db: there is no such database: `schedsearch start` makes it" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_folder_and_a_missing_folder_are_said(tmp_path, create):
+    assert "is a folder: name a file in it" in refusal(f"sqlite:///{tmp_path}", create=create)
+    said = refusal(f"sqlite:///{tmp_path}/absent/studies.db", create=create)
+    assert ("does not exist: make it first" if create else "there is no such database") in said
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_what_is_no_database_is_said_and_left_alone(tmp_path, create):
+    file = tmp_path / "studies.db"
+    file.write_text("These are my notes. " * 100)
+    assert "file is not a database" in refusal(url_of(tmp_path), create=create)
+    assert file.read_text() == "These are my notes. " * 100
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_somebody_elses_database_is_said_and_left_alone(tmp_path, create):
+    file = tmp_path / "studies.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE recipes (title TEXT)")
+    connection.close()
+    before = file.read_bytes()
+    assert "holds tables of something else (recipes)" in refusal(url_of(tmp_path), create=create)
+    assert file.read_bytes() == before
+
+
+def test_an_empty_file_holds_no_studies_until_start(tmp_path):
+    (tmp_path / "studies.db").touch()
+    assert "holds no studies: `schedsearch start` begins one" in refusal(url_of(tmp_path))
+    assert make_study(tmp_path).queue.counts().waiting == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "message"),
+    [
+        ("version_info", "schema_version", "its tables"),
+        ("alembic_version", "version_num", "another version of Optuna"),
+    ],
+)
+@pytest.mark.parametrize("create", [False, True])
+def test_the_tables_of_another_optuna_are_refused(tmp_path, table, column, message, create):
+    make_study(tmp_path)
+    with sqlite3.connect(tmp_path / "studies.db") as connection:
+        connection.execute(f"UPDATE {table} SET {column} = 11")
+    connection.close()
+    assert message in refusal(url_of(tmp_path), create=create)
+
+
+def test_a_path_may_hold_what_optuna_takes_for_a_placeholder(tmp_path):
+    folder = tmp_path / "{a} b"
+    folder.mkdir()
+    study = make_study(folder)
+    assert (folder / "studies.db").is_file()
+    assert only_study(open_database(study.database.url)).name == "small"
+
+
+def test_reading_leaves_the_file_as_it_is_byte_for_byte(tmp_path):
+    work(make_study(tmp_path))
+    plain = tmp_path / "example.db"
+    with sqlite3.connect(tmp_path / "studies.db") as connection:
+        connection.execute(f"VACUUM INTO '{plain}'")
+    connection.close()
+    before = plain.read_bytes()
+    assert before[18:20] == b"\x01\x01"  # a rollback journal, no write-ahead log
+    database = open_database(f"sqlite:///{plain}")
+    assert [read_status(study).counts.finished for study in every_study(database)] == [10]
+    assert plain.read_bytes() == before
+    assert not list(tmp_path.glob("example.db-*"))
+
+
+def test_two_workers_may_write_at_once_since_the_log_is_written_ahead(tmp_path):
+    make_study(tmp_path)
+    assert (tmp_path / "studies.db").read_bytes()[18:20] == b"\x02\x02"
+
+
+def test_reading_goes_on_while_somebody_writes(tmp_path):
+    study = make_study(tmp_path)
+    writer = sqlite3.connect(tmp_path / "studies.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    assert only_study(open_database(study.database.url)).queue.counts().waiting == 1
+    writer.execute("ROLLBACK")
+    writer.close()
+
+
+def test_a_password_is_seen_and_never_shown():
+    url = "postgresql://ann:sec%40ret@db/studies"
+    assert has_password(url)
+    assert not has_password("postgresql://ann@db/studies")
+    assert shown(url) == "postgresql://ann:***@db/studies"
+
+
+def test_an_unknown_study_is_answered_with_the_nearest_one(tmp_path):
+    database = make_study(tmp_path).database
+    with pytest.raises(StudyError, match="has no study `smal`: did you mean `small`"):
+        open_study(database, "smal")
+
+
+def test_a_study_of_another_tool_is_told_apart(tmp_path):
+    database = make_study(tmp_path).database
+    database.optuna.create_new_study([0], "theirs")
+    with pytest.raises(StudyError, match="`theirs` was not made by schedsearch"):
+        open_study(database, "theirs")
+    assert [study.name for study in every_study(database)] == ["small"]
+
+
+def test_a_creation_that_was_cut_off_is_finished_by_the_next(tmp_path):
+    study = make_study(tmp_path)
+    with sqlite3.connect(tmp_path / "studies.db") as connection:
+        connection.execute("DELETE FROM study_user_attributes WHERE key = 'space'")
+    connection.close()
+    again = create_study(open_database(study.database.url, create=True), study.record)
+    assert again.queue.counts().chains == 1
+    assert open_study(again.database, "small").record == study.record

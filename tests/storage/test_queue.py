@@ -1,0 +1,175 @@
+"""The queue of trials: what one worker takes no other gets, and nothing taken is ever lost."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy import text
+
+from schedsearch.storage import StudyHandle, open_database, open_study
+from tests.searches import make_study, url_of, work
+from tests.storage.processes import claim_all, create, processes
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyHandle:
+    return make_study(tmp_path)
+
+
+def state(study: StudyHandle, number: int) -> TrialState:
+    return study.load().trials[number].state
+
+
+def test_trial_0_is_claimed_first_and_is_the_baseline_at_the_defaults(study):
+    study.queue.claim("ann", 10)
+    [trial] = study.trials()
+    assert (trial.number, trial.state) == (0, TrialState.RUNNING)
+    assert trial.user_attrs["baseline"]
+    families = {"constant": {"value": 0.1}}
+    assert trial.user_attrs["plan"]["hyperparameters"]["lr"]["families"] == families
+    assert trial.params == {"lr.family": "constant", "lr.constant.value": 0.1}
+
+
+def test_claims_end_at_the_total_and_go_on_when_it_grows(study):
+    assert all(study.queue.claim("ann", 3) is not None for _ in range(3))
+    assert study.queue.claim("ann", 3) is None
+    assert study.queue.claim("ann", 4) is not None
+
+
+def test_draws_are_numbered_from_0_without_the_baseline(study):
+    for _ in range(4):
+        study.queue.claim("ann", 10)
+    assert [trial.user_attrs.get("draw") for trial in study.trials()] == [None, 0, 1, 2]
+
+
+def test_eight_claimers_share_the_trials_and_none_gets_one_twice(study):
+    context = processes()
+    found = context.Queue()
+    url = study.database.url
+    for _ in range(12):  # some of them queued anew
+        study.queue.claim("gone", 12)
+    study.queue.hand_back_all_of("gone")
+    claimers = [
+        context.Process(target=claim_all, args=(url, f"worker-{i}", 40, found)) for i in range(8)
+    ]
+    for claimer in claimers:
+        claimer.start()
+    taken, ended = [], 0
+    while ended < 8:
+        trial_id = found.get(timeout=60)
+        ended += trial_id is None
+        taken += [] if trial_id is None else [trial_id]
+    for claimer in claimers:
+        claimer.join()
+    assert len(taken) == len(set(taken)) == 40
+    assert study.queue.counts().running == study.queue.counts().chains == 40
+
+
+def test_eight_creators_on_an_empty_file_make_one_study(tmp_path, study):
+    (tmp_path / "empty").mkdir()
+    url = url_of(tmp_path / "empty")
+    context = processes()
+    outcome = context.Queue()
+    creators = [context.Process(target=create, args=(url, study.record, outcome)) for _ in range(8)]
+    for creator in creators:
+        creator.start()
+    assert [outcome.get(timeout=60) for _ in creators] == ["made"] * 8
+    for creator in creators:
+        creator.join()
+    made = open_study(open_database(url), "small")
+    assert made.queue.counts().waiting == made.queue.counts().chains == 1
+
+
+def test_a_trial_handed_back_is_a_new_row_with_the_same_plan_and_no_past(study):
+    study.queue.claim("ann", 10)
+    trial_id = study.queue.claim("ann", 10)
+    storage = study.database.optuna
+    lost = study.load().trials[1]
+    plan = {"hyperparameters": {"lr": {"families": {"constant": {"value": 0.2}}}}}
+    for key, value in {"plan": plan, "unpruned": True, "diverged": 3}.items():
+        storage.set_trial_user_attr(trial_id, key, value)
+    storage.set_trial_intermediate_value(trial_id, 1, 0.5)
+    storage.set_trial_system_attr(trial_id, "completed_rung_0", 0.5)
+    distribution = study.load().trials[0].distributions["lr.constant.value"]
+    storage.set_trial_param(trial_id, "lr.constant.value", 0.2, distribution)
+
+    assert study.queue.hand_back_all_of("ann") == 2
+    rows = study.load().trials
+    lost, successor = rows[1], rows[3]
+    assert (lost.state, lost.user_attrs["superseded_by"]) == (TrialState.FAIL, 3)
+    assert lost.datetime_complete is not None
+    assert successor.state == TrialState.WAITING
+    assert successor.user_attrs == {"retry_of": 1, "draw": 0, "plan": plan, "unpruned": True}
+    assert successor.params == {"lr.constant.value": 0.2}
+    assert (successor.system_attrs, successor.intermediate_values) == ({}, {})
+
+
+def test_rows_that_replace_each_other_count_as_one_trial(study):
+    study.queue.claim("ann", 10)
+    for _ in range(3):
+        study.queue.hand_back_all_of("ann")
+        study.queue.claim("ann", 10)
+    counts = study.queue.counts()
+    assert (counts.chains, counts.running, counts.failed) == (1, 1, 0)
+    assert [trial.number for trial in study.trials()] == [3]
+
+
+def test_a_draw_that_was_lost_before_it_was_made_is_made_by_the_successor(study):
+    study.queue.claim("ann", 10)
+    study.queue.claim("ann", 10)  # and dies before it has drawn a plan
+    study.queue.hand_back_all_of("ann")
+    work(study, "bob")
+    draws = [trial.user_attrs.get("draw") for trial in study.trials()]
+    assert sorted(draw for draw in draws if draw is not None) == list(range(9))
+    assert study.queue.counts().finished == 10
+
+
+def test_only_the_owners_live_trials_are_handed_back(study):
+    mine, other = study.queue.claim("ann", 10), study.queue.claim("bob", 10)
+    assert not study.queue.hand_back(other, "ann")
+    assert study.queue.hand_back(mine, "ann")
+    assert not study.queue.hand_back(mine, "ann")
+    assert state(study, 1) == TrialState.RUNNING
+
+
+def test_a_trial_is_stale_after_the_grace_or_without_any_beat(study):
+    beating, _ = study.queue.claim("ann", 10), study.queue.claim("bob", 10)
+    never = study.queue.claim("cid", 10)
+    with study.database.engine.begin() as connection:
+        old = "UPDATE trial_heartbeats SET heartbeat = datetime('now', '-10 minutes')"
+        connection.execute(text(old))
+        connection.execute(text(f"DELETE FROM trial_heartbeats WHERE trial_id = {never}"))
+    study.queue.beat([beating])
+    assert study.queue.hand_back_stale(timedelta(minutes=5)) == 2
+    assert [state(study, i) for i in range(3)] == [
+        TrialState.RUNNING,
+        TrialState.FAIL,
+        TrialState.FAIL,
+    ]
+    assert study.queue.hand_back_stale(timedelta(minutes=5)) == 0
+
+
+@pytest.fixture
+def tokyo(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("tokyo")
+def test_times_are_those_that_optuna_would_write(study):
+    study.queue.claim("ann", 10)
+    study.load().ask()
+    ours, theirs = (trial.datetime_start for trial in study.load().trials)
+    assert abs((ours - theirs).total_seconds()) < 60
+
+
+def test_any_name_of_a_worker_finds_its_trials(study):
+    study.queue.claim('a "quoted" näme', 10)
+    assert study.queue.hand_back_all_of('a "quoted" näme') == 1

@@ -1,0 +1,103 @@
+"""A run of a plan: what it counts for, which model it keeps, and what is left of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from schedsearch.engines import make_engine
+from schedsearch.engines.loop import LoopEngine
+from schedsearch.space import Space
+from schedsearch.training import Run, fresh_seeds, search_seeds, summary, train_whole
+from tests.engines.toys import Toy
+from tests.searches import DEFAULTS, document
+
+
+@dataclass
+class Reports:
+    """A training loop that reports given metrics, and its epoch as its state."""
+
+    metrics: tuple[float, ...]
+    hyperparameters = DEFAULTS
+
+    def __call__(self, run: Any) -> None:
+        epoch = -1
+        for epoch, _ in run:
+            run.report(val_loss=self.metrics[epoch], terms={"fit": 1 / 3})
+            run.checkpoint({"epoch": epoch})
+        run.test(epoch=run.restored["epoch"] if run.restored else epoch)
+
+
+def run_of(*metrics: float, keep_best: bool = False, **objective: str) -> Run:
+    content = document() | {"horizon": len(metrics)}
+    content["objective"] |= objective
+    space = Space.from_document(content, "small.toml").with_defaults(DEFAULTS)
+    engine = LoopEngine(Reports(metrics), horizon=len(metrics))
+    return Run(engine, 0, space=space, plan=space.baseline(), seed=0, keep_best=keep_best)
+
+
+@pytest.mark.parametrize(
+    ("objective", "value"),
+    [
+        ({"value": "last"}, 0.5),
+        ({"value": "best"}, 0.2),
+        ({"value": "best", "direction": "maximize"}, 0.9),
+    ],
+)
+def test_the_last_or_the_best_epoch_counts(objective, value):
+    run = run_of(0.9, 0.2, 0.5, **objective)
+    train_whole(run, 3)
+    assert run.value == value
+    assert run.metric == 0.5
+
+
+def test_a_run_of_the_best_epoch_is_tested_with_that_epochs_model():
+    run = run_of(0.9, 0.2, 0.5, value="best", keep_best=True)
+    train_whole(run, 3)
+    model = run.model()
+    assert model is not None
+    assert (model.epoch, model.extra["state"]) == (2, {"epoch": 1})
+    assert run.test() == {"test_epoch": 1}
+
+
+def test_training_ends_where_the_run_diverges():
+    run = run_of(0.9, math.nan, 0.5, value="best")
+    train_whole(run, 3)
+    assert run.epochs == 2
+    assert math.isnan(run.metric)
+    assert run.value == 0.9
+
+
+def test_what_is_kept_of_runs_is_json_and_short_where_nothing_moves():
+    run = run_of(0.9, math.nan)
+    train_whole(run, 2)
+    kept = summary([run])
+    assert kept == {
+        "values": {"lr": 0.1},
+        "terms": {"fit": 0.333333},
+        "runs": [{"seed": 0, "value": None}],
+    }
+    assert json.loads(json.dumps(kept, allow_nan=False)) == kept
+
+
+def test_a_task_and_its_training_in_the_lane_of_an_engine_agree():
+    content = document() | {"task": "tests.engines.toys:Toy", "horizon": 4}
+    space = Space.from_document(content, "small.toml").with_defaults(Toy.hyperparameters)
+    values = []
+    for _ in range(2):
+        engine = make_engine(Toy(), horizon=4)
+        run = Run(engine, 0, space=space, plan=space.baseline(), seed=3)
+        train_whole(run, 4)
+        values.append(run.history.objective("val_loss"))
+    assert values[0] == values[1]
+    assert len(set(values[0])) == 4
+
+
+def test_fresh_seeds_are_none_of_the_searchs():
+    space = Space.from_document(document(seeds=50, seed=7), "small.toml")
+    assert search_seeds(space)[0] == 7
+    assert not set(search_seeds(space)) & set(fresh_seeds(space, 50))

@@ -1,0 +1,216 @@
+"""The worker's loop: what becomes of a trial, whatever the task does."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState
+
+from schedsearch.errors import SchedSearchError, TaskError
+from schedsearch.storage import database_failure, is_constant
+from tests import searches
+from tests.searches import document, make_study, work
+
+
+def test_workers_after_each_other_never_overshoot_the_total(tmp_path):
+    study = make_study(tmp_path)
+    work(study, "ann")
+    work(study, "bob")
+    counts = study.queue.counts()
+    assert (counts.finished, counts.chains) == (10, 10)
+    make_study(tmp_path, document(trials=13))
+    work(study, "ann-again")
+    assert study.queue.counts().finished == 13
+
+
+def test_every_epoch_is_reported_with_the_epochs_trained_as_its_step(tmp_path):
+    study = make_study(tmp_path)
+    work(study)
+    for trial in study.trials():
+        steps = list(trial.intermediate_values)
+        assert steps == list(range(1, len(steps) + 1))
+        assert (len(steps) == 9) == (trial.state is TrialState.COMPLETE)
+        assert trial.value == trial.intermediate_values[steps[-1]]
+    assert study.queue.counts().epochs == sum(len(t.intermediate_values) for t in study.trials())
+
+
+def test_a_trial_keeps_its_plan_values_terms_and_runs_and_little_else(tmp_path):
+    study = make_study(tmp_path, document(seeds=2))
+    work(study)
+    baseline, *drawn = study.trials()
+    assert set(baseline.user_attrs) == {
+        *("baseline", "plan", "unpruned", "worker"),
+        *("values", "terms", "runs"),
+    }
+    assert baseline.user_attrs["values"] == {"lr": 0.1}
+    assert len(baseline.user_attrs["terms"]["fit"]) == 9
+    decaying = next(trial for trial in drawn if not is_constant(trial))
+    assert len(decaying.user_attrs["values"]["lr"]) == len(decaying.intermediate_values)
+
+
+def test_with_several_seeds_the_mean_is_reported_and_each_run_is_listed(tmp_path):
+    study = make_study(tmp_path, document(seeds=3, seed=7))
+    work(study)
+    for trial in study.complete():
+        runs = trial.user_attrs["runs"]
+        assert [run["seed"] for run in runs] == [7, 8, 9]
+        assert len({run["value"] for run in runs}) == 3
+        assert trial.value == pytest.approx(sum(run["value"] for run in runs) / 3, rel=1e-15)
+
+
+def test_bounds_that_hold_back_are_counted_by_epoch(tmp_path):
+    content = document(pruner={"name": "none"})
+    content["hyperparameters"]["lr"]["bounds"] = [0.1, 0.9]
+    study = make_study(tmp_path, content)
+    work(study)
+    for trial in study.trials():
+        values = trial.user_attrs["values"]["lr"]
+        by_epoch = [values] * 9 if isinstance(values, float) else values
+        if trial.number > 0:  # the baseline stands right on the bound
+            assert trial.user_attrs.get("clamped", {}).get("lr", 0) == by_epoch.count(0.1)
+
+
+@pytest.mark.parametrize("task", [searches.train_to_nan, searches.train_to_infinity])
+def test_a_diverged_run_is_pruned_says_when_and_the_search_goes_on(tmp_path, task):
+    study = make_study(tmp_path, document(task))
+    ears = work(study)
+    diverged = [trial for trial in study.trials() if "diverged" in trial.user_attrs]
+    assert diverged
+    for trial in diverged:
+        assert trial.state is TrialState.PRUNED
+        assert trial.user_attrs["diverged"] == 1
+        assert math.isnan(trial.intermediate_values[1])
+    assert study.queue.counts().finished == 10
+    assert f"trial {diverged[0].number} diverged in epoch 1" in ears.well
+    assert not ears.wrong
+
+
+def test_what_the_task_raises_fails_the_trial_and_three_in_a_row_end_the_worker(tmp_path):
+    study = make_study(tmp_path, document(searches.train_and_raise))
+    with pytest.raises(SchedSearchError, match="3 trials in a row failed, the last with") as caught:
+        work(study)
+    assert caught.value.exit_code == 1
+    trials = study.trials()
+    assert [trial.state for trial in trials] == [TrialState.FAIL] * 3
+    for trial in trials:
+        assert "ZeroDivisionError: the third epoch" in trial.user_attrs["traceback"]
+        assert "in train_and_raise" in trial.user_attrs["traceback"]
+    assert study.queue.counts().running == 0
+
+
+def test_a_failure_is_one_line_on_screen(tmp_path):
+    study = make_study(tmp_path, document(searches.train_and_raise, trials=1))
+    ears = work(study)
+    assert ears.wrong == [
+        "trial 0 failed in epoch 2: ZeroDivisionError: the third epoch is one too many"
+    ]
+
+
+def test_a_task_that_leaves_by_sys_exit_fails_its_trial_only(tmp_path):
+    study = make_study(tmp_path, document(searches.train_and_exit, trials=2))
+    work(study)
+    assert study.queue.counts().failed == 2
+
+
+def test_drawn_parameters_that_break_a_rule_together_are_refused_and_the_search_goes_on(tmp_path):
+    content = document(sampler={"name": "random"})
+    both = {"low": 1, "high": 9}
+    content["hyperparameters"]["lr"]["families"]["join"] = {
+        "schedules": [{"constant": {"value": v}} for v in (0.1, 0.2, 0.3)],
+        "boundaries": [both, both],
+    }
+    study = make_study(tmp_path, content)
+    work(study)
+    refused = [trial for trial in study.trials() if "refused" in trial.user_attrs]
+    assert refused
+    assert {trial.state for trial in refused} == {TrialState.PRUNED}
+    assert all("join" in trial.user_attrs["refused"] for trial in refused)
+    assert study.queue.counts().finished == 10
+
+
+def test_growth_that_overflows_only_at_the_horizon_is_refused_alike(tmp_path):
+    content = document(sampler={"name": "random"})
+    families = content["hyperparameters"]["lr"]["families"]
+    families["exponential"] = {"initial": 0.1, "decay_rate": {"low": 1e30, "high": 1e80}}
+    study = make_study(tmp_path, content)
+    work(study)
+    assert any("overflows" in trial.user_attrs.get("refused", "") for trial in study.trials())
+    assert study.queue.counts().finished == 10
+
+
+def test_a_metric_that_the_task_does_not_give_is_said_and_nothing_stays_running(tmp_path):
+    content = document()
+    content["objective"]["metric"] = "val_los"
+    study = make_study(tmp_path, content)
+    with pytest.raises(TaskError, match="gives no metric `val_los`: did you mean `val_loss`"):
+        work(study)
+    counts = study.queue.counts()
+    assert (counts.running, counts.waiting, counts.chains) == (0, 1, 1)
+
+
+def test_a_worker_that_is_told_to_stop_hands_its_trial_back(tmp_path):
+    study = make_study(tmp_path, document(searches.train_slowly))
+    rounds = iter([False, False, False, True])
+    work(study, should_stop=lambda: next(rounds))
+    lost, successor = study.load().trials
+    assert (lost.state, lost.user_attrs["superseded_by"]) == (TrialState.FAIL, 1)
+    assert list(lost.intermediate_values) == [1, 2, 3]
+    assert (successor.state, successor.user_attrs["retry_of"]) == (TrialState.WAITING, 0)
+    assert successor.intermediate_values == {}
+
+
+def test_ctrl_c_during_the_handing_back_still_leaves_nothing_running(tmp_path):
+    study = make_study(tmp_path, document(searches.train_slowly))
+
+    def interrupt() -> bool:
+        if study.queue.counts().epochs > 2:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        work(study, should_stop=interrupt)
+    assert (study.queue.counts().running, study.queue.counts().waiting) == (0, 1)
+
+
+def test_a_trial_that_was_taken_over_is_dropped_and_its_late_writes_reach_nobody(tmp_path):
+    study = make_study(tmp_path, document(trials=2, pruner={"name": "none"}))
+
+    def steal_once() -> bool:
+        rows = study.load().trials
+        if len(rows) == 1 and len(rows[0].intermediate_values) == 3:
+            study.queue.hand_back_all_of("ann")
+        return False
+
+    ears = work(study, should_stop=steal_once)
+    assert ears.wrong == ["trial 0 was taken over by another worker: dropped"]
+    lost, successor, drawn = study.load().trials
+    assert list(lost.intermediate_values) == [1, 2, 3]
+    assert [successor.state, drawn.state] == [TrialState.COMPLETE] * 2
+    assert list(successor.intermediate_values) == list(range(1, 10))
+
+
+def test_a_database_that_fails_in_mid_run_is_one_line_and_no_input_error(tmp_path):
+    study = make_study(tmp_path)
+
+    def break_it() -> bool:
+        if study.queue.counts().epochs >= 3:
+            with study.database.engine.begin() as connection:
+                connection.exec_driver_sql("DROP TABLE trial_intermediate_values")
+        return False
+
+    with pytest.raises(StorageInternalError) as caught:
+        work(study, should_stop=break_it)
+    failure = database_failure(caught.value)
+    assert failure is not None
+    assert failure.exit_code == 1
+    assert str(failure) == "the database failed: no such table: trial_intermediate_values"
+
+
+def test_constants_are_a_share_of_the_draws_spread_over_the_study(tmp_path):
+    study = make_study(tmp_path, document(trials=41, pruner={"name": "none"}))
+    work(study)
+    strata = [t.user_attrs["draw"] for t in study.trials()[1:] if "unpruned" in t.user_attrs]
+    assert strata == [6, 13, 19, 26, 33, 39]
+    assert all(is_constant(t) for t in study.trials() if "unpruned" in t.user_attrs)
