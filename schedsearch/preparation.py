@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from schedsearch.files import read_document
+from schedsearch.fitting import fit
 from schedsearch.numerics import numerics_here
 from schedsearch.samplers import make_sampler, trials_of
 from schedsearch.space import Space
-from schedsearch.space.fitting import fit
 from schedsearch.storage import StudyRecord
 from schedsearch.task import fingerprint, is_train_function, load_task
 
@@ -31,7 +31,10 @@ def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
         table = content
         for name in tables:
             table = table.setdefault(name, {})
-        table[last] = value
+            if not isinstance(table, dict):
+                break  # a mistake of the file, which is told below
+        else:
+            table[last] = value
     return Space.from_document(content, str(path))
 
 

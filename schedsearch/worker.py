@@ -86,7 +86,9 @@ class Worker:
         self._idle = [(engine, lane) for engine in engines for lane in range(engine.lanes)]
         if len(self._idle) < space.search.seeds:
             lanes, seeds = len(self._idle), space.search.seeds
-            raise ValueError(f"the engines have {lanes} lanes, but must have one for each of {seeds}")
+            raise ValueError(
+                f"the engines have {lanes} lanes, but must have one for each of {seeds}"
+            )
         self._live: list[LiveTrial] = []
         self._failures = 0
 

@@ -53,6 +53,6 @@ def _load(file: Path, task: bool) -> Space:
     space = Space.load(file)
     if not task:
         return space
-    from schedsearch.space.fitting import fit
+    from schedsearch.fitting import fit
 
     return fit(space, str(file))

@@ -45,3 +45,5 @@ def worker(
         )
     if request.asked:
         raise typer.Exit(130)
+    if not quiet and handle.queue.counts().chains >= handle.total():
+        say(f"nothing is left to begin in study {handle.name}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from schedsearch.schedules.parameters import share
+
 
 def describe_plan(tables: Mapping[str, Any]) -> list[str]:
     """Return a line for each hyperparameter or group that a plan moves.
@@ -39,6 +41,8 @@ def _value(value: Any) -> str:
         return describe_families(value)
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, str) and (fraction := share(value)) is not None:
+        return f"{100 * fraction:.3g}%"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 
 from schedsearch.errors import InputError
@@ -33,12 +32,6 @@ def findings(space: Space) -> list[str]:
         found.extend(_beyond_horizon(families, name, space.horizon))
         for family, option in families.options.items():
             found.extend(_refused(family, option, name, members, space.horizon))
-    learning_rate = space.searched().get("lr")
-    if learning_rate is not None and learning_rate.size() == math.inf:
-        found.append(
-            "lr is searched over a continuous range, so no two trials begin alike, and none can "
-            "go on from what another has trained; `levels` or `step` would let them"
-        )
     return found
 
 

@@ -104,22 +104,8 @@ class TrialQueue:
                 update(heartbeats).where(mine).values(heartbeat=func.current_timestamp())
             )
 
-    def hand_back(self, trial_id: int, worker: str | None = None) -> bool:
-        """Queue a running trial anew; with `worker`, only if it is still that worker's.
-
-        Returns whether it was handed back: False if it has ended, or was taken over.
-        """
-        with self._locked() as connection:
-            row = select(trials.c.state).where(trials.c.trial_id == trial_id)
-            if connection.execute(row).scalar() != "RUNNING":
-                return False
-            if worker is not None and _get(connection, trial_id, "worker") != worker:
-                return False
-            self._supersede(connection, trial_id)
-        return True
-
     def hand_back_all_of(self, worker: str) -> int:
-        """Queue anew every trial that a worker, now dead, had running; return how many."""
+        """Queue anew every trial that a worker has running; return how many."""
         mine = exists().where(
             user_attributes.c.trial_id == trials.c.trial_id,
             user_attributes.c.key == "worker",

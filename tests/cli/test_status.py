@@ -90,11 +90,11 @@ def test_a_missing_database_is_said_and_not_made(run, tmp_path, command):
 
 def test_delete_asks_first_and_refuses_what_is_in_training(run, tmp_path):
     study = make_study(tmp_path)
-    trial_id = study.queue.claim("ann", 10)
+    study.queue.claim("ann", 10)
     code, _, err = run("delete", "small", "--yes")
     assert code == 2
     assert "study `small` has 1 trials running: stop them first" in err
-    study.queue.hand_back(trial_id)
+    study.queue.hand_back_all_of("ann")
     assert run("delete", "small")[0] != 0  # nobody said yes
     assert run("status", "small")[0] == 0
     assert run("delete", "small", "--yes") == (0, "", "deleted study small\n")

@@ -18,7 +18,6 @@ from schedsearch.storage import StudyHandle, only_study, open_database
 from tests import searches
 from tests.searches import begin, document, make_study, url_of, wait_until, write_space
 
-
 pytestmark = pytest.mark.long
 
 

@@ -125,13 +125,22 @@ def test_the_points_of_a_grid_lie_where_optuna_allows_them():
             study.tell(trial, 0.0)
 
 
-@given(low=st.floats(-1e6, 1e6), width=st.floats(1e-6, 1e6), points=st.integers(2, 20))
-def test_rounding_carries_no_point_out_of_its_range(low, width, points):
-    for template in (Range(low, low + width), Range(abs(low) + 1, abs(low) + 1 + width, log=True)):
-        values = [template.at("x", points, i)["x"] for i in range(points)]
-        assert all(template.low <= value <= template.high for value in values)
-        assert values[0] == pytest.approx(template.low)
-        assert values[-1] == pytest.approx(template.high)
+@pytest.mark.parametrize("template", [Range(0.62, 1.86), Range(0.4, 1.2, step=0.8)])
+def test_rounding_carries_no_point_out_of_its_range(template):
+    # In floats 0.62 + (1.86 - 0.62) and 0.4 + 0.8 are more than the upper ends.
+    assert [template.at("x", 2, i)["x"] for i in range(2)] == [template.low, template.high]
+
+
+@given(low=st.floats(1e-6, 1e6), width=st.floats(1e-6, 1e6), points=st.integers(3, 20))
+def test_points_are_even_in_what_the_scale_says(low, width, points):
+    for template, scale in (
+        (Range(low, low + width), float),
+        (Range(low, low + width, log=True), math.log),
+    ):
+        values = [scale(template.at("x", points, i)["x"]) for i in range(points)]
+        ends = scale(template.low), scale(template.high)
+        even = [ends[0] + i / (points - 1) * (ends[1] - ends[0]) for i in range(points)]
+        assert values == pytest.approx(even, rel=1e-9, abs=1e-9)
 
 
 def test_sizes_multiply_over_hyperparameters_and_add_over_families():

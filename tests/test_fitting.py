@@ -3,13 +3,13 @@
 import pytest
 
 from schedsearch.errors import FileError
+from schedsearch.files import write_document
+from schedsearch.fitting import fit
+from schedsearch.preparation import load_space
 from schedsearch.space import Space
-from schedsearch.space.findings import findings
-from schedsearch.space.fitting import fit
-from tests.space.documents import LINEAR, searching, small
+from tests.space.documents import small
 
 PENALTY = "hyperparameters__weights.penalty"
-TOY = "tests.engines.toys:Toy"
 
 
 def mistakes(content):
@@ -81,46 +81,13 @@ def test_a_loop_of_ones_own_is_known_by_its_hyperparameters_alone():
     assert [line.split(":")[0] for line in told] == ["hyperparameters.y"]
 
 
-# --- findings -------------------------------------------------------------------------------------
+def test_a_flag_for_a_table_that_is_none_leaves_the_mistake_to_be_told(tmp_path):
+    write_document(tmp_path / "a.toml", small(search=3))
+    with pytest.raises(FileError, match="search = 3: must be a table"):
+        load_space(tmp_path / "a.toml", {"search.sampler.name": "grid"})
 
 
-def found(content):
-    return findings(Space.from_document(content, "file.toml"))
-
-
-def test_a_space_with_nothing_to_remark_has_no_findings():
-    assert found(small()) == []
-
-
-@pytest.mark.parametrize(
-    ("duration", "longest"),
-    [(21, 21), ({"low": 5, "high": 30}, 30), ({"levels": [5, "150%"]}, 30), ("101%", None)],
-)
-def test_a_duration_beyond_the_horizon_is_remarked(duration, longest):
-    lines = found(small(**{f"{PENALTY}__families__linear": {**LINEAR, "duration": duration}}))
-    expected = f"weights.penalty.linear.duration may be {longest} epochs, but the horizon is 20"
-    assert [line.split(":")[0] for line in lines] == ([expected] if longest else [])
-
-
-def test_durations_of_inner_schedules_are_looked_at_too():
-    inner = {"linear": {"initial": 0.0, "final": 1.0, "duration": 99}}
-    [line] = found(searching({"scale": {"inner": inner, "factor": 2.0}}))
-    assert line.startswith("u.scale.inner.linear.duration may be 99 epochs")
-
-
-def test_draws_that_break_a_rule_between_parameters_are_counted():
-    ends = {"low": 0.0, "high": 1.0}
-    clamp = {"low": ends, "high": ends, "inner": {"constant": {"value": 0.5}}}
-    [line] = found(searching({"clamp": clamp}))
-    count = int(line.split(": ")[1].split(" of 200")[0])
-    assert 60 < count < 140
-    assert "must be at most `high`" in line
-
-
-@pytest.mark.parametrize(
-    ("value", "remarks"),
-    [({"low": 0.1, "high": 1.0}, 1), ({"levels": [0.1, 0.2]}, 0), (0.1, 0)],
-)
-def test_a_learning_rate_over_a_continuum_is_remarked(value, remarks):
-    lines = found(small(hyperparameters__lr={"families": {"constant": {"value": value}}}))
-    assert len(lines) == remarks
+def test_flags_go_before_the_file(tmp_path):
+    write_document(tmp_path / "a.toml", small(search={"trials": 7, "seed": 1}))
+    space = load_space(tmp_path / "a.toml", {"search.trials": 9, "search.seed": None, "name": "b"})
+    assert (space.name, space.search.trials, space.search.seed) == ("b", 9, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from schedsearch.errors import FileError, Problem, TaskError, nearest
-from schedsearch.space.space import Space
+from schedsearch.space import Space
 from schedsearch.space.templates import texts_of
 from schedsearch.task import (
     Outputs,
