@@ -10,9 +10,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from schedsearch.errors import SchedSearchError, StudyError
-from schedsearch.fresh import Job, Outcome, Recipe, test_name, train_all
-from schedsearch.paired import Judgement, Paired, Verdict, judge, seeds_to_show
+from schedsearch.errors import InputError, SchedSearchError, StudyError
+from schedsearch.fresh import Job, Outcome, Recipe, metric_on_test, train_all
+from schedsearch.paired import Judgement, Paired, Verdict, fewest_seeds, judge, seeds_to_show
 from schedsearch.plan import Plan
 from schedsearch.space import Objective
 from schedsearch.storage import StudyHandle, is_constant, plan_of
@@ -73,7 +73,7 @@ def confirm(
     Args:
         study: whose trials.
         top: how many distinct schedules, best by the search's own value first.
-        seeds: how many; at least 2.
+        seeds: how many fresh seeds.
         workers: how many processes train.
         progress: told how many runs are done, and of how many.
         should_stop: asked now and then.
@@ -83,10 +83,16 @@ def confirm(
 
     Raises:
         StudyError: no schedule is complete, or the task is not the one that the study searched.
+        InputError: so few seeds could show nothing.
         SchedSearchError: a run failed, or all diverged.
     """
     _check_task(study)
     schedules, constants = candidates(study, top)
+    if seeds < (least := fewest_seeds(len(schedules))):
+        raise InputError(
+            f"--seeds is {seeds}, but must be at least {least}: with fewer, none of "
+            f"{len(schedules)} schedules could be told from luck"
+        )
     chosen = [*schedules, *constants]
     fresh = fresh_seeds(study.space, seeds)
     # Seed by seed, since runs with the same seed share their data.
@@ -177,7 +183,7 @@ def common_metric(outcomes: Sequence[Outcome], metric: str) -> tuple[str, list[f
     tests = [outcome.test for outcome in outcomes]
     if any(test is None for test in tests):
         return metric, [outcome.validation for outcome in outcomes]
-    return test_name(metric), [test for test in tests if test is not None]
+    return metric_on_test(metric), [test for test in tests if test is not None]
 
 
 def contend(
@@ -225,7 +231,7 @@ def document(
     return {
         "metric": metric,
         "direction": objective.direction,
-        "test": metric == test_name(objective.metric),
+        "test": metric == metric_on_test(objective.metric),
         "seeds": [seeds.start, seeds.stop],
         "baseline": _entry(baseline),
         "constants": [_entry(constant) for constant in constants],
@@ -280,7 +286,7 @@ def _entry(contender: Contender) -> dict[str, Any]:
 def _difference(pair: Paired, level: float, objective: Objective) -> dict[str, Any]:
     return {
         "difference": objective.lower_is_better(pair.mean),
-        "interval": sorted(objective.lower_is_better(end) for end in pair.interval(level)),
+        "interval": sorted(map(objective.lower_is_better, pair.interval(level))),
         "wins": pair.wins,
         "losses": pair.losses,
     }

@@ -163,7 +163,7 @@ class _Trainer:
             train_whole(run, self._space.horizon, self._check)
             if math.isnan(run.metric):
                 return Outcome(math.nan, math.nan)
-            return Outcome(run.value, run.test().get(test_name(self._space.objective.metric)))
+            return Outcome(run.value, run.test().get(metric_on_test(self._space.objective.metric)))
         finally:
             run.release()
 
@@ -172,10 +172,10 @@ class _Trainer:
             raise StoppedError("asked to stop")
 
 
-def test_name(metric: str) -> str:
+def metric_on_test(metric: str) -> str:
     """Return the name under which a validation metric is measured on the test split.
 
-    >>> test_name("val_error"), test_name("loss")
+    >>> metric_on_test("val_error"), metric_on_test("loss")
     ('test_error', 'test_loss')
     """
     return f"test_{metric.removeprefix('val_')}"

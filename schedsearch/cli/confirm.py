@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def confirm(
     study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
     top: Annotated[int, typer.Option(help="How many of the best schedules.", min=1)] = 5,
-    seeds: Annotated[int, typer.Option(help="Fresh seeds for each plan.", min=2)] = 20,
+    seeds: Annotated[int, typer.Option(help="Fresh seeds for each plan.", min=1)] = 20,
     workers: Annotated[
         int | None,
         typer.Option(help="Processes that train; default: as many as the cores hold.", min=1),
@@ -29,9 +29,9 @@ def confirm(
 ) -> None:
     """Train the best schedules and the best constants on fresh seeds, and compare them.
 
-    A schedule is better if it beats the three best constants and the default on the test split, in
-    paired t tests with Holm's correction. The result is kept with the study. Ctrl-C stops without
-    one.
+    A schedule is better if it beats the three best constants and the default on the test split,
+    pairwise by seed, with Holm's correction. The result is kept with the study. Ctrl-C stops
+    without one.
     """
     from schedsearch.confirm import confirm as run
     from schedsearch.fresh import StoppedError

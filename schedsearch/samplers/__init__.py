@@ -56,7 +56,15 @@ def trials_of(space: Space, trials: int) -> int:
     return min(trials, 1 + grid.size)
 
 
+#: What Optuna imports behind a sampler, and does not bring by itself.
+_NEEDS = {"cmaes": "cmaes", "gp": "scipy", "qmc": "scipy"}
+
+
 def _optuna_sampler(name: str, startup_trials: int | None, seed: int) -> BaseSampler:
+    if name in _NEEDS and importlib.util.find_spec(_NEEDS[name]) is None:
+        raise InputError(
+            f"sampler {name} needs the package {_NEEDS[name]}: pip install 'schedsearch[samplers]'"
+        )
     startup = 10 if startup_trials is None else startup_trials
     match name:
         case "random":
@@ -74,8 +82,6 @@ def _optuna_sampler(name: str, startup_trials: int | None, seed: int) -> BaseSam
                 optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
             )
         case "cmaes":
-            if importlib.util.find_spec("cmaes") is None:
-                raise InputError("sampler cmaes needs: pip install 'schedsearch[samplers]'")
             return optuna.samplers.CmaEsSampler(
                 seed=seed, n_startup_trials=startup, warn_independent_sampling=False
             )
