@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from optuna.trial import FrozenTrial
 
 from schedsearch.errors import StudyError
@@ -200,10 +201,13 @@ def _legend(axis: Axes) -> None:
 
 
 def _scale(axis: Axes, values: Sequence[float]) -> None:
-    """Take a logarithmic axis where the values spread over more than a factor of 30."""
+    """Take a logarithmic axis where the values spread over more than a factor of 10."""
     known = [value for value in values if math.isfinite(value)]
-    if known and min(known) > 0 and max(known) > 30 * min(known):
+    if known and min(known) > 0 and max(known) > 10 * min(known):
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.yaxis.set_minor_locator(NullLocator())
 
 
 def changes(schedules: Mapping[str, Sequence[float]]) -> list[int]:
@@ -234,5 +238,5 @@ def _title(study: StudyHandle, trial: FrozenTrial) -> str:
     return "\n".join([f"{study.name}, trial {trial.number}", *(_short(line) for line in lines)])
 
 
-def _short(line: str, length: int = 110) -> str:
+def _short(line: str, length: int = 95) -> str:
     return line if len(line) <= length else f"{line[: length - 1]}…"

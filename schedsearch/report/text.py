@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from schedsearch.schedules.parameters import share
+from schedsearch.schedules import FAMILIES
+from schedsearch.schedules.parameters import parameters_of, share
 
 
 def describe_plan(tables: Mapping[str, Any]) -> list[str]:
@@ -26,13 +27,18 @@ def _lines(tables: Mapping[str, Any]) -> Iterator[str]:
 
 
 def describe_families(families: Mapping[str, Any]) -> str:
-    """Return a schedule's table as one call.
+    """Return a schedule's table as one call, without what stands at its default.
 
-    >>> describe_families({"warmup": {"epochs": 5, "inner": {"constant": {"value": 0.1}}}})
-    'warmup(epochs=5, inner=constant(value=0.1))'
+    >>> describe_families({"warmup": {"inner": {"constant": {"value": 0.1}}, "factor": 0.5}})
+    'warmup(inner=constant(value=0.1), factor=0.5)'
     """
     [(family, parameters)] = families.items()
-    inside = ", ".join(f"{name}={_value(value)}" for name, value in parameters.items())
+    defaults = {p.name: p.default for p in parameters_of(FAMILIES[family]) if not p.required}
+    inside = ", ".join(
+        f"{name}={_value(value)}"
+        for name, value in parameters.items()
+        if name not in defaults or defaults[name] != value
+    )
     return f"{family}({inside})"
 
 
