@@ -59,6 +59,12 @@ def prepare(space: Space, *, device: str, threads: int, file: str = "the space")
 
 def threads_for(workers: int) -> int:
     """Return the threads of each worker, such that workers x threads fit the machine."""
-    # macOS does not say which cores a process may use.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // max(1, workers))
+    return max(1, cores() // max(1, workers))
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    # macOS does not say which those are.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

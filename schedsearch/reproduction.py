@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schedsearch.engines import Engine, Snapshot, make_engine
-from schedsearch.errors import TaskError, nearest
+from schedsearch.errors import InputError, TaskError, nearest
 from schedsearch.numerics import differences, numerics_here
 from schedsearch.plan import Plan
 from schedsearch.space import Space
@@ -65,15 +65,15 @@ class Config:
         self.space = space.with_defaults(task.hyperparameters)
         self.plan = self.space.plan()
         _check_names(self.plan, task, space.task)
-        recorded = space.document.numerics
-        device, threads = _device(recorded.get("device", "cpu")), recorded.get("threads", 1)
+        self._recorded = _recorded(space)
+        device, threads = _device(space), _threads(space)
+        kind = "loop" if is_train_function(task) else "sequential"
+        here = numerics_here(kind, device=device, threads=threads)
         self.engine: Engine = make_engine(
             task, horizon=space.horizon, device=device, threads=threads
         )
-        kind = "loop" if is_train_function(task) else "sequential"
-        here = numerics_here(kind, device=device, threads=threads)
         #: What differs from the config's own numerics and task, a phrase each.
-        self.differences = differences(recorded, here)
+        self.differences = differences(space.document.numerics, here)
         known = space.document.source.get("fingerprint")
         if known and known != fingerprint(task, space.task, space.document.arguments):
             self.differences.append("the task's source, arguments or data")
@@ -81,11 +81,7 @@ class Config:
     @property
     def seeds(self) -> list[int]:
         """The seeds of the trial that the config comes from, else those of its [search]."""
-        return list(self._recorded()) or list(search_seeds(self.space))
-
-    def _recorded(self) -> dict[int, float]:
-        runs = self.space.document.source.get("runs", [])
-        return {int(run["seed"]): float(run["value"]) for run in runs}
+        return list(self._recorded) or list(search_seeds(self.space))
 
     def train(self, seed: int, each_epoch: Callable[[Run], None]) -> Trained:
         """Train in full from scratch; raises whatever the user's own code raises."""
@@ -100,7 +96,7 @@ class Config:
                 value=math.nan if diverged else run.value,
                 history=run.history,
                 test={} if diverged else run.test(),
-                recorded=self._recorded().get(seed),
+                recorded=self._recorded.get(seed),
                 model=model,
             )
         finally:
@@ -114,13 +110,34 @@ def _epoch_that_counts(run: Run, space: Space) -> int:
     return metrics.index(run.value) + 1
 
 
-def _device(wanted: str) -> str:
+def _recorded(space: Space) -> dict[int, float]:
+    """Return the values of the trial's runs by their seeds, as far as the config says."""
+    runs = space.document.source.get("runs", [])
+    try:
+        return {int(run["seed"]): float(run["value"]) for run in runs}
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{space.name}: source.runs is {runs!r}, but each must have a `seed` and a `value`"
+        ) from None
+
+
+def _threads(space: Space) -> int:
+    threads = space.document.numerics.get("threads", 1)
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise InputError(
+            f"{space.name}: numerics.threads is {threads!r}, but must be a whole number of at "
+            "least 1"
+        )
+    return threads
+
+
+def _device(space: Space) -> str:
     """Return the device if this machine has it, else the CPU, which every machine has."""
     import torch
 
-    kind = torch.device(wanted).type
+    wanted = str(space.document.numerics.get("device", "cpu"))
     accelerators = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    return wanted if accelerators.get(kind, True) else "cpu"
+    return wanted if accelerators.get(wanted.partition(":")[0], True) else "cpu"
 
 
 def _check_names(plan: Plan, task: Task | TrainFunction, reference: str) -> None:

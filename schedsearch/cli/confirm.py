@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,7 +62,9 @@ def confirm(
 
 def _workers(handle: StudyHandle) -> int:
     """Return how many processes, each with the threads of the study's numerics, fill the cores."""
-    return max(1, len(os.sched_getaffinity(0)) // int(handle.record.numerics["threads"]))
+    from schedsearch.preparation import cores
+
+    return max(1, cores() // int(handle.record.numerics["threads"]))
 
 
 def _warn(handle: StudyHandle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
@@ -24,12 +25,14 @@ def dashboard(
 
     opened = database(storage)
     server = make_server(make_app(opened.optuna, host, allow_edit=allow_edit), host, port)
-    if not is_loopback(host):
+    if allow_edit or not is_loopback(host):
+        who = "every user of this machine" if is_loopback(host) else f"whoever reaches {host}"
         may = "change and delete" if allow_edit else "read"
-        say(f"warning: there is no password: whoever reaches {host} can {may} every study")
-    say(f"{opened.shown}: {url_of(server)} (Ctrl-C ends)")
+        say(f"warning: there is no password: {who} can {may} every study")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with server:
         try:
+            say(f"{opened.shown}: {url_of(server)} (Ctrl-C ends)")
             server.serve_forever()
         except KeyboardInterrupt:
             say("ended")

@@ -36,8 +36,8 @@ def train(
     Says whether the value that the config records came out again. With `--seed all`, trains every
     seed of the trial, and puts the seed before the model's suffix.
     """
-    if output is not None and output.suffix != ".safetensors":
-        raise InputError(f"{output}: the name must end in .safetensors")
+    if output is not None:
+        _check_output(output)
     from schedsearch.reproduction import Config, to_json
     from schedsearch.space import Space
 
@@ -57,6 +57,16 @@ def train(
     if diverged := [run for run in runs if run.diverged]:
         epochs = ", ".join(f"{run.epoch} (seed {run.seed})" for run in diverged)
         raise SchedSearchError(f"the training diverged in epoch {epochs}")
+
+
+def _check_output(path: Path) -> None:
+    """Refuse, before the training, a file that could not be written after it."""
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: the name must end in .safetensors")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: cannot be written: there is no folder {path.parent}")
+    if path.is_dir():
+        raise InputError(f"{path}: cannot be written: it is a folder")
 
 
 def _seeds(given: str | None, config: Config) -> list[int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -53,7 +54,9 @@ class Guard:
             return self._inner(environ, start_response)
         if not self._allow_edit:
             text = "this dashboard reads only: start it with --allow-edit to change something"
-            return _refuse(start_response, HTTPStatus.METHOD_NOT_ALLOWED, text, ("Allow", "GET"))
+            return _refuse(
+                start_response, HTTPStatus.METHOD_NOT_ALLOWED, text, ("Allow", "GET, HEAD")
+            )
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and urlsplit(origin).netloc != host:
             return _refuse(start_response, HTTPStatus.FORBIDDEN, "sent by another site's page")
@@ -99,12 +102,16 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # Without the look-up of the host's full name, which can take seconds.
-        host, port = self.server_address[:2]
-        self.socket.bind((host, port))
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(host), self.server_address[1]
+        # Past HTTPServer's own, whose look-up of the host's full name can take seconds.
+        self.server_name = str(self.server_address[0])
+        TCPServer.server_bind(self)
+        self.server_port = self.server_address[1]
         self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that hung up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Server6(_Server):
@@ -128,7 +135,7 @@ def make_server(app: Callable[..., Iterable[bytes]], host: str, port: int) -> WS
     except OSError as error:
         raise InputError(
             f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}; "
-            "--port gives another (0: any free one)"
+            "--host and --port give another (port 0: any free one)"
         ) from None
     server.set_app(app)
     return server

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from optuna.trial import FrozenTrial
 
@@ -62,7 +64,7 @@ def curves_of(trial: FrozenTrial) -> Curves:
     values = trial.user_attrs.get("values")
     if not reported or values is None:
         raise StudyError(
-            f"trial {trial.number} is {trial.state.name.lower()} and has no curve to draw"
+            f"trial {trial.number} has no curve to draw: its state is {trial.state.name.lower()}"
         )
     schedules = {name: v for name, v in values.items() if isinstance(v, list)}
     terms = {
@@ -91,7 +93,7 @@ def draw_trial(study: StudyHandle, trial: FrozenTrial) -> Figure:
         StudyError: the trial has no curve to draw.
     """
     curves = curves_of(trial)
-    constants = [other for other in study.complete(constant=True) if other.number != trial.number]
+    constants = [best for best in study.complete(constant=True)[:1] if best.number != trial.number]
     constant = curves_of(constants[0]) if constants else None
     panels = _panels(curves)
     figure = Figure(figsize=(_WIDTH, 0.9 + _PANEL * (len(panels) + 0.4)), layout="constrained")
@@ -115,13 +117,17 @@ def draw_trial(study: StudyHandle, trial: FrozenTrial) -> Figure:
     axes[-1].set_xlabel("epochs trained")
     figure.align_ylabels(list(axes))
     figure.suptitle(_title(study, trial), fontsize=10, x=0.01, ha="left")
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a dollar in a name is a dollar
     return figure
 
 
 def image(figure: Figure, kind: str) -> bytes:
     """Return a figure as a file's content: "png" or "svg", without a date, so always the same."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=_DOTS, metadata={"Date": None} if kind == "svg" else {})
+    with rc_context({"svg.hashsalt": "schedsearch"}):
+        metadata = {"Date": None} if kind == "svg" else {}
+        figure.savefig(buffer, format=kind, dpi=_DOTS, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -192,7 +198,8 @@ def _draw_terms(axis: Axes, terms: Mapping[str, Sequence[float]]) -> None:
 
 
 def _style(i: int) -> dict[str, Any]:
-    colour, line = _COLOURS[i % len(_COLOURS)], _LINES[i % len(_LINES)]
+    colour = _COLOURS[i % len(_COLOURS)]
+    line = _LINES[(i + i // len(_COLOURS)) % len(_LINES)]  # each pair once before they repeat
     return {"color": colour, "linestyle": line, "linewidth": 1.8}
 
 

@@ -1,0 +1,150 @@
+"""`export`: which plan it hands over, in which form, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import pytest
+from optuna.trial import TrialState
+
+from schedsearch.confirm import ATTRIBUTE
+from schedsearch.space import Space
+from schedsearch.storage import plan_of
+from tests.cli.command import Command
+from tests.confirmations import content_of, searched
+from tests.searches import document, make_study, url_of
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys) -> Command:
+    monkeypatch.setenv("SCHEDSEARCH_STORAGE", url_of(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def study(tmp_path):
+    return searched(tmp_path, content_of())
+
+
+def keep(study, number: int, verdict: str) -> None:
+    """Keep a confirmation in which one schedule met the default."""
+    plan = {"number": number, "mean": 0.1, "verdict": verdict, "difference": -0.3, "p": 0.001}
+    plan |= {"interval": [-0.4, -0.2], "wins": 20, "losses": 0, "diverged": 0}
+    default = {"number": None, "mean": 0.4, "diverged": 0}
+    result = {"metric": "test_loss", "direction": "minimize", "seeds": [5, 25]}
+    result |= {"plans": [plan], "constants": [default], "baseline": default}
+    study.database.optuna.set_study_user_attr(study.study_id, ATTRIBUTE, result)
+
+
+@pytest.mark.parametrize("suffix", ["toml", "yaml", "yml", "json"])
+def test_every_form_gives_the_trials_plan_again(run, study, tmp_path, suffix):
+    best = study.complete()[0]
+    done = run("export", "small", "-o", f"best.{suffix}")
+    assert (done.status, done.out) == (0, "")
+    name, value = f"best.{suffix}", f"{best.value:.6g}"
+    assert done.err.startswith(f"{name}: trial {best.number} of small, val_loss {value}\n")
+    loaded = Space.load(tmp_path / name)
+    assert loaded.plan() == plan_of(best)
+    assert (loaded.horizon, loaded.objective) == (study.space.horizon, study.space.objective)
+
+
+def test_without_a_file_toml_goes_to_stdout_and_all_else_to_stderr(run, study, tmp_path):
+    before = set(tmp_path.iterdir())
+    done = run("export", "small")
+    assert Space.from_document(tomllib.loads(done.out), "stdout").plan() == plan_of(
+        study.complete()[0]
+    )
+    assert set(tmp_path.iterdir()) == before
+    assert done.err.startswith("not confirmed: its value is the search's own; ")
+
+
+def test_the_confirmed_winner_comes_first_though_another_is_better_by_validation(run, study):
+    number = study.complete()[-1].number
+    keep(study, number, "better")
+    done = run("export", "small")
+    source = tomllib.loads(done.out)["source"]
+    assert (source["trial"], source["confirmed"]) == (number, True)
+    assert source["confirmation"]["mean"] == 0.1
+    assert done.err == (
+        "confirmed better than the constants: mean test_loss 0.1 over 20 fresh seeds\n"
+    )
+
+
+@pytest.mark.parametrize("verdict", ["worse", "no difference seen"])
+def test_what_was_not_found_better_is_not_called_confirmed(run, study, verdict):
+    best = study.complete()[0].number
+    keep(study, best, verdict)
+    done = run("export", "small")
+    source = tomllib.loads(done.out)["source"]
+    assert (source["trial"], source["confirmed"]) == (best, False)
+    assert done.err.startswith(f"not confirmed, {verdict}: mean test_loss 0.1 over 20 fresh seeds")
+
+
+def test_a_trial_is_named_by_its_number(run, study):
+    done = run("export", "small", "--trial", 0)
+    found = tomllib.loads(done.out)
+    assert found["source"]["trial"] == 0
+    assert Space.from_document(found, "stdout").plan() == study.space.baseline()
+
+
+def test_a_config_says_where_it_comes_from_and_nothing_of_the_storage(run, study):
+    found = tomllib.loads(run("export", "small").out)
+    source, best = found["source"], study.complete()[0]
+    expected = {"study": "small", "trial": best.number, "metric": "val_loss"}
+    assert expected | {"value": best.value} == {k: source[k] for k in [*expected, "value"]}
+    assert source["fingerprint"] == study.record.fingerprint
+    assert set(source["versions"]) == {"schedsearch", "torch", "optuna"}
+    assert found["numerics"] == study.record.numerics
+    assert "studies.db" not in json.dumps(found)
+    assert "sqlite" not in json.dumps(found)
+
+
+def test_a_trial_of_several_seeds_lists_them_with_their_metrics(run, tmp_path):
+    study = searched(tmp_path, content_of(seeds=3, seed=7))
+    source = tomllib.loads(run("export", "small").out)["source"]
+    assert [r["seed"] for r in source["runs"]] == [7, 8, 9]
+    assert source["runs"] == study.complete()[0].user_attrs["runs"]
+
+
+def test_a_missing_trial_or_study_is_one_line(run, study):
+    done = run("export", "small", "--trial", 99)
+    assert (done.status, done.out, done.err) == (2, "", "error: study small has no trial 99\n")
+    done = run("export", "smal")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.endswith("has no study `smal`: did you mean `small`?\n")
+
+
+def test_a_trial_that_is_not_complete_is_refused(run, tmp_path):
+    study = searched(tmp_path, document(trials=20))
+    pruned = next(t.number for t in study.trials() if t.state is TrialState.PRUNED)
+    done = run("export", "small", "--trial", pruned)
+    said = f"error: trial {pruned} is pruned, but must be complete\n"
+    assert (done.status, done.out, done.err) == (2, "", said)
+
+
+def test_without_a_complete_trial_there_is_nothing_to_export(run, tmp_path):
+    make_study(tmp_path)
+    done = run("export", "small", "-o", "best.toml")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("error: study small has no complete trial yet")
+    assert not (tmp_path / "best.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("best.txt", "best.txt: the name must end in .toml, .yaml, .yml or .json"),
+        ("nowhere/best.toml", "nowhere/best.toml: cannot be written: No such file or directory"),
+        ("folder.toml", "folder.toml: cannot be written: Is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(
+    run, study, tmp_path, name, said
+):
+    (tmp_path / "folder.toml").mkdir()
+    before = set(tmp_path.rglob("*"))
+    done = run("export", "small", "-o", name)
+    assert (done.status, done.out, done.err) == (2, "", f"error: {said}\n")
+    assert set(tmp_path.rglob("*")) == before

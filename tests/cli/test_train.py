@@ -1,0 +1,232 @@
+"""`train`: the trial's numbers come out again, or it says what stands in their way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tomli_w
+from safetensors.torch import load_file
+
+from schedsearch.export import config
+from schedsearch.launchers.here import work
+from schedsearch.storage import plan_of
+from tests import searches
+from tests.cli.command import Command
+from tests.engines.toys import Toy, evaluate
+from tests.searches import document, make_study
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys) -> Command:
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)
+
+
+def exported(folder: Path, task: str = "tests.engines.toys:Toy", value: str = "last", seeds=1):
+    """Return the config of the best trial of a small search."""
+    content = document(trials=6, seeds=seeds, pruner={"name": "none"})
+    content |= {"task": task, "horizon": 4, "objective": {"metric": "val_loss", "value": value}}
+    study = make_study(folder, content)
+    work(study, name="ann", should_stop=lambda: False, say=lambda line: None, quiet=True)
+    return config(study, study.complete(constant=False)[0]), study
+
+
+def save(folder: Path, content: dict) -> Path:
+    path = folder / "best.toml"
+    path.write_text(tomli_w.dumps(content))
+    return path
+
+
+TASKS = ["tests.engines.toys:Toy", "tests.engines.toys:train_toy"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("value", ["last", "best"])
+def test_a_trials_metric_comes_out_again_exactly_and_it_says_so(run, tmp_path, task, value):
+    content, _ = exported(tmp_path, task, value)
+    recorded = content["source"]["value"]
+    path = save(tmp_path, content)
+    done = run("train", path, "--json")
+    found = json.loads(done.out)
+    assert done.status == 0
+    assert done.err == f"seed 0: the recorded value {recorded!r} came out again, exactly\n"
+    [only] = found["runs"]
+    assert (only["value"], only["recorded"], found["reproduced"]) == (recorded, recorded, True)
+    assert found["validation"]["val_loss"] == recorded
+    assert set(found["test"]) == {"test_loss", "test_far"}
+    assert f"  val_loss {recorded!r}" in run("train", path).out.splitlines()
+
+
+def test_the_values_in_force_are_given_epoch_by_epoch(run, tmp_path):
+    content, study = exported(tmp_path)
+    plan = plan_of(study.trial(content["source"]["trial"]))
+    found = json.loads(run("train", save(tmp_path, content), "--json").out)
+    resolved = plan.resolve(4, 0)
+    assert len(found["values"]["lr"]) == 4
+    assert found["values"]["lr"][0] == resolved.schedules[("lr",)].initial
+    assert len(set(found["values"]["lr"])) == 4
+
+
+def test_every_seed_of_a_trial_comes_out_again(run, tmp_path):
+    content, _ = exported(tmp_path, seeds=3)
+    path = save(tmp_path, content)
+    found = json.loads(run("train", path, "--seed", "all", "--json").out)
+    assert found["seeds"] == [0, 1, 2]
+    assert [r["reproduced"] for r in found["runs"]] == [True] * 3
+    assert found["validation"]["val_loss"] == pytest.approx(content["source"]["value"], rel=1e-15)
+    assert json.loads(run("train", path, "--json").out)["seeds"] == [0]
+    other = run("train", path, "--seed", 9, "--json")
+    assert json.loads(other.out)["reproduced"] is None
+    assert other.err == ""
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "said"),
+    [
+        ("numerics", "torch", "1.0", "torch 1.0, here "),
+        ("numerics", "processor", "an abacus", "processor an abacus, here "),
+        ("source", "fingerprint", "0" * 64, "the task's source, arguments or data"),
+    ],
+)
+def test_other_numerics_or_another_task_are_said_before_training(
+    run, tmp_path, table, key, value, said
+):
+    content, _ = exported(tmp_path)
+    content[table][key] = value
+    done = run("train", save(tmp_path, content), "--json")
+    assert done.status == 0
+    first = done.err.splitlines()[0]
+    assert first.startswith(f"warning: numbers will differ from the config's: {said}")
+    [difference] = json.loads(done.out)["differences"]
+    assert difference.startswith(said)
+
+
+def test_a_value_that_does_not_come_out_again_is_said_with_both(run, tmp_path):
+    content, _ = exported(tmp_path)
+    value = content["source"]["value"]
+    content["source"]["runs"][0]["value"] = 0.125
+    done = run("train", save(tmp_path, content))
+    assert done.err == f"seed 0: the config records 0.125, here it is {value!r}\n"
+    assert done.status == 0
+
+
+@pytest.mark.parametrize("value", ["last", "best"])
+def test_the_saved_model_gives_the_metrics_again(run, tmp_path, value):
+    content, _ = exported(tmp_path, value=value)
+    # So fast that the last epoch is not the best one.
+    content["hyperparameters"]["lr"]["families"] = {"linear": {"initial": 0.02, "final": 3.0}}
+    content["hyperparameters"]["lr"]["families"]["linear"]["duration"] = 4
+    done = run("train", save(tmp_path, content), "-o", "model.safetensors", "--json")
+    found = json.loads(done.out)
+    epoch, losses = found["runs"][0]["epoch"], found["runs"][0]["metrics"]["val_loss"]
+    assert min(losses) < losses[-1]
+    assert epoch == (4 if value == "last" else losses.index(min(losses)) + 1)
+    assert f"model.safetensors: the model after epoch {epoch}" in done.err.splitlines()
+    task = Toy()
+    model = task.model(0)
+    model.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    tested = evaluate(task, model, task.data(0).test)
+    assert {f"test_{name}": metric for name, metric in tested.items()} == found["test"]
+    validated = evaluate(task, model, task.data(0).validation)
+    assert {f"val_{name}": metric for name, metric in validated.items()} == found["validation"]
+
+
+def test_the_model_of_a_loop_is_what_it_gave_to_its_checkpoint(run, tmp_path):
+    content, _ = exported(tmp_path, TASKS[1])
+    path = save(tmp_path, content)
+    found = json.loads(run("train", path, "-o", "model.safetensors", "--json").out)
+    tensors = load_file(tmp_path / "model.safetensors")
+    own = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    task = Toy()
+    model = task.model(0)
+    model.load_state_dict(own)
+    assert evaluate(task, model, task.data(0).test)["loss"] == found["test"]["test_loss"]
+
+
+def test_several_models_carry_their_seeds_in_their_names(run, tmp_path):
+    content, _ = exported(tmp_path, seeds=2)
+    assert run("train", save(tmp_path, content), "--seed", "all", "-o", "m.safetensors").status == 0
+    assert {p.name for p in tmp_path.glob("m*")} == {"m.0.safetensors", "m.1.safetensors"}
+
+
+def test_a_loop_without_a_checkpoint_has_no_model_to_save(run, tmp_path):
+    content, _ = exported(tmp_path, "tests.searches:train")
+    done = run("train", save(tmp_path, content), "-o", "model.safetensors")
+    assert done.status == 0
+    assert "model.safetensors was not written: the loop gives no tensors" in done.err
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_config_written_by_hand_is_trained_with_its_searchs_first_seed(run, tmp_path):
+    content = document(seed=5) | {"horizon": 3}
+    content["hyperparameters"]["lr"]["families"] = {"constant": {"value": 0.5}}
+    done = run("train", save(tmp_path, content), "--json")
+    found = json.loads(done.out)
+    assert (done.status, done.err) == (0, "")
+    assert (found["seeds"], found["reproduced"], found["differences"]) == ([5], None, [])
+    assert found["test"] == {"test_loss": 10 * 0.5**3}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["-o", "model.pt"], "model.pt: the name must end in .safetensors"),
+        (
+            ["-o", "nowhere/m.safetensors"],
+            "nowhere/m.safetensors: cannot be written: there is no folder nowhere",
+        ),
+        (["--seed", "-1"], "--seed is '-1', but must be a whole number"),
+        (["--seed", "some"], "--seed is 'some', but must be a whole number"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_nothing_is_trained(run, tmp_path, flags, said):
+    content = document()
+    content["hyperparameters"]["lr"]["families"] = {"constant": {"value": 0.5}}
+    done = run("train", save(tmp_path, content), *flags)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"error: {said}")
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "lr still has something to choose"),
+        ({"numerics": {"threads": 0}}, "numerics.threads is 0, but must be"),
+        ({"numerics": {"threads": "two"}}, "numerics.threads is 'two', but must be"),
+        ({"numerics": {"device": "warp"}}, "the device `warp` cannot be used here"),
+        ({"source": {"runs": [{"seed": 0}]}}, "source.runs is [{'seed': 0}], but each must have"),
+        ({"task": "tests.searches:trane"}, "did you mean `train`?"),
+    ],
+)
+def test_a_wrong_config_is_one_line(run, tmp_path, change, said):
+    content = document() | change
+    if change:
+        content["hyperparameters"]["lr"]["families"] = {"constant": {"value": 0.5}}
+    done = run("train", save(tmp_path, content))
+    assert (done.status, done.out) == (2, "")
+    assert said in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_what_the_task_raises_is_one_line(run, tmp_path):
+    content = document(searches.train_and_raise)
+    content["hyperparameters"]["lr"]["families"] = {"constant": {"value": 0.5}}
+    done = run("train", save(tmp_path, content))
+    assert (done.status, done.out) == (1, "")
+    assert done.err == (
+        "error: tests.searches:train_and_raise raised ZeroDivisionError: the third epoch is one "
+        "too many\n"
+    )
+
+
+def test_a_diverged_training_fails_and_leaves_no_model(run, tmp_path):
+    content = document(searches.train_to_nan)
+    content["hyperparameters"]["lr"]["families"] = {"constant": {"value": 0.75}}
+    done = run("train", save(tmp_path, content), "-o", "model.safetensors", "--json")
+    assert done.status == 1
+    assert done.err == "error: the training diverged in epoch 1 (seed 0)\n"
+    assert json.loads(done.out)["runs"][0]["value"] is None
+    assert not (tmp_path / "model.safetensors").exists()

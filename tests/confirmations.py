@@ -1,0 +1,85 @@
+"""Training loops to confirm, and studies of them: what schedules do is known beforehand."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from schedsearch.engines.loop import Run
+from schedsearch.storage import StudyHandle
+from tests.searches import DEFAULTS, document, make_study, work
+
+FRESH = 1_000_000
+
+
+def train_with_noise(run: Run) -> None:
+    """Approach a target, in steps whose noise a constant rate never gets rid of."""
+    draws = random.Random(run.seed)
+    distance = 5.0
+    for _, hp in run:
+        distance = distance * (1 - hp["lr"]) + hp["lr"] ** 3 * draws.uniform(0.8, 1.2)
+        run.report(val_loss=distance)
+    run.test(loss=distance)
+
+
+def train_indifferently(run: Run) -> None:
+    """Give what the seed says, whatever the schedules are; measure no test split."""
+    for _ in run:
+        run.report(val_loss=random.Random(run.seed).random())
+
+
+def train_and_raise_when_fresh(run: Run) -> None:
+    """Fail on every seed that no search has met."""
+    for _ in run:
+        if run.seed >= FRESH:
+            raise ZeroDivisionError("something\nof the user's own")
+        run.report(val_loss=1.0)
+
+
+def train_and_die_when_fresh(run: Run) -> None:
+    """Be killed, as by a machine out of memory, on every seed that no search has met."""
+    for _ in run:
+        if run.seed >= FRESH:
+            os.kill(os.getpid(), signal.SIGKILL)
+        run.report(val_loss=1.0)
+
+
+def train_slowly_when_fresh(run: Run) -> None:
+    """Take a second on every seed that no search has met, and leave a sign of having begun."""
+    for _ in run:
+        if run.seed >= FRESH:
+            Path("begun").touch()
+            time.sleep(0.1)
+        run.report(val_loss=1.0)
+
+
+for _function in (
+    train_with_noise,
+    train_indifferently,
+    train_and_raise_when_fresh,
+    train_and_die_when_fresh,
+    train_slowly_when_fresh,
+):
+    _function.hyperparameters = DEFAULTS
+
+
+def content_of(task: Any = train_with_noise, **search: Any) -> dict[str, Any]:
+    """Return a space of constants and decays: of these, all end lower than any constant."""
+    content = document(task, **{"trials": 12, "pruner": {"name": "none"}, **search})
+    content["task"] = f"{__name__}:{task.__name__}"
+    content["hyperparameters"]["lr"]["families"]["exponential"] = {
+        "initial": {"low": 0.85, "high": 0.9},
+        "decay_rate": {"low": 0.78, "high": 0.82},
+    }
+    return content
+
+
+def searched(folder: Path, content: dict[str, Any]) -> StudyHandle:
+    """Return a study whose trials have all ended."""
+    study = make_study(folder, content)
+    work(study)
+    return study

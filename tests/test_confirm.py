@@ -1,0 +1,224 @@
+"""Who takes part in a confirmation, and what the runs are made to say."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import pytest
+
+from schedsearch.confirm import (
+    Candidate,
+    candidates,
+    common_metric,
+    confirm,
+    contend,
+    document,
+    kept,
+    winner,
+)
+from schedsearch.engines.loop import LoopEngine
+from schedsearch.errors import InputError, SchedSearchError, StudyError
+from schedsearch.fresh import Outcome
+from schedsearch.paired import Paired
+from schedsearch.plan import Plan
+from schedsearch.schedules import Constant
+from schedsearch.space import Objective
+from schedsearch.storage import is_constant, plan_of
+from schedsearch.training import Run, search_seeds, train_whole
+from tests import confirmations, searches
+from tests.confirmations import FRESH, content_of, searched
+from tests.searches import make_study, work
+
+SEEDS = range(FRESH, FRESH + 8)
+LESS, MORE = Objective(metric="val_loss"), Objective(metric="val_loss", direction="maximize")
+
+
+def candidate(number: int) -> Candidate:
+    return Candidate(number, Plan({("lr",): Constant(float(number))}))
+
+
+def judged(schedules, constants, objective=LESS):
+    """Return the result for runs, a list for each plan, numbered in their order."""
+    runs = [*schedules, *constants]
+    contenders = contend([candidate(i) for i in range(len(runs))], runs, objective)
+    count = len(schedules)
+    result = document(contenders[:count], contenders[count:], objective, "test_loss", SEEDS)
+    return json.loads(json.dumps(result, allow_nan=False))
+
+
+LOW, MIDDLE, HIGH = ([base + 0.01 * i for i in range(8)] for base in (1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize("objective", [LESS, MORE])
+def test_a_clear_difference_is_better_or_worse_in_the_objectives_direction(objective):
+    good, bad = (LOW, HIGH) if objective is LESS else (HIGH, LOW)
+    result = judged([good, bad, MIDDLE], [MIDDLE, bad], objective)
+    verdicts = [plan["verdict"] for plan in result["plans"]]
+    assert verdicts == ["better", "worse", "no difference seen"]
+    assert result["baseline"]["number"] == 3
+    assert result["direction"] == objective.direction
+    assert winner(result) == 0
+
+
+def test_differences_are_of_the_metric_as_it_is_whatever_the_direction():
+    for objective in (LESS, MORE):
+        [plan] = judged([HIGH], [MIDDLE], objective)["plans"]
+        assert plan["difference"] == pytest.approx(1.0)
+        assert plan["interval"] == sorted(plan["interval"])
+        assert plan["interval"] == pytest.approx([1.0, 1.0])
+        assert {plan["wins"], plan["losses"]} == {0, 8}
+
+
+def test_better_has_to_hold_against_every_constant_not_only_the_baseline():
+    often_best = [0.5] * 5 + [30.0] * 3  # its mean is the highest, and yet it mostly wins
+    result = judged([LOW], [MIDDLE, often_best])
+    [plan] = result["plans"]
+    assert result["baseline"]["number"] == 1
+    assert (plan["wins"], plan["verdict"]) == (8, "no difference seen")
+    assert [against["number"] for against in plan["against"]] == [1, 2]
+    assert winner(result) is None
+
+
+def test_a_diverged_run_counts_as_the_worst_of_all_others():
+    runs = [[1.0, math.nan], [2.0, 5.0]]
+    [first, second] = contend([candidate(0), candidate(1)], runs, LESS)
+    assert (first.values, first.diverged) == ((1.0, 5.0), 1)
+    assert (second.values, second.diverged) == ((2.0, 5.0), 0)
+    [first, _] = contend([candidate(0), candidate(1)], runs, MORE)
+    assert first.values == (1.0, 1.0)
+
+
+def test_a_plan_that_diverged_more_often_than_a_constant_is_not_called_better():
+    nan = math.nan
+    [as_worst] = judged([[*LOW[:7], 9.0]], [[*HIGH[:7], 9.0]])["plans"]
+    [plan] = judged([[*LOW[:7], nan]], [[*HIGH[:7], 9.0]])["plans"]
+    assert (as_worst["verdict"], plan["verdict"]) == ("better", "no difference seen")
+    assert (as_worst["mean"], plan["diverged"]) == (plan["mean"], 1)
+    [plan] = judged([[*LOW[:7], nan]], [[*HIGH[:7], nan]])["plans"]
+    assert plan["verdict"] == "better"
+    [plan] = judged([[*LOW[:7], nan]], [[*HIGH[:7], nan], [*MIDDLE[:7], 9.0]])["plans"]
+    assert plan["verdict"] == "no difference seen"
+
+
+def test_if_every_run_diverged_there_is_nothing_to_compare():
+    with pytest.raises(SchedSearchError, match="every run diverged"):
+        contend([candidate(0)], [[math.nan] * 2], LESS)
+
+
+def test_the_test_metric_compares_unless_a_run_lacks_it():
+    both = [Outcome(0.5, 0.6), Outcome(0.7, 0.8)]
+    assert common_metric(both, "val_loss") == ("test_loss", [0.6, 0.8])
+    assert common_metric([*both, Outcome(0.9, None)], "val_loss") == ("val_loss", [0.5, 0.7, 0.9])
+
+
+def test_the_winner_is_the_best_mean_among_the_better():
+    result = judged([MIDDLE, LOW, HIGH], [HIGH])
+    assert [plan["verdict"] for plan in result["plans"]][:2] == ["better"] * 2
+    assert winner(result) == 1
+
+
+# --- on a study ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return searched(tmp_path_factory.mktemp("study"), content_of(trials=24))
+
+
+def test_the_best_distinct_schedules_meet_the_three_best_constants_and_the_default(study):
+    schedules, constants = candidates(study, 4)
+    ranked = study.complete(constant=False)
+    assert [c.number for c in schedules] == [trial.number for trial in ranked[:4]]
+    assert [c.plan for c in schedules] == [plan_of(trial) for trial in ranked[:4]]
+    *best, default = constants
+    assert [c.number for c in best] == [t.number for t in study.complete(constant=True)[:3]]
+    assert (default.number, default.plan) == (0, study.space.baseline())
+    assert len({c.plan for c in constants}) == 4
+
+
+def test_equal_plans_take_part_once(tmp_path):
+    content = content_of()
+    families = content["hyperparameters"]["lr"]["families"]
+    families["constant"] = {"value": {"levels": [0.1, 0.2]}}  # of which one is the default
+    families["exponential"] = {"initial": 0.9, "decay_rate": {"levels": [0.7, 0.8]}}
+    schedules, constants = candidates(searched(tmp_path, content), 5)
+    assert len(schedules) == len({c.plan for c in schedules}) == 2
+    assert len(constants) == len({c.plan for c in constants}) == 2
+
+
+def test_without_a_complete_schedule_there_is_nothing_to_confirm(tmp_path):
+    study = make_study(tmp_path, content_of(trials=1))
+    work(study)
+    with pytest.raises(StudyError, match="study small has no complete trial with a schedule yet"):
+        candidates(study, 5)
+
+
+def run_confirm(study, *, top=2, seeds=8, workers=1):
+    return confirm(
+        study,
+        top=top,
+        seeds=seeds,
+        workers=workers,
+        progress=lambda done, total: None,
+        should_stop=lambda: False,
+    )
+
+
+def test_too_few_seeds_are_refused_with_the_number_needed(study):
+    for top, least in ((1, 6), (5, 8)):
+        with pytest.raises(InputError, match=f"--seeds is 5, but must be at least {least}"):
+            run_confirm(study, top=top, seeds=5)
+    assert kept(study) is None
+
+
+def test_another_task_than_the_searched_one_is_refused(study, monkeypatch):
+    changed = {**searches.DEFAULTS, "new": 1.0}
+    monkeypatch.setattr(confirmations.train_with_noise, "hyperparameters", changed)
+    with pytest.raises(StudyError, match="is not what study `small` searched"):
+        run_confirm(study)
+
+
+@pytest.mark.long
+def test_schedules_that_win_are_found_better_alike_each_time_and_the_result_is_kept(study):
+    result = run_confirm(study)
+    assert result == run_confirm(study, workers=2)
+    assert kept(study) == json.loads(json.dumps(result))
+    assert (result["metric"], result["test"]) == ("test_loss", True)
+    assert [plan["verdict"] for plan in result["plans"]] == ["better"] * 2
+    fresh = range(*result["seeds"])
+    assert len(fresh) == 8
+    assert not set(fresh) & set(search_seeds(study.space))
+
+
+@pytest.mark.long
+def test_the_result_is_that_of_training_by_hand_on_the_same_seeds(study):
+    result = run_confirm(study)
+    engine = LoopEngine(confirmations.train_with_noise, study.space.horizon)
+
+    def tested(tables, seed):
+        run = Run(engine, 0, space=study.space, plan=Plan.from_tables(tables), seed=seed)
+        train_whole(run, study.space.horizon)
+        return run.test()["test_loss"]
+
+    runs = {
+        entry["number"]: [tested(entry["plan"], seed) for seed in range(*result["seeds"])]
+        for entry in [*result["plans"], *result["constants"]]
+    }
+    for plan, constant in itertools.product(result["plans"], result["constants"]):
+        paired = Paired.of(runs[plan["number"]], runs[constant["number"]])
+        [against] = [a for a in plan["against"] if a["number"] == constant["number"]]
+        assert against["difference"] == paired.mean
+        assert against["interval"] == list(paired.interval(plan["level"]))
+    assert all(is_constant(study.trial(c["number"])) for c in result["constants"])
+
+
+@pytest.mark.long
+def test_where_schedules_do_nothing_no_difference_is_seen_and_validation_compares(tmp_path):
+    study = searched(tmp_path, content_of(confirmations.train_indifferently))
+    result = run_confirm(study)
+    assert (result["metric"], result["test"]) == ("val_loss", False)
+    assert {plan["verdict"] for plan in result["plans"]} == {"no difference seen"}
+    assert all(plan["interval"] == [0.0, 0.0] for plan in result["plans"])
+    assert winner(result) is None

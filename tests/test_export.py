@@ -1,0 +1,56 @@
+"""A trial as a config: the space's own names, defaults and bounds, with numbers for ranges."""
+
+from __future__ import annotations
+
+import pytest
+from optuna.trial import FixedTrial
+
+from schedsearch.export import config, plan_tables
+from schedsearch.space import Space
+from schedsearch.storage import plan_of
+from tests.confirmations import content_of, searched
+from tests.searches import document
+
+
+def test_bounds_and_defaults_go_with_the_plan(tmp_path):
+    content = content_of()
+    content["hyperparameters"]["lr"] |= {"bounds": [0.05, 0.9], "default": 0.2}
+    study = searched(tmp_path, content)
+    exported = config(study, study.complete()[0])
+    assert exported["hyperparameters"]["lr"]["bounds"] == [0.05, 0.9]
+    assert exported["hyperparameters"]["lr"]["default"] == 0.2
+    assert Space.from_document(exported, "config").plan() == plan_of(study.complete()[0])
+
+
+def test_what_is_not_searched_stays_a_default(tmp_path):
+    content = content_of()
+    content["hyperparameters"]["reg"] = {"default": 0.25}
+    study = searched(tmp_path, content)
+    exported = config(study, study.complete()[0])
+    assert exported["hyperparameters"]["reg"] == {"default": 0.25}
+    assert "search" not in exported["source"]
+    assert set(exported["search"]) == {"seed", "seeds"}
+
+
+@pytest.mark.parametrize("family", ["constant", "dwa"])
+def test_groups_keep_their_name_and_members(family):
+    content = document() | {
+        "groups": {
+            "balance": {
+                "members": ["weights.fit", "weights.penalty"],
+                "families": {
+                    "constant": {"value": {"low": 0.1, "high": 2.0}},
+                    "dwa": {"temperature": {"low": 0.5, "high": 10.0}},
+                },
+            }
+        }
+    }
+    weights = {"weights.fit": 1.0, "weights.penalty": 1.0}
+    space = Space.from_document(content, "small.toml").with_defaults({"lr": 0.1, **weights})
+    draws = [space.at(3, i) for i in range(int(space.size(3)))]
+    plan = space.suggest(FixedTrial(next(d for d in draws if d["balance.family"] == family)))
+    tables = plan_tables(space, plan)
+    assert set(tables["groups"]) == ({"balance"} if family == "dwa" else set())
+    again = {"name": "again", "task": content["task"], "horizon": 9}
+    again |= {"objective": content["objective"], **tables}
+    assert Space.from_document(again, "config").plan() == plan
