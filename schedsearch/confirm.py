@@ -15,7 +15,7 @@ from schedsearch.fresh import Job, Outcome, Recipe, metric_on_test, train_all
 from schedsearch.paired import Judgement, Paired, Verdict, fewest_seeds, judge, seeds_to_show
 from schedsearch.plan import Plan
 from schedsearch.space import Objective
-from schedsearch.storage import StudyHandle, is_constant, plan_of
+from schedsearch.storage import StudyHandle, plan_of
 from schedsearch.task import fingerprint, load_task
 from schedsearch.training import fresh_seeds
 
@@ -159,7 +159,7 @@ def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Cand
     constants = _distinct(study.complete(constant=True), CONSTANTS)
     default = study.space.baseline()
     if default not in [constant.plan for constant in constants]:
-        at_default = (t for t in study.trials() if "plan" in t.user_attrs and is_constant(t))
+        at_default = (t for t in study.trials() if "plan" in t.user_attrs)
         number = next((t.number for t in at_default if plan_of(t) == default), None)
         constants.append(Candidate(number, default))
     return schedules, constants

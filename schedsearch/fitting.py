@@ -8,6 +8,7 @@ from schedsearch.errors import FileError, Problem, TaskError, nearest
 from schedsearch.space import Space
 from schedsearch.space.templates import texts_of
 from schedsearch.task import (
+    READ_BY_OPTIMIZER,
     Outputs,
     Task,
     TrainFunction,
@@ -15,9 +16,6 @@ from schedsearch.task import (
     is_train_function,
     load_task,
 )
-
-#: What an optimizer reads, whether or not the task declares it.
-_READ_BY_OPTIMIZER = ("lr", "weight_decay", "momentum")
 
 
 def fit(space: Space, file: str) -> Space:
@@ -55,7 +53,7 @@ def _check_hyperparameters(
 ) -> Iterator[Problem]:
     known = [*task.hyperparameters]
     if not is_train_function(task):
-        known.extend(_READ_BY_OPTIMIZER)
+        known.extend(READ_BY_OPTIMIZER)
     if outputs is not None:
         known.extend(f"weights.{term}" for term in outputs.terms)
     any_weight = outputs is None and not is_train_function(task)

@@ -192,9 +192,9 @@ def seeds_to_show(pair: Paired, level: float) -> int | None:
 
     n = ((z(1 - level / 2) + z(0.8)) * deviation / mean) ** 2
 
-    None if no difference was observed, or if there are as many seeds already.
+    None if none was observed in favour of the plan, or if there are as many seeds already.
     """
-    if not pair.mean:
+    if pair.mean >= 0:
         return None
     normal = statistics.NormalDist()
     distance = normal.inv_cdf(1 - level / 2) + normal.inv_cdf(_POWER)

@@ -13,7 +13,14 @@ from schedsearch.errors import InputError, TaskError, nearest
 from schedsearch.numerics import differences, numerics_here
 from schedsearch.plan import Plan
 from schedsearch.space import Space
-from schedsearch.task import Task, TrainFunction, fingerprint, is_train_function, load_task
+from schedsearch.task import (
+    READ_BY_OPTIMIZER,
+    Task,
+    TrainFunction,
+    fingerprint,
+    is_train_function,
+    load_task,
+)
 from schedsearch.training import History, Run, search_seeds, train_whole
 
 
@@ -141,10 +148,13 @@ def _device(space: Space) -> str:
 
 
 def _check_names(plan: Plan, task: Task | TrainFunction, reference: str) -> None:
+    known = [*task.hyperparameters]
+    if not is_train_function(task):
+        known.extend(READ_BY_OPTIMIZER)
+        known.extend(name for name in plan.names if name.startswith("weights."))
     for name in plan.names:
-        if name not in task.hyperparameters:
-            known = ", ".join(task.hyperparameters)
-            hint = nearest(name, task.hyperparameters) or f"it has {known}"
+        if name not in known:
+            hint = nearest(name, known) or "it has " + ", ".join(dict.fromkeys(known))
             raise TaskError(f"{reference} has no hyperparameter `{name}`: {hint}")
 
 

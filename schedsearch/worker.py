@@ -106,27 +106,26 @@ class Worker:
                     if not self._live:
                         return
                     self._round()
-            except SystemExit as error:
-                raise SchedSearchError(f"the task called sys.exit({error.code})") from None
             finally:
                 self._hand_back()
 
     def _hand_back(self) -> None:
-        for live in list(self._live):
-            self._drop(live)
         try:
             self._study.queue.hand_back_all_of(self._name)
         except KeyboardInterrupt:
             # Whoever wants it at once still wants nothing left running.
             self._study.queue.hand_back_all_of(self._name)
             raise
+        # Last, since a loop of the user's own ends its epoch first.
+        for live in list(self._live):
+            self._drop(live)
 
     # --- asking ----------------------------------------------------------------------------------
 
     def _fill(self) -> None:
         """Begin trials while there are idle lanes for all seeds of one, and trials to begin."""
         while len(self._idle) >= self._space.search.seeds:
-            trial_id = self._study.queue.claim(self._name, self._study.total())
+            trial_id = self._claim()
             if trial_id is None:
                 return
             self._optuna.get_trials(deepcopy=False)  # the storage's cache must know the new row
@@ -134,6 +133,14 @@ class Worker:
             self._live.append(live)
             with self._unless_taken_over(live):
                 self._begin(live)
+
+    def _claim(self) -> int | None:
+        """Claim a trial; before there seems to be none, take over those of workers that died."""
+        queue, total = self._study.queue, self._study.total()
+        trial_id = queue.claim(self._name, total)
+        if trial_id is None and not self._live and queue.hand_back_stale():
+            return queue.claim(self._name, total)
+        return trial_id
 
     def _begin(self, live: LiveTrial) -> None:
         try:
@@ -265,7 +272,7 @@ class Worker:
 
     @contextmanager
     def _heartbeats(self) -> Iterator[None]:
-        """Beat for every live trial, however long an epoch takes."""
+        """Beat for every live trial, however long an epoch takes; look for those of the dead."""
         over = threading.Event()
 
         def beat() -> None:
@@ -273,6 +280,7 @@ class Worker:
                 # A database that is away now may be back at the next beat.
                 with suppress(SQLAlchemyError):
                     self._study.queue.beat([live.trial._trial_id for live in list(self._live)])
+                    self._study.queue.hand_back_stale()
 
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
         thread.start()

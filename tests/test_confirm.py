@@ -25,7 +25,7 @@ from schedsearch.paired import Paired
 from schedsearch.plan import Plan
 from schedsearch.schedules import Constant
 from schedsearch.space import Objective
-from schedsearch.storage import is_constant, plan_of
+from schedsearch.storage import plan_of
 from schedsearch.training import Run, search_seeds, train_whole
 from tests import confirmations, searches
 from tests.confirmations import FRESH, content_of, searched
@@ -211,7 +211,7 @@ def test_the_result_is_that_of_training_by_hand_on_the_same_seeds(study):
         [against] = [a for a in plan["against"] if a["number"] == constant["number"]]
         assert against["difference"] == paired.mean
         assert against["interval"] == list(paired.interval(plan["level"]))
-    assert all(is_constant(study.trial(c["number"])) for c in result["constants"])
+    assert all(study.holds_constant(study.trial(c["number"])) for c in result["constants"])
 
 
 @pytest.mark.long

@@ -77,7 +77,7 @@ def test_the_current_folder_is_importable(write):
         ("raises:Toy", "importing raises raises ZeroDivisionError: division by zero"),
         ("garbled:Toy", "importing garbled raises SyntaxError"),
         ("my_loop:Picky", "Picky(…) raises TypeError"),
-        ("my_loop:Empty", "Empty is not a task: it has no hyperparameters, optimizer, batch_size"),
+        ("my_loop:Empty", "Empty is not a task: it has no data, model, terms, metrics"),
         ("my_loop:Half", "Half is not a task: it has no data, model, terms, metrics"),
     ],
 )
@@ -89,6 +89,7 @@ def test_a_reference_that_leads_nowhere_says_where_it_ends(write, reference, mes
         class Empty: ...
         class Picky:
             def __init__(self, size): ...
+            data = model = terms = metrics = print
         class Half(Task):
             hyperparameters, optimizer, batch_size = {"lr": 0.1}, "adam", 4
         """,
@@ -284,3 +285,10 @@ def test_a_model_may_be_any_module():
             return nn.Linear(3, 1)
 
     check_task(Bare())
+
+
+def test_no_class_is_called_that_does_not_look_like_a_task(tmp_path):
+    trace = tmp_path / "called"
+    with pytest.raises(TaskError, match="Popen is not a task: it has no data, model"):
+        load_task("subprocess:Popen", {"args": f"touch {trace}", "shell": True})
+    assert not trace.exists()

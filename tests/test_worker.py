@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy import update
 
 from schedsearch.errors import SchedSearchError, TaskError
-from schedsearch.storage import database_failure, is_constant
+from schedsearch.storage import database_failure
+from schedsearch.storage.tables import heartbeats
 from tests import searches
 from tests.searches import document, make_study, work
 
@@ -46,7 +49,7 @@ def test_a_trial_keeps_its_plan_values_terms_and_runs_and_little_else(tmp_path):
     }
     assert baseline.user_attrs["values"] == {"lr": 0.1}
     assert len(baseline.user_attrs["terms"]["fit"]) == 9
-    decaying = next(trial for trial in drawn if not is_constant(trial))
+    decaying = next(trial for trial in drawn if not study.holds_constant(trial))
     assert len(decaying.user_attrs["values"]["lr"]) == len(decaying.intermediate_values)
 
 
@@ -213,4 +216,43 @@ def test_constants_are_a_share_of_the_draws_spread_over_the_study(tmp_path):
     work(study)
     strata = [t.user_attrs["draw"] for t in study.trials()[1:] if "unpruned" in t.user_attrs]
     assert strata == [6, 13, 19, 26, 33, 39]
-    assert all(is_constant(t) for t in study.trials() if "unpruned" in t.user_attrs)
+    assert all(study.holds_constant(t) for t in study.trials() if "unpruned" in t.user_attrs)
+
+
+def test_a_worker_takes_over_the_trial_of_one_that_died_before_it_ends(tmp_path):
+    study = make_study(tmp_path, document(trials=3))
+    study.queue.claim("dead", 3)
+    with study.database.engine.begin() as connection:
+        connection.execute(update(heartbeats).values(heartbeat=datetime(2000, 1, 1)))
+    work(study, "heir")
+    counts = study.queue.counts()
+    assert (counts.finished, counts.running, counts.waiting) == (3, 0, 0)
+
+
+def test_a_trial_that_optuna_queued_is_completed_by_the_sampler(tmp_path):
+    study = make_study(tmp_path, document(trials=4))
+    study.load().enqueue_trial({"lr.family": "constant", "lr.constant.value": 0.3})
+    ears = work(study)
+    assert not ears.wrong
+    assert study.trial(1).params["lr.constant.value"] == 0.3
+    assert study.queue.counts().finished == 4
+
+
+def test_a_schedule_that_is_given_is_no_difference_between_constants_and_schedules(tmp_path):
+    content = document(trials=21, pruner={"name": "none"})
+    given = {"exponential": {"initial": 0.5, "decay_rate": 0.9}}
+    searched = {
+        "constant": {"value": {"low": 0.0, "high": 1.0}},
+        "linear": {"initial": {"low": 0.0, "high": 1.0}, "final": 0.0},
+    }
+    content["hyperparameters"] = {
+        "lr": {"families": given},
+        "reg": {"default": 0.5, "families": searched},
+    }
+    study = make_study(tmp_path, content)
+    work(study)
+    baseline = study.trial(0).user_attrs["plan"]["hyperparameters"]
+    assert set(baseline["lr"]["families"]) == {"exponential"}
+    stratum = [t for t in study.trials() if "unpruned" in t.user_attrs]
+    assert len(stratum) == 4
+    assert {t.number for t in stratum} <= {t.number for t in study.complete(constant=True)}

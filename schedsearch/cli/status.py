@@ -58,9 +58,13 @@ def delete(
 
     opened = database(storage)
     handle = open_study(opened, study)
+    handle.queue.hand_back_stale()
     counts = handle.queue.counts()
     if counts.running:
-        raise StudyError(f"study `{study}` has {counts.running} trials running: stop them first")
+        raise StudyError(
+            f"study `{study}` is in training, with {counts.running} of its trials: stop its "
+            "workers first; one that was killed counts as silent after two minutes"
+        )
     if not yes:
         typer.confirm(
             f"Delete study {study} with its {counts.chains} trials?", abort=True, err=True

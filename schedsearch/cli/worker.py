@@ -45,5 +45,6 @@ def worker(
         )
     if request.asked:
         raise typer.Exit(130)
-    if not quiet and handle.queue.counts().chains >= handle.total():
+    counts = handle.queue.counts()
+    if not quiet and not counts.waiting and counts.chains >= handle.total():
         say(f"nothing is left to begin in study {handle.name}")

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
+from schedsearch.errors import SchedSearchError
+
 
 @contextmanager
 def arithmetic(threads: int) -> Iterator[None]:
@@ -16,6 +18,9 @@ def arithmetic(threads: int) -> Iterator[None]:
 
     Adam's moments of dead units decay into denormals, which slow a step by half. Flushing is a
     state of the calling thread that Python's own floats see too, hence set back.
+
+    Raises:
+        SchedSearchError: the user's code within called sys.exit(), which must not end a worker.
     """
     threads_before = torch.get_num_threads()
     flushed_before = sys.float_info.min / 2 == 0.0
@@ -23,6 +28,8 @@ def arithmetic(threads: int) -> Iterator[None]:
     torch.set_flush_denormal(True)
     try:
         yield
+    except SystemExit as error:
+        raise SchedSearchError(f"the task called sys.exit({error.code})") from None
     finally:
         torch.set_flush_denormal(flushed_before)
         torch.set_num_threads(threads_before)

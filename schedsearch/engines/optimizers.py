@@ -7,10 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from schedsearch.task import OptimizerName
-
-#: The hyperparameters that an optimizer reads; torch's default where a task has not declared one.
-READ_BY_OPTIMIZER = ("lr", "weight_decay", "momentum")
+from schedsearch.task import READ_BY_OPTIMIZER, OptimizerName
 
 
 def make_optimizer(name: OptimizerName, model: nn.Module) -> torch.optim.Optimizer:

@@ -16,10 +16,9 @@ from datetime import timedelta
 from typing import IO
 
 from schedsearch.errors import InputError
-from schedsearch.storage import StudyHandle
+from schedsearch.storage import GRACE, StudyHandle
 
 #: A worker on any machine that is silent for longer is taken for dead.
-GRACE = timedelta(seconds=120)
 #: Seconds between two looks for such workers.
 REAPING = 30.0
 #: Workers that die one after another, with no trial ended in between, are no longer replaced.
@@ -68,11 +67,6 @@ class LocalWorkers:
     _finished: int = field(default=0, init=False)
     _reaped: float = field(default=float("-inf"), init=False)
     _told: set[str] = field(default_factory=set, init=False)
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """The process ids of the workers."""
-        return tuple(child.process.pid for child in self._children)
 
     def start(self) -> None:
         """Start all workers."""

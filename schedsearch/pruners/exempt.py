@@ -2,7 +2,7 @@
 
 Early epochs favour what learns fast at first. Pruned like the rest, the constants that are best in
 the end are among the first to go, and what is left of them is easily beaten. So the stratum of
-constants is trained in full, and neither ends nor spares a trial of the competition.
+constants is trained in full. (Optuna's rules still count it among the trials they compare with.)
 """
 
 from __future__ import annotations

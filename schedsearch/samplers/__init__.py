@@ -37,7 +37,9 @@ def make_sampler(space: Space, worker: str) -> BaseSampler:
     seed = int.from_bytes(digest[:4], "big")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        schedules = _optuna_sampler(options.name, options.startup_trials, seed)
+        # All workers of a quasi-random search walk through one scrambled sequence.
+        own = space.search.seed if options.name == "qmc" else seed
+        schedules = _optuna_sampler(options.name, options.startup_trials, own)
         name = "random" if options.name == "random" else "tpe"
         constants = ComparableTrialsSampler(_optuna_sampler(name, options.startup_trials, seed + 1))
     if options.name in ("gp", "cmaes", "qmc"):

@@ -12,7 +12,6 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.plan import Plan
-from schedsearch.schedules import Constant
 from schedsearch.space import Space
 
 
@@ -32,7 +31,7 @@ def is_trained_in_full(space: Space, draw: int, plan: Plan) -> bool:
     """
     options = space.search.sampler
     if options.name == "grid":
-        return all(isinstance(schedule, Constant) for schedule in plan.schedules.values())
+        return space.holds_constant(plan.to_tables())
     return is_chosen(draw, options.constants)
 
 

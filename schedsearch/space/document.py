@@ -85,7 +85,7 @@ class Search(_Table):
     #: Runs per trial, side by side; their mean is reported.
     seeds: Annotated[StrictInt, Field(ge=1)] = 1
     #: Seeds the sampler, and the trainings: every trial meets the same noise.
-    seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
     #: See [search.sampler].
     sampler: SamplerOptions = SamplerOptions()
     #: See [search.pruner].

@@ -11,7 +11,6 @@ from typing import Any
 from schedsearch.errors import FileError, InputError
 from schedsearch.files import read_document, write_document
 from schedsearch.plan import Plan, Scheduler
-from schedsearch.schedules import Constant
 from schedsearch.space.choosers import FixedChooser
 from schedsearch.space.document import Document, HyperparameterTable, Objective, Search
 from schedsearch.space.reading import read
@@ -175,12 +174,35 @@ class Space:
         return replace(self, document=self.document.model_copy(update={"hyperparameters": tables}))
 
     def baseline(self) -> Plan:
-        """Return the plan of constants at the defaults: trial 0."""
+        """Return trial 0: what is searched held at its defaults, and what is given as it is."""
         tables = self.document.hyperparameters
-        return Plan(
-            {(n,): Constant(t.default) for n, t in tables.items() if t.default is not None},
-            {n: t.bounds for n, t in tables.items() if t.bounds is not None},
-        )
+        kept = {
+            name: table.model_dump(mode="json", exclude_none=True, exclude={"families"})
+            for name, table in tables.items()
+        }
+        groups = {}
+        for name, families in self.families.items():
+            if not families.is_fixed:
+                continue
+            given = families.draw(FixedChooser({}), name)
+            if name not in self.groups:
+                kept[name]["families"] = given
+            elif "constant" not in given:
+                groups[name] = {"members": self.document.groups[name].members, "families": given}
+        return Plan.from_tables({"hyperparameters": kept, "groups": groups})
+
+    def holds_constant(self, tables: Mapping[str, Any]) -> bool:
+        """Tell whether a plan's tables hold everything constant that is searched."""
+        moved = {tuple(group["members"]) for group in tables.get("groups", {}).values()}
+        for name in self.searched():
+            if name in self.groups:
+                if tuple(self.document.groups[name].members) in moved:
+                    return False
+            elif set(tables.get("hyperparameters", {}).get(name, {}).get("families", {})) != {
+                "constant"
+            }:
+                return False
+        return True
 
     def baseline_parameters(self) -> dict[str, Any]:
         """Return the baseline as the study's parameters, as far as its ranges hold the defaults."""

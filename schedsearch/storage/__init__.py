@@ -7,19 +7,19 @@ from schedsearch.storage.opening import (
     open_database,
     shown,
 )
-from schedsearch.storage.queue import Counts, TrialQueue
+from schedsearch.storage.queue import GRACE, Counts, TrialQueue
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
     create_study,
     every_study,
-    is_constant,
     only_study,
     open_study,
     plan_of,
 )
 
 __all__ = [
+    "GRACE",
     "Counts",
     "Database",
     "StudyHandle",
@@ -29,7 +29,6 @@ __all__ = [
     "database_failure",
     "every_study",
     "has_password",
-    "is_constant",
     "only_study",
     "open_database",
     "open_study",

@@ -27,6 +27,8 @@ from schedsearch.storage.tables import (
     user_attributes,
 )
 
+#: A worker that is silent for longer, on any machine, is taken for dead.
+GRACE = timedelta(seconds=120)
 #: The user attributes that a trial's successor takes over; the rest it earns by itself.
 INHERITED = ("baseline", "draw", "plan", "unpruned")
 
@@ -80,6 +82,7 @@ class TrialQueue:
             )
             trial_id = connection.execute(queued).scalar()
             if trial_id is not None:
+                self._count_as_drawn(connection, trial_id)
                 started = {"state": "RUNNING", "datetime_start": _now()}
                 connection.execute(
                     update(trials).where(trials.c.trial_id == trial_id).values(started)
@@ -117,7 +120,7 @@ class TrialQueue:
                 self._supersede(connection, trial_id)
         return len(lost)
 
-    def hand_back_stale(self, grace: timedelta) -> int:
+    def hand_back_stale(self, grace: timedelta = GRACE) -> int:
         """Queue anew every running trial whose worker has been silent for longer than `grace`."""
         with self._locked() as connection:
             now = connection.execute(select(func.current_timestamp())).scalar_one()
@@ -175,6 +178,13 @@ class TrialQueue:
                 ~_superseded(),
             )
         )
+
+    def _count_as_drawn(self, connection: Connection, trial_id: int) -> None:
+        """Number a trial that Optuna's own tools queued, so that a sampler may complete it."""
+        known = (_get(connection, trial_id, key) is not None for key in ("plan", "draw"))
+        if not any(known):
+            draw = connection.execute(self._count_draws()).scalar_one()
+            _set(connection, trial_id, {"draw": draw})
 
     def _insert(self, connection: Connection, **values: Any) -> int:
         number = connection.execute(

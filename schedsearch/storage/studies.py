@@ -92,9 +92,13 @@ class StudyHandle:
             if trial.state is TrialState.COMPLETE
             and trial.value is not None
             and math.isfinite(trial.value)
-            and (constant is None or is_constant(trial) == constant)
+            and (constant is None or self.holds_constant(trial) == constant)
         ]
         return sorted(found, key=lambda trial: (lower(trial.value or 0.0), trial.number))
+
+    def holds_constant(self, trial: FrozenTrial) -> bool:
+        """Tell whether a trial's plan holds everything constant that the study searches."""
+        return self.space.holds_constant(trial.user_attrs.get("plan", {}))
 
     def trial(self, number: int) -> FrozenTrial:
         """Return a trial by its number; raise StudyError if there is none."""
@@ -107,15 +111,6 @@ class StudyHandle:
 def plan_of(trial: FrozenTrial) -> Plan:
     """Return the plan that a trial carries."""
     return Plan.from_tables(trial.user_attrs["plan"])
-
-
-def is_constant(trial: FrozenTrial) -> bool:
-    """Tell whether a trial's plan holds every hyperparameter constant."""
-    tables = trial.user_attrs.get("plan", {})
-    return not tables.get("groups") and all(
-        set(table.get("families", {})) <= {"constant"}
-        for table in tables.get("hyperparameters", {}).values()
-    )
 
 
 def create_study(database: Database, record: StudyRecord) -> StudyHandle:
@@ -224,7 +219,7 @@ def _refuse_changes(attributes: Mapping[str, Any], record: StudyRecord) -> None:
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested tables by their dotted keys."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         for name, item in value.items():
             yield from _flat(item, f"{key}.{name}" if key else name)
     else:

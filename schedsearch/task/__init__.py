@@ -4,6 +4,7 @@ from schedsearch.task.check import Outputs, check_task
 from schedsearch.task.identity import fingerprint
 from schedsearch.task.loading import load_task
 from schedsearch.task.protocol import (
+    READ_BY_OPTIMIZER,
     Examples,
     OptimizerName,
     Splits,
@@ -15,6 +16,7 @@ from schedsearch.task.protocol import (
 )
 
 __all__ = [
+    "READ_BY_OPTIMIZER",
     "Examples",
     "OptimizerName",
     "Outputs",

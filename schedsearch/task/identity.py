@@ -74,7 +74,8 @@ def _sources(module: str) -> dict[str, bytes]:
 def _file_of(name: str, folder: Path, package: str) -> Path | None:
     """Return the file of a module if it lies in the folder, which holds the package."""
     if name == package:
-        return folder / "__init__.py"
+        init = folder / "__init__.py"
+        return init if init.is_file() else None
     prefix = f"{package}." if package else ""
     if not name.startswith(prefix):
         return None

@@ -42,6 +42,12 @@ def load_task(
         )
     found = getattr(module, attribute)
     if inspect.isclass(found):
+        # Before the class is called: the file that names it may come from anybody.
+        missing = [name for name in _METHODS if _is_missing(found, name)]
+        if missing and "__call__" not in vars(found):
+            raise TaskError(
+                f"task {reference!r}: {attribute} is not a task: it has no {', '.join(missing)}"
+            )
         found = call_user_code(f"task {reference!r}: {attribute}(…)", lambda: found(**arguments))
     elif arguments:
         raise TaskError(f"task {reference!r}: only a class takes arguments")
@@ -103,16 +109,14 @@ def _problem(found: Any) -> str | None:
     return None
 
 
+_METHODS = ("data", "model", "terms", "metrics")
 _MEMBERS = (
     "hyperparameters",
     "optimizer",
     "batch_size",
     "steps_per_epoch",
     "noise",
-    "data",
-    "model",
-    "terms",
-    "metrics",
+    *_METHODS,
 )
 
 
@@ -120,7 +124,8 @@ def _is_missing(found: Any, name: str) -> bool:
     """Tell whether an object lacks a member; a method merely inherited from Task is none."""
     inherited = getattr(Task, name, None)
     return not hasattr(found, name) or (
-        inspect.isfunction(inherited) and getattr(type(found), name, None) is inherited
+        inspect.isfunction(inherited)
+        and getattr(found if inspect.isclass(found) else type(found), name, None) is inherited
     )
 
 

@@ -93,7 +93,7 @@ def test_delete_asks_first_and_refuses_what_is_in_training(run, tmp_path):
     study.queue.claim("ann", 10)
     code, _, err = run("delete", "small", "--yes")
     assert code == 2
-    assert "study `small` has 1 trials running: stop them first" in err
+    assert "study `small` is in training, with 1 of its trials: stop its workers first" in err
     study.queue.hand_back_all_of("ann")
     assert run("delete", "small")[0] != 0  # nobody said yes
     assert run("status", "small")[0] == 0

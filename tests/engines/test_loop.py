@@ -220,7 +220,7 @@ def leaver(run):
         (vector, "the value of `val_loss` is tensor([0., 0.]), but must be a number"),
         (idle, "ended by itself in epoch 0 of 3"),
         (impatient, "ended by itself in epoch 0 of 3"),
-        (leaver, "the training loop raised SystemExit(3)"),
+        (leaver, "the task called sys.exit(3)"),
     ],
 )
 def test_a_loop_that_breaks_the_rules_is_told_which(train, message):

@@ -10,7 +10,6 @@ from optuna.trial import TrialState
 from schedsearch.errors import InputError
 from schedsearch.samplers import FamilyGridSampler, make_sampler, trials_of
 from schedsearch.space import Space
-from schedsearch.storage import is_constant
 from tests.searches import document, make_study, work
 
 SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes", "qmc")
@@ -43,8 +42,8 @@ def test_every_sampler_ends_a_study_with_its_constants_and_its_schedules(tmp_pat
     if sampler != "grid":
         draws = [t.user_attrs.get("draw") for t in trials if t.user_attrs.get("unpruned")]
         assert draws == [None, 6, 13, 19]
-        assert all(is_constant(t) for t in trials if t.user_attrs.get("unpruned"))
-    assert sum(not is_constant(trial) for trial in trials) >= 8
+        assert all(study.holds_constant(t) for t in trials if t.user_attrs.get("unpruned"))
+    assert sum(not study.holds_constant(trial) for trial in trials) >= 8
     assert len({str(trial.user_attrs["plan"]) for trial in trials}) == 24
 
 

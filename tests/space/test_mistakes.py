@@ -50,7 +50,7 @@ PENALTY = "hyperparameters__weights.penalty"
             "search.trails = 3: there is no such key (hint: did you mean `trials`?)",
         ),
         ({"search__trials": 0}, "search.trials = 0: must be at least 1"),
-        ({"search__seed": 2**32}, "search.seed = 4294967296: must be less than 4294967296"),
+        ({"search__seed": 2**31}, "search.seed = 2147483648: must be less than 2147483648"),
         ({"search__sampler__name": "tpee"}, "(hint: did you mean `tpe`?)"),
         ({"search__sampler__constants": 1.5}, "search.sampler.constants = 1.5: must be at most 1"),
         (

@@ -1,0 +1,218 @@
+"""`dashboard`: the real server in a process of its own, asked by HTTP and by a real browser."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from schedsearch.storage import StudyHandle
+from tests.browser import browser
+from tests.cli.command import Command
+from tests.searches import ROOT, begin, make_study, url_of, work
+
+EXAMPLE = ROOT / "studies.db.example"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A dashboard that listens, and what it said before it did."""
+
+    process: Popen[str]
+    port: int
+    said: str
+
+    def ask(self, method: str, path: str, **headers: str) -> tuple[int, str]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def get(self, path: str):
+        status, body = self.ask("GET", path)
+        assert status == 200, body
+        return json.loads(body)
+
+
+@contextmanager
+def served(folder: Path, *arguments: object, storage: str | None = None) -> Iterator[Served]:
+    """Serve a storage on a free port, until the block ends."""
+    url = storage or url_of(folder)
+    process = begin("dashboard", "--port", 0, *arguments, folder=folder, SCHEDSEARCH_STORAGE=url)
+    said = ""
+    with process:
+        try:
+            for line in process.stderr:
+                said += line
+                if found := re.search(r"http://.*:(\d+)/dashboard \(Ctrl-C ends\)", line):
+                    yield Served(process, int(found[1]), said)
+                    return
+            pytest.fail(f"the dashboard ended by itself: {said}")
+        finally:
+            process.terminate()
+
+
+def searched(folder: Path) -> StudyHandle:
+    study = make_study(folder)
+    work(study)
+    return study
+
+
+@pytest.fixture
+def study(tmp_path):
+    return searched(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return searched(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory, finished):
+    """Share one that nobody can change anything by."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    with served(folder, storage=finished.database.url) as dashboard:
+        yield dashboard
+
+
+def test_the_studies_and_their_trials_are_served_with_their_attributes(dashboard, finished):
+    best = finished.complete()[0]
+    [listed] = dashboard.get("/api/studies")["study_summaries"]
+    assert listed["study_name"] == "small"
+    shown = dashboard.get(f"/api/studies/{listed['study_id']}")["trials"][best.number]
+    attributes = {a["key"]: a["value"] for a in shown["user_attrs"]}
+    assert json.loads(attributes["plan"]) == best.user_attrs["plan"]
+    assert shown["values"] == [best.value]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/api/studies/{study}"),
+        ("PUT", "/api/studies/{study}/note"),
+        ("POST", "/api/studies/{study}/rename"),
+        ("POST", "/api/studies"),
+    ],
+)
+def test_by_default_nothing_can_be_changed(dashboard, finished, method, path):
+    status, body = dashboard.ask(method, path.format(study=finished.study_id))
+    assert status == 405
+    assert body == "this dashboard reads only: start it with --allow-edit to change something\n"
+    assert len(dashboard.get("/api/studies")["study_summaries"]) == 1
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", ""]
+)
+def test_a_name_that_is_not_this_machines_gets_nothing(dashboard, host):
+    assert dashboard.ask("GET", "/api/studies", Host=host) == (421, "not this server's name\n")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "[::1]:9000", "LOCALHOST:1"])
+def test_this_machines_names_and_addresses_are_answered(dashboard, host):
+    assert dashboard.ask("GET", "/api/studies", Host=host)[0] == 200
+
+
+def test_editing_must_be_allowed_and_come_from_a_page_of_ours(tmp_path, study):
+    path = f"/api/studies/{study.study_id}"
+    with served(tmp_path, "--allow-edit") as dashboard:
+        assert "can change and delete every study" in dashboard.said
+        assert dashboard.ask("DELETE", path, Origin="http://evil.example")[0] == 403
+        assert len(dashboard.get("/api/studies")["study_summaries"]) == 1
+        own = f"http://127.0.0.1:{dashboard.port}"
+        assert dashboard.ask("DELETE", path, Origin=own)[0] == 204
+        assert dashboard.get("/api/studies")["study_summaries"] == []
+
+
+def test_an_open_address_earns_a_warning_and_a_closed_one_none(tmp_path, study, dashboard):
+    assert dashboard.said.startswith("sqlite:///")
+    with served(tmp_path, "--host", "0.0.0.0") as open_to_all:
+        assert open_to_all.said.startswith(
+            "warning: there is no password: whoever reaches 0.0.0.0 can read every study\n"
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_at_once_and_without_noise(tmp_path, study, number):
+    with served(tmp_path) as dashboard:
+        dashboard.process.send_signal(number)
+        assert dashboard.process.wait(timeout=10) == 0
+        assert dashboard.process.stderr.read() == "ended\n"
+        assert dashboard.process.stdout.read() == ""
+
+
+def test_the_database_that_it_serves_stays_as_it_is_to_the_byte(tmp_path):
+    copy = tmp_path / "copy.db"
+    shutil.copy(EXAMPLE, copy)
+    before = hashlib.sha256(copy.read_bytes()).digest()
+    with served(tmp_path, storage=f"sqlite:///{copy}") as dashboard:
+        [listed] = dashboard.get("/api/studies")["study_summaries"]
+        assert dashboard.get(f"/api/studies/{listed['study_id']}")["trials"]
+    assert hashlib.sha256(copy.read_bytes()).digest() == before
+    assert list(tmp_path.iterdir()) == [copy]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys) -> Command:
+    monkeypatch.setenv("SCHEDSEARCH_STORAGE", url_of(tmp_path))
+    return Command(monkeypatch, capsys)
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(run, study):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("dashboard", "--port", port)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (
+        f"error: cannot listen on 127.0.0.1 port {port}: address already in use; "
+        "--host and --port give another (port 0: any free one)\n"
+    )
+
+
+def test_a_missing_database_is_said_in_one_line(run, tmp_path):
+    done = run("dashboard", "--port", 0)
+    assert done.status == 2
+    assert done.err.startswith(f"error: {tmp_path / 'studies.db'}: there is no such database: ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.browser
+def test_a_browser_shows_the_studies_a_study_and_a_trial(tmp_path, dashboard, finished):
+    best = finished.complete()[0]
+    with browser(tmp_path / "profile") as driver:
+        wait = WebDriverWait(driver, 60, ignored_exceptions=[StaleElementReferenceException])
+
+        def wait_for(text: str) -> None:
+            wait.until(
+                lambda driver: text in driver.find_element(By.TAG_NAME, "body").text,
+                f"the page never shows {text!r}",
+            )
+
+        at = f"http://127.0.0.1:{dashboard.port}/dashboard"
+        driver.get(at)
+        wait_for("small")
+        driver.find_element(By.PARTIAL_LINK_TEXT, "small").click()
+        wait.until(lambda driver: f"/studies/{finished.study_id}" in driver.current_url)
+        wait_for("Best Trial")
+        driver.get(f"{at}/studies/{finished.study_id}/trials?numbers={best.number}")
+        wait_for(f"Trial {best.number} (trial_id={best._trial_id})")
+        for key in ("plan", "values", "terms"):
+            wait_for(key)

@@ -1,0 +1,67 @@
+"""`plot`: which trial it draws, and what it refuses without leaving half a file."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.command import Command
+from tests.searches import make_study, url_of, work
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys) -> Command:
+    monkeypatch.setenv("SCHEDSEARCH_STORAGE", url_of(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = make_study(tmp_path)
+    work(study)
+    return study
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_the_best_trial_is_drawn_unless_another_is_named(run, study, tmp_path, suffix, begins):
+    best = study.complete()[0].number
+    done = run("plot", "small", "-o", f"best.{suffix}")
+    assert (done.status, done.out) == (0, "")
+    assert done.err == f"best.{suffix}: trial {best} of small\n"
+    assert (tmp_path / f"best.{suffix}").read_bytes().startswith(begins)
+    assert run("plot", "small", "--trial", 0, "-o", "other.svg").err == (
+        "other.svg: trial 0 of small\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("small", "-o", "best.jpg"), "error: best.jpg: the name must end in .png or .svg\n"),
+        (("small", "--trial", 99, "-o", "x.png"), "error: study small has no trial 99\n"),
+        (("smal", "-o", "x.png"), "has no study `smal`: did you mean `small`?\n"),
+        (("small", "-o", "no/x.png"), "error: no/x.png: cannot be written: "),
+    ],
+)
+def test_wrong_input_is_said_in_one_line_and_leaves_nothing(run, study, tmp_path, arguments, said):
+    before = set(tmp_path.iterdir())
+    done = run("plot", *arguments)
+    assert (done.status, done.out) == (2, "")
+    assert said in done.err
+    assert done.err.count("\n") == 1
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_study_without_a_complete_trial_has_no_picture(run, tmp_path):
+    make_study(tmp_path)
+    done = run("plot", "small", "-o", "best.png")
+    assert (done.status, (tmp_path / "best.png").exists()) == (2, False)
+    assert "study small has no complete trial yet" in done.err
+
+
+def test_a_trial_in_training_has_no_picture(run, tmp_path):
+    make_study(tmp_path).queue.claim("ann", 10)
+    done = run("plot", "small", "--trial", 0, "-o", "best.png")
+    assert done.status == 2
+    assert done.err == "error: trial 0 has no curve to draw: its state is running\n"
+    assert not (tmp_path / "best.png").exists()

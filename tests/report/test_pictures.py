@@ -1,0 +1,151 @@
+"""What a trial's picture shows: read back from matplotlib's own objects."""
+
+from __future__ import annotations
+
+import math
+from types import MappingProxyType
+
+import pytest
+from matplotlib.patches import StepPatch
+from optuna.trial import TrialState
+
+from schedsearch.errors import StudyError
+from schedsearch.report.pictures import changes, draw_trial, image
+from tests.searches import document, make_study, work
+
+GREY = "#8a8a8a"
+MANY = MappingProxyType({"lr": "lr", "reg": "reg", "a": "a", "b": "b"})
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    study = make_study(tmp_path_factory.mktemp("pictures"), document(trials=20))
+    work(study)
+    return study
+
+
+def schedule_of(study):
+    """Return the best trial whose learning rate moves."""
+    return next(t for t in study.complete(constant=False) if isinstance(rates(t), list))
+
+
+def rates(trial):
+    return trial.user_attrs["values"]["lr"]
+
+
+def steps(axis) -> list[StepPatch]:
+    return [patch for patch in axis.patches if isinstance(patch, StepPatch)]
+
+
+def labelled(axis, label: str):
+    [line] = [line for line in axis.get_lines() if line.get_label() == label]
+    return line
+
+
+def test_each_value_in_force_spans_its_epoch(study):
+    trial = schedule_of(study)
+    axis = draw_trial(study, trial).axes[0]
+    [drawn] = steps(axis)
+    values, edges, _ = drawn.get_data()
+    assert list(values) == rates(trial)
+    assert list(edges) == list(range(10))
+    assert axis.get_ylabel() == "lr"
+
+
+def test_the_metric_stands_at_the_end_of_its_epoch_beside_the_best_constants(study):
+    trial, constant = schedule_of(study), study.complete(constant=True)[0]
+    axis = draw_trial(study, trial).axes[1]
+    assert axis.get_ylabel() == "val_loss"
+    for label, shown in (
+        (f"trial {trial.number}", trial),
+        (f"trial {constant.number}, best constant", constant),
+    ):
+        line = labelled(axis, label)
+        assert list(line.get_xdata()) == list(range(1, 10))
+        assert list(line.get_ydata()) == list(shown.intermediate_values.values())
+    assert labelled(axis, f"trial {constant.number}, best constant").get_color() == GREY
+
+
+def test_the_best_constants_own_value_is_drawn_beside_the_schedule(study):
+    constant = study.complete(constant=True)[0]
+    axis = draw_trial(study, schedule_of(study)).axes[0]
+    held = [line.get_ydata()[0] for line in axis.get_lines() if line.get_color() == GREY]
+    assert held == [rates(constant)]
+
+
+def test_loss_terms_have_a_panel_of_their_own(study):
+    trial = schedule_of(study)
+    axis = draw_trial(study, trial).axes[2]
+    assert axis.get_ylabel() == "loss term\nfit"
+    assert list(labelled(axis, "fit").get_ydata()) == trial.user_attrs["terms"]["fit"]
+    assert axis.get_xlabel() == "epochs trained"
+
+
+def test_a_constant_has_no_schedule_to_draw_and_says_so(study):
+    constant = study.complete(constant=True)[0]
+    figure = draw_trial(study, constant)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["val_loss", "loss term\nfit"]
+    assert figure.get_suptitle() == f"small, trial {constant.number}\nconstants only"
+
+
+def test_few_changes_are_all_marked_and_of_many_the_first_and_the_last():
+    assert changes({"u": [0.0, 0.0, 0.1, 0.1, 0.3]}) == [2, 4]
+    assert changes({"u": [0.0, 0.0, *range(1, 40), 39]}) == [2, 40]
+    assert changes({"u": [0.0, 1.0, 1.0], "v": [0.0, 0.0, 1.0]}) == [1, 2]
+    assert changes({}) == []
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Put a complete trial with these values and metrics into a study of its own."""
+    study = make_study(tmp_path)
+
+    def put(values, metrics, terms):
+        numbers = {"plan": {"hyperparameters": {}}, "values": values, "terms": terms, "draw": 0}
+        optuna_study = study.load()
+        optuna_study.ask()  # the default, which is queued
+        trial = optuna_study.ask()
+        for key, value in numbers.items():
+            trial.set_user_attr(key, value)
+        for epoch, metric in enumerate(metrics, 1):
+            trial.report(metric, epoch)
+        optuna_study.tell(trial, metrics[-1])
+        return study, study.trial(trial.number)
+
+    return put
+
+
+def test_more_than_three_schedules_share_a_panel_each_from_its_least_to_its_greatest(put):
+    values = {name: [2.0 * i, 4.0 * i] for i, name in enumerate(MANY, 1)}
+    figure = draw_trial(*put(values, [0.2, 0.1], {"fit": [1.0, 0.5]}))
+    drawn = steps(figure.axes[0])
+    assert [list(step.get_data()[0]) for step in drawn] == [[0.0, 1.0]] * 4
+    assert drawn[1].get_label() == "reg: 4 to 8"
+    assert len({step.get_linestyle() for step in drawn}) == 4  # told apart in grey, too
+
+
+def test_an_axis_is_logarithmic_where_positive_values_spread_beyond_tenfold(put):
+    wide = draw_trial(*put({"lr": [0.1, 0.2]}, [11.0, 1.0], {"fit": [-1.0, 50.0]}))
+    assert [axis.get_yscale() for axis in wide.axes] == ["linear", "log", "linear"]
+
+
+def test_an_unknown_metric_leaves_a_gap(put):
+    study, trial = put({"lr": [0.1, 0.2, 0.2]}, [2.0, math.nan, 1.0], {})
+    line = labelled(draw_trial(study, trial).axes[1], f"trial {trial.number}")
+    assert [math.isnan(y) for y in line.get_ydata()] == [False, True, False]
+
+
+def test_a_trial_that_has_not_ended_has_nothing_to_draw(tmp_path):
+    study = make_study(tmp_path)
+    trial_id = study.queue.claim("ann", 10)
+    [trial] = study.trials()
+    assert (trial._trial_id, trial.state) == (trial_id, TrialState.RUNNING)
+    with pytest.raises(StudyError, match="trial 0 has no curve to draw: its state is running"):
+        draw_trial(study, trial)
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_a_picture_drawn_twice_is_the_same_file(study, kind, begins):
+    first, second = (image(draw_trial(study, schedule_of(study)), kind) for _ in range(2))
+    assert first.startswith(begins)
+    assert first == second
