@@ -100,7 +100,16 @@ class Run:
         self._scheduler.step(result.metrics[name], terms=result.terms, metrics=result.metrics)
         rank = self._space.objective.lower_is_better(result.metrics[name])
         if self._keep_best and rank < self._best[0]:
-            self._best = (rank, self.engine.snapshot(self.lane))
+            self._best = (rank, self._checkpoint())
+
+    def _checkpoint(self) -> Snapshot:
+        snapshot = self.engine.snapshot(self.lane)
+        if snapshot is None:
+            raise TaskError(
+                f"{self._space.task} gave no checkpoint in epoch {self.epochs}, which is the best "
+                'so far: with `value = "best"`, call run.checkpoint in every epoch'
+            )
+        return snapshot
 
     def model(self) -> Snapshot | None:
         """Return the trained model: the best epoch's where the objective says so.

@@ -11,10 +11,11 @@ import pytest
 
 from schedsearch.engines import make_engine
 from schedsearch.engines.loop import LoopEngine
+from schedsearch.errors import TaskError
 from schedsearch.space import Space
 from schedsearch.training import Run, fresh_seeds, search_seeds, summary, train_whole
 from tests.engines.toys import Toy
-from tests.searches import DEFAULTS, document
+from tests.searches import DEFAULTS, document, train
 
 
 @dataclass
@@ -101,3 +102,14 @@ def test_fresh_seeds_are_none_of_the_searchs():
     space = Space.from_document(document(seeds=50, seed=7), "small.toml")
     assert search_seeds(space)[0] == 7
     assert not set(search_seeds(space)) & set(fresh_seeds(space, 50))
+
+
+def test_the_best_epochs_model_needs_a_checkpoint_in_that_epoch():
+    content = document()
+    content["objective"]["value"] = "best"
+    space = Space.from_document(content, "small.toml")
+    engine = LoopEngine(train, space.horizon)
+    run = Run(engine, 0, space=space, plan=space.baseline(), seed=0, keep_best=True)
+    with pytest.raises(TaskError, match=r"gave no checkpoint in epoch 1.*run\.checkpoint"):
+        train_whole(run, space.horizon)
+    run.release()

@@ -35,7 +35,7 @@ def start(
     pruner: Annotated[
         str | None, typer.Option(help="asha, hyperband, median, patient or none.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the search and its trainings.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The first of the trainings' seeds.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs per trial, side by side.")] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
@@ -69,6 +69,12 @@ def start(
         loaded, device=device, threads=threads or threads_for(workers), file=str(space)
     )
     handle = create_study(database(storage, create=True), record)
+    kept = handle.record.numerics
+    if threads not in (None, kept["threads"]) or device != kept["device"]:
+        say(
+            f"warning: study {handle.name} keeps the numerics it was created with: device "
+            f"{kept['device']}, {kept['threads']} threads per worker"
+        )
     if workers == 0:
         say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")
         return

@@ -116,7 +116,7 @@ def draw_trial(study: StudyHandle, trial: FrozenTrial) -> Figure:
             _draw_schedule(axis, panel.removeprefix("schedule "), curves, constant)
     axes[-1].set_xlabel("epochs trained")
     figure.align_ylabels(list(axes))
-    figure.suptitle(_title(study, trial), fontsize=10, x=0.01, ha="left")
+    figure.suptitle(_title(study, trial, curves, constant), fontsize=10, x=0.01, ha="left")
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a dollar in a name is a dollar
     return figure
@@ -230,7 +230,11 @@ def changes(schedules: Mapping[str, Sequence[float]]) -> list[int]:
     return sorted(marked)
 
 
-def _title(study: StudyHandle, trial: FrozenTrial) -> str:
+def _held(curves: Curves) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in curves.held.items())
+
+
+def _title(study: StudyHandle, trial: FrozenTrial, curves: Curves, constant: Curves | None) -> str:
     tables = trial.user_attrs["plan"]
     families = [
         f"{name}: {describe_families(table['families'])}"
@@ -242,6 +246,9 @@ def _title(study: StudyHandle, trial: FrozenTrial) -> str:
         for group in tables.get("groups", {}).values()
     ]
     lines = families + groups or ["constants only"]
+    if curves.held:
+        beside = f"; by the constant: {_held(constant)}" if constant else ""
+        lines.append(f"held: {_held(curves)}{beside}")
     return "\n".join([f"{study.name}, trial {trial.number}", *(_short(line) for line in lines)])
 
 

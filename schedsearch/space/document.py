@@ -84,7 +84,7 @@ class Search(_Table):
     trials: Annotated[StrictInt, Field(ge=1)] = 100
     #: Runs per trial, side by side; their mean is reported.
     seeds: Annotated[StrictInt, Field(ge=1)] = 1
-    #: Seeds the sampler, and the trainings: every trial meets the same noise.
+    #: The first seed of every training; the samplers also draw by it, and by the worker.
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
     #: See [search.sampler].
     sampler: SamplerOptions = SamplerOptions()

@@ -85,7 +85,9 @@ def test_a_constant_has_no_schedule_to_draw_and_says_so(study):
     constant = study.complete(constant=True)[0]
     figure = draw_trial(study, constant)
     assert [axis.get_ylabel() for axis in figure.axes] == ["val_loss", "loss term\nfit"]
-    assert figure.get_suptitle() == f"small, trial {constant.number}\nconstants only"
+    first, second, held = figure.get_suptitle().splitlines()
+    assert (first, second) == (f"small, trial {constant.number}", "constants only")
+    assert held.startswith(f"held: lr {constant.user_attrs['values']['lr']:.3g}")
 
 
 def test_few_changes_are_all_marked_and_of_many_the_first_and_the_last():
