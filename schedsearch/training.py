@@ -12,6 +12,9 @@ from schedsearch.errors import TaskError, nearest
 from schedsearch.plan import Plan, Scheduler
 from schedsearch.space import Space
 
+#: Epochs whose values a trial keeps; of a longer run they are thinned evenly.
+_KEPT_EPOCHS = 500
+
 
 @dataclass
 class History:
@@ -164,15 +167,19 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
     """Return what a trial keeps of its runs, small enough for attributes.
 
     `values` and `terms` are the first seed's by epoch, to six digits, or one number where every
-    epoch has the same; `runs` gives each seed's own objective; `clamped` counts the epochs in
+    epoch has the same; `runs` gives each seed's own objective; of a run
+    longer than 500 epochs each `every`-th one is kept; `clamped` counts the epochs in
     which bounds held a hyperparameter back.
     """
     history = runs[0].history
+    every = math.ceil(len(history.metrics) / _KEPT_EPOCHS)
     kept: dict[str, Any] = {
-        "values": _by_name(history.values),
-        "terms": _by_name(history.terms),
+        "values": _by_name(history.values[::every]),
+        "terms": _by_name(history.terms[::every]),
         "runs": [{"seed": run.seed, "value": _json_number(run.value)} for run in runs],
     }
+    if every > 1:
+        kept["every"] = every
     clamped = [name for names in history.clamped for name in names]
     if clamped:
         kept["clamped"] = {name: clamped.count(name) for name in dict.fromkeys(clamped)}

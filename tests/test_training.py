@@ -113,3 +113,16 @@ def test_the_best_epochs_model_needs_a_checkpoint_in_that_epoch():
     with pytest.raises(TaskError, match=r"gave no checkpoint in epoch 1.*run\.checkpoint"):
         train_whole(run, space.horizon)
     run.release()
+
+
+def test_what_a_trial_keeps_stays_small_whatever_the_horizon():
+    content = document(train)
+    content["horizon"] = 4000
+    space = Space.from_document(content, "small.toml")
+    run = Run(LoopEngine(train, 4000), 0, space=space, plan=space.baseline(), seed=0)
+    train_whole(run, 4000)
+    kept = summary([run])
+    run.release()
+    assert kept["every"] == 8
+    assert len(kept["terms"]["fit"]) == 500
+    assert len(json.dumps(kept)) < 10_000

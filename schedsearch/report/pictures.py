@@ -62,25 +62,28 @@ def curves_of(trial: FrozenTrial) -> Curves:
     """
     reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
     values = trial.user_attrs.get("values")
+    every = trial.user_attrs.get("every", 1)
     if not reported or values is None:
         raise StudyError(
             f"trial {trial.number} has no curve to draw: its state is {trial.state.name.lower()}"
         )
     schedules = {name: v for name, v in values.items() if isinstance(v, list)}
     terms = {
-        name: _numbers(v if isinstance(v, list) else [v] * len(reported))
+        name: _numbers(v, every)[: len(reported)] if isinstance(v, list) else [v] * len(reported)
         for name, v in trial.user_attrs.get("terms", {}).items()
     }
     return Curves(
-        schedules={name: _numbers(v) for name, v in schedules.items()},
+        schedules={name: _numbers(v, every)[: len(reported)] for name, v in schedules.items()},
         held={name: v for name, v in values.items() if name not in schedules},
         metric=reported,
         terms=terms,
     )
 
 
-def _numbers(values: Sequence[float | None]) -> list[float]:
-    return [math.nan if value is None else value for value in values]
+def _numbers(values: Sequence[float | None], every: int) -> list[float]:
+    """Return a number for each epoch; of a long run only each `every`-th one was kept."""
+    known = [math.nan if value is None else value for value in values]
+    return [value for value in known for _ in range(every)]
 
 
 def draw_trial(study: StudyHandle, trial: FrozenTrial) -> Figure:

@@ -6,6 +6,7 @@ They move one hyperparameter; a group cannot be combined.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -184,7 +185,7 @@ class Scale(_Wrapper):
         return resolved
 
     def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
-        return self.factor * _value(self.inner, state, peers)
+        return _product(self.factor, _value(self.inner, state, peers))
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ class Coupled(Schedule):
         return self.factor.start()
 
     def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
-        return _value(self.factor, state, peers) * peers[self.to]
+        return _product(_value(self.factor, state, peers), peers[self.to])
 
     def update(self, state: State, feedback: Feedback) -> State:
         return self.factor.update(state, feedback)
@@ -260,3 +261,8 @@ class Coupled(Schedule):
 def _value(schedule: Schedule, state: State, peers: Mapping[str, float]) -> float:
     # A dict comes from groups alone, and those are refused as inner schedules.
     return cast(float, schedule.evaluate(state, peers))
+
+
+def _product(factor: float, value: float) -> float:
+    """Return a product; one too great for a float is the greatest float: no value is infinite."""
+    return max(-sys.float_info.max, min(sys.float_info.max, factor * value))

@@ -1,5 +1,7 @@
 """Combinators: what is in force, what the inner schedules see, and what is refused."""
 
+import sys
+
 import pytest
 
 from schedsearch.errors import InputError, ParameterError
@@ -13,6 +15,7 @@ from schedsearch.schedules import (
     Join,
     Linear,
     Piecewise,
+    ReduceOnPlateau,
     Scale,
     Schedule,
     State,
@@ -129,3 +132,11 @@ def test_what_a_combinator_may_not_hold_is_refused_with_its_rule() -> None:
         Coupled(halving, to="")
     with pytest.raises(InputError, match="did you mean `decay_rate`"):
         from_table({"scale": {"inner": {"exponential": {"decay": 1}}, "factor": 2}})
+
+
+def test_a_product_too_great_for_a_float_is_the_greatest_float():
+    plateau = ReduceOnPlateau(initial=1e300)
+    schedule = Scale(plateau, factor=1e10).resolve(10, 0)
+    assert schedule.evaluate(schedule.start(), {}) == sys.float_info.max
+    coupled = Coupled(Constant(-1e200), to="lr")
+    assert coupled.evaluate(coupled.start(), {"lr": 1e200}) == -sys.float_info.max
