@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
@@ -18,6 +22,9 @@ class AshaPruner(BasePruner):
     it is among the best floor(n / reduction_factor) of the n trials seen there so far, itself
     included, or the best of all where that is none. Exempt trials do not count.
 
+    What ended trials left at each rung is kept sorted, so a decision costs the number of trials
+    still running, not of those stored. Hence a pruner serves one study.
+
     Args:
         min_epochs: epochs at the first rung.
         reduction_factor: one trial in so many survives a rung.
@@ -28,29 +35,55 @@ class AshaPruner(BasePruner):
     def __init__(self, min_epochs: int, reduction_factor: int) -> None:
         self._min_epochs = min_epochs
         self._reduction_factor = reduction_factor
+        self._ended: defaultdict[int, list[float]] = defaultdict(list)
+        self._unended: list[int] = []
+        self._seen = 0
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Tell whether the trial ends here: only at a rung."""
         epochs = trial.last_step
-        if epochs is None or is_exempt(trial) or not self._is_rung(epochs):
+        if epochs is None or is_exempt(trial) or epochs not in self._rungs(epochs):
             return False
         sign = 1.0 if study.direction is StudyDirection.MINIMIZE else -1.0
         own = sign * trial.intermediate_values[epochs]
         if math.isnan(own):
             return True
-        better = others = 0
-        for other in study.get_trials(deepcopy=False):
-            value = sign * other.intermediate_values.get(epochs, math.nan)
-            if other.number == trial.number or math.isnan(value) or is_exempt(other):
-                continue
-            if "superseded_by" in other.user_attrs:
-                continue  # its successor stands at this rung for both
-            others += 1
-            better += value < own
-        return better >= max(1, (others + 1) // self._reduction_factor)
+        trials = study.get_trials(deepcopy=False)
+        self._take_in(trials, sign)
+        running = [
+            value
+            for number in self._unended
+            if number != trial.number and _counts(trials[number])
+            for value in [sign * trials[number].intermediate_values.get(epochs, math.nan)]
+            if not math.isnan(value)
+        ]
+        ended = self._ended[epochs]
+        better = bisect_left(ended, own) + sum(value < own for value in running)
+        reached = len(ended) + len(running) + 1
+        return better >= max(1, reached // self._reduction_factor)
 
-    def _is_rung(self, epochs: int) -> bool:
+    def _take_in(self, trials: Sequence[FrozenTrial], sign: float) -> None:
+        """Sort in what the trials that ended since the last look had at each rung."""
+        looked_at, self._unended = chain(self._unended, range(self._seen, len(trials))), []
+        self._seen = len(trials)
+        for number in looked_at:
+            trial = trials[number]
+            if not trial.state.is_finished():
+                self._unended.append(number)
+            elif _counts(trial):
+                for rung in self._rungs(trial.last_step or 0):
+                    value = sign * trial.intermediate_values.get(rung, math.nan)
+                    if not math.isnan(value):
+                        insort(self._ended[rung], value)
+
+    def _rungs(self, epochs: int) -> Iterator[int]:
+        """Yield the rungs up to a number of epochs."""
         rung = self._min_epochs
-        while rung < epochs:
+        while rung <= epochs:
+            yield rung
             rung *= self._reduction_factor
-        return rung == epochs
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    """Tell whether a trial stands at the rungs; of a chain its last one does."""
+    return not is_exempt(trial) and "superseded_by" not in trial.user_attrs

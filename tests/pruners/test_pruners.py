@@ -6,6 +6,8 @@ import math
 
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from schedsearch.pruners import AshaPruner, make_pruner
@@ -83,6 +85,36 @@ def test_asha_does_not_count_a_row_that_its_successor_replaced():
     )
     study.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values={1: 1.0, 2: 0.2}))
     assert not prunes_last(study)
+
+
+def ends_at_rung(study: optuna.Study, own: optuna.trial.FrozenTrial, factor: int) -> bool:
+    """The rule as its definition says it, over all trials anew."""
+    rung = own.last_step
+    values = [trial.intermediate_values.get(rung, math.nan) for trial in study.trials]
+    mine = own.intermediate_values[rung]
+    if math.isnan(mine):
+        return True
+    rank = sum(value < mine for value in values)
+    return rank >= max(1, sum(value == value for value in values) // factor)
+
+
+@given(st.data())
+def test_what_asha_remembers_of_ended_trials_changes_no_decision(data):
+    study, pruner = optuna.create_study(), AshaPruner(min_epochs=1, reduction_factor=2)
+    running: list[optuna.Trial] = []
+    for _ in range(data.draw(st.integers(1, 40))):
+        if not running or data.draw(st.booleans()):
+            running.append(study.ask())
+        trial = data.draw(st.sampled_from(running))
+        frozen = study.trials[trial.number]
+        epochs = (frozen.last_step or 0) + 1
+        trial.report(data.draw(st.sampled_from([0.1, 0.2, 0.3, 0.4, math.nan])), epochs)
+        frozen = study.trials[trial.number]
+        decided = pruner.prune(study, frozen)
+        assert decided == (epochs in (1, 2, 4, 8) and ends_at_rung(study, frozen, 2))
+        if decided or epochs == 8:
+            running.remove(trial)
+            study.tell(trial, state=TrialState.PRUNED)
 
 
 def test_the_stratum_is_neither_ended_nor_counted():
