@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
+
+import numpy as np
+import torch
 
 from schedsearch.engines.arithmetic import arithmetic, packed
 from schedsearch.engines.base import EpochResult, Snapshot
@@ -94,6 +99,54 @@ class Run:
         self._tested = {f"test_{name.removeprefix('test_')}": v for name, v in named.items()}
 
 
+class _Generators:
+    """The global generators of torch, NumPy and Python as one run left them.
+
+    Loops take turns within a process, and most draw from these: each finds its own, seeded by its
+    run, as if it were alone.
+    """
+
+    def __init__(self, seed: int) -> None:
+        with self._put_back():
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)
+            random.seed(seed)
+            self._states = self._read()
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Let the run draw from its own, and the rest of the process not notice."""
+        with self._put_back():
+            self._write(self._states)
+            try:
+                yield
+            finally:
+                self._states = self._read()
+
+    @classmethod
+    @contextmanager
+    def _put_back(cls) -> Iterator[None]:
+        before = cls._read()
+        try:
+            yield
+        finally:
+            cls._write(before)
+
+    @staticmethod
+    def _read() -> tuple[Any, ...]:
+        on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return torch.get_rng_state(), on_gpus, np.random.get_state(), random.getstate()
+
+    @staticmethod
+    def _write(states: tuple[Any, ...]) -> None:
+        on_cpu, on_gpus, of_numpy, of_python = states
+        torch.set_rng_state(on_cpu)
+        if on_gpus:
+            torch.cuda.set_rng_state_all(on_gpus)
+        np.random.set_state(of_numpy)
+        random.setstate(of_python)
+
+
 @dataclass
 class _Lane:
     """A run and the thread that its loop lives in, which starts when it is first needed."""
@@ -103,8 +156,10 @@ class _Lane:
     threads: int
     ended: _Ended | None = None
     thread: threading.Thread = field(init=False)
+    generators: _Generators = field(init=False)
 
     def __post_init__(self) -> None:
+        self.generators = _Generators(self.run.seed)
         # A daemon: a loop that hangs must not keep the process from ending.
         self.thread = threading.Thread(target=self._work, name="train", daemon=True)
 
@@ -121,10 +176,7 @@ class _Lane:
 
     def train_epoch(self, values: dict[str, float]) -> EpochResult:
         if self.ended is None:
-            self.run._orders.put(values)
-            if self.thread.ident is None:
-                self.thread.start()
-            answer = self.run._answers.get()
+            answer = self._go_on(values)
             if isinstance(answer, EpochResult):
                 return answer
             self.ended = answer
@@ -134,13 +186,18 @@ class _Lane:
             "it must go on until `run` ends"
         )
 
+    def _go_on(self, values: dict[str, float] | None) -> EpochResult | _Ended:
+        """Let the loop run, and wait for the end of its epoch; None ends it."""
+        with self.generators.in_force():
+            self.run._orders.put(values)
+            if self.thread.ident is None:
+                self.thread.start()
+            return self.run._answers.get()
+
     def finish(self) -> Exception | None:
         """Let the loop end, and then the function; return what it raised."""
         if self.ended is None:
-            self.run._orders.put(None)
-            if self.thread.ident is None:
-                self.thread.start()
-            answer = self.run._answers.get()
+            answer = self._go_on(None)
             self.ended = answer if isinstance(answer, _Ended) else _Ended(None)
             self.thread.join()
         return self.ended.error

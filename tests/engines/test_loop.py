@@ -1,9 +1,11 @@
 """Training loops of the user's own, driven one epoch at a time."""
 
 import math
+import random
 import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 
@@ -293,3 +295,29 @@ def test_the_loop_computes_with_the_threads_asked_for_and_without_denormals():
     engine.train_epoch([{}])
     engine.release(0)
     assert seen == [(3, 0.0)]
+
+
+def draw_from_the_global_generators(run):
+    torch.manual_seed(run.seed)
+    for _ in run:
+        drawn = torch.rand(()).item() + np.random.rand() + random.random()
+        run.report(val_loss=drawn)
+
+
+def test_a_loop_draws_from_the_global_generators_as_if_it_were_alone():
+    def epochs(*seeds):
+        engines = [loop_engine(draw_from_the_global_generators) for _ in seeds]
+        for engine, seed in zip(engines, seeds, strict=True):
+            engine.fill(0, seed)
+        found = [[engine.train_epoch([{}])[0] for engine in engines] for _ in range(3)]
+        for engine in engines:
+            engine.release(0)
+        return list(zip(*found, strict=True))
+
+    before = (torch.get_rng_state(), np.random.get_state(), random.getstate())
+    [alone] = epochs(1)
+    assert epochs(0, 1, 2)[1] == alone
+    assert len({result.metrics["val_loss"] for result in alone}) == 3
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1][1])
+    assert random.getstate() == before[2]
