@@ -25,6 +25,9 @@ def train(run: Run) -> None:
 
     model = nn.Sequential(nn.Linear(13, 32), nn.ReLU(), nn.Linear(32, 3))
     optimizer = torch.optim.Adam(model.parameters())
+    if run.restored:
+        model.load_state_dict(run.restored["model"])
+        optimizer.load_state_dict(run.restored["optimizer"])
 
     def loss_on(chosen: torch.Tensor) -> float:
         with torch.no_grad():
@@ -40,6 +43,7 @@ def train(run: Run) -> None:
             loss.backward()
             optimizer.step()
         run.report(val_loss=loss_on(validation), terms={"cross_entropy": loss.item()})
+        run.checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
     run.test(loss=loss_on(held_out))  # what `confirm` compares
 
 

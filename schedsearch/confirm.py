@@ -86,19 +86,18 @@ def confirm(
         InputError: so few seeds could show nothing.
         SchedSearchError: a run failed, or all diverged.
     """
-    _check_task(study)
     schedules, constants = candidates(study, top)
     if seeds < (least := fewest_seeds(len(schedules))):
         raise InputError(
             f"--seeds is {seeds}, but must be at least {least}: with fewer, none of "
             f"{len(schedules)} schedules could be told from luck"
         )
+    _check_task(study)
     chosen = [*schedules, *constants]
     fresh = fresh_seeds(study.space, seeds)
     # Seed by seed, since runs with the same seed share their data.
     jobs = [Job(candidate.plan.to_tables(), seed) for seed in fresh for candidate in chosen]
-    numerics = study.record.numerics
-    recipe = Recipe(study.space.to_document(), numerics["device"], numerics["threads"])
+    recipe = Recipe(study.space.to_document(), study.record.numerics)
     outcomes = train_all(
         recipe,
         jobs,

@@ -97,6 +97,8 @@ def read_document(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: there is no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text in UTF-8") from None
     except RecursionError:
         raise InputError(f"{path}: nested deeper than {_DEEPEST} tables") from None
     except (ValueError, yaml.YAMLError) as error:
@@ -145,6 +147,8 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         InputError: the folder is missing or cannot be written.
     """
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: cannot be written: there is no folder {path.parent}")
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
         try:

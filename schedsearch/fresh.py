@@ -12,9 +12,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from schedsearch.errors import SchedSearchError
+
+if TYPE_CHECKING:
+    from schedsearch.training import Run
 
 #: Seconds between two looks for a request to stop.
 _LOOK = 0.2
@@ -25,8 +28,12 @@ class Recipe:
     """What all trainings have in common, as plain data that a new process can be given."""
 
     space: Mapping[str, Any]
-    device: str
-    threads: int
+    numerics: Mapping[str, Any]
+
+    @property
+    def lanes(self) -> int:
+        """How many jobs a process trains side by side."""
+        return int(self.numerics["lanes"])
 
 
 @dataclass(frozen=True)
@@ -81,14 +88,15 @@ def train_all(
     """
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
+    batches = [jobs[first : first + recipe.lanes] for first in range(0, len(jobs), recipe.lanes)]
     with ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=context, initializer=_set_up, initargs=(recipe, stop)
+        min(workers, len(batches)), mp_context=context, initializer=_set_up, initargs=(recipe, stop)
     ) as pool:
         try:
             with _blocked(signal.SIGINT):
-                futures = [pool.submit(_train, job) for job in jobs]
+                futures = [pool.submit(_train, batch) for batch in batches]
             _wait(futures, progress, should_stop)
-            return [future.result() for future in futures]
+            return [outcome for future in futures for outcome in future.result()]
         except BrokenProcessPool:
             raise SchedSearchError(
                 "a worker process was killed: is there memory enough for all of them? "
@@ -101,16 +109,15 @@ def train_all(
 
 
 def _wait(
-    futures: Sequence[Future[Outcome]],
+    futures: Sequence[Future[list[Outcome]]],
     progress: Callable[[int], None],
     should_stop: Callable[[], bool],
 ) -> None:
-    waiting = set(futures)
+    done, waiting = set[Future[list[Outcome]]](), set(futures)
     while waiting:
-        done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
-        progress(len(futures) - len(waiting))
+        ended, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
+        done |= ended
+        progress(sum(len(future.result()) for future in done))
         if waiting and should_stop():
             raise StoppedError("stopped before all runs were done: nothing was recorded")
 
@@ -139,7 +146,7 @@ def _blocked(number: signal.Signals) -> Iterator[None]:
 
 
 class _Trainer:
-    """One engine, used for one job after the other."""
+    """One engine, used for one batch of jobs after the other."""
 
     def __init__(self, recipe: Recipe, stop: _Event) -> None:
         from schedsearch.engines import make_engine
@@ -148,26 +155,41 @@ class _Trainer:
 
         self._space = Space.from_document(recipe.space, "the study's space")
         task = load_task(self._space.task, self._space.document.arguments)
-        self._engine = make_engine(
-            task, horizon=self._space.horizon, device=recipe.device, threads=recipe.threads
-        )
+        self._engine = make_engine(task, horizon=self._space.horizon, numerics=recipe.numerics)
         self._stop = stop
 
-    def train(self, job: Job) -> Outcome:
+    def train(self, jobs: Sequence[Job]) -> list[Outcome]:
+        from schedsearch.training import train_whole
+
+        runs: list[Run] = []
+        try:
+            runs.extend(self._begin(lane, job) for lane, job in enumerate(jobs))
+            train_whole(runs, self._space.horizon, self._check)
+            return [self._outcome(run) for run in runs]
+        finally:
+            for run in runs:
+                run.release()
+
+    def _begin(self, lane: int, job: Job) -> Run:
         from schedsearch.plan import Plan
-        from schedsearch.training import Run, train_whole
+        from schedsearch.training import Run, user_code
 
         plan = Plan.from_tables(job.plan)
-        run = Run(self._engine, 0, space=self._space, plan=plan, seed=job.seed, keep_best=True)
-        try:
-            train_whole(run, self._space.horizon, self._check)
-            if math.isnan(run.metric):
-                return Outcome(math.nan, math.nan)
-            return Outcome(run.value, run.test().get(metric_on_test(self._space.objective.metric)))
-        finally:
-            run.release()
+        with user_code(self._space, job.seed):
+            return Run(
+                self._engine, lane, space=self._space, plan=plan, seed=job.seed, keep_best=True
+            )
 
-    def _check(self, run: Any) -> None:
+    def _outcome(self, run: Run) -> Outcome:
+        from schedsearch.training import user_code
+
+        if math.isnan(run.metric):
+            return Outcome(math.nan, math.nan)
+        with user_code(self._space, run.seed):
+            tested = run.test()
+        return Outcome(run.value, tested.get(metric_on_test(self._space.objective.metric)))
+
+    def _check(self) -> None:
         if self._stop.is_set():
             raise StoppedError("asked to stop")
 
@@ -198,16 +220,13 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _train(job: Job) -> Outcome:
+def _train(jobs: Sequence[Job]) -> list[Outcome]:
     global _trainer
     try:
         if _trainer is None:
             assert _given is not None
             _trainer = _Trainer(*_given)
-        return _trainer.train(job)
+        return _trainer.train(jobs)
     except SchedSearchError as error:
         # An error of several arguments would not survive the way to the parent process.
         raise SchedSearchError(str(error)) from None
-    except Exception as error:
-        shown = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SchedSearchError(f"a run with seed {job.seed} raised {shown}") from None

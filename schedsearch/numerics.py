@@ -10,8 +10,26 @@ from typing import Any
 from schedsearch.errors import InputError
 
 
-def numerics_here(engine: str, *, device: str = "cpu", threads: int = 1) -> dict[str, Any]:
+def numerics_here(
+    engine: str,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    lanes: int = 1,
+    compiled: bool = False,
+    tf32: bool = False,
+    autocast: bool = False,
+) -> dict[str, Any]:
     """Return the numerics of a training on this machine: what its exact numbers depend on.
+
+    Args:
+        engine: "sequential", "lanes" or "loop".
+        device: where, as torch names it.
+        threads: torch's intra-operation threads.
+        lanes: how many runs share a step, idle ones included.
+        compiled: whether the step of the lanes is compiled.
+        tf32: whether a GPU may round the factors of matrix products to 10 bits of fraction.
+        autocast: whether the models compute in bfloat16.
 
     Raises:
         InputError: torch has no such device here.
@@ -25,14 +43,29 @@ def numerics_here(engine: str, *, device: str = "cpu", threads: int = 1) -> dict
         raise InputError(f"the device `{device}` cannot be used here: {reason}") from None
     return {
         "engine": engine,
-        "lanes": 1,
+        "lanes": lanes,
         "threads": threads,
         "device": device,
         "processor": _processor(device),
-        "compiled": False,
+        "compiled": compiled,
+        "tf32": tf32,
+        "autocast": autocast,
         "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "torch": torch.__version__,
     }
+
+
+#: What a person chooses; the rest follows from the machine.
+_CHOSEN = ("engine", "device", "threads", "lanes", "compiled", "tf32", "autocast")
+
+
+def same_here(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numerics of a training on this machine that is set up as a recorded one.
+
+    Raises:
+        InputError: torch has no such device here.
+    """
+    return numerics_here(**{key: recorded[key] for key in _CHOSEN if key in recorded})
 
 
 def differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ class Plan:
     >>> plan = Plan({("l2",): Exponential(initial=1.0, decay_rate=0.5)}, bounds={"l2": (0.3, 1.0)})
     >>> state = plan.start()
     >>> for epoch in range(3):
-    ...     print(plan.values(state), plan.clamped(state))
+    ...     print(*plan.evaluate(state))
     ...     state = plan.update(state, Feedback(metric=0.1))
     {'l2': 1.0} ()
     {'l2': 0.5} ()
@@ -74,6 +74,13 @@ class Plan:
         """The hyperparameters that the plan moves."""
         return tuple(name for names in self.schedules for name in names)
 
+    @property
+    def _alone(self) -> Iterator[str]:
+        """The hyperparameters that a schedule of their own moves."""
+        for names, schedule in self.schedules.items():
+            if not isinstance(schedule, GroupSchedule):
+                yield names[0]
+
     @cached_property
     def _order(self) -> tuple[tuple[str, ...], ...]:
         """The schedules' keys, peers before those who read them."""
@@ -104,13 +111,10 @@ class Plan:
 
     def values(self, state: PlanState) -> dict[str, float]:
         """Return the value in force of each hyperparameter for the coming epoch, within bounds."""
-        return self._evaluate(state)[0]
+        return self.evaluate(state)[0]
 
-    def clamped(self, state: PlanState) -> tuple[str, ...]:
-        """Return the hyperparameters whose schedule says a value outside their bounds."""
-        return self._evaluate(state)[1]
-
-    def _evaluate(self, state: PlanState) -> tuple[dict[str, float], tuple[str, ...]]:
+    def evaluate(self, state: PlanState) -> tuple[dict[str, float], tuple[str, ...]]:
+        """Return those values, and the names whose schedule says a value outside their bounds."""
         values: dict[str, float] = {}
         clamped = []
         for names in self._order:
@@ -132,7 +136,8 @@ class Plan:
     def to_tables(self) -> dict[str, Any]:
         """Return the `hyperparameters` and `groups` tables of a config."""
         hyperparameters: dict[str, Any] = {
-            name: {"bounds": list(bounds)} for name, bounds in self.bounds.items()
+            name: {"bounds": list(self.bounds[name])} if name in self.bounds else {}
+            for name in dict.fromkeys([*self._alone, *self.bounds])
         }
         groups: dict[str, Any] = {}
         for names, schedule in self.schedules.items():
@@ -143,7 +148,7 @@ class Plan:
                     name += "_"
                 groups[name] = {"members": list(names), "families": families}
             else:
-                hyperparameters.setdefault(names[0], {})["families"] = families
+                hyperparameters[names[0]]["families"] = families
         return {"hyperparameters": hyperparameters} | ({"groups": groups} if groups else {})
 
     @classmethod
@@ -236,17 +241,27 @@ class Scheduler:
         self.plan = plan.resolve(horizon, seed)
         self.direction = direction
         self.epoch = 0
-        self._state = self.plan.start()
+        self._enter(self.plan.start())
+
+    def _enter(self, state: PlanState) -> None:
+        self._state = state
+        self._evaluated: tuple[dict[str, float], tuple[str, ...]] | None = None
+
+    def _evaluate(self) -> tuple[dict[str, float], tuple[str, ...]]:
+        # Not before somebody asks: after the last epoch nobody does.
+        if self._evaluated is None:
+            self._evaluated = self.plan.evaluate(self._state)
+        return self._evaluated
 
     @property
     def values(self) -> dict[str, float]:
         """The values in force for the coming epoch, by hyperparameter."""
-        return self.plan.values(self._state)
+        return dict(self._evaluate()[0])
 
     @property
     def clamped(self) -> tuple[str, ...]:
         """The hyperparameters that bounds hold back in the coming epoch."""
-        return self.plan.clamped(self._state)
+        return self._evaluate()[1]
 
     def step(
         self,
@@ -261,7 +276,7 @@ class Scheduler:
         """
         lower_is_better = float(metric) if self.direction == "minimize" else -float(metric)
         feedback = Feedback(lower_is_better, _floats(metrics), _floats(terms))
-        self._state = self.plan.update(self._state, feedback)
+        self._enter(self.plan.update(self._state, feedback))
         self.epoch += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -280,7 +295,7 @@ class Scheduler:
                 f"the state holds {_shape(schedules)}, but this plan's {_shape(self.plan.start())}"
             )
         self.epoch = int(state["epoch"])
-        self._state = dict(schedules)
+        self._enter(dict(schedules))
 
     def apply(self, optimizer: Optimizer) -> None:
         """Set the values in force on an optimizer's parameter groups.

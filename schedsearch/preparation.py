@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from schedsearch.errors import InputError
 from schedsearch.files import read_document
 from schedsearch.fitting import fit
 from schedsearch.numerics import numerics_here
 from schedsearch.samplers import make_sampler, trials_of
 from schedsearch.space import Space
 from schedsearch.storage import StudyRecord
-from schedsearch.task import fingerprint, is_train_function, load_task
+from schedsearch.task import Task, TrainFunction, fingerprint, is_train_function, load_task
 
 
 def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
@@ -38,8 +42,57 @@ def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
     return Space.from_document(content, str(path))
 
 
-def prepare(space: Space, *, device: str, threads: int, file: str = "the space") -> StudyRecord:
-    """Return what a study of this space fixes, after checking all that can be checked before.
+if TYPE_CHECKING:
+    from schedsearch.engines.choice import Choice
+
+#: The share of a study's trials that may be in training at once: the more, the less each proposal
+#: knows of the others. See docs/performance.md for what was measured.
+IN_FLIGHT = 1 / 8
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the trials of a study are to be trained, as a person asks for it.
+
+    Attributes:
+        device: where, as torch names it.
+        threads: torch's intra-operation threads of each worker.
+        workers: how many workers will share the trials.
+        lanes: runs in one batched step of a worker; None: as many as measuring finds best.
+        tf32: let a GPU round the factors of matrix products to 10 bits of fraction.
+        autocast: let the models compute in bfloat16.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    workers: int = 1
+    lanes: int | None = 1
+    tf32: bool = False
+    autocast: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A space that fits its task: all that a study fixes, but for the numerics.
+
+    Attributes:
+        space: the space, completed by the task's defaults.
+        task: what it trains.
+        fingerprint: of the task's source, arguments and data.
+    """
+
+    space: Space
+    task: Task | TrainFunction
+    fingerprint: str
+
+    def record(self, numerics: Mapping[str, Any]) -> StudyRecord:
+        """Return what a study with these numerics fixes."""
+        trials = trials_of(self.space, self.space.search.trials)
+        return StudyRecord(self.space, trials, numerics, self.fingerprint)
+
+
+def prepare(space: Space, file: str = "the space") -> Prepared:
+    """Check all that can be checked before a study of this space begins.
 
     Raises:
         InputError: the task, the space or the sampler do not fit each other; `file` names the space
@@ -48,12 +101,62 @@ def prepare(space: Space, *, device: str, threads: int, file: str = "the space")
     complete = fit(space, file)
     task = load_task(space.task, space.document.arguments)
     make_sampler(complete, "preparation")
-    engine = "loop" if is_train_function(task) else "sequential"
-    return StudyRecord(
-        space=complete,
-        trials=trials_of(complete, complete.search.trials),
-        numerics=numerics_here(engine, device=device, threads=threads),
-        fingerprint=fingerprint(task, space.task, space.document.arguments),
+    return Prepared(complete, task, fingerprint(task, space.task, space.document.arguments))
+
+
+def check_setup(prepared: Prepared, setup: Setup) -> None:
+    """Check what was asked for, before anything is measured or written.
+
+    Raises:
+        InputError: this machine has no such device, or a trial's seeds do not fit the lanes.
+    """
+    numerics_here("sequential", device=setup.device)
+    seeds = prepared.space.search.seeds
+    if setup.lanes is not None and 1 < setup.lanes < seeds:
+        raise InputError(
+            f"--lanes is {setup.lanes}, but must be at least {seeds}: the seeds of a trial train "
+            "side by side"
+        )
+
+
+def choose_numerics(prepared: Prepared, setup: Setup, say: Callable[[str], None]) -> dict[str, Any]:
+    """Return the numerics of a study that is trained as a person asks for it; see `check_setup`.
+
+    `say` is told how many runs share a step, and why. Measuring that may take a while.
+    """
+    here = partial(numerics_here, device=setup.device, threads=setup.threads)
+    if is_train_function(prepared.task):
+        if setup.lanes not in (None, 1):
+            say("1 lane: a training loop of your own trains one run at a time")
+        return here("loop")
+    here = partial(here, tf32=setup.tf32, autocast=setup.autocast)
+    plain = here("sequential")
+    if setup.lanes == 1:
+        return plain
+    choice = _choose_lanes(prepared.space, prepared.task, setup, say)
+    say(choice.reason)
+    if choice.lanes == 1:
+        return plain
+    return here("lanes", lanes=choice.lanes, compiled=choice.compiled)
+
+
+def _choose_lanes(space: Space, task: Task, setup: Setup, say: Callable[[str], None]) -> Choice:
+    from schedsearch.engines.arithmetic import Arithmetic
+    from schedsearch.engines.choice import choose_lanes, given_lanes
+
+    seeds, trials = space.search.seeds, trials_of(space, space.search.trials)
+    if setup.lanes is not None:
+        return given_lanes(task, setup.lanes, device=setup.device)
+    own_trials = math.ceil(trials / setup.workers)
+    return choose_lanes(
+        task,
+        horizon=space.horizon,
+        trials=own_trials,
+        seeds=seeds,
+        most_lanes=seeds * max(1, int(IN_FLIGHT * own_trials)),
+        arithmetic=Arithmetic(setup.threads, setup.tf32, setup.autocast),
+        device=setup.device,
+        say=say,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from schedsearch.engines import Engine, Snapshot, make_engine
 from schedsearch.errors import InputError, TaskError, nearest
-from schedsearch.numerics import differences, numerics_here
+from schedsearch.numerics import differences, same_here
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.task import (
@@ -21,7 +21,7 @@ from schedsearch.task import (
     is_train_function,
     load_task,
 )
-from schedsearch.training import History, Run, search_seeds, train_whole
+from schedsearch.training import History, Run, search_seeds, train_whole, user_code
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,8 @@ class Config:
         self.plan = self.space.plan()
         _check_names(self.plan, task, space.task)
         self._recorded = _recorded(space)
-        device, threads = _device(space), _threads(space)
-        kind = "loop" if is_train_function(task) else "sequential"
-        here = numerics_here(kind, device=device, threads=threads)
-        self.engine: Engine = make_engine(
-            task, horizon=space.horizon, device=device, threads=threads
-        )
+        here = _numerics(space, task)
+        self.engine: Engine = make_engine(task, horizon=space.horizon, numerics=here)
         #: What differs from the config's own numerics and task, a phrase each.
         self.differences = differences(space.document.numerics, here)
         known = space.document.source.get("fingerprint")
@@ -91,18 +87,25 @@ class Config:
         return list(self._recorded) or list(search_seeds(self.space))
 
     def train(self, seed: int, each_epoch: Callable[[Run], None]) -> Trained:
-        """Train in full from scratch; raises whatever the user's own code raises."""
-        run = Run(self.engine, 0, space=self.space, plan=self.plan, seed=seed, keep_best=True)
+        """Train in full from scratch.
+
+        Raises:
+            SchedSearchError: the user's own code raised.
+        """
+        with user_code(self.space, seed):
+            run = Run(self.engine, 0, space=self.space, plan=self.plan, seed=seed, keep_best=True)
         try:
-            train_whole(run, self.space.horizon, each_epoch)
+            train_whole([run], self.space.horizon, lambda: each_epoch(run))
             diverged = math.isnan(run.metric)
             model = None if diverged else run.model()
+            with user_code(self.space, seed):
+                test = {} if diverged else run.test()
             return Trained(
                 seed=seed,
                 epoch=_epoch_that_counts(run, self.space),
                 value=math.nan if diverged else run.value,
                 history=run.history,
-                test={} if diverged else run.test(),
+                test=test,
                 recorded=self._recorded.get(seed),
                 model=model,
             )
@@ -128,14 +131,24 @@ def _recorded(space: Space) -> dict[int, float]:
         ) from None
 
 
-def _threads(space: Space) -> int:
-    threads = space.document.numerics.get("threads", 1)
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+def _numerics(space: Space, task: Task | TrainFunction) -> dict[str, Any]:
+    """Return the config's numerics as far as this machine and this task can follow them."""
+    recorded = space.document.numerics
+    for key in ("threads", "lanes"):
+        number = recorded.get(key, 1)
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise InputError(
+                f"{space.name}: numerics.{key} is {number!r}, but must be a whole number of at "
+                "least 1"
+            )
+    engine = recorded.get("engine", "sequential")
+    if engine not in ("sequential", "lanes", "loop"):
         raise InputError(
-            f"{space.name}: numerics.threads is {threads!r}, but must be a whole number of at "
-            "least 1"
+            f"{space.name}: numerics.engine is {engine!r}, but must be sequential, lanes or loop"
         )
-    return threads
+    if is_train_function(task) or engine == "loop":
+        engine = "loop" if is_train_function(task) else "sequential"
+    return same_here({**recorded, "engine": engine, "device": _device(space)})
 
 
 def _device(space: Space) -> str:

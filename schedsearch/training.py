@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from schedsearch.engines import Engine, EpochResult, Snapshot
-from schedsearch.errors import TaskError, nearest
+from schedsearch.errors import SchedSearchError, TaskError, nearest
 from schedsearch.plan import Plan, Scheduler
 from schedsearch.space import Space
+from schedsearch.task.user_code import one_line
 
 #: Epochs whose values a trial keeps; of a longer run they are thinned evenly.
 _KEPT_EPOCHS = 500
@@ -53,7 +55,7 @@ class Run:
         keep_best: bool = False,
     ) -> None:
         self.engine, self.lane, self.seed = engine, lane, seed
-        self._space = space
+        self.space = space
         self._scheduler = Scheduler(
             plan, horizon=space.horizon, seed=seed, direction=space.objective.direction
         )
@@ -75,15 +77,15 @@ class Run:
     @property
     def metric(self) -> float:
         """The objective's metric after the last epoch; NaN if the run has diverged."""
-        return self.history.metrics[-1][self._space.objective.metric]
+        return self.history.metrics[-1][self.space.objective.metric]
 
     @property
     def value(self) -> float:
         """What the run counts for so far: the last or the best epoch's metric."""
-        if self._space.objective.value == "last":
+        if self.space.objective.value == "last":
             return self.metric
-        lower = self._space.objective.lower_is_better
-        known = [m for m in self.history.objective(self._space.objective.metric) if m == m]
+        lower = self.space.objective.lower_is_better
+        known = [m for m in self.history.objective(self.space.objective.metric) if m == m]
         return lower(min(map(lower, known))) if known else math.nan
 
     def take(self, result: EpochResult) -> None:
@@ -92,16 +94,16 @@ class Run:
         Raises:
             TaskError: the task does not give the objective's metric.
         """
-        name = self._space.objective.metric
+        name = self.space.objective.metric
         if name not in result.metrics:
             hint = nearest(name, result.metrics) or f"it gives {', '.join(result.metrics)}"
-            raise TaskError(f"{self._space.task} gives no metric `{name}`: {hint}")
+            raise TaskError(f"{self.space.task} gives no metric `{name}`: {hint}")
         self.history.values.append(self._scheduler.values)
         self.history.clamped.append(self._scheduler.clamped)
         self.history.metrics.append(result.metrics)
         self.history.terms.append(result.terms)
         self._scheduler.step(result.metrics[name], terms=result.terms, metrics=result.metrics)
-        rank = self._space.objective.lower_is_better(result.metrics[name])
+        rank = self.space.objective.lower_is_better(result.metrics[name])
         if self._keep_best and rank < self._best[0]:
             self._best = (rank, self._checkpoint())
 
@@ -109,7 +111,7 @@ class Run:
         snapshot = self.engine.snapshot(self.lane)
         if snapshot is None:
             raise TaskError(
-                f"{self._space.task} gave no checkpoint in epoch {self.epochs}, which is the best "
+                f"{self.space.task} gave no checkpoint in epoch {self.epochs}, which is the best "
                 'so far: with `value = "best"`, call run.checkpoint in every epoch'
             )
         return snapshot
@@ -132,23 +134,49 @@ class Run:
         self.engine.release(self.lane)
 
 
-def train_whole(run: Run, horizon: int, each_epoch: Callable[[Run], None] | None = None) -> None:
-    """Train a run to its horizon, or until it diverges, alone in its engine.
+def train_epoch(runs: Iterable[Run]) -> dict[Run, EpochResult | Exception]:
+    """Train runs for one epoch with the values in force, all lanes of an engine at once."""
+    by_engine: dict[Engine, dict[int, Run]] = {}
+    for run in runs:
+        by_engine.setdefault(run.engine, {})[run.lane] = run
+    results: dict[Run, EpochResult | Exception] = {}
+    for engine, lanes in by_engine.items():
+        values = [lanes[i].values if i in lanes else None for i in range(engine.lanes)]
+        for lane, result in enumerate(engine.train_epoch(values)):
+            if result is not None:
+                results[lanes[lane]] = result
+    return results
 
-    Raises whatever the user's own code raises.
+
+def train_whole(
+    runs: Sequence[Run], horizon: int, each_epoch: Callable[[], None] | None = None
+) -> None:
+    """Train runs side by side, each to its horizon or until it diverges.
+
+    Raises:
+        SchedSearchError: the user's own code raised.
     """
-    while run.epochs < horizon:
-        lanes: list[Mapping[str, float] | None] = [None] * run.engine.lanes
-        lanes[run.lane] = run.values
-        result = run.engine.train_epoch(lanes)[run.lane]
-        if isinstance(result, Exception):
-            raise result
-        assert result is not None
-        run.take(result)
+    training = list(runs)
+    while training:
+        for run, result in train_epoch(training).items():
+            with user_code(run.space, run.seed):
+                if isinstance(result, Exception):
+                    raise result
+            run.take(result)
         if each_epoch is not None:
-            each_epoch(run)
-        if math.isnan(run.metric):
-            return
+            each_epoch()
+        training = [r for r in training if r.epochs < horizon and not math.isnan(r.metric)]
+
+
+@contextmanager
+def user_code(space: Space, seed: int) -> Iterator[None]:
+    """Make one line, with the task and the run's seed, of what the user's own code raises."""
+    try:
+        yield
+    except SchedSearchError:
+        raise
+    except Exception as error:
+        raise SchedSearchError(f"{space.task} raised {one_line(error)} (seed {seed})") from error
 
 
 def search_seeds(space: Space) -> range:

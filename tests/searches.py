@@ -14,7 +14,7 @@ from typing import Any
 import tomli_w
 
 from schedsearch.engines.loop import LoopEngine, Run
-from schedsearch.preparation import prepare
+from schedsearch.preparation import Setup, choose_numerics, prepare
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database
 from schedsearch.task import load_task
@@ -103,8 +103,9 @@ def url_of(folder: Path) -> str:
 
 def make_study(folder: Path, content: Mapping[str, Any] | None = None) -> StudyHandle:
     space = Space.from_document(content or document(), "small.toml")
-    record = prepare(space, device="cpu", threads=1)
-    return create_study(open_database(url_of(folder), create=True), record)
+    prepared = prepare(space)
+    numerics = choose_numerics(prepared, Setup(), say=print)
+    return create_study(open_database(url_of(folder), create=True), prepared.record(numerics))
 
 
 class Ears:
@@ -121,7 +122,7 @@ def work(
     """Run one worker in this process until it ends."""
     ears, space = Ears(), study.space
     task = load_task(space.task)
-    engines = [LoopEngine(task, space.horizon) for _ in range(space.search.seeds)]
+    engines = [LoopEngine(task, horizon=space.horizon) for _ in range(space.search.seeds)]
     Worker(
         study,
         engines,

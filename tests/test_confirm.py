@@ -195,11 +195,11 @@ def test_schedules_that_win_are_found_better_alike_each_time_and_the_result_is_k
 @pytest.mark.long
 def test_the_result_is_that_of_training_by_hand_on_the_same_seeds(study):
     result = run_confirm(study)
-    engine = LoopEngine(confirmations.train_with_noise, study.space.horizon)
+    engine = LoopEngine(confirmations.train_with_noise, horizon=study.space.horizon)
 
     def tested(tables, seed):
         run = Run(engine, 0, space=study.space, plan=Plan.from_tables(tables), seed=seed)
-        train_whole(run, study.space.horizon)
+        train_whole([run], study.space.horizon)
         return run.test()["test_loss"]
 
     runs = {

@@ -9,6 +9,7 @@ import pytest
 
 from schedsearch.errors import SchedSearchError
 from schedsearch.fresh import Job, Outcome, Recipe, StoppedError, train_all
+from schedsearch.numerics import numerics_here
 from schedsearch.space import Space
 from tests import confirmations, searches
 from tests.confirmations import FRESH, content_of
@@ -24,7 +25,7 @@ def job(lr: float, seed: int = 0) -> Job:
 
 def outcomes(content: dict, *jobs: Job, workers: int = 1, progress=lambda done: None, stop=None):
     space = Space.from_document(content, "small.toml").with_defaults(DEFAULTS)
-    recipe = Recipe(space.to_document(), "cpu", 1)
+    recipe = Recipe(space.to_document(), numerics_here("loop"))
     try:
         return train_all(
             recipe, jobs, workers=workers, progress=progress, should_stop=stop or (lambda: False)
@@ -59,7 +60,8 @@ def test_what_the_task_raises_is_one_line_with_the_seed():
     content = content_of(confirmations.train_and_raise_when_fresh)
     with pytest.raises(SchedSearchError) as caught:
         outcomes(content, job(0.5, FRESH), job(0.5, FRESH))
-    said = f"a run with seed {FRESH} raised ZeroDivisionError: something of the user's own"
+    task = "tests.confirmations:train_and_raise_when_fresh"
+    said = f"{task} raised ZeroDivisionError: something of the user's own (seed {FRESH})"
     assert (str(caught.value), caught.value.exit_code) == (said, 1)
 
 

@@ -106,7 +106,7 @@ def test_bounds_clamp_whatever_a_schedule_says(resolved, bounds, given_feedback)
 
 def test_clamped_names_what_bounds_hold_back():
     plan = Plan({("a",): Constant(2.0), ("b",): Constant(1.0)}, {"a": (0.0, 1.0), "b": (0.0, 1.0)})
-    assert plan.clamped(plan.start()) == ("a",)
+    assert plan.evaluate(plan.start())[1] == ("a",)
 
 
 def test_who_is_coupled_reads_the_clamped_value_in_any_order_of_writing():

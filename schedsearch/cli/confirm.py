@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def confirm(
     study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
     top: Annotated[int, typer.Option(help="How many of the best schedules.", min=1)] = 5,
-    seeds: Annotated[int, typer.Option(help="Fresh seeds for each plan.", min=1)] = 20,
+    seeds: Annotated[
+        int,
+        typer.Option(help="Fresh seeds for each plan: at least 6, and more with a larger --top."),
+    ] = 20,
     workers: Annotated[
         int | None,
         typer.Option(help="Processes that train; default: as many as the cores hold.", min=1),
@@ -68,12 +71,10 @@ def _workers(handle: StudyHandle) -> int:
 
 
 def _warn(handle: StudyHandle) -> None:
-    from schedsearch.numerics import differences, numerics_here
+    from schedsearch.numerics import differences, same_here
 
     numerics = handle.record.numerics
-    kind, device, threads = (numerics[key] for key in ("engine", "device", "threads"))
-    other = differences(numerics, numerics_here(kind, device=device, threads=threads))
-    if other:
+    if other := differences(numerics, same_here(numerics)):
         say(f"warning: exact numbers differ from the search's: {'; '.join(other)}")
 
 

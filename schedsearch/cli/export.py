@@ -54,7 +54,10 @@ def export(
 
 def _described(content: dict[str, Any]) -> str:
     source = content["source"]
-    return f"trial {source['trial']} of {source['study']}, {source['metric']} {source['value']:.6g}"
+    seeds = len(source["runs"])
+    mean = f" (mean of {seeds} seeds)" if seeds > 1 else ""
+    value = f"{source['metric']} {source['value']:.6g}{mean}"
+    return f"trial {source['trial']} of {source['study']}, {value}"
 
 
 def _say_confirmed(handle: StudyHandle, source: dict[str, Any]) -> None:

@@ -23,7 +23,10 @@ def database(url: str, *, create: bool = False) -> Database:
             "warning: the password in --storage can be read by every user of this machine: "
             "give the URL by the variable SCHEDSEARCH_STORAGE"
         )
-    return open_database(url, create=create)
+    opened = open_database(url, create=create)
+    if not opened.known_schema:
+        say("warning: the tables are of an Optuna that is not known here: searching is slower")
+    return opened
 
 
 def study(url: str, name: str) -> StudyHandle:

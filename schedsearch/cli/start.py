@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, Storage, app, say
 from schedsearch.cli.opening import database
+from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
+    from schedsearch.preparation import Setup
     from schedsearch.storage import StudyHandle
 
 #: Seconds between two looks at the workers, and between two looks at the study.
@@ -44,7 +47,16 @@ def start(
         int | None,
         typer.Option(help="Threads per worker; default: the machine's cores shared out.", min=1),
     ] = None,
+    lanes: Annotated[
+        str, typer.Option(help="Runs in one batched step of a worker: a number, or auto.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="Where to train, as torch names it.")] = "cpu",
+    tf32: Annotated[
+        bool, typer.Option("--tf32", help="Let a GPU multiply matrices in TF32.")
+    ] = False,
+    autocast: Annotated[
+        bool, typer.Option("--autocast", help="Let the models compute in bfloat16.")
+    ] = False,
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
@@ -53,8 +65,15 @@ def start(
     Ctrl-C stops after the epoch, and `start` goes on where it stopped; twice stops at once. A
     search that --timeout ends has done what it was asked to: it exits 0.
     """
-    from schedsearch.preparation import load_space, prepare, threads_for
-    from schedsearch.storage import create_study
+    from schedsearch.preparation import (
+        Setup,
+        check_setup,
+        choose_numerics,
+        load_space,
+        prepare,
+        threads_for,
+    )
+    from schedsearch.storage import create_study, recorded_numerics
 
     overrides = {
         "name": study,
@@ -64,21 +83,29 @@ def start(
         "search.sampler.name": sampler,
         "search.pruner.name": pruner,
     }
-    loaded = load_space(space, overrides)
-    record = prepare(
-        loaded, device=device, threads=threads or threads_for(workers), file=str(space)
+    setup = Setup(
+        device=device,
+        threads=threads or threads_for(workers),
+        workers=max(1, workers),
+        lanes=_lanes(lanes),
+        tf32=tf32,
+        autocast=autocast,
     )
-    handle = create_study(database(storage, create=True), record)
-    kept = handle.record.numerics
-    if threads not in (None, kept["threads"]) or device != kept["device"]:
-        say(
-            f"warning: study {handle.name} keeps the numerics it was created with: device "
-            f"{kept['device']}, {kept['threads']} threads per worker"
-        )
+    prepared = prepare(load_space(space, overrides), file=str(space))
+    check_setup(prepared, setup)
+    opened = database(storage, create=True)
+    numerics = recorded_numerics(opened, prepared.space.name)
+    if numerics is None:
+        numerics = choose_numerics(prepared, setup, say)
+    else:
+        _warn_of_numerics(numerics, setup, threads)
+    handle = create_study(opened, prepared.record(numerics))
     if workers == 0:
         say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")
         return
     total = handle.total()
+    if trials is not None and trials < total:
+        say(f"warning: study {handle.name} keeps its {total} trials: --trials can only raise them")
     if handle.queue.counts().finished >= total:
         say(f"all {total} trials of study {handle.name} have ended: more --trials go on")
         exit_code = 0
@@ -87,6 +114,28 @@ def start(
     _print_result(handle, as_json)
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def _lanes(given: str) -> int | None:
+    if given == "auto":
+        return None
+    if not given.isdecimal() or int(given) < 1:
+        raise InputError(f"--lanes is {given!r}, but must be a whole number of at least 1, or auto")
+    return int(given)
+
+
+def _warn_of_numerics(kept: Mapping[str, Any], setup: Setup, threads: int | None) -> None:
+    """Say so if a study that goes on was created with other numerics than are asked for now."""
+    asked = {
+        "device": setup.device,
+        "threads": threads or kept["threads"],
+        "lanes": setup.lanes or kept["lanes"],
+        "tf32": setup.tf32,
+        "autocast": setup.autocast,
+    }
+    other = [f"{key} {kept[key]}" for key, value in asked.items() if kept.get(key, False) != value]
+    if other:
+        say(f"warning: the study keeps the numerics it was created with: {', '.join(other)}")
 
 
 def _search(handle: StudyHandle, workers: int, timeout: float | None) -> int:

@@ -84,16 +84,9 @@ def _train(config: Config, seed: int) -> Trained:
 
     name, horizon = config.space.objective.metric, config.space.horizon
     with Counter("epochs") as counter:
-        try:
-            return config.train(
-                seed,
-                lambda run: counter.show(run.epochs, horizon, f", {name} {run.metric:.5g}"),
-            )
-        except SchedSearchError:
-            raise
-        except Exception as error:
-            shown = " ".join(f"{type(error).__name__}: {error}".split())
-            raise SchedSearchError(f"{config.space.task} raised {shown}") from error
+        return config.train(
+            seed, lambda run: counter.show(run.epochs, horizon, f", {name} {run.metric:.5g}")
+        )
 
 
 def _save(run: Trained, config: Config, output: Path | None, *, several: bool) -> None:
@@ -121,6 +114,6 @@ def _say_reproduced(run: Trained) -> None:
     if run.reproduced is None:
         return
     if run.reproduced:
-        say(f"seed {run.seed}: the recorded value {run.recorded!r} came out again, exactly")
+        say(f"seed {run.seed}: its recorded value {run.recorded!r} came out again, exactly")
     else:
-        say(f"seed {run.seed}: the config records {run.recorded!r}, here it is {run.value!r}")
+        say(f"seed {run.seed}: the config records {run.recorded!r} of it, here it is {run.value!r}")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 from schedsearch.engines.base import Engine, EpochResult, Snapshot
 from schedsearch.task import Task, TrainFunction, is_train_function
 
@@ -9,20 +13,41 @@ __all__ = ["Engine", "EpochResult", "Snapshot", "make_engine"]
 
 
 def make_engine(
-    task: Task | TrainFunction, *, horizon: int, device: str = "cpu", threads: int = 1
+    task: Task | TrainFunction,
+    *,
+    horizon: int,
+    numerics: Mapping[str, Any] = MappingProxyType({}),
 ) -> Engine:
-    """Return the engine that trains such a task.
+    """Return the engine that trains such a task as the numerics say.
 
     Args:
-        task: what to train.
+        task: what to train; a loop of the user's own has an engine of its own.
         horizon: the epochs of a full training; only a loop of the user's own has to know.
-        device: where, as torch names it; a loop of the user's own decides for itself.
-        threads: torch's intra-operation threads.
+        numerics: `engine` ("sequential" or "lanes"), `lanes`, `compiled`, `device`, `threads`,
+            `tf32` and `autocast`; what is left out: one run at a time on the CPU, one thread.
     """
+    from schedsearch.engines.arithmetic import Arithmetic
+
+    arithmetic = Arithmetic(
+        threads=numerics.get("threads", 1),
+        tf32=numerics.get("tf32", False),
+        autocast=numerics.get("autocast", False),
+    )
     if is_train_function(task):
         from schedsearch.engines.loop import LoopEngine
 
-        return LoopEngine(task, horizon=horizon, threads=threads)
+        return LoopEngine(task, horizon=horizon, arithmetic=arithmetic)
+    device = numerics.get("device", "cpu")
+    if numerics.get("engine") == "lanes":
+        from schedsearch.engines.lanes import LanesEngine
+
+        return LanesEngine(
+            task,
+            numerics["lanes"],
+            device=device,
+            arithmetic=arithmetic,
+            compiled=numerics.get("compiled", True),
+        )
     from schedsearch.engines.sequential import SequentialEngine
 
-    return SequentialEngine(task, device=device, threads=threads)
+    return SequentialEngine(task, device=device, arithmetic=arithmetic)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from schedsearch.engines.arithmetic import arithmetic, packed
+from schedsearch.engines.arithmetic import PLAIN, Arithmetic, packed
 from schedsearch.engines.base import EpochResult, Snapshot
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import TrainFunction
@@ -153,7 +153,7 @@ class _Lane:
 
     run: Run
     train: TrainFunction
-    threads: int
+    arithmetic: Arithmetic
     ended: _Ended | None = None
     thread: threading.Thread = field(init=False)
     generators: _Generators = field(init=False)
@@ -165,7 +165,7 @@ class _Lane:
 
     def _work(self) -> None:
         try:
-            with arithmetic(self.threads):
+            with self.arithmetic.applied():
                 self.train(self.run)
             self.run._answers.put(_Ended(None))
         except Exception as error:
@@ -209,21 +209,23 @@ class LoopEngine:
     Args:
         train: the function; `train.hyperparameters` are the names it reads, with their defaults.
         horizon: the number of epochs of a full training, which the loop sees as `run.horizon`.
-        threads: torch's intra-operation threads in the loop's thread.
+        arithmetic: what the loop's thread computes with; a loop casts to bfloat16 itself.
     """
 
     lanes = 1
 
-    def __init__(self, train: TrainFunction, horizon: int, threads: int = 1) -> None:
+    def __init__(
+        self, train: TrainFunction, *, horizon: int, arithmetic: Arithmetic = PLAIN
+    ) -> None:
         self.train = train
         self.horizon = horizon
-        self.threads = threads
+        self.arithmetic = arithmetic
         self._lane: _Lane | None = None
 
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
         """Start a run from its seed, or from a snapshot that the loop's checkpoint gave."""
         self.release(lane)
-        self._lane = _Lane(Run(seed, self.horizon, snapshot), self.train, self.threads)
+        self._lane = _Lane(Run(seed, self.horizon, snapshot), self.train, self.arithmetic)
 
     def train_epoch(
         self, values: Sequence[Mapping[str, float] | None]

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
-from schedsearch.engines.arithmetic import arithmetic, packed
+from schedsearch.engines.arithmetic import PLAIN, Arithmetic, packed
 from schedsearch.engines.base import EpochResult, Snapshot
 from schedsearch.engines.draws import batch_indices, epoch_noise, global_rng
+from schedsearch.engines.dropout import EpochDropout
 from schedsearch.engines.optimizers import (
     load_state_tensors,
     make_optimizer,
     set_values,
     state_tensors,
 )
+from schedsearch.engines.source import Source, hyperparameter_dtype, weighted_sum
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Examples, Splits, Task, count_examples, count_steps
 
@@ -39,23 +40,24 @@ class SequentialEngine:
     Args:
         task: what to train.
         device: where, as torch names it.
-        threads: intra-operation threads; part of the numerics.
+        arithmetic: how; part of the numerics.
     """
 
     lanes = 1
 
-    def __init__(self, task: Task, device: str = "cpu", threads: int = 1) -> None:
+    def __init__(self, task: Task, *, device: str = "cpu", arithmetic: Arithmetic = PLAIN) -> None:
         self.task = task
         self.device = torch.device(device)
-        self.threads = threads
+        self.arithmetic = arithmetic
+        self._source = Source(task, self.device, arithmetic, lanes=1)
         self._run: _Run | None = None
-        self._data = functools.lru_cache(maxsize=4)(self._load)
+        self._drops_out = True
 
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
         """Start a run from its seed, or from a snapshot of such a run."""
-        with arithmetic(self.threads):
-            splits = self._data(seed)
-            model = self._fresh_model(seed)
+        with self.arithmetic.applied():
+            splits = self._source.splits(seed)
+            model = self._source.fresh_model(seed)
             optimizer = make_optimizer(self.task.optimizer, model)
             if snapshot is not None:
                 model.load_state_dict(snapshot.model)
@@ -71,7 +73,7 @@ class SequentialEngine:
         if in_force is None:
             return [None]
         try:
-            with arithmetic(self.threads):
+            with self.arithmetic.applied():
                 return [self._train_epoch(self._running(), in_force)]
         except Exception as error:
             return [error]
@@ -79,8 +81,8 @@ class SequentialEngine:
     def test(self, lane: int) -> dict[str, float]:
         """Return the metrics of the run's model on the test split."""
         run = self._running()
-        with arithmetic(self.threads):
-            return self._measure(run.model, run.splits.test, "test_")
+        with self.arithmetic.applied():
+            return self._source.measure(run.model, run.splits.test, "test_")
 
     def snapshot(self, lane: int) -> Snapshot:
         """Return a copy of the run as it stands."""
@@ -101,45 +103,40 @@ class SequentialEngine:
             raise SchedSearchError("the lane is idle: fill it first")
         return self._run
 
-    def _load(self, seed: int) -> Splits:
-        with global_rng(self.device, seed, "data"):
-            splits = self.task.data(seed)
-        return Splits(*map(self._on_device, (splits.train, splits.validation, splits.test)))
-
-    def _on_device(self, examples: Examples) -> Examples:
-        return {name: tensor.to(self.device) for name, tensor in examples.items()}
-
-    def _fresh_model(self, seed: int) -> nn.Module:
-        """Return the seed's model; the seed's even if the task forgets to seed what it draws."""
-        with global_rng(self.device, seed, "model"):
-            return self.task.model(seed).to(self.device)
-
     def _train_epoch(self, run: _Run, in_force: Mapping[str, float]) -> EpochResult:
         values = {**self.task.hyperparameters, **in_force}
         set_values(run.optimizer, values)
-        dtype = next((p.dtype for p in run.model.parameters() if p.is_floating_point()), None)
+        dtype = hyperparameter_dtype(run.model)
         hp = {
             name: torch.tensor(value, dtype=dtype, device=self.device)
             for name, value in values.items()
         }
-        weights = {
-            name.removeprefix("weights."): tensor
-            for name, tensor in hp.items()
-            if name.startswith("weights.")
-        }
         history: dict[str, list[Tensor]] = {}
+        dropout = EpochDropout(run.seed, run.epoch)
         run.model.train()
-        with global_rng(self.device, run.seed, run.epoch, "dropout"):
+        with global_rng(self.device, run.seed, run.epoch, "step"):
             for batch, noise in self._steps(run):
-                terms = self.task.terms(run.model, batch, hp, noise)
+                with self._given(dropout), self.arithmetic.forward(self.device):
+                    terms = self.task.terms(run.model, batch, hp, noise)
                 run.optimizer.zero_grad(set_to_none=True)
-                _weighted_sum(terms, weights).backward()  # type: ignore[no-untyped-call]  # torch's
+                weighted_sum(terms, hp).backward()  # type: ignore[no-untyped-call]  # torch's
                 run.optimizer.step()
                 for name, term in terms.items():
                     history.setdefault(name, []).append(term.detach())
         run.epoch += 1
         means = {name: torch.stack(h).double().mean().item() for name, h in history.items()}
         return EpochResult(self._validate(run, means), means)
+
+    @contextlib.contextmanager
+    def _given(self, dropout: EpochDropout) -> Iterator[None]:
+        """Give the step's dropout its numbers; once a step had none, the model pays no more."""
+        if not self._drops_out:
+            yield
+            return
+        dropout.next_step()
+        with dropout:
+            yield
+        self._drops_out = bool(dropout.shapes)
 
     def _steps(self, run: _Run) -> Iterator[tuple[Examples, dict[str, Tensor]]]:
         """Yield each step's batch and noise. The epoch is gathered at once: one copy, no loader."""
@@ -164,32 +161,8 @@ class SequentialEngine:
             bool(parameter.isfinite().all()) for parameter in run.model.parameters()
         )
         if finite:
-            return self._measure(run.model, run.splits.validation, "val_")
+            return self._source.measure(run.model, run.splits.validation, "val_")
         # A count of errors stays finite where the model does not, and user code may choke on NaN:
         # the names come from a model that is well.
-        fresh = self._fresh_model(run.seed)
-        return dict.fromkeys(self._measure(fresh, run.splits.validation, "val_"), math.nan)
-
-    def _measure(self, model: nn.Module, split: Examples, prefix: str) -> dict[str, float]:
-        model.eval()
-        with torch.no_grad():
-            metrics = self.task.metrics(model, split)
-        return {prefix + name: self._number(name, value) for name, value in metrics.items()}
-
-    def _number(self, name: str, value: object) -> float:
-        if isinstance(value, Tensor) and value.dim() == 0:
-            number = float(value.item())
-        elif isinstance(value, Real):
-            number = float(value)
-        else:
-            shown = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-            raise SchedSearchError(
-                f"{type(self.task).__name__}: the metric `{name}` is {shown}, "
-                "but must be a number or a 0-d tensor"
-            )
-        return number if math.isfinite(number) else math.nan
-
-
-def _weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
-    weighted = [weights[name] * term if name in weights else term for name, term in terms.items()]
-    return functools.reduce(torch.add, weighted)
+        fresh = self._source.fresh_model(run.seed)
+        return dict.fromkeys(self._source.measure(fresh, run.splits.validation, "val_"), math.nan)

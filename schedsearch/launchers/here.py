@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from schedsearch.engines import make_engine
 from schedsearch.errors import StudyError
-from schedsearch.numerics import differences, numerics_here
+from schedsearch.numerics import differences, same_here
 from schedsearch.storage import StudyHandle
 from schedsearch.task import fingerprint, load_task
 from schedsearch.worker import Worker
@@ -35,14 +35,12 @@ def work(
             f"{space.task} is not what study `{study.name}` was created with: its source, "
             "arguments or data changed; begin another study with --study NAME"
         )
-    device, threads = numerics["device"], numerics["threads"]
-    here = numerics_here(numerics["engine"], device=device, threads=threads)
+    here = same_here(numerics)
     if other := differences(numerics, here):
         say(f"warning: exact numbers will differ from the study's others: {'; '.join(other)}")
-    engines = [
-        make_engine(task, horizon=space.horizon, device=device, threads=threads)
-        for _ in range(space.search.seeds)
-    ]
+    # An engine of one lane trains one seed of a trial.
+    number = 1 if here["engine"] == "lanes" else space.search.seeds
+    engines = [make_engine(task, horizon=space.horizon, numerics=here) for _ in range(number)]
     Worker(
         study,
         engines,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from schedsearch.confirm import winner
 from schedsearch.paired import Verdict
 from schedsearch.report.text import describe_plan
 
@@ -26,10 +27,26 @@ def confirmation_lines(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def verdict_line(result: Mapping[str, Any]) -> str:
+    """Return what a confirmation found, in one line."""
+    first, stop = result["seeds"]
+    seeds, baseline = f"{stop - first} fresh seeds", result["baseline"]
+    best = next((plan for plan in result["plans"] if plan["number"] == winner(result)), None)
+    if best is None:
+        return f"none of {len(result['plans'])} schedules is better than the constants, on {seeds}"
+    return (
+        f"{_name(best)}: mean {result['metric']} {best['mean']:.4g} against "
+        f"{baseline['mean']:.4g} of the best constant, {_name(baseline)}, on {seeds}"
+    )
+
+
 def _heading(result: Mapping[str, Any]) -> str:
     first, stop = result["seeds"]
     what = "on the test split" if result["test"] else "by validation: the task measures no test"
-    return f"mean {result['metric']} over {stop - first} fresh seeds, {what}"
+    return (
+        f"mean {result['metric']} over {stop - first} fresh seeds, {what}; an interval is wider "
+        "the more schedules its own is held against (Holm)"
+    )
 
 
 def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:

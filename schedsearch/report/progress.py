@@ -119,7 +119,9 @@ def summary_lines(status: Status) -> list[str]:
         lines.append(f"{title:<10}{_shown(best, status)}")
         if best is not None:
             lines.extend(f"          {line}" for line in describe_plan(best.plan))
+    if status.confirmation is not None:
+        lines.append(f"confirmed {status.confirmation}")
     if status.clamped:
-        shown = ", ".join(f"{name} {count}" for name, count in status.clamped.items())
-        lines.append(f"bounds    held back in epochs: {shown}")
+        shown = ", ".join(f"{name} in {count}" for name, count in status.clamped.items())
+        lines.append(f"bounds    of all epochs, held at its bounds: {shown}")
     return lines

@@ -38,7 +38,12 @@ def space_lines(space: Space) -> Iterator[str]:
         yield f"{name}: {', '.join(group.members)}  ({_size_words(families.size())})"
         yield from _family_lines(families)
     yield ""
-    yield "a config: one plan" if space.is_config else f"size       {_size_words(space.size())}"
+    if space.is_config:
+        yield "a config: one plan"
+    elif space.size() == math.inf:
+        yield "size       no end of plans: some ranges are continuous"
+    else:
+        yield f"size       {_size_words(space.size())}"
 
 
 def space_json(space: Space) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
+from schedsearch.confirm import kept
+from schedsearch.report.confirmation import verdict_line
 from schedsearch.storage import Counts, StudyHandle
 
 
@@ -34,12 +37,14 @@ class Status:
     counts: Counts
     best: Best | None
     best_constant: Best | None
-    #: Wall-clock seconds from the first trial's start to the last one's end, or to now.
+    #: Wall-clock seconds in which some trial was in training.
     seconds: float
     #: Trials that diverged, among those counted as pruned.
     diverged: int = 0
     #: Epochs, over all trials, in which bounds held a hyperparameter back.
     clamped: dict[str, int] = field(default_factory=dict)
+    #: What the last `confirm` found, in one line; None if there was none.
+    confirmation: str | None = None
 
     @property
     def epochs_per_second(self) -> float:
@@ -62,6 +67,7 @@ class Status:
             "seconds": round(self.seconds, 3),
             "trial_epochs_per_second": round(self.epochs_per_second, 3),
             "clamped_epochs": self.clamped,
+            "confirmation": self.confirmation,
         }
 
 
@@ -69,6 +75,7 @@ def read_status(study: StudyHandle) -> Status:
     """Read how a study stands."""
     counts, total = study.queue.counts(), study.total()
     trials = study.trials()
+    result = kept(study)
     objective = study.space.objective
     if counts.running:
         state: Literal["running", "done", "stopped"] = "running"
@@ -86,9 +93,10 @@ def read_status(study: StudyHandle) -> Status:
         counts=counts,
         best=_best(study.complete()),
         best_constant=_best(study.complete(constant=True)),
-        seconds=_seconds(trials),
+        seconds=_seconds(study.database.optuna.get_all_trials(study.study_id, deepcopy=False)),
         diverged=sum("diverged" in trial.user_attrs for trial in trials),
         clamped=dict(clamped),
+        confirmation=None if result is None else verdict_line(result),
     )
 
 
@@ -100,11 +108,16 @@ def _best(ranked: list[FrozenTrial]) -> Best | None:
     return Best(trial.number, trial.value, trial.user_attrs["plan"])
 
 
-def _seconds(trials: list[FrozenTrial]) -> float:
-    starts = [trial.datetime_start for trial in trials if trial.datetime_start is not None]
-    if not starts:
-        return 0.0
-    running = any(trial.state is TrialState.RUNNING for trial in trials)
-    ends = [trial.datetime_complete for trial in trials if trial.datetime_complete is not None]
-    end = datetime.now() if running or not ends else max(ends)
-    return (end - min(starts)).total_seconds()
+def _seconds(trials: Iterable[FrozenTrial]) -> float:
+    """Return how long at least one trial was in training: the pauses of a search do not count."""
+    now = datetime.now()
+    spans = sorted(
+        (trial.datetime_start, trial.datetime_complete or now)
+        for trial in trials
+        if trial.datetime_start is not None
+    )
+    seconds, until = 0.0, datetime.min
+    for start, end in spans:
+        seconds += max((end - max(start, until)).total_seconds(), 0.0)
+        until = max(until, end)
+    return seconds

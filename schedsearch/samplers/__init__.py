@@ -1,4 +1,4 @@
-"""Samplers: Optuna's, beside a stratum of constants, and a grid over the family tree."""
+"""Samplers: a fast TPE, Optuna's others, a grid over the family tree; a stratum of constants."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from schedsearch.samplers.joint import (
     moving_families,
 )
 from schedsearch.samplers.stratum import StratifiedSampler, is_trained_in_full
+from schedsearch.samplers.tpe import TreeParzenSampler
 from schedsearch.space import Space
 
 __all__ = ["FamilyGridSampler", "is_trained_in_full", "make_sampler", "trials_of"]
@@ -34,20 +35,21 @@ def make_sampler(space: Space, worker: str) -> BaseSampler:
     if options.name == "grid":
         return FamilyGridSampler(space, options.points, space.search.seed)
     digest = hashlib.sha256(f"{space.search.seed} {worker}".encode()).digest()
-    seed = int.from_bytes(digest[:4], "big")
+    # Two seeds: with one, schedules and constants would draw the same at random.
+    seed, apart = (int.from_bytes(part, "big") for part in (digest[:4], digest[4:8]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # All workers of a quasi-random search walk through one scrambled sequence.
         own = space.search.seed if options.name == "qmc" else seed
-        schedules = _optuna_sampler(options.name, options.startup_trials, own)
-        name = "random" if options.name == "random" else "tpe"
-        constants = ComparableTrialsSampler(_optuna_sampler(name, options.startup_trials, seed + 1))
+        schedules = _sampler(options.name, options.startup_trials, own)
+    name = "random" if options.name == "random" else "tpe"
+    only_constants = dict.fromkeys(space.family_choices(), "constant")
+    constants = OneFamilySampler(
+        _sampler(name, options.startup_trials, apart), space, only_constants, apart
+    )
     if options.name in ("gp", "cmaes", "qmc"):
         schedules = OneFamilySampler(schedules, space, moving_families(space), seed)
-    only_constants = dict.fromkeys(space.family_choices(), "constant")
-    return StratifiedSampler(
-        schedules, OneFamilySampler(constants, space, only_constants, seed), options.constants
-    )
+    return StratifiedSampler(schedules, constants, options.constants)
 
 
 def trials_of(space: Space, trials: int) -> int:
@@ -62,7 +64,7 @@ def trials_of(space: Space, trials: int) -> int:
 _NEEDS = {"cmaes": "cmaes", "gp": "scipy", "qmc": "scipy"}
 
 
-def _optuna_sampler(name: str, startup_trials: int | None, seed: int) -> BaseSampler:
+def _sampler(name: str, startup_trials: int | None, seed: int) -> BaseSampler:
     if name in _NEEDS and importlib.util.find_spec(_NEEDS[name]) is None:
         raise InputError(
             f"sampler {name} needs the package {_NEEDS[name]}: pip install 'schedsearch[samplers]'"
@@ -72,13 +74,7 @@ def _optuna_sampler(name: str, startup_trials: int | None, seed: int) -> BaseSam
         case "random":
             return optuna.samplers.RandomSampler(seed)
         case "tpe":
-            # group: without it, parameters that belong to one family are drawn each on its own.
-            return optuna.samplers.TPESampler(
-                seed=seed,
-                n_startup_trials=startup,
-                group=True,
-                constant_liar=True,
-            )
+            return TreeParzenSampler(seed, startup)
         case "gp":
             return ComparableTrialsSampler(
                 optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)

@@ -120,7 +120,7 @@ class ComparableTrialsSampler(BaseSampler):
     """Shows a sampler only the complete trials that have every parameter it models.
 
     Schedules lack the parameters of constants, and constants those of schedules. Optuna's gp fails
-    on a trial that lacks one, and its tpe then models the parameters apart.
+    on a trial that lacks one.
     """
 
     def __init__(self, inner: BaseSampler) -> None:

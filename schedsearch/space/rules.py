@@ -73,9 +73,13 @@ def _check_members(draft: Draft) -> Iterator[Problem]:
 def _check_constants(draft: Draft) -> Iterator[Problem]:
     """A schedule can only be said to beat the best constant if the search also tries constants."""
     for key, families in draft.searched:
-        if "constant" not in families.options:
-            kind, _, name = key.partition(".")
-            table = draft.hyperparameters.get(name)
+        kind, _, name = key.partition(".")
+        table = draft.hyperparameters.get(name)
+        given = (
+            table if kind == "hyperparameters" else draft.groups[name]
+        ) or HyperparameterTable()
+        # A misspelt one is a mistake of its own.
+        if not any(nearest(family, ["constant"]) for family in given.families):
             like = _initial_range(families) or _bounds_range(table) or "low = …, high = …"
             quoted = f'"{name}"' if "." in name else name
             yield Problem(

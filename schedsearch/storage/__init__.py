@@ -8,6 +8,7 @@ from schedsearch.storage.opening import (
     shown,
 )
 from schedsearch.storage.queue import GRACE, Counts, TrialQueue
+from schedsearch.storage.rounds import Round, RoundStorage
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
@@ -16,12 +17,15 @@ from schedsearch.storage.studies import (
     only_study,
     open_study,
     plan_of,
+    recorded_numerics,
 )
 
 __all__ = [
     "GRACE",
     "Counts",
     "Database",
+    "Round",
+    "RoundStorage",
     "StudyHandle",
     "StudyRecord",
     "TrialQueue",
@@ -33,5 +37,6 @@ __all__ = [
     "open_database",
     "open_study",
     "plan_of",
+    "recorded_numerics",
     "shown",
 ]

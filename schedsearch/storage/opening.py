@@ -25,15 +25,25 @@ BUSY_TIMEOUT = 60.0
 
 @dataclass(frozen=True)
 class Database:
-    """One database, opened twice: `optuna` for Optuna's calls, `engine` for transactions of ours.
+    """One database, opened twice: for Optuna's calls, and for transactions of ours.
 
     A transaction of ours locks before it reads (BEGIN IMMEDIATE on SQLite, where FOR UPDATE means
     nothing), so what it read still holds when it writes.
+
+    Attributes:
+        url: holds the password, if there is one.
+        optuna: for Optuna's calls; it remembers finished trials.
+        uncached: the same, but asks the database each time.
+        engine: for transactions of ours.
+        known_schema: whether the tables are those that `storage.tables` describes; if they are not,
+            only Optuna's calls may touch them.
     """
 
     url: str
     optuna: BaseStorage
+    uncached: RDBStorage
     engine: Engine
+    known_schema: bool
 
     @property
     def shown(self) -> str:
@@ -70,6 +80,8 @@ def has_password(url: str) -> bool:
 def open_database(url: str, *, create: bool = False) -> Database:
     """Open a database; `create` makes it, and its tables, where they are missing.
 
+    Tables of a later version that the Optuna here accepts are served by its own calls alone.
+
     Raises:
         StorageError: the URL is wrong, the database is missing or out of reach, or its schema is
             of another Optuna. The message never holds a password.
@@ -82,7 +94,7 @@ def open_database(url: str, *, create: bool = False) -> Database:
         return _open(parsed, file, create=create)
     except ModuleNotFoundError as error:
         raise StorageError(
-            f"{shown(url)}: needs the Python package `{error.name}`: install it"
+            f"{shown(url)}: needs the driver `{error.name}`: {_install(error.name)}"
         ) from None
     except ImportError:
         raise StorageError(f"{shown(url)}: needs the Python driver of this database") from None
@@ -111,8 +123,16 @@ def _parse(url: str) -> URL:
             "postgresql://user@host/database"
         ) from None
     except ModuleNotFoundError as error:
-        raise StorageError(f"{shown(url)}: needs the Python package `{error.name}`") from None
+        raise StorageError(
+            f"{shown(url)}: needs the driver `{error.name}`: {_install(error.name)}"
+        ) from None
     return parsed
+
+
+def _install(module: str | None) -> str:
+    """Return what to type to get a driver: some packages have another name than their module."""
+    packages = {"MySQLdb": "mysqlclient", "psycopg": "psycopg[binary]"}
+    return f"pip install '{packages.get(str(module), module)}'"
 
 
 def sqlite_file(url: URL) -> Path | None:
@@ -153,14 +173,14 @@ def _open(parsed: URL, file: Path | None, *, create: bool) -> Database:
             engine_kwargs=options,
             skip_table_creation=not create,
         )
-        _check_schema(engine, url)
+        known_schema = _stored_version(engine) == SCHEMA_VERSION
         if create and file is not None:
             _set_journal(engine)
     if file is not None:
         # Only now: Optuna's set-up would wait for itself.
         event.listen(storage.engine, "connect", _relax_synchronous)
         storage.engine.dispose()
-    return Database(url, get_storage(storage), engine)
+    return Database(url, get_storage(storage), storage, engine, known_schema)
 
 
 def _check_tables(engine: Engine, url: str, *, create: bool) -> None:
@@ -175,13 +195,9 @@ def _check_tables(engine: Engine, url: str, *, create: bool) -> None:
         raise StorageError(f"{shown(url)}: holds no studies: `schedsearch start` begins one")
 
 
-def _check_schema(engine: Engine, url: str) -> None:
+def _stored_version(engine: Engine) -> int | None:
     with engine.connect().execution_options(reads_only=True) as connection:
-        found = connection.execute(select(version_info.c.schema_version)).scalar()
-    if found != SCHEMA_VERSION:
-        raise StorageError(
-            f"{shown(url)}: its tables have version {found}, but must have {SCHEMA_VERSION}"
-        )
+        return connection.execute(select(version_info.c.schema_version)).scalar()
 
 
 def _lock_at_begin(engine: Engine) -> None:

@@ -8,15 +8,18 @@ trials is one of N chains. All of it happens in single transactions that lock th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, literal, select, update
+from sqlalchemy import Connection, exists, func, insert, literal, select, update
 
+from schedsearch.storage.claims import claim
+from schedsearch.storage.mirror import StudyMirror
 from schedsearch.storage.opening import Database
+from schedsearch.storage.rows import now
 from schedsearch.storage.tables import (
     heartbeats,
     parameters,
@@ -26,6 +29,7 @@ from schedsearch.storage.tables import (
     trials,
     user_attributes,
 )
+from schedsearch.storage.writes import add_attributes
 
 #: A worker that is silent for longer, on any machine, is taken for dead.
 GRACE = timedelta(seconds=120)
@@ -61,6 +65,7 @@ class TrialQueue:
     def __init__(self, database: Database, study_id: int) -> None:
         self._engine = database.engine
         self._study_id = study_id
+        self._mirror = StudyMirror(study_id)
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
@@ -76,28 +81,9 @@ class TrialQueue:
         Returns the trial's id, or None if nothing is left to begin.
         """
         with self._locked() as connection:
-            of_study = trials.c.study_id == self._study_id
-            queued = select(func.min(trials.c.trial_id)).where(
-                of_study, trials.c.state == "WAITING"
-            )
-            trial_id = connection.execute(queued).scalar()
-            if trial_id is not None:
-                self._count_as_drawn(connection, trial_id)
-                started = {"state": "RUNNING", "datetime_start": _now()}
-                connection.execute(
-                    update(trials).where(trials.c.trial_id == trial_id).values(started)
-                )
-            elif connection.execute(self._count_chains()).scalar_one() >= total:
-                return None
-            else:
-                draw = connection.execute(self._count_draws()).scalar_one()
-                trial_id = self._insert(connection, state="RUNNING", datetime_start=_now())
-                _set(connection, trial_id, {"draw": draw})
-            _set(connection, trial_id, {"worker": worker})
-            connection.execute(delete(heartbeats).where(heartbeats.c.trial_id == trial_id))
-            beat = insert(heartbeats).values(trial_id=trial_id, heartbeat=func.current_timestamp())
-            connection.execute(beat)
-        return int(trial_id)
+            self._mirror.catch_up(connection)
+            claimed = claim(connection, self._mirror, worker, 1, total)
+        return claimed[0]._trial_id if claimed else None
 
     def beat(self, trial_ids: list[int]) -> None:
         """Say that the workers of these trials are alive."""
@@ -163,29 +149,6 @@ class TrialQueue:
         )
         return list(connection.execute(query).scalars())
 
-    def _count_chains(self) -> Any:
-        return select(func.count()).where(trials.c.study_id == self._study_id, ~_superseded())
-
-    def _count_draws(self) -> Any:
-        """Count the chains that were drawn by the sampler, not queued."""
-        drawn = trials.join(user_attributes, user_attributes.c.trial_id == trials.c.trial_id)
-        return (
-            select(func.count())
-            .select_from(drawn)
-            .where(
-                trials.c.study_id == self._study_id,
-                user_attributes.c.key == "draw",
-                ~_superseded(),
-            )
-        )
-
-    def _count_as_drawn(self, connection: Connection, trial_id: int) -> None:
-        """Number a trial that Optuna's own tools queued, so that a sampler may complete it."""
-        known = (_get(connection, trial_id, key) is not None for key in ("plan", "draw"))
-        if not any(known):
-            draw = connection.execute(self._count_draws()).scalar_one()
-            _set(connection, trial_id, {"draw": draw})
-
     def _insert(self, connection: Connection, **values: Any) -> int:
         number = connection.execute(
             select(func.count()).where(trials.c.study_id == self._study_id)
@@ -202,10 +165,10 @@ class TrialQueue:
             trials.c.trial_id.in_((trial_id, successor))
         )
         numbers = {row.trial_id: row.number for row in connection.execute(both)}
-        ended = {"state": "FAIL", "datetime_complete": _now()}
+        ended = {"state": "FAIL", "datetime_complete": now()}
         connection.execute(update(trials).where(trials.c.trial_id == trial_id).values(ended))
-        _set(connection, trial_id, {"superseded_by": numbers[successor]})
-        _set(connection, successor, {"retry_of": numbers[trial_id]})
+        _set(connection, trial_id, "superseded_by", numbers[successor])
+        _set(connection, successor, "retry_of", numbers[trial_id])
         _copy(connection, parameters, trial_id, successor)
         inherited = user_attributes.c.key.in_(INHERITED)
         _copy(connection, user_attributes, trial_id, successor, inherited)
@@ -220,24 +183,8 @@ def _superseded() -> Any:
     )
 
 
-def _get(connection: Connection, trial_id: int, key: str) -> Any:
-    query = select(user_attributes.c.value_json).where(
-        user_attributes.c.trial_id == trial_id, user_attributes.c.key == key
-    )
-    found = connection.execute(query).scalar()
-    return None if found is None else json.loads(found)
-
-
-def _set(connection: Connection, trial_id: int, attributes: Mapping[str, Any]) -> None:
-    for key, value in attributes.items():
-        connection.execute(
-            delete(user_attributes).where(
-                user_attributes.c.trial_id == trial_id, user_attributes.c.key == key
-            )
-        )
-        connection.execute(
-            insert(user_attributes).values(trial_id=trial_id, key=key, value_json=json.dumps(value))
-        )
+def _set(connection: Connection, trial_id: int, key: str, value: Any) -> None:
+    add_attributes(connection, user_attributes, {(trial_id, key): json.dumps(value)})
 
 
 def _copy(connection: Connection, table: Any, source: int, target: int, *conditions: Any) -> None:
@@ -248,11 +195,6 @@ def _copy(connection: Connection, table: Any, source: int, target: int, *conditi
     ]
     rows = select(*columns).where(table.c.trial_id == source, *conditions)
     connection.execute(insert(table).from_select(names, rows))
-
-
-def _now() -> datetime:
-    """Now, as Optuna keeps it: naive UTC."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def _naive(moment: datetime | str) -> datetime:

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
@@ -19,6 +20,7 @@ from schedsearch.errors import StudyError, nearest
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage.opening import Database
+from schedsearch.storage.plain import trial_queue
 from schedsearch.storage.queue import TrialQueue
 
 #: What may differ when a study is continued.
@@ -63,7 +65,7 @@ class StudyHandle:
     @cached_property
     def queue(self) -> TrialQueue:
         """The trials as the workers share them."""
-        return TrialQueue(self.database, self.study_id)
+        return trial_queue(self.database, self.study_id)
 
     def total(self) -> int:
         """Return how many trials the study has in all, as it stands now: `start` may raise it."""
@@ -71,11 +73,20 @@ class StudyHandle:
         return int(attributes["trials"])
 
     def load(
-        self, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
+        self,
+        sampler: BaseSampler | None = None,
+        pruner: BasePruner | None = None,
+        storage: BaseStorage | None = None,
     ) -> optuna.Study:
-        """Return the Optuna study; it remembers neither sampler nor pruner by itself."""
+        """Return the Optuna study; it remembers neither sampler nor pruner by itself.
+
+        `storage` is what it asks and tells, if not Optuna's own: a worker's RoundStorage.
+        """
         return optuna.load_study(
-            study_name=self.name, storage=self.database.optuna, sampler=sampler, pruner=pruner
+            study_name=self.name,
+            storage=storage or self.database.optuna,
+            sampler=sampler,
+            pruner=pruner,
         )
 
     def trials(self) -> list[FrozenTrial]:
@@ -181,6 +192,16 @@ def open_study(database: Database, name: str) -> StudyHandle:
         space, attributes["trials"], attributes["numerics"], attributes["fingerprint"]
     )
     return StudyHandle(database, study_id, record)
+
+
+def recorded_numerics(database: Database, name: str) -> Mapping[str, Any] | None:
+    """Return the numerics that a study fixed when it was created; None if there is no such study.
+
+    Raises:
+        StudyError: the study is not schedsearch's.
+    """
+    known = [study.study_name for study in database.optuna.get_all_studies()]
+    return open_study(database, name).record.numerics if name in known else None
 
 
 def every_study(database: Database) -> list[StudyHandle]:

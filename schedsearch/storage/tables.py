@@ -1,4 +1,4 @@
-"""The columns of Optuna's schema that schedsearch writes in transactions of its own."""
+"""The columns of Optuna's schema that schedsearch reads and writes in transactions of its own."""
 
 from __future__ import annotations
 
@@ -41,17 +41,18 @@ trials = Table(
 )
 
 
-def _attributes(name: str, key: str) -> Table:
+def _attributes(name: str, key: str, owner: str = "trial_id") -> Table:
     return Table(
         name,
         metadata,
         Column(key, Integer, primary_key=True),
-        Column("trial_id", Integer),
+        Column(owner, Integer),
         Column("key", String(512)),
         Column("value_json", Text),
     )
 
 
+study_attributes = _attributes("study_user_attributes", "study_user_attribute_id", "study_id")
 user_attributes = _attributes("trial_user_attributes", "trial_user_attribute_id")
 system_attributes = _attributes("trial_system_attributes", "trial_system_attribute_id")
 
@@ -71,6 +72,21 @@ reports = Table(
     Column("trial_intermediate_value_id", Integer, primary_key=True),
     Column("trial_id", Integer),
     Column("step", Integer),
+    Column("intermediate_value", Float(precision=53)),
+    Column(
+        "intermediate_value_type",
+        Enum("FINITE", "INF_POS", "INF_NEG", "NAN", name="trialintermediatevaluetype"),
+    ),
+)
+
+values = Table(
+    "trial_values",
+    metadata,
+    Column("trial_value_id", Integer, primary_key=True),
+    Column("trial_id", Integer),
+    Column("objective", Integer),
+    Column("value", Float(precision=53)),
+    Column("value_type", Enum("FINITE", "INF_POS", "INF_NEG", name="trialvaluetype")),
 )
 
 heartbeats = Table(

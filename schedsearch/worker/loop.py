@@ -3,55 +3,31 @@
 from __future__ import annotations
 
 import math
-import statistics
-import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from pathlib import Path
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from schedsearch.engines import Engine, EpochResult
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.plan import Plan
 from schedsearch.pruners import UNPRUNED, make_pruner
 from schedsearch.samplers import is_trained_in_full, make_sampler
-from schedsearch.space import Space
-from schedsearch.storage import StudyHandle
+from schedsearch.storage import Round, RoundStorage, StudyHandle
 from schedsearch.task.user_code import one_line
-from schedsearch.training import Run, search_seeds, summary
+from schedsearch.training import Run, search_seeds, summary, train_epoch
+from schedsearch.worker.heartbeat import heartbeats
+from schedsearch.worker.trial import LiveTrial
 
 #: A worker stops after so many trials in a row that failed in the user's own code.
 FAILURES_IN_A_ROW = 3
-#: Seconds between two signs of life.
-HEARTBEAT = 10.0
+#: Seconds of an epoch from which on a trial that begins is not kept back until its end.
+_LONG_EPOCH = 1.0
 _TRACEBACK_LENGTH = 8_000
-
-
-@dataclass
-class LiveTrial:
-    """A trial in training: one run for each of its seeds."""
-
-    trial: Trial
-    runs: list[Run]
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs have been trained."""
-        return self.runs[0].epochs
-
-    @property
-    def metric(self) -> float:
-        """The objective's metric after the last epoch: the mean over the seeds."""
-        return statistics.fmean(run.metric for run in self.runs)
-
-    @property
-    def value(self) -> float:
-        """What the trial counts for: the mean over the seeds."""
-        return statistics.fmean(run.value for run in self.runs)
 
 
 class Worker:
@@ -78,10 +54,12 @@ class Worker:
     ) -> None:
         space = study.space
         self._study, self._space, self._name = study, space, name
-        self._engines = engines
         self._should_stop, self._say, self._report_end = should_stop, say, report
+        self._storage = RoundStorage(study.database)
         self._optuna = study.load(
-            make_sampler(space, name), make_pruner(space.search.pruner, space.horizon)
+            make_sampler(space, name),
+            make_pruner(space.search.pruner, space.horizon),
+            self._storage,
         )
         self._idle = [(engine, lane) for engine in engines for lane in range(engine.lanes)]
         if len(self._idle) < space.search.seeds:
@@ -89,8 +67,13 @@ class Worker:
             raise ValueError(
                 f"the engines have {lanes} lanes, but must have one for each of {seeds}"
             )
+        self._claimed: list[int] = []
         self._live: list[LiveTrial] = []
+        self._ended: list[tuple[int, str]] = []
+        self._epoch_seconds = math.inf
+        self._stopped = False
         self._failures = 0
+        self._given_up: SchedSearchError | None = None
 
     def run(self) -> None:
         """Work; live trials are handed back to the queue however this ends.
@@ -99,15 +82,18 @@ class Worker:
             SchedSearchError: the user's code failed several times in a row, or the task does not
                 fit the space.
         """
-        with self._heartbeats():
+        self._stopped = self._should_stop()
+        with heartbeats(self._study.queue, self._trial_ids):
             try:
-                while not self._should_stop():
-                    self._fill()
-                    if not self._live:
+                while not self._stopped:
+                    if not (self._live or self._claimed or self._claim()):
                         return
                     self._round()
             finally:
                 self._hand_back()
+
+    def _trial_ids(self) -> list[int]:
+        return [*self._claimed, *(live.trial_id for live in list(self._live))]
 
     def _hand_back(self) -> None:
         try:
@@ -120,27 +106,62 @@ class Worker:
         for live in list(self._live):
             self._drop(live)
 
-    # --- asking ----------------------------------------------------------------------------------
+    # --- rounds ----------------------------------------------------------------------------------
 
-    def _fill(self) -> None:
-        """Begin trials while there are idle lanes for all seeds of one, and trials to begin."""
-        while len(self._idle) >= self._space.search.seeds:
-            trial_id = self._claim()
-            if trial_id is None:
-                return
-            self._optuna.get_trials(deepcopy=False)  # the storage's cache must know the new row
-            live = LiveTrial(Trial(self._optuna, trial_id), [])
+    def _round(self) -> None:
+        """Train every lane for one epoch: one transaction reads before, and one writes after.
+
+        Trials that the last round claimed begin in this one; they are written with its results, or
+        at once if an epoch takes so long that others would miss them.
+        """
+        self._storage.refresh(self._study.study_id)
+        if self._claimed and self._epoch_seconds > _LONG_EPOCH:
+            with self._writing():
+                self._begin_claimed()
+        with self._writing() as written:
+            self._begin_claimed()
+            self._train_epoch()
+            self._stopped = self._should_stop() or self._given_up is not None
+            written.ask(0 if self._stopped else self._room)
+        if self._given_up is not None:
+            raise self._given_up
+
+    @contextmanager
+    def _writing(self) -> Iterator[Round]:
+        """Write all of it in one transaction, and drop the trials that were taken over."""
+        with self._storage.round(self._study.study_id, self._name) as written:
+            yield written
+        self._claimed = written.claimed
+        for live in list(self._live):
+            if live.trial_id in written.lost:
+                self._say_taken_over(live)
+        for trial_id, line in self._ended:
+            if trial_id not in written.lost:
+                self._report_end(line)
+        self._ended.clear()
+
+    @property
+    def _room(self) -> int:
+        """How many trials the idle lanes have room for."""
+        return len(self._idle) // self._space.search.seeds
+
+    def _claim(self) -> bool:
+        """Claim trials; before there seem to be none, take over those of workers that died."""
+        with self._writing() as written:
+            written.ask(self._room)
+        if not self._claimed and self._study.queue.hand_back_stale():
+            with self._writing() as written:
+                written.ask(self._room)
+        return bool(self._claimed)
+
+    # --- beginning -------------------------------------------------------------------------------
+
+    def _begin_claimed(self) -> None:
+        while self._claimed and self._given_up is None:
+            live = LiveTrial(Trial(self._optuna, self._claimed.pop(0)), [])
             self._live.append(live)
             with self._unless_taken_over(live):
                 self._begin(live)
-
-    def _claim(self) -> int | None:
-        """Claim a trial; before there seems to be none, take over those of workers that died."""
-        queue, total = self._study.queue, self._study.total()
-        trial_id = queue.claim(self._name, total)
-        if trial_id is None and not self._live and queue.hand_back_stale():
-            return queue.claim(self._name, total)
-        return trial_id
 
     def _begin(self, live: LiveTrial) -> None:
         try:
@@ -149,7 +170,7 @@ class Worker:
             # Ended as pruned, since samplers learn nothing from a failed trial.
             live.trial.set_user_attr("refused", str(error))
             self._tell(live, TrialState.PRUNED, None)
-            self._report_end(f"trial {live.trial.number} refused: {error}")
+            self._ended.append((live.trial_id, f"trial {live.trial.number} refused: {error}"))
             return
         try:
             for seed in search_seeds(self._space):
@@ -183,11 +204,13 @@ class Worker:
 
     # --- training --------------------------------------------------------------------------------
 
-    def _round(self) -> None:
+    def _train_epoch(self) -> None:
         """Train every live trial for one epoch, then report, prune and tell."""
-        results = self._train_epoch()
+        began = time.monotonic()
+        results = train_epoch(run for live in self._live for run in live.runs)
+        self._epoch_seconds = time.monotonic() - began
         for live in list(self._live):
-            outcome = [results[id(run)] for run in live.runs]
+            outcome = [results[run] for run in live.runs]
             errors = [result for result in outcome if isinstance(result, Exception)]
             with self._unless_taken_over(live):
                 if errors:
@@ -204,39 +227,36 @@ class Worker:
         try:
             yield
         except UpdateFinishedTrialError:
-            self._say(f"trial {live.trial.number} was taken over by another worker: dropped")
-            self._drop(live)
+            self._say_taken_over(live)
 
-    def _train_epoch(self) -> dict[int, EpochResult | Exception | None]:
-        runs = [run for live in self._live for run in live.runs]
-        results: dict[int, EpochResult | Exception | None] = {}
-        for engine in self._engines:
-            mine = {run.lane: run for run in runs if run.engine is engine}
-            if mine:
-                values = [mine[i].values if i in mine else None for i in range(engine.lanes)]
-                given = engine.train_epoch(values)
-                results.update({id(run): given[lane] for lane, run in mine.items()})
-        return results
+    def _say_taken_over(self, live: LiveTrial) -> None:
+        self._say(f"trial {live.trial.number} was taken over by another worker: dropped")
+        self._drop(live)
 
     def _report(self, live: LiveTrial) -> None:
         metric = live.metric
-        live.trial.report(metric, step=live.epochs)
+        # By the storage: Optuna's Trial copies the whole trial at each report.
+        self._storage.set_trial_intermediate_value(live.trial_id, live.epochs, metric)
         if math.isnan(metric):
             # Ended as pruned: samplers learn nothing from a failed trial, and would come back.
             live.trial.set_user_attr("diverged", live.epochs)
             self._finish(live, TrialState.PRUNED)
         elif live.epochs >= self._space.horizon:
             self._finish(live, TrialState.COMPLETE)
-        elif live.trial.should_prune():
+        elif self._should_prune(live):
             self._finish(live, TrialState.PRUNED)
+
+    def _should_prune(self, live: LiveTrial) -> bool:
+        return self._optuna.pruner.prune(self._optuna, self._storage.get_trial(live.trial_id))
 
     def _finish(self, live: LiveTrial, state: TrialState) -> None:
         for key, value in summary(live.runs).items():
             live.trial.set_user_attr(key, value)
-        outcome = _outcome(live, state, self._space)
-        self._tell(live, state, live.value if state is TrialState.COMPLETE else None)
+        complete = state is TrialState.COMPLETE
+        outcome = live.outcome(self._space.objective, complete=complete)
+        self._ended.append((live.trial_id, f"trial {live.trial.number} {outcome}"))
+        self._tell(live, state, live.value if complete else None)
         self._failures = 0
-        self._report_end(f"trial {live.trial.number} {outcome}")
 
     def _fail(self, live: LiveTrial, error: Exception) -> None:
         """End a trial whose training raised; several in a row end the worker."""
@@ -244,13 +264,15 @@ class Worker:
         epoch = live.epochs if live.runs else 0
         live.trial.set_user_attr("traceback", trace[-_TRACEBACK_LENGTH:])
         self._tell(live, TrialState.FAIL, None)
-        shown = one_line(error)
+        shown = one_line(error) + _place(error)
         self._say(f"trial {live.trial.number} failed in epoch {epoch}: {shown}")
         self._failures += 1
         if self._failures >= FAILURES_IN_A_ROW:
-            raise SchedSearchError(
+            # Not before the round is written: each trial keeps its traceback.
+            self._given_up = SchedSearchError(
                 f"{self._failures} trials in a row failed, the last with {shown}\n"
-                f"hint: mend {self._space.task} and start again; each trial keeps its traceback"
+                f"hint: mend {self._space.task} and start again; each trial keeps its traceback, "
+                "which the dashboard shows"
             )
 
     def _tell(self, live: LiveTrial, state: TrialState, value: float | None) -> None:
@@ -268,34 +290,8 @@ class Worker:
             self._idle.append((run.engine, run.lane))
         live.runs.clear()
 
-    # --- signs of life ---------------------------------------------------------------------------
 
-    @contextmanager
-    def _heartbeats(self) -> Iterator[None]:
-        """Beat for every live trial, however long an epoch takes; look for those of the dead."""
-        over = threading.Event()
-
-        def beat() -> None:
-            while not over.wait(HEARTBEAT):
-                # A database that is away now may be back at the next beat.
-                with suppress(SQLAlchemyError):
-                    self._study.queue.beat([live.trial._trial_id for live in list(self._live)])
-                    self._study.queue.hand_back_stale()
-
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-
-def _outcome(live: LiveTrial, state: TrialState, space: Space) -> str:
-    """Say how a trial ended, for the person who watches."""
-    if math.isnan(live.metric):
-        return f"diverged in epoch {live.epochs}"
-    metric = f"{space.objective.metric} {live.value:.6g}"
-    if state is TrialState.COMPLETE:
-        return f"complete: {metric}"
-    return f"pruned after epoch {live.epochs}: {metric}"
+def _place(error: Exception) -> str:
+    """Return the file and the line where an exception was raised, in brackets."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -48,7 +48,7 @@ def test_families_parameters_ranges_scales_and_sizes_are_shown(run, write):
         "    final     0.5 to 1, linear",
         "    duration  10% to 50%, linear",
         "",
-        "size       continuous",
+        "size       no end of plans: some ranges are continuous",
     ]
 
 

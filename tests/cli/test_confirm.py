@@ -43,7 +43,7 @@ def test_a_confirmed_winner_is_told_to_programs_and_to_people(run, tmp_path):
     best = min(found["plans"], key=lambda plan: plan["mean"])["number"]
     assert done.err == (f"trial {best} is confirmed: `schedsearch export small -o best.toml`\n")
     lines = confirm(run).out.splitlines()
-    assert lines[0] == "mean test_loss over 8 fresh seeds, on the test split"
+    assert lines[0].startswith("mean test_loss over 8 fresh seeds, on the test split; ")
     assert sum(line.startswith("constant, trial ") for line in lines) == 4
     [told] = [line for line in lines if line.startswith(f"trial {best}: ")]
     assert "(97.5 % interval " in told or "(95 % interval " in told
@@ -86,7 +86,10 @@ def test_a_study_without_a_schedule_to_confirm_is_said(run, tmp_path):
 def test_a_task_that_raises_is_one_line_and_nothing_is_kept(run, tmp_path):
     study = searched(tmp_path, content_of(confirmations.train_and_raise_when_fresh))
     done = confirm(run)
-    said = "error: a run with seed 1000000 raised ZeroDivisionError: something of the user's own\n"
+    said = (
+        "error: tests.confirmations:train_and_raise_when_fresh raised ZeroDivisionError: "
+        "something of the user's own (seed 1000000)\n"
+    )
     assert (done.status, done.out, done.err) == (1, "", said)
     assert kept(study) is None
 

@@ -136,7 +136,7 @@ def test_without_a_complete_trial_there_is_nothing_to_export(run, tmp_path):
     ("name", "said"),
     [
         ("best.txt", "best.txt: the name must end in .toml, .yaml, .yml or .json"),
-        ("nowhere/best.toml", "nowhere/best.toml: cannot be written: No such file or directory"),
+        ("nowhere/best.toml", "nowhere/best.toml: cannot be written: there is no folder nowhere"),
         ("folder.toml", "folder.toml: cannot be written: Is a directory"),
     ],
 )

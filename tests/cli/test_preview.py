@@ -106,7 +106,10 @@ def test_the_picture_is_a_png_with_ink_in_it(run, tmp_path):
     ("arguments", "message"),
     [
         (["--png", "a.jpg"], "a.jpg: the name must end in .png"),
-        (["--png", "no/such/a.png"], "no/such/a.png: cannot be written: No such file or directory"),
+        (
+            ["--png", "no/such/a.png"],
+            "no/such/a.png: cannot be written: there is no folder no/such",
+        ),
     ],
 )
 def test_a_picture_that_cannot_be_is_told_in_one_line(run, arguments, message):

@@ -51,7 +51,7 @@ def test_a_trials_metric_comes_out_again_exactly_and_it_says_so(run, tmp_path, t
     done = run("train", path, "--json")
     found = json.loads(done.out)
     assert done.status == 0
-    assert done.err == f"seed 0: the recorded value {recorded!r} came out again, exactly\n"
+    assert done.err == f"seed 0: its recorded value {recorded!r} came out again, exactly\n"
     [only] = found["runs"]
     assert (only["value"], only["recorded"], found["reproduced"]) == (recorded, recorded, True)
     assert found["validation"]["val_loss"] == recorded
@@ -108,7 +108,7 @@ def test_a_value_that_does_not_come_out_again_is_said_with_both(run, tmp_path):
     value = content["source"]["value"]
     content["source"]["runs"][0]["value"] = 0.125
     done = run("train", save(tmp_path, content))
-    assert done.err == f"seed 0: the config records 0.125, here it is {value!r}\n"
+    assert done.err == f"seed 0: the config records 0.125 of it, here it is {value!r}\n"
     assert done.status == 0
 
 
@@ -218,7 +218,7 @@ def test_what_the_task_raises_is_one_line(run, tmp_path):
     assert (done.status, done.out) == (1, "")
     assert done.err == (
         "error: tests.searches:train_and_raise raised ZeroDivisionError: the third epoch is one "
-        "too many\n"
+        "too many (seed 0)\n"
     )
 
 

@@ -1,5 +1,6 @@
 """What every engine keeps."""
 
+import functools
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ import torch
 
 from schedsearch.engines import Engine, EpochResult, Snapshot, make_engine
 from schedsearch.errors import SchedSearchError
+from schedsearch.task import OptimizerName
 from tests.engines.toys import Toy, train_toy
 
 HORIZON = 4
@@ -18,18 +20,35 @@ VALUES = [
     for epoch in range(HORIZON)
 ]
 
-MAKERS: dict[str, Callable[[], Engine]] = {
-    "loop": lambda: make_engine(train_toy, horizon=HORIZON),
-    **{
-        f"sequential {layers} {optimizer}": lambda layers=layers, optimizer=optimizer: make_engine(
-            Toy(layers, optimizer), horizon=HORIZON
-        )
-        for layers, optimizer in (("plain", "sgd"), ("dropout", "adam"), ("batch_norm", "adamw"))
-    },
+TOYS = (("plain", "sgd"), ("dropout", "adam"), ("batch_norm", "adamw"))
+NUMERICS = {
+    "sequential": {"engine": "sequential"},
+    "lanes": {"engine": "lanes", "lanes": 3, "compiled": False},
+    "compiled lanes": {"engine": "lanes", "lanes": 3, "compiled": True},
 }
 
 
-@pytest.fixture(params=MAKERS)
+def toy_engine(layers: str, optimizer: OptimizerName, numerics: str) -> Callable[[], Engine]:
+    # One for all tests: building lanes takes longer than training them.
+    return functools.cache(
+        lambda: make_engine(Toy(layers, optimizer), horizon=HORIZON, numerics=NUMERICS[numerics])
+    )
+
+
+MAKERS: dict[str, Callable[[], Engine]] = {
+    "loop": lambda: make_engine(train_toy, horizon=HORIZON),
+    **{
+        f"{numerics} {layers} {optimizer}": toy_engine(layers, optimizer, numerics)
+        for layers, optimizer in TOYS
+        for numerics in NUMERICS
+    },
+}
+LONG = {"compiled lanes plain sgd", "compiled lanes batch_norm adamw"}
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in MAKERS]
+)
 def engine(request):
     engine = MAKERS[request.param]()
     yield engine

@@ -16,7 +16,7 @@ from schedsearch.errors import SchedSearchError
 
 def loop_engine(train, threads=1):
     train.hyperparameters = {"lr": 0.1, "weights.kl": 1.0}
-    engine = make_engine(train, horizon=3, threads=threads)
+    engine = make_engine(train, horizon=3, numerics={"threads": threads})
     assert isinstance(engine, LoopEngine)
     return engine
 

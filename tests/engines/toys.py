@@ -9,7 +9,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from schedsearch.engines.draws import batch_indices, epoch_noise, stable_seed
+from schedsearch.engines.draws import batch_indices, epoch_noise
+from schedsearch.engines.dropout import EpochDropout
 from schedsearch.engines.loop import Run
 from schedsearch.task import Examples, OptimizerName, Splits, count_examples, count_steps
 
@@ -23,7 +24,9 @@ def with_dropout(width: int) -> nn.Module:
 
 
 def with_batch_norm(width: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(width, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
+    # No bias: the normalisation removes it, so its gradient is rounding, which Adam makes large.
+    first = nn.Linear(width, 8, bias=False)
+    return nn.Sequential(first, nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
 
 
 LAYERS = {"plain": plain, "dropout": with_dropout, "batch_norm": with_batch_norm}
@@ -105,18 +108,19 @@ def train_plainly(
     noise = epoch_noise(seed, epoch, steps, task.noise)
     sums = {"fit": 0.0, "penalty": 0.0}
     model.train()
-    with torch.random.fork_rng():
-        torch.manual_seed(stable_seed(seed, epoch, "dropout"))
-        for step in range(steps):
-            batch = {name: tensor[order[step]] for name, tensor in train.items()}
-            blur = {"blur": torch.tensor(hp["blur"])}
+    dropout = EpochDropout(seed, epoch)
+    for step in range(steps):
+        batch = {name: tensor[order[step]] for name, tensor in train.items()}
+        blur = {"blur": torch.tensor(hp["blur"])}
+        dropout.next_step()
+        with dropout:
             terms = task.terms(model, batch, blur, {"blur": noise["blur"][step]})
-            loss = terms["fit"] + hp["weights.penalty"] * terms["penalty"]
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            for name, term in terms.items():
-                sums[name] += term.item()
+        loss = terms["fit"] + hp["weights.penalty"] * terms["penalty"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for name, term in terms.items():
+            sums[name] += term.item()
     return {name: total / steps for name, total in sums.items()}
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 from multiprocessing.context import ForkServerContext
 from multiprocessing.queues import Queue
 
-from schedsearch.storage import StudyRecord, create_study, open_database, open_study
+from optuna.trial import TrialState
+
+from schedsearch.storage import (
+    RoundStorage,
+    StudyRecord,
+    create_study,
+    open_database,
+    open_study,
+)
 
 
 def processes() -> ForkServerContext:
@@ -31,3 +40,40 @@ def create(url: str, record: StudyRecord, outcome: Queue[str]) -> None:
         outcome.put("made")
     except BaseException as error:
         outcome.put(repr(error))
+
+
+def search_in_rounds(url: str, worker: str, lanes: int, ended: Queue[tuple[str, int]]) -> None:
+    """Train trials of three epochs until none is left; say which this worker ended."""
+    study = open_study(open_database(url), "small")
+    storage, live = RoundStorage(study.database), list[int]()
+    epochs: dict[int, int] = {}
+    while True:
+        storage.refresh(study.study_id)
+        with storage.round(study.study_id, worker) as written:
+            for trial_id in list(live):
+                epochs[trial_id] = epochs.get(trial_id, 0) + 1
+                storage.set_trial_intermediate_value(trial_id, epochs[trial_id], 0.5)
+                if epochs[trial_id] == 3:
+                    storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
+                    live.remove(trial_id)
+                    ended.put((worker, trial_id))
+            written.ask(lanes - len(live))
+        assert not written.lost
+        live += written.claimed
+        if not live:
+            break
+    ended.put((worker, -1))
+
+
+def report_for_ever(url: str, lanes: int, committed: Queue[int]) -> None:
+    """Claim trials and report of all of them, round after round; say how many were committed."""
+    study = open_study(open_database(url), "small")
+    storage = RoundStorage(study.database)
+    with storage.round(study.study_id, "doomed") as begun:
+        begun.ask(lanes)
+    for step in itertools.count():
+        with storage.round(study.study_id, "doomed"):
+            for trial_id in begun.claimed:
+                storage.set_trial_intermediate_value(trial_id, step, 0.5)
+                storage.set_trial_user_attr(trial_id, "reported", step)
+        committed.put(step + 1)

@@ -35,8 +35,11 @@ def refusal(url: str, *, create: bool = False) -> str:
         ("", "the storage URL cannot be read"),
         ("oracel://host/db", "oracel://host/db: there is no database kind `oracel`: use sqlite"),
         ("sqlite://", "a SQLite database in memory cannot be shared: name a file"),
-        ("postgresql+pg8000://ann:secret@host/db", "needs the Python package `pg8000`"),
-        ("mysql://ann:secret@host/db", "needs the Python package `MySQLdb`"),
+        (
+            "postgresql+pg8000://ann:secret@host/db",
+            "needs the driver `pg8000`: pip install 'pg8000'",
+        ),
+        ("mysql://ann:secret@host/db", "needs the driver `MySQLdb`: pip install 'mysqlclient'"),
     ],
 )
 @pytest.mark.parametrize("create", [False, True])
@@ -84,20 +87,13 @@ def test_an_empty_file_holds_no_studies_until_start(tmp_path):
     assert make_study(tmp_path).queue.counts().waiting == 1
 
 
-@pytest.mark.parametrize(
-    ("table", "column", "message"),
-    [
-        ("version_info", "schema_version", "its tables"),
-        ("alembic_version", "version_num", "another version of Optuna"),
-    ],
-)
 @pytest.mark.parametrize("create", [False, True])
-def test_the_tables_of_another_optuna_are_refused(tmp_path, table, column, message, create):
+def test_tables_that_the_optuna_here_refuses_are_refused(tmp_path, create):
     make_study(tmp_path)
     with sqlite3.connect(tmp_path / "studies.db") as connection:
-        connection.execute(f"UPDATE {table} SET {column} = 11")
+        connection.execute("UPDATE alembic_version SET version_num = 11")
     connection.close()
-    assert message in refusal(url_of(tmp_path), create=create)
+    assert "another version of Optuna" in refusal(url_of(tmp_path), create=create)
 
 
 def test_a_path_may_hold_what_optuna_takes_for_a_placeholder(tmp_path):

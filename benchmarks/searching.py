@@ -1,0 +1,72 @@
+"""A worker in this process, on a study of its own in a SQLite file that is thrown away."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schedsearch.engines import Engine, make_engine
+from schedsearch.numerics import numerics_here
+from schedsearch.preparation import Prepared, Setup, choose_numerics, load_space, prepare
+from schedsearch.storage import StudyHandle, create_study, open_database
+from schedsearch.worker import Worker
+
+SPACES = Path(__file__).parent.parent / "search_spaces"
+#: What is searched: a space, and what is changed in it.
+SEARCHES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "noisy_digits": ("noisy_digits", {}),
+    "noisy_mnist": ("noisy_mnist", {}),
+    "vae": ("vae", {}),
+    "small_cnn": ("noisy_mnist", {"task": "benchmarks.small_cnn:SmallCnn"}),
+}
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A study, and what is to train it."""
+
+    study: StudyHandle
+    engine: Engine
+    why: str
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Work until nothing is left to begin, or told to stop."""
+        Worker(
+            self.study,
+            [self.engine],
+            name="benchmark",
+            should_stop=should_stop,
+            say=print,
+            report=lambda line: None,
+        ).run()
+
+
+def prepared(name: str, **search: Any) -> Prepared:
+    """Return a search with one seed per trial, and other settings of [search] by dotted key."""
+    file, changes = SEARCHES[name]
+    fixed = {f"search.{key}": value for key, value in ({"seeds": 1} | search).items()}
+    return prepare(load_space(SPACES / f"{file}.toml", {**fixed, **changes}))
+
+
+def numerics_of(given: Prepared, lanes: int | None) -> tuple[dict[str, Any], str]:
+    """Return a study's numerics, and why: None lets auto choose, and several lanes are compiled."""
+    if lanes is None or lanes == 1:
+        reasons = [""]
+        return choose_numerics(given, Setup(lanes=lanes), reasons.append), reasons[-1]
+    return numerics_here("lanes", lanes=lanes, compiled=True), f"{lanes} lanes, compiled"
+
+
+@contextmanager
+def begun(given: Prepared, lanes: int | None, engine: Engine | None = None) -> Iterator[Begun]:
+    """Begin a study; an engine may be brought along."""
+    numerics, why = numerics_of(given, lanes)
+    with tempfile.TemporaryDirectory() as folder:
+        database = open_database(f"sqlite:///{folder}/studies.db", create=True)
+        study = create_study(database, given.record(numerics))
+        if engine is None:
+            engine = make_engine(given.task, horizon=given.space.horizon, numerics=numerics)
+        yield Begun(study, engine, why)

@@ -1,0 +1,129 @@
+"""Dropout whose masks are given, so that a run draws the same alone and among others.
+
+torch draws masks from one global stream, in the order of the calls. Trainings that share a step
+would share the stream. Here each call of a dropout function takes uniform numbers that were drawn
+for it from the run's seed and the epoch, and drops where they are less than the probability.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from schedsearch.engines.draws import generator
+
+#: From the number of a call within a step, and a shape, to uniform numbers in [0, 1).
+Uniform: TypeAlias = Callable[[int, tuple[int, ...], torch.device], Tensor]
+
+#: What SELU tends to for large negative inputs.
+_SELU_LIMIT = -1.7580993408473766
+
+
+class GivenDropout(TorchFunctionMode):
+    """Within it, dropout functions and layers take the numbers they drop by from `uniform`.
+
+    Attributes:
+        shapes: the shapes that each call asked for, in their order.
+    """
+
+    def __init__(self, uniform: Uniform) -> None:
+        super().__init__()
+        self._uniform = uniform
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in _DROPOUTS:
+            return self._drop(func, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _drop(
+        self,
+        func: Any,
+        input: Tensor,
+        p: float | Tensor = 0.5,
+        training: bool = True,
+        inplace: bool = False,
+    ) -> Tensor:
+        if not training:
+            return input
+        dimensions, dropped = _DROPOUTS[func]
+        shape = _mask_shape(tuple(input.shape), dimensions)
+        uniform = self._uniform(len(self.shapes), shape, input.device)
+        self.shapes.append(shape)
+        output = dropped(input, (uniform >= p).to(input.dtype), p)
+        return input.copy_(output) if inplace else output
+
+
+def _mask_shape(shape: tuple[int, ...], dimensions: int | None) -> tuple[int, ...]:
+    """Return a mask's shape; feature dropout over so many dimensions drops whole channels.
+
+    As in torch, an input without a batch has a dimension less, but for two dimensions, where
+    torch takes the first for the batch.
+    """
+    if dimensions is None:
+        return shape
+    leading = 2 if dimensions in (0, 2) or len(shape) == dimensions + 2 else 1
+    return shape[:leading] + (1,) * (len(shape) - leading)
+
+
+def _zeroed(input: Tensor, kept: Tensor, p: float | Tensor) -> Tensor:
+    tiny = torch.finfo(input.dtype).tiny
+    share = (1 - p).clamp_min(tiny) if isinstance(p, Tensor) else max(1 - p, tiny)
+    return input * (kept / share)
+
+
+def _to_selu_limit(input: Tensor, kept: Tensor, p: float | Tensor) -> Tensor:
+    """Set to SELU's limit, then scale and shift so that mean 0 and variance 1 are kept."""
+    if not isinstance(p, Tensor) and p == 1:
+        return input * 0
+    variance = (1 - p) * (1 + p * _SELU_LIMIT**2)
+    scale = variance**-0.5 if isinstance(variance, Tensor) else 1 / math.sqrt(variance)
+    return scale * (input * kept + _SELU_LIMIT * (1 - kept)) - scale * _SELU_LIMIT * p
+
+
+_DROPOUTS: Mapping[Any, tuple[int | None, Callable[[Tensor, Tensor, float | Tensor], Tensor]]] = {
+    functional.dropout: (None, _zeroed),
+    functional.dropout1d: (1, _zeroed),
+    functional.dropout2d: (2, _zeroed),
+    functional.dropout3d: (3, _zeroed),
+    functional.alpha_dropout: (None, _to_selu_limit),
+    functional.feature_alpha_dropout: (0, _to_selu_limit),
+}
+
+
+class EpochDropout(GivenDropout):
+    """Dropout of an epoch of one run, drawn as it goes; call `next_step` before each step."""
+
+    def __init__(self, seed: int, epoch: int) -> None:
+        super().__init__(self._draw)
+        self._seed, self._epoch = seed, epoch
+        self._streams: list[torch.Generator] = []
+
+    def next_step(self) -> None:
+        """Begin a step: count its calls from 0."""
+        self.shapes.clear()
+
+    def _draw(self, call: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        if call == len(self._streams):
+            self._streams.append(stream(self._seed, self._epoch, call))
+        return torch.rand(shape, generator=self._streams[call]).to(device)
+
+
+def stream(seed: int, epoch: int, call: int) -> torch.Generator:
+    """Return the generator of one dropout call, for all steps of an epoch.
+
+    Uniform numbers are drawn one by one: an epoch drawn at once is the same as drawn step by step.
+    """
+    return generator(seed, epoch, "dropout", call)

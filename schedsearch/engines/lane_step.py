@@ -1,0 +1,174 @@
+"""The step that all lanes take together, and their validation, as functions of stacked tensors.
+
+A lane's loss and gradient are those of one run, transformed by `vmap` into those of all lanes
+(torch.func). The user's Python runs once, while the functions are traced into graphs of tensor
+operations; each step then runs a graph, compiled or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from schedsearch.engines.arithmetic import Arithmetic
+from schedsearch.engines.dropout import GivenDropout
+from schedsearch.engines.lane_optimizers import LaneOptimizer
+from schedsearch.engines.probe import Probe
+from schedsearch.engines.source import weighted_sum
+from schedsearch.task import Task
+
+
+class _Terms(nn.Module):
+    """Lets `functional_call` replace a model's tensors, however the task uses the model."""
+
+    def __init__(self, task: Task, model: nn.Module) -> None:
+        super().__init__()
+        self._task = task
+        self.model = model
+
+    def forward(
+        self, batch: Mapping[str, Tensor], hp: Mapping[str, Tensor], noise: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        return self._task.terms(self.model, batch, hp, noise)
+
+
+class _Metrics(_Terms):
+    def forward(  # type: ignore[override]  # a module's forward may take what it likes
+        self, split: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        return self._task.metrics(self.model, split)
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of the tensors that the functions take, in their order."""
+
+    parameters: tuple[str, ...]
+    others: tuple[str, ...]
+    moments: tuple[str, ...]
+    batch: tuple[str, ...]
+    noise: tuple[str, ...]
+    hp: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LaneStep:
+    """A task's step and validation for any number of lanes.
+
+    Args:
+        task: gives the loss terms and the metrics.
+        model: gives the structure, not the numbers.
+        probe: what a step of the task reads, changes and returns.
+        names: of everything stacked.
+        optimizer: moves the parameters.
+        steps: in an epoch.
+    """
+
+    task: Task
+    model: nn.Module
+    probe: Probe
+    names: Names
+    optimizer: LaneOptimizer
+    arithmetic: Arithmetic
+    device: torch.device
+    steps: int
+
+    def train(self, *tensors: Tensor) -> tuple[()]:
+        """Take one step in place.
+
+        The tensors: parameters, other tensors of the model, moments, batch, noise and numbers for
+        dropout, each with the lanes first; hyperparameters (number, lanes); coefficients of the
+        optimizer (number, lanes); the sums of the loss terms so far (lanes, number), float64.
+        """
+        names, flat = self.names, iter(tensors)
+        parameters = _take(names.parameters, flat)
+        others = _take(names.others, flat)
+        moments = _take(names.moments, flat)
+        batch = _take(names.batch, flat)
+        noise = _take(names.noise, flat)
+        uniforms = list(islice(flat, len(self.probe.dropout)))
+        hp, coefficients, sums = flat
+        by_name = dict(zip(names.hp, hp.unbind(), strict=True))
+        lane_gradient = grad(self._lane_loss, has_aux=True)
+        gradients, (terms, changed) = vmap(lane_gradient)(
+            parameters, others, batch, noise, uniforms, by_name
+        )
+        for name, tensor in changed.items():
+            others[name].copy_(tensor)
+        sums.add_(torch.stack([terms[name] for name in self.probe.terms], dim=1))
+        for name, parameter in parameters.items():
+            own = [moments[f"{key}.{name}"] for key in self.optimizer.moments]
+            self._move(parameter, gradients[name], own, coefficients)
+        return ()
+
+    def _lane_loss(
+        self,
+        parameters: Mapping[str, Tensor],
+        others: Mapping[str, Tensor],
+        batch: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+        uniforms: Sequence[Tensor],
+        hp: Mapping[str, Tensor],
+    ) -> tuple[Tensor, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+        """Return one lane's loss, its terms, and the buffers that the step changed."""
+        changed = {name: others[name].clone() for name in self.probe.mutated}
+        tensors = _in_model({**parameters, **others, **changed})
+        self.model.train()
+        given = GivenDropout(lambda call, shape, device: uniforms[call])
+        with given, self.arithmetic.forward(self.device):
+            terms = functional_call(_Terms(self.task, self.model), tensors, (batch, hp, noise))
+        loss = weighted_sum(terms, hp)
+        return loss, (terms, {name: tensors[f"model.{name}"] for name in changed})
+
+    def _move(
+        self, parameter: Tensor, gradient: Tensor, moments: list[Tensor], coefficients: Tensor
+    ) -> None:
+        per_lane = (-1, *[1] * (parameter.dim() - 1))
+        own = [row.to(parameter.dtype).view(per_lane) for row in coefficients.unbind()]
+        moved, next_moments = self.optimizer.update(parameter, gradient, moments, own)
+        parameter.copy_(moved)
+        for moment, after in zip(moments, next_moments, strict=True):
+            moment.copy_(after)
+
+    def validate(self, *tensors: Tensor) -> Tensor:
+        """Return what an epoch gave, float64: means of terms, metrics, and whether all is finite.
+
+        The tensors: parameters, other tensors of the model, validation data, sums of loss terms.
+        The result has the shape (lanes, terms + metrics + 1).
+        """
+        names, flat = self.names, iter(tensors)
+        parameters = _take(names.parameters, flat)
+        others = _take(names.others, flat)
+        validation = _take(names.validation, flat)
+        [sums] = flat
+        metrics = vmap(self._lane_metrics)({**parameters, **others}, validation)
+        finite = sums.isfinite().all(dim=1)
+        for parameter in parameters.values():
+            finite = finite & parameter.flatten(1).isfinite().all(dim=1)
+        columns = [*(sums / self.steps).unbind(dim=1), *metrics, finite]
+        return torch.stack([column.double() for column in columns], dim=1)
+
+    def _lane_metrics(
+        self, tensors: Mapping[str, Tensor], split: Mapping[str, Tensor]
+    ) -> tuple[Tensor, ...]:
+        self.model.eval()
+        with self.arithmetic.forward(self.device):
+            metrics = functional_call(_Metrics(self.task, self.model), _in_model(tensors), (split,))
+        return tuple(
+            torch.as_tensor(metrics[name], dtype=torch.float64, device=self.device)
+            for name in self.probe.metrics
+        )
+
+
+def _take(names: Sequence[str], tensors: Iterator[Tensor]) -> dict[str, Tensor]:
+    return {name: next(tensors) for name in names}
+
+
+def _in_model(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"model.{name}": tensor for name, tensor in tensors.items()}

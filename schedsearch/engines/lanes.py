@@ -1,0 +1,241 @@
+"""The lanes engine: many runs of a task in one batched step, refilled between any two epochs."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from schedsearch.engines.arithmetic import PLAIN, Arithmetic, single
+from schedsearch.engines.base import EpochResult, Snapshot
+from schedsearch.engines.lane_draws import Draws, stacked_steps
+from schedsearch.engines.lane_optimizers import LANE_OPTIMIZERS
+from schedsearch.engines.lane_program import Program, build
+from schedsearch.engines.probe import Probe
+from schedsearch.engines.source import Source, finite_or_nan
+from schedsearch.errors import SchedSearchError
+from schedsearch.task import Splits, Task
+
+
+@dataclass
+class _Run:
+    seed: int
+    epoch: int
+    #: Steps of the optimizer so far; Adam corrects its bias by it.
+    steps: int
+
+
+class LanesEngine:
+    """Trains many runs of a task as one; a run's numbers depend on nothing but the run.
+
+    Parameters, moments and data of all runs are stacked, and one step moves them all. An idle lane
+    computes too, since another number of lanes would be another computation. Values in force are
+    rounded to float32, as the step sees them.
+
+    Args:
+        task: what to train; it must be one that can be batched.
+        lanes: how many runs; part of the numerics.
+        device: where, as torch names it.
+        arithmetic: how; part of the numerics.
+        compiled: compile the step; part of the numerics, and it needs a C++ compiler on the CPU.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        lanes: int,
+        *,
+        device: str = "cpu",
+        arithmetic: Arithmetic = PLAIN,
+        compiled: bool = True,
+    ) -> None:
+        self.task = task
+        self.lanes = lanes
+        self.device = torch.device(device)
+        self.arithmetic = arithmetic
+        self.compiled = compiled
+        self._optimizer = LANE_OPTIMIZERS[task.optimizer]
+        self._defaults = {**self._optimizer.defaults, **task.hyperparameters}
+        self._source = Source(task, self.device, arithmetic, lanes)
+        self._runs: list[_Run | None] = [None] * lanes
+        self._program: Program | None = None
+
+    def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
+        """Start a run in a lane; the first run of all also builds the step, and compiles it."""
+        with self.arithmetic.applied(), torch.no_grad():
+            splits = self._source.splits(seed)
+            model = self._source.fresh_model(seed)
+            if self._program is None:
+                self._program = self._build(seed, splits)
+            self._program.data.place(lane, seed, splits)
+            if snapshot is not None:
+                model.load_state_dict(snapshot.model)
+            optimizer = {} if snapshot is None else snapshot.optimizer
+            self._program.state.load(lane, model, optimizer)
+        steps = next((t for name, t in optimizer.items() if name.startswith("step.")), 0)
+        self._runs[lane] = _Run(seed, 0 if snapshot is None else snapshot.epoch, int(steps))
+
+    def train_epoch(
+        self, values: Sequence[Mapping[str, float] | None]
+    ) -> list[EpochResult | Exception | None]:
+        """Train all lanes for one epoch; see Engine.
+
+        What a step raises belongs to no lane alone, and is the result of each lane that trained.
+        """
+        results: list[EpochResult | Exception | None] = [
+            SchedSearchError("the lane is idle: fill it first") if run is None and given else None
+            for run, given in zip(self._runs, values, strict=True)
+        ]
+        training = {
+            lane: {**self._defaults, **given}
+            for lane, (run, given) in enumerate(zip(self._runs, values, strict=True))
+            if run is not None and given is not None
+        }
+        if training:
+            try:
+                with self.arithmetic.applied(), torch.no_grad():
+                    for lane, result in self._train(training).items():
+                        results[lane] = result
+            except Exception as error:
+                for lane in training:
+                    results[lane] = error
+        return results
+
+    def test(self, lane: int) -> dict[str, float]:
+        """Return the metrics of a lane's model on the test split, computed for it alone."""
+        run, program = self._running(lane)
+        with self.arithmetic.applied():
+            program.state.save(lane, program.model)
+            splits = self._source.splits(run.seed)
+            return self._source.measure(program.model, splits.test, "test_")
+
+    def snapshot(self, lane: int) -> Snapshot:
+        """Return a copy of a lane's run, as an engine of one run would give it."""
+        run, program = self._running(lane)
+        program.state.save(lane, program.model)
+        model = {
+            name: tensor.detach().clone() for name, tensor in program.model.state_dict().items()
+        }
+        optimizer: dict[str, Tensor] = {}
+        if run.epoch:
+            optimizer = {name: m[lane].clone() for name, m in program.state.moments.items()}
+            if self.task.optimizer != "sgd":
+                count = torch.tensor(float(run.steps), device=self.device)
+                optimizer |= {f"step.{name}": count.clone() for name in program.probe.trained}
+        return Snapshot(run.epoch, model, optimizer)
+
+    def release(self, lane: int) -> None:
+        """End the run in a lane, if any."""
+        self._runs[lane] = None
+
+    def key(self, values: Mapping[str, float]) -> bytes:
+        """Return the values, defaults filled in, as float32."""
+        all_values = {**self._defaults, **values}
+        rounded = [single(all_values[name]) for name in sorted(all_values)]
+        return struct.pack(f"<{len(rounded)}f", *rounded)
+
+    def _build(self, seed: int, splits: Splits) -> Program:
+        return build(
+            self._source,
+            splits,
+            seed=seed,
+            lanes=self.lanes,
+            arithmetic=self.arithmetic,
+            compile_it=self.compiled,
+        )
+
+    def _running(self, lane: int) -> tuple[_Run, Program]:
+        run = self._runs[lane]
+        if run is None or self._program is None:
+            raise SchedSearchError("the lane is idle: fill it first")
+        return run, self._program
+
+    def _train(self, values: Mapping[int, Mapping[str, float]]) -> dict[int, EpochResult]:
+        program = self._program
+        assert program is not None
+        runs = {lane: run for lane, run in enumerate(self._runs) if run is not None}
+        waiting = [lane for lane in runs if lane not in values]
+        kept = program.state.copy(waiting)
+        self._take_steps(program, {lane: runs[lane] for lane in values}, values)
+        program.state.restore(waiting, kept)
+        for lane in values:
+            runs[lane].epoch += 1
+            runs[lane].steps += program.steps
+        table = self._validate(program)
+        return {lane: _result(program.probe, table[lane]) for lane in values}
+
+    def _take_steps(
+        self, program: Program, runs: Mapping[int, _Run], values: Mapping[int, Mapping[str, float]]
+    ) -> None:
+        hp, coefficients = self._numbers(program, runs, values)
+        # An idle lane draws what another one does: what it computes is nobody's.
+        [stand_in, *_] = [program.draws(run.seed, run.epoch) for run in runs.values()]
+        draws = [
+            program.draws(runs[lane].seed, runs[lane].epoch) if lane in runs else stand_in
+            for lane in range(self.lanes)
+        ]
+        order = self._order(program, draws)
+        state = program.state.tensors()
+        program.sums.zero_()
+        for step, drawn in enumerate(stacked_steps(draws, program.steps, self.device)):
+            batch = self._batch(program, order[step]) if order is not None else []
+            program.train(*state, *batch, *drawn, hp, coefficients[step], program.sums)
+
+    def _numbers(
+        self, program: Program, runs: Mapping[int, _Run], values: Mapping[int, Mapping[str, float]]
+    ) -> tuple[Tensor, Tensor]:
+        """Return hyperparameters (number, lanes) and the optimizer's coefficients of each step."""
+        idle = {**self._defaults, "lr": 0.0}
+        by_lane = [values.get(lane, idle) for lane in range(self.lanes)]
+        table = {
+            name: torch.tensor([lane[name] for lane in by_lane]).float().double()
+            for name in self._defaults
+        }
+        done = torch.tensor([runs[i].steps if i in runs else 0 for i in range(self.lanes)])
+        counts = done + torch.arange(1, program.steps + 1)[:, None]
+        coefficients = self._optimizer.coefficients(table, counts.double())
+        hp = torch.stack([table[name] for name in self.task.hyperparameters])
+        return hp.to(self.device, program.dtype), coefficients.to(self.device)
+
+    def _order(self, program: Program, draws: Sequence[Draws]) -> Tensor | None:
+        """Return the rows of the training data in each step, (steps, lanes * batch size)."""
+        orders = [
+            drawn.order + program.data.first_row(lane)
+            for lane, drawn in enumerate(draws)
+            if drawn.order is not None
+        ]
+        return torch.stack(orders, dim=1).flatten(1).to(self.device) if orders else None
+
+    def _batch(self, program: Program, rows: Tensor) -> list[Tensor]:
+        return [
+            torch.index_select(tensor, 0, rows).view(self.lanes, -1, *tensor.shape[1:])
+            for tensor in program.data.rows.values()
+        ]
+
+    def _validate(self, program: Program) -> list[list[float]]:
+        """Return what the epoch gave, a row per lane; one transfer from the device for all."""
+        validation = program.data.validation.values()
+        tensors = [*program.state.models(), *validation, program.sums]
+        at_once = program.validated
+        blocks = [
+            program.validate(*(tensor[start : start + at_once] for tensor in tensors))
+            for start in range(0, self.lanes, at_once)
+        ]
+        rows: list[list[float]] = torch.cat(blocks).tolist()
+        return rows
+
+
+def _result(probe: Probe, row: Sequence[float]) -> EpochResult:
+    means = dict(zip(probe.terms, row, strict=False))
+    *metrics, finite = row[len(means) :]
+    return EpochResult(
+        {
+            f"val_{name}": finite_or_nan(value) if finite else math.nan
+            for name, value in zip(probe.metrics, metrics, strict=True)
+        },
+        means,
+    )

@@ -1,0 +1,75 @@
+"""What one step of a task shows of all of them, before the lanes' step is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from schedsearch.engines.arithmetic import Arithmetic
+from schedsearch.engines.dropout import GivenDropout
+from schedsearch.engines.lane_state import named_tensors
+from schedsearch.engines.source import Source, check_metric, weighted_sum
+from schedsearch.task import Examples, Task
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a step reads, changes and returns.
+
+    Attributes:
+        terms: the names of the loss terms.
+        metrics: the names of the metrics, without prefix.
+        trained: the parameters that the loss depends on; torch's optimizers skip the others.
+        mutated: the buffers that the step changes.
+        dropout: the shape of the numbers that each call of a dropout function takes.
+    """
+
+    terms: tuple[str, ...]
+    metrics: tuple[str, ...]
+    trained: tuple[str, ...]
+    mutated: tuple[str, ...]
+    dropout: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The inputs of one step of one run."""
+
+    batch: Examples
+    hp: Mapping[str, Tensor]
+    noise: Mapping[str, Tensor]
+
+
+def probe(
+    source: Source, model: nn.Module, sample: Sample, validation: Examples, arithmetic: Arithmetic
+) -> Probe:
+    """Compute one step's loss, its gradient and the metrics; the model's buffers may change.
+
+    Raises what the task raises, and SchedSearchError where a metric is no number.
+    """
+    before = {name: (id(b), b._version) for name, b in model.named_buffers()}
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    task: Task = source.task
+    dropout = GivenDropout(lambda call, shape, device: torch.rand(shape, device=device))
+    model.train()
+    with torch.random.fork_rng(), torch.enable_grad():
+        with dropout, arithmetic.forward(source.device):
+            terms = task.terms(model, sample.batch, sample.hp, sample.noise)
+        loss = weighted_sum(terms, sample.hp)
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    after = {name: (id(b), b._version) for name, b in model.named_buffers()}
+    model.eval()
+    with torch.no_grad(), arithmetic.forward(source.device):
+        metrics = task.metrics(model, validation)
+    for name, value in metrics.items():
+        check_metric(task, name, value)
+    return Probe(
+        terms=tuple(terms),
+        metrics=tuple(metrics),
+        trained=tuple(n for n, g in zip(parameters, gradients, strict=True) if g is not None),
+        mutated=tuple(n for n in named_tensors(model) if before.get(n) != after.get(n)),
+        dropout=tuple(dropout.shapes),
+    )

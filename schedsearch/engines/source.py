@@ -1,0 +1,94 @@
+"""What an engine takes from a task: data and fresh models by seed, and numbers from its metrics."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from numbers import Real
+
+import torch
+from torch import Tensor, nn
+
+from schedsearch.engines.arithmetic import Arithmetic
+from schedsearch.engines.draws import global_rng
+from schedsearch.errors import SchedSearchError
+from schedsearch.task import Examples, Splits, Task
+
+#: Seeds whose data an engine keeps, besides those it trains with.
+_SPARE_SEEDS = 4
+
+
+class Source:
+    """A task's data and models on a device; runs of one seed share one copy of the data."""
+
+    def __init__(
+        self, task: Task, device: torch.device, arithmetic: Arithmetic, lanes: int
+    ) -> None:
+        self.task = task
+        self.device = device
+        self._arithmetic = arithmetic
+        self.splits = functools.lru_cache(maxsize=lanes + _SPARE_SEEDS)(self._load)
+
+    def _load(self, seed: int) -> Splits:
+        with global_rng(self.device, seed, "data"):
+            splits = self.task.data(seed)
+        return Splits(*map(self._on_device, (splits.train, splits.validation, splits.test)))
+
+    def _on_device(self, examples: Examples) -> Examples:
+        return {name: tensor.to(self.device) for name, tensor in examples.items()}
+
+    def fresh_model(self, seed: int) -> nn.Module:
+        """Return the seed's model; the seed's even if the task forgets to seed what it draws."""
+        with global_rng(self.device, seed, "model"):
+            return self.task.model(seed).to(self.device)
+
+    def measure(self, model: nn.Module, split: Examples, prefix: str) -> dict[str, float]:
+        """Return a model's metrics on a split, with a prefix to their names.
+
+        Raises:
+            SchedSearchError: a metric is no number.
+        """
+        model.eval()
+        with torch.no_grad(), self._arithmetic.forward(self.device):
+            metrics = self.task.metrics(model, split)
+        for name, value in metrics.items():
+            check_metric(self.task, name, value)
+        return {f"{prefix}{name}": finite_or_nan(float(value)) for name, value in metrics.items()}
+
+
+def check_metric(task: Task, name: str, value: object) -> None:
+    """Raise a SchedSearchError unless a metric is a number or a 0-d tensor."""
+    if isinstance(value, Real) or (isinstance(value, Tensor) and value.dim() == 0):
+        return
+    shown = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    raise SchedSearchError(
+        f"{type(task).__name__}: the metric `{name}` is {shown}, "
+        "but must be a number or a 0-d tensor"
+    )
+
+
+def finite_or_nan(number: float) -> float:
+    """Return a number unless it is infinite."""
+    return number if math.isfinite(number) else math.nan
+
+
+def term_weights(hp: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights among the hyperparameters, by loss term."""
+    return {
+        name.removeprefix("weights."): tensor
+        for name, tensor in hp.items()
+        if name.startswith("weights.")
+    }
+
+
+def weighted_sum(terms: Mapping[str, Tensor], hp: Mapping[str, Tensor]) -> Tensor:
+    """Return the loss: the sum of the terms, each times its weight if it has one."""
+    weights = term_weights(hp)
+    weighted = [weights[name] * term if name in weights else term for name, term in terms.items()]
+    return functools.reduce(torch.add, weighted)
+
+
+def hyperparameter_dtype(model: nn.Module) -> torch.dtype | None:
+    """Return the dtype in which a model's task sees hyperparameters: that of its parameters."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)

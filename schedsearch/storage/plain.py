@@ -1,0 +1,119 @@
+"""The queue of trials by Optuna's own calls alone, for tables that are not known here.
+
+Each step is a call of its own. A worker that dies between two of them loses the trial it handed
+back, and a new one is drawn in its place; workers that claim at the same moment may begin a few
+trials more than the study's total.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from schedsearch.storage.opening import Database
+from schedsearch.storage.queue import GRACE, INHERITED, Counts, TrialQueue
+
+#: The user attribute that says when a trial's worker was last heard of, in seconds since 1970.
+_BEAT = "beat"
+
+
+class PlainTrialQueue(TrialQueue):
+    """The trials of one study, as its workers share them; the hosts' clocks should agree."""
+
+    def __init__(self, database: Database, study_id: int) -> None:
+        super().__init__(database, study_id)
+        self._storage = database.optuna
+
+    def claim(self, worker: str, total: int) -> int | None:
+        trial_id = self._begin_queued()
+        if trial_id is None:
+            if self.counts().chains >= total:
+                return None
+            drawn = create_trial(
+                state=TrialState.RUNNING, user_attrs={"draw": self._draws(), "worker": worker}
+            )
+            trial_id = self._storage.create_new_trial(self._study_id, drawn)
+        self._storage.set_trial_user_attr(trial_id, "worker", worker)
+        self.beat([trial_id])
+        return trial_id
+
+    def beat(self, trial_ids: list[int]) -> None:
+        for trial_id in trial_ids:
+            with suppress(UpdateFinishedTrialError):
+                self._storage.set_trial_user_attr(trial_id, _BEAT, time.time())
+
+    def hand_back_all_of(self, worker: str) -> int:
+        return self._hand_back(lambda trial: trial.user_attrs.get("worker") == worker)
+
+    def hand_back_stale(self, grace: timedelta = GRACE) -> int:
+        limit = time.time() - grace.total_seconds()
+        return self._hand_back(lambda trial: trial.user_attrs.get(_BEAT, 0.0) < limit)
+
+    def counts(self) -> Counts:
+        every = self._trials()
+        states = Counter(trial.state for trial in every if "superseded_by" not in trial.user_attrs)
+        return Counts(
+            complete=states[TrialState.COMPLETE],
+            pruned=states[TrialState.PRUNED],
+            failed=states[TrialState.FAIL],
+            running=states[TrialState.RUNNING],
+            waiting=states[TrialState.WAITING],
+            epochs=sum(len(trial.intermediate_values) for trial in every),
+        )
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self._storage.get_all_trials(self._study_id, deepcopy=False)
+
+    def _begin_queued(self) -> int | None:
+        """Begin a queued trial, unless others are faster with each of them."""
+        for trial in self._trials():
+            if trial.state is TrialState.WAITING:
+                with suppress(UpdateFinishedTrialError):
+                    if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                        if not {"plan", "draw"} & trial.user_attrs.keys():
+                            self._storage.set_trial_user_attr(
+                                trial._trial_id, "draw", self._draws()
+                            )
+                        return trial._trial_id
+        return None
+
+    def _draws(self) -> int:
+        attributes = (trial.user_attrs for trial in self._trials())
+        return sum("draw" in found and "superseded_by" not in found for found in attributes)
+
+    def _hand_back(self, is_lost: Callable[[FrozenTrial], bool]) -> int:
+        handed_back = 0
+        for trial in self._trials():
+            if trial.state is TrialState.RUNNING and is_lost(trial):
+                with suppress(UpdateFinishedTrialError):
+                    self._supersede_plainly(trial)
+                    handed_back += 1
+        return handed_back
+
+    def _supersede_plainly(self, trial: FrozenTrial) -> None:
+        number = len(self._trials())
+        self._storage.set_trial_user_attr(trial._trial_id, "superseded_by", number)
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        attributes = {key: trial.user_attrs[key] for key in INHERITED if key in trial.user_attrs}
+        fixed = {
+            key: trial.system_attrs[key] for key in ("fixed_params",) if key in trial.system_attrs
+        }
+        successor = create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={**attributes, "retry_of": trial.number},
+            system_attrs=fixed,
+        )
+        self._storage.create_new_trial(self._study_id, successor)
+
+
+def trial_queue(database: Database, study_id: int) -> TrialQueue:
+    """Return the queue that fits a database's tables."""
+    return (TrialQueue if database.known_schema else PlainTrialQueue)(database, study_id)

@@ -1,0 +1,38 @@
+"""Signs of life of a worker, and the search for those who give none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from schedsearch.storage import TrialQueue
+
+#: Seconds between two signs of life.
+HEARTBEAT = 10.0
+
+
+@contextmanager
+def heartbeats(queue: TrialQueue, trials: Callable[[], Sequence[int]]) -> Iterator[None]:
+    """Beat for the trials that `trials` names, however long an epoch takes.
+
+    Each beat also queues anew the trials of workers that are silent for too long.
+    """
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT):
+            # A database that is away now may be back at the next beat.
+            with suppress(SQLAlchemyError):
+                queue.beat(list(trials()))
+                queue.hand_back_stale()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

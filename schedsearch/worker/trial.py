@@ -1,0 +1,47 @@
+"""A trial in training."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+
+from optuna.trial import Trial
+
+from schedsearch.space import Objective
+from schedsearch.training import Run
+
+
+@dataclass
+class LiveTrial:
+    """A trial in training: one run for each of its seeds."""
+
+    trial: Trial
+    runs: list[Run]
+
+    @property
+    def trial_id(self) -> int:
+        """The row in the database."""
+        return int(self.trial._trial_id)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs have been trained."""
+        return self.runs[0].epochs
+
+    @property
+    def metric(self) -> float:
+        """The objective's metric after the last epoch: the mean over the seeds."""
+        return statistics.fmean(run.metric for run in self.runs)
+
+    @property
+    def value(self) -> float:
+        """What the trial counts for: the mean over the seeds."""
+        return statistics.fmean(run.value for run in self.runs)
+
+    def outcome(self, objective: Objective, *, complete: bool) -> str:
+        """Say how the trial ended, for the person who watches."""
+        if math.isnan(self.metric):
+            return f"diverged in epoch {self.epochs}"
+        metric = f"{objective.metric} {self.value:.6g}"
+        return f"complete: {metric}" if complete else f"pruned after epoch {self.epochs}: {metric}"

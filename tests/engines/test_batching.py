@@ -1,0 +1,125 @@
+"""What stands in the way of lanes is named, in one line."""
+
+import pytest
+import torch
+
+from schedsearch.engines.batching import why_not_batched
+from schedsearch.engines.graphs import compiled, trace, transpose_narrow_products
+from schedsearch.task import load_task
+from schedsearch.tasks import BUILT_IN
+from tests.engines.toys import LAYERS, Toy, train_toy
+
+
+class Item(Toy):
+    def terms(self, model, batch, hp, noise):
+        terms = super().terms(model, batch, hp, noise)
+        return {**terms, "fit": terms["fit"] * terms["fit"].item()}
+
+
+class Branch(Toy):
+    def terms(self, model, batch, hp, noise):
+        return super().terms(model, batch, hp if hp["blur"] > 0 else {}, noise)
+
+
+class Random(Toy):
+    def terms(self, model, batch, hp, noise):
+        blurred = batch["x"] + torch.randn_like(batch["x"])
+        return super().terms(model, {**batch, "x": blurred}, hp, noise)
+
+
+class InPlace(Toy):
+    def terms(self, model, batch, hp, noise):
+        total = torch.zeros(8, 1)
+        total += model(batch["x"])
+        return {"fit": total.square().mean(), "penalty": total.mean()}
+
+
+class Numpy(Toy):
+    def metrics(self, model, split):
+        return {"loss": model(split["x"]).numpy().mean()}
+
+
+class Counting(Toy):
+    calls = 0
+
+    def terms(self, model, batch, hp, noise):
+        self.calls += 1
+        terms = super().terms(model, batch, hp, noise)
+        return {**terms, "fit": terms["fit"] * self.calls}
+
+
+class Hiding(Toy):
+    """The model has a tensor of the seed's that is neither parameter nor buffer."""
+
+    def model(self, seed):
+        model = super().model(seed)
+        model.shift = torch.full((3,), float(seed))
+        return model
+
+    def terms(self, model, batch, hp, noise):
+        return super().terms(model, {**batch, "x": batch["x"] + model.shift}, hp, noise)
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (Item(), "torch.Tensor.item hands Python a number"),
+        (Branch(), "torch.Tensor.__bool__ "),
+        (Random(), "torch.randn_like draws random numbers"),
+        (InPlace(), "torch.Tensor.add_ "),
+        (Numpy(), "torch.Tensor.numpy "),
+        (Counting(), "a step is not the same operations for every run"),
+        (Hiding(), "a step is not the same operations for every run"),
+        (train_toy, "a training loop of one's own"),
+    ],
+)
+def test_the_operation_in_the_way_is_named(task, reason):
+    found = why_not_batched(task)
+    assert found is not None
+    assert found.startswith(reason)
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+def test_ordinary_layers_can_be_batched(layers):
+    assert why_not_batched(Toy(layers)) is None
+
+
+@pytest.mark.parametrize("name", ["noisy_digits", "vae", "burgers", "registration"])
+def test_built_in_tasks_can_be_batched(name):
+    assert why_not_batched(load_task(BUILT_IN[name])) is None
+
+
+def test_what_the_task_raises_by_itself_is_raised():
+    class Broken(Toy):
+        def model(self, seed):
+            raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        why_not_batched(Broken())
+
+
+def test_narrow_products_are_transposed_and_stay_the_same():
+    factors = [torch.randn(4, 64, 32), torch.randn(4, 32, 10)]
+    graph = trace(torch.bmm, factors)
+    expected = graph(*factors)
+    transpose_narrow_products(graph)
+    result = graph(*factors)
+    torch.testing.assert_close(result, expected)
+    assert result.stride() == (640, 1, 64)
+
+
+def test_wide_products_are_left_alone():
+    graph = trace(torch.bmm, [torch.randn(4, 64, 32), torch.randn(4, 32, 16)])
+    before = graph.code
+    transpose_narrow_products(graph)
+    assert graph.code == before
+
+
+def test_tracing_and_compiling_leave_the_inputs_as_they_are():
+    inputs = [torch.ones(3)]
+    graph = trace(lambda tensor: (tensor.add_(1),), inputs)
+    function = compiled(graph, inputs)
+    assert inputs[0].tolist() == [1, 1, 1]
+    function(*inputs)
+    assert inputs[0].tolist() == [2, 2, 2]

@@ -1,0 +1,16 @@
+"""Studies to store, on any database."""
+
+from __future__ import annotations
+
+from schedsearch.space import Space
+from schedsearch.storage import StudyHandle, StudyRecord, create_study, open_database
+from tests.searches import document
+
+
+def study_at(url: str, trials: int = 100) -> StudyHandle:
+    """Create a study of some trials, or raise the total of the one that is there."""
+    content = document()
+    content["hyperparameters"]["lr"]["default"] = 0.1
+    space = Space.from_document(content, "small.toml")
+    record = StudyRecord(space, trials, {"device": "cpu"}, "fingerprint")
+    return create_study(open_database(url, create=True), record)
