@@ -68,8 +68,10 @@ class _Search:
     """A search to come: how long it takes, what has been tried, and what that has cost."""
 
     def __init__(self, task: Task, epochs: float, device: str, arithmetic: Arithmetic) -> None:
-        self._began = time.perf_counter()
         self._device, self._arithmetic = device, arithmetic
+        # torch's first optimizer imports for over a second, in the plain loop as well.
+        self._sequential(task).fill(0, seed=0)
+        self._began = time.perf_counter()
         steps = count_steps(task, count_examples(task.data(0).train))
         one_step = self._time(self._sequential(_FewSteps(task, 1)))
         few = max(1, min(steps, int(_TIMED / one_step)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
@@ -40,10 +40,33 @@ class Round:
         self.asked = 0
         self.claimed: list[int] = []
         self.lost: set[int] = set()
+        self._also: list[tuple[Callable[[Connection], None], Callable[[], None]]] = []
 
     def ask(self, count: int) -> None:
         """Claim up to `count` trials at the end: queued ones, then new ones within the total."""
         self.asked = count
+
+    def also(self, write: Callable[[Connection], None], written: Callable[[], None]) -> None:
+        """Let `write` write to other tables in the round's transaction; then call `written`.
+
+        `written` is called once it is committed, and never if that fails.
+        """
+        self._also.append((write, written))
+
+    @property
+    def writes_also(self) -> bool:
+        """Whether something is written along with the trials."""
+        return bool(self._also)
+
+    def write_also(self, connection: Connection) -> None:
+        """Write what is written along with the trials."""
+        for write, _ in self._also:
+            write(connection)
+
+    def written(self) -> None:
+        """Say that it has been committed."""
+        for _, written in self._also:
+            written()
 
 
 class RoundStorage(PassingStorage):
@@ -105,6 +128,9 @@ class RoundStorage(PassingStorage):
         found = Round()
         if not self._database.known_schema:
             yield found
+            with self._transaction() as connection:
+                found.write_also(connection)
+            found.written()
             self._claim_plainly(study_id, worker, found)
             return
         with self._lock:
@@ -117,6 +143,7 @@ class RoundStorage(PassingStorage):
             try:
                 yield found
                 self._commit(mirror, self._writes, found, worker)
+                found.written()
             except BaseException:
                 self._writes.undo()
                 mirror.doubt_all()
@@ -125,7 +152,7 @@ class RoundStorage(PassingStorage):
                 self._writes = None
 
     def _commit(self, mirror: StudyMirror, writes: RoundWrites, found: Round, worker: str) -> None:
-        if not writes.trial_ids and found.asked <= 0:
+        if not writes.trial_ids and found.asked <= 0 and not found.writes_also:
             return
         claimed: list[FrozenTrial] = []
         with self._transaction() as connection:
@@ -135,6 +162,7 @@ class RoundStorage(PassingStorage):
                 mirror.catch_up(connection, version=version, leave=writes.trial_ids)
             owned = writes.owned_by(worker, connection)
             writes.write(connection, owned)
+            found.write_also(connection)
             if found.asked > 0:
                 total = stored_total(connection, mirror.study_id)
                 claimed = claim(connection, mirror, worker, found.asked, total)

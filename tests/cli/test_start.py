@@ -10,7 +10,7 @@ import pytest
 from schedsearch.cli import main
 from schedsearch.storage import only_study, open_database
 from tests import searches
-from tests.searches import document, make_study, url_of, work, write_space
+from tests.searches import begin, document, make_study, url_of, work, write_space
 
 
 @pytest.fixture
@@ -145,3 +145,52 @@ def test_json_is_all_that_stdout_holds(start, tmp_path):
     work(make_study(tmp_path))
     code, out, _ = start(document(), "--json")
     assert (code, json.loads(out)["state"]) == (0, "done")
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "many", "1.5", ""])
+def test_lanes_are_a_number_or_auto(start, tmp_path, given):
+    code, _, err = start(document(), "--lanes", given)
+    rule = "must be a whole number of at least 1, or auto"
+    assert (code, err) == (2, f"error: --lanes is {given!r}, but {rule}\n")
+    assert not (tmp_path / "studies.db").exists()
+
+
+def test_lanes_hold_the_seeds_of_a_trial(start, tmp_path):
+    code, _, err = start(document(seeds=3), "--lanes", "2")
+    assert code == 2
+    assert err.startswith("error: --lanes is 2, but must be at least 3: the seeds of a trial train")
+    assert not (tmp_path / "studies.db").exists()
+
+
+def test_a_loop_of_the_users_own_trains_one_run_at_a_time(start, tmp_path):
+    code, _, err = start(document(), "--workers", "0", "--lanes", "8")
+    assert code == 0
+    assert "1 lane: a training loop of your own trains one run at a time" in err
+    assert only_study(open_database(url_of(tmp_path))).record.numerics["lanes"] == 1
+
+
+def test_a_study_keeps_the_lanes_it_was_created_with_and_says_so(start):
+    assert start(document(), "--workers", "0")[0] == 0
+    _, _, err = start(document(), "--workers", "0", "--lanes", "4")
+    kept = "warning: the study keeps the numerics it was created with: lanes 1\n"
+    assert err.startswith(kept)
+    assert "warning" not in start(document(), "--workers", "0")[2]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_what_lanes_found_comes_out_again_exactly(tmp_path, seeds):
+    content = document(trials=12, seeds=seeds) | {"task": "tests.engines.toys:Toy", "horizon": 6}
+    path = write_space(tmp_path, content)
+    flags = ("--storage", url_of(tmp_path))
+    for command in (
+        ("start", path, "--lanes", 6, *flags),
+        ("export", "small", "-o", "best.toml", *flags),
+        ("train", "best.toml", "--seed", "all"),
+    ):
+        process = begin(*command, folder=tmp_path)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    assert only_study(open_database(url_of(tmp_path))).record.numerics["lanes"] == 6
+    assert err.count("came out again, exactly") == seeds
+    assert "warning" not in err

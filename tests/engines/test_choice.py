@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
 
-from schedsearch.engines import choice
 from schedsearch.engines.arithmetic import PLAIN
 from schedsearch.engines.choice import choose_lanes, given_lanes
 from tests.engines.test_batching import Random
@@ -58,20 +56,6 @@ def test_a_missing_compiler_leaves_lanes_that_are_not_compiled(monkeypatch):
     assert chosen.lanes > 1
     assert not chosen.compiled
     assert "compiling failed: RuntimeError: no compiler" in chosen.reason
-
-
-def test_lanes_that_only_cost_are_not_chosen():
-    class Slow(Toy):
-        """A convolution so large that lanes cannot share anything."""
-
-        def model(self, seed):
-            return nn.Sequential(nn.Linear(3, 1500), nn.Linear(1500, 1500), nn.Linear(1500, 1))
-
-    chosen, _ = choose(Slow(), trials=300, most_lanes=2)
-    speed = choice._Search(Slow(), 1.0, "cpu", PLAIN)
-    if chosen.lanes > 1:
-        tried = speed.try_lanes(chosen.lanes, compiled=chosen.compiled)
-        assert tried.seconds < 1.05 * speed.alone.seconds
 
 
 @pytest.mark.parametrize(("most", "lanes"), [(1, 1), (0, 1)])

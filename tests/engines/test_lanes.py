@@ -138,6 +138,19 @@ def test_moving_values_and_exchanged_snapshots_train_as_a_run_alone(layers, opti
         alone.fill(0, seed=3, snapshot=from_lanes)
 
 
+def test_runs_of_several_seeds_train_each_on_their_own_data():
+    task = Toy("dropout")
+    alone, lanes = SequentialEngine(task), LanesEngine(task, 3, compiled=False)
+    expected = []
+    for lane, seed in enumerate((5, 6, 7)):
+        lanes.fill(lane, seed)
+        alone.fill(0, seed)
+        expected += alone.train_epoch([{}])
+    for result, other in zip(lanes.train_epoch([{}] * 3), expected, strict=True):
+        assert result.terms == pytest.approx(other.terms, rel=1e-5)
+        assert result.metrics == pytest.approx(other.metrics, rel=1e-5)
+
+
 @pytest.mark.parametrize("layers", LAYERS)
 def test_a_run_that_waits_does_not_move(layers):
     engine = LanesEngine(Toy(layers), 2, compiled=False)

@@ -1,0 +1,107 @@
+"""What the plans of a space have in common: how much of a search need not be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+from schedsearch.errors import InputError
+from schedsearch.plan import Plan
+from schedsearch.schedules.parameters import epochs
+from schedsearch.schedules.pieces import Piecewise
+from schedsearch.space.choosers import RandomChooser
+from schedsearch.space.made_up import made_up_feedback
+from schedsearch.space.space import Space
+
+#: How often as many plans as are wanted are drawn, since some break a rule of their parameters.
+_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What plans drawn from a space have in common.
+
+    Attributes:
+        reuse: the share of all epochs that another plan has trained already, in [0, 1].
+        branches: after how many epochs plans part that were one until then, or could part.
+        alone: the hyperparameters whose values tell apart most plans in their first epoch.
+    """
+
+    reuse: float
+    branches: frozenset[int]
+    alone: tuple[str, ...]
+
+
+def expected_reuse(space: Space, trials: int, seed: int) -> float:
+    """Return the share of epochs that a search of so many trials would not need to train.
+
+    See `expected_sharing`.
+    """
+    return expected_sharing(space, trials, seed).reuse
+
+
+def expected_sharing(space: Space, trials: int, seed: int) -> Sharing:
+    """Draw so many plans at random, run each in full, and see what they have in common.
+
+    reuse = 1 - (distinct prefixes of values in force) / (trials * horizon)
+
+    Schedules that follow the training follow a made-up one, the same for all plans, as if all met
+    the same metrics. A search that prunes, or that looks where it found something good, shares
+    more.
+
+    Raises:
+        InputError: no drawn plan keeps the rules between its parameters.
+    """
+    plans = list(_drawn(space, trials, seed))
+    if not plans:
+        raise InputError(f"{space.name}: no drawn plan keeps the rules between its parameters")
+    feedback = made_up_feedback(space, seed)
+    # A trie: a node is a number, its children are by the values in force.
+    children: list[dict[Hashable, int]] = [{}]
+    branches = {epoch for plan in plans for epoch in boundaries(plan, space.horizon)}
+    first: dict[str, set[float]] = {name: set() for name in plans[0].names}
+    for plan in plans:
+        node, state = 0, plan.start()
+        for epoch, given in enumerate(feedback):
+            values = plan.values(state)
+            if epoch == 0:
+                for name, value in values.items():
+                    first[name].add(value)
+            siblings = children[node]
+            key = tuple(values.values())
+            if key not in siblings:
+                siblings[key] = len(children)
+                children.append({})
+                if epoch and len(siblings) > 1:
+                    branches.add(epoch)
+            node, state = siblings[key], plan.update(state, given)
+    reuse = 1 - (len(children) - 1) / (len(plans) * space.horizon)
+    alone = (name for name, values in first.items() if 1 < len(values) > len(plans) / 2)
+    return Sharing(reuse, frozenset(branches), tuple(alone))
+
+
+def boundaries(plan: Plan, horizon: int) -> Iterator[int]:
+    """Yield after how many epochs a resolved plan may go on otherwise: where a segment begins.
+
+    Its own value may well be the same in both segments.
+    """
+    for schedule in plan.schedules.values():
+        if isinstance(schedule, Piecewise):
+            duration, count = epochs(schedule.duration), len(schedule.values)
+            for epoch in range(1, min(duration, horizon)):
+                if epoch * count // duration != (epoch - 1) * count // duration:
+                    yield epoch
+
+
+def _drawn(space: Space, count: int, seed: int) -> Iterator[Plan]:
+    """Yield so many plans, fewer where the rules between parameters refuse most."""
+    found = 0
+    for attempt in range(count * _TRIES):
+        if found == count:
+            return
+        try:
+            plan = space.suggest(RandomChooser(f"{seed} {attempt}"))
+            yield plan.resolve(space.horizon, space.search.seed)
+            found += 1
+        except InputError:
+            continue

@@ -1,0 +1,21 @@
+"""A database for trajectories, and a folder for their checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schedsearch.storage import Database, open_database
+from schedsearch.trajectories import Folder
+from tests.storage.conftest import database_url as database_url
+
+
+@pytest.fixture
+def database(database_url: str) -> Database:
+    return open_database(database_url, create=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "checkpoints")

@@ -1,0 +1,72 @@
+"""Stores, paths and snapshots, as the tests need them; light to import in other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from schedsearch.engines import EpochResult, Snapshot
+from schedsearch.storage import Database
+from schedsearch.trajectories import Folder, Store, Trail, open_store, root_of
+
+ROOT = root_of("fingerprint", 0, {"threads": 1})
+
+
+def opened(
+    database: Database, folder: Folder, say: Callable[[str], None] = print, **options: Any
+) -> Store:
+    store = open_store(database, say, artifacts=folder, **options)
+    assert store is not None
+    return store
+
+
+def key(value: int) -> bytes:
+    return value.to_bytes(2, "big")
+
+
+def result(path: Sequence[int]) -> EpochResult:
+    """Return what the last epoch of a path gives: a number for each path, made of its values."""
+    number = 0.1
+    for value in path:
+        number = number * 1.7 + value / 3
+    return EpochResult({"val_loss": number}, {"term": -number})
+
+
+def snapshot(path: Sequence[int], size: int = 4) -> Snapshot:
+    weights = torch.full((size,), result(path).metrics["val_loss"])
+    return Snapshot(len(path), {"weight": weights}, {"exp_avg.weight": -weights})
+
+
+def follow(store: Store, values: Sequence[int], root: str = ROOT) -> Trail:
+    """Return a trail that has gone as far along the values as is known, and was told the truth."""
+    trail = store.path(root)
+    while trail.epoch < len(values):
+        found = trail.find(key(values[trail.epoch]))
+        if found is None:
+            break
+        assert found == result(values[: trail.epoch])
+    return trail
+
+
+def train(
+    store: Store, values: Sequence[int], *, keep: Sequence[int] = (), root: str = ROOT
+) -> Trail:
+    """Follow the values, train what is not known, and keep checkpoints after some epochs."""
+    trail = follow(store, values, root)
+    while trail.epoch < len(values):
+        trail.add(key(values[trail.epoch]), result(values[: trail.epoch + 1]))
+        if trail.epoch in keep:
+            assert trail.keep(snapshot(values[: trail.epoch]))
+    return trail
+
+
+def same(left: Snapshot | None, right: Snapshot | None) -> bool:
+    """Tell whether two snapshots of tensors alone are equal, bit for bit."""
+    if left is None or right is None:
+        return left is right
+    parts = ((left.model, right.model), (left.optimizer, right.optimizer))
+    return left.epoch == right.epoch and all(
+        a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in parts
+    )

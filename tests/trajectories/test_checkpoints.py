@@ -1,0 +1,216 @@
+"""Checkpoints: the deepest whole one is found, within the budget, and none that is needed goes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from optuna.artifacts import FileSystemArtifactStore
+
+from schedsearch.storage import Database
+from schedsearch.trajectories import Folder, Store, Trail, open_store
+from schedsearch.trajectories.snapshots import encode
+from tests.trajectories.stores import follow, opened, same, snapshot, train
+
+
+def files(folder: Folder) -> list[Path]:
+    return sorted(folder.path.iterdir()) if folder.path.is_dir() else []
+
+
+def kept(store: Store, path: list[int]) -> Trail:
+    """Train a path to its end, keep a checkpoint there, and end the run."""
+    trail = train(store, path, keep=[len(path)])
+    trail.end()
+    store.flush()
+    return trail
+
+
+def size() -> int:
+    content = encode(snapshot([0]))
+    assert content is not None
+    return len(content)
+
+
+class TestRestoring:
+    def test_the_deepest_on_the_way_is_found(self, database: Database, folder: Folder) -> None:
+        store = opened(database, folder)
+        path = [0, 1, 2, 3, 4]
+        train(store, path, keep=[2, 4])
+        store.flush()
+        reader = opened(database, folder)
+        for branch, depth in (([0, 1, 2, 3, 4], 4), ([0, 1, 2, 3, 9], 4), ([0, 1, 2, 9], 2)):
+            trail = follow(reader, branch)
+            assert same(trail.restore(), snapshot(path[:depth]))
+        assert follow(reader, [0, 9]).restore() is None
+
+    def test_an_epoch_beyond_one_statement_is_found(
+        self, database: Database, folder: Folder
+    ) -> None:
+        store = opened(database, folder)
+        path = [0] * 1200
+        train(store, path, keep=[3])
+        store.flush()
+        assert same(follow(opened(database, folder), path).restore(), snapshot(path[:3]))
+
+    def test_what_is_no_data_is_not_kept(self, database: Database, folder: Folder) -> None:
+        from schedsearch.engines import Snapshot
+
+        trail = train(opened(database, folder), [0])
+        assert not trail.keep(Snapshot(1, {}, extra={"state": object()}))
+        assert not files(folder)
+
+    def test_any_artifact_store_of_optuna_will_do(self, database: Database, tmp_path: Path) -> None:
+        store = open_store(database, print, artifacts=FileSystemArtifactStore(tmp_path))
+        assert store is not None
+        assert kept(store, [0, 1]).restore() is not None
+
+
+class TestDamage:
+    @pytest.mark.parametrize(
+        ("damage", "word"),
+        [
+            (lambda file: file.unlink(), "missing"),
+            (lambda file: file.write_bytes(file.read_bytes()[:-1]), "damaged"),
+            (lambda file: file.write_bytes(b"\0" + file.read_bytes()[1:]), "damaged"),
+            (lambda file: file.write_bytes(b""), "damaged"),
+        ],
+        ids=["lost", "cut", "changed", "emptied"],
+    )
+    def test_it_is_noticed_said_once_and_the_one_before_is_taken(
+        self, database: Database, folder: Folder, damage: object, word: str
+    ) -> None:
+        assert callable(damage)
+        store = opened(database, folder)
+        trail = train(store, [0, 1, 2], keep=[1, 3])
+        store.flush()
+        [deepest] = [file for file in files(folder) if file.name.startswith(trail.name)]
+        damage(deepest)
+        said: list[str] = []
+        reader = opened(database, folder, said.append)
+        for _ in range(2):
+            assert same(follow(reader, [0, 1, 2]).restore(), snapshot([0]))
+        assert len(said) == 1
+        assert word in said[0]
+        assert len(files(folder)) == 1
+
+    def test_the_lost_one_may_be_kept_again(self, database: Database, folder: Folder) -> None:
+        store = opened(database, folder)
+        kept(store, [0, 1])
+        files(folder)[0].unlink()
+        trail = follow(store, [0, 1])
+        assert trail.restore() is None
+        trail.keep(snapshot([0, 1]))
+        store.flush()
+        assert same(follow(opened(database, folder), [0, 1]).restore(), snapshot([0, 1]))
+
+    def test_a_folder_that_cannot_be_written_is_said_once(
+        self, database: Database, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").touch()
+        said: list[str] = []
+        store = opened(database, Folder(tmp_path / "file" / "checkpoints"), said.append)
+        assert kept(store, [0, 1]).restore() is None
+        kept(store, [0, 2])
+        assert len(said) == 1
+        assert follow(opened(database, Folder(tmp_path)), [0, 1]).epoch == 2
+
+
+class TestBudget:
+    def test_what_was_not_used_for_longest_goes_first(
+        self, database: Database, folder: Folder
+    ) -> None:
+        store = opened(database, folder, budget=3 * size())
+        for value in range(3):
+            kept(store, [value])
+        used = follow(store, [0])
+        assert used.restore() is not None
+        used.end()
+        kept(store, [3])
+        assert len(files(folder)) == 3
+        there = [value for value in range(4) if follow(store, [value]).restore()]
+        assert there == [0, 2, 3]
+
+    def test_what_a_live_run_needs_stays(self, database: Database, folder: Folder) -> None:
+        live, others = opened(database, folder), opened(database, folder, budget=2 * size())
+        running = train(live, [0], keep=[1])
+        live.flush()
+        for value in range(1, 6):
+            kept(others, [value])
+        assert len(files(folder)) == 2
+        assert same(running.restore(), snapshot([0]))
+
+    def test_a_run_that_was_restored_keeps_what_it_was_restored_from(
+        self, database: Database, folder: Folder
+    ) -> None:
+        store = opened(database, folder, budget=2 * size())
+        kept(store, [0])
+        running = follow(store, [0])
+        assert running.restore() is not None
+        for value in range(1, 6):
+            kept(store, [value])
+        assert running.restore() is not None
+
+    def test_a_deeper_checkpoint_frees_the_one_before(
+        self, database: Database, folder: Folder
+    ) -> None:
+        store = opened(database, folder, budget=2 * size())
+        running = train(store, [0, 0, 0], keep=[1])
+        store.flush()
+        running.keep(snapshot([0, 0]))
+        store.flush()
+        kept(store, [1])
+        assert same(follow(store, [0, 0, 0]).restore(), snapshot([0, 0]))
+        assert follow(store, [0]).restore() is None
+
+    def test_what_has_no_room_is_not_kept(self, database: Database, folder: Folder) -> None:
+        store = opened(database, folder, budget=2 * size())
+        runs = [train(store, [value], keep=[1]) for value in range(3)]
+        store.flush()
+        assert [run.restore() is not None for run in runs] == [True, True, False]
+        assert len(files(folder)) == 2
+
+    def test_an_expired_pin_holds_nothing(self, database: Database, folder: Folder) -> None:
+        dead = opened(database, folder, seconds=0.0)
+        train(dead, [0], keep=[1])
+        dead.flush()
+        store = opened(database, folder, budget=size())
+        kept(store, [1])
+        assert follow(store, [0]).restore() is None
+
+    def test_a_failed_eviction_removes_no_file(self, database: Database, folder: Folder) -> None:
+        store = opened(database, folder, budget=size())
+        kept(store, [0])
+        train(store, [1], keep=[1]).end()
+        with pytest.raises(RuntimeError), database.engine.begin() as connection:
+            store.write(connection)
+            raise RuntimeError
+        assert follow(opened(database, folder), [0]).restore() is not None
+
+
+class TestSweeping:
+    def test_only_old_files_without_a_row_go(self, database: Database, folder: Folder) -> None:
+        kept(opened(database, folder), [0])
+        named = files(folder)
+        orphan, fresh = folder.path / "orphan", folder.path / "fresh"
+        orphan.touch()
+        fresh.touch()
+        hours_ago = time.time() - 7200
+        for file in (orphan, *named):
+            os.utime(file, (hours_ago, hours_ago))
+        store = opened(database, folder)
+        assert files(folder) == sorted([*named, fresh])
+        assert follow(store, [0]).restore() is not None
+
+    def test_two_that_kept_one_node_leave_one_file(
+        self, database: Database, folder: Folder
+    ) -> None:
+        one, other = opened(database, folder), opened(database, folder)
+        for store in (one, other):
+            train(store, [0], keep=[1])
+        assert len(files(folder)) == 2
+        one.flush()
+        other.flush()
+        assert len(files(folder)) == 1
+        assert same(follow(opened(database, folder), [0]).restore(), snapshot([0]))

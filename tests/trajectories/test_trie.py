@@ -1,0 +1,159 @@
+"""What was trained is found again: by anybody, on every path, and only if it is the same."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event
+
+from schedsearch.engines import EpochResult
+from schedsearch.storage import Database
+from schedsearch.trajectories import Folder, child_of, root_of
+from tests.trajectories.stores import ROOT, follow, key, opened, result, train
+
+_PATHS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=8)
+_on_one_database = settings(
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def unused_root() -> str:
+    return root_of(secrets.token_hex(16), 0, {})
+
+
+@contextmanager
+def statements(database: Database) -> Iterator[list[str]]:
+    """Gather the queries that are made."""
+    made: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        if statement.startswith("SELECT"):
+            made.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield made
+    event.remove(database.engine, "before_cursor_execute", note)
+
+
+class TestNames:
+    def test_the_order_of_numerics_means_nothing(self) -> None:
+        assert root_of("f", 0, {"a": 1, "b": 2}) == root_of("f", 0, {"b": 2, "a": 1})
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            root_of("other", 0, {"threads": 1}),
+            root_of("fingerprint", 1, {"threads": 1}),
+            root_of("fingerprint", 0, {"threads": 2}),
+            root_of("fingerprint", 0, {"threads": 1}, horizon=60),
+        ],
+    )
+    def test_whatever_changes_bits_makes_another_trie(
+        self, database: Database, folder: Folder, other: str
+    ) -> None:
+        store = opened(database, folder)
+        train(store, [1, 2])
+        assert store.path(other).find(key(1)) is None
+
+    def test_a_node_is_named_by_all_values_on_the_way(self) -> None:
+        def name(*values: int) -> str:
+            at = ROOT
+            for value in values:
+                at = child_of(at, key(value))
+            return at
+
+        assert len({name(1, 2), name(2, 1), name(1), name(2), name(1, 2, 0)}) == 5
+
+
+class TestReplay:
+    @_on_one_database
+    @given(_PATHS, st.data())
+    def test_every_path_gives_back_what_was_added(
+        self, database: Database, folder: Folder, paths: list[list[int]], data: st.DataObject
+    ) -> None:
+        """Whoever trained its parts, and in whatever order."""
+        root = unused_root()
+        stores = [opened(database, folder), opened(database, folder)]
+        for path in paths:
+            store = stores[data.draw(st.integers(0, 1))]
+            train(store, path, root=root)
+            if data.draw(st.booleans()):
+                store.flush()
+        for store in stores:
+            store.flush()
+        reader = opened(database, folder)
+        for path in paths:
+            assert follow(reader, path, root).epoch == len(path)
+            assert follow(reader, [*path, 3], root).epoch == len(path)
+
+    @_on_one_database
+    @given(st.lists(st.floats(), min_size=1, max_size=4))
+    def test_every_number_survives_bit_for_bit(
+        self, database: Database, folder: Folder, numbers: list[float]
+    ) -> None:
+        metrics = {str(i): number for i, number in enumerate(numbers)}
+        root = unused_root()
+        store = opened(database, folder)
+        store.path(root).add(key(0), EpochResult(metrics, {}))
+        store.flush()
+        found = opened(database, folder).path(root).find(key(0))
+        assert found is not None
+        for back, number in zip(found.metrics.values(), numbers, strict=True):
+            assert back == number or (math.isnan(back) and math.isnan(number))
+            assert math.copysign(1, back) == math.copysign(1, number) or math.isnan(number)
+
+    def test_a_path_costs_a_query_for_each_training_that_it_goes_through(
+        self, database: Database, folder: Folder
+    ) -> None:
+        writer = opened(database, folder)
+        train(writer, [0] * 60)
+        train(writer, [0] * 20 + [1] * 40)
+        train(writer, [0] * 20 + [1] * 20 + [2] * 20)
+        writer.flush()
+        reader = opened(database, folder)
+        with statements(database) as made:
+            assert follow(reader, [0] * 20 + [1] * 20 + [2] * 20).epoch == 60
+        assert len(made) == 3
+
+    def test_what_is_not_yet_written_is_known_to_the_same_worker_alone(
+        self, database: Database, folder: Folder
+    ) -> None:
+        mine, others = opened(database, folder), opened(database, folder)
+        train(mine, [1, 2])
+        assert follow(mine, [1, 2]).epoch == 2
+        assert follow(others, [1, 2]).epoch == 0
+        mine.flush()
+        assert follow(others, [1, 2]).epoch == 2
+
+    def test_of_two_trainings_of_a_node_the_first_stays(
+        self, database: Database, folder: Folder
+    ) -> None:
+        first, second = opened(database, folder), opened(database, folder)
+        first.path(ROOT).add(key(0), result([0]))
+        second.path(ROOT).add(key(0), result([9]))
+        first.flush()
+        second.flush()
+        assert follow(opened(database, folder), [0]).epoch == 1
+
+    def test_a_transaction_that_fails_loses_nothing(
+        self, database: Database, folder: Folder
+    ) -> None:
+        store = opened(database, folder)
+        trail = train(store, [1, 2], keep=[2])
+        with pytest.raises(RuntimeError, match="lost"), database.engine.begin() as connection:
+            store.write(connection)
+            raise RuntimeError("lost")
+        assert follow(opened(database, folder), [1, 2]).epoch == 0
+        trail.add(key(3), result([1, 2, 3]))
+        store.flush()
+        reader = follow(opened(database, folder), [1, 2, 3])
+        assert reader.epoch == 3
+        assert reader.restore() is not None
