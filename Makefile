@@ -51,5 +51,5 @@ dashboard: $(READY) ## show the studies of studies.db in a browser
 example-db: $(READY) ## search noisy_digits anew and keep the study as studies.db.example
 	$(BIN)/python -m tests.example_db
 
-bench: $(READY) ## measure this machine: see benchmarks/README.md
-	$(BIN)/python benchmarks/throughput.py
+bench: $(READY) ## measure this machine and write docs/benchmarks.md: an hour or so
+	$(BIN)/python -m benchmarks

@@ -51,13 +51,13 @@ def test_errors(plans: list[Plan]) -> list[float]:
     errors: list[float] = []
     for first in range(0, len(jobs), _LANES):
         runs = [
-            Run(engine, lane, space=given.space, plan=plan, seed=seed)
-            for lane, (plan, seed) in enumerate(jobs[first : first + _LANES])
+            Run(engine, space=given.space, plan=plan, seed=seed)
+            for plan, seed in jobs[first : first + _LANES]
         ]
-        train_whole(runs, given.space.horizon)
+        train_whole(runs)
         errors.extend(run.test()["test_error"] for run in runs)
         for run in runs:
-            run.release()
+            run.leave()
     return [statistics.fmean(errors[i : i + _FRESH]) for i in range(0, len(errors), _FRESH)]
 
 

@@ -13,7 +13,8 @@ from schedsearch.engines import Engine, make_engine
 from schedsearch.numerics import numerics_here
 from schedsearch.preparation import Prepared, Setup, choose_numerics, load_space, prepare
 from schedsearch.storage import StudyHandle, create_study, open_database
-from schedsearch.worker import Worker
+from schedsearch.trajectories import open_store
+from schedsearch.worker import Reuse, Worker
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 #: What is searched: a space, and what is changed in it.
@@ -32,6 +33,7 @@ class Begun:
     study: StudyHandle
     engine: Engine
     why: str
+    reuse: bool
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Work until nothing is left to begin, or told to stop."""
@@ -39,6 +41,7 @@ class Begun:
             self.study,
             [self.engine],
             name="benchmark",
+            reuse=Reuse(self.study, open_store(self.study.database, print) if self.reuse else None),
             should_stop=should_stop,
             say=print,
             report=lambda line: None,
@@ -61,12 +64,14 @@ def numerics_of(given: Prepared, lanes: int | None) -> tuple[dict[str, Any], str
 
 
 @contextmanager
-def begun(given: Prepared, lanes: int | None, engine: Engine | None = None) -> Iterator[Begun]:
-    """Begin a study; an engine may be brought along."""
+def begun(
+    given: Prepared, lanes: int | None, engine: Engine | None = None, *, reuse: bool = True
+) -> Iterator[Begun]:
+    """Begin a study; an engine may be brought along, and reuse of trajectories turned off."""
     numerics, why = numerics_of(given, lanes)
     with tempfile.TemporaryDirectory() as folder:
         database = open_database(f"sqlite:///{folder}/studies.db", create=True)
         study = create_study(database, given.record(numerics))
         if engine is None:
             engine = make_engine(given.task, horizon=given.space.horizon, numerics=numerics)
-        yield Begun(study, engine, why)
+        yield Begun(study, engine, why, reuse)

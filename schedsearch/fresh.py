@@ -161,24 +161,20 @@ class _Trainer:
     def train(self, jobs: Sequence[Job]) -> list[Outcome]:
         from schedsearch.training import train_whole
 
-        runs: list[Run] = []
+        runs = [self._run(job) for job in jobs]
         try:
-            runs.extend(self._begin(lane, job) for lane, job in enumerate(jobs))
-            train_whole(runs, self._space.horizon, self._check)
+            train_whole(runs, self._check)
             return [self._outcome(run) for run in runs]
         finally:
             for run in runs:
-                run.release()
+                run.leave()
 
-    def _begin(self, lane: int, job: Job) -> Run:
+    def _run(self, job: Job) -> Run:
         from schedsearch.plan import Plan
-        from schedsearch.training import Run, user_code
+        from schedsearch.training import Run
 
         plan = Plan.from_tables(job.plan)
-        with user_code(self._space, job.seed):
-            return Run(
-                self._engine, lane, space=self._space, plan=plan, seed=job.seed, keep_best=True
-            )
+        return Run(self._engine, space=self._space, plan=plan, seed=job.seed, keep_best=True)
 
     def _outcome(self, run: Run) -> Outcome:
         from schedsearch.training import user_code

@@ -92,10 +92,9 @@ class Config:
         Raises:
             SchedSearchError: the user's own code raised.
         """
-        with user_code(self.space, seed):
-            run = Run(self.engine, 0, space=self.space, plan=self.plan, seed=seed, keep_best=True)
+        run = Run(self.engine, space=self.space, plan=self.plan, seed=seed, keep_best=True)
         try:
-            train_whole([run], self.space.horizon, lambda: each_epoch(run))
+            train_whole([run], lambda: each_epoch(run))
             diverged = math.isnan(run.metric)
             model = None if diverged else run.model()
             with user_code(self.space, seed):
@@ -110,7 +109,7 @@ class Config:
                 model=model,
             )
         finally:
-            run.release()
+            run.leave()
 
 
 def _epoch_that_counts(run: Run, space: Space) -> int:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from schedsearch.engines import Engine, EpochResult, Snapshot
 from schedsearch.errors import SchedSearchError, TaskError, nearest
@@ -32,42 +32,125 @@ class History:
         return [metrics[metric] for metrics in self.metrics]
 
 
+class Trail(Protocol):
+    """Where a run stands among all that was trained; see `trajectories.Trail`."""
+
+    def find(self, key: bytes) -> EpochResult | None:
+        """Go on by an epoch with these values, if it is known, and return what it gave."""
+        ...
+
+    def add(self, key: bytes, result: EpochResult) -> None:
+        """Go on by an epoch with these values, which gave this."""
+        ...
+
+    def keep(self, snapshot: Snapshot) -> bool:
+        """Keep a checkpoint of the run."""
+        ...
+
+    def restore(self) -> Snapshot | None:
+        """Return the last checkpoint on the way to where the run stands."""
+        ...
+
+
+class Keeps(Protocol):
+    """Decides where a run keeps a checkpoint; see `trajectories.Placement`."""
+
+    def keeps(
+        self,
+        epoch: int,
+        before: Mapping[str, float] | None = None,
+        now: Mapping[str, float] | None = None,
+        then: Mapping[str, float] | None = None,
+    ) -> bool:
+        """Tell whether it does after so many epochs."""
+        ...
+
+
 class Run:
-    """A plan in motion in a lane of an engine.
+    """A plan in motion: first along what is known, then in a lane of an engine.
 
     The engine trains the lanes of all runs at once, so a run is asked for its `values`, and then
     given the result.
 
     Args:
-        engine: trains it, in this lane.
+        engine: trains it.
         space: says the objective and the horizon.
         keep_best: with an objective of the best epoch, keep a snapshot of that epoch's model.
+        trail: what is known of such runs; None: train every epoch.
+        placement: where to keep checkpoints on the trail.
+
+    Attributes:
+        lane: the engine's lane that trains the run; None while it is in none.
+        trained: the epochs that an engine trained for it; the others were known.
     """
 
     def __init__(
         self,
         engine: Engine,
-        lane: int,
         *,
         space: Space,
         plan: Plan,
         seed: int,
         keep_best: bool = False,
+        trail: Trail | None = None,
+        placement: Keeps | None = None,
     ) -> None:
-        self.engine, self.lane, self.seed = engine, lane, seed
-        self.space = space
+        self.engine, self.seed, self.space = engine, seed, space
+        self.lane: int | None = None
+        self.trained = 0
+        self.history = History()
         self._scheduler = Scheduler(
             plan, horizon=space.horizon, seed=seed, direction=space.objective.direction
         )
+        self._trail, self._placement = trail, placement
+        # The epoch that the lane stands at: it may have to catch up with the run.
+        self._at = 0
         self._keep_best = keep_best and space.objective.value == "best"
         self._best: tuple[float, Snapshot | None] = (math.inf, None)
-        self.history = History()
-        engine.fill(lane, seed)
+
+    def enter(self, lane: int, engine: Engine | None = None) -> None:
+        """Go on in a lane of the engine, or of one like it, from the last checkpoint if any.
+
+        Raises what the user's own code raises while it makes its data and its model.
+        """
+        self.engine = engine or self.engine
+        snapshot = None if self._trail is None or not self.epochs else self._trail.restore()
+        self.engine.fill(lane, self.seed, snapshot)
+        self.lane, self._at = lane, 0 if snapshot is None else snapshot.epoch
+
+    def follow(self) -> bool:
+        """Go on by an epoch that is known already; False if it is not, or the run has ended."""
+        if self._trail is None or self.ended:
+            return False
+        result = self._trail.find(self.engine.key(self._scheduler.values))
+        if result is None:
+            return False
+        self._record(result)
+        return True
+
+    def forget_trail(self) -> None:
+        """Train every epoch from here on, and keep nothing."""
+        self._trail = None
 
     @property
-    def values(self) -> dict[str, float]:
-        """The values in force for the coming epoch."""
+    def next_values(self) -> Mapping[str, float]:
+        """The values in force for the first epoch that is not known yet."""
         return self._scheduler.values
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has come to its horizon, or has diverged."""
+        return bool(self.epochs) and (self.epochs >= self.space.horizon or math.isnan(self.metric))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the lane has still to catch up with the run."""
+        return self._at < self.epochs
+
+    @property
+    def values(self) -> Mapping[str, float]:
+        """The values in force for the epoch that the lane is to train."""
+        return self.history.values[self._at] if self.is_behind else self._scheduler.values
 
     @property
     def epochs(self) -> int:
@@ -89,11 +172,25 @@ class Run:
         return lower(min(map(lower, known))) if known else math.nan
 
     def take(self, result: EpochResult) -> None:
-        """Record what the epoch gave, and move the schedules on.
+        """Record what the epoch gave, and move the schedules on; nothing while catching up.
 
         Raises:
             TaskError: the task does not give the objective's metric.
         """
+        self._at += 1
+        self.trained += 1
+        if self._at <= self.epochs:
+            return
+        key = b"" if self._trail is None else self.engine.key(self._scheduler.values)
+        self._record(result)
+        if self._trail is not None:
+            self._trail.add(key, result)
+            self._keep_checkpoint()
+        rank = self.space.objective.lower_is_better(self.metric)
+        if self._keep_best and rank < self._best[0]:
+            self._best = (rank, self._checkpoint())
+
+    def _record(self, result: EpochResult) -> None:
         name = self.space.objective.metric
         if name not in result.metrics:
             hint = nearest(name, result.metrics) or f"it gives {', '.join(result.metrics)}"
@@ -103,11 +200,19 @@ class Run:
         self.history.metrics.append(result.metrics)
         self.history.terms.append(result.terms)
         self._scheduler.step(result.metrics[name], terms=result.terms, metrics=result.metrics)
-        rank = self.space.objective.lower_is_better(result.metrics[name])
-        if self._keep_best and rank < self._best[0]:
-            self._best = (rank, self._checkpoint())
+
+    def _keep_checkpoint(self) -> None:
+        if self._placement is None or self._trail is None or math.isnan(self.metric):
+            return
+        then = None if self.epochs >= self.space.horizon else self._scheduler.values
+        *_, before, now = None, None, *self.history.values[-2:]
+        if self._placement.keeps(self.epochs, before, now, then):
+            assert self.lane is not None
+            if (snapshot := self.engine.snapshot(self.lane)) is not None:
+                self._trail.keep(snapshot)
 
     def _checkpoint(self) -> Snapshot:
+        assert self.lane is not None
         snapshot = self.engine.snapshot(self.lane)
         if snapshot is None:
             raise TaskError(
@@ -121,23 +226,28 @@ class Run:
 
         None if a loop of the user's own offers no checkpoint.
         """
+        assert self.lane is not None
         return self._best[1] or self.engine.snapshot(self.lane)
 
     def test(self) -> dict[str, float]:
         """Return the metrics of that model on the test split; the run is over."""
+        assert self.lane is not None
         if self._best[1] is not None:
             self.engine.fill(self.lane, self.seed, self._best[1])
         return self.engine.test(self.lane)
 
-    def release(self) -> None:
-        """Free the lane."""
-        self.engine.release(self.lane)
+    def leave(self) -> None:
+        """Free the lane, if the run is in one."""
+        if self.lane is not None:
+            self.engine.release(self.lane)
+            self.lane = None
 
 
 def train_epoch(runs: Iterable[Run]) -> dict[Run, EpochResult | Exception]:
     """Train runs for one epoch with the values in force, all lanes of an engine at once."""
     by_engine: dict[Engine, dict[int, Run]] = {}
     for run in runs:
+        assert run.lane is not None
         by_engine.setdefault(run.engine, {})[run.lane] = run
     results: dict[Run, EpochResult | Exception] = {}
     for engine, lanes in by_engine.items():
@@ -148,16 +258,20 @@ def train_epoch(runs: Iterable[Run]) -> dict[Run, EpochResult | Exception]:
     return results
 
 
-def train_whole(
-    runs: Sequence[Run], horizon: int, each_epoch: Callable[[], None] | None = None
-) -> None:
-    """Train runs side by side, each to its horizon or until it diverges.
+def train_whole(runs: Sequence[Run], each_epoch: Callable[[], None] | None = None) -> None:
+    """Train runs side by side, each in the lane of its place, to the horizon or to divergence.
+
+    What is known is not trained again. A run that ends well stands in its lane at its end.
 
     Raises:
         SchedSearchError: the user's own code raised.
     """
-    training = list(runs)
-    while training:
+    for lane, run in enumerate(runs):
+        while run.follow():
+            pass
+        with user_code(run.space, run.seed):
+            run.enter(lane)
+    while training := [run for run in runs if run.is_behind or not run.ended]:
         for run, result in train_epoch(training).items():
             with user_code(run.space, run.seed):
                 if isinstance(result, Exception):
@@ -165,7 +279,6 @@ def train_whole(
             run.take(result)
         if each_epoch is not None:
             each_epoch()
-        training = [r for r in training if r.epochs < horizon and not math.isnan(r.metric)]
 
 
 @contextmanager

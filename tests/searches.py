@@ -18,7 +18,7 @@ from schedsearch.preparation import Setup, choose_numerics, prepare
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database
 from schedsearch.task import load_task
-from schedsearch.worker import Worker
+from schedsearch.worker import Reuse, Worker
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = {"lr": 0.1, "reg": 0.0}
@@ -127,6 +127,7 @@ def work(
         study,
         engines,
         name=name,
+        reuse=Reuse(study, None),
         should_stop=should_stop,
         say=ears.wrong.append,
         report=ears.well.append,

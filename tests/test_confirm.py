@@ -198,8 +198,8 @@ def test_the_result_is_that_of_training_by_hand_on_the_same_seeds(study):
     engine = LoopEngine(confirmations.train_with_noise, horizon=study.space.horizon)
 
     def tested(tables, seed):
-        run = Run(engine, 0, space=study.space, plan=Plan.from_tables(tables), seed=seed)
-        train_whole([run], study.space.horizon)
+        run = Run(engine, space=study.space, plan=Plan.from_tables(tables), seed=seed)
+        train_whole([run])
         return run.test()["test_loss"]
 
     runs = {

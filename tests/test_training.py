@@ -38,7 +38,7 @@ def run_of(*metrics: float, keep_best: bool = False, **objective: str) -> Run:
     content["objective"] |= objective
     space = Space.from_document(content, "small.toml").with_defaults(DEFAULTS)
     engine = LoopEngine(Reports(metrics), horizon=len(metrics))
-    return Run(engine, 0, space=space, plan=space.baseline(), seed=0, keep_best=keep_best)
+    return Run(engine, space=space, plan=space.baseline(), seed=0, keep_best=keep_best)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def run_of(*metrics: float, keep_best: bool = False, **objective: str) -> Run:
 )
 def test_the_last_or_the_best_epoch_counts(objective, value):
     run = run_of(0.9, 0.2, 0.5, **objective)
-    train_whole([run], 3)
+    train_whole([run])
     assert run.value == value
     assert run.metric == 0.5
 
 
 def test_a_run_of_the_best_epoch_is_tested_with_that_epochs_model():
     run = run_of(0.9, 0.2, 0.5, value="best", keep_best=True)
-    train_whole([run], 3)
+    train_whole([run])
     model = run.model()
     assert model is not None
     assert (model.epoch, model.extra["state"]) == (2, {"epoch": 1})
@@ -67,7 +67,7 @@ def test_a_run_of_the_best_epoch_is_tested_with_that_epochs_model():
 
 def test_training_ends_where_the_run_diverges():
     run = run_of(0.9, math.nan, 0.5, value="best")
-    train_whole([run], 3)
+    train_whole([run])
     assert run.epochs == 2
     assert math.isnan(run.metric)
     assert run.value == 0.9
@@ -75,7 +75,7 @@ def test_training_ends_where_the_run_diverges():
 
 def test_what_is_kept_of_runs_is_json_and_short_where_nothing_moves():
     run = run_of(0.9, math.nan)
-    train_whole([run], 2)
+    train_whole([run])
     kept = summary([run])
     assert kept == {
         "values": {"lr": 0.1},
@@ -91,8 +91,8 @@ def test_a_task_and_its_training_in_the_lane_of_an_engine_agree():
     values = []
     for _ in range(2):
         engine = make_engine(Toy(), horizon=4)
-        run = Run(engine, 0, space=space, plan=space.baseline(), seed=3)
-        train_whole([run], 4)
+        run = Run(engine, space=space, plan=space.baseline(), seed=3)
+        train_whole([run])
         values.append(run.history.objective("val_loss"))
     assert values[0] == values[1]
     assert len(set(values[0])) == 4
@@ -109,20 +109,20 @@ def test_the_best_epochs_model_needs_a_checkpoint_in_that_epoch():
     content["objective"]["value"] = "best"
     space = Space.from_document(content, "small.toml")
     engine = LoopEngine(train, horizon=space.horizon)
-    run = Run(engine, 0, space=space, plan=space.baseline(), seed=0, keep_best=True)
+    run = Run(engine, space=space, plan=space.baseline(), seed=0, keep_best=True)
     with pytest.raises(TaskError, match=r"gave no checkpoint in epoch 1.*run\.checkpoint"):
-        train_whole([run], space.horizon)
-    run.release()
+        train_whole([run])
+    run.leave()
 
 
 def test_what_a_trial_keeps_stays_small_whatever_the_horizon():
     content = document(train)
     content["horizon"] = 4000
     space = Space.from_document(content, "small.toml")
-    run = Run(LoopEngine(train, horizon=4000), 0, space=space, plan=space.baseline(), seed=0)
-    train_whole([run], 4000)
+    run = Run(LoopEngine(train, horizon=4000), space=space, plan=space.baseline(), seed=0)
+    train_whole([run])
     kept = summary([run])
-    run.release()
+    run.leave()
     assert kept["every"] == 8
     assert len(kept["terms"]["fit"]) == 500
     assert len(json.dumps(kept)) < 10_000

@@ -34,6 +34,10 @@ Storage = Annotated[
 SpaceFile = Annotated[
     Path, typer.Argument(help="A space or a config: TOML, YAML or JSON.", show_default=False)
 ]
+NoReuse = Annotated[
+    bool,
+    typer.Option("--no-reuse", help="Train every epoch anew, and keep nothing of it for others."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 

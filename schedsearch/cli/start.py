@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, Storage, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, app, say
 from schedsearch.cli.opening import database
 from schedsearch.errors import InputError
 
@@ -57,6 +57,7 @@ def start(
     autocast: Annotated[
         bool, typer.Option("--autocast", help="Let the models compute in bfloat16.")
     ] = False,
+    no_reuse: NoReuse = False,
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
@@ -110,7 +111,7 @@ def start(
         say(f"all {total} trials of study {handle.name} have ended: more --trials go on")
         exit_code = 0
     else:
-        exit_code = _search(handle, workers, timeout)
+        exit_code = _search(handle, workers, timeout, reuse=not no_reuse)
     _print_result(handle, as_json)
     if exit_code:
         raise typer.Exit(exit_code)
@@ -138,7 +139,7 @@ def _warn_of_numerics(kept: Mapping[str, Any], setup: Setup, threads: int | None
         say(f"warning: the study keeps the numerics it was created with: {', '.join(other)}")
 
 
-def _search(handle: StudyHandle, workers: int, timeout: float | None) -> int:
+def _search(handle: StudyHandle, workers: int, timeout: float | None, *, reuse: bool) -> int:
     """Search until all workers have ended; return the exit code: 0 also if the time is up."""
     from schedsearch.launchers.local import LocalWorkers
     from schedsearch.report.progress import SearchDisplay
@@ -148,7 +149,7 @@ def _search(handle: StudyHandle, workers: int, timeout: float | None) -> int:
     deadline = None if timeout is None else time.monotonic() + timeout
     shown, told, timed_out = 0.0, 0, False
     with SearchDisplay(handle.total()) as display, stop_signals() as request:
-        local = LocalWorkers(handle, workers, display.say)
+        local = LocalWorkers(handle, workers, display.say, reuse=reuse)
         try:
             local.start()
             while local.watch():

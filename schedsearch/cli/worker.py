@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, Storage, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, NoReuse, Storage, app, say
 from schedsearch.cli.opening import study as opened
 
 
@@ -18,6 +18,7 @@ def worker(
     timeout: Annotated[
         float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
     ] = None,
+    no_reuse: NoReuse = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")] = False,
     name: Annotated[str | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -37,6 +38,7 @@ def worker(
         work(
             handle,
             name=name,
+            reuse=not no_reuse,
             should_stop=lambda: (
                 bool(request) or (deadline is not None and time.monotonic() > deadline)
             ),

@@ -39,7 +39,7 @@ def make_engine(
         return LoopEngine(task, horizon=horizon, arithmetic=arithmetic)
     device = numerics.get("device", "cpu")
     if numerics.get("engine") == "lanes":
-        from schedsearch.engines.lanes import LanesEngine
+        from schedsearch.engines.lanes.engine import LanesEngine
 
         return LanesEngine(
             task,

@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from schedsearch.engines.arithmetic import PLAIN
-from schedsearch.engines.lane_program import Program, build
+from schedsearch.engines.lanes.program import Program, build
 from schedsearch.engines.source import Source
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Task, TrainFunction, is_train_function

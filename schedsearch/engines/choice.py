@@ -12,8 +12,8 @@ from typing import Any
 from schedsearch.engines.arithmetic import Arithmetic
 from schedsearch.engines.base import Engine
 from schedsearch.engines.batching import why_not_batched
-from schedsearch.engines.graphs import why_not_compiled
-from schedsearch.engines.lanes import LanesEngine
+from schedsearch.engines.lanes.engine import LanesEngine
+from schedsearch.engines.lanes.graphs import why_not_compiled
 from schedsearch.engines.sequential import SequentialEngine
 from schedsearch.task import Task, count_examples, count_steps
 from schedsearch.task.user_code import one_line

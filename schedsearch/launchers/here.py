@@ -11,18 +11,22 @@ from schedsearch.errors import StudyError
 from schedsearch.numerics import differences, same_here
 from schedsearch.storage import StudyHandle
 from schedsearch.task import fingerprint, load_task
-from schedsearch.worker import Worker
+from schedsearch.trajectories import open_store
+from schedsearch.worker import Reuse, Worker
 
 
 def work(
     study: StudyHandle,
     *,
     name: str | None,
+    reuse: bool = True,
     should_stop: Callable[[], bool],
     say: Callable[[str], None],
     quiet: bool,
 ) -> None:
     """Train trials of a study until none is left to begin, or until told to stop.
+
+    Without `reuse` every epoch of every trial is trained, and nothing of it is kept.
 
     Raises:
         StudyError: the task here is not the one that the study was created with.
@@ -44,6 +48,7 @@ def work(
     Worker(
         study,
         engines,
+        reuse=Reuse(study, open_store(study.database, say) if reuse else None),
         name=name or f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}",
         should_stop=should_stop,
         say=say,

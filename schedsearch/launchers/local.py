@@ -46,6 +46,7 @@ class LocalWorkers:
         study: whose trials.
         number: how many workers.
         say: tells the person one line.
+        reuse: whether they follow what is known, and keep what they train.
         grace: a worker on any machine that is silent for longer is taken for dead.
         reaping: seconds between two looks for such workers.
 
@@ -56,6 +57,7 @@ class LocalWorkers:
     study: StudyHandle
     number: int
     say: Callable[[str], None]
+    reuse: bool = True
     grace: timedelta = GRACE
     reaping: float = REAPING
     exit_code: int = field(default=0, init=False)
@@ -106,6 +108,8 @@ class LocalWorkers:
     def _start_one(self) -> None:
         name = f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}"
         command = [sys.executable, "-m", "schedsearch", "worker", self.study.name]
+        if not self.reuse:
+            command.append("--no-reuse")
         process = subprocess.Popen(
             [*command, "--name", name, "--parent", str(os.getpid()), "--quiet"],
             # By the environment: a command line is for everybody to read, and may hold a password.

@@ -115,6 +115,11 @@ def summary_lines(status: Status) -> list[str]:
         f"epochs    {counts.epochs} in {describe_seconds(status.seconds)}: "
         f"{status.epochs_per_second:.1f} per second",
     ]
+    if status.epochs_trained != status.epochs_asked:
+        lines.append(
+            f"reuse     of {status.epochs_asked} epochs of all runs {status.epochs_trained} were "
+            f"trained: {status.epochs_asked / max(1, status.epochs_trained):.2f} asked for each"
+        )
     for title, best in (("best", status.best), ("constant", status.best_constant)):
         lines.append(f"{title:<10}{_shown(best, status)}")
         if best is not None:

@@ -8,10 +8,13 @@ from typing import Any
 
 from schedsearch.space import Space
 from schedsearch.space.document import HyperparameterTable
+from schedsearch.space.sharing import Sharing, expected_sharing
 from schedsearch.space.templates import Families, Parameters, Several, Template
 
 #: Larger sizes are not told apart: no search tries so many.
 _COUNTABLE = 10**15
+#: Of a longer search, so many trials are drawn to see what they have in common.
+_DRAWN = 200
 
 
 def space_lines(space: Space) -> Iterator[str]:
@@ -40,10 +43,28 @@ def space_lines(space: Space) -> Iterator[str]:
     yield ""
     if space.is_config:
         yield "a config: one plan"
-    elif space.size() == math.inf:
+        return
+    if space.size() == math.inf:
         yield "size       no end of plans: some ranges are continuous"
     else:
         yield f"size       {_size_words(space.size())}"
+    yield f"reuse      {_reuse_words(_sharing(space))}"
+
+
+def _sharing(space: Space) -> Sharing:
+    return expected_sharing(space, min(space.search.trials, _DRAWN), seed=0)
+
+
+def _reuse_words(sharing: Sharing) -> str:
+    """Say how much of a search is trained once for several trials."""
+    if sharing.reuse >= 0.005:
+        return f"about {100 * sharing.reuse:.0f} % of the epochs are known from other trials"
+    if not sharing.alone:
+        return "no epochs to speak of are known from other trials"
+    names, verb = " and ".join(sharing.alone), "differ" if len(sharing.alone) > 1 else "differs"
+    return (
+        f"none: {names} {verb} in every trial from the first epoch on (levels or a step would not)"
+    )
 
 
 def space_json(space: Space) -> dict[str, Any]:
@@ -52,7 +73,9 @@ def space_json(space: Space) -> dict[str, Any]:
     for kind, searched in (("hyperparameters", space.hyperparameters), ("groups", space.groups)):
         for name, families in searched.items():
             content[kind][name]["size"] = _size_json(families.size())
-    return content | {"size": _size_json(space.size()), "config": space.is_config}
+    reuse = 0.0 if space.is_config else _sharing(space).reuse
+    found = {"size": _size_json(space.size()), "config": space.is_config, "reuse": round(reuse, 4)}
+    return content | found
 
 
 def _size_json(size: float) -> int | None:

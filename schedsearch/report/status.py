@@ -43,6 +43,10 @@ class Status:
     diverged: int = 0
     #: Epochs, over all trials, in which bounds held a hyperparameter back.
     clamped: dict[str, int] = field(default_factory=dict)
+    #: Epochs that the runs of all trials went through, and those of them that were trained: the
+    #: others were known.
+    epochs_asked: int = 0
+    epochs_trained: int = 0
     #: What the last `confirm` found, in one line; None if there was none.
     confirmation: str | None = None
 
@@ -64,6 +68,8 @@ class Status:
             "best": None if self.best is None else asdict(self.best),
             "best_constant": None if self.best_constant is None else asdict(self.best_constant),
             "trial_epochs": epochs,
+            "epochs_asked": self.epochs_asked,
+            "epochs_trained": self.epochs_trained,
             "seconds": round(self.seconds, 3),
             "trial_epochs_per_second": round(self.epochs_per_second, 3),
             "clamped_epochs": self.clamped,
@@ -75,6 +81,8 @@ def read_status(study: StudyHandle) -> Status:
     """Read how a study stands."""
     counts, total = study.queue.counts(), study.total()
     trials = study.trials()
+    rows = study.database.optuna.get_all_trials(study.study_id, deepcopy=False)
+    asked = [len(row.intermediate_values) * study.space.search.seeds for row in rows]
     result = kept(study)
     objective = study.space.objective
     if counts.running:
@@ -93,9 +101,13 @@ def read_status(study: StudyHandle) -> Status:
         counts=counts,
         best=_best(study.complete()),
         best_constant=_best(study.complete(constant=True)),
-        seconds=_seconds(study.database.optuna.get_all_trials(study.study_id, deepcopy=False)),
+        seconds=_seconds(rows),
         diverged=sum("diverged" in trial.user_attrs for trial in trials),
         clamped=dict(clamped),
+        epochs_asked=sum(asked),
+        epochs_trained=sum(
+            row.user_attrs.get("trained", epochs) for row, epochs in zip(rows, asked, strict=True)
+        ),
         confirmation=None if result is None else verdict_line(result),
     )
 

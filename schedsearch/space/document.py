@@ -52,7 +52,7 @@ class Objective(_Table):
 class SamplerOptions(_Table):
     """What proposes trials."""
 
-    #: What proposes: Optuna's samplers, or `grid` over the families.
+    #: What proposes: `tpe` and `grid` over the tree of families, or one of Optuna's others.
     name: Literal["tpe", "random", "grid", "gp", "cmaes", "qmc"] = "tpe"
     #: tpe, gp, cmaes: proposals drawn at random before the sampler's own begin.
     startup_trials: Annotated[StrictInt, Field(ge=0)] | None = None

@@ -128,9 +128,10 @@ class RoundStorage(PassingStorage):
         found = Round()
         if not self._database.known_schema:
             yield found
-            with self._transaction() as connection:
-                found.write_also(connection)
-            found.written()
+            if found.writes_also:
+                with self._transaction() as connection:
+                    found.write_also(connection)
+                found.written()
             self._claim_plainly(study_id, worker, found)
             return
         with self._lock:

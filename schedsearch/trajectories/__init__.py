@@ -3,6 +3,7 @@
 from schedsearch.trajectories.checkpoints import BUDGET, Artifacts
 from schedsearch.trajectories.folder import Folder
 from schedsearch.trajectories.identity import child_of, root_of
+from schedsearch.trajectories.placement import Placement, affordable_spacing, rungs
 from schedsearch.trajectories.store import LEASE, Store, Trail, checkpoint_folder, open_store
 
 __all__ = [
@@ -10,10 +11,13 @@ __all__ = [
     "LEASE",
     "Artifacts",
     "Folder",
+    "Placement",
     "Store",
     "Trail",
+    "affordable_spacing",
     "checkpoint_folder",
     "child_of",
     "open_store",
     "root_of",
+    "rungs",
 ]

@@ -18,6 +18,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from sqlalchemy import Connection, Engine, bindparam, delete, func, select, update
 
 from schedsearch.storage.rows import chunks
+from schedsearch.task.user_code import one_line
 from schedsearch.trajectories.tables import add_missing, checkpoints, lock, pins
 
 #: Bytes of all checkpoints of a database, unless told otherwise.
@@ -84,8 +85,8 @@ class Checkpoints:
         artifact = f"{name}.{secrets.token_hex(4)}.safetensors"
         try:
             self._artifacts.write(artifact, io.BytesIO(content))
-        except OSError as error:
-            self._say_once("written", f"checkpoints cannot be written: {error}")
+        except Exception as error:  # each kind of store has errors of its own
+            self._say_once("written", f"checkpoints cannot be written: {one_line(error)}")
             return
         row = {
             "hash": name,
@@ -163,17 +164,25 @@ class Checkpoints:
     def load(self, names: Sequence[str], run: str, seconds: float) -> bytes | None:
         """Return the checkpoint of the last of these nodes that has one, pinned for a run.
 
-        One that is lost or damaged is reported and forgotten, and the one before it is taken.
+        One that is lost or damaged is reported and forgotten; one that cannot be read now is only
+        reported. In place of either, the one before it is taken.
         """
-        while True:
+        rest = list(names)
+        while rest:
             with self._engine.begin() as connection:
-                row = self._pin_last(connection, names, run, seconds)
+                row = self._pin_last(connection, rest, run, seconds)
             if row is None:
                 return None
-            content = self._read(row.artifact)
-            if content is not None and hashlib.sha256(content).hexdigest() == row.sha256:
-                return content
-            self._forget(row.hash, row.artifact, missing=content is None)
+            try:
+                content = self._read(row)
+            except Exception as error:  # each kind of store has errors of its own
+                self._say_once("read", f"checkpoints cannot be read: {one_line(error)}")
+            else:
+                if content is not None:
+                    return content
+                self._forget(row)
+            del rest[rest.index(row.hash) :]
+        return None
 
     def _pin_last(
         self, connection: Connection, names: Sequence[str], run: str, seconds: float
@@ -188,20 +197,24 @@ class Checkpoints:
                     return found[name]
         return None
 
-    def _read(self, artifact: str) -> bytes | None:
+    def _read(self, row: Any) -> bytes | None:
+        """Return the file that a row names; None if it is missing, or not what was written."""
         try:
-            with self._artifacts.open_reader(artifact) as file:
-                return file.read()
-        except (ArtifactNotFound, OSError):
+            with self._artifacts.open_reader(row.artifact) as file:
+                content = file.read()
+        except ArtifactNotFound:
             return None
+        return content if hashlib.sha256(content).hexdigest() == row.sha256 else None
 
-    def _forget(self, name: str, artifact: str, *, missing: bool) -> None:
+    def _forget(self, row: Any) -> None:
         with self._engine.begin() as connection:
             lock(connection)
-            connection.execute(_DROP, {"name": name, "file": artifact})
-        what = "is missing" if missing else "is damaged"
-        self._say_once("lost", f"checkpoint {artifact} {what}: its epochs are trained again")
-        self._remove(artifact)
+            connection.execute(_DROP, {"name": row.hash, "file": row.artifact})
+        self._say_once(
+            "lost",
+            f"the checkpoint {row.artifact} is missing or damaged: its epochs are trained again",
+        )
+        self._remove(row.artifact)
 
     # --- files -----------------------------------------------------------------------------------
 
@@ -225,7 +238,7 @@ class Checkpoints:
 
     def _remove(self, artifact: str) -> None:
         # Whoever else removed it was right, too; what cannot be removed now is swept later.
-        with suppress(ArtifactNotFound, OSError):
+        with suppress(Exception):
             self._artifacts.remove(artifact)
 
     def _say_once(self, about: str, message: str) -> None:

@@ -193,6 +193,10 @@ class Trail:
             self.names.append(name)
         return result
 
+    def holds(self, key: bytes) -> bool:
+        """Tell whether the next node, with these values, is leased to this run: nobody knows it."""
+        return self._store._granted.get(self.run) == child_of(self.name, key)
+
     def ask(self, key: bytes) -> None:
         """Ask for the lease of the next node, to be granted in the next write."""
         self._store._asked[self.run] = child_of(self.name, key)

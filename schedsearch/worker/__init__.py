@@ -1,5 +1,6 @@
 """The worker: trains trials of a study until none is left to begin."""
 
 from schedsearch.worker.loop import Worker
+from schedsearch.worker.reuse import Reuse
 
-__all__ = ["Worker"]
+__all__ = ["Reuse", "Worker"]

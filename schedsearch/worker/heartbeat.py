@@ -15,8 +15,10 @@ HEARTBEAT = 10.0
 
 
 @contextmanager
-def heartbeats(queue: TrialQueue, trials: Callable[[], Sequence[int]]) -> Iterator[None]:
-    """Beat for the trials that `trials` names, however long an epoch takes.
+def heartbeats(
+    queue: TrialQueue, trials: Callable[[], Sequence[int]], also: Callable[[], None]
+) -> Iterator[None]:
+    """Beat for the trials that `trials` names, and call `also`, however long an epoch takes.
 
     Each beat also queues anew the trials of workers that are silent for too long.
     """
@@ -27,6 +29,7 @@ def heartbeats(queue: TrialQueue, trials: Callable[[], Sequence[int]]) -> Iterat
             # A database that is away now may be back at the next beat.
             with suppress(SQLAlchemyError):
                 queue.beat(list(trials()))
+                also()
                 queue.hand_back_stale()
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)

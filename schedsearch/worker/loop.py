@@ -19,14 +19,17 @@ from schedsearch.pruners import UNPRUNED, make_pruner
 from schedsearch.samplers import is_trained_in_full, make_sampler
 from schedsearch.storage import Round, RoundStorage, StudyHandle
 from schedsearch.task.user_code import one_line
-from schedsearch.training import Run, search_seeds, summary, train_epoch
+from schedsearch.training import search_seeds, summary, train_epoch
 from schedsearch.worker.heartbeat import heartbeats
+from schedsearch.worker.reuse import Reuse
 from schedsearch.worker.trial import LiveTrial
 
 #: A worker stops after so many trials in a row that failed in the user's own code.
 FAILURES_IN_A_ROW = 3
 #: Seconds of an epoch from which on a trial that begins is not kept back until its end.
 _LONG_EPOCH = 1.0
+#: Seconds until the next look at what other workers train just now.
+_LOOK = 0.1
 _TRACEBACK_LENGTH = 8_000
 
 
@@ -37,6 +40,7 @@ class Worker:
         study: whose trials.
         engines: train them; all their lanes together hold at least the seeds of one trial.
         name: unique among the study's workers, and among those to come.
+        reuse: what is known of runs like theirs.
         should_stop: asked after each round; the live trials are then handed back to the queue.
         say: tells the person one line about what went wrong.
         report: tells the person one line about what went well.
@@ -48,12 +52,13 @@ class Worker:
         engines: Sequence[Engine],
         *,
         name: str,
+        reuse: Reuse,
         should_stop: Callable[[], bool],
         say: Callable[[str], None],
         report: Callable[[str], None],
     ) -> None:
         space = study.space
-        self._study, self._space, self._name = study, space, name
+        self._study, self._space, self._name, self._reuse = study, space, name, reuse
         self._should_stop, self._say, self._report_end = should_stop, say, report
         self._storage = RoundStorage(study.database)
         self._optuna = study.load(
@@ -67,10 +72,12 @@ class Worker:
             raise ValueError(
                 f"the engines have {lanes} lanes, but must have one for each of {seeds}"
             )
+        self._any_engine = engines[0]
         self._claimed: list[int] = []
         self._live: list[LiveTrial] = []
         self._ended: list[tuple[int, str]] = []
         self._epoch_seconds = math.inf
+        self._weighed = False
         self._stopped = False
         self._failures = 0
         self._given_up: SchedSearchError | None = None
@@ -83,7 +90,7 @@ class Worker:
                 fit the space.
         """
         self._stopped = self._should_stop()
-        with heartbeats(self._study.queue, self._trial_ids):
+        with heartbeats(self._study.queue, self._trial_ids, self._reuse.renew):
             try:
                 while not self._stopped:
                     if not (self._live or self._claimed or self._claim()):
@@ -105,6 +112,7 @@ class Worker:
         # Last, since a loop of the user's own ends its epoch first.
         for live in list(self._live):
             self._drop(live)
+        self._reuse.close()
 
     # --- rounds ----------------------------------------------------------------------------------
 
@@ -120,11 +128,16 @@ class Worker:
                 self._begin_claimed()
         with self._writing() as written:
             self._begin_claimed()
-            self._train_epoch()
+            self._follow()
+            trained = self._train_epoch(self._enter_lanes())
+            self._reuse.write_with(written, (run for live in trained for run in live.runs))
             self._stopped = self._should_stop() or self._given_up is not None
             written.ask(0 if self._stopped else self._room)
         if self._given_up is not None:
             raise self._given_up
+        if not (trained or self._claimed):
+            # All that is left to train here is trained elsewhere just now.
+            time.sleep(_LOOK)
 
     @contextmanager
     def _writing(self) -> Iterator[Round]:
@@ -142,8 +155,9 @@ class Worker:
 
     @property
     def _room(self) -> int:
-        """How many trials the idle lanes have room for."""
-        return len(self._idle) // self._space.search.seeds
+        """How many trials the idle lanes have room for, beside those that wait for one."""
+        waiting = sum(any(run.lane is None for run in live.runs) for live in self._live)
+        return max(0, len(self._idle) // self._space.search.seeds - waiting)
 
     def _claim(self) -> bool:
         """Claim trials; before there seem to be none, take over those of workers that died."""
@@ -172,18 +186,9 @@ class Worker:
             self._tell(live, TrialState.PRUNED, None)
             self._ended.append((live.trial_id, f"trial {live.trial.number} refused: {error}"))
             return
-        try:
-            for seed in search_seeds(self._space):
-                engine, lane = self._idle.pop()
-                try:
-                    live.runs.append(Run(engine, lane, space=self._space, plan=plan, seed=seed))
-                except BaseException:
-                    self._idle.append((engine, lane))
-                    raise
-        except SchedSearchError:
-            raise
-        except Exception as error:
-            self._fail(live, error)
+        live.runs.extend(
+            self._reuse.run(self._any_engine, plan, seed) for seed in search_seeds(self._space)
+        )
 
     def _plan(self, trial: Trial) -> Plan:
         """Return the plan that was queued with the trial, or draw one and write it down.
@@ -204,22 +209,62 @@ class Worker:
 
     # --- training --------------------------------------------------------------------------------
 
-    def _train_epoch(self) -> None:
-        """Train every live trial for one epoch, then report, prune and tell."""
-        began = time.monotonic()
-        results = train_epoch(run for live in self._live for run in live.runs)
-        self._epoch_seconds = time.monotonic() - began
+    def _follow(self) -> None:
+        """Let trials go on by all epochs that are known; each is reported and pruned on."""
         for live in list(self._live):
-            outcome = [results[run] for run in live.runs]
-            errors = [result for result in outcome if isinstance(result, Exception)]
+            with self._unless_taken_over(live):
+                while live in self._live and all(map(self._reuse.follow, live.next_to_train)):
+                    self._report(live)
+
+    def _enter_lanes(self) -> list[LiveTrial]:
+        """Return the trials to train an epoch of, in lanes that stand where they do."""
+        waiting = {live: live.next_to_train for live in self._live}
+        granted = self._reuse.granted(run for runs in waiting.values() for run in runs)
+        found = []
+        for live, runs in waiting.items():
+            outside = [run for run in runs if run.lane is None]
+            if not granted.issuperset(runs) or len(outside) > len(self._idle):
+                self._leave_lanes(live)
+                continue
+            try:
+                for run in outside:
+                    engine, lane = self._idle.pop()
+                    try:
+                        run.enter(lane, engine)
+                    except BaseException:
+                        self._idle.append((engine, lane))
+                        raise
+                found.append(live)
+            except SchedSearchError:
+                raise
+            except Exception as error:
+                with self._unless_taken_over(live):
+                    self._fail(live, error)
+        return found
+
+    def _train_epoch(self, trials: Sequence[LiveTrial]) -> Sequence[LiveTrial]:
+        """Train an epoch of each trial, then report, prune and tell; return the trials."""
+        began = time.monotonic()
+        runs = {live: live.next_to_train for live in trials}
+        results = train_epoch(run for of_trial in runs.values() for run in of_trial)
+        self._epoch_seconds = time.monotonic() - began
+        for live, of_trial in runs.items():
+            errors = [e for run in of_trial if isinstance(e := results[run], Exception)]
             with self._unless_taken_over(live):
                 if errors:
                     self._fail(live, errors[0])
                     continue
-                for run, result in zip(live.runs, outcome, strict=True):
+                before = live.epochs
+                for run in of_trial:
+                    result = results[run]
                     assert isinstance(result, EpochResult)
                     run.take(result)
-                self._report(live)
+                if live.epochs > before:
+                    self._report(live)
+        if not self._weighed and results:
+            self._weighed = True
+            self._reuse.weigh(self._epoch_seconds, results)
+        return trials
 
     @contextmanager
     def _unless_taken_over(self, live: LiveTrial) -> Iterator[None]:
@@ -252,6 +297,9 @@ class Worker:
     def _finish(self, live: LiveTrial, state: TrialState) -> None:
         for key, value in summary(live.runs).items():
             live.trial.set_user_attr(key, value)
+        trained = sum(run.trained for run in live.runs)
+        if trained != live.epochs * len(live.runs):
+            live.trial.set_user_attr("trained", trained)
         complete = state is TrialState.COMPLETE
         outcome = live.outcome(self._space.objective, complete=complete)
         self._ended.append((live.trial_id, f"trial {live.trial.number} {outcome}"))
@@ -282,13 +330,15 @@ class Worker:
     def _drop(self, live: LiveTrial) -> None:
         if live in self._live:
             self._live.remove(live)
-        self._release(live)
-
-    def _release(self, live: LiveTrial) -> None:
+        self._leave_lanes(live)
         for run in live.runs:
-            run.release()
-            self._idle.append((run.engine, run.lane))
-        live.runs.clear()
+            self._reuse.end(run)
+
+    def _leave_lanes(self, live: LiveTrial) -> None:
+        for run in live.runs:
+            if run.lane is not None:
+                self._idle.append((run.engine, run.lane))
+                run.leave()
 
 
 def _place(error: Exception) -> str:

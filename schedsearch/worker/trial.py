@@ -12,7 +12,7 @@ from schedsearch.space import Objective
 from schedsearch.training import Run
 
 
-@dataclass
+@dataclass(eq=False)
 class LiveTrial:
     """A trial in training: one run for each of its seeds."""
 
@@ -26,8 +26,13 @@ class LiveTrial:
 
     @property
     def epochs(self) -> int:
-        """How many epochs have been trained."""
-        return self.runs[0].epochs
+        """How many epochs all runs have behind them."""
+        return min((run.epochs for run in self.runs), default=0)
+
+    @property
+    def next_to_train(self) -> list[Run]:
+        """The runs whose next epoch the others have behind them, or wait for too."""
+        return [run for run in self.runs if run.epochs == self.epochs]
 
     @property
     def metric(self) -> float:

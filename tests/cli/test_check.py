@@ -49,6 +49,8 @@ def test_families_parameters_ranges_scales_and_sizes_are_shown(run, write):
         "    duration  10% to 50%, linear",
         "",
         "size       no end of plans: some ranges are continuous",
+        "reuse      none: weights.penalty differs in every trial from the first epoch on "
+        "(levels or a step would not)",
     ]
 
 
@@ -62,8 +64,13 @@ def test_a_finite_space_is_counted(run, write):
     assert "value     0 to 1, in steps of 0.1" in done.out
     assert "initial   one of 0.0, 0.1" in done.out
     assert "duration  1 to 9, whole numbers" in done.out
-    assert done.out.endswith("size       29 choices\n")
-    assert json.loads(run("check", "--no-task", "--json", file).out)["size"] == 29
+    size, reuse = done.out.splitlines()[-2:]
+    assert size == "size       29 choices"
+    found = json.loads(run("check", "--no-task", "--json", file).out)
+    assert found["size"] == 29
+    share = 100 * found["reuse"]
+    assert share > 50
+    assert reuse == f"reuse      about {share:.0f} % of the epochs are known from other trials"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 
 import pytest
+from optuna.trial import create_trial
 
 from schedsearch.cli import main
 from tests.searches import document, make_study, url_of, work
@@ -100,3 +102,52 @@ def test_delete_asks_first_and_refuses_what_is_in_training(run, tmp_path):
     assert run("delete", "small", "--yes") == (0, "", "deleted study small\n")
     code, _, err = run("status", "small")
     assert (code, "has no study `small`: it has none" in err) == (2, True)
+
+
+def test_what_was_known_is_told_apart_from_what_was_trained(run, tmp_path):
+    study = make_study(tmp_path)
+    work(study)
+    found = json.loads(run("status", "--json")[1])
+    assert found["epochs_asked"] == found["epochs_trained"] == found["trial_epochs"]
+    assert "reuse" not in run("status")[1]
+    [first, *_] = study.trials()
+    study.load().add_trial(
+        create_trial(
+            value=1.0, intermediate_values={1: 2.0, 2: 1.0}, user_attrs={"trained": 1, "plan": {}}
+        )
+    )
+    after = json.loads(run("status", "--json")[1])
+    assert after["epochs_asked"] == found["epochs_asked"] + 2
+    assert after["epochs_trained"] == found["epochs_trained"] + 1
+    assert first.number == 0
+    assert "reuse     of " in run("status")[1]
+
+
+def test_pauses_between_searches_are_no_time_of_training(run, tmp_path):
+    study, noon = make_study(tmp_path), datetime(2026, 1, 1, 12)
+    for start, end in ((0, 10), (5, 20), (3600, 3610)):
+        trial = create_trial(value=1.0, user_attrs={"plan": {}})
+        trial.datetime_start = noon + timedelta(seconds=start)
+        trial.datetime_complete = noon + timedelta(seconds=end)
+        study.load().add_trial(trial)
+    assert json.loads(run("status", "--json")[1])["seconds"] == 30
+
+
+def test_the_last_confirmation_is_told(run, tmp_path):
+    study = make_study(tmp_path)
+    work(study)
+    assert json.loads(run("status", "--json")[1])["confirmation"] is None
+    entry = {"number": 3, "plan": {}, "mean": 0.5, "diverged": 0}
+    result = {
+        "metric": "test_loss",
+        "direction": "minimize",
+        "test": True,
+        "seeds": [1, 9],
+        "baseline": {**entry, "number": 1, "mean": 0.7},
+        "constants": [],
+        "plans": [{**entry, "verdict": "better"}],
+    }
+    study.database.optuna.set_study_user_attr(study.study_id, "confirmation", result)
+    line = "trial 3: mean test_loss 0.5 against 0.7 of the best constant, trial 1, on 8 fresh seeds"
+    assert f"confirmed {line}\n" in run("status")[1]
+    assert json.loads(run("status", "--json")[1])["confirmation"] == line

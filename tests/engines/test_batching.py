@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from schedsearch.engines.batching import why_not_batched
-from schedsearch.engines.graphs import compiled, trace, transpose_narrow_products
+from schedsearch.engines.lanes.graphs import compiled, trace, transpose_narrow_products
 from schedsearch.task import load_task
 from schedsearch.tasks import BUILT_IN
 from tests.engines.toys import LAYERS, Toy, train_toy

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from schedsearch.engines.arithmetic import Arithmetic
-from schedsearch.engines.lanes import LanesEngine
+from schedsearch.engines.lanes.engine import LanesEngine
 from schedsearch.engines.sequential import SequentialEngine
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Splits, load_task

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from schedsearch.engines.arithmetic import Arithmetic
 from schedsearch.engines.dropout import GivenDropout
-from schedsearch.engines.lane_state import named_tensors
+from schedsearch.engines.lanes.state import named_tensors
 from schedsearch.engines.source import Source, check_metric, weighted_sum
 from schedsearch.task import Examples, Task
 

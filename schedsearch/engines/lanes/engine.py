@@ -12,10 +12,10 @@ from torch import Tensor
 
 from schedsearch.engines.arithmetic import PLAIN, Arithmetic, single
 from schedsearch.engines.base import EpochResult, Snapshot
-from schedsearch.engines.lane_draws import Draws, stacked_steps
-from schedsearch.engines.lane_optimizers import LANE_OPTIMIZERS
-from schedsearch.engines.lane_program import Program, build
-from schedsearch.engines.probe import Probe
+from schedsearch.engines.lanes.draws import Draws, stacked_steps
+from schedsearch.engines.lanes.optimizers import LANE_OPTIMIZERS
+from schedsearch.engines.lanes.probe import Probe
+from schedsearch.engines.lanes.program import Program, build
 from schedsearch.engines.source import Source, finite_or_nan
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Splits, Task

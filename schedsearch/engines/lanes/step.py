@@ -17,8 +17,8 @@ from torch.func import functional_call, grad, vmap
 
 from schedsearch.engines.arithmetic import Arithmetic
 from schedsearch.engines.dropout import GivenDropout
-from schedsearch.engines.lane_optimizers import LaneOptimizer
-from schedsearch.engines.probe import Probe
+from schedsearch.engines.lanes.optimizers import LaneOptimizer
+from schedsearch.engines.lanes.probe import Probe
 from schedsearch.engines.source import weighted_sum
 from schedsearch.task import Task
 

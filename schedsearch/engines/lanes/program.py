@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from schedsearch.engines.arithmetic import Arithmetic
-from schedsearch.engines.graphs import compiled, largest, trace
-from schedsearch.engines.lane_data import LaneData
-from schedsearch.engines.lane_draws import DrawCache, Draws, Shapes
-from schedsearch.engines.lane_optimizers import LANE_OPTIMIZERS
-from schedsearch.engines.lane_state import LaneState
-from schedsearch.engines.lane_step import LaneStep, Names
-from schedsearch.engines.probe import Probe, Sample, probe
+from schedsearch.engines.lanes.data import LaneData
+from schedsearch.engines.lanes.draws import DrawCache, Draws, Shapes
+from schedsearch.engines.lanes.graphs import compiled, largest, trace
+from schedsearch.engines.lanes.optimizers import LANE_OPTIMIZERS
+from schedsearch.engines.lanes.probe import Probe, Sample, probe
+from schedsearch.engines.lanes.state import LaneState
+from schedsearch.engines.lanes.step import LaneStep, Names
 from schedsearch.engines.source import Source, hyperparameter_dtype
 from schedsearch.task import Splits, count_examples, count_steps
 

@@ -1,0 +1,88 @@
+"""Nothing is trained twice: what a search costs when its trials have beginnings in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schedsearch.engines import make_engine
+from schedsearch.preparation import Setup, choose_numerics, prepare
+from schedsearch.space import Space
+from schedsearch.storage import StudyHandle, create_study, open_database
+from schedsearch.task import load_task
+from schedsearch.trajectories import open_store
+from schedsearch.worker import Reuse, Worker
+from tests.searches import url_of
+
+
+def grid_of(segments: int, values: int, length: int = 2) -> dict[str, Any]:
+    """Return a space of all plans of equal segments, each with one of so many values."""
+    levels = [round(0.01 * (1 + i), 2) for i in range(values)]
+    lr = {
+        "default": levels[0],
+        "families": {
+            "constant": {"value": {"levels": levels}},
+            "piecewise": {
+                "segments": segments,
+                "values": {"levels": levels},
+                "duration": segments * length,
+            },
+        },
+    }
+    return {
+        "name": "grid",
+        "task": "tests.engines.toys:Toy",
+        "horizon": segments * length,
+        "objective": {"metric": "val_loss"},
+        "search": {
+            "trials": 10**6,
+            "sampler": {"name": "grid"},
+            "pruner": {"name": "none"},
+        },
+        "hyperparameters": {"lr": lr},
+    }
+
+
+def search(folder, content: dict[str, Any], *, reuse: bool = True, lanes: int = 1) -> StudyHandle:
+    prepared = prepare(Space.from_document(content, "space.toml"))
+    numerics = choose_numerics(prepared, Setup(), say=print)
+    if lanes > 1:
+        numerics |= {"engine": "lanes", "lanes": lanes}
+    study = create_study(open_database(url_of(folder), create=True), prepared.record(numerics))
+    engine = make_engine(
+        load_task(study.space.task), horizon=study.space.horizon, numerics=numerics
+    )
+    Worker(
+        study,
+        [engine],
+        name="ann",
+        reuse=Reuse(study, open_store(study.database, print) if reuse else None),
+        should_stop=lambda: False,
+        say=print,
+        report=print,
+    ).run()
+    return study
+
+
+def trained(study: StudyHandle) -> int:
+    return sum(t.user_attrs.get("trained", len(t.intermediate_values)) for t in study.trials())
+
+
+@pytest.mark.parametrize(("segments", "values"), [(3, 3), (4, 3)])
+def test_a_grid_of_segments_trains_each_beginning_once(tmp_path, segments, values):
+    study = search(tmp_path, grid_of(segments, values))
+    assert len(study.complete()) == values**segments + values
+    assert trained(study) == 2 * sum(values**i for i in range(1, segments + 1))
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_every_metric_is_the_one_without_reuse_bit_for_bit(tmp_path, lanes):
+    found = []
+    for reuse in (True, False):
+        folder = tmp_path / str(reuse)
+        folder.mkdir()
+        study = search(folder, grid_of(3, 2), reuse=reuse, lanes=lanes)
+        by_plan = {str(t.user_attrs["plan"]): t.intermediate_values for t in study.trials()}
+        found.append(by_plan)
+    assert found[0] == found[1]

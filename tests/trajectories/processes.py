@@ -1,0 +1,95 @@
+"""What other processes do to one store; each is forked from one that has imported this."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from multiprocessing.context import ForkServerContext
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, event
+
+from schedsearch.storage import open_database
+from schedsearch.trajectories import Folder
+from tests.trajectories.stores import ROOT, key, opened, result, snapshot, train
+
+#: What the doomed worker trains, one after the other.
+PATHS = ([0, 1], [0, 2])
+
+
+def processes() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def search(url: str, folder: Path, budget: int) -> None:
+    """Train all paths, a write for each epoch, with more checkpoints than the budget holds."""
+    store = opened(open_database(url), Folder(folder), budget=budget)
+    for path in PATHS:
+        trail = store.path(ROOT)
+        while trail.epoch < len(path) and trail.find(key(path[trail.epoch])) is not None:
+            pass
+        trail.restore()
+        while trail.epoch < len(path):
+            store.lease({trail: key(path[trail.epoch])})
+            trail.add(key(path[trail.epoch]), result(path[: trail.epoch + 1]))
+            trail.keep(snapshot(path[: trail.epoch]))
+            store.flush()
+        trail.end()
+        store.flush()
+
+
+def search_and_die(url: str, folder: Path, budget: int, steps: int) -> None:
+    """Do the same, but die by SIGKILL before one of the steps.
+
+    A step changes something: a statement, a commit, a file written, renamed or removed.
+    """
+    step = 0
+
+    def count(*_: Any) -> None:
+        nonlocal step
+        if step == steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+        step += 1
+
+    def count_statement(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith(("INSERT", "UPDATE", "DELETE", "CREATE")):
+            count()
+
+    def count_file(name: str, arguments: tuple[Any, ...]) -> None:
+        if name in ("open", "os.rename", "os.remove") and str(folder) in str(arguments[0]):
+            count()
+
+    event.listen(Engine, "before_cursor_execute", count_statement)
+    event.listen(Engine, "commit", count)
+    sys.addaudithook(count_file)
+    search(url, folder, budget)
+
+
+def train_same(url: str, folder: Path, ready: Barrier, outcome: Queue[str]) -> None:
+    """Train, at the same time as others, what they train, too."""
+    try:
+        ready.wait()
+        store = opened(open_database(url), Folder(folder))
+        for value in range(20):
+            train(store, [value, 1, 2], keep=[2]).end()
+            store.flush()
+        outcome.put("done")
+    except BaseException as error:
+        outcome.put(repr(error))
+
+
+def take_leases(url: str, folder: Path, ready: Barrier, won: Queue[int]) -> None:
+    """Lease one node after the other; say which were granted, and -1 at the end."""
+    store = opened(open_database(url), Folder(folder))
+    ready.wait()
+    for value in range(50):
+        if store.lease({store.path(ROOT): key(value)}):
+            won.put(value)
+    won.put(-1)
