@@ -59,6 +59,7 @@ def confirm(
     top: int,
     seeds: int,
     workers: int,
+    reuse: bool = True,
     progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
@@ -75,6 +76,7 @@ def confirm(
         top: how many distinct schedules, best by the search's own value first.
         seeds: how many fresh seeds.
         workers: how many processes train.
+        reuse: do not train again what is known, and keep what is trained.
         progress: told how many runs are done, and of how many.
         should_stop: asked now and then.
 
@@ -97,7 +99,12 @@ def confirm(
     fresh = fresh_seeds(study.space, seeds)
     # Seed by seed, since runs with the same seed share their data.
     jobs = [Job(candidate.plan.to_tables(), seed) for seed in fresh for candidate in chosen]
-    recipe = Recipe(study.space.to_document(), study.record.numerics)
+    recipe = Recipe(
+        space=study.space.to_document(),
+        numerics=study.record.numerics,
+        fingerprint=study.record.fingerprint,
+        storage=study.database.url if reuse else None,
+    )
     outcomes = train_all(
         recipe,
         jobs,

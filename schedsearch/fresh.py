@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from schedsearch.errors import SchedSearchError
 
 if TYPE_CHECKING:
+    from schedsearch.space import Space
     from schedsearch.training import Run
+    from schedsearch.worker.known import KnownRuns
 
 #: Seconds between two looks for a request to stop.
 _LOOK = 0.2
@@ -29,6 +31,9 @@ class Recipe:
 
     space: Mapping[str, Any]
     numerics: Mapping[str, Any]
+    fingerprint: str
+    #: A database of trajectories; None: every run trains every epoch, and nothing of it is kept.
+    storage: str | None
 
     @property
     def lanes(self) -> int:
@@ -156,6 +161,7 @@ class _Trainer:
         self._space = Space.from_document(recipe.space, "the study's space")
         task = load_task(self._space.task, self._space.document.arguments)
         self._engine = make_engine(task, horizon=self._space.horizon, numerics=recipe.numerics)
+        self._known = _known_runs(recipe, self._space)
         self._stop = stop
 
     def train(self, jobs: Sequence[Job]) -> list[Outcome]:
@@ -168,13 +174,14 @@ class _Trainer:
         finally:
             for run in runs:
                 run.leave()
+                self._known.end(run)
+            self._known.flush()
 
     def _run(self, job: Job) -> Run:
         from schedsearch.plan import Plan
-        from schedsearch.training import Run
 
         plan = Plan.from_tables(job.plan)
-        return Run(self._engine, space=self._space, plan=plan, seed=job.seed, keep_best=True)
+        return self._known.begin(self._engine, plan, job.seed, keep_best=True)
 
     def _outcome(self, run: Run) -> Outcome:
         from schedsearch.training import user_code
@@ -185,9 +192,26 @@ class _Trainer:
             tested = run.test()
         return Outcome(run.value, tested.get(metric_on_test(self._space.objective.metric)))
 
-    def _check(self) -> None:
+    def _check(self, seconds: float, runs: int) -> None:
+        self._known.weigh(seconds, runs)
+        self._known.flush()
         if self._stop.is_set():
             raise StoppedError("asked to stop")
+
+
+def _known_runs(recipe: Recipe, space: Space) -> KnownRuns:
+    from schedsearch.storage import open_database
+    from schedsearch.trajectories import open_store
+    from schedsearch.worker.known import KnownRuns
+
+    # What is lost of it is trained again, and there is nobody here to tell.
+    store = open_store(open_database(recipe.storage), _silent) if recipe.storage else None
+    numerics, fingerprint = recipe.numerics, recipe.fingerprint
+    return KnownRuns(store, space=space, fingerprint=fingerprint, numerics=numerics)
+
+
+def _silent(message: str) -> None:
+    pass
 
 
 def metric_on_test(metric: str) -> str:

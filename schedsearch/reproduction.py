@@ -94,7 +94,7 @@ class Config:
         """
         run = Run(self.engine, space=self.space, plan=self.plan, seed=seed, keep_best=True)
         try:
-            train_whole([run], lambda: each_epoch(run))
+            train_whole([run], lambda seconds, runs: each_epoch(run))
             diverged = math.isnan(run.metric)
             model = None if diverged else run.model()
             with user_code(self.space, seed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -179,7 +180,11 @@ class Run:
         """
         self._at += 1
         self.trained += 1
-        if self._at <= self.epochs:
+        if self._at < self.epochs:
+            return
+        if self._at == self.epochs:
+            # Where one run parted from what is known, others may.
+            self._keep_snapshot()
             return
         key = b"" if self._trail is None else self.engine.key(self._scheduler.values)
         self._record(result)
@@ -202,13 +207,18 @@ class Run:
         self._scheduler.step(result.metrics[name], terms=result.terms, metrics=result.metrics)
 
     def _keep_checkpoint(self) -> None:
-        if self._placement is None or self._trail is None or math.isnan(self.metric):
+        if self._placement is None or math.isnan(self.metric):
             return
         then = None if self.epochs >= self.space.horizon else self._scheduler.values
         *_, before, now = None, None, *self.history.values[-2:]
         if self._placement.keeps(self.epochs, before, now, then):
-            assert self.lane is not None
-            if (snapshot := self.engine.snapshot(self.lane)) is not None:
+            self._keep_snapshot()
+
+    def _keep_snapshot(self) -> None:
+        assert self.lane is not None
+        if self._trail is not None and self._placement is not None:
+            snapshot = self.engine.snapshot(self.lane)
+            if snapshot is not None:
                 self._trail.keep(snapshot)
 
     def _checkpoint(self) -> Snapshot:
@@ -258,10 +268,13 @@ def train_epoch(runs: Iterable[Run]) -> dict[Run, EpochResult | Exception]:
     return results
 
 
-def train_whole(runs: Sequence[Run], each_epoch: Callable[[], None] | None = None) -> None:
+def train_whole(
+    runs: Sequence[Run], each_epoch: Callable[[float, int], None] | None = None
+) -> None:
     """Train runs side by side, each in the lane of its place, to the horizon or to divergence.
 
     What is known is not trained again. A run that ends well stands in its lane at its end.
+    `each_epoch` is told how many seconds an epoch took, of how many runs.
 
     Raises:
         SchedSearchError: the user's own code raised.
@@ -272,13 +285,16 @@ def train_whole(runs: Sequence[Run], each_epoch: Callable[[], None] | None = Non
         with user_code(run.space, run.seed):
             run.enter(lane)
     while training := [run for run in runs if run.is_behind or not run.ended]:
-        for run, result in train_epoch(training).items():
+        began = time.monotonic()
+        results = train_epoch(training)
+        seconds = time.monotonic() - began
+        for run, result in results.items():
             with user_code(run.space, run.seed):
                 if isinstance(result, Exception):
                     raise result
             run.take(result)
         if each_epoch is not None:
-            each_epoch()
+            each_epoch(seconds, len(results))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def job(lr: float, seed: int = 0) -> Job:
 
 def outcomes(content: dict, *jobs: Job, workers: int = 1, progress=lambda done: None, stop=None):
     space = Space.from_document(content, "small.toml").with_defaults(DEFAULTS)
-    recipe = Recipe(space.to_document(), numerics_here("loop"))
+    recipe = Recipe(space.to_document(), numerics_here("loop"), "fingerprint", None)
     try:
         return train_all(
             recipe, jobs, workers=workers, progress=progress, should_stop=stop or (lambda: False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, Storage, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, app, say
 from schedsearch.cli.opening import study as opened
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def confirm(
         int | None,
         typer.Option(help="Processes that train; default: as many as the cores hold.", min=1),
     ] = None,
+    no_reuse: NoReuse = False,
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
@@ -50,6 +51,7 @@ def confirm(
                 top=top,
                 seeds=seeds,
                 workers=workers or _workers(handle),
+                reuse=not no_reuse,
                 progress=counter.show,
                 should_stop=lambda: bool(request),
             )

@@ -77,7 +77,6 @@ class Worker:
         self._live: list[LiveTrial] = []
         self._ended: list[tuple[int, str]] = []
         self._epoch_seconds = math.inf
-        self._weighed = False
         self._stopped = False
         self._failures = 0
         self._given_up: SchedSearchError | None = None
@@ -187,7 +186,7 @@ class Worker:
             self._ended.append((live.trial_id, f"trial {live.trial.number} refused: {error}"))
             return
         live.runs.extend(
-            self._reuse.run(self._any_engine, plan, seed) for seed in search_seeds(self._space)
+            self._reuse.begin(self._any_engine, plan, seed) for seed in search_seeds(self._space)
         )
 
     def _plan(self, trial: Trial) -> Plan:
@@ -261,9 +260,7 @@ class Worker:
                     run.take(result)
                 if live.epochs > before:
                     self._report(live)
-        if not self._weighed and results:
-            self._weighed = True
-            self._reuse.weigh(self._epoch_seconds, results)
+        self._reuse.weigh(self._epoch_seconds, len(results))
         return trials
 
     @contextmanager

@@ -1,0 +1,102 @@
+"""Runs that begin where something is known: of a study's search, and of `confirm` and `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from schedsearch.engines import Engine
+from schedsearch.plan import Plan
+from schedsearch.space import Space
+from schedsearch.training import Run
+from schedsearch.trajectories import Store, Trail, root_of
+from schedsearch.trajectories.placement import Placement, rungs
+
+#: An epoch of a run that takes less is trained again sooner than it is kept and found.
+_CHEAP_EPOCH = 0.005
+#: A lost run trains at most this share of its horizon again.
+_LOST = 0.1
+
+
+class KnownRuns:
+    """Makes runs with a trail each, and writes what they train.
+
+    Args:
+        store: what is known; None: every run trains every epoch.
+        space: says the horizon, and where the pruner stops runs.
+        fingerprint: of the task.
+        numerics: under which the runs train.
+        branches: after how many epochs plans of the space are likely to part.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        *,
+        space: Space,
+        fingerprint: str,
+        numerics: Mapping[str, Any],
+        branches: frozenset[int] = frozenset(),
+    ) -> None:
+        self.store, self._space = store, space
+        self._fingerprint, self._numerics = fingerprint, numerics
+        self._placement = _placement(space, branches)
+        self.trails: dict[Run, Trail] = {}
+        self._epochs_seen = 0
+
+    def begin(self, engine: Engine, plan: Plan, seed: int, *, keep_best: bool = False) -> Run:
+        """Return a run at the beginning of its trail.
+
+        One that is to keep the best epoch's model has none, since checkpoints are elsewhere.
+        """
+        space = self._space
+        if self.store is None or (keep_best and space.objective.value == "best"):
+            return Run(engine, space=space, plan=plan, seed=seed, keep_best=keep_best)
+        horizon = space.horizon if self._numerics["engine"] == "loop" else None
+        trail = self.store.path(root_of(self._fingerprint, seed, self._numerics, horizon))
+        placement = self._placement
+        run = Run(engine, space=space, plan=plan, seed=seed, trail=trail, placement=placement)
+        self.trails[run] = trail
+        return run
+
+    def end(self, run: Run) -> None:
+        """Let go of what a run held; what it trained is kept."""
+        if (trail := self.trails.pop(run, None)) is not None:
+            trail.end()
+
+    def flush(self) -> None:
+        """Write what the runs trained since the last time."""
+        if self.store is not None:
+            self.store.flush()
+
+    def weigh(self, seconds: float, runs: int) -> None:
+        """Be told what an epoch of so many runs took: keep nothing more if it is cheap to repeat.
+
+        The first epoch is not judged by, since compiling may be part of it.
+        """
+        self._epochs_seen += 1
+        if self._epochs_seen == 2 and seconds < _CHEAP_EPOCH * runs:
+            self._forget()
+
+    def _forget(self) -> None:
+        for run, trail in self.trails.items():
+            run.forget_trail()
+            trail.end()
+        self.flush()
+        self.trails.clear()
+        self.store = None
+
+
+def _placement(space: Space, branches: frozenset[int]) -> Placement:
+    pruner = space.search.pruner
+    stops: frozenset[int] = frozenset()
+    if pruner.name in ("asha", "hyperband"):
+        stops = frozenset(rungs(pruner.min_epochs, pruner.reduction_factor, space.horizon))
+    # Where plans part at most epochs, the rule of changing values says enough.
+    few = len(branches) <= space.horizon / 3
+    return Placement(
+        horizon=space.horizon,
+        rungs=stops,
+        branches=branches if few else frozenset(),
+        spacing=max(1, round(_LOST * space.horizon)),
+    )
