@@ -29,7 +29,7 @@ demo: $(READY) ## search, confirm, export, plot and train on real data: a few mi
 	$(BIN)/schedsearch confirm noisy_digits
 	$(BIN)/schedsearch export noisy_digits -o best.toml
 	$(BIN)/schedsearch plot noisy_digits -o best.png
-	$(BIN)/schedsearch train best.toml
+	$(BIN)/schedsearch train best.toml --no-reuse
 
 test: $(READY) ## run all tests, a process per core
 	$(BIN)/pytest --numprocesses auto

@@ -22,6 +22,8 @@ from schedsearch.task import (
     load_task,
 )
 from schedsearch.training import History, Run, search_seeds, train_whole, user_code
+from schedsearch.trajectories import Store
+from schedsearch.worker.known import KnownRuns
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Trained:
         test: the metrics on the test split; empty if the task has none, or the run diverged.
         recorded: the value that the trial had with this seed, if the config says.
         model: None if a loop of the user's own offers no checkpoint.
+        trained: how many epochs were trained; the others were known.
     """
 
     seed: int
@@ -43,6 +46,7 @@ class Trained:
     test: Mapping[str, float]
     recorded: float | None
     model: Snapshot | None
+    trained: int
 
     @property
     def diverged(self) -> bool:
@@ -63,11 +67,15 @@ class Trained:
 class Config:
     """A config, with its task and an engine set up as its numerics say.
 
+    Args:
+        space: the config.
+        store: what is known already; None: every epoch is trained.
+
     Raises:
         InputError: something is left to choose, or the task does not fit.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, store: Store | None = None) -> None:
         task = load_task(space.task, space.document.arguments)
         self.space = space.with_defaults(task.hyperparameters)
         self.plan = self.space.plan()
@@ -77,8 +85,9 @@ class Config:
         self.engine: Engine = make_engine(task, horizon=space.horizon, numerics=here)
         #: What differs from the config's own numerics and task, a phrase each.
         self.differences = differences(space.document.numerics, here)
-        known = space.document.source.get("fingerprint")
-        if known and known != fingerprint(task, space.task, space.document.arguments):
+        own = fingerprint(task, space.task, space.document.arguments)
+        self._known = KnownRuns(store, space=self.space, fingerprint=own, numerics=here)
+        if space.document.source.get("fingerprint", own) != own:
             self.differences.append("the task's source, arguments or data")
 
     @property
@@ -87,12 +96,12 @@ class Config:
         return list(self._recorded) or list(search_seeds(self.space))
 
     def train(self, seed: int, each_epoch: Callable[[Run], None]) -> Trained:
-        """Train in full from scratch.
+        """Train in full, from scratch or from where something is known.
 
         Raises:
             SchedSearchError: the user's own code raised.
         """
-        run = Run(self.engine, space=self.space, plan=self.plan, seed=seed, keep_best=True)
+        run = self._known.begin(self.engine, self.plan, seed, keep_best=True)
         try:
             train_whole([run], lambda seconds, runs: each_epoch(run))
             diverged = math.isnan(run.metric)
@@ -107,9 +116,12 @@ class Config:
                 test=test,
                 recorded=self._recorded.get(seed),
                 model=model,
+                trained=run.trained,
             )
         finally:
             run.leave()
+            self._known.end(run)
+            self._known.flush()
 
 
 def _epoch_that_counts(run: Run, space: Space) -> int:
@@ -219,6 +231,7 @@ def _run_to_json(run: Trained) -> dict[str, Any]:
         "value": _number(run.value),
         "recorded": run.recorded,
         "reproduced": run.reproduced,
+        "epochs_trained": run.trained,
         "diverged": run.diverged,
         "validation": {name: _number(value) for name, value in run.validation.items()},
         "test": {name: _number(value) for name, value in run.test.items()},

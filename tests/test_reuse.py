@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from schedsearch.engines import make_engine
+from schedsearch.errors import InputError
+from schedsearch.extension import Extension, extend
 from schedsearch.preparation import Setup, choose_numerics, prepare
 from schedsearch.space import Space
-from schedsearch.storage import StudyHandle, create_study, open_database
+from schedsearch.storage import StudyHandle, create_study, open_database, plan_of
 from schedsearch.task import load_task
 from schedsearch.trajectories import open_store
 from schedsearch.worker import Reuse, Worker
@@ -50,6 +52,12 @@ def search(folder, content: dict[str, Any], *, reuse: bool = True, lanes: int = 
     if lanes > 1:
         numerics |= {"engine": "lanes", "lanes": lanes}
     study = create_study(open_database(url_of(folder), create=True), prepared.record(numerics))
+    continue_search(study, reuse=reuse)
+    return study
+
+
+def continue_search(study: StudyHandle, *, reuse: bool = True) -> None:
+    numerics = study.record.numerics
     engine = make_engine(
         load_task(study.space.task), horizon=study.space.horizon, numerics=numerics
     )
@@ -62,7 +70,6 @@ def search(folder, content: dict[str, Any], *, reuse: bool = True, lanes: int = 
         say=print,
         report=print,
     ).run()
-    return study
 
 
 def trained(study: StudyHandle) -> int:
@@ -86,3 +93,47 @@ def test_every_metric_is_the_one_without_reuse_bit_for_bit(tmp_path, lanes):
         by_plan = {str(t.user_attrs["plan"]): t.intermediate_values for t in study.trials()}
         found.append(by_plan)
     assert found[0] == found[1]
+
+
+def longer(study: StudyHandle, horizon: int, **options: Any) -> Extension:
+    options = {"top": 3, "stretch": False, "store": open_store(study.database, print)} | options
+    return extend(study, horizon=horizon, **options)
+
+
+def test_a_longer_study_begins_where_its_parent_ended(tmp_path):
+    content = grid_of(3, 2)
+    parent = search(tmp_path, content)
+    child = longer(parent, 9)
+    best = {str(plan_of(trial)): trial for trial in parent.complete()}
+    assert child.study.name == "grid@9"
+    assert (child.epochs, child.known) == (27, 18)
+    continue_search(child.study)
+    trials = child.study.trials()
+    assert [t.user_attrs.get("trained") for t in trials[1:]] == [3, 3, 3]
+    for trial in trials[1:]:
+        own = parent.trial(trial.user_attrs["parent"]).intermediate_values
+        assert {e: v for e, v in trial.intermediate_values.items() if e <= 6} == own
+    assert len(best) >= 3
+    assert longer(parent, 9).study.queue.counts().chains == 4
+
+
+def test_durations_stay_epochs_or_stay_shares(tmp_path):
+    content = grid_of(3, 2)
+    content["hyperparameters"]["lr"]["families"]["piecewise"]["duration"] = "100%"
+    parent = search(tmp_path, content)
+    kept, stretched = (
+        [plan_of(t) for t in longer(parent, h, stretch=stretch).study.trials()[1:]]
+        for h, stretch in ((12, False), (18, True))
+    )
+    durations = [
+        {getattr(plan.schedules[("lr",)], "duration", None) for plan in plans}
+        for plans in (kept, stretched)
+    ]
+    assert durations[0] <= {6, None}
+    assert durations[1] <= {"100%", None}
+
+
+def test_a_longer_study_needs_more_epochs_and_a_complete_trial(tmp_path):
+    parent = search(tmp_path, grid_of(2, 2))
+    with pytest.raises(InputError, match="--horizon is 4, but must be more than the 4 epochs"):
+        longer(parent, 4)

@@ -24,7 +24,12 @@ _REDRAW = 1.0
 
 @app.command()
 def start(
-    space: Annotated[Path, typer.Argument(help="A space file.", show_default=False)],
+    space: Annotated[
+        Path,
+        typer.Argument(
+            help="A space file; with --horizon the name of a study.", show_default=False
+        ),
+    ],
     trials: Annotated[
         int | None, typer.Option(help="The study's total, trial 0 included.", min=1)
     ] = None,
@@ -40,6 +45,15 @@ def start(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The first of the trainings' seeds.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs per trial, side by side.")] = None,
+    horizon: Annotated[
+        int | None,
+        typer.Option(help="Go on with a study's best plans for so many epochs, as STUDY@EPOCHS."),
+    ] = None,
+    top: Annotated[int, typer.Option(help="With --horizon: how many plans.", min=1)] = 20,
+    stretch: Annotated[
+        bool,
+        typer.Option("--stretch", help="With --horizon: durations stay shares of the horizon."),
+    ] = False,
     timeout: Annotated[
         float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
     ] = None,
@@ -66,16 +80,6 @@ def start(
     Ctrl-C stops after the epoch, and `start` goes on where it stopped; twice stops at once. A
     search that --timeout ends has done what it was asked to: it exits 0.
     """
-    from schedsearch.preparation import (
-        Setup,
-        check_setup,
-        choose_numerics,
-        load_space,
-        prepare,
-        threads_for,
-    )
-    from schedsearch.storage import create_study, recorded_numerics
-
     overrides = {
         "name": study,
         "search.trials": trials,
@@ -84,23 +88,12 @@ def start(
         "search.sampler.name": sampler,
         "search.pruner.name": pruner,
     }
-    setup = Setup(
-        device=device,
-        threads=threads or threads_for(workers),
-        workers=max(1, workers),
-        lanes=_lanes(lanes),
-        tf32=tf32,
-        autocast=autocast,
-    )
-    prepared = prepare(load_space(space, overrides), file=str(space))
-    check_setup(prepared, setup)
-    opened = database(storage, create=True)
-    numerics = recorded_numerics(opened, prepared.space.name)
-    if numerics is None:
-        numerics = choose_numerics(prepared, setup, say)
+    if horizon is None:
+        given = {"device": device, "tf32": tf32, "autocast": autocast}
+        handle = _create(space, overrides, storage, _setup(workers, threads, lanes, given), threads)
     else:
-        _warn_of_numerics(numerics, setup, threads)
-    handle = create_study(opened, prepared.record(numerics))
+        _refuse_overrides(overrides)
+        handle = _extend(str(space), horizon, top, storage, stretch=stretch, reuse=not no_reuse)
     if workers == 0:
         say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")
         return
@@ -115,6 +108,65 @@ def start(
     _print_result(handle, as_json)
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def _setup(workers: int, threads: int | None, lanes: str, given: Mapping[str, Any]) -> Setup:
+    from schedsearch.preparation import Setup, threads_for
+
+    return Setup(
+        threads=threads or threads_for(workers),
+        workers=max(1, workers),
+        lanes=_lanes(lanes),
+        **given,
+    )
+
+
+def _create(
+    space: Path,
+    overrides: Mapping[str, Any],
+    storage: str,
+    setup: Setup,
+    threads: int | None,
+) -> StudyHandle:
+    """Create the study of a space, or find it."""
+    from schedsearch.preparation import check_setup, choose_numerics, load_space, prepare
+    from schedsearch.storage import create_study, recorded_numerics
+
+    prepared = prepare(load_space(space, overrides), file=str(space))
+    check_setup(prepared, setup)
+    opened = database(storage, create=True)
+    numerics = recorded_numerics(opened, prepared.space.name)
+    if numerics is None:
+        numerics = choose_numerics(prepared, setup, say)
+    else:
+        _warn_of_numerics(numerics, setup, threads)
+    return create_study(opened, prepared.record(numerics))
+
+
+def _refuse_overrides(overrides: Mapping[str, Any]) -> None:
+    if given := [key.removeprefix("search.") for key, v in overrides.items() if v is not None]:
+        names = ", ".join(given)
+        raise InputError(f"--horizon goes on with a study as it was created: leave out its {names}")
+
+
+def _extend(
+    name: str, horizon: int, top: int, storage: str, *, stretch: bool, reuse: bool
+) -> StudyHandle:
+    """Make the study that goes on with another's best plans for more epochs, or find it."""
+    from schedsearch.extension import extend
+    from schedsearch.storage import open_study
+    from schedsearch.trajectories import open_store
+
+    opened = database(storage)
+    parent = open_study(opened, name)
+    store = open_store(opened, say) if reuse else None
+    found = extend(parent, horizon=horizon, top=top, stretch=stretch, store=store)
+    share = 100 * found.known / found.epochs
+    say(
+        f"study {found.study.name}: of the {found.epochs} epochs of its plans {found.known} "
+        f"({share:.0f} %) are known already"
+    )
+    return found.study
 
 
 def _lanes(given: str) -> int | None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schedsearch.cli.app import AsJson, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, app, say
 from schedsearch.errors import InputError, SchedSearchError
 
 if TYPE_CHECKING:
     from schedsearch.reproduction import Config, Trained
+    from schedsearch.trajectories import Store
 
 
 @app.command()
@@ -29,19 +30,22 @@ def train(
             show_default=False,
         ),
     ] = None,
+    no_reuse: NoReuse = False,
+    storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Train with a config from scratch, as its trial was trained, and save the model.
+    """Train with a config as its trial was trained, and save the model.
 
-    Says whether the value that the config records came out again. With `--seed all`, trains every
-    seed of the trial, and puts the seed before the model's suffix.
+    Epochs that the storage knows already, if there is one, are not trained again, unless with
+    --no-reuse. Says whether the value that the config records came out again. With `--seed all`,
+    trains every seed of the trial, and puts the seed before the model's suffix.
     """
     if output is not None:
         _check_output(output)
     from schedsearch.reproduction import Config, to_json
     from schedsearch.space import Space
 
-    loaded = Config(Space.load(config))
+    loaded = Config(Space.load(config), None if no_reuse else _store(storage))
     if loaded.differences:
         say(f"warning: numbers will differ from the config's: {'; '.join(loaded.differences)}")
     runs = [_train(loaded, number) for number in _seeds(seed, loaded)]
@@ -57,6 +61,20 @@ def train(
     if diverged := [run for run in runs if run.diverged]:
         epochs = ", ".join(f"{run.epoch} (seed {run.seed})" for run in diverged)
         raise SchedSearchError(f"the training diverged in epoch {epochs}")
+
+
+def _store(url: str) -> Store | None:
+    """Return what a storage knows; None where there is none by default."""
+    from schedsearch.cli.opening import database
+    from schedsearch.errors import StorageError
+    from schedsearch.trajectories import open_store
+
+    try:
+        return open_store(database(url), say)
+    except StorageError:
+        if url == DEFAULT_STORAGE:
+            return None
+        raise
 
 
 def _check_output(path: Path) -> None:
@@ -111,9 +129,12 @@ def _lines(run: Trained) -> list[str]:
 
 
 def _say_reproduced(run: Trained) -> None:
+    known = "" if run.trained else " (it was known: --no-reuse trains it again)"
     if run.reproduced is None:
-        return
-    if run.reproduced:
-        say(f"seed {run.seed}: its recorded value {run.recorded!r} came out again, exactly")
+        if known:
+            say(f"seed {run.seed}: {run.value!r}{known}")
+    elif run.reproduced:
+        say(f"seed {run.seed}: its recorded value {run.recorded!r} came out again, exactly{known}")
     else:
-        say(f"seed {run.seed}: the config records {run.recorded!r} of it, here it is {run.value!r}")
+        recorded = f"the config records {run.recorded!r} of it"
+        say(f"seed {run.seed}: {recorded}, here it is {run.value!r}{known}")

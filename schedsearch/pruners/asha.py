@@ -20,7 +20,8 @@ class AshaPruner(BasePruner):
 
     Rung k stands at min_epochs * reduction_factor ** k epochs. A trial that reaches one goes on if
     it is among the best floor(n / reduction_factor) of the n trials seen there so far, itself
-    included, or the best of all where that is none. Exempt trials do not count.
+    included, or the best of all where that is none. Exempt trials do not count, and a trial that
+    branched off from another one is not asked before, since what it copies is trained already.
 
     What ended trials left at each rung is kept sorted, so a decision costs the number of trials
     still running, not of those stored. Hence a pruner serves one study.
@@ -43,6 +44,8 @@ class AshaPruner(BasePruner):
         """Tell whether the trial ends here: only at a rung."""
         epochs = trial.last_step
         if epochs is None or is_exempt(trial) or epochs not in self._rungs(epochs):
+            return False
+        if epochs <= trial.user_attrs.get("from_epoch", 0):
             return False
         sign = 1.0 if study.direction is StudyDirection.MINIMIZE else -1.0
         own = sign * trial.intermediate_values[epochs]

@@ -47,7 +47,7 @@ def expected_sharing(space: Space, trials: int, seed: int) -> Sharing:
 
     Schedules that follow the training follow a made-up one, the same for all plans, as if all met
     the same metrics. A search that prunes, or that looks where it found something good, shares
-    more.
+    more; of population-based training, which copies on purpose, the share that it copies counts.
 
     Raises:
         InputError: no drawn plan keeps the rules between its parameters.
@@ -76,8 +76,17 @@ def expected_sharing(space: Space, trials: int, seed: int) -> Sharing:
                     branches.add(epoch)
             node, state = siblings[key], plan.update(state, given)
     reuse = 1 - (len(children) - 1) / (len(plans) * space.horizon)
+    if space.search.sampler.name == "pbt":
+        reuse = max(reuse, _copied(space, trials, branches))
     alone = (name for name, values in first.items() if 1 < len(values) > len(plans) / 2)
     return Sharing(reuse, frozenset(branches), tuple(alone))
+
+
+def _copied(space: Space, trials: int, branches: set[int]) -> float:
+    """Return the share of epochs that plans copy which branch off anywhere alike, unpruned."""
+    options = space.search.sampler
+    proposed = max(0.0, 1 - options.population / trials) * (1 - options.constants)
+    return proposed * sum(branches) / (max(1, len(branches)) * space.horizon)
 
 
 def boundaries(plan: Plan, horizon: int) -> Iterator[int]:

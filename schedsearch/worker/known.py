@@ -13,7 +13,7 @@ from schedsearch.trajectories import Store, Trail, root_of
 from schedsearch.trajectories.placement import Placement, rungs
 
 #: An epoch of a run that takes less is trained again sooner than it is kept and found.
-_CHEAP_EPOCH = 0.005
+_CHEAP_EPOCH = 0.002
 #: A lost run trains at most this share of its horizon again.
 _LOST = 0.1
 

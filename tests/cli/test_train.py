@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+import torch
 from safetensors.torch import load_file
 
 from schedsearch.export import config
@@ -48,7 +49,7 @@ def test_a_trials_metric_comes_out_again_exactly_and_it_says_so(run, tmp_path, t
     content, _ = exported(tmp_path, task, value)
     recorded = content["source"]["value"]
     path = save(tmp_path, content)
-    done = run("train", path, "--json")
+    done = run("train", path, "--json", "--no-reuse")
     found = json.loads(done.out)
     assert done.status == 0
     assert done.err == f"seed 0: its recorded value {recorded!r} came out again, exactly\n"
@@ -107,7 +108,7 @@ def test_a_value_that_does_not_come_out_again_is_said_with_both(run, tmp_path):
     content, _ = exported(tmp_path)
     value = content["source"]["value"]
     content["source"]["runs"][0]["value"] = 0.125
-    done = run("train", save(tmp_path, content))
+    done = run("train", save(tmp_path, content), "--no-reuse")
     assert done.err == f"seed 0: the config records 0.125 of it, here it is {value!r}\n"
     assert done.status == 0
 
@@ -230,3 +231,18 @@ def test_a_diverged_training_fails_and_leaves_no_model(run, tmp_path):
     assert done.err == "error: the training diverged in epoch 1 (seed 0)\n"
     assert json.loads(done.out)["runs"][0]["value"] is None
     assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_what_the_storage_knows_is_not_trained_again_and_the_same_comes_out(run, tmp_path):
+    content, _ = exported(tmp_path)
+    path = save(tmp_path, content)
+    anew = run("train", path, "-o", "anew.safetensors", "--json", "--no-reuse")
+    run("train", path)
+    known = run("train", path, "-o", "known.safetensors", "--json")
+    assert known.err.splitlines()[-1].endswith("exactly (it was known: --no-reuse trains it again)")
+    first, second = (json.loads(done.out)["runs"][0] for done in (anew, known))
+    assert (first.pop("epochs_trained"), second.pop("epochs_trained")) == (4, 0)
+    assert first == second
+    models = [load_file(tmp_path / f"{name}.safetensors") for name in ("anew", "known")]
+    assert models[0].keys() == models[1].keys()
+    assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())

@@ -1,0 +1,114 @@
+"""A study that goes on where another one ended: its best plans, with a longer horizon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from schedsearch.engines import make_engine
+from schedsearch.errors import InputError, StudyError
+from schedsearch.numerics import same_here
+from schedsearch.plan import Plan
+from schedsearch.space import Space
+from schedsearch.storage import StudyHandle, StudyRecord, create_study, plan_of
+from schedsearch.task import load_task
+from schedsearch.training import search_seeds
+from schedsearch.trajectories import Store
+from schedsearch.worker.known import KnownRuns
+
+#: The attribute of a study, and of its trials, that names what they come from.
+PARENT = "parent"
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A longer study, and how much of what is queued in it is known already.
+
+    Attributes:
+        study: has the parent's best plans queued, after its trial 0.
+        epochs: of all runs that are queued.
+        known: how many of them need not be trained.
+    """
+
+    study: StudyHandle
+    epochs: int
+    known: int
+
+
+def extend(
+    parent: StudyHandle, *, horizon: int, top: int, stretch: bool, store: Store | None
+) -> Extension:
+    """Make the study NAME@HORIZON, or find it, with the parent's best distinct plans queued.
+
+    Args:
+        parent: whose best complete trials.
+        horizon: in epochs; longer than the parent's.
+        top: how many plans.
+        stretch: keep durations as shares of the horizon; else they stay what they were in epochs.
+        store: what is known; None: nothing.
+
+    Raises:
+        InputError: the horizon is no longer than the parent's.
+        StudyError: no trial of the parent is complete.
+    """
+    if horizon <= parent.space.horizon:
+        raise InputError(
+            f"--horizon is {horizon}, but must be more than the {parent.space.horizon} epochs of "
+            f"study {parent.name}"
+        )
+    plans = _best_plans(parent, top, stretch=stretch)
+    document = parent.space.to_document()
+    document["name"], document["horizon"] = f"{parent.name}@{horizon}", horizon
+    document["search"] = {**document["search"], "trials": 1 + len(plans)}
+    space = Space.from_document(document, f"study {document['name']}")
+    record = StudyRecord(space, 1 + len(plans), parent.record.numerics, parent.record.fingerprint)
+    study = create_study(parent.database, record)
+    _queue(study, parent, plans)
+    return Extension(study, *_known(study, [plan for _, plan in plans], store))
+
+
+def _best_plans(parent: StudyHandle, top: int, *, stretch: bool) -> list[tuple[FrozenTrial, Plan]]:
+    found: dict[Plan, FrozenTrial] = {}
+    for trial in parent.complete():
+        plan = plan_of(trial)
+        if not stretch:
+            plan = plan.resolve(parent.space.horizon, parent.space.search.seed)
+        found.setdefault(plan, trial)
+        if len(found) == top:
+            break
+    if not found:
+        raise StudyError(
+            f"study {parent.name} has no complete trial yet: `schedsearch start` goes on"
+        )
+    return [(trial, Plan.from_tables(plan.to_tables())) for plan, trial in found.items()]
+
+
+def _queue(study: StudyHandle, parent: StudyHandle, plans: list[tuple[FrozenTrial, Plan]]) -> None:
+    """Queue the plans, unless an earlier call did."""
+    storage = study.database.optuna
+    with study.database.creating():
+        if PARENT in storage.get_study_user_attrs(study.study_id):
+            return
+        for trial, plan in plans:
+            attributes: dict[str, Any] = {"plan": plan.to_tables(), PARENT: trial.number}
+            queued = create_trial(state=TrialState.WAITING, user_attrs=attributes)
+            storage.create_new_trial(study.study_id, queued)
+        storage.set_study_user_attr(study.study_id, PARENT, parent.name)
+
+
+def _known(study: StudyHandle, plans: list[Plan], store: Store | None) -> tuple[int, int]:
+    """Return how many epochs the runs of plans have, and how many of them are known."""
+    space, numerics = study.space, same_here(study.record.numerics)
+    task = load_task(space.task, space.document.arguments)
+    engine = make_engine(task, horizon=space.horizon, numerics=numerics)
+    runs = KnownRuns(store, space=space, fingerprint=study.record.fingerprint, numerics=numerics)
+    known = 0
+    for plan in plans:
+        for seed in search_seeds(space):
+            run = runs.begin(engine, plan, seed)
+            while run.follow():
+                known += 1
+            runs.end(run)
+    return space.horizon * len(plans) * space.search.seeds, known
