@@ -11,11 +11,11 @@ from schedsearch.errors import InputError
 from schedsearch.extension import Extension, extend
 from schedsearch.preparation import Setup, choose_numerics, prepare
 from schedsearch.space import Space
-from schedsearch.storage import StudyHandle, create_study, open_database, plan_of
+from schedsearch.storage import StudyHandle, create_study, only_study, open_database, plan_of
 from schedsearch.task import load_task
 from schedsearch.trajectories import open_store
 from schedsearch.worker import Reuse, Worker
-from tests.searches import url_of
+from tests.searches import begin, url_of, write_space
 
 
 def grid_of(segments: int, values: int, length: int = 2) -> dict[str, Any]:
@@ -137,3 +137,20 @@ def test_a_longer_study_needs_more_epochs_and_a_complete_trial(tmp_path):
     parent = search(tmp_path, grid_of(2, 2))
     with pytest.raises(InputError, match="--horizon is 4, but must be more than the 4 epochs"):
         longer(parent, 4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("segments", "values"), [(4, 5), (10, 2)])
+def test_two_workers_and_many_lanes_train_hardly_anything_twice(tmp_path, segments, values):
+    least = 2 * sum(values**i for i in range(1, segments + 1))
+    (tmp_path / "lanes").mkdir()
+    study = search(tmp_path / "lanes", grid_of(segments, values), lanes=16)
+    assert least <= trained(study) <= 1.05 * least
+    path = write_space(tmp_path, grid_of(segments, values))
+    flags = ("--storage", url_of(tmp_path), "--workers", 2, "--lanes", 1)
+    process = begin("start", path, *flags, folder=tmp_path)
+    _, err = process.communicate(timeout=500)
+    assert process.returncode == 0, err
+    study = only_study(open_database(url_of(tmp_path)))
+    assert study.queue.counts().finished == values**segments + values
+    assert least <= trained(study) <= 1.05 * least
