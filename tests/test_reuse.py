@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -56,7 +57,12 @@ def search(folder, content: dict[str, Any], *, reuse: bool = True, lanes: int = 
     return study
 
 
-def continue_search(study: StudyHandle, *, reuse: bool = True) -> None:
+def continue_search(
+    study: StudyHandle,
+    *,
+    reuse: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
     numerics = study.record.numerics
     engine = make_engine(
         load_task(study.space.task), horizon=study.space.horizon, numerics=numerics
@@ -66,7 +72,7 @@ def continue_search(study: StudyHandle, *, reuse: bool = True) -> None:
         [engine],
         name="ann",
         reuse=Reuse(study, open_store(study.database, print) if reuse else None),
-        should_stop=lambda: False,
+        should_stop=should_stop,
         say=print,
         report=print,
     ).run()
@@ -93,6 +99,21 @@ def test_every_metric_is_the_one_without_reuse_bit_for_bit(tmp_path, lanes):
         by_plan = {str(t.user_attrs["plan"]): t.intermediate_values for t in study.trials()}
         found.append(by_plan)
     assert found[0] == found[1]
+
+
+def test_a_trial_that_is_handed_back_goes_on_from_its_last_checkpoint(tmp_path):
+    content = grid_of(3, 2, length=10)
+    prepared = prepare(Space.from_document(content, "space.toml"))
+    numerics = choose_numerics(prepared, Setup(), say=print)
+    database = open_database(url_of(tmp_path), create=True)
+    study = create_study(database, prepared.record(numerics))
+    continue_search(study, should_stop=lambda: study.queue.counts().epochs >= 13)
+    assert study.queue.counts().waiting == 1
+    continue_search(study)
+    successor = next(t for t in study.trials() if t.user_attrs.get("retry_of") == 0)
+    assert list(successor.intermediate_values) == list(range(1, 31))
+    # A checkpoint every three epochs: the 13th is trained again on the way.
+    assert successor.user_attrs["trained"] == 18
 
 
 def longer(study: StudyHandle, horizon: int, **options: Any) -> Extension:

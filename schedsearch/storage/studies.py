@@ -221,7 +221,9 @@ def only_study(database: Database) -> StudyHandle:
 
 
 def _refuse_changes(attributes: Mapping[str, Any], record: StudyRecord) -> None:
-    stored = dict(_flat(attributes["space"]))
+    # Read anew, since it may have been written before some setting existed.
+    before = Space.from_document(attributes["space"], f"study {record.space.name}")
+    stored = dict(_flat(before.to_document()))
     given = dict(_flat(record.space.to_document()))
     changes = [
         f"  {key}: it has {stored.get(key, 'nothing')!r}, now it is {given.get(key, 'nothing')!r}"

@@ -1,0 +1,308 @@
+"""Population-based training: what a plan takes over from which other, and what it changes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
+
+from schedsearch.errors import InputError
+from schedsearch.samplers import make_sampler
+from schedsearch.samplers.parzen import axis
+from schedsearch.samplers.pbt import PopulationSampler, perturbed
+from schedsearch.schedules import Feedback
+from schedsearch.space import Space
+from tests.searches import make_study, work
+from tests.test_reuse import search, trained
+
+LR = {"low": 1e-3, "high": 1e-1, "log": True}
+REG = {"low": 0.0, "high": 1.0}
+
+
+def content(
+    *, lr: dict[str, Any] = LR, reg: dict[str, Any] = REG, segments: int = 4, **sampler: Any
+) -> dict[str, Any]:
+    """Return a space of two hyperparameters that move in segments of two epochs."""
+
+    def families(values: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "constant": {"value": values},
+            "piecewise": {"segments": segments, "values": values},
+        }
+
+    return {
+        "name": "population",
+        "task": "tests.searches:train",
+        "horizon": 2 * segments,
+        "objective": {"metric": "val_loss"},
+        "search": {
+            "trials": 30,
+            "sampler": {"name": "pbt", "population": 6, **sampler},
+            "pruner": {"name": "none"},
+        },
+        "hyperparameters": {"lr": {"families": families(lr)}, "reg": {"families": families(reg)}},
+    }
+
+
+def space_of(**changes: Any) -> Space:
+    return Space.from_document(content(**changes), "population.toml")
+
+
+class Population:
+    """A study in memory whose trials are trained by hand."""
+
+    def __init__(self, seed: int = 0, direction: str = "minimize", **changes: Any) -> None:
+        self.space = space_of(**changes)
+        sampler = PopulationSampler(self.space, seed)
+        self.study = optuna.create_study(sampler=sampler, direction=direction)
+
+    def ask(self) -> Trial:
+        trial = self.study.ask()
+        trial.set_user_attr("plan", self.space.suggest(trial).to_tables())
+        return trial
+
+    def report(self, trial: Trial, *metrics: float) -> Trial:
+        for epoch, metric in enumerate(metrics, 1):
+            trial.report(metric, epoch)
+        return trial
+
+    def lineage(self, trial: Trial) -> tuple[int | None, int | None]:
+        """Return the parent, and the epoch from which the trial goes its own way."""
+        attributes = self.study.get_trials()[trial.number].user_attrs
+        return attributes.get("parent"), attributes.get("from_epoch")
+
+    def parents(self, asked: int) -> set[int | None]:
+        """Return the parents of so many more trials."""
+        return {self.lineage(self.ask())[0] for _ in range(asked)}
+
+    def realised(self, trial: FrozenTrial) -> list[dict[str, float]]:
+        """Return the values in force in each epoch."""
+        plan = self.space.suggest(FixedTrial(trial.params)).resolve(self.space.horizon, 0)
+        state, found = plan.start(), []
+        for _ in range(self.space.horizon):
+            found.append(dict(plan.values(state)))
+            state = plan.update(state, Feedback(1.0))
+        return found
+
+
+def grown(trials: int = 40, **changes: Any) -> tuple[Population, list[FrozenTrial]]:
+    """Return a population whose trials were trained in full, one after the other."""
+    population = Population(**changes)
+    for number in range(trials):
+        trial = population.report(
+            population.ask(), *([1 / (1 + number)] * population.space.horizon)
+        )
+        population.study.tell(trial, 1.0)
+    return population, population.study.get_trials()
+
+
+def test_the_first_plans_are_constant_and_later_ones_branch_off():
+    _, trials = grown()
+    for trial in trials[:6]:
+        assert "parent" not in trial.user_attrs
+        names = [f"lr.piecewise.values.{s}" for s in range(4)]
+        assert len({trial.params[name] for name in names}) == 1
+    assert len({trial.params["lr.piecewise.values.0"] for trial in trials[:6]}) == 6
+    assert all(trial.user_attrs["from_epoch"] in (2, 4, 6) for trial in trials[6:])
+
+
+def test_a_plan_equals_its_parents_to_the_bit_until_it_branches_off_and_is_then_held():
+    population, trials = grown()
+    depths = set()
+    for trial in trials[6:]:
+        own = population.realised(trial)
+        parents = population.realised(trials[trial.user_attrs["parent"]])
+        epoch = trial.user_attrs["from_epoch"]
+        assert own[:epoch] == parents[:epoch]
+        assert own[epoch:] == [own[epoch]] * (8 - epoch)
+        assert all(own[epoch][name] != own[epoch - 1][name] for name in ("lr", "reg"))
+        depths.add(len({tuple(values.items()) for values in own}))
+    assert depths == {2, 3, 4}
+
+
+@pytest.mark.parametrize(("direction", "best"), [("minimize", {0, 1, 2}), ("maximize", {7, 8, 9})])
+def test_parents_are_among_the_best_share_at_the_epoch(direction, best):
+    population = Population(direction=direction, population=10, truncation=0.3)
+    started = [population.ask() for _ in range(10)]
+    for number, trial in enumerate(started):
+        population.report(trial, 0.5, float(number))
+    assert population.parents(60) == best
+
+
+def test_what_counts_is_the_metric_where_a_plan_branches_off_and_not_the_last():
+    population = Population(population=2, truncation=0.5)
+    early, late = population.ask(), population.ask()
+    population.report(early, 9, 1, 9, 9, 9, 9, 9, 9)
+    population.report(late, 1, 9, 1, 1, 1, 1, 1, 1)
+    found = {population.lineage(population.ask()) for _ in range(40)}
+    assert found == {(early.number, 2), (late.number, 4), (late.number, 6)}
+
+
+def test_plans_that_were_alike_until_then_are_one_parent():
+    population = Population(population=4, truncation=0.5)
+    for metric, trial in enumerate([population.ask() for _ in range(4)]):
+        population.report(trial, 0.0, float(metric))
+    for _ in range(30):  # all of them copy the first or the second, and do as well by epoch 2
+        trial = population.ask()
+        parent, _ = population.lineage(trial)
+        population.report(trial, 0.0, float(parent))
+    assert population.parents(30) == {0, 1}
+
+
+def test_running_and_pruned_trials_are_parents_and_diverged_ones_are_not():
+    population = Population(population=4, truncation=1.0)
+    running, pruned, diverged, infinite = (population.ask() for _ in range(4))
+    population.report(running, 1.0, 1.0)
+    population.study.tell(population.report(pruned, 1.0, 1.0), state=TrialState.PRUNED)
+    population.study.tell(population.report(diverged, 1.0, math.nan), state=TrialState.PRUNED)
+    population.report(infinite, 1.0, -math.inf)
+    assert population.parents(40) == {running.number, pruned.number}
+
+
+def test_nothing_branches_off_before_anything_has_come_to_a_segments_end():
+    population = Population(population=2)
+    for trial in [population.ask() for _ in range(2)]:
+        population.report(trial, 1.0)
+    assert population.parents(10) == {None}
+
+
+@pytest.mark.parametrize(("low", "lineage"), [(1e-3, (0, 2)), (2e-3, (None, None))])
+def test_constants_of_the_same_range_are_parents_too(low, lineage):
+    population = Population(population=2)
+    made = content(population=2)
+    made["hyperparameters"]["lr"]["families"]["constant"]["value"] = LR | {"low": low}
+    population.space = Space.from_document(made, "population.toml")
+    population.study.sampler = PopulationSampler(population.space, 0)
+    constant = {"lr.family": "constant", "lr.constant.value": 0.01}
+    constant |= {"reg.family": "constant", "reg.constant.value": 0.5}
+    population.study.enqueue_trial(constant)
+    population.report(population.ask(), 1.0, 1.0)
+    population.ask()
+    child = population.ask()
+    assert population.lineage(child) == lineage
+    assert (child.params["lr.piecewise.values.0"] == 0.01) == (lineage[0] is not None)
+
+
+def test_a_seed_gives_the_same_proposals_and_another_seed_others():
+    first, again, other = (
+        [trial.params for trial in grown(seed=seed, trials=20)[1]] for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+RANGES = st.one_of(
+    st.tuples(st.floats(1e-6, 1.0), st.floats(1.1, 1e4)).map(
+        lambda ends: FloatDistribution(ends[0], ends[1], log=True)
+    ),
+    st.tuples(st.floats(-10, 10), st.floats(0.01, 10)).map(
+        lambda ends: FloatDistribution(ends[0], ends[0] + ends[1])
+    ),
+    st.tuples(st.integers(-3, 3), st.integers(1, 20), st.sampled_from([0.05, 0.25])).map(
+        lambda n: FloatDistribution(n[0], round(n[0] + n[1] * n[2], 9), step=n[2])
+    ),
+    st.integers(1, 12).map(lambda count: IntDistribution(0, count)),
+    st.integers(2, 500).map(lambda high: IntDistribution(1, high, log=True)),
+)
+
+
+@given(RANGES, st.floats(0, 1), st.integers(0, 2**32))
+@settings(max_examples=300, deadline=None)
+def test_a_perturbed_value_is_another_one_of_the_range(distribution, place, seed):
+    rng = np.random.default_rng(seed)
+    value = float(axis(distribution).from_unit(np.array([place]))[0])
+    found = distribution.to_external_repr(perturbed(rng, distribution, value))
+    assert found != value
+    assert distribution._contains(distribution.to_internal_repr(found))
+    if isinstance(distribution, FloatDistribution) and distribution.step:
+        assert abs((found - distribution.low) / distribution.step % 1.0 - 0.5) > 0.49
+
+
+@given(
+    st.sampled_from(
+        [
+            ({"levels": [0.1, 0.3, 0.01]}, [0.1, 0.3, 0.01]),
+            ({"low": 0.1, "high": 0.5, "step": 0.2}, [0.1, 0.3, 0.5]),
+        ]
+    ),
+    st.integers(0, 1000),
+)
+@settings(max_examples=20, deadline=None)
+def test_levels_and_steps_are_kept(values, seed):
+    lr, allowed = values
+    population, trials = grown(seed=seed, trials=20, lr=lr)
+    used = {in_force["lr"] for trial in trials for in_force in population.realised(trial)}
+    assert len(used) == 3
+    assert sorted(used) == pytest.approx(sorted(allowed), rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"linear": {"initial": LR, "final": 0.0}}, "lr has constant, piecewise, linear"),
+        ({"piecewise": {"segments": 3, "values": REG}}, "reg has 4 segments in 8 epochs"),
+        ({"piecewise": {"segments": 1, "values": REG}}, "lr begins no second segment before"),
+        ({"piecewise": {"values": [0.1, REG]}}, "lr draws its segments otherwise"),
+        (
+            {"piecewise": {"segments": 4, "values": REG, "duration": {"low": 2, "high": 8}}},
+            "lr draws its duration",
+        ),
+    ],
+)
+def test_spaces_without_common_segments_are_refused(change, problem):
+    given = content()
+    given["hyperparameters"]["lr"]["families"] |= change
+    with pytest.raises(InputError, match=problem):
+        make_sampler(Space.from_document(given, "population.toml"), "ann")
+
+
+def test_a_duration_that_ends_early_moves_the_branches():
+    given = content(segments=3)
+    for table in given["hyperparameters"].values():
+        table["families"]["piecewise"]["duration"] = 4
+    sampler = PopulationSampler(Space.from_document(given, "population.toml"), 0)
+    assert sampler._segments.branches == {1: 2, 2: 3}
+
+
+def reusing(**changes: Any) -> dict[str, Any]:
+    """Return the space for a task whose epochs are kept, of one learning rate."""
+    given = content(**changes)
+    given["hyperparameters"] = {"lr": given["hyperparameters"]["lr"] | {"default": 0.01}}
+    return given | {"task": "tests.engines.toys:Toy"}
+
+
+def test_a_search_trains_tails_alone(tmp_path: Path):
+    study = search(tmp_path, reusing())
+    trials, horizon = study.complete(), study.space.horizon
+    assert len(trials) == 30
+    children = [trial for trial in trials if "parent" in trial.user_attrs]
+    assert len(children) > 15
+    by_number = {trial.number: trial for trial in trials}
+    for child in children:
+        epoch = child.user_attrs["from_epoch"]
+        assert child.user_attrs["trained"] == horizon - epoch
+        parent = by_number[child.user_attrs["parent"]].intermediate_values
+        own = child.intermediate_values
+        assert [own[e] for e in range(1, epoch + 1)] == [parent[e] for e in range(1, epoch + 1)]
+    tails = sum(child.user_attrs["from_epoch"] for child in children)
+    assert trained(study) == len(trials) * horizon - tails
+
+
+def test_a_search_under_successive_halving_prunes_no_epoch_that_is_copied(tmp_path: Path):
+    given = content()
+    given["search"]["pruner"] = {"name": "asha", "min_epochs": 1, "reduction_factor": 2}
+    study = make_study(tmp_path, given)
+    ears = work(study)
+    assert not ears.wrong
+    trials = study.trials()
+    assert any(trial.state is TrialState.PRUNED for trial in trials)
+    branched = [trial for trial in trials if "from_epoch" in trial.user_attrs]
+    assert branched
+    assert all(trial.last_step > trial.user_attrs["from_epoch"] for trial in branched)
