@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
-import torch
-
 from schedsearch.engines.arithmetic import PLAIN, Arithmetic, packed
 from schedsearch.engines.base import EpochResult, Snapshot
+from schedsearch.engines.generators import Generators
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import TrainFunction
 
@@ -48,6 +44,7 @@ class Run:
         self._epoch = 0 if snapshot is None else snapshot.epoch
         self._in_epoch = False
         self._over = False
+        self._drawn = None if snapshot is None else snapshot.extra.get("generators")
         self._reported: EpochResult | None = None
         self._checkpoint: tuple[int, Any] | None = (
             None if snapshot is None else (snapshot.epoch - 1, self.restored)
@@ -59,6 +56,10 @@ class Run:
     def __iter__(self) -> Iterator[tuple[int, dict[str, float]]]:
         """Yield each epoch, from 0, with the values in force, until the run is over."""
         while (values := self._next_order()) is not None:
+            if self._drawn is not None:
+                # Whatever the loop drew to set itself up, it goes on as if never interrupted.
+                Generators.restore(self._drawn)
+                self._drawn = None
             self._in_epoch, self._reported = True, None
             yield self._epoch, values
             if self._reported is None:
@@ -99,54 +100,6 @@ class Run:
         self._tested = {f"test_{name.removeprefix('test_')}": v for name, v in named.items()}
 
 
-class _Generators:
-    """The global generators of torch, NumPy and Python as one run left them.
-
-    Loops take turns within a process, and most draw from these: each finds its own, seeded by its
-    run, as if it were alone.
-    """
-
-    def __init__(self, seed: int) -> None:
-        with self._put_back():
-            torch.manual_seed(seed)
-            np.random.seed(seed % 2**32)
-            random.seed(seed)
-            self._states = self._read()
-
-    @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """Let the run draw from its own, and the rest of the process not notice."""
-        with self._put_back():
-            self._write(self._states)
-            try:
-                yield
-            finally:
-                self._states = self._read()
-
-    @classmethod
-    @contextmanager
-    def _put_back(cls) -> Iterator[None]:
-        before = cls._read()
-        try:
-            yield
-        finally:
-            cls._write(before)
-
-    @staticmethod
-    def _read() -> tuple[Any, ...]:
-        on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return torch.get_rng_state(), on_gpus, np.random.get_state(), random.getstate()
-
-    @staticmethod
-    def _write(states: tuple[Any, ...]) -> None:
-        on_cpu, on_gpus, of_numpy, of_python = states
-        torch.set_rng_state(on_cpu)
-        if on_gpus:
-            torch.cuda.set_rng_state_all(on_gpus)
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
-
-
 @dataclass
 class _Lane:
     """A run and the thread that its loop lives in, which starts when it is first needed."""
@@ -156,10 +109,10 @@ class _Lane:
     arithmetic: Arithmetic
     ended: _Ended | None = None
     thread: threading.Thread = field(init=False)
-    generators: _Generators = field(init=False)
+    generators: Generators = field(init=False)
 
     def __post_init__(self) -> None:
-        self.generators = _Generators(self.run.seed)
+        self.generators = Generators(self.run.seed)
         # A daemon: a loop that hangs must not keep the process from ending.
         self.thread = threading.Thread(target=self._work, name="train", daemon=True)
 
@@ -254,7 +207,9 @@ class LoopEngine:
         run = self._running().run
         if run._checkpoint is None or run._checkpoint[0] != run._epoch - 1:
             return None
-        return Snapshot(run._epoch, {}, extra={"state": copy.deepcopy(run._checkpoint[1])})
+        state = copy.deepcopy(run._checkpoint[1])
+        drawn = self._running().generators.state()
+        return Snapshot(run._epoch, {}, extra={"state": state, "generators": drawn})
 
     def release(self, lane: int) -> None:
         """End the loop, wait for its function, and drop whatever it still raises."""

@@ -12,6 +12,7 @@ import torch
 from schedsearch.engines import EpochResult, make_engine
 from schedsearch.engines.loop import LoopEngine
 from schedsearch.errors import SchedSearchError
+from schedsearch.trajectories.snapshots import decode, encode
 
 
 def loop_engine(train, threads=1):
@@ -321,3 +322,24 @@ def test_a_loop_draws_from_the_global_generators_as_if_it_were_alone():
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1][1])
     assert random.getstate() == before[2]
+
+
+def draw_and_offer_checkpoints(run):
+    torch.manual_seed(run.seed)
+    torch.rand(3 + 4 * bool(run.restored))  # setting up draws, too, and not always alike
+    for epoch, _ in run:
+        drawn = torch.rand(()).item() + np.random.rand() + random.random() + random.gauss(0, 1)
+        run.report(val_loss=drawn)
+        run.checkpoint({"epoch": epoch})
+
+
+def test_a_loop_that_goes_on_from_a_checkpoint_draws_as_if_never_interrupted():
+    engine = loop_engine(draw_and_offer_checkpoints)
+    engine.fill(0, 5)
+    engine.train_epoch([{}])
+    stored = encode(engine.snapshot(0))
+    assert stored is not None
+    whole = [engine.train_epoch([{}]) for _ in range(2)]
+    engine.fill(0, 5, decode(stored))
+    assert [engine.train_epoch([{}]) for _ in range(2)] == whole
+    engine.release(0)
