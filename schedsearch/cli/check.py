@@ -54,5 +54,8 @@ def _load(file: Path, task: bool) -> Space:
     if not task:
         return space
     from schedsearch.fitting import fit
+    from schedsearch.samplers import make_sampler
 
-    return fit(space, str(file))
+    complete = fit(space, str(file))
+    make_sampler(complete, "check")
+    return complete

@@ -1,4 +1,4 @@
-"""Samplers: a fast TPE, Optuna's others, a grid over the family tree; a stratum of constants."""
+"""Samplers: a fast TPE, a grid, population-based training, Optuna's; a stratum of constants."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from schedsearch.samplers.joint import (
     OneFamilySampler,
     moving_families,
 )
+from schedsearch.samplers.pbt import PopulationSampler
 from schedsearch.samplers.stratum import StratifiedSampler, is_trained_in_full
 from schedsearch.samplers.tpe import TreeParzenSampler
 from schedsearch.space import Space
@@ -41,7 +42,11 @@ def make_sampler(space: Space, worker: str) -> BaseSampler:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # All workers of a quasi-random search walk through one scrambled sequence.
         own = space.search.seed if options.name == "qmc" else seed
-        schedules = _sampler(options.name, options.startup_trials, own)
+        schedules = (
+            PopulationSampler(space, seed)
+            if options.name == "pbt"
+            else _sampler(options.name, options.startup_trials, own)
+        )
     name = "random" if options.name == "random" else "tpe"
     only_constants = dict.fromkeys(space.family_choices(), "constant")
     constants = OneFamilySampler(

@@ -52,12 +52,19 @@ class Objective(_Table):
 class SamplerOptions(_Table):
     """What proposes trials."""
 
-    #: What proposes: `tpe` and `grid` over the tree of families, or one of Optuna's others.
-    name: Literal["tpe", "random", "grid", "gp", "cmaes", "qmc"] = "tpe"
+    #: What proposes: `tpe` and `grid` over the tree of families, `pbt` (population-based training)
+    #: over `piecewise` alone, or one of Optuna's others.
+    name: Literal["tpe", "random", "grid", "pbt", "gp", "cmaes", "qmc"] = "tpe"
     #: tpe, gp, cmaes: proposals drawn at random before the sampler's own begin.
     startup_trials: Annotated[StrictInt, Field(ge=0)] | None = None
     #: grid: how many values stand for a continuous range.
     points: Annotated[StrictInt, Field(ge=2)] = 5
+    #: pbt: plans, constant ones drawn at random, before the first that branches off from another.
+    population: Annotated[StrictInt, Field(ge=2)] = 20
+    #: pbt: the best share, at the epoch where a plan branches off, that it may branch off from.
+    truncation: Annotated[Real, Field(gt=0, le=1)] = 0.2
+    #: pbt: how often a value is drawn anew where a plan branches off, instead of perturbed.
+    resample: Annotated[Real, Field(ge=0, le=1)] = 0.25
     #: The share of trials, spread over the study, whose families are all `constant`.
     constants: Annotated[Real, Field(ge=0, le=1)] = 0.15
 
