@@ -90,6 +90,18 @@ BENCHMARKS = (
         ("benchmarks.equal_epochs", "lanes", "1", "8", "32", "--epochs", "4000"),
     ),
     Benchmark(
+        "What reuse saves",
+        "Epochs that searches ask for, and those of them that are trained; nothing is pruned. A "
+        "full grid of S equal segments with b values each needs the sum of b^i segments at least.",
+        ("benchmarks.reuse",),
+    ),
+    Benchmark(
+        "Population-based training against TPE",
+        "Test error of the best schedule over 24 fresh seeds, after 1,440 trained epochs; 10 "
+        "searches each, one seed per trial, on 8 lanes.",
+        ("benchmarks.pbt",),
+    ),
+    Benchmark(
         "What several seeds per trial do to a search",
         "Test error of the best schedule after the same number of run-epochs, 10 searches each.",
         ("benchmarks.equal_epochs", "seeds", "1", "2", "3", "5", "--epochs", "9000"),

@@ -38,7 +38,7 @@ def start(
     ] = 1,
     study: Annotated[str | None, typer.Option(help="The study's name.")] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="tpe, random, grid, gp, cmaes or qmc.")
+        str | None, typer.Option(help="tpe, random, grid, pbt, gp, cmaes or qmc.")
     ] = None,
     pruner: Annotated[
         str | None, typer.Option(help="asha, hyperband, median, patient or none.")
