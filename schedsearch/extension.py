@@ -7,9 +7,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from schedsearch.engines import make_engine
+from schedsearch.engines import make_engine, numerics_like
 from schedsearch.errors import InputError, StudyError
-from schedsearch.numerics import same_here
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, StudyRecord, create_study, plan_of
@@ -100,7 +99,7 @@ def _queue(study: StudyHandle, parent: StudyHandle, plans: list[tuple[FrozenTria
 
 def _known(study: StudyHandle, plans: list[Plan], store: Store | None) -> tuple[int, int]:
     """Return how many epochs the runs of plans have, and how many of them are known."""
-    space, numerics = study.space, same_here(study.record.numerics)
+    space, numerics = study.space, numerics_like(study.record.numerics)
     task = load_task(space.task, space.document.arguments)
     engine = make_engine(task, horizon=space.horizon, numerics=numerics)
     runs = KnownRuns(store, space=space, fingerprint=study.record.fingerprint, numerics=numerics)

@@ -154,14 +154,18 @@ class _Trainer:
     """One engine, used for one batch of jobs after the other."""
 
     def __init__(self, recipe: Recipe, stop: _Event) -> None:
-        from schedsearch.engines import make_engine
+        from schedsearch.engines import make_engine, numerics_like
+        from schedsearch.engines.arithmetic import begin_threads
         from schedsearch.space import Space
         from schedsearch.task import load_task
 
+        begin_threads(recipe.numerics["threads"])
+        numerics = numerics_like(recipe.numerics)
+
         self._space = Space.from_document(recipe.space, "the study's space")
         task = load_task(self._space.task, self._space.document.arguments)
-        self._engine = make_engine(task, horizon=self._space.horizon, numerics=recipe.numerics)
-        self._known = _known_runs(recipe, self._space)
+        self._engine = make_engine(task, horizon=self._space.horizon, numerics=numerics)
+        self._known = _known_runs(recipe, self._space, numerics)
         self._stop = stop
 
     def train(self, jobs: Sequence[Job]) -> list[Outcome]:
@@ -199,15 +203,14 @@ class _Trainer:
             raise StoppedError("asked to stop")
 
 
-def _known_runs(recipe: Recipe, space: Space) -> KnownRuns:
+def _known_runs(recipe: Recipe, space: Space, numerics: Mapping[str, Any]) -> KnownRuns:
     from schedsearch.storage import open_database
     from schedsearch.trajectories import open_store
     from schedsearch.worker.known import KnownRuns
 
     # What is lost of it is trained again, and there is nobody here to tell.
     store = open_store(open_database(recipe.storage), _silent) if recipe.storage else None
-    numerics, fingerprint = recipe.numerics, recipe.fingerprint
-    return KnownRuns(store, space=space, fingerprint=fingerprint, numerics=numerics)
+    return KnownRuns(store, space=space, fingerprint=recipe.fingerprint, numerics=numerics)
 
 
 def _silent(message: str) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schedsearch.engines import Engine, Snapshot, make_engine
+from schedsearch.engines import Engine, Snapshot, make_engine, numerics_like
+from schedsearch.engines.arithmetic import begin_threads
 from schedsearch.errors import InputError, TaskError, nearest
-from schedsearch.numerics import differences, same_here
+from schedsearch.numerics import differences
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.task import (
@@ -76,6 +77,7 @@ class Config:
     """
 
     def __init__(self, space: Space, store: Store | None = None) -> None:
+        begin_threads(_whole(space, "threads"))
         task = load_task(space.task, space.document.arguments)
         self.space = space.with_defaults(task.hyperparameters)
         self.plan = self.space.plan()
@@ -145,13 +147,7 @@ def _recorded(space: Space) -> dict[int, float]:
 def _numerics(space: Space, task: Task | TrainFunction) -> dict[str, Any]:
     """Return the config's numerics as far as this machine and this task can follow them."""
     recorded = space.document.numerics
-    for key in ("threads", "lanes"):
-        number = recorded.get(key, 1)
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise InputError(
-                f"{space.name}: numerics.{key} is {number!r}, but must be a whole number of at "
-                "least 1"
-            )
+    _whole(space, "lanes")
     engine = recorded.get("engine", "sequential")
     if engine not in ("sequential", "lanes", "loop"):
         raise InputError(
@@ -159,7 +155,17 @@ def _numerics(space: Space, task: Task | TrainFunction) -> dict[str, Any]:
         )
     if is_train_function(task) or engine == "loop":
         engine = "loop" if is_train_function(task) else "sequential"
-    return same_here({**recorded, "engine": engine, "device": _device(space)})
+    return numerics_like({**recorded, "engine": engine, "device": _device(space)})
+
+
+def _whole(space: Space, key: str) -> int:
+    """Return a whole number of the config's numerics, 1 where it says nothing."""
+    number = space.document.numerics.get(key, 1)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise InputError(
+            f"{space.name}: numerics.{key} is {number!r}, but must be a whole number of at least 1"
+        )
+    return number
 
 
 def _device(space: Space) -> str:

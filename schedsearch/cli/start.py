@@ -179,16 +179,28 @@ def _lanes(given: str) -> int | None:
 
 def _warn_of_numerics(kept: Mapping[str, Any], setup: Setup, threads: int | None) -> None:
     """Say so if a study that goes on was created with other numerics than are asked for now."""
+    from schedsearch.preparation import cores
+
+    # What was not asked for is not missed.
     asked = {
-        "device": setup.device,
-        "threads": threads or kept["threads"],
-        "lanes": setup.lanes or kept["lanes"],
-        "tf32": setup.tf32,
-        "autocast": setup.autocast,
+        "device": None if setup.device == "cpu" else setup.device,
+        "threads": threads,
+        "lanes": setup.lanes,
+        "tf32": setup.tf32 or None,
+        "autocast": setup.autocast or None,
     }
-    other = [f"{key} {kept[key]}" for key, value in asked.items() if kept.get(key, False) != value]
+    other = [
+        f"{key} {kept.get(key, False)}"
+        for key, value in asked.items()
+        if value not in (None, kept.get(key, False))
+    ]
     if other:
         say(f"warning: the study keeps the numerics it was created with: {', '.join(other)}")
+    if setup.workers * kept["threads"] > max(cores(), kept["threads"]):
+        say(
+            f"warning: {setup.workers} workers of {kept['threads']} threads, which the study "
+            f"keeps, are more than the {cores()} cores here"
+        )
 
 
 def _search(handle: StudyHandle, workers: int, timeout: float | None, *, reuse: bool) -> int:

@@ -7,9 +7,26 @@ from types import MappingProxyType
 from typing import Any
 
 from schedsearch.engines.base import Engine, EpochResult, Snapshot
+from schedsearch.numerics import same_here
 from schedsearch.task import Task, TrainFunction, is_train_function
 
-__all__ = ["Engine", "EpochResult", "Snapshot", "make_engine"]
+__all__ = ["Engine", "EpochResult", "Snapshot", "make_engine", "numerics_like"]
+
+
+def numerics_like(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numerics of a training here that follows recorded ones as far as it can.
+
+    Without a compiler, lanes are not compiled.
+
+    Raises:
+        InputError: torch has no such device here.
+    """
+    here = same_here(recorded)
+    if here["compiled"]:
+        from schedsearch.engines.lanes.graphs import why_not_compiled
+
+        here["compiled"] = why_not_compiled(here["device"]) is None
+    return here
 
 
 def make_engine(

@@ -56,6 +56,18 @@ class Arithmetic:
         return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
+def begin_threads(threads: int) -> None:
+    """Let torch's threads be born without denormals: each keeps the state that it is born with.
+
+    To be called before anything else in the process computes; else a tensor's parts, and so the
+    lanes, would be flushed or not by the thread that happens to compute them.
+    """
+    before = _Settings.read()
+    _Settings(threads, True, before.tf32_products, before.tf32_convolutions).write()
+    torch.ones(2**20).mul_(1.0)
+    before.write()
+
+
 #: One thread, nothing rounded.
 PLAIN = Arithmetic()
 

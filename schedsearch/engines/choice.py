@@ -114,6 +114,10 @@ class _Search:
         """Return the seconds that the search takes from here."""
         return self._epochs * candidate.seconds
 
+    def timing(self, lanes: int) -> float:
+        """Return the seconds to build and time lanes that are no faster than training alone."""
+        return _BUILDING + (1 + _REPEATS) * lanes * self.alone.seconds
+
     def affords(self, seconds: float, best: _Candidate) -> bool:
         """Tell whether the search stays within the bound even if so many seconds bring nothing."""
         bound = (1 + _ALLOWED) * self.ahead(self.alone)
@@ -163,7 +167,8 @@ def choose_lanes(
     if not counts:
         return Choice(1, False, f"1 lane: at most {most_lanes} runs may train at once")
     search = _Search(task, trials * seeds * horizon * _TRAINED, device, arithmetic)
-    if not search.affords(_BUILDING, search.alone):
+    counts = [count for count in counts if search.affords(search.timing(count), search.alone)]
+    if not counts:
         seconds = search.ahead(search.alone)
         return Choice(1, False, f"1 lane: the whole search takes about {seconds:.0f} s as it is")
     try:
@@ -173,7 +178,7 @@ def choose_lanes(
         reason = why_not_batched(task, device) or one_line(error)
     if reason is not None:
         return Choice(1, False, f"1 lane: the task cannot be batched: {reason}")
-    if search.affords(_BUILDING, best):
+    if search.affords(search.timing(counts[len(counts) // 2]), best):
         best = _better(best, search.try_lanes(counts[len(counts) // 2], compiled=False))
     best, note = _compiled(search, counts, best, say)
     speed = search.alone.seconds / best.seconds

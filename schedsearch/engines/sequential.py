@@ -64,6 +64,7 @@ class SequentialEngine:
                 load_state_tensors(optimizer, model, snapshot.optimizer)
         epoch = 0 if snapshot is None else snapshot.epoch
         self._run = _Run(seed, epoch, splits, model, optimizer)
+        self._drops_out = True
 
     def train_epoch(
         self, values: Sequence[Mapping[str, float] | None]

@@ -6,9 +6,10 @@ import os
 import uuid
 from collections.abc import Callable
 
-from schedsearch.engines import make_engine
+from schedsearch.engines import make_engine, numerics_like
+from schedsearch.engines.arithmetic import begin_threads
 from schedsearch.errors import StudyError
-from schedsearch.numerics import differences, same_here
+from schedsearch.numerics import differences
 from schedsearch.storage import StudyHandle
 from schedsearch.task import fingerprint, load_task
 from schedsearch.trajectories import open_store
@@ -33,13 +34,14 @@ def work(
         SchedSearchError: the user's code failed several times in a row.
     """
     space, numerics = study.space, study.record.numerics
+    begin_threads(numerics["threads"])
     task = load_task(space.task, space.document.arguments)
     if fingerprint(task, space.task, space.document.arguments) != study.record.fingerprint:
         raise StudyError(
             f"{space.task} is not what study `{study.name}` was created with: its source, "
             "arguments or data changed; begin another study with --study NAME"
         )
-    here = same_here(numerics)
+    here = numerics_like(numerics)
     if other := differences(numerics, here):
         say(f"warning: exact numbers will differ from the study's others: {'; '.join(other)}")
     # An engine of one lane trains one seed of a trial.
@@ -48,7 +50,7 @@ def work(
     Worker(
         study,
         engines,
-        reuse=Reuse(study, open_store(study.database, say) if reuse else None),
+        reuse=Reuse(study, open_store(study.database, say) if reuse else None, here),
         name=name or f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}",
         should_stop=should_stop,
         say=say,

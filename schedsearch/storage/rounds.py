@@ -158,10 +158,14 @@ class RoundStorage(PassingStorage):
         claimed: list[FrozenTrial] = []
         with self._transaction() as connection:
             connection.execute(_LOCK, {"study": mirror.study_id})
+            owned = writes.owned_by(worker, connection)
+            found.lost = set(writes.trial_ids) - owned
+            writes.undo(found.lost)
+            for trial_id in found.lost:
+                mirror.doubt(trial_id)
             if found.asked > 0:
                 version = _data_version(connection)
-                mirror.catch_up(connection, version=version, leave=writes.trial_ids)
-            owned = writes.owned_by(worker, connection)
+                mirror.catch_up(connection, version=version, leave=owned)
             writes.write(connection, owned)
             found.write_also(connection)
             if found.asked > 0:
@@ -170,10 +174,6 @@ class RoundStorage(PassingStorage):
         for trial in claimed:
             mirror.put(trial)
         found.claimed = [trial._trial_id for trial in claimed]
-        found.lost = set(writes.trial_ids) - owned
-        writes.undo(found.lost)
-        for trial_id in found.lost:
-            mirror.doubt(trial_id)
 
     def _claim_plainly(self, study_id: int, worker: str, found: Round) -> None:
         queue = trial_queue(self._database, study_id)

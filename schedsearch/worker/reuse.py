@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from schedsearch.engines import Engine
 from schedsearch.plan import Plan
@@ -24,9 +25,15 @@ class Reuse:
     Args:
         study: whose trials.
         store: of the study's database; None: every run trains every epoch.
+        numerics: those of this worker, where they are not the study's.
     """
 
-    def __init__(self, study: StudyHandle, store: Store | None) -> None:
+    def __init__(
+        self,
+        study: StudyHandle,
+        store: Store | None,
+        numerics: Mapping[str, Any] | None = None,
+    ) -> None:
         self._expected, branches = 0.0, frozenset[int]()
         if store is not None:
             sharing = expected_sharing(study.space, _DRAWN, seed=0)
@@ -35,7 +42,7 @@ class Reuse:
             store,
             space=study.space,
             fingerprint=study.record.fingerprint,
-            numerics=study.record.numerics,
+            numerics=numerics or study.record.numerics,
             branches=branches,
         )
 

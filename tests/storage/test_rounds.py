@@ -428,7 +428,6 @@ def test_two_workers_share_300_trials_and_nothing_is_lost_or_done_twice(database
     assert all(trial.intermediate_values == {1: 0.5, 2: 0.5, 3: 0.5} for trial in trials)
     assert all(trial.user_attrs["worker"] == found[trial._trial_id] for trial in trials)
     assert sorted(trial.user_attrs["draw"] for trial in trials[1:]) == list(range(299))
-    assert {"ann", "bob"} == {found[trial._trial_id] for trial in trials}
 
 
 def test_a_killed_worker_loses_its_last_round_whole_or_not_at_all(database_url):

@@ -160,8 +160,10 @@ class LanesEngine:
         runs = {lane: run for lane, run in enumerate(self._runs) if run is not None}
         waiting = [lane for lane in runs if lane not in values]
         kept = program.state.copy(waiting)
-        self._take_steps(program, {lane: runs[lane] for lane in values}, values)
-        program.state.restore(waiting, kept)
+        try:
+            self._take_steps(program, {lane: runs[lane] for lane in values}, values)
+        finally:
+            program.state.restore(waiting, kept)
         for lane in values:
             runs[lane].epoch += 1
             runs[lane].steps += program.steps
