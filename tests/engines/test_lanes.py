@@ -343,6 +343,7 @@ def test_bfloat16_is_another_arithmetic_and_as_repeatable(lanes):
     assert runs[0].metrics["val_loss"] == pytest.approx(runs[1].metrics["val_loss"], rel=0.05)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("layers", LAYERS)
