@@ -73,6 +73,8 @@ def same(a: object, b: object) -> bool:
         return torch.equal(a, b)
     if isinstance(a, Mapping):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
     return a == b
 
 
