@@ -49,7 +49,7 @@ def _train(trial: optuna.Trial, space: Space, task: Task) -> float:
             noise = {name: torch.randn(shape) for name, shape in task.noise.items()}
             loss = _loss(task.terms(model, examples, hp, noise), hp)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's
+            torch.autograd.backward(loss)
             optimizer.step()
         model.eval()
         with torch.no_grad():

@@ -120,7 +120,7 @@ class SequentialEngine:
                 with self._given(dropout), self.arithmetic.forward(self.device):
                     terms = self.task.terms(run.model, batch, hp, noise)
                 run.optimizer.zero_grad(set_to_none=True)
-                weighted_sum(terms, hp).backward()  # type: ignore[no-untyped-call]  # torch's
+                torch.autograd.backward(weighted_sum(terms, hp))
                 run.optimizer.step()
                 for name, term in terms.items():
                     history.setdefault(name, []).append(term.detach())

@@ -7,7 +7,7 @@ constants is trained in full. (Optuna's rules still count it among the trials th
 
 from __future__ import annotations
 
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, PatientPruner
+from optuna.pruners import HyperbandPruner, MedianPruner, PatientPruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -20,22 +20,28 @@ def is_exempt(trial: FrozenTrial) -> bool:
     return bool(trial.user_attrs.get(UNPRUNED, False))
 
 
-class _Exempting(BasePruner):
-    """A subclass and no wrapper, since Optuna's samplers ask whether a pruner is hyperband."""
+# Subclasses and no wrapper, since Optuna's samplers ask whether a pruner is hyperband.
+
+
+class Hyperband(HyperbandPruner):
+    """Hyperband; see optuna.pruners.HyperbandPruner."""
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Tell whether the trial ends here."""
-        # The class that comes next, one of Optuna's below, is not abstract.
-        return not is_exempt(trial) and super().prune(study, trial)  # type: ignore[safe-super]
+        return not is_exempt(trial) and super().prune(study, trial)
 
 
-class Hyperband(_Exempting, HyperbandPruner):
-    """Hyperband; see optuna.pruners.HyperbandPruner."""
-
-
-class Median(_Exempting, MedianPruner):
+class Median(MedianPruner):
     """The median rule; see optuna.pruners.MedianPruner."""
 
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Tell whether the trial ends here."""
+        return not is_exempt(trial) and super().prune(study, trial)
 
-class Patient(_Exempting, PatientPruner):
+
+class Patient(PatientPruner):
     """Patience around another pruner; see optuna.pruners.PatientPruner."""
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Tell whether the trial ends here."""
+        return not is_exempt(trial) and super().prune(study, trial)

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+from torch.nn.functional import nll_loss
 
 from schedsearch.task import Examples, OptimizerName, Splits
 from schedsearch.tasks import _digits
@@ -52,7 +52,7 @@ class SmoothedDigits:
         noise: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
         log_probabilities = model(batch["image"]).log_softmax(dim=-1)
-        given = F.nll_loss(log_probabilities, batch["label"])
+        given = nll_loss(log_probabilities, batch["label"])
         uniform = -log_probabilities.mean()
         smoothing = hp["label_smoothing"]
         return {"cross_entropy": (1 - smoothing) * given + smoothing * uniform}

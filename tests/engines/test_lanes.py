@@ -344,7 +344,9 @@ def test_bfloat16_is_another_arithmetic_and_as_repeatable(lanes):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="claims of CUDA kernels: torch finds no CUDA device here"
+)
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("layers", LAYERS)
 def test_a_gpu_keeps_the_same_promises(layers, compiled):

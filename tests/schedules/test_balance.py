@@ -97,7 +97,7 @@ def test_a_seed_is_no_parameter_of_relobralo() -> None:
     assert Relobralo(MEMBERS).resolve(10, seed=3).seed == 3
     assert Relobralo(MEMBERS).resolve(10, seed=3) != Relobralo(MEMBERS).resolve(10, seed=4)
     with pytest.raises(TypeError):
-        Relobralo(MEMBERS, seed=3)  # type: ignore[call-arg]  # the refusal is the claim
+        Relobralo(MEMBERS, seed=3)
 
 
 def test_target_contribution_at_rate_1_gives_the_last_epoch_its_targets() -> None:

@@ -23,9 +23,10 @@ from schedsearch.engines.source import weighted_sum
 from schedsearch.task import Task
 
 
-class _Terms(nn.Module):
-    """Lets `functional_call` replace a model's tensors, however the task uses the model."""
+# As modules, so that `functional_call` can replace a model's tensors, however the task uses it.
 
+
+class _Terms(nn.Module):
     def __init__(self, task: Task, model: nn.Module) -> None:
         super().__init__()
         self._task = task
@@ -37,10 +38,13 @@ class _Terms(nn.Module):
         return self._task.terms(self.model, batch, hp, noise)
 
 
-class _Metrics(_Terms):
-    def forward(  # type: ignore[override]  # a module's forward may take what it likes
-        self, split: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+class _Metrics(nn.Module):
+    def __init__(self, task: Task, model: nn.Module) -> None:
+        super().__init__()
+        self._task = task
+        self.model = model
+
+    def forward(self, split: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return self._task.metrics(self.model, split)
 
 
