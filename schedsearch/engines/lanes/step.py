@@ -7,7 +7,7 @@ operations; each step then runs a graph, compiled or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -23,29 +23,15 @@ from schedsearch.engines.source import weighted_sum
 from schedsearch.task import Task
 
 
-# As modules, so that `functional_call` can replace a model's tensors, however the task uses it.
+class _InUse(nn.Module):
+    """Lets `functional_call` replace a model's tensors, however a task uses the model."""
 
-
-class _Terms(nn.Module):
-    def __init__(self, task: Task, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._task = task
         self.model = model
 
-    def forward(
-        self, batch: Mapping[str, Tensor], hp: Mapping[str, Tensor], noise: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        return self._task.terms(self.model, batch, hp, noise)
-
-
-class _Metrics(nn.Module):
-    def __init__(self, task: Task, model: nn.Module) -> None:
-        super().__init__()
-        self._task = task
-        self.model = model
-
-    def forward(self, split: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return self._task.metrics(self.model, split)
+    def forward(self, use: Callable[[nn.Module], dict[str, Tensor]]) -> dict[str, Tensor]:
+        return use(self.model)
 
 
 @dataclass(frozen=True)
@@ -126,7 +112,11 @@ class LaneStep:
         self.model.train()
         given = GivenDropout(lambda call, shape, device: uniforms[call])
         with given, self.arithmetic.forward(self.device):
-            terms = functional_call(_Terms(self.task, self.model), tensors, (batch, hp, noise))
+            terms = functional_call(
+                _InUse(self.model),
+                tensors,
+                (lambda model: self.task.terms(model, batch, hp, noise),),
+            )
         loss = weighted_sum(terms, hp)
         return loss, (terms, {name: tensors[f"model.{name}"] for name in changed})
 
@@ -163,7 +153,11 @@ class LaneStep:
     ) -> tuple[Tensor, ...]:
         self.model.eval()
         with self.arithmetic.forward(self.device):
-            metrics = functional_call(_Metrics(self.task, self.model), _in_model(tensors), (split,))
+            metrics = functional_call(
+                _InUse(self.model),
+                _in_model(tensors),
+                (lambda model: self.task.metrics(model, split),),
+            )
         return tuple(
             torch.as_tensor(metrics[name], dtype=torch.float64, device=self.device)
             for name in self.probe.metrics
