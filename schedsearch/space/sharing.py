@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from schedsearch.errors import InputError
-from schedsearch.plan import Plan
+from schedsearch.plan import Plan, PlanState
 from schedsearch.schedules.parameters import epochs
 from schedsearch.schedules.pieces import Piecewise
 from schedsearch.space.choosers import RandomChooser
@@ -15,6 +15,10 @@ from schedsearch.space.space import Space
 
 #: How often as many plans as are wanted are drawn, since some break a rule of their parameters.
 _TRIES = 10
+#: Epochs for which plans are followed. Those that are one until then are taken to stay one.
+_FOLLOWED = 1000
+
+_Going = tuple[Plan, PlanState]
 
 
 @dataclass(frozen=True)
@@ -55,31 +59,38 @@ def expected_sharing(space: Space, trials: int, seed: int) -> Sharing:
     plans = list(_drawn(space, trials, seed))
     if not plans:
         raise InputError(f"{space.name}: no drawn plan keeps the rules between its parameters")
-    feedback = made_up_feedback(space, seed)
-    # A trie: a node is a number, its children are by the values in force.
-    children: list[dict[Hashable, int]] = [{}]
     branches = {epoch for plan in plans for epoch in boundaries(plan, space.horizon)}
-    first: dict[str, set[float]] = {name: set() for name in plans[0].names}
-    for plan in plans:
-        node, state = 0, plan.start()
-        for epoch, given in enumerate(feedback):
-            values = plan.values(state)
-            if epoch == 0:
-                for name, value in values.items():
-                    first[name].add(value)
-            siblings = children[node]
-            key = tuple(values.values())
-            if key not in siblings:
-                siblings[key] = len(children)
-                children.append({})
-                if epoch and len(siblings) > 1:
-                    branches.add(epoch)
-            node, state = siblings[key], plan.update(state, given)
-    reuse = 1 - (len(children) - 1) / (len(plans) * space.horizon)
+    first = [plan.values(plan.start()) for plan in plans]
+    # Plans that are one so far, with their states. One that goes alone shares nothing from there.
+    together, trained = [[(plan, plan.start()) for plan in plans]], 0
+    for epoch, given in enumerate(made_up_feedback(space, seed)[:_FOLLOWED]):
+        parts = [part for group in together for part in _parted(group)]
+        if epoch and len(parts) > len(together):
+            branches.add(epoch)
+        trained += len(parts) + sum(space.horizon - epoch - 1 for part in parts if len(part) == 1)
+        together = [
+            [(plan, plan.update(state, given)) for plan, state in part]
+            for part in parts
+            if len(part) > 1
+        ]
+    trained += len(together) * (space.horizon - min(space.horizon, _FOLLOWED))
+    reuse = 1 - trained / (len(plans) * space.horizon)
     if space.search.sampler.name == "pbt":
         reuse = max(reuse, _copied(space, trials, branches))
-    alone = (name for name, values in first.items() if 1 < len(values) > len(plans) / 2)
+    alone = (
+        name
+        for name in plans[0].names
+        if 1 < len({values[name] for values in first}) > len(plans) / 2
+    )
     return Sharing(reuse, frozenset(branches), tuple(alone))
+
+
+def _parted(group: list[_Going]) -> Iterable[list[_Going]]:
+    """Return the plans of a group by the values that are now in force."""
+    parts: dict[tuple[float, ...], list[_Going]] = {}
+    for plan, state in group:
+        parts.setdefault(tuple(plan.values(state).values()), []).append((plan, state))
+    return parts.values()
 
 
 def _copied(space: Space, trials: int, branches: set[int]) -> float:

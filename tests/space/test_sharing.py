@@ -39,6 +39,13 @@ def test_what_is_drawn_again_is_known() -> None:
     assert found.branches == {1}
 
 
+def test_plans_that_stay_one_for_a_thousand_epochs_are_taken_to_stay_one() -> None:
+    """However long the horizon, what is looked at is bounded."""
+    space = space_of(horizon=200_000, exponential={"initial": 0.5, "decay_rate": 0.99999})
+    found = expected_sharing(space, 100, seed=0)
+    assert found.reuse == pytest.approx(1 - (2 * 200_000 - 1) / (100 * 200_000))
+
+
 def test_segments_are_shared_as_a_tree() -> None:
     """So many draws that nearly each of the 27 plans occurs."""
     space = space_of(horizon=30, piecewise=segments(3, 3))
