@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +16,7 @@ from schedsearch.engines.batching import why_not_batched
 from schedsearch.engines.lanes.engine import LanesEngine
 from schedsearch.engines.lanes.graphs import why_not_compiled
 from schedsearch.engines.sequential import SequentialEngine
-from schedsearch.task import Task, count_examples, count_steps
+from schedsearch.task import Splits, Task, count_examples, count_steps
 from schedsearch.task.user_code import one_line
 
 #: Of the epochs that trials ask for, the share that is trained: pruning ends most trials early.
@@ -54,10 +55,11 @@ class _Candidate:
 
 
 class _FewSteps:
-    """A task with fewer steps to an epoch, and otherwise the same."""
+    """A task with fewer steps to an epoch, and otherwise the same; its data is made once."""
 
-    def __init__(self, task: Task, steps: int) -> None:
+    def __init__(self, task: Task, data: Callable[[int], Splits], steps: int) -> None:
         self._task = task
+        self.data = data
         self.steps_per_epoch = steps
 
     def __getattr__(self, name: str) -> Any:
@@ -72,10 +74,11 @@ class _Search:
         # torch's first optimizer imports for over a second, in the plain loop as well.
         self._sequential(task).fill(0, seed=0)
         self._began = time.perf_counter()
-        steps = count_steps(task, count_examples(task.data(0).train))
-        one_step = self._time(self._sequential(_FewSteps(task, 1)))
+        data = cache(task.data)
+        steps = count_steps(task, count_examples(data(0).train))
+        one_step = self._time(self._sequential(_FewSteps(task, data, 1)))
         few = max(1, min(steps, int(_TIMED / one_step)))
-        self._task = _FewSteps(task, few)
+        self._task = _FewSteps(task, data, few)
         self.alone = _Candidate(1, False, self._time(self._sequential(self._task)))
         #: Trial-epochs ahead, in units of the epochs that are timed.
         self._epochs = epochs * steps / few

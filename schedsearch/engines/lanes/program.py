@@ -84,15 +84,7 @@ def build(
     )
     step = LaneStep(task, model, found, names, optimizer, arithmetic, device, steps)
     sums = torch.zeros(lanes, len(found.terms), dtype=torch.float64, device=device)
-    inputs = [
-        *state.tensors(),
-        *_stacked(sample.batch.values(), lanes),
-        *_stacked(sample.noise.values(), lanes),
-        *(torch.zeros(lanes, *shape, device=device) for shape in found.dropout),
-        torch.stack(list(sample.hp.values()))[:, None].repeat(1, lanes),
-        torch.ones(optimizer.size, lanes, dtype=torch.float64, device=device),
-        sums,
-    ]
+    inputs = _step_inputs(state, sample, found.dropout, optimizer.size, sums)
     finish = compiled if compile_it else _as_it_is
     train = finish(trace(step.train, inputs), inputs)
     inputs = [*state.models(), *data.validation.values(), sums]
@@ -115,6 +107,26 @@ def _sample(source: Source, splits: Splits, draws: Draws, dtype: torch.dtype) ->
     }
     noise = {name: tensor[0].to(source.device) for name, tensor in draws.noise.items()}
     return Sample(batch, hp, noise)
+
+
+def _step_inputs(
+    state: LaneState,
+    sample: Sample,
+    dropout: Sequence[tuple[int, ...]],
+    coefficients: int,
+    sums: Tensor,
+) -> list[Tensor]:
+    """Return what a step takes, in the order of LaneStep.train."""
+    lanes, device = sums.shape[0], sums.device
+    return [
+        *state.tensors(),
+        *_stacked(sample.batch.values(), lanes),
+        *_stacked(sample.noise.values(), lanes),
+        *(torch.zeros(lanes, *shape, device=device) for shape in dropout),
+        torch.stack(list(sample.hp.values()))[:, None].repeat(1, lanes),
+        torch.ones(coefficients, lanes, dtype=torch.float64, device=device),
+        sums,
+    ]
 
 
 def _stacked(tensors: Iterable[Tensor], lanes: int) -> list[Tensor]:
