@@ -7,7 +7,7 @@ SPACE := search_spaces/noisy_digits.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv demo test check dashboard example-db bench docs
+.PHONY: help .venv demo test test-long check dashboard example-db bench docs
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -31,8 +31,11 @@ demo: $(READY) ## search, confirm, export, plot and train on real data: a few mi
 	$(BIN)/schedsearch plot noisy_digits -o best.png
 	$(BIN)/schedsearch train best.toml --no-reuse
 
-test: $(READY) ## run all tests, a process per core
-	$(BIN)/pytest --numprocesses auto
+test: $(READY) ## run the tests, but for the long ones, a process per core
+	$(BIN)/pytest --numprocesses auto --dist loadgroup -m "not long"
+
+test-long: $(READY) ## run the long tests: kills, grids with two workers, every compiled step
+	$(BIN)/pytest --numprocesses auto --dist loadgroup -m long
 
 check: $(READY) ## format, lint, types, import directions, doctests, generated documentation
 	$(BIN)/ruff format --check .

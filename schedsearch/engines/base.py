@@ -28,8 +28,8 @@ class Snapshot:
     """A run between two epochs, whole: enough to go on bit for bit.
 
     `epoch` counts the epochs trained, `model` holds parameters and buffers under the names of the
-    module's state_dict, `optimizer` its state as `KEY.PARAMETER`, and `extra` what a loop of the
-    user's own gave to `run.checkpoint`.
+    module's state_dict, `optimizer` its state as `KEY.PARAMETER`, and `extra` the buffers that a
+    state_dict leaves out, or what a loop of the user's own gave to `run.checkpoint`.
     """
 
     epoch: int

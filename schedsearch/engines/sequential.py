@@ -20,7 +20,7 @@ from schedsearch.engines.optimizers import (
     set_values,
     state_tensors,
 )
-from schedsearch.engines.source import Source, hyperparameter_dtype, weighted_sum
+from schedsearch.engines.source import Source, hyperparameter_dtype, load, saved, weighted_sum
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Examples, Splits, Task, count_examples, count_steps
 
@@ -60,7 +60,7 @@ class SequentialEngine:
             model = self._source.fresh_model(seed)
             optimizer = make_optimizer(self.task.optimizer, model)
             if snapshot is not None:
-                model.load_state_dict(snapshot.model)
+                load(model, snapshot)
                 load_state_tensors(optimizer, model, snapshot.optimizer)
         epoch = 0 if snapshot is None else snapshot.epoch
         self._run = _Run(seed, epoch, splits, model, optimizer)
@@ -88,8 +88,8 @@ class SequentialEngine:
     def snapshot(self, lane: int) -> Snapshot:
         """Return a copy of the run as it stands."""
         run = self._running()
-        model = {name: tensor.detach().clone() for name, tensor in run.model.state_dict().items()}
-        return Snapshot(run.epoch, model, state_tensors(run.optimizer, run.model))
+        model, extra = saved(run.model)
+        return Snapshot(run.epoch, model, state_tensors(run.optimizer, run.model), extra)
 
     def release(self, lane: int) -> None:
         """End the run."""

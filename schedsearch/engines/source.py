@@ -6,11 +6,13 @@ import functools
 import math
 from collections.abc import Mapping
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from schedsearch.engines.arithmetic import Arithmetic
+from schedsearch.engines.base import Snapshot
 from schedsearch.engines.draws import global_rng
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Examples, Splits, Task
@@ -55,6 +57,24 @@ class Source:
         for name, value in metrics.items():
             check_metric(self.task, name, value)
         return {f"{prefix}{name}": finite_or_nan(float(value)) for name, value in metrics.items()}
+
+
+def saved(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return copies of a model's state_dict, and of the buffers that it leaves out, if any."""
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    left_out = {
+        name: tensor.detach().clone() for name, tensor in model.named_buffers() if name not in state
+    }
+    return state, {"buffers": left_out} if left_out else {}
+
+
+def load(model: nn.Module, snapshot: Snapshot) -> None:
+    """Copy into a model what `saved` returned of another."""
+    model.load_state_dict(snapshot.model)
+    buffers = dict(model.named_buffers())
+    with torch.no_grad():
+        for name, tensor in snapshot.extra.get("buffers", {}).items():
+            buffers[name].copy_(tensor)
 
 
 def check_metric(task: Task, name: str, value: object) -> None:

@@ -47,7 +47,8 @@ class Numbers:
         """Return the places of values in [0, 1]; what lies outside the range counts at its end."""
         low, high = self._ends()
         values = np.minimum(np.maximum(values, self.low), self.high)
-        return ((np.log(values) if self.log else values) - low) / (high - low)
+        # A range of one value has all its mass there, whatever the place is called.
+        return ((np.log(values) if self.log else values) - low) / (high - low or 1.0)
 
     def from_unit(self, places: Array) -> Array:
         """Return the values at places in [0, 1], rounded to whole steps and held in the range."""

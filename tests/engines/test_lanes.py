@@ -14,6 +14,7 @@ from schedsearch.engines.sequential import SequentialEngine
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Splits, load_task
 from schedsearch.tasks import BUILT_IN
+from schedsearch.trajectories.snapshots import decode, encode
 from tests.engines.test_contract import same_snapshot
 from tests.engines.test_sequential import MOVING
 from tests.engines.toys import LAYERS, TORCH_OPTIMIZERS, Toy
@@ -36,14 +37,20 @@ TASKS = {
     **{f"{layers} {name}": toy(layers, name) for layers in LAYERS for name in TORCH_OPTIMIZERS},
     **{name: shortened(name) for name in BUILT_IN},
 }
-#: Compiling takes seconds for each, hence two tasks in every run, and all in a long one.
+#: Compiling takes seconds for each, hence two tasks in every run, and all in the long ones.
 OFTEN = ("dropout adam", "noisy_digits")
+
+
+def compiled_marks(name):
+    """What tests of one compiled step share: a process, which compiles it once."""
+    together = pytest.mark.xdist_group(f"{name} compiled")
+    return [together] if name in OFTEN else [together, pytest.mark.long]
+
+
 ENGINES = [
     *(pytest.param(name, False, id=name) for name in TASKS),
     *(
-        pytest.param(
-            name, True, id=f"{name} compiled", marks=() if name in OFTEN else pytest.mark.long
-        )
+        pytest.param(name, True, id=f"{name} compiled", marks=compiled_marks(name))
         for name in TASKS
     ),
 ]
@@ -211,16 +218,32 @@ class Odd(nn.Module):
         if self.training:
             self.mean = 0.9 * self.mean + 0.1 * hidden.detach().mean(dim=0)
             self.calls += 1
-        return self.last(hidden - self.mean * self.fixed)
+        return self.last(hidden - self.mean * self.fixed) / (1 + self.calls)
+
+
+class OddToy(Toy):
+    def model(self, seed):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return Odd()
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [SequentialEngine(OddToy()), LanesEngine(OddToy(), 2, compiled=False)],
+    ids=["sequential", "lanes"],
+)
+def test_a_snapshot_holds_what_a_state_dict_leaves_out(engine):
+    idle = [None] * (engine.lanes - 1)
+    engine.fill(0, seed=1)
+    engine.train_epoch([{}, *idle])
+    snapshot = decode(encode(engine.snapshot(0)))
+    expected = engine.train_epoch([{}, *idle])
+    engine.fill(0, seed=1, snapshot=snapshot)
+    assert engine.train_epoch([{}, *idle]) == expected
 
 
 def test_odd_models_train_as_a_run_alone():
-    class OddToy(Toy):
-        def model(self, seed):
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                return Odd()
-
     task = OddToy(optimizer="adamw")
     alone, lanes = SequentialEngine(task), LanesEngine(task, 2, compiled=False)
     alone.fill(0, seed=1)

@@ -127,3 +127,11 @@ def test_rounding_does_not_carry_a_value_out_of_a_log_range(low, ratio):
     first, last = column.from_unit(np.array([0.0, 1.0]))
     assert low <= first == pytest.approx(low)
     assert low * ratio >= last == pytest.approx(low * ratio)
+
+
+def test_a_range_of_one_value_gives_that_value() -> None:
+    one = axis(FloatDistribution(0.5, 0.5))
+    estimate = fit([one], np.array([[0.5], [0.5]]), np.ones(2))
+    drawn = estimate.sample(np.random.default_rng(0), 5)
+    assert drawn.tolist() == [[0.5]] * 5
+    assert np.isfinite(estimate.log_density(drawn)).all()

@@ -16,7 +16,7 @@ from schedsearch.engines.lanes.draws import Draws, stacked_steps
 from schedsearch.engines.lanes.optimizers import LANE_OPTIMIZERS
 from schedsearch.engines.lanes.probe import Probe
 from schedsearch.engines.lanes.program import Program, build
-from schedsearch.engines.source import Source, finite_or_nan
+from schedsearch.engines.source import Source, finite_or_nan, load, saved
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Splits, Task
 
@@ -73,7 +73,7 @@ class LanesEngine:
                 self._program = self._build(seed, splits)
             self._program.data.place(lane, seed, splits)
             if snapshot is not None:
-                model.load_state_dict(snapshot.model)
+                load(model, snapshot)
             optimizer = {} if snapshot is None else snapshot.optimizer
             self._program.state.load(lane, model, optimizer)
         steps = next((t for name, t in optimizer.items() if name.startswith("step.")), 0)
@@ -117,16 +117,14 @@ class LanesEngine:
         """Return a copy of a lane's run, as an engine of one run would give it."""
         run, program = self._running(lane)
         program.state.save(lane, program.model)
-        model = {
-            name: tensor.detach().clone() for name, tensor in program.model.state_dict().items()
-        }
+        model, extra = saved(program.model)
         optimizer: dict[str, Tensor] = {}
         if run.epoch:
             optimizer = {name: m[lane].clone() for name, m in program.state.moments.items()}
             if self.task.optimizer != "sgd":
                 count = torch.tensor(float(run.steps), device=self.device)
                 optimizer |= {f"step.{name}": count.clone() for name in program.probe.trained}
-        return Snapshot(run.epoch, model, optimizer)
+        return Snapshot(run.epoch, model, optimizer, extra)
 
     def release(self, lane: int) -> None:
         """End the run in a lane, if any."""
