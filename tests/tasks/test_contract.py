@@ -113,3 +113,17 @@ def test_three_epochs_improve_a_validation_metric(task):
         assert all(map(math.isfinite, (*result.metrics.values(), *result.terms.values())))
     trained = engine.test(0)
     assert any(trained[name] < untrained[name] for name in trained)
+
+
+def test_training_comes_out_again_and_goes_on_from_a_snapshot_bit_for_bit(task):
+    engine = make_engine(task, horizon=3)
+    engine.fill(0, seed=1)
+    [first] = engine.train_epoch([{}])
+    snapshot = engine.snapshot(0)
+    rest = [engine.train_epoch([{}])[0] for _ in range(2)]
+    engine.fill(0, seed=2)
+    assert engine.train_epoch([{}]) != [first]
+    engine.fill(0, seed=1)
+    assert engine.train_epoch([{}]) == [first]
+    engine.fill(0, seed=1, snapshot=snapshot)
+    assert [engine.train_epoch([{}])[0] for _ in range(2)] == rest
