@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
 from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 
 from schedsearch.engines import EpochResult, Snapshot
+from schedsearch.errors import InputError
 from schedsearch.storage import Database
 from schedsearch.storage.opening import sqlite_file
 from schedsearch.trajectories.checkpoints import BUDGET, Artifacts, Checkpoints
@@ -21,6 +25,8 @@ from schedsearch.trajectories.tables import lock, upgrade
 
 #: Seconds that a lease and a pin last unless they are renewed.
 LEASE = 60.0
+_FOLDER = "SCHEDSEARCH_CHECKPOINTS"
+_BUDGET_VARIABLE = "SCHEDSEARCH_CHECKPOINT_BUDGET"
 
 
 def open_store(
@@ -28,7 +34,7 @@ def open_store(
     say: Callable[[str], None],
     *,
     artifacts: Artifacts | None = None,
-    budget: int = BUDGET,
+    budget: int | None = None,
     seconds: float = LEASE,
 ) -> Store | None:
     """Open the trajectories of a database, whose tables are made where they are missing.
@@ -37,12 +43,16 @@ def open_store(
         database: holds the studies, too.
         say: is told what a person should know: lost checkpoints, tables of a later version.
         artifacts: keeps the checkpoints; by default a folder, see `checkpoint_folder`.
-        budget: bytes of all checkpoints.
+        budget: bytes of all checkpoints; by default see `checkpoint_budget`.
         seconds: how long a lease lasts unless it is renewed.
 
     Returns:
         None where the tables are of a later schedsearch: then nothing is reused.
+
+    Raises:
+        InputError: the variable of the budget holds no number of bytes.
     """
+    budget = checkpoint_budget() if budget is None else budget
     if not upgrade(database):
         say(
             f"{database.shown}: its trajectories are kept by a later schedsearch: "
@@ -56,16 +66,41 @@ def open_store(
 
 
 def checkpoint_folder(url: str) -> Path:
-    """Return where checkpoints are kept by default.
+    """Return where a database's checkpoints are kept.
+
+    Beside an SQLite file, in the current folder for a server's database, or in the folder that
+    SCHEDSEARCH_CHECKPOINTS names: each database in a folder of its own, for it is swept.
 
     >>> checkpoint_folder("sqlite:///runs/studies.db").as_posix()
     'runs/studies.db.checkpoints'
     >>> checkpoint_folder("postgresql://ann@db/studies").as_posix()
     'studies.checkpoints'
     """
-    parsed = make_url(url)
-    file = sqlite_file(parsed) or Path(parsed.database or "schedsearch")
-    return file.with_name(f"{file.name}.checkpoints")
+    parsed, within = make_url(url), os.environ.get(_FOLDER)
+    file = sqlite_file(parsed)
+    if file is None:
+        return Path(within or "", f"{parsed.database or 'schedsearch'}.checkpoints")
+    if not within:
+        return file.with_name(f"{file.name}.checkpoints")
+    place = hashlib.sha256(bytes(file.resolve())).hexdigest()[:8]
+    return Path(within, f"{file.name}.{place}.checkpoints")
+
+
+def checkpoint_budget() -> int:
+    """Return the bytes of all checkpoints: SCHEDSEARCH_CHECKPOINT_BUDGET, or 2 GiB.
+
+    Raises:
+        InputError: it holds no number of bytes.
+    """
+    given = os.environ.get(_BUDGET_VARIABLE)
+    if given is None:
+        return BUDGET
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(given))
+    except ValidationError:
+        raise InputError(
+            f"{_BUDGET_VARIABLE}: {given!r} is no size: write a number of bytes, or 500MB, 20GiB"
+        ) from None
 
 
 class Store:
