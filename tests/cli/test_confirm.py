@@ -121,6 +121,7 @@ def test_ctrl_c_leaves_no_process_and_no_half_result(run, tmp_path):
     finally:
         command.kill()
     assert (command.returncode, out) == (130, "")
-    assert err.splitlines() == ["stopped before all runs were done: nothing was recorded"]
+    # On a busy machine it has said how far it is.
+    assert err.splitlines()[-1] == "stopped before all runs were done: nothing was recorded"
     wait_until(lambda: not any(map(is_alive, below)), seconds=10)
     assert kept(study) is None
