@@ -304,15 +304,16 @@ class Scheduler:
         has it; `momentum` stands for Adam's first beta. A value named `GROUP.KEY` is set only in
         the group whose "name" is GROUP. Other values (weights of loss terms) are left alone.
         """
-        values = self.values
-        for group in optimizer.param_groups:
-            _set(group, values.items())
-            own = f"{group['name']}." if "name" in group else None
-            if own:
-                _set(
-                    group,
-                    ((n.removeprefix(own), v) for n, v in values.items() if n.startswith(own)),
-                )
+        apply_values(self.values, optimizer)
+
+
+def apply_values(values: Mapping[str, float], optimizer: Optimizer) -> None:
+    """Set values on an optimizer's parameter groups, see `Scheduler.apply`."""
+    for group in optimizer.param_groups:
+        _set(group, values.items())
+        own = f"{group['name']}." if "name" in group else None
+        if own:
+            _set(group, ((n.removeprefix(own), v) for n, v in values.items() if n.startswith(own)))
 
 
 def _set(group: dict[str, Any], values: Iterable[tuple[str, float]]) -> None:

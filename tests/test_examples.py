@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import schedsearch
+from examples import learned_weights
+from schedsearch.engines import make_engine
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -47,3 +50,40 @@ def test_the_plain_loop_takes_a_config_in_another_format(tmp_path, printed):
     config.save(tmp_path / "best.yaml")
     assert schedsearch.load(tmp_path / "best.yaml") == config
     assert run(EXAMPLES / "plain_loop.py", tmp_path / "best.yaml").stdout == printed
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("framework", ["lightning", "transformers"])
+def test_a_frameworks_training_is_searched_and_then_trains_with_what_was_found(tmp_path, framework):
+    name = f"with_{framework}"
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    schedsearch = [sys.executable, "-m", "schedsearch"]
+    search = ["start", f"examples/{name}.toml", "--trials", "4"]
+    for command in (search, ["export", name, "-o", "best.toml"]):
+        subprocess.run([*schedsearch, *command], cwd=tmp_path, check=True)
+    train = [sys.executable, f"examples/{name}.py", "best.toml"]
+    done = subprocess.run(train, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert re.search(r"^test \w+ \d\.\d+", done.stdout, re.MULTILINE)
+
+
+def test_gradnorm_gives_the_term_that_lags_the_larger_weight():
+    torch.manual_seed(0)
+    model = learned_weights.Wines()
+    rule = learned_weights.GradNorm(model, rate=0.025)
+    inputs, labels = torch.randn(20, 13), torch.arange(20) % 3
+    first = model(inputs, labels)
+    rule(first)
+    # The second term has fallen to a tenth, the first has not: it shall learn faster.
+    rule(torch.stack([first[0], 0.1 * first[1]]))
+    rule.step()
+    assert rule.weights[0] > 1 > rule.weights[1]
+    assert rule.weights.sum().item() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("rule", [learned_weights.train_variances, learned_weights.train_gradnorm])
+def test_rules_that_learn_their_weights_train_as_loops(rule):
+    engine = make_engine(rule, horizon=20)
+    engine.fill(0, seed=0)
+    losses = [engine.train_epoch([{}])[0].metrics["val_loss"] for _ in range(20)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert engine.test(0)["test_loss"] < 0.5

@@ -1,0 +1,1 @@
+"""Callbacks that bring schedules to trainings that a framework runs."""

@@ -1,0 +1,109 @@
+"""A Lightning training follows a plan, resumes in the middle of it, and ends with a pruned run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from examples.with_lightning import Progression, loaders
+from examples.with_lightning import train as train_a_run
+from schedsearch.engines import make_engine
+from schedsearch.errors import InputError
+from schedsearch.integrations.lightning import ScheduleCallback
+from tests.integrations.plans import HORIZON, scheduler, values_given
+
+# Lightning's own use of a torch class that torch is about to rename.
+pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")
+
+
+class Watch(Callback):
+    """Writes down what was in force in each epoch, and what it gave."""
+
+    def __init__(self):
+        self.values, self.errors = [], []
+
+    def on_train_batch_start(self, trainer, module, *rest):
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        now = {"lr": lr, "weights.l1": pytest.approx(module.loss.weights[1].item())}
+        if len(self.values) < trainer.current_epoch + 1:
+            self.values += [{}] * (trainer.current_epoch + 1 - len(self.values))
+        self.values[trainer.current_epoch] = now
+
+    def on_validation_end(self, trainer, module):
+        if not trainer.sanity_checking:
+            self.errors.append(trainer.callback_metrics["val_error"].item())
+
+
+def fit(folder, *callbacks, epochs=HORIZON, resumed=None, **options):
+    torch.manual_seed(0)
+    training, validation, _ = loaders(0)
+    watch, module = Watch(), Progression()
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    quiet["enable_checkpointing"] = any(isinstance(c, ModelCheckpoint) for c in callbacks)
+    made = Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        callbacks=[*callbacks, watch],
+        default_root_dir=folder,
+        **quiet,
+        **options,
+    )
+    made.fit(module, training, validation, ckpt_path=resumed, weights_only=True)
+    return watch
+
+
+def test_each_epoch_trains_with_the_plans_values(tmp_path):
+    watch = fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"))
+    assert watch.values == values_given(watch.errors)[:-1]
+    assert len({now["lr"] for now in watch.values}) == HORIZON
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize("at_epoch_end", [False, True])
+def test_a_checkpoint_goes_on_with_the_next_epochs_values(tmp_path, at_epoch_end):
+    whole = fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"))
+    keep = ModelCheckpoint(tmp_path, "half", save_on_train_epoch_end=at_epoch_end)
+    half = fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"), keep, epochs=2)
+    schedule = ScheduleCallback(scheduler(), metric="val_error")
+    keep = ModelCheckpoint(tmp_path / "rest", save_on_train_epoch_end=at_epoch_end)
+    rest = fit(tmp_path, schedule, keep, resumed=tmp_path / "half.ckpt")
+    assert half.values == whole.values[:2]
+    assert rest.values[2:] == values_given(half.errors + rest.errors)[2:-1]
+
+
+def test_an_epoch_gives_the_means_of_its_steps_loss_terms():
+    engine = make_engine(train_a_run, horizon=HORIZON)
+    engine.fill(0, seed=1)
+    [result] = engine.train_epoch([{"lr": 0.0}])
+    engine.release(0)
+    torch.manual_seed(1)
+    training, _, _ = loaders(1)
+    inputs, targets = training.dataset.tensors
+    residual = Progression().net(inputs) - targets
+    expected = {"l2": residual.square().mean().item(), "l1": residual.abs().mean().item()}
+    assert result.terms == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_run_takes_each_epochs_values_and_ends_when_it_is_pruned():
+    engine = make_engine(train_a_run, horizon=HORIZON)
+    engine.fill(0, seed=1)
+    still = [engine.train_epoch([{"lr": 0.0}])[0].metrics["val_error"] for _ in range(2)]
+    moved = engine.train_epoch([{"lr": 0.01}])[0].metrics["val_error"]
+    assert still[0] == still[1] != moved
+    # Asked for its test, the loop ends before its horizon.
+    assert engine.test(0).keys() == {"test_error"}
+
+
+def test_a_metric_that_is_not_logged_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"the validation gave no `loss`, but .*val_error"):
+        fit(tmp_path, ScheduleCallback(scheduler(), metric="loss"))
+
+
+@pytest.mark.parametrize("often", [{"val_check_interval": 0.5}, {"check_val_every_n_epoch": 2}])
+def test_another_rhythm_of_validations_is_refused(tmp_path, often):
+    with pytest.raises(InputError, match="one validation per epoch"):
+        fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"), **often)
