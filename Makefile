@@ -7,7 +7,7 @@ SPACE := search_spaces/noisy_digits.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv demo test test-long check dashboard example-db bench docs
+.PHONY: help .venv demo test test-long check dashboard example-db bench docs site
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -20,7 +20,7 @@ $(READY): constraints.txt pyproject.toml
 	@echo "making .venv: downloads and installation take a few minutes"
 	@test -e $@ || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[samplers,tasks,lightning,transformers,test]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[samplers,tasks,lightning,transformers,docs,test]'
 	@touch $@
 
 demo: export SCHEDSEARCH_STORAGE = sqlite:///studies.db
@@ -37,16 +37,20 @@ test: $(READY) ## run the tests, but for the long ones, a process per core
 test-long: $(READY) ## run the long tests: kills, grids with two workers, every compiled step
 	$(BIN)/pytest --numprocesses auto --dist loadgroup -m long
 
-check: $(READY) ## format, lint, types, import directions, doctests, generated documentation
+check: $(READY) ## format, lint, types, import directions, doctests, documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest --quiet schedsearch
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/sphinx-build --quiet --fail-on-warning docs site
 
 docs: $(READY) ## write the generated parts of docs/ anew
 	$(BIN)/python docs/generate.py
+
+site: $(READY) ## build docs/ as a site in site/
+	$(BIN)/sphinx-build --quiet --fail-on-warning docs site
 
 dashboard: $(READY) ## show the studies of studies.db in a browser
 	$(BIN)/schedsearch dashboard

@@ -17,6 +17,7 @@ from typing import Any
 
 import typer
 from pydantic import BaseModel
+from shown import IMAGES, SHOWN, picture
 
 from schedsearch.cli import app
 from schedsearch.schedules import Schedule
@@ -84,6 +85,8 @@ def _family(cls: type[Schedule]) -> str:
         raise UndocumentedError(
             f"the docstring of `{cls.family}` lacks a formula, Args or an example"
         )
+    shown = f"![an example of {cls.family}](images/families/{cls.family}.svg)"
+    lines += [f"Use it where {SHOWN[cls.family].when}", "", shown]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -227,15 +230,22 @@ def main(arguments: Sequence[str]) -> int:
     if placed != set(PARTS):
         print(f"parts without a page, or unknown: {sorted(placed ^ set(PARTS))}", file=sys.stderr)
         return 1
-    stale = [path for path, page in pages.items() if generated(page) != page]
-    if "--check" not in arguments:
-        for path in stale:
-            path.write_text(generated(pages[path]), encoding="utf-8")
-            print(f"wrote docs/{path.name}")
-        return 0
+    wanted = {path: generated(page).encode() for path, page in pages.items()}
+    wanted |= {IMAGES / f"{name}.svg": picture(shown.schedule) for name, shown in SHOWN.items()}
+    stale = [path for path, content in wanted.items() if _content(path) != content]
     for path in stale:
-        print(f"docs/{path.name} is out of date: run `make docs`", file=sys.stderr)
-    return 1 if stale else 0
+        name = path.relative_to(DOCS)
+        if "--check" in arguments:
+            print(f"docs/{name} is out of date: run `make docs`", file=sys.stderr)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(wanted[path])
+            print(f"wrote docs/{name}")
+    return 1 if stale and "--check" in arguments else 0
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 if __name__ == "__main__":
