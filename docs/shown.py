@@ -63,7 +63,7 @@ class Shown:
 
 
 _SHOWN = [
-    Shown(Constant(0.5), "always: a search needs it to know whether moving pays at all."),
+    Shown(Constant(0.5), "the question is whether moving pays at all: every search needs it."),
     Shown(Linear(0.0, 1.0, "50%"), "something should come in, or go out, over a known time."),
     Shown(Polynomial(1.0, 0.0, 2.0), "a linear decay is right, but the end wants more time."),
     Shown(
