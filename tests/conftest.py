@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 # Before torch is first imported: tests run side by side, a process per core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+
+from tests.servers import BACKENDS, Servers
 
 # A time limit per example would only measure who else uses the machine.
 settings.register_profile("schedsearch", settings.default, deadline=None)
@@ -25,3 +29,32 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     skipped = [] if reporter is None else reporter.stats.get("skipped", [])
     if os.environ.get("CI") and any("gpu" not in report.keywords for report in skipped):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """The database servers, one of a kind in each process that tests."""
+    found = Servers()
+    yield found
+    found.end()
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name each kind of database in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(backend: str, tmp_path: Path, servers: Servers) -> Iterator[str]:
+    """Name an empty database of each kind in turn."""
+    if backend == "sqlite":
+        yield f"sqlite:///{tmp_path / 'studies.db'}"
+        return
+    try:
+        database = servers.database(backend)
+        servers.url(backend)
+    except FileNotFoundError as error:
+        pytest.skip(f"NOT TESTED on {backend}: this machine has no {error}")
+    with database as url:
+        yield url

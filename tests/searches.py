@@ -102,10 +102,14 @@ def url_of(folder: Path) -> str:
 
 
 def make_study(folder: Path, content: Mapping[str, Any] | None = None) -> StudyHandle:
+    return make_study_at(url_of(folder), content)
+
+
+def make_study_at(url: str, content: Mapping[str, Any] | None = None) -> StudyHandle:
     space = Space.from_document(content or document(), "small.toml")
     prepared = prepare(space)
     numerics = choose_numerics(prepared, Setup(), say=print)
-    return create_study(open_database(url_of(folder), create=True), prepared.record(numerics))
+    return create_study(open_database(url, create=True), prepared.record(numerics))
 
 
 class Ears:

@@ -63,6 +63,15 @@ class StudyMirror:
         found = (self[trial_id] for trial_id in sorted(self._unfinished))
         return [trial for trial in found if trial.state is TrialState.WAITING]
 
+    def running_of(self, worker: str) -> list[FrozenTrial]:
+        """Return the trials that a worker has running, by number."""
+        found = (self[trial_id] for trial_id in sorted(self._unfinished))
+        return [
+            trial
+            for trial in found
+            if trial.state is TrialState.RUNNING and trial.user_attrs.get("worker") == worker
+        ]
+
     def distribution(self, name: str) -> BaseDistribution | None:
         """Return a distribution that a parameter was drawn from."""
         return self._distributions.get(name)
@@ -124,6 +133,8 @@ class StudyMirror:
         if not self._seen:
             self._begin(connection)
         doubted = self._unfinished if overdue else self._doubted
+        # What fails half-way has all of them read whole the next time.
+        swept, self._swept = self._swept, -math.inf
         known = self._rows_of_unfinished(connection)
         whole = [row for row in known if row[0] in doubted or self[row[0]].state.name != row[2]]
         whole += self._new_rows(connection)
@@ -135,8 +146,7 @@ class StudyMirror:
             self._take_in(connection, part, known_to)
         self._version = version
         self._doubted.intersection_update(leave)
-        if overdue:
-            self._swept = time.monotonic()
+        self._swept = time.monotonic() if overdue else swept
 
     def _rows_of_unfinished(self, connection: Connection) -> list[Sequence[Any]]:
         found: list[Sequence[Any]] = []

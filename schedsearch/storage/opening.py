@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy import Connection, Engine, event, inspect, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from schedsearch.errors import SchedSearchError, StorageError
+from schedsearch.storage.connecting import (
+    creating,
+    make_engine,
+    options_of,
+    relax_synchronous,
+    set_journal,
+)
+from schedsearch.storage.outages import Outages, reason
+from schedsearch.storage.passing import PassingStorage
 from schedsearch.storage.tables import SCHEMA_VERSION, metadata, version_info
 
-#: Seconds that a writer waits for its turn on a SQLite file.
-BUSY_TIMEOUT = 60.0
+#: Which driver serves a URL that names none, and is not SQLAlchemy's own choice.
+_DRIVERS = {"postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+#: File systems of other machines, as the kernel names them.
+_REMOTE = (
+    "nfs",
+    "cifs",
+    "smb",
+    "afs",
+    "ceph",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "fuse.sshfs",
+    "glusterfs",
+)
+#: Where the kernel lists what is mounted.
+_MOUNTS = Path("/proc/mounts")
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -37,13 +62,15 @@ class Database:
         engine: for transactions of ours.
         known_schema: whether the tables are those that `storage.tables` describes; if they are not,
             only Optuna's calls may touch them.
+        outages: waits while the database is away; all calls and transactions here go by it.
     """
 
-    url: str
+    url: str = field(repr=False)
     optuna: BaseStorage
-    uncached: RDBStorage
+    uncached: BaseStorage
     engine: Engine
     known_schema: bool
+    outages: Outages
 
     @property
     def shown(self) -> str:
@@ -53,8 +80,21 @@ class Database:
     @contextmanager
     def creating(self) -> Iterator[None]:
         """Let one process at a time create: Optuna's own steps for it are not atomic."""
-        with _creating(self.engine, sqlite_file(make_url(self.url))):
+        with creating(self.engine, sqlite_file(make_url(self.url))):
             yield
+
+    def read(self, work: Callable[[Connection], _Found]) -> _Found:
+        """Do some work in a transaction that only reads."""
+        return self.outages.patiently(lambda: self._do(work, reads_only=True))
+
+    def write(self, work: Callable[[Connection], _Found]) -> _Found:
+        """Do some work in one transaction; it is done anew if it may not have been committed."""
+        return self.outages.patiently(lambda: self._do(work, reads_only=False))
+
+    def _do(self, work: Callable[[Connection], _Found], *, reads_only: bool) -> _Found:
+        connecting = self.engine.connect().execution_options(reads_only=reads_only)
+        with connecting as connection, connection.begin():
+            return work(connection)
 
 
 def shown(url: str) -> str:
@@ -105,13 +145,19 @@ def open_database(url: str, *, create: bool = False) -> Database:
             "another database"
         ) from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        raise StorageError(f"{shown(url)}: cannot be opened: {_reason(error, parsed)}") from None
+        said = reason(error, _password(parsed))
+        raise StorageError(f"{shown(url)}: cannot be opened: {said}") from None
+
+
+def _password(url: URL) -> str | None:
+    return None if url.password is None else str(url.password)
 
 
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-        parsed.get_dialect()
+        parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+        parsed.get_dialect().import_dbapi()
     except NoSuchModuleError:
         raise StorageError(
             f"{shown(url)}: there is no database kind `{make_url(url).drivername}`: "
@@ -130,9 +176,9 @@ def _parse(url: str) -> URL:
 
 
 def _install(module: str | None) -> str:
-    """Return what to type to get a driver: some packages have another name than their module."""
-    packages = {"MySQLdb": "mysqlclient", "psycopg": "psycopg[binary]"}
-    return f"pip install '{packages.get(str(module), module)}'"
+    """Return what to type to get a driver: by the extra that brings it, if one does."""
+    extras = {"psycopg": "schedsearch[postgresql]", "pymysql": "schedsearch[mysql]"}
+    return f"pip install '{extras.get(str(module), module)}'"
 
 
 def sqlite_file(url: URL) -> Path | None:
@@ -156,31 +202,51 @@ def _check_file(file: Path, *, create: bool) -> None:
         raise StorageError(f"{file}: the folder {file.parent} does not exist: make it first")
     if create and not os.access(file if file.exists() else file.parent, os.W_OK):
         raise StorageError(f"{file}: cannot be written: check its permissions")
+    remote = _remote_file_system(file.parent.resolve())
+    if remote is not None:
+        raise StorageError(
+            f"{file}: lies on a network file system ({remote}), where SQLite loses what is "
+            "written: use a local folder, or a PostgreSQL or MySQL server"
+        )
+
+
+def _remote_file_system(folder: Path) -> str | None:
+    """Return the kind of a network file system that holds a folder; None for a local one."""
+    if not _MOUNTS.exists():
+        return None
+    kinds: dict[Path, str] = {}
+    for line in _MOUNTS.read_text(errors="replace").splitlines():
+        _, place, kind, *_ = line.split()
+        kinds[Path(place.encode().decode("unicode_escape"))] = kind  # a blank is written \\040
+    holder = next(
+        place for place in (folder, *folder.parents, None) if place is None or place in kinds
+    )
+    kind = "" if holder is None else kinds[holder]
+    return kind if kind.startswith(_REMOTE) else None
 
 
 def _open(parsed: URL, file: Path | None, *, create: bool) -> Database:
     url = parsed.render_as_string(hide_password=False)
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if file is not None:
-        options = {"connect_args": {"timeout": BUSY_TIMEOUT}}
-    engine = create_engine(parsed, **options)
-    if file is not None:
-        _lock_at_begin(engine)
-    with _creating(engine, file) if create else nullcontext():
+    engine = make_engine(parsed)
+    with creating(engine, file) if create else nullcontext():
         _check_tables(engine, url, create=create)
         storage = RDBStorage(
             url.replace("{", "{{").replace("}", "}}"),  # Optuna takes the URL for a format string
-            engine_kwargs=options,
+            engine_kwargs=options_of(parsed),
             skip_table_creation=not create,
         )
         known_schema = _stored_version(engine) == SCHEMA_VERSION
         if create and file is not None:
-            _set_journal(engine)
+            set_journal(engine)
     if file is not None:
         # Only now: Optuna's set-up would wait for itself.
-        event.listen(storage.engine, "connect", _relax_synchronous)
+        event.listen(storage.engine, "connect", relax_synchronous)
         storage.engine.dispose()
-    return Database(url, get_storage(storage), storage, engine, known_schema)
+    outages = Outages(shown(url))
+    for used in (engine, storage.engine):
+        outages.note_those_of(used)
+    cached, uncached = (PassingStorage(it, outages) for it in (get_storage(storage), storage))
+    return Database(url, cached, uncached, engine, known_schema, outages)
 
 
 def _check_tables(engine: Engine, url: str, *, create: bool) -> None:
@@ -200,76 +266,22 @@ def _stored_version(engine: Engine) -> int | None:
         return connection.execute(select(version_info.c.schema_version)).scalar()
 
 
-def _lock_at_begin(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def _connect(connection: Any, record: object) -> None:
-        connection.isolation_level = None  # the driver would begin by itself, and too late
-        _relax_synchronous(connection, record)
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("reads_only"):
-            connection.exec_driver_sql("BEGIN")
-        else:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _relax_synchronous(connection: Any, record: object) -> None:
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _set_journal(engine: Engine) -> None:
-    raw = engine.raw_connection()
-    try:
-        cursor = raw.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.close()
-    finally:
-        raw.close()
-
-
-@contextmanager
-def _creating(engine: Engine, file: Path | None) -> Iterator[None]:
-    """Let one process at a time make the tables: Optuna's own set-up is not atomic."""
-    if file is not None:
-        with _locked_folder(file.parent):
-            yield
-        return
-    statements = {
-        "postgresql": ("SELECT pg_advisory_lock(770411)", "SELECT pg_advisory_unlock(770411)"),
-        "mysql": ("SELECT GET_LOCK('schedsearch', 60)", "SELECT RELEASE_LOCK('schedsearch')"),
-    }
-    lock, unlock = statements.get(engine.dialect.name, ("SELECT 1", "SELECT 1"))
-    with engine.connect() as connection:
-        connection.exec_driver_sql(lock)
-        try:
-            yield
-        finally:
-            connection.exec_driver_sql(unlock)
-
-
-@contextmanager
-def _locked_folder(folder: Path) -> Iterator[None]:
-    """Hold a lock on the folder itself, so that no lock file is left behind."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+_FULL = "; make room and start again: all that was written before is there"
+_READ_ONLY = "; it may only be read: check its permissions and settings"
+#: What to do about what drivers say.
+_HINTS = {
+    "full": _FULL,
+    "no space left": _FULL,
+    "readonly": _READ_ONLY,
+    "read-only": _READ_ONLY,
+    "denied": _READ_ONLY,
+}
 
 
 def database_failure(error: BaseException) -> SchedSearchError | None:
     """Return what to tell the person about an error that a database raised; None for another."""
     if not isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError):
         return None
-    return SchedSearchError(f"the database failed: {_reason(error)}")
-
-
-def _reason(error: BaseException, url: URL | None = None) -> str:
-    """Return the first line of the driver's own words, without the URL's password."""
-    cause = getattr(error, "orig", None) or error.__cause__ or error
-    cause = getattr(cause, "orig", None) or cause
-    text = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
-    password = None if url is None else url.password
-    return text.replace(str(password), "***") if password else text
+    said = reason(error)
+    hint = next((hint for sign, hint in _HINTS.items() if sign in said.lower()), "")
+    return SchedSearchError(f"the database failed: {said}{hint}")

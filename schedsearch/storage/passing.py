@@ -1,14 +1,18 @@
-"""A storage that passes every call on to another one."""
+"""A storage that passes every call on to another one, and waits while its database is away."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Sequence
+from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from schedsearch.storage.outages import Outages
+
+_Found = TypeVar("_Found")
 
 
 class PassingStorage(BaseStorage):
@@ -16,45 +20,49 @@ class PassingStorage(BaseStorage):
 
     Args:
         target: answers the rest.
+        outages: of its database.
     """
 
-    def __init__(self, target: BaseStorage) -> None:
-        self._target = target
+    def __init__(self, target: BaseStorage, outages: Outages) -> None:
+        self._target, self._outages = target, outages
+
+    def _ask(self, call: Callable[..., _Found], *arguments: Any) -> _Found:
+        return self._outages.patiently(lambda: call(*arguments))
 
     def create_new_study(
         self, directions: Sequence[StudyDirection], study_name: str | None = None
     ) -> int:
-        return self._target.create_new_study(directions, study_name)
+        return self._ask(self._target.create_new_study, directions, study_name)
 
     def delete_study(self, study_id: int) -> None:
-        self._target.delete_study(study_id)
+        self._ask(self._target.delete_study, study_id)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._target.set_study_user_attr(study_id, key, value)
+        self._ask(self._target.set_study_user_attr, study_id, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._target.set_study_system_attr(study_id, key, value)
+        self._ask(self._target.set_study_system_attr, study_id, key, value)
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        return self._target.get_study_id_from_name(study_name)
+        return self._ask(self._target.get_study_id_from_name, study_name)
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return self._target.get_study_name_from_id(study_id)
+        return self._ask(self._target.get_study_name_from_id, study_id)
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return self._target.get_study_directions(study_id)
+        return self._ask(self._target.get_study_directions, study_id)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._target.get_study_user_attrs(study_id)
+        return self._ask(self._target.get_study_user_attrs, study_id)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._target.get_study_system_attrs(study_id)
+        return self._ask(self._target.get_study_system_attrs, study_id)
 
     def get_all_studies(self) -> list[Any]:
-        return self._target.get_all_studies()
+        return self._ask(self._target.get_all_studies)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        return self._target.create_new_trial(study_id, template_trial)
+        return self._ask(self._target.create_new_trial, study_id, template_trial)
 
     def set_trial_param(
         self,
@@ -63,29 +71,33 @@ class PassingStorage(BaseStorage):
         param_value_internal: float,
         distribution: BaseDistribution,
     ) -> None:
-        self._target.set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        self._ask(
+            self._target.set_trial_param, trial_id, param_name, param_value_internal, distribution
+        )
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        return self._target.set_trial_state_values(trial_id, state, values)
+        return self._ask(self._target.set_trial_state_values, trial_id, state, values)
 
     def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float
     ) -> None:
-        self._target.set_trial_intermediate_value(trial_id, step, intermediate_value)
+        self._ask(self._target.set_trial_intermediate_value, trial_id, step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._target.set_trial_user_attr(trial_id, key, value)
+        self._ask(self._target.set_trial_user_attr, trial_id, key, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._target.set_trial_system_attr(trial_id, key, value)
+        self._ask(self._target.set_trial_system_attr, trial_id, key, value)
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
-        return self._target.get_trial_id_from_study_id_trial_number(study_id, trial_number)
+        return self._ask(
+            self._target.get_trial_id_from_study_id_trial_number, study_id, trial_number
+        )
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        return self._target.get_trial(trial_id)
+        return self._ask(self._target.get_trial, trial_id)
 
     def get_all_trials(
         self,
@@ -93,7 +105,7 @@ class PassingStorage(BaseStorage):
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        return self._target.get_all_trials(study_id, deepcopy, states)
+        return self._ask(self._target.get_all_trials, study_id, deepcopy, states)
 
     def remove_session(self) -> None:
-        self._target.remove_session()
+        self._ask(self._target.remove_session)

@@ -8,15 +8,16 @@ trials is one of N chains. All of it happens in single transactions that lock th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
+from optuna.trial import FrozenTrial
 from sqlalchemy import Connection, exists, func, insert, literal, select, update
 
 from schedsearch.storage.claims import claim
+from schedsearch.storage.connecting import uptime
 from schedsearch.storage.mirror import StudyMirror
 from schedsearch.storage.opening import Database
 from schedsearch.storage.rows import now
@@ -35,6 +36,8 @@ from schedsearch.storage.writes import add_attributes
 GRACE = timedelta(seconds=120)
 #: The user attributes that a trial's successor takes over; the rest it earns by itself.
 INHERITED = ("baseline", "draw", "plan", "unpruned")
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -63,35 +66,38 @@ class TrialQueue:
     """The trials of one study, as its workers share them."""
 
     def __init__(self, database: Database, study_id: int) -> None:
-        self._engine = database.engine
+        self._database = database
         self._study_id = study_id
         self._mirror = StudyMirror(study_id)
 
-    @contextmanager
-    def _locked(self) -> Iterator[Connection]:
-        """A transaction that holds the study: what it reads cannot change before it writes."""
-        with self._engine.begin() as connection:
+    def _locked(self, work: Callable[[Connection], _Found]) -> _Found:
+        """Work in a transaction that holds the study: what it reads holds until it has written."""
+
+        def hold(connection: Connection) -> _Found:
             row = select(studies.c.study_id).where(studies.c.study_id == self._study_id)
             connection.execute(row.with_for_update())
-            yield connection
+            return work(connection)
+
+        return self._database.write(hold)
 
     def claim(self, worker: str, total: int) -> int | None:
         """Make a queued trial this worker's, or a new one if the study has fewer than `total`.
 
         Returns the trial's id, or None if nothing is left to begin.
         """
-        with self._locked() as connection:
+
+        def take(connection: Connection) -> list[FrozenTrial]:
             self._mirror.catch_up(connection)
-            claimed = claim(connection, self._mirror, worker, 1, total)
+            return claim(connection, self._mirror, worker, 1, total)
+
+        claimed = self._locked(take)
         return claimed[0]._trial_id if claimed else None
 
     def beat(self, trial_ids: list[int]) -> None:
         """Say that the workers of these trials are alive."""
-        with self._engine.begin() as connection:
-            mine = heartbeats.c.trial_id.in_(trial_ids)
-            connection.execute(
-                update(heartbeats).where(mine).values(heartbeat=func.current_timestamp())
-            )
+        mine = heartbeats.c.trial_id.in_(trial_ids)
+        alive = update(heartbeats).where(mine).values(heartbeat=func.current_timestamp())
+        self._database.write(lambda connection: connection.execute(alive))
 
     def hand_back_all_of(self, worker: str) -> int:
         """Queue anew every trial that a worker has running; return how many."""
@@ -100,24 +106,29 @@ class TrialQueue:
             user_attributes.c.key == "worker",
             user_attributes.c.value_json == json.dumps(worker),
         )
-        with self._locked() as connection:
-            lost = self._running(connection, mine)
-            for trial_id in lost:
-                self._supersede(connection, trial_id)
-        return len(lost)
+        return self._locked(lambda connection: self._supersede_where(connection, mine))
 
     def hand_back_stale(self, grace: timedelta = GRACE) -> int:
-        """Queue anew every running trial whose worker has been silent for longer than `grace`."""
-        with self._locked() as connection:
-            now = connection.execute(select(func.current_timestamp())).scalar_one()
-            limit = _naive(now) - grace
+        """Queue anew every running trial whose worker has been silent for longer than `grace`.
+
+        None is, until the database has been there for as long: while it was away nobody could
+        say anything.
+        """
+        if self._database.outages.seconds_since < grace.total_seconds():
+            return 0
+
+        def hand_back(connection: Connection) -> int:
+            up = uptime(connection)
+            if up is not None and up < grace.total_seconds():
+                return 0
+            moment = connection.execute(select(func.current_timestamp())).scalar_one()
             silent = ~exists().where(
-                heartbeats.c.trial_id == trials.c.trial_id, heartbeats.c.heartbeat > limit
+                heartbeats.c.trial_id == trials.c.trial_id,
+                heartbeats.c.heartbeat > _naive(moment) - grace,
             )
-            lost = self._running(connection, silent)
-            for trial_id in lost:
-                self._supersede(connection, trial_id)
-        return len(lost)
+            return self._supersede_where(connection, silent)
+
+        return self._locked(hand_back)
 
     def counts(self) -> Counts:
         """Count the study's chains by state, and the epochs reported by all its rows."""
@@ -131,9 +142,12 @@ class TrialQueue:
             .select_from(reports.join(trials, reports.c.trial_id == trials.c.trial_id))
             .where(trials.c.study_id == self._study_id)
         )
-        with self._engine.connect().execution_options(reads_only=True) as connection:
-            found = {str(state): int(number) for state, number in connection.execute(states)}
-            reported = connection.execute(epochs).scalar_one()
+        found, reported = self._database.read(
+            lambda connection: (
+                {str(state): int(number) for state, number in connection.execute(states)},
+                connection.execute(epochs).scalar_one(),
+            )
+        )
         return Counts(
             complete=found.get("COMPLETE", 0),
             pruned=found.get("PRUNED", 0),
@@ -143,11 +157,14 @@ class TrialQueue:
             epochs=reported,
         )
 
-    def _running(self, connection: Connection, condition: Any) -> list[int]:
+    def _supersede_where(self, connection: Connection, condition: Any) -> int:
         query = select(trials.c.trial_id).where(
             trials.c.study_id == self._study_id, trials.c.state == "RUNNING", condition
         )
-        return list(connection.execute(query).scalars())
+        lost = list(connection.execute(query).scalars())
+        for trial_id in lost:
+            self._supersede(connection, trial_id)
+        return len(lost)
 
     def _insert(self, connection: Connection, **values: Any) -> int:
         number = connection.execute(

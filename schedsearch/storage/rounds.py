@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -87,7 +88,8 @@ class RoundStorage(PassingStorage):
     """
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.uncached if database.known_schema else database.optuna)
+        target = database.uncached if database.known_schema else database.optuna
+        super().__init__(target, database.outages)
         self._database = database
         self._mirrors: dict[int, StudyMirror] = {}
         self._changed: deque[int] = deque()
@@ -129,8 +131,7 @@ class RoundStorage(PassingStorage):
         if not self._database.known_schema:
             yield found
             if found.writes_also:
-                with self._transaction() as connection:
-                    found.write_also(connection)
+                self._database.write(found.write_also)
                 found.written()
             self._claim_plainly(study_id, worker, found)
             return
@@ -155,25 +156,43 @@ class RoundStorage(PassingStorage):
     def _commit(self, mirror: StudyMirror, writes: RoundWrites, found: Round, worker: str) -> None:
         if not writes.trial_ids and found.asked <= 0 and not found.writes_also:
             return
-        claimed: list[FrozenTrial] = []
-        with self._transaction() as connection:
-            connection.execute(_LOCK, {"study": mirror.study_id})
-            owned = writes.owned_by(worker, connection)
-            found.lost = set(writes.trial_ids) - owned
-            writes.undo(found.lost)
-            for trial_id in found.lost:
-                mirror.doubt(trial_id)
-            if found.asked > 0:
-                version = _data_version(connection)
-                mirror.catch_up(connection, version=version, leave=owned)
-            writes.write(connection, owned)
-            found.write_also(connection)
-            if found.asked > 0:
+        before = {trial._trial_id for trial in mirror.running_of(worker)}
+        tries = itertools.count()
+
+        def write() -> list[FrozenTrial]:
+            with self._transaction() as connection:
+                connection.execute(_LOCK, {"study": mirror.study_id})
+                again = next(tries) > 0
+                owned = writes.owned_by(worker, connection, again=again)
+                self._give_up(mirror, writes, found, owned)
+                if again:
+                    mirror.doubt_all()
+                if found.asked > 0:
+                    version = _data_version(connection)
+                    mirror.catch_up(connection, version=version, leave=owned)
+                writes.write(connection, owned, again=again)
+                found.write_also(connection)
+                if found.asked <= 0:
+                    return []
+                # Claimed by a try that was committed all the same, though nobody could say so.
+                claimed = [t for t in mirror.running_of(worker) if t._trial_id not in before]
                 total = stored_total(connection, mirror.study_id)
-                claimed = claim(connection, mirror, worker, found.asked, total)
+                return claimed or claim(connection, mirror, worker, found.asked, total)
+
+        claimed = self._outages.patiently(write)
         for trial in claimed:
             mirror.put(trial)
         found.claimed = [trial._trial_id for trial in claimed]
+
+    def _give_up(
+        self, mirror: StudyMirror, writes: RoundWrites, found: Round, owned: set[int]
+    ) -> None:
+        """Drop what was written to trials that are no longer this worker's."""
+        lost = set(writes.trial_ids) - owned
+        writes.undo(lost)
+        for trial_id in lost:
+            mirror.doubt(trial_id)
+        found.lost |= lost
 
     def _claim_plainly(self, study_id: int, worker: str, found: Round) -> None:
         queue = trial_queue(self._database, study_id)
@@ -191,14 +210,18 @@ class RoundStorage(PassingStorage):
     # --- the local copy --------------------------------------------------------------------------
 
     def _catch_up(self, study_id: int) -> None:
-        mirror = self._mirrors.get(study_id) or StudyMirror(study_id)
         while self._changed:
             trial_id = self._changed.popleft()
             for known in self._mirrors.values():
                 known.doubt(trial_id)
-        try:
+        mirror = self._mirrors.get(study_id) or StudyMirror(study_id)
+
+        def read() -> None:
             with self._transaction(reads_only=True) as connection:
                 mirror.catch_up(connection, version=_data_version(connection))
+
+        try:
+            self._outages.patiently(read)
         except BaseException:
             self._mirrors.pop(study_id, None)
             raise

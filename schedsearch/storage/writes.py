@@ -14,7 +14,18 @@ from optuna.distributions import (
 )
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Executable, Table, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Executable,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    select,
+    update,
+)
 
 from schedsearch.storage.mirror import StudyMirror
 from schedsearch.storage.rows import chunks, copy_of, kind_of, local, now
@@ -28,15 +39,22 @@ from schedsearch.storage.tables import (
 )
 
 # Statements are made once: making one costs as much as executing it.
-_OWNED = (
+_WORKERS = (
     select(trials.c.trial_id)
     .join_from(trials, user_attributes, user_attributes.c.trial_id == trials.c.trial_id)
     .where(
         trials.c.trial_id.in_(bindparam("ids", expanding=True)),
-        trials.c.state == "RUNNING",
         user_attributes.c.key == "worker",
         user_attributes.c.value_json == bindparam("worker"),
     )
+)
+_OWNED = _WORKERS.where(trials.c.state == "RUNNING")
+_superseded = user_attributes.alias()
+_ENDED = _WORKERS.where(
+    trials.c.state.in_(("COMPLETE", "PRUNED", "FAIL")),
+    ~exists().where(
+        _superseded.c.trial_id == trials.c.trial_id, _superseded.c.key == "superseded_by"
+    ),
 )
 _ADD_PARAMETERS, _ADD_REPORTS, _ADD_VALUES = insert(parameters), insert(reports), insert(values)
 _ADD_ATTRIBUTES = {table: insert(table) for table in (user_attributes, system_attributes)}
@@ -44,6 +62,8 @@ _FORGET = {
     table: delete(table).where(table.c.trial_id == bindparam("trial"), place == bindparam("place"))
     for table, place in (
         (reports, reports.c.step),
+        (parameters, parameters.c.param_name),
+        (values, values.c.objective),
         (user_attributes, user_attributes.c.key),
         (system_attributes, system_attributes.c.key),
     )
@@ -145,16 +165,21 @@ class RoundWrites:
 
     # --- writing ---------------------------------------------------------------------------------
 
-    def owned_by(self, worker: str, connection: Connection) -> set[int]:
-        """Return the trials written to that the database has as running, and as this worker's."""
-        found: set[int] = set()
-        for chunk in chunks(self._originals):
-            bound = {"ids": chunk, "worker": json.dumps(worker)}
-            found.update(connection.execute(_OWNED, bound).scalars())
-        return found
+    def owned_by(self, worker: str, connection: Connection, *, again: bool) -> set[int]:
+        """Return the trials written to that the database has as running, and as this worker's.
 
-    def write(self, connection: Connection, owned: Collection[int]) -> None:
-        """Write what concerns the trials that are still this worker's."""
+        If they are written `again`, those that it has as ended by this worker, too.
+        """
+        found = _select(connection, _OWNED, worker, self._originals)
+        return found | _select(connection, _ENDED, worker, self._ends) if again else found
+
+    def write(self, connection: Connection, owned: Collection[int], *, again: bool) -> None:
+        """Write what concerns the trials that are still this worker's.
+
+        What is written `again` takes the place of what may have been written.
+        """
+        if again:
+            self._forget(connection, owned)
         self._write_reports(connection, owned)
         rows = [
             {"trial_id": i, "param_name": name, "param_value": value, "distribution_json": text}
@@ -167,10 +192,27 @@ class RoundWrites:
             (system_attributes, self._system_attributes),
         ):
             kept = {place: text for place, text in attributes.items() if place[0] in owned}
-            again = [{"trial": i, "place": key} for i, key in kept if self._had(table, i, key)]
-            execute_all(connection, _FORGET[table], again)
+            had = [{"trial": i, "place": key} for i, key in kept if self._had(table, i, key)]
+            execute_all(connection, _FORGET[table], had)
             add_attributes(connection, table, kept)
         self._write_ends(connection, owned)
+
+    def _forget(self, connection: Connection, owned: Collection[int]) -> None:
+        ends = [
+            (i, objective)
+            for i, (_, outcome, _) in self._ends.items()
+            for objective in range(len(outcome))
+        ]
+        written: dict[Table, Iterable[tuple[int, Any]]] = {
+            reports: self._reports,
+            parameters: self._parameters,
+            user_attributes: self._user_attributes,
+            system_attributes: self._system_attributes,
+            values: ends,
+        }
+        for table, places in written.items():
+            rows = [{"trial": i, "place": place} for i, place in places if i in owned]
+            execute_all(connection, _FORGET[table], rows)
 
     def _had(self, table: Table, trial_id: int, key: str) -> bool:
         before = self._originals[trial_id]
@@ -210,6 +252,15 @@ class RoundWrites:
             for stored, kind in [kind_of(value)]
         ]
         execute_all(connection, _ADD_VALUES, outcomes)
+
+
+def _select(
+    connection: Connection, statement: Select[tuple[int]], worker: str, trial_ids: Iterable[int]
+) -> set[int]:
+    found: set[int] = set()
+    for chunk in chunks(trial_ids):
+        found.update(connection.scalars(statement, {"ids": chunk, "worker": json.dumps(worker)}))
+    return found
 
 
 def execute_all(

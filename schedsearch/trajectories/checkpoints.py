@@ -12,11 +12,13 @@ import io
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, BinaryIO, Protocol
 
 from optuna.artifacts.exceptions import ArtifactNotFound
-from sqlalchemy import Connection, Engine, bindparam, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
+from schedsearch.storage import Database
 from schedsearch.storage.rows import chunks
 from schedsearch.task.user_code import one_line
 from schedsearch.trajectories.tables import add_missing, checkpoints, lock, pins
@@ -59,16 +61,16 @@ class Checkpoints:
     """The checkpoints of a database's nodes.
 
     Args:
-        engine: for transactions of ours.
+        database: has the rows.
         artifacts: keeps the files.
         budget: bytes of all of them together.
         say: is told, once, that a checkpoint was lost or could not be written.
     """
 
     def __init__(
-        self, engine: Engine, artifacts: Artifacts, budget: int, say: Callable[[str], None]
+        self, database: Database, artifacts: Artifacts, budget: int, say: Callable[[str], None]
     ) -> None:
-        self._engine = engine
+        self._database = database
         self._artifacts = artifacts
         self._budget = budget
         self._say = say
@@ -169,8 +171,7 @@ class Checkpoints:
         """
         rest = list(names)
         while rest:
-            with self._engine.begin() as connection:
-                row = self._pin_last(connection, rest, run, seconds)
+            row = self._database.write(partial(self._pin_last, rest, run, seconds))
             if row is None:
                 return None
             try:
@@ -185,7 +186,7 @@ class Checkpoints:
         return None
 
     def _pin_last(
-        self, connection: Connection, names: Sequence[str], run: str, seconds: float
+        self, names: Sequence[str], run: str, seconds: float, connection: Connection
     ) -> Any:
         moment = lock(connection)
         for asked in chunks(reversed(names)):
@@ -207,9 +208,13 @@ class Checkpoints:
         return content if hashlib.sha256(content).hexdigest() == row.sha256 else None
 
     def _forget(self, row: Any) -> None:
-        with self._engine.begin() as connection:
+        dropped = {"name": row.hash, "file": row.artifact}
+
+        def drop(connection: Connection) -> None:
             lock(connection)
-            connection.execute(_DROP, {"name": row.hash, "file": row.artifact})
+            connection.execute(_DROP, dropped)
+
+        self._database.write(drop)
         self._say_once(
             "lost",
             f"the checkpoint {row.artifact} is missing or damaged: its epochs are trained again",
@@ -230,8 +235,10 @@ class Checkpoints:
         files = set(listed(seconds))
         if not files:
             return 0
-        with self._engine.connect().execution_options(reads_only=True) as connection:
-            orphans = files.difference(connection.scalars(select(checkpoints.c.artifact)))
+        named = self._database.read(
+            lambda connection: connection.scalars(select(checkpoints.c.artifact)).all()
+        )
+        orphans = files.difference(named)
         for artifact in orphans:
             self._remove(artifact)
         return len(orphans)

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from schedsearch.engines import EpochResult
+from schedsearch.storage import Database
 from schedsearch.trajectories.tables import add_missing, nodes
 
 #: Nodes that are kept in memory, about half a kilobyte each; then the older half is forgotten.
@@ -48,8 +49,8 @@ class Node:
 class Nodes:
     """The nodes of a database, as far as they were asked for, and those to be written."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._known: dict[str, str] = {}
         self._waiting: list[dict[str, Any]] = []
         self._writing = 0
@@ -60,9 +61,9 @@ class Nodes:
         What is not in memory takes one query, which also reads what followed in the same training.
         """
         if name not in self._known:
-            reading = self._engine.connect().execution_options(reads_only=True)
-            with reading as connection:
-                rows = connection.execute(_REST_OF_RUN, {"hash": name}).all()
+            rows = self._database.read(
+                lambda connection: connection.execute(_REST_OF_RUN, {"hash": name}).all()
+            )
             self._remember({row.hash: row.result for row in rows})
         found = self._known.get(name)
         return None if found is None else _result(found)

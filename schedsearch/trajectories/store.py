@@ -60,7 +60,7 @@ def open_store(
         )
         return None
     kept_in = artifacts or Folder(checkpoint_folder(database.url))
-    checkpoints = Checkpoints(database.engine, kept_in, budget, say)
+    checkpoints = Checkpoints(database, kept_in, budget, say)
     checkpoints.sweep()
     return Store(database, checkpoints, seconds=seconds)
 
@@ -118,9 +118,9 @@ class Store:
     def __init__(
         self, database: Database, checkpoints: Checkpoints, *, seconds: float = LEASE
     ) -> None:
-        self.nodes = Nodes(database.engine)
+        self.nodes = Nodes(database)
         self.checkpoints = checkpoints
-        self._engine = database.engine
+        self._database = database
         self._seconds = seconds
         # By run: what it is to train next, as far as asked for, granted in a transaction that is
         # not yet committed, and granted.
@@ -150,9 +150,9 @@ class Store:
         names = {trail.run: child_of(trail.name, key) for trail, key in wanted.items()}
         missing = {run: name for run, name in names.items() if self._granted.get(run) != name}
         if missing:
-            with self._engine.begin() as connection:
-                moment = lock(connection)
-                granted = lease(connection, missing, moment, self._seconds)
+            granted = self._database.write(
+                lambda connection: lease(connection, missing, lock(connection), self._seconds)
+            )
             self._granted.update(granted)
             self._live.update(granted)
         return {trail for trail in wanted if self._granted.get(trail.run) == names[trail.run]}
@@ -160,8 +160,9 @@ class Store:
     def renew(self) -> None:
         """Let what this worker's runs hold last from now on; to be called well within a lease."""
         if runs := list(self._live):
-            with self._engine.begin() as connection:
-                renew(connection, runs, lock(connection) + self._seconds)
+            self._database.write(
+                lambda connection: renew(connection, runs, lock(connection) + self._seconds)
+            )
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -189,8 +190,7 @@ class Store:
 
     def flush(self) -> None:
         """Write all that waits in a transaction of its own."""
-        with self._engine.begin() as connection:
-            self.write(connection)
+        self._database.write(self.write)
         self.written()
 
 

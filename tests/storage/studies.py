@@ -9,8 +9,11 @@ from tests.searches import document
 
 def study_at(url: str, trials: int = 100) -> StudyHandle:
     """Create a study of some trials, or raise the total of the one that is there."""
+    return create_study(open_database(url, create=True), record(trials))
+
+
+def record(trials: int) -> StudyRecord:
     content = document()
     content["hyperparameters"]["lr"]["default"] = 0.1
     space = Space.from_document(content, "small.toml")
-    record = StudyRecord(space, trials, {"device": "cpu"}, "fingerprint")
-    return create_study(open_database(url, create=True), record)
+    return StudyRecord(space, trials, {"device": "cpu"}, "fingerprint")

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
 
 from schedsearch.storage import StudyHandle, open_database, open_study
-from tests.searches import make_study, url_of, work
+from tests.searches import make_study_at, work
 from tests.storage.processes import claim_all, create, processes
+from tests.storage.studies import record
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> StudyHandle:
-    return make_study(tmp_path)
+def study(database_url: str) -> StudyHandle:
+    return make_study_at(database_url)
+
+
+#: Servers of the tests have been running for longer.
+GRACE = timedelta(seconds=1)
 
 
 def state(study: StudyHandle, number: int) -> TrialState:
@@ -69,18 +73,17 @@ def test_eight_claimers_share_the_trials_and_none_gets_one_twice(study):
     assert study.queue.counts().running == study.queue.counts().chains == 40
 
 
-def test_eight_creators_on_an_empty_file_make_one_study(tmp_path, study):
-    (tmp_path / "empty").mkdir()
-    url = url_of(tmp_path / "empty")
+def test_eight_creators_on_an_empty_database_make_one_study(database_url):
     context = processes()
     outcome = context.Queue()
-    creators = [context.Process(target=create, args=(url, study.record, outcome)) for _ in range(8)]
+    given = (database_url, record(trials=10), outcome)
+    creators = [context.Process(target=create, args=given) for _ in range(8)]
     for creator in creators:
         creator.start()
     assert [outcome.get(timeout=60) for _ in creators] == ["made"] * 8
     for creator in creators:
         creator.join()
-    made = open_study(open_database(url), "small")
+    made = open_study(open_database(database_url), "small")
     assert made.queue.counts().waiting == made.queue.counts().chains == 1
 
 
@@ -140,17 +143,16 @@ def test_a_trial_is_stale_after_the_grace_or_without_any_beat(study):
     beating, _ = study.queue.claim("ann", 10), study.queue.claim("bob", 10)
     never = study.queue.claim("cid", 10)
     with study.database.engine.begin() as connection:
-        old = "UPDATE trial_heartbeats SET heartbeat = datetime('now', '-10 minutes')"
-        connection.execute(text(old))
+        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
         connection.execute(text(f"DELETE FROM trial_heartbeats WHERE trial_id = {never}"))
     study.queue.beat([beating])
-    assert study.queue.hand_back_stale(timedelta(minutes=5)) == 2
+    assert study.queue.hand_back_stale(GRACE) == 2
     assert [state(study, i) for i in range(3)] == [
         TrialState.RUNNING,
         TrialState.FAIL,
         TrialState.FAIL,
     ]
-    assert study.queue.hand_back_stale(timedelta(minutes=5)) == 0
+    assert study.queue.hand_back_stale(GRACE) == 0
 
 
 @pytest.fixture

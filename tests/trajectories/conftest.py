@@ -8,7 +8,6 @@ import pytest
 
 from schedsearch.storage import Database, open_database
 from schedsearch.trajectories import Folder
-from tests.storage.conftest import database_url as database_url
 
 
 @pytest.fixture
