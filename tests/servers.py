@@ -19,10 +19,11 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pymysql
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
@@ -253,7 +254,8 @@ def _closed_connections() -> Iterator[None]:
     finally:
         event.remove(Pool, "connect", note)
         for connection in found:
-            connection.close()
+            with suppress(pymysql.Error):  # of one that is closed already
+                connection.close()
 
 
 def _program(name: str) -> Path:

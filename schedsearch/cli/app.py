@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from click.core import ParameterSource
 
-from schedsearch.errors import FileError, SchedSearchError
+from schedsearch.errors import FileError, InputError, SchedSearchError
 
 app = typer.Typer(
     name="schedsearch",
@@ -23,12 +24,66 @@ app = typer.Typer(
 
 DEFAULT_STORAGE = "sqlite:///studies.db"
 
+
+def _read_storage_file(context: typer.Context, file: Path | None) -> Path | None:
+    if file is not None:
+        context.meta[_FROM_FILE] = _url_in(file)
+    return file
+
+
+def _url_in(file: Path) -> str:
+    """Return the database URL that a file holds, and nothing else."""
+    try:
+        lines = file.read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text"
+        raise InputError(f"--storage-file {file}: cannot be read: {reason}") from None
+    if len(lines) != 1:
+        raise InputError(f"--storage-file {file}: must hold the database URL alone, in one line")
+    if file.stat().st_mode & 0o077:
+        say(f"warning: others may read {file}, which may hold a password: chmod 600 {file}")
+    return lines[0]
+
+
+def _choose_storage(context: typer.Context, url: str) -> str:
+    flag = context.get_parameter_source("storage") is ParameterSource.COMMANDLINE
+    if _FROM_FILE in context.meta:
+        if flag:
+            raise InputError("--storage and --storage-file both name a database: give one")
+        return str(context.meta[_FROM_FILE])
+    if flag:
+        _warn_of_password(url)
+    return url
+
+
+def _warn_of_password(url: str) -> None:
+    from schedsearch.storage import has_password
+
+    if has_password(url):
+        say(
+            "warning: the password in --storage can be read by every user of this machine: "
+            "give the URL by the variable SCHEDSEARCH_STORAGE, or in a file by --storage-file"
+        )
+
+
+_FROM_FILE = "schedsearch.storage_file"
+
 Storage = Annotated[
     str,
     typer.Option(
         envvar="SCHEDSEARCH_STORAGE",
         show_default=DEFAULT_STORAGE,
-        help="Database URL. Give one that holds a password by the variable, not by the flag.",
+        callback=_choose_storage,
+        help="Database URL. Give one that holds a password by the variable, or in a file.",
+    ),
+]
+StorageFile = Annotated[
+    Path | None,
+    typer.Option(
+        callback=_read_storage_file,
+        is_eager=True,
+        show_default=False,
+        help="A file that holds the database URL, in place of --storage.",
     ),
 ]
 SpaceFile = Annotated[

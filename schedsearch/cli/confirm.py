@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
 from schedsearch.cli.opening import study as opened
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def confirm(
     ] = None,
     no_reuse: NoReuse = False,
     storage: Storage = DEFAULT_STORAGE,
+    storage_file: StorageFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the best schedules and the best constants on fresh seeds, and compare them.

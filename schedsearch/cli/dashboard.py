@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, Storage, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, Storage, StorageFile, app, say
 from schedsearch.cli.opening import database
 
 
@@ -19,6 +19,7 @@ def dashboard(
         bool, typer.Option("--allow-edit", help="Let the browser write notes, and delete studies.")
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
+    storage_file: StorageFile = None,
 ) -> None:
     """Serve optuna-dashboard on the studies of a storage, to read only, until Ctrl-C."""
     from schedsearch.report.dashboard import is_loopback, make_app, make_server, url_of

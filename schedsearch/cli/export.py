@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, Storage, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, Storage, StorageFile, app, say
 from schedsearch.cli.opening import study as opened
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def export(
         ),
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
+    storage_file: StorageFile = None,
 ) -> None:
     """Write the best schedule as a config that `train` and your own loop read."""
     import tomli_w

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from schedsearch.cli.app import say
@@ -15,14 +14,9 @@ def database(url: str, *, create: bool = False) -> Database:
     """Open the database that a command's `--storage` names."""
     import optuna
 
-    from schedsearch.storage import has_password, open_database
+    from schedsearch.storage import open_database
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if url != os.environ.get("SCHEDSEARCH_STORAGE") and has_password(url):
-        say(
-            "warning: the password in --storage can be read by every user of this machine: "
-            "give the URL by the variable SCHEDSEARCH_STORAGE"
-        )
     opened = open_database(url, create=create)
     if not opened.known_schema:
         say("warning: the tables are of an Optuna that is not known here: searching is slower")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, Storage, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, Storage, StorageFile, app, say
 from schedsearch.cli.opening import study as opened
 from schedsearch.errors import InputError
 
@@ -22,6 +22,7 @@ def plot(
         int | None, typer.Option(help="Default: as `export`.", show_default=False)
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
+    storage_file: StorageFile = None,
 ) -> None:
     """Draw a trial: its schedules, its validation metric and loss terms, and the best constant."""
     if output.suffix not in (".png", ".svg"):

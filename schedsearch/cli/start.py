@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
 from schedsearch.cli.opening import database
 from schedsearch.errors import InputError
 
@@ -73,6 +73,7 @@ def start(
     ] = False,
     no_reuse: NoReuse = False,
     storage: Storage = DEFAULT_STORAGE,
+    storage_file: StorageFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a study, or continue it, and search with worker processes on this machine.

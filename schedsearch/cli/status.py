@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, Storage, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, Storage, StorageFile, app, say
 from schedsearch.cli.opening import database
 from schedsearch.errors import StudyError
 
@@ -18,6 +18,7 @@ def status(
         str | None, typer.Argument(help="The study's name; may be left out if there is only one.")
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
+    storage_file: StorageFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how a study stands: its trials, the best schedule, and the best constant."""
@@ -32,7 +33,11 @@ def status(
 
 
 @app.command(name="list")
-def list_studies(storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
+def list_studies(
+    storage: Storage = DEFAULT_STORAGE,
+    storage_file: StorageFile = None,
+    as_json: AsJson = False,
+) -> None:
     """List the studies of a storage."""
     from schedsearch.report.progress import comparison
     from schedsearch.report.status import read_status
@@ -52,6 +57,7 @@ def delete(
     study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     storage: Storage = DEFAULT_STORAGE,
+    storage_file: StorageFile = None,
 ) -> None:
     """Delete a study with all its trials."""
     from schedsearch.storage import open_study

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
 from schedsearch.errors import InputError, SchedSearchError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def train(
     ] = None,
     no_reuse: NoReuse = False,
     storage: Storage = DEFAULT_STORAGE,
+    storage_file: StorageFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Train with a config as its trial was trained, and save the model.

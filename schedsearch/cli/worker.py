@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, NoReuse, Storage, app, say
+from schedsearch.cli.app import DEFAULT_STORAGE, NoReuse, Storage, StorageFile, app, say
 from schedsearch.cli.opening import study as opened
 
 
@@ -15,6 +15,7 @@ from schedsearch.cli.opening import study as opened
 def worker(
     study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
     storage: Storage = DEFAULT_STORAGE,
+    storage_file: StorageFile = None,
     timeout: Annotated[
         float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
     ] = None,
