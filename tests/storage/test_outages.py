@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
+import psycopg
+import pymysql
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
 
-from schedsearch.storage import Database, RoundStorage, StudyHandle, open_database, open_study
-from schedsearch.storage.outages import Outages
+from schedsearch.storage import RoundStorage, StudyHandle, open_database, open_study
 from tests.searches import begin, document, train_slowly, wait_until, write_space
 from tests.servers import Server, empty_database, execute, own_server
 from tests.storage.studies import study_at
@@ -35,11 +36,6 @@ def server(backend: str) -> Iterator[Server]:
         pytest.skip(f"NOT TESTED on {backend}: this machine has no {error}")
     yield found
     found.end()
-
-
-def reports(database: Database) -> list[tuple[object, ...]]:
-    rows = "SELECT trial_id, step, intermediate_value FROM trial_intermediate_values"
-    return execute(database.url, rows)
 
 
 @pytest.mark.long
@@ -77,3 +73,134 @@ def _reports_at(url: str) -> list[tuple[object, ...]]:
         return execute(url, rows)
     except Exception:  # the tables are not there yet
         return []
+
+
+def cut_connections(url: str) -> None:
+    """End all other connections to a database, as an administrator would."""
+    name = make_url(url).database
+    if url.startswith("postgresql"):
+        others = f"datname = '{name}' AND pid <> pg_backend_pid()"
+        execute(url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+        return
+    others = f"db = '{name}' AND id <> connection_id()"
+    for (number,) in execute(url, f"SELECT id FROM information_schema.processlist WHERE {others}"):
+        execute(url, f"KILL {number}")
+
+
+@contextmanager
+def cut_at(engine: Engine, url: str, place: int) -> Iterator[list[int]]:
+    """Cut all connections before a statement, or a commit, of this number; say when it was."""
+    numbers, cut = itertools.count(), list[int]()
+
+    def count(*_: object) -> None:
+        if next(numbers) == place and not cut:
+            cut.append(place)
+            cut_connections(url)
+
+    for what in ("before_cursor_execute", "commit"):
+        event.listen(engine, what, count)
+    yield cut
+    for what in ("before_cursor_execute", "commit"):
+        event.remove(engine, what, count)
+
+
+@pytest.fixture
+def study(database_url: str) -> StudyHandle:
+    return study_at(database_url)
+
+
+def one_round(storage: RoundStorage, study: StudyHandle, number: int, ends: list[int]) -> list[int]:
+    """Report of the first trial, end others, and claim one; return the claimed."""
+    with storage.round(study.study_id, "ann") as written:
+        first = storage.get_all_trials(study.study_id, deepcopy=False)[0]._trial_id
+        storage.set_trial_intermediate_value(first, number, number / 8)
+        storage.set_trial_user_attr(first, "number", number)
+        for trial_id in ends:
+            storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [number / 8])
+        written.ask(1)
+    assert written.lost == set()
+    return written.claimed
+
+
+def check(study: StudyHandle, storage: RoundStorage, rounds: int, live: list[int]) -> None:
+    """Each round is there once: its report, the end of what the one before claimed, its claim."""
+    trials = study.database.uncached.get_all_trials(study.study_id)
+    assert trials[0].intermediate_values == {number: number / 8 for number in range(rounds)}
+    assert trials[0].user_attrs["number"] == rounds - 1
+    assert [trial.number for trial in trials] == list(range(rounds + 1))
+    assert [trial.values for trial in trials[1:-1]] == [[n / 8] for n in range(1, rounds)]
+    assert [trial._trial_id for trial in trials[-1:]] == live
+    assert [trial.user_attrs["draw"] for trial in trials[1:]] == list(range(rounds))
+    storage.refresh(study.study_id)
+    copied = storage.get_all_trials(study.study_id, deepcopy=False)
+    assert [trial.state for trial in copied] == [trial.state for trial in trials]
+
+
+def begun(study: StudyHandle) -> RoundStorage:
+    storage = RoundStorage(study.database)
+    with storage.round(study.study_id, "ann") as written:
+        written.ask(1)
+    return storage
+
+
+@SERVERS
+def test_a_round_is_written_once_wherever_its_connection_is_cut(study, caplog):
+    storage, live, url = begun(study), list[int](), study.database.url
+    for number in itertools.count():
+        storage.refresh(study.study_id)
+        with cut_at(study.database.engine, url, number) as cut:
+            live = one_round(storage, study, number, live)
+        if not cut:
+            break
+    assert number > 10
+    check(study, storage, number + 1, live)
+    assert "does not answer" not in caplog.text  # nobody needs to know
+
+
+@SERVERS
+def test_a_round_whose_commit_was_not_acknowledged_is_written_once(study, monkeypatch):
+    """The connection is lost after the server has committed, but before it could say so."""
+    storage, live, dialect = begun(study), list[int](), study.database.engine.dialect
+    commit, lost = dialect.do_commit, list[int]()
+
+    def commit_and_lose(connection: Any) -> None:
+        commit(connection)
+        if len(lost) < number + 1:
+            lost.append(number)
+            if dialect.name == "mysql":
+                raise pymysql.err.OperationalError(2013, "Lost connection to server during query")
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(dialect, "do_commit", commit_and_lose)
+    for number in range(3):
+        live = one_round(storage, study, number, live)
+    assert lost == [0, 1, 2]
+    monkeypatch.undo()
+    check(study, storage, 3, live)
+
+
+@SERVERS
+def test_connections_that_were_cut_while_idle_are_replaced(study):
+    storage, live, url = begun(study), list[int](), study.database.url
+    for number in range(3):
+        cut_connections(url)
+        live = one_round(storage, study, number, live)
+        cut_connections(url)
+        study.queue.beat(live)
+        assert study.queue.counts().running == 2
+        assert study.total() == 100
+    check(study, storage, 3, live)
+
+
+@SERVERS
+def test_nobody_is_taken_for_dead_until_the_server_has_been_back_for_the_grace(server):
+    with empty_database(server.url) as url:
+        study = study_at(url)
+        begun(study)
+        execute(url, "UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'")
+        server.stop(signal.SIGQUIT)
+        server.start()
+        fresh = open_study(open_database(url), "small")
+        for queue in (study.queue, fresh.queue):
+            assert queue.hand_back_stale(timedelta(minutes=5)) == 0
+        wait_until(lambda: fresh.queue.hand_back_stale(timedelta(seconds=3)) == 1)
