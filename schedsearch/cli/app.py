@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from click.core import ParameterSource
 
 from schedsearch.errors import FileError, InputError, SchedSearchError
 
@@ -46,7 +45,8 @@ def _url_in(file: Path) -> str:
 
 
 def _choose_storage(context: typer.Context, url: str) -> str:
-    flag = context.get_parameter_source("storage") is ParameterSource.COMMANDLINE
+    source = context.get_parameter_source("storage")
+    flag = source is not None and source.name == "COMMANDLINE"
     if _FROM_FILE in context.meta:
         if flag:
             raise InputError("--storage and --storage-file both name a database: give one")

@@ -1,0 +1,110 @@
+"""Where a command finds its database: the flag, the variable, or a file that holds the URL."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Command
+from tests.searches import begin, document, make_study, url_of, wait_until, write_space
+from tests.servers import PASSWORD
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SCHEDSEARCH_STORAGE", raising=False)
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def file(tmp_path):
+    make_study(tmp_path)
+    found = tmp_path / "storage"
+    found.write_text(f"{url_of(tmp_path)}\n")
+    found.chmod(0o600)
+    return found
+
+
+def test_a_file_holds_the_url_and_goes_before_the_variable(run, file, monkeypatch):
+    monkeypatch.setenv("SCHEDSEARCH_STORAGE", "sqlite:///absent.db")
+    done = run("list", "--storage-file", file, "--json")
+    assert (done.status, done.err) == (0, "")
+    assert [study["study"] for study in json.loads(done.out)] == ["small"]
+
+
+def test_a_file_and_a_flag_are_one_too_many(run, file):
+    by_file, by_flag = ["--storage-file", file], ["--storage", "x"]
+    for order in ([*by_file, *by_flag], [*by_flag, *by_file]):
+        done = run("list", *order)
+        said = "error: --storage and --storage-file both name a database: give one\n"
+        assert (done.status, done.err) == (2, said)
+
+
+def test_a_file_that_others_may_read_earns_a_warning(run, file):
+    file.chmod(0o644)
+    done = run("list", "--storage-file", file)
+    assert done.status == 0
+    assert f"warning: others may read {file}, which may hold a password: chmod 600" in done.err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "must hold the database URL alone, in one line"),
+        (b"sqlite:///a.db\nsqlite:///b.db\n", "must hold the database URL alone, in one line"),
+        (b"\xff\xfe", "cannot be read: not a text"),
+    ],
+)
+def test_a_file_without_a_url_is_refused_by_its_name(run, tmp_path, content, said):
+    file = tmp_path / "given"
+    if content is not None:
+        file.write_bytes(content)
+    done = run("status", "--storage-file", file)
+    assert (done.status, done.err) == (2, f"error: --storage-file {file}: {said}\n")
+
+
+@pytest.mark.parametrize("name", ["status", "list", "delete", "worker", "export", "plot", "train"])
+def test_every_command_warns_of_a_password_in_the_flag(run, tmp_path, name):
+    arguments = {"status": [], "list": [], "plot": ["small", "-o", "p.png"]}
+    if name == "train":
+        arguments["train"] = [write_space(tmp_path, document())]
+    url = "postgresql+psycopg://ann:hidden@127.0.0.1:9/db"
+    done = run(name, *arguments.get(name, ["small"]), "--storage", url)
+    assert done.status == 2
+    assert "by the variable SCHEDSEARCH_STORAGE, or in a file by --storage-file" in done.err
+    assert "hidden" not in done.err + done.out
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["postgresql", "mysql"])
+def test_a_password_is_in_no_command_line_no_output_and_no_config(database_url, tmp_path):
+    file = tmp_path / "storage"
+    file.write_text(database_url)
+    file.chmod(0o600)
+    space, given = write_space(tmp_path, document(trials=4)), ("--storage-file", file)
+    search = begin("start", space, "--workers", 1, *given, folder=tmp_path)
+    lines: set[str] = set()
+    wait_until(lambda: _see_command_lines(lines) or search.poll() is not None)
+    outputs = [*search.communicate(timeout=60)]
+    assert search.returncode == 0, outputs
+    for words in (["status", "--json"], ["export", "small", "-o", "best.toml"]):
+        done = begin(*words, *given, folder=tmp_path)
+        outputs += done.communicate(timeout=60)
+        assert done.returncode == 0, outputs
+    assert any("worker small" in line for line in lines)
+    written = [path.read_text(errors="replace") for path in tmp_path.glob("*.toml")]
+    assert not [text for text in (*outputs, *lines, *written) if PASSWORD in text]
+
+
+def _see_command_lines(lines: set[str]) -> bool:
+    """Note what every user sees of all processes; tell whether a worker is among them."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.add(file.read_text(errors="replace").replace("\0", " "))
+        except OSError:  # it has ended
+            continue
+    return any("worker small" in line for line in lines)

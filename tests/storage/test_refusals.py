@@ -1,0 +1,198 @@
+"""Databases that cannot be used: one clear message each, and nothing half written."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from schedsearch.errors import StorageError
+from schedsearch.storage import StudyHandle, database_failure, open_database
+from tests.searches import document, make_study, make_study_at, work
+from tests.servers import PASSWORD, execute
+from tests.storage.studies import study_at
+
+SERVERS = pytest.mark.parametrize("backend", ["postgresql", "mysql"])
+CREATE = pytest.mark.parametrize("create", [False, True])
+
+
+def refusal(url: str, *, create: bool = False) -> str:
+    with pytest.raises(StorageError) as caught:
+        open_database(url, create=create)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+    assert PASSWORD not in str(caught.value)
+    # Else a traceback would show the driver's own error.
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+    return str(caught.value)
+
+
+def failure(error: BaseException) -> str:
+    told = database_failure(error)
+    assert told is not None
+    assert told.exit_code == 1
+    assert "\n" not in str(told)
+    return str(told)
+
+
+# --- servers -------------------------------------------------------------------------------------
+
+
+@SERVERS
+@CREATE
+def test_a_password_that_is_refused_is_said_and_not_shown(database_url, create):
+    wrong = make_url(database_url).set(password="wr0ng-one").render_as_string(hide_password=False)
+    said = refusal(wrong, create=create)
+    assert "password authentication failed" in said or "Access denied" in said
+    assert "wr0ng-one" not in said
+
+
+@SERVERS
+def test_a_database_that_is_missing_is_said(database_url):
+    missing = make_url(database_url).set(database="absent").render_as_string(hide_password=False)
+    said = refusal(missing, create=True)
+    assert 'database "absent" does not exist' in said or "Unknown database 'absent'" in said
+
+
+@SERVERS
+@CREATE
+def test_a_server_that_is_away_is_said_at_once(database_url, create):
+    nowhere = make_url(database_url).set(port=9).render_as_string(hide_password=False)
+    assert "refused" in refusal(nowhere, create=create)
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "extra"),
+    [
+        ("postgresql://ann:secret@host/db", "psycopg", "postgresql"),
+        ("postgres://ann:secret@host/db", "psycopg", "postgresql"),
+        ("mysql://ann:secret@host/db", "pymysql", "mysql"),
+        ("mariadb://ann:secret@host/db", "pymysql", "mysql"),
+    ],
+)
+def test_a_missing_driver_is_said_with_the_extra_that_brings_it(monkeypatch, url, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert f"needs the driver `{module}`: pip install 'schedsearch[{extra}]'" in refusal(url)
+
+
+@pytest.mark.parametrize("version", ["v2.6.0.a", "v99.0.0.a"])
+@CREATE
+def test_tables_of_an_older_or_newer_optuna_are_refused_and_left_alone(
+    database_url, version, create
+):
+    study_at(database_url)
+    execute(database_url, f"UPDATE alembic_version SET version_num = '{version}'")
+    assert "made by another version of Optuna" in refusal(database_url, create=create)
+    assert execute(database_url, "SELECT version_num FROM alembic_version") == [(version,)]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_a_server_that_may_only_be_read_is_said(database_url):
+    study = study_at(database_url)
+    name = make_url(database_url).database
+    execute(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    study.database.engine.dispose()
+    with pytest.raises(DBAPIError) as caught:
+        study.queue.claim("ann", 10)
+    said = failure(caught.value)
+    assert said == (
+        "the database failed: cannot execute SELECT FOR UPDATE in a read-only transaction; "
+        "it may only be read: check its permissions and settings"
+    )
+    assert study.queue.counts().waiting == 1
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Have the rights of nobody where the tests are run by root, who may write to everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    nobody = pwd.getpwnam("nobody").pw_uid
+    os.setresuid(nobody, nobody, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture
+def read_only_study() -> Iterator[StudyHandle]:
+    with tempfile.TemporaryDirectory() as folder:
+        study = make_study(Path(folder))
+        study.database.engine.dispose()
+        Path(folder, "studies.db").chmod(0o444)
+        Path(folder).chmod(0o555)
+        yield study
+        Path(folder).chmod(0o755)
+
+
+def test_a_file_that_may_only_be_read_is_said(read_only_study):
+    with as_nobody():
+        said = refusal(read_only_study.database.url, create=True)
+    assert said.endswith("studies.db: cannot be written: check its permissions")
+
+
+def test_a_full_disk_is_said_and_the_search_goes_on_when_there_is_room(tmp_path):
+    study = make_study(tmp_path, document(trials=40))
+    engine = study.database.engine
+
+    def fill(connection, record) -> None:
+        """SQLite answers so, too, where its file may not grow."""
+        [pages] = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}").fetchone()
+
+    engine.dispose()
+    event.listen(engine, "connect", fill)
+    with pytest.raises(DBAPIError) as caught:
+        work(study)
+    assert failure(caught.value) == (
+        "the database failed: database or disk is full; "
+        "make room and start again: all that was written before is there"
+    )
+    event.remove(engine, "connect", fill)
+    engine.dispose()
+    written = study.queue.counts().epochs
+    study.queue.hand_back_all_of("ann")
+    work(study, "bob")
+    counts = study.queue.counts()
+    assert (counts.finished, counts.chains) == (40, 40)
+    assert counts.epochs >= written
+    assert execute(study.database.url, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "nfs", "cifs", "smb3", "ceph", "lustre", "fuse.sshfs"])
+@CREATE
+def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch, kind, create):
+    study = make_study(tmp_path)
+    mounts = tmp_path / "mounts"
+    place = str(tmp_path).replace(" ", "\\040")
+    mounts.write_text(f"none / ext4 rw 0 0\nhost:/export {place} {kind} rw,vers=4.2 0 0\n")
+    monkeypatch.setattr("schedsearch.storage.opening._MOUNTS", mounts)
+    said = refusal(study.database.url, create=create)
+    assert f"lies on a network file system ({kind}), where SQLite loses what is written" in said
+    mounts.write_text(f"host:/export / {kind} rw 0 0\n/dev/sda {place} ext4 rw 0 0\n")
+    assert open_database(study.database.url, create=create).known_schema
+
+
+# --- what never shows ----------------------------------------------------------------------------
+
+
+@SERVERS
+def test_no_object_shows_the_password_of_its_database(database_url):
+    study = make_study_at(database_url)
+    shown = repr((study, study.database, study.database.engine, study.database.outages))
+    assert PASSWORD not in shown
+    assert study.database.shown.count("***") == 1
