@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
-from tests.servers import BACKENDS, Servers
+from tests.servers import SERVERS, Servers
 
 # A time limit per example would only measure who else uses the machine.
 settings.register_profile("schedsearch", settings.default, deadline=None)
@@ -39,9 +39,11 @@ def servers() -> Iterator[Servers]:
     found.end()
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(
+    params=["sqlite", *(pytest.param(name, marks=pytest.mark.long) for name in SERVERS)]
+)
 def backend(request: pytest.FixtureRequest) -> str:
-    """Name each kind of database in turn."""
+    """Name each kind of database in turn; those with a server belong to a full run."""
     return str(request.param)
 
 

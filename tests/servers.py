@@ -170,7 +170,7 @@ _KINDS: dict[str, tuple[str, type[Server], tuple[str, str]]] = {
     "postgresql": ("SCHEDSEARCH_TEST_POSTGRES", PostgreSQL, ("initdb", "postgres")),
     "mysql": ("SCHEDSEARCH_TEST_MYSQL", MariaDB, ("mariadb-install-db", "mariadbd")),
 }
-BACKENDS = ("sqlite", *_KINDS)
+SERVERS = tuple(_KINDS)
 
 
 class Servers:

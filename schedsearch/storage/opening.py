@@ -102,19 +102,29 @@ def shown(url: str) -> str:
 
     >>> shown("postgresql://ann:secret@db/studies")
     'postgresql://ann:***@db/studies'
+    >>> shown("postgresql://ann@db/studies?password=secret")
+    'postgresql://ann@db/studies?password=hidden'
     """
     try:
-        return make_url(url).render_as_string(hide_password=True)
+        parsed = make_url(url)
     except ArgumentError:
         return "the storage URL"
+    hidden = dict.fromkeys(_secrets(parsed), "hidden")
+    return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def _secrets(url: URL) -> list[str]:
+    """Return the options of a URL that hold a password."""
+    return [option for option in url.query if "passw" in option.lower()]
 
 
 def has_password(url: str) -> bool:
     """Tell whether a database URL holds a password."""
     try:
-        return make_url(url).password is not None
+        parsed = make_url(url)
     except ArgumentError:
         return False
+    return parsed.password is not None or bool(_secrets(parsed))
 
 
 def open_database(url: str, *, create: bool = False) -> Database:
@@ -132,12 +142,6 @@ def open_database(url: str, *, create: bool = False) -> Database:
         _check_file(file, create=create)
     try:
         return _open(parsed, file, create=create)
-    except ModuleNotFoundError as error:
-        raise StorageError(
-            f"{shown(url)}: needs the driver `{error.name}`: {_install(error.name)}"
-        ) from None
-    except ImportError:
-        raise StorageError(f"{shown(url)}: needs the Python driver of this database") from None
     except RuntimeError:
         raise StorageError(
             f"{shown(url)}: its tables were made by another version of Optuna than the "
@@ -172,6 +176,8 @@ def _parse(url: str) -> URL:
         raise StorageError(
             f"{shown(url)}: needs the driver `{error.name}`: {_install(error.name)}"
         ) from None
+    except ImportError as error:  # psycopg without its C library, for one
+        raise StorageError(f"{shown(url)}: its driver cannot be loaded: {reason(error)}") from None
     return parsed
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from schedsearch.storage import TrialQueue
@@ -26,8 +27,8 @@ def heartbeats(
 
     def beat() -> None:
         while not over.wait(HEARTBEAT):
-            # A database that is away now may be back at the next beat.
-            with suppress(SQLAlchemyError):
+            # A database that is away for longer than it is waited for may be back at the next beat.
+            with suppress(SQLAlchemyError, StorageInternalError):
                 queue.beat(list(trials()))
                 also()
                 queue.hand_back_stale()

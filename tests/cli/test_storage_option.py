@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.command import Command
 from tests.searches import begin, document, make_study, url_of, wait_until, write_space
-from tests.servers import PASSWORD
+from tests.servers import PASSWORD, SERVERS
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_every_command_warns_of_a_password_in_the_flag(run, tmp_path, name):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("backend", ["postgresql", "mysql"])
+@pytest.mark.parametrize("backend", SERVERS)
 def test_a_password_is_in_no_command_line_no_output_and_no_config(database_url, tmp_path):
     file = tmp_path / "storage"
     file.write_text(database_url)

@@ -129,6 +129,7 @@ def test_reading_goes_on_while_somebody_writes(tmp_path):
 def test_a_password_is_seen_and_never_shown():
     url = "postgresql://ann:sec%40ret@db/studies"
     assert has_password(url)
+    assert has_password("postgresql://ann@db/studies?password=secret")
     assert not has_password("postgresql://ann@db/studies")
     assert shown(url) == "postgresql://ann:***@db/studies"
 

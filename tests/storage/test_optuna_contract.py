@@ -11,16 +11,6 @@ from tests.servers import execute
 
 
 class TestRoundStorage(StorageTestCase):
-    @pytest.fixture(
-        params=[
-            "sqlite",
-            pytest.param("postgresql", marks=pytest.mark.long),
-            pytest.param("mysql", marks=pytest.mark.long),
-        ]
-    )
-    def backend(self, request: pytest.FixtureRequest) -> str:
-        return str(request.param)
-
     @pytest.fixture
     def storage(self, database_url: str) -> BaseStorage:
         database = open_database(database_url, create=True)

@@ -20,10 +20,10 @@ from sqlalchemy.engine import make_url
 
 from schedsearch.storage import RoundStorage, StudyHandle, open_database, open_study
 from tests.searches import begin, document, train_slowly, wait_until, write_space
-from tests.servers import Server, empty_database, execute, own_server
+from tests.servers import SERVERS, Server, empty_database, execute, own_server
 from tests.storage.studies import study_at
 
-SERVERS = pytest.mark.parametrize("backend", ["postgresql", "mysql"])
+ON_SERVERS = pytest.mark.parametrize("backend", SERVERS)
 #: Seconds that the server is away while a search goes on.
 AWAY = 30.0
 
@@ -39,7 +39,7 @@ def server(backend: str) -> Iterator[Server]:
 
 
 @pytest.mark.long
-@SERVERS
+@ON_SERVERS
 def test_a_search_waits_for_a_server_that_is_away_and_loses_nothing(server, tmp_path):
     content = document(train_slowly, trials=6, pruner={"name": "none"})
     space = write_space(tmp_path, content | {"horizon": 1500})
@@ -143,7 +143,7 @@ def begun(study: StudyHandle) -> RoundStorage:
     return storage
 
 
-@SERVERS
+@ON_SERVERS
 def test_a_round_is_written_once_wherever_its_connection_is_cut(study, caplog):
     storage, live, url = begun(study), list[int](), study.database.url
     for number in itertools.count():
@@ -157,7 +157,7 @@ def test_a_round_is_written_once_wherever_its_connection_is_cut(study, caplog):
     assert "does not answer" not in caplog.text  # nobody needs to know
 
 
-@SERVERS
+@ON_SERVERS
 def test_a_round_whose_commit_was_not_acknowledged_is_written_once(study, monkeypatch):
     """The connection is lost after the server has committed, but before it could say so."""
     storage, live, dialect = begun(study), list[int](), study.database.engine.dialect
@@ -179,7 +179,7 @@ def test_a_round_whose_commit_was_not_acknowledged_is_written_once(study, monkey
     check(study, storage, 3, live)
 
 
-@SERVERS
+@ON_SERVERS
 def test_connections_that_were_cut_while_idle_are_replaced(study):
     storage, live, url = begun(study), list[int](), study.database.url
     for number in range(3):
@@ -192,7 +192,7 @@ def test_connections_that_were_cut_while_idle_are_replaced(study):
     check(study, storage, 3, live)
 
 
-@SERVERS
+@ON_SERVERS
 def test_nobody_is_taken_for_dead_until_the_server_has_been_back_for_the_grace(server):
     with empty_database(server.url) as url:
         study = study_at(url)

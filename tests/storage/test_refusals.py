@@ -18,10 +18,10 @@ from sqlalchemy.exc import DBAPIError
 from schedsearch.errors import StorageError
 from schedsearch.storage import StudyHandle, database_failure, open_database
 from tests.searches import document, make_study, make_study_at, work
-from tests.servers import PASSWORD, execute
+from tests.servers import PASSWORD, SERVERS, execute
 from tests.storage.studies import study_at
 
-SERVERS = pytest.mark.parametrize("backend", ["postgresql", "mysql"])
+ON_SERVERS = pytest.mark.parametrize("backend", SERVERS)
 CREATE = pytest.mark.parametrize("create", [False, True])
 
 
@@ -47,7 +47,7 @@ def failure(error: BaseException) -> str:
 # --- servers -------------------------------------------------------------------------------------
 
 
-@SERVERS
+@ON_SERVERS
 @CREATE
 def test_a_password_that_is_refused_is_said_and_not_shown(database_url, create):
     wrong = make_url(database_url).set(password="wr0ng-one").render_as_string(hide_password=False)
@@ -56,14 +56,14 @@ def test_a_password_that_is_refused_is_said_and_not_shown(database_url, create):
     assert "wr0ng-one" not in said
 
 
-@SERVERS
+@ON_SERVERS
 def test_a_database_that_is_missing_is_said(database_url):
     missing = make_url(database_url).set(database="absent").render_as_string(hide_password=False)
     said = refusal(missing, create=True)
     assert 'database "absent" does not exist' in said or "Unknown database 'absent'" in said
 
 
-@SERVERS
+@ON_SERVERS
 @CREATE
 def test_a_server_that_is_away_is_said_at_once(database_url, create):
     nowhere = make_url(database_url).set(port=9).render_as_string(hide_password=False)
@@ -190,7 +190,7 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch, kind,
 # --- what never shows ----------------------------------------------------------------------------
 
 
-@SERVERS
+@ON_SERVERS
 def test_no_object_shows_the_password_of_its_database(database_url):
     study = make_study_at(database_url)
     shown = repr((study, study.database, study.database.engine, study.database.outages))
