@@ -13,9 +13,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
-from schedsearch.storage import Database, RoundStorage, StudyHandle
+from schedsearch.storage import RoundStorage, StudyHandle
 from tests.storage.processes import processes, report_for_ever, search_in_rounds
 from tests.storage.studies import study_at
 
@@ -364,23 +364,20 @@ def test_to_another_thread_a_round_is_like_one_of_another_process(storage, study
 
 
 @contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
+def statements() -> Iterator[list[str]]:
     found: list[str] = []
 
     def note(*arguments: object) -> None:
         found.append(str(arguments[2]))
 
-    engines = (database.engine, database.uncached.engine)
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", note)
     yield found
-    for engine in engines:
-        event.remove(engine, "before_cursor_execute", note)
+    event.remove(Engine, "before_cursor_execute", note)
 
 
 def round_of(storage: RoundStorage, study: StudyHandle, trial_ids: list[int]) -> list[str]:
     """Return the statements of a round that writes everything and asks for as many trials."""
-    with statements(study.database) as found:
+    with statements() as found:
         storage.refresh(study.study_id)
         with storage.round(study.study_id, "ann") as written:
             for trial_id in trial_ids:
@@ -401,7 +398,7 @@ def test_a_round_takes_as_many_statements_for_32_trials_as_for_2(storage, study)
 def test_a_refresh_reads_nothing_where_nobody_else_wrote(storage, study):
     trial_ids = claim(storage, study, 3)
     round_of(storage, study, trial_ids)
-    with statements(study.database) as found:
+    with statements() as found:
         storage.refresh(study.study_id)
     assert [text for text in found if not text.startswith("BEGIN")] == ["PRAGMA data_version"]
 
