@@ -19,9 +19,10 @@ from schedsearch.pruners import UNPRUNED, make_pruner
 from schedsearch.samplers import is_trained_in_full, make_sampler
 from schedsearch.storage import Round, RoundStorage, StudyHandle
 from schedsearch.task.user_code import one_line
-from schedsearch.training import search_seeds, summary, train_epoch
+from schedsearch.training import search_seeds, train_epoch
 from schedsearch.worker.heartbeat import heartbeats
 from schedsearch.worker.reuse import Reuse
+from schedsearch.worker.summary import summary
 from schedsearch.worker.trial import LiveTrial
 
 #: A worker stops after so many trials in a row that failed in the user's own code.

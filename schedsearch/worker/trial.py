@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from optuna.trial import Trial
 
+from schedsearch.run import Run
 from schedsearch.space import Objective
-from schedsearch.training import Run
 
 
 @dataclass(eq=False)
