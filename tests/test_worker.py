@@ -15,6 +15,7 @@ from schedsearch.errors import SchedSearchError, TaskError
 from schedsearch.storage import database_failure
 from schedsearch.storage.tables import heartbeats
 from tests import searches
+from tests.claims import claim
 from tests.searches import document, make_study, work
 
 
@@ -222,7 +223,7 @@ def test_constants_are_a_share_of_the_draws_spread_over_the_study(tmp_path):
 
 def test_a_worker_takes_over_the_trial_of_one_that_died_before_it_ends(tmp_path):
     study = make_study(tmp_path, document(trials=3))
-    study.queue.claim("dead", 3)
+    claim(study, "dead")
     with study.database.engine.begin() as connection:
         connection.execute(update(heartbeats).values(heartbeat=datetime(2000, 1, 1)))
     work(study, "heir")

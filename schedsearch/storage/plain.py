@@ -2,7 +2,7 @@
 
 Each step is a call of its own. A worker that dies between two of them loses the trial it handed
 back, and a new one is drawn in its place; workers that claim at the same moment may begin a few
-trials more than the study's total.
+trials more than the study's budget allows.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datetime import timedelta
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from schedsearch.storage.claims import Budget
 from schedsearch.storage.opening import Database
 from schedsearch.storage.queue import GRACE, INHERITED, Counts, TrialQueue
 
@@ -30,10 +31,14 @@ class PlainTrialQueue(TrialQueue):
         super().__init__(database, study_id)
         self._storage = database.optuna
 
-    def claim(self, worker: str, total: int) -> int | None:
+    def claim(self, worker: str) -> int | None:
+        """Make a queued trial this worker's, or a new one if the study's budget has room for it.
+
+        Returns the trial's id, or None if nothing is left to begin.
+        """
         trial_id = self._begin_queued()
         if trial_id is None:
-            if self.counts().chains >= total:
+            if not self.room():
                 return None
             drawn = create_trial(
                 state=TrialState.RUNNING, user_attrs={"draw": self._draws(), "worker": worker}
@@ -65,6 +70,16 @@ class PlainTrialQueue(TrialQueue):
             running=states[TrialState.RUNNING],
             waiting=states[TrialState.WAITING],
             epochs=sum(len(trial.intermediate_values) for trial in every),
+        )
+
+    def budget(self) -> Budget:
+        return Budget.of(self._storage.get_study_user_attrs(self._study_id))
+
+    def _ended_epochs(self) -> int:
+        return sum(
+            len(trial.intermediate_values)
+            for trial in self._trials()
+            if trial.state.is_finished() and "superseded_by" not in trial.user_attrs
         )
 
     def _trials(self) -> list[FrozenTrial]:

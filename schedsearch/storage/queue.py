@@ -1,4 +1,4 @@
-"""Which worker trains which trial: claims, hand-backs, and the count that no worker oversteps.
+"""Which worker trains which trial: signs of life, hand-backs, and what is left to begin.
 
 A trial that is handed back, or whose worker is lost, becomes FAIL with `superseded_by`, and a new
 WAITING row with `retry_of` takes its parameters over: rows so linked are one *chain*. A study of N
@@ -14,17 +14,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, literal, select, update
+from sqlalchemy import Connection, Select, exists, func, insert, literal, select, update
 
-from schedsearch.storage.claims import claim
-from schedsearch.storage.mirror import StudyMirror
+from schedsearch.storage.claims import Budget, hold, stored_budget
 from schedsearch.storage.opening import Database
 from schedsearch.storage.rows import now
 from schedsearch.storage.tables import (
     heartbeats,
     parameters,
     reports,
-    studies,
     system_attributes,
     trials,
     user_attributes,
@@ -65,25 +63,32 @@ class TrialQueue:
     def __init__(self, database: Database, study_id: int) -> None:
         self._engine = database.engine
         self._study_id = study_id
-        self._mirror = StudyMirror(study_id)
 
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
-        """A transaction that holds the study: what it reads cannot change before it writes."""
+        """A transaction that holds the study."""
         with self._engine.begin() as connection:
-            row = select(studies.c.study_id).where(studies.c.study_id == self._study_id)
-            connection.execute(row.with_for_update())
+            hold(connection, self._study_id)
             yield connection
 
-    def claim(self, worker: str, total: int) -> int | None:
-        """Make a queued trial this worker's, or a new one if the study has fewer than `total`.
+    def budget(self) -> Budget:
+        """Return what the study may take in all, as it stands now: `start` may raise it."""
+        with self._reading() as connection:
+            return stored_budget(connection, self._study_id)
 
-        Returns the trial's id, or None if nothing is left to begin.
-        """
-        with self._locked() as connection:
-            self._mirror.catch_up(connection)
-            claimed = claim(connection, self._mirror, worker, 1, total)
-        return claimed[0]._trial_id if claimed else None
+    def room(self) -> int:
+        """Return how many trials may still begin, beside those that are queued."""
+        budget, counts = self.budget(), self.counts()
+        epochs = 0 if budget.epochs is None else self._ended_epochs()
+        return budget.room(
+            ended=counts.finished, epochs=epochs, others=counts.running + counts.waiting
+        )
+
+    def _ended_epochs(self) -> int:
+        """Count the epochs that the chains which have ended reported."""
+        ended = trials.c.state.not_in(("RUNNING", "WAITING")), ~_superseded()
+        with self._reading() as connection:
+            return int(connection.execute(self._epochs().where(*ended)).scalar_one())
 
     def beat(self, trial_ids: list[int]) -> None:
         """Say that the workers of these trials are alive."""
@@ -126,14 +131,9 @@ class TrialQueue:
             .where(trials.c.study_id == self._study_id, ~_superseded())
             .group_by(trials.c.state)
         )
-        epochs = (
-            select(func.count())
-            .select_from(reports.join(trials, reports.c.trial_id == trials.c.trial_id))
-            .where(trials.c.study_id == self._study_id)
-        )
-        with self._engine.connect().execution_options(reads_only=True) as connection:
+        with self._reading() as connection:
             found = {str(state): int(number) for state, number in connection.execute(states)}
-            reported = connection.execute(epochs).scalar_one()
+            reported = connection.execute(self._epochs()).scalar_one()
         return Counts(
             complete=found.get("COMPLETE", 0),
             pruned=found.get("PRUNED", 0),
@@ -141,6 +141,16 @@ class TrialQueue:
             running=found.get("RUNNING", 0),
             waiting=found.get("WAITING", 0),
             epochs=reported,
+        )
+
+    def _reading(self) -> Connection:
+        return self._engine.connect().execution_options(reads_only=True)
+
+    def _epochs(self) -> Select[tuple[int]]:
+        return (
+            select(func.count())
+            .select_from(reports.join(trials, reports.c.trial_id == trials.c.trial_id))
+            .where(trials.c.study_id == self._study_id)
         )
 
     def _running(self, connection: Connection, condition: Any) -> list[int]:

@@ -69,8 +69,7 @@ class StudyHandle:
 
     def total(self) -> int:
         """Return how many trials the study has in all, as it stands now: `start` may raise it."""
-        attributes = self.database.optuna.get_study_user_attrs(self.study_id)
-        return int(attributes["trials"])
+        return self.queue.budget().trials
 
     def load(
         self,
