@@ -19,6 +19,13 @@ from schedsearch.space import Space
 from schedsearch.storage import StudyRecord
 from schedsearch.task import Task, TrainFunction, fingerprint, is_train_function, load_task
 
+if TYPE_CHECKING:
+    from schedsearch.engines.choice import Choice
+
+#: The share of a study's trials that may be in training at once: the more, the less each proposal
+#: knows of the others. See docs/performance.md for what was measured.
+IN_FLIGHT = 1 / 8
+
 
 def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
     """Read a space, with values that flags put in the place of the file's, by dotted key.
@@ -40,14 +47,6 @@ def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
         else:
             table[last] = value
     return Space.from_document(content, str(path))
-
-
-if TYPE_CHECKING:
-    from schedsearch.engines.choice import Choice
-
-#: The share of a study's trials that may be in training at once: the more, the less each proposal
-#: knows of the others. See docs/performance.md for what was measured.
-IN_FLIGHT = 1 / 8
 
 
 @dataclass(frozen=True)

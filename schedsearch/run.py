@@ -213,6 +213,11 @@ class Run:
         if self._placement.keeps(self.epochs, before, now, then):
             self._keep_snapshot()
 
+    def keep(self) -> None:
+        """Keep a checkpoint of where the run stands, if it is in a lane and follows a trail."""
+        if self.lane is not None and self.at == self.epochs > 0:
+            self._keep_snapshot()
+
     def _keep_snapshot(self) -> None:
         assert self.lane is not None
         if self._trail is not None and self._placement is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -52,6 +52,13 @@ class PlainTrialQueue(TrialQueue):
         for trial_id in trial_ids:
             with suppress(UpdateFinishedTrialError):
                 self._storage.set_trial_user_attr(trial_id, _BEAT, time.time())
+
+    def fail(self, worker: str, trial_ids: Sequence[int], reason: str) -> None:
+        for trial in self._trials():
+            if trial._trial_id in trial_ids and trial.user_attrs.get("worker") == worker:
+                with suppress(UpdateFinishedTrialError):
+                    self._storage.set_trial_user_attr(trial._trial_id, "traceback", reason)
+                    self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def hand_back_all_of(self, worker: str) -> int:
         return self._hand_back(lambda trial: trial.user_attrs.get("worker") == worker)

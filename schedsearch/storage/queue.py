@@ -8,7 +8,7 @@ trials is one of N chains. All of it happens in single transactions that lock th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -98,15 +98,18 @@ class TrialQueue:
                 update(heartbeats).where(mine).values(heartbeat=func.current_timestamp())
             )
 
+    def fail(self, worker: str, trial_ids: Sequence[int], reason: str) -> None:
+        """End those of some running trials that are this worker's; they keep the reason."""
+        with self._locked() as connection:
+            for trial_id in self._running(connection, _is_of(worker)):
+                if trial_id in trial_ids:
+                    _end(connection, trial_id)
+                    _set(connection, trial_id, "traceback", reason)
+
     def hand_back_all_of(self, worker: str) -> int:
         """Queue anew every trial that a worker has running; return how many."""
-        mine = exists().where(
-            user_attributes.c.trial_id == trials.c.trial_id,
-            user_attributes.c.key == "worker",
-            user_attributes.c.value_json == json.dumps(worker),
-        )
         with self._locked() as connection:
-            lost = self._running(connection, mine)
+            lost = self._running(connection, _is_of(worker))
             for trial_id in lost:
                 self._supersede(connection, trial_id)
         return len(lost)
@@ -146,7 +149,7 @@ class TrialQueue:
     def _reading(self) -> Connection:
         return self._engine.connect().execution_options(reads_only=True)
 
-    def _epochs(self) -> Select[tuple[int]]:
+    def _epochs(self) -> Select[int]:
         return (
             select(func.count())
             .select_from(reports.join(trials, reports.c.trial_id == trials.c.trial_id))
@@ -175,8 +178,7 @@ class TrialQueue:
             trials.c.trial_id.in_((trial_id, successor))
         )
         numbers = {row.trial_id: row.number for row in connection.execute(both)}
-        ended = {"state": "FAIL", "datetime_complete": now()}
-        connection.execute(update(trials).where(trials.c.trial_id == trial_id).values(ended))
+        _end(connection, trial_id)
         _set(connection, trial_id, "superseded_by", numbers[successor])
         _set(connection, successor, "retry_of", numbers[trial_id])
         _copy(connection, parameters, trial_id, successor)
@@ -184,6 +186,19 @@ class TrialQueue:
         _copy(connection, user_attributes, trial_id, successor, inherited)
         fixed = system_attributes.c.key == "fixed_params"
         _copy(connection, system_attributes, trial_id, successor, fixed)
+
+
+def _is_of(worker: str) -> Any:
+    return exists().where(
+        user_attributes.c.trial_id == trials.c.trial_id,
+        user_attributes.c.key == "worker",
+        user_attributes.c.value_json == json.dumps(worker),
+    )
+
+
+def _end(connection: Connection, trial_id: int) -> None:
+    ended = {"state": "FAIL", "datetime_complete": now()}
+    connection.execute(update(trials).where(trials.c.trial_id == trial_id).values(ended))
 
 
 def _superseded() -> Any:
