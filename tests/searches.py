@@ -120,19 +120,31 @@ def work(
     study: StudyHandle, name: str = "ann", should_stop: Callable[[], bool] = lambda: False
 ) -> Ears:
     """Run one worker in this process until it ends."""
-    ears, space = Ears(), study.space
-    task = load_task(space.task)
-    engines = [LoopEngine(task, horizon=space.horizon) for _ in range(space.search.seeds)]
-    Worker(
+    ears = Ears()
+    make_worker(study, name, should_stop, ears).run()
+    return ears
+
+
+def make_worker(
+    study: StudyHandle,
+    name: str,
+    should_stop: Callable[[], bool],
+    ears: Ears,
+    trials: int = 1,
+    **settings: Any,
+) -> Worker:
+    """Return a worker with lanes for so many trials."""
+    task, horizon = load_task(study.space.task), study.space.horizon
+    return Worker(
         study,
-        engines,
+        [LoopEngine(task, horizon=horizon) for _ in range(trials * study.space.search.seeds)],
         name=name,
         reuse=Reuse(study, None),
         should_stop=should_stop,
         say=ears.wrong.append,
         report=ears.well.append,
-    ).run()
-    return ears
+        **settings,
+    )
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
