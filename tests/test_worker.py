@@ -264,15 +264,18 @@ def test_a_schedule_that_is_given_is_no_difference_between_constants_and_schedul
 
 def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path):
     study = make_study(tmp_path, document(trials=40))
-    rounds = itertools.count()
+    robberies = itertools.count()
 
-    def steal_sometimes() -> bool:
-        # Within the round: what ended in it is seen by the pruner, and not yet written.
-        if next(rounds) in (1, 5, 8, 11, 14, 19, 22, 30):
+    def steal_what_ends() -> bool:
+        seen = worker._storage.get_all_trials(study.study_id, deepcopy=False)
+        stored = study.load().trials
+        ended = [t.state.is_finished() and not stored[t.number].state.is_finished() for t in seen]
+        # Within the round: the pruner may have seen what ended, and it is not yet written.
+        if any(ended) and next(robberies) in range(1, 24, 2):
             study.queue.hand_back_all_of("ann")
         return False
 
-    worker = make_worker(study, "ann", steal_sometimes, Ears(), trials=3)
+    worker = make_worker(study, "ann", steal_what_ends, Ears(), trials=5)
     worker.run()
     trials = study.load().trials
     assert study.queue.counts().finished == 40 < len(trials)
