@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schedsearch.errors import InputError
+from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document
 from schedsearch.fitting import fit
 from schedsearch.numerics import numerics_here
@@ -98,6 +98,10 @@ def prepare(space: Space, file: str = "the space") -> Prepared:
             in the message.
     """
     complete = fit(space, file)
+    epochs = space.search.epochs
+    if epochs is not None and epochs < space.horizon:
+        rule = f"must be at least the horizon ({space.horizon}): one trial may take as many"
+        raise FileError(file, [Problem("search.epochs", rule, epochs)])
     task = load_task(space.task, space.document.arguments)
     make_sampler(complete, "preparation")
     return Prepared(complete, task, fingerprint(task, space.task, space.document.arguments))

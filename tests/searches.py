@@ -66,7 +66,16 @@ def train_and_exit(run: Run) -> None:
         sys.exit(0)
 
 
+def train_or_hang(run: Run) -> None:
+    """Hang in the third epoch where lr is large."""
+    for epoch, hp in run:
+        while epoch == 2 and hp["lr"] > 0.8:
+            time.sleep(0.01)
+        run.report(val_loss=hp["lr"])
+
+
 for _function in (
+    train_or_hang,
     train,
     train_slowly,
     train_to_nan,
