@@ -74,7 +74,27 @@ def train_or_hang(run: Run) -> None:
         run.report(val_loss=hp["lr"])
 
 
+def train_gently(run: Run) -> None:
+    """Take a moment for each epoch, so that whoever watches sees the middle of a trial."""
+    for epoch, hp in run:
+        time.sleep(0.02)
+        run.report(val_loss=hp["lr"] / (1 + epoch))
+
+
+def train_on(run: Run) -> None:
+    """Count epochs, and go on from where a checkpoint left off."""
+    done = run.restored or 0
+    for epoch, hp in run:
+        assert epoch == done
+        time.sleep(0.02)
+        done += 1
+        run.report(val_loss=hp["lr"] / done)
+        run.checkpoint(done)
+
+
 for _function in (
+    train_gently,
+    train_on,
     train_or_hang,
     train,
     train_slowly,

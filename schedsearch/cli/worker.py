@@ -48,17 +48,21 @@ def worker(
 
         if parent is not None:
             request.stop_with(parent)
-        work(
-            handle,
-            name=name,
-            reuse=not no_reuse,
-            should_stop=lambda: (
-                bool(request) or (deadline is not None and time.monotonic() > deadline)
-            ),
-            say=say,
-            begin_anew=begin_anew,
-            quiet=quiet,
-        )
+        try:
+            work(
+                handle,
+                name=name,
+                reuse=not no_reuse,
+                should_stop=lambda: (
+                    bool(request) or (deadline is not None and time.monotonic() > deadline)
+                ),
+                say=say,
+                begin_anew=begin_anew,
+                quiet=quiet,
+            )
+        except KeyboardInterrupt:
+            # At once: a loop that hangs would keep the interpreter from ending.
+            os._exit(130)
     if request.asked:
         raise typer.Exit(130)
     counts = handle.queue.counts()
