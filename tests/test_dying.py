@@ -20,8 +20,7 @@ from schedsearch.storage import StudyHandle
 from tests import searches
 from tests.claims import claim
 from tests.searches import begin, document, make_study, url_of, wait_until
-from tests.storage.processes import processes
-from tests.workers import reap_and_be_killed, run_worker
+from tests.workers import process, reap_and_be_killed, run_worker
 
 GRACE = 2.0
 
@@ -42,9 +41,7 @@ class Crowd:
 
     def add(self) -> BaseProcess:
         name = f"worker-{next(self._numbers)}"
-        arguments = (self._study.database.url, name, GRACE)
-        member = processes().Process(target=run_worker, args=arguments)
-        member.start()
+        member = process(run_worker, self._study.database.url, name, GRACE)
         self.members.append(member)
         return member
 
@@ -94,7 +91,7 @@ def test_eight_workers_under_sigkill_end_two_hundred_trials_exactly(folder):
     end = time.monotonic() + 200
     while study.queue.counts().finished < 200 and time.monotonic() < end:
         seen = study.queue.counts().finished
-        wait_until(lambda seen=seen: study.queue.counts().finished >= min(200, seen + 12), 60)
+        wait_until(lambda seen=seen: study.queue.counts().finished >= min(200, seen + 12), 120)
         if kills < 12:
             crowd.kill(rng.choice(crowd.members))
             crowd.add()
@@ -106,6 +103,7 @@ def test_eight_workers_under_sigkill_end_two_hundred_trials_exactly(folder):
     assert_chains(study, 200)
 
 
+@pytest.mark.long
 def test_the_last_trial_of_a_killed_worker_is_taken_over_within_the_grace(study, crowd):
     victim, heir = crowd.add(), crowd.add()
     # The heir has nothing left to begin, and waits; nobody asks for a trial any more.
@@ -121,8 +119,7 @@ def test_the_last_trial_of_a_killed_worker_is_taken_over_within_the_grace(study,
 def test_a_reaper_that_is_killed_half_way_leaves_each_lost_trial_to_be_queued_once(study):
     lost = [claim(study, "gone") for _ in range(3)]
     assert None not in lost
-    reaper = processes().Process(target=reap_and_be_killed, args=(study.database.url,))
-    reaper.start()
+    reaper = process(reap_and_be_killed, study.database.url)
     reaper.join(60)
     assert reaper.exitcode == -signal.SIGKILL
     assert study.queue.counts().running == 3
@@ -133,6 +130,7 @@ def test_a_reaper_that_is_killed_half_way_leaves_each_lost_trial_to_be_queued_on
     assert [row.user_attrs["retry_of"] for row in rows[3:]] == [0, 1, 2]
 
 
+@pytest.mark.long
 def test_a_worker_that_was_suspended_past_the_grace_drops_its_trial_and_takes_the_next(
     study, crowd
 ):
