@@ -20,8 +20,9 @@ from benchmarks.measuring import machine, quiet, table
 from benchmarks.searching import begun, numerics_of, prepared
 from schedsearch.engines import Engine, make_engine
 from schedsearch.plan import Plan
+from schedsearch.run import Run
 from schedsearch.storage import plan_of
-from schedsearch.training import Run, fresh_seeds, train_whole
+from schedsearch.training import fresh_seeds, train_whole
 
 #: More trials than any search comes to: the epochs end it.
 _TRIALS = 5_000

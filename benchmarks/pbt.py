@@ -22,9 +22,10 @@ from benchmarks.searching import SPACES, begun, numerics_of
 from schedsearch.engines import Engine, EpochResult, make_engine
 from schedsearch.plan import Plan
 from schedsearch.preparation import Prepared, load_space, prepare
+from schedsearch.run import Run
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
-from schedsearch.training import Run, fresh_seeds, train_whole
+from schedsearch.training import fresh_seeds, train_whole
 
 #: More trials than any search comes to: the epochs end it.
 _TRIALS = 5_000

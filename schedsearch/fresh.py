@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from schedsearch.errors import SchedSearchError
 
 if TYPE_CHECKING:
+    from schedsearch.run import Run
     from schedsearch.space import Space
-    from schedsearch.training import Run
     from schedsearch.worker.known import KnownRuns
 
 #: Seconds between two looks for a request to stop.

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schedsearch.errors import InputError
+from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document
 from schedsearch.fitting import fit
 from schedsearch.numerics import numerics_here
@@ -18,6 +18,13 @@ from schedsearch.samplers import make_sampler, trials_of
 from schedsearch.space import Space
 from schedsearch.storage import StudyRecord
 from schedsearch.task import Task, TrainFunction, fingerprint, is_train_function, load_task
+
+if TYPE_CHECKING:
+    from schedsearch.engines.choice import Choice
+
+#: The share of a study's trials that may be in training at once: the more, the less each proposal
+#: knows of the others. See docs/performance.md for what was measured.
+IN_FLIGHT = 1 / 8
 
 
 def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
@@ -40,14 +47,6 @@ def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
         else:
             table[last] = value
     return Space.from_document(content, str(path))
-
-
-if TYPE_CHECKING:
-    from schedsearch.engines.choice import Choice
-
-#: The share of a study's trials that may be in training at once: the more, the less each proposal
-#: knows of the others. See docs/performance.md for what was measured.
-IN_FLIGHT = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,10 @@ def prepare(space: Space, file: str = "the space") -> Prepared:
             in the message.
     """
     complete = fit(space, file)
+    epochs = space.search.epochs
+    if epochs is not None and epochs < space.horizon:
+        rule = f"must be at least the horizon ({space.horizon}): one trial may take as many"
+        raise FileError(file, [Problem("search.epochs", rule, epochs)])
     task = load_task(space.task, space.document.arguments)
     make_sampler(complete, "preparation")
     return Prepared(complete, task, fingerprint(task, space.task, space.document.arguments))

@@ -13,6 +13,7 @@ from schedsearch.engines.arithmetic import begin_threads
 from schedsearch.errors import InputError, TaskError, nearest
 from schedsearch.numerics import differences
 from schedsearch.plan import Plan
+from schedsearch.run import History, Run
 from schedsearch.space import Space
 from schedsearch.task import (
     READ_BY_OPTIMIZER,
@@ -22,7 +23,7 @@ from schedsearch.task import (
     is_train_function,
     load_task,
 )
-from schedsearch.training import History, Run, search_seeds, train_whole, user_code
+from schedsearch.training import search_seeds, train_whole, user_code
 from schedsearch.trajectories import Store
 from schedsearch.worker.known import KnownRuns
 

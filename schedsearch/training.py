@@ -1,270 +1,61 @@
-"""One run of a plan: what an engine trains, what the schedules make of it, and what is kept."""
+"""Runs trained side by side: an epoch of all of them, or each to its end."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
 
-from schedsearch.engines import Engine, EpochResult, Snapshot
-from schedsearch.errors import SchedSearchError, TaskError, nearest
-from schedsearch.plan import Plan, Scheduler
+from schedsearch.engines import Engine, EpochResult
+from schedsearch.errors import SchedSearchError
+from schedsearch.run import Run
 from schedsearch.space import Space
 from schedsearch.task.user_code import one_line
 
-#: Epochs whose values a trial keeps; of a longer run they are thinned evenly.
-_KEPT_EPOCHS = 500
+Results = dict[Run, EpochResult | Exception]
 
 
-@dataclass
-class History:
-    """What a run went through, a list item for each epoch trained."""
+def train_epoch(runs: Iterable[Run]) -> Results:
+    """Train runs for one epoch with the values in force, all lanes of an engine at once.
 
-    values: list[Mapping[str, float]] = field(default_factory=list)
-    metrics: list[Mapping[str, float]] = field(default_factory=list)
-    terms: list[Mapping[str, float]] = field(default_factory=list)
-    clamped: list[tuple[str, ...]] = field(default_factory=list)
-
-    def objective(self, metric: str) -> list[float]:
-        """Return one metric by epoch."""
-        return [metrics[metric] for metrics in self.metrics]
-
-
-class Trail(Protocol):
-    """Where a run stands among all that was trained; see `trajectories.Trail`."""
-
-    def find(self, key: bytes) -> EpochResult | None:
-        """Go on by an epoch with these values, if it is known, and return what it gave."""
-        ...
-
-    def add(self, key: bytes, result: EpochResult) -> None:
-        """Go on by an epoch with these values, which gave this."""
-        ...
-
-    def keep(self, snapshot: Snapshot) -> bool:
-        """Keep a checkpoint of the run."""
-        ...
-
-    def restore(self) -> Snapshot | None:
-        """Return the last checkpoint on the way to where the run stands."""
-        ...
-
-
-class Keeps(Protocol):
-    """Decides where a run keeps a checkpoint; see `trajectories.Placement`."""
-
-    def keeps(
-        self,
-        epoch: int,
-        before: Mapping[str, float] | None = None,
-        now: Mapping[str, float] | None = None,
-        then: Mapping[str, float] | None = None,
-    ) -> bool:
-        """Tell whether it does after so many epochs."""
-        ...
-
-
-class Run:
-    """A plan in motion: first along what is known, then in a lane of an engine.
-
-    The engine trains the lanes of all runs at once, so a run is asked for its `values`, and then
-    given the result.
-
-    Args:
-        engine: trains it.
-        space: says the objective and the horizon.
-        keep_best: with an objective of the best epoch, keep a snapshot of that epoch's model.
-        trail: what is known of such runs; None: train every epoch.
-        placement: where to keep checkpoints on the trail.
-
-    Attributes:
-        lane: the engine's lane that trains the run; None while it is in none.
-        trained: the epochs that an engine trained for it; the others were known.
+    Where several lanes raise one error together, only those that raise by themselves keep it.
     """
-
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        space: Space,
-        plan: Plan,
-        seed: int,
-        keep_best: bool = False,
-        trail: Trail | None = None,
-        placement: Keeps | None = None,
-    ) -> None:
-        self.engine, self.seed, self.space = engine, seed, space
-        self.lane: int | None = None
-        self.trained = 0
-        self.history = History()
-        self._scheduler = Scheduler(
-            plan, horizon=space.horizon, seed=seed, direction=space.objective.direction
-        )
-        self._trail, self._placement = trail, placement
-        # The epoch that the lane stands at: it may have to catch up with the run.
-        self._at = 0
-        self._keep_best = keep_best and space.objective.value == "best"
-        self._best: tuple[float, Snapshot | None] = (math.inf, None)
-
-    def enter(self, lane: int, engine: Engine | None = None) -> None:
-        """Go on in a lane of the engine, or of one like it, from the last checkpoint if any.
-
-        Raises what the user's own code raises while it makes its data and its model.
-        """
-        self.engine = engine or self.engine
-        snapshot = None if self._trail is None or not self.epochs else self._trail.restore()
-        self.engine.fill(lane, self.seed, snapshot)
-        self.lane, self._at = lane, 0 if snapshot is None else snapshot.epoch
-
-    def follow(self) -> bool:
-        """Go on by an epoch that is known already; False if it is not, or the run has ended."""
-        if self._trail is None or self.ended:
-            return False
-        result = self._trail.find(self.engine.key(self._scheduler.values))
-        if result is None:
-            return False
-        self._record(result)
-        return True
-
-    def forget_trail(self) -> None:
-        """Train every epoch from here on, and keep nothing."""
-        self._trail = None
-
-    @property
-    def next_values(self) -> Mapping[str, float]:
-        """The values in force for the first epoch that is not known yet."""
-        return self._scheduler.values
-
-    @property
-    def ended(self) -> bool:
-        """Whether the run has come to its horizon, or has diverged."""
-        return bool(self.epochs) and (self.epochs >= self.space.horizon or math.isnan(self.metric))
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether the lane has still to catch up with the run."""
-        return self._at < self.epochs
-
-    @property
-    def values(self) -> Mapping[str, float]:
-        """The values in force for the epoch that the lane is to train."""
-        return self.history.values[self._at] if self.is_behind else self._scheduler.values
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs have been trained."""
-        return len(self.history.metrics)
-
-    @property
-    def metric(self) -> float:
-        """The objective's metric after the last epoch; NaN if the run has diverged."""
-        return self.history.metrics[-1][self.space.objective.metric]
-
-    @property
-    def value(self) -> float:
-        """What the run counts for so far: the last or the best epoch's metric."""
-        if self.space.objective.value == "last":
-            return self.metric
-        lower = self.space.objective.lower_is_better
-        known = [m for m in self.history.objective(self.space.objective.metric) if m == m]
-        return lower(min(map(lower, known))) if known else math.nan
-
-    def take(self, result: EpochResult) -> None:
-        """Record what the epoch gave, and move the schedules on; nothing while catching up.
-
-        Raises:
-            TaskError: the task does not give the objective's metric.
-        """
-        self._at += 1
-        self.trained += 1
-        if self._at < self.epochs:
-            return
-        if self._at == self.epochs:
-            # Where one run parted from what is known, others may.
-            self._keep_snapshot()
-            return
-        key = b"" if self._trail is None else self.engine.key(self._scheduler.values)
-        self._record(result)
-        if self._trail is not None:
-            self._trail.add(key, result)
-            self._keep_checkpoint()
-        rank = self.space.objective.lower_is_better(self.metric)
-        if self._keep_best and rank < self._best[0]:
-            self._best = (rank, self._checkpoint())
-
-    def _record(self, result: EpochResult) -> None:
-        name = self.space.objective.metric
-        if name not in result.metrics:
-            hint = nearest(name, result.metrics) or f"it gives {', '.join(result.metrics)}"
-            raise TaskError(f"{self.space.task} gives no metric `{name}`: {hint}")
-        self.history.values.append(self._scheduler.values)
-        self.history.clamped.append(self._scheduler.clamped)
-        self.history.metrics.append(result.metrics)
-        self.history.terms.append(result.terms)
-        self._scheduler.step(result.metrics[name], terms=result.terms, metrics=result.metrics)
-
-    def _keep_checkpoint(self) -> None:
-        if self._placement is None or math.isnan(self.metric):
-            return
-        then = None if self.epochs >= self.space.horizon else self._scheduler.values
-        *_, before, now = None, None, *self.history.values[-2:]
-        if self._placement.keeps(self.epochs, before, now, then):
-            self._keep_snapshot()
-
-    def _keep_snapshot(self) -> None:
-        assert self.lane is not None
-        if self._trail is not None and self._placement is not None:
-            snapshot = self.engine.snapshot(self.lane)
-            if snapshot is not None:
-                self._trail.keep(snapshot)
-
-    def _checkpoint(self) -> Snapshot:
-        assert self.lane is not None
-        snapshot = self.engine.snapshot(self.lane)
-        if snapshot is None:
-            raise TaskError(
-                f"{self.space.task} gave no checkpoint in epoch {self.epochs}, which is the best "
-                'so far: with `value = "best"`, call run.checkpoint in every epoch'
-            )
-        return snapshot
-
-    def model(self) -> Snapshot | None:
-        """Return the trained model: the best epoch's where the objective says so.
-
-        None if a loop of the user's own offers no checkpoint.
-        """
-        assert self.lane is not None
-        return self._best[1] or self.engine.snapshot(self.lane)
-
-    def test(self) -> dict[str, float]:
-        """Return the metrics of that model on the test split; the run is over."""
-        assert self.lane is not None
-        if self._best[1] is not None:
-            self.engine.fill(self.lane, self.seed, self._best[1])
-        return self.engine.test(self.lane)
-
-    def leave(self) -> None:
-        """Free the lane, if the run is in one."""
-        if self.lane is not None:
-            self.engine.release(self.lane)
-            self.lane = None
-
-
-def train_epoch(runs: Iterable[Run]) -> dict[Run, EpochResult | Exception]:
-    """Train runs for one epoch with the values in force, all lanes of an engine at once."""
-    by_engine: dict[Engine, dict[int, Run]] = {}
+    by_engine: dict[Engine, list[Run]] = {}
     for run in runs:
-        assert run.lane is not None
-        by_engine.setdefault(run.engine, {})[run.lane] = run
-    results: dict[Run, EpochResult | Exception] = {}
-    for engine, lanes in by_engine.items():
-        values = [lanes[i].values if i in lanes else None for i in range(engine.lanes)]
-        for lane, result in enumerate(engine.train_epoch(values)):
-            if result is not None:
-                results[lanes[lane]] = result
+        by_engine.setdefault(run.engine, []).append(run)
+    results: Results = {}
+    for engine, together in by_engine.items():
+        results |= _train_together(engine, together)
+        raised = [run for run in together if isinstance(results[run], Exception)]
+        if len(raised) > 1 and len({id(results[run]) for run in raised}) == 1:
+            results |= _train_apart(engine, raised)
+    return results
+
+
+def _train_together(engine: Engine, runs: Iterable[Run]) -> Results:
+    lanes = {run.lane: run for run in runs}
+    values = [lanes[lane].values if lane in lanes else None for lane in range(engine.lanes)]
+    found = engine.train_epoch(values)
+    return {lanes[lane]: result for lane, result in enumerate(found) if result is not None}
+
+
+def _train_apart(engine: Engine, runs: Iterable[Run]) -> Results:
+    """Take runs back to where they stood before an epoch was cut off, and train it one by one."""
+    results: Results = {}
+    goals = {run: run.at for run in runs}
+    for run in goals:
+        try:
+            run.retrace()
+        except Exception as error:
+            results[run] = error
+    while behind := [run for run in goals if run not in results and run.at < goals[run]]:
+        for run, result in _train_together(engine, behind).items():
+            if isinstance(result, Exception):
+                results[run] = result
+            else:
+                run.take(result)
+    for run in goals.keys() - results.keys():
+        results |= _train_together(engine, [run])
     return results
 
 
@@ -318,39 +109,3 @@ def fresh_seeds(space: Space, number: int) -> range:
     """Return seeds that no trial of the study has met."""
     first = space.search.seed + 1_000_000
     return range(first, first + number)
-
-
-def summary(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return what a trial keeps of its runs, small enough for attributes.
-
-    `values` and `terms` are the first seed's by epoch, to six digits, or one number where every
-    epoch has the same; `runs` gives each seed's own objective; of a run
-    longer than 500 epochs each `every`-th one is kept; `clamped` counts the epochs in
-    which bounds held a hyperparameter back.
-    """
-    history = runs[0].history
-    every = math.ceil(len(history.metrics) / _KEPT_EPOCHS)
-    kept: dict[str, Any] = {
-        "values": _by_name(history.values[::every]),
-        "terms": _by_name(history.terms[::every]),
-        "runs": [{"seed": run.seed, "value": _json_number(run.value)} for run in runs],
-    }
-    if every > 1:
-        kept["every"] = every
-    clamped = [name for names in history.clamped for name in names]
-    if clamped:
-        kept["clamped"] = {name: clamped.count(name) for name in dict.fromkeys(clamped)}
-    return kept
-
-
-def _by_name(epochs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    by_name: dict[str, Any] = {}
-    for name in dict.fromkeys(name for epoch in epochs for name in epoch):
-        numbers = [_json_number(epoch.get(name, math.nan), digits=6) for epoch in epochs]
-        by_name[name] = numbers[0] if len(set(numbers)) == 1 else numbers
-    return by_name
-
-
-def _json_number(value: float, digits: int = 17) -> float | None:
-    """Return a number that survives JSON: NaN is None, and 17 digits lose nothing."""
-    return float(f"{value:.{digits}g}") if math.isfinite(value) else None

@@ -66,7 +66,36 @@ def train_and_exit(run: Run) -> None:
         sys.exit(0)
 
 
+def train_or_hang(run: Run) -> None:
+    """Hang in the third epoch where lr is large."""
+    for epoch, hp in run:
+        while epoch == 2 and hp["lr"] > 0.8:
+            time.sleep(0.01)
+        run.report(val_loss=hp["lr"])
+
+
+def train_gently(run: Run) -> None:
+    """Take a moment for each epoch, so that whoever watches sees the middle of a trial."""
+    for epoch, hp in run:
+        time.sleep(0.02)
+        run.report(val_loss=hp["lr"] / (1 + epoch))
+
+
+def train_on(run: Run) -> None:
+    """Count epochs, and go on from where a checkpoint left off."""
+    done = run.restored or 0
+    for epoch, hp in run:
+        assert epoch == done
+        time.sleep(0.02)
+        done += 1
+        run.report(val_loss=hp["lr"] / done)
+        run.checkpoint(done)
+
+
 for _function in (
+    train_gently,
+    train_on,
+    train_or_hang,
     train,
     train_slowly,
     train_to_nan,
@@ -124,19 +153,31 @@ def work(
     study: StudyHandle, name: str = "ann", should_stop: Callable[[], bool] = lambda: False
 ) -> Ears:
     """Run one worker in this process until it ends."""
-    ears, space = Ears(), study.space
-    task = load_task(space.task)
-    engines = [LoopEngine(task, horizon=space.horizon) for _ in range(space.search.seeds)]
-    Worker(
+    ears = Ears()
+    make_worker(study, name, should_stop, ears).run()
+    return ears
+
+
+def make_worker(
+    study: StudyHandle,
+    name: str,
+    should_stop: Callable[[], bool],
+    ears: Ears,
+    trials: int = 1,
+    **settings: Any,
+) -> Worker:
+    """Return a worker with lanes for so many trials."""
+    task, horizon = load_task(study.space.task), study.space.horizon
+    return Worker(
         study,
-        engines,
+        [LoopEngine(task, horizon=horizon) for _ in range(trials * study.space.search.seeds)],
         name=name,
         reuse=Reuse(study, None),
         should_stop=should_stop,
         say=ears.wrong.append,
         report=ears.well.append,
-    ).run()
-    return ears
+        **settings,
+    )
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:

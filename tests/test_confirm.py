@@ -23,10 +23,11 @@ from schedsearch.errors import InputError, SchedSearchError, StudyError
 from schedsearch.fresh import Outcome
 from schedsearch.paired import Paired
 from schedsearch.plan import Plan
+from schedsearch.run import Run
 from schedsearch.schedules import Constant
 from schedsearch.space import Objective
 from schedsearch.storage import plan_of
-from schedsearch.training import Run, search_seeds, train_whole
+from schedsearch.training import search_seeds, train_whole
 from tests import confirmations, searches
 from tests.confirmations import FRESH, content_of, searched
 from tests.searches import make_study, work

@@ -12,8 +12,10 @@ import pytest
 from schedsearch.engines import make_engine
 from schedsearch.engines.loop import LoopEngine
 from schedsearch.errors import TaskError
+from schedsearch.run import Run
 from schedsearch.space import Space
-from schedsearch.training import Run, fresh_seeds, search_seeds, summary, train_whole
+from schedsearch.training import fresh_seeds, search_seeds, train_whole
+from schedsearch.worker.summary import summary
 from tests.engines.toys import Toy
 from tests.searches import DEFAULTS, document, train
 

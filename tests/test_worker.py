@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from datetime import datetime
@@ -11,11 +12,13 @@ from optuna.trial import TrialState
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
-from schedsearch.errors import SchedSearchError, TaskError
+from schedsearch.errors import SchedSearchError, StudyError, TaskError
+from schedsearch.pruners import AshaPruner
 from schedsearch.storage import database_failure
 from schedsearch.storage.tables import heartbeats
 from tests import searches
-from tests.searches import document, make_study, work
+from tests.claims import claim
+from tests.searches import Ears, document, make_study, make_worker, work
 
 
 def test_workers_after_each_other_never_overshoot_the_total(tmp_path):
@@ -222,7 +225,7 @@ def test_constants_are_a_share_of_the_draws_spread_over_the_study(tmp_path):
 
 def test_a_worker_takes_over_the_trial_of_one_that_died_before_it_ends(tmp_path):
     study = make_study(tmp_path, document(trials=3))
-    study.queue.claim("dead", 3)
+    claim(study, "dead")
     with study.database.engine.begin() as connection:
         connection.execute(update(heartbeats).values(heartbeat=datetime(2000, 1, 1)))
     work(study, "heir")
@@ -257,3 +260,85 @@ def test_a_schedule_that_is_given_is_no_difference_between_constants_and_schedul
     stratum = [t for t in study.trials() if "unpruned" in t.user_attrs]
     assert len(stratum) == 4
     assert {t.number for t in stratum} <= {t.number for t in study.complete(constant=True)}
+
+
+def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path):
+    study = make_study(tmp_path, document(trials=40))
+    robberies = itertools.count()
+
+    def steal_what_ends() -> bool:
+        seen = worker._storage.get_all_trials(study.study_id, deepcopy=False)
+        stored = study.load().trials
+        ended = [t.state.is_finished() and not stored[t.number].state.is_finished() for t in seen]
+        # Within the round: the pruner may have seen what ended, and it is not yet written.
+        if any(ended) and next(robberies) in range(1, 24, 2):
+            study.queue.hand_back_all_of("ann")
+        return False
+
+    worker = make_worker(study, "ann", steal_what_ends, Ears(), trials=5)
+    worker.run()
+    trials = study.load().trials
+    assert study.queue.counts().finished == 40 < len(trials)
+    remembered, fresh = worker._optuna.pruner, AshaPruner(2, 3)
+    assert isinstance(remembered, AshaPruner)
+    for pruner in (remembered, fresh):
+        pruner._take_in(trials, 1.0)
+    assert remembered._ended == fresh._ended
+    [memory] = worker._optuna.sampler._schedules._memories[worker._storage].values()
+    learned = memory.updated(worker._optuna).ranked()
+    assert sorted(learned) == [t.number for t in trials if "superseded_by" not in t.user_attrs]
+
+
+def test_a_study_that_is_deleted_while_it_is_searched_is_said_in_one_line(tmp_path):
+    study = make_study(tmp_path, document(searches.train_slowly))
+
+    def delete_it() -> bool:
+        if study.queue.counts().epochs > 2:
+            study.database.optuna.delete_study(study.study_id)
+        return False
+
+    with pytest.raises(StudyError, match=r"^study `small` was deleted while it was searched$"):
+        work(study, should_stop=delete_it)
+
+
+def test_a_worker_waits_for_the_trial_of_another_and_takes_it_over_when_that_one_is_lost(tmp_path):
+    study = make_study(tmp_path, document(trials=2))
+    claim(study, "another")
+    silent = update(heartbeats).values(heartbeat=datetime(2000, 1, 1))
+    ears, looks = Ears(), itertools.count()
+
+    def lose_it() -> bool:
+        if "waiting for 1 trial(s) of other workers" in ears.well and next(looks) == 0:
+            with study.database.engine.begin() as connection:
+                connection.execute(silent)
+        return False
+
+    make_worker(study, "heir", lose_it, ears).run()
+    counts = study.queue.counts()
+    assert (counts.finished, counts.running, counts.waiting) == (2, 0, 0)
+    assert "retry_of" in study.trial(2).user_attrs
+
+
+@pytest.mark.parametrize("epochs", [9, 40, 63])
+def test_a_budget_in_epochs_is_never_overstepped_and_leaves_no_room_for_a_trial(tmp_path, epochs):
+    study = make_study(tmp_path, document(trials=1000, epochs=epochs))
+    make_worker(study, "ann", lambda: False, Ears(), trials=3).run()
+    counts = study.queue.counts()
+    assert (counts.running, counts.waiting) == (0, 0)
+    assert epochs - 9 < counts.epochs <= epochs
+    assert study.queue.room() == 0
+
+
+def test_a_budget_in_epochs_grows_and_the_search_goes_on(tmp_path):
+    work(make_study(tmp_path, document(trials=1000, epochs=20)))
+    study = make_study(tmp_path, document(trials=1000, epochs=100))
+    work(study, "bob")
+    assert 91 < study.queue.counts().epochs <= 100
+
+
+def test_trials_that_were_lost_cost_the_budget_nothing(tmp_path):
+    study = make_study(tmp_path, document(trials=1000, epochs=45, pruner={"name": "none"}))
+    rounds = itertools.count()
+    work(study, should_stop=lambda: next(rounds) == 4)
+    work(study, "bob")
+    assert study.queue.counts().finished == 5

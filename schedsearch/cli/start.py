@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from schedsearch.cli import start_options as options
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
-from schedsearch.cli.opening import database
-from schedsearch.errors import InputError
+from schedsearch.cli.creating import create, go_on, make_setup, refuse_overrides
 
 if TYPE_CHECKING:
-    from schedsearch.preparation import Setup
     from schedsearch.storage import StudyHandle
 
 #: Seconds between two looks at the workers, and between two looks at the study.
@@ -24,53 +21,25 @@ _REDRAW = 1.0
 
 @app.command()
 def start(
-    space: Annotated[
-        Path,
-        typer.Argument(
-            help="A space file; with --horizon the name of a study.", show_default=False
-        ),
-    ],
-    trials: Annotated[
-        int | None, typer.Option(help="The study's total, trial 0 included.", min=1)
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(help="Worker processes on this machine; 0 only creates the study.", min=0)
-    ] = 1,
-    study: Annotated[str | None, typer.Option(help="The study's name.")] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="tpe, random, grid, pbt, gp, cmaes or qmc.")
-    ] = None,
-    pruner: Annotated[
-        str | None, typer.Option(help="asha, hyperband, median, patient or none.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="The first of the trainings' seeds.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Runs per trial, side by side.")] = None,
-    horizon: Annotated[
-        int | None,
-        typer.Option(help="Go on with a study's best plans for so many epochs, as STUDY@EPOCHS."),
-    ] = None,
-    top: Annotated[int, typer.Option(help="With --horizon: how many plans.", min=1)] = 20,
-    stretch: Annotated[
-        bool,
-        typer.Option("--stretch", help="With --horizon: durations stay shares of the horizon."),
-    ] = False,
-    timeout: Annotated[
-        float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="Threads per worker; default: the machine's cores shared out.", min=1),
-    ] = None,
-    lanes: Annotated[
-        str, typer.Option(help="Runs in one batched step of a worker: a number, or auto.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="Where to train, as torch names it.")] = "cpu",
-    tf32: Annotated[
-        bool, typer.Option("--tf32", help="Let a GPU multiply matrices in TF32.")
-    ] = False,
-    autocast: Annotated[
-        bool, typer.Option("--autocast", help="Let the models compute in bfloat16.")
-    ] = False,
+    space: options.Space,
+    trials: options.Trials = None,
+    epochs: options.Epochs = None,
+    workers: options.Workers = 1,
+    study: options.StudyName = None,
+    sampler: options.Sampler = None,
+    pruner: options.Pruner = None,
+    seed: options.Seed = None,
+    seeds: options.Seeds = None,
+    horizon: options.Horizon = None,
+    top: options.Top = 20,
+    stretch: options.Stretch = False,
+    timeout: options.Timeout = None,
+    epoch_timeout: options.EpochTimeout = None,
+    threads: options.Threads = None,
+    lanes: options.Lanes = "auto",
+    device: options.Device = "cpu",
+    tf32: options.TF32 = False,
+    autocast: options.Autocast = False,
     no_reuse: NoReuse = False,
     storage: Storage = DEFAULT_STORAGE,
     storage_file: StorageFile = None,
@@ -84,6 +53,8 @@ def start(
     overrides = {
         "name": study,
         "search.trials": trials,
+        "search.epochs": epochs,
+        "search.epoch_timeout": epoch_timeout,
         "search.seed": seed,
         "search.seeds": seeds,
         "search.sampler.name": sampler,
@@ -91,117 +62,52 @@ def start(
     }
     if horizon is None:
         given = {"device": device, "tf32": tf32, "autocast": autocast}
-        handle = _create(space, overrides, storage, _setup(workers, threads, lanes, given), threads)
+        setup = make_setup(workers, threads, lanes, given)
+        handle = create(space, overrides, storage, setup, threads)
     else:
-        _refuse_overrides(overrides)
-        handle = _extend(str(space), horizon, top, storage, stretch=stretch, reuse=not no_reuse)
+        refuse_overrides(overrides)
+        handle = go_on(str(space), horizon, top, storage, stretch=stretch, reuse=not no_reuse)
+    _say_kept(handle, trials, epochs)
+    _run(handle, workers, timeout, reuse=not no_reuse, as_json=as_json)
+
+
+def _say_kept(handle: StudyHandle, trials: int | None, epochs: int | None) -> None:
+    """Say so if a study that goes on may take more already than is asked for now."""
+    budget = handle.queue.budget()
+    for name, given, kept in (("trials", trials, budget.trials), ("epochs", epochs, budget.epochs)):
+        if given is not None and kept is not None and given < kept:
+            say(f"warning: study {handle.name} keeps its {kept} {name}: they can only be raised")
+
+
+def _run(
+    handle: StudyHandle, workers: int, timeout: float | None, *, reuse: bool, as_json: bool
+) -> None:
     if workers == 0:
         say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")
         return
-    total = handle.total()
-    if trials is not None and trials < total:
-        say(f"warning: study {handle.name} keeps its {total} trials: --trials can only raise them")
-    if handle.queue.counts().finished >= total:
-        say(f"all {total} trials of study {handle.name} have ended: more --trials go on")
-        exit_code = 0
+    exit_code = 0
+    if _is_done(handle):
+        _say_done(handle)
     else:
-        exit_code = _search(handle, workers, timeout, reuse=not no_reuse)
+        with handle.unless_deleted():
+            exit_code = _search(handle, workers, timeout, reuse=reuse)
     _print_result(handle, as_json)
     if exit_code:
         raise typer.Exit(exit_code)
 
 
-def _setup(workers: int, threads: int | None, lanes: str, given: Mapping[str, Any]) -> Setup:
-    from schedsearch.preparation import Setup, threads_for
-
-    return Setup(
-        threads=threads or threads_for(workers),
-        workers=max(1, workers),
-        lanes=_lanes(lanes),
-        **given,
-    )
+def _is_done(handle: StudyHandle) -> bool:
+    """Tell whether every trial that the budget allows has ended."""
+    counts = handle.queue.counts()
+    return not (counts.running or counts.waiting or handle.queue.room())
 
 
-def _create(
-    space: Path,
-    overrides: Mapping[str, Any],
-    storage: str,
-    setup: Setup,
-    threads: int | None,
-) -> StudyHandle:
-    """Create the study of a space, or find it."""
-    from schedsearch.preparation import check_setup, choose_numerics, load_space, prepare
-    from schedsearch.storage import create_study, recorded_numerics
-
-    prepared = prepare(load_space(space, overrides), file=str(space))
-    check_setup(prepared, setup)
-    opened = database(storage, create=True)
-    numerics = recorded_numerics(opened, prepared.space.name)
-    if numerics is None:
-        numerics = choose_numerics(prepared, setup, say)
+def _say_done(handle: StudyHandle) -> None:
+    total, ended = handle.total(), handle.queue.counts().finished
+    if ended >= total:
+        say(f"all {total} trials of study {handle.name} have ended: more --trials go on")
     else:
-        _warn_of_numerics(numerics, setup, threads)
-    return create_study(opened, prepared.record(numerics))
-
-
-def _refuse_overrides(overrides: Mapping[str, Any]) -> None:
-    if given := [key.removeprefix("search.") for key, v in overrides.items() if v is not None]:
-        names = ", ".join(given)
-        raise InputError(f"--horizon goes on with a study as it was created: leave out its {names}")
-
-
-def _extend(
-    name: str, horizon: int, top: int, storage: str, *, stretch: bool, reuse: bool
-) -> StudyHandle:
-    """Make the study that goes on with another's best plans for more epochs, or find it."""
-    from schedsearch.extension import extend
-    from schedsearch.storage import open_study
-    from schedsearch.trajectories import open_store
-
-    opened = database(storage)
-    parent = open_study(opened, name)
-    store = open_store(opened, say) if reuse else None
-    found = extend(parent, horizon=horizon, top=top, stretch=stretch, store=store)
-    share = 100 * found.known / found.epochs
-    say(
-        f"study {found.study.name}: of the {found.epochs} epochs of its plans {found.known} "
-        f"({share:.0f} %) are known already"
-    )
-    return found.study
-
-
-def _lanes(given: str) -> int | None:
-    if given == "auto":
-        return None
-    if not given.isdecimal() or int(given) < 1:
-        raise InputError(f"--lanes is {given!r}, but must be a whole number of at least 1, or auto")
-    return int(given)
-
-
-def _warn_of_numerics(kept: Mapping[str, Any], setup: Setup, threads: int | None) -> None:
-    """Say so if a study that goes on was created with other numerics than are asked for now."""
-    from schedsearch.preparation import cores
-
-    # What was not asked for is not missed.
-    asked = {
-        "device": None if setup.device == "cpu" else setup.device,
-        "threads": threads,
-        "lanes": setup.lanes,
-        "tf32": setup.tf32 or None,
-        "autocast": setup.autocast or None,
-    }
-    other = [
-        f"{key} {kept.get(key, False)}"
-        for key, value in asked.items()
-        if value not in (None, kept.get(key, False))
-    ]
-    if other:
-        say(f"warning: the study keeps the numerics it was created with: {', '.join(other)}")
-    if setup.workers * kept["threads"] > max(cores(), kept["threads"]):
-        say(
-            f"warning: {setup.workers} workers of {kept['threads']} threads, which the study "
-            f"keeps, are more than the {cores()} cores here"
-        )
+        say(f"study {handle.name} has no epochs left for another trial: more --epochs go on")
 
 
 def _search(handle: StudyHandle, workers: int, timeout: float | None, *, reuse: bool) -> int:
@@ -238,8 +144,9 @@ def _search(handle: StudyHandle, workers: int, timeout: float | None, *, reuse: 
     if request.asked:
         say(f"stopped: go on with the same command, or `schedsearch worker {handle.name}`")
         raise typer.Exit(130)
-    all_ended = handle.queue.counts().finished >= handle.total()
-    return local.exit_code or int(not (all_ended or timed_out))
+    if not timed_out and handle.queue.counts().finished < handle.total() and _is_done(handle):
+        _say_done(handle)
+    return local.exit_code or int(not (timed_out or _is_done(handle)))
 
 
 def _print_result(handle: StudyHandle, as_json: bool) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from typing import Annotated
+import uuid
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -26,6 +29,7 @@ def worker(
 ) -> None:
     """Train trials of a study until none is left to begin.
 
+    While other workers train the last trials it waits, since it may have to take over for them.
     Ctrl-C stops after the epoch and hands the trial back to the queue; twice stops at once.
     """
     from schedsearch.launchers.here import work
@@ -33,21 +37,45 @@ def worker(
 
     handle = opened(storage, study)
     deadline = None if timeout is None else time.monotonic() + timeout
+    name = name or f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}"
+    flags = [*(["--no-reuse"] if no_reuse else []), *(["--quiet"] if quiet else [])]
+    flags += [] if parent is None else ["--parent", str(parent)]
     with stop_signals() as request:
+
+        def begin_anew() -> None:
+            if request:
+                os._exit(130)
+            _replace_process(storage, [study, "--name", name, *flags], deadline)
+
         if parent is not None:
             request.stop_with(parent)
-        work(
-            handle,
-            name=name,
-            reuse=not no_reuse,
-            should_stop=lambda: (
-                bool(request) or (deadline is not None and time.monotonic() > deadline)
-            ),
-            say=say,
-            quiet=quiet,
-        )
+        try:
+            work(
+                handle,
+                name=name,
+                reuse=not no_reuse,
+                should_stop=lambda: (
+                    bool(request) or (deadline is not None and time.monotonic() > deadline)
+                ),
+                say=say,
+                begin_anew=begin_anew,
+                quiet=quiet,
+            )
+        except KeyboardInterrupt:
+            # At once: a loop that hangs would keep the interpreter from ending.
+            os._exit(130)
     if request.asked:
         raise typer.Exit(130)
     counts = handle.queue.counts()
-    if not quiet and not counts.waiting and counts.chains >= handle.total():
+    if not quiet and not counts.waiting and not handle.queue.room():
         say(f"nothing is left to begin in study {handle.name}")
+
+
+def _replace_process(storage: str, arguments: list[str], deadline: float | None) -> NoReturn:
+    """Put a fresh worker in the place of this process, which hangs."""
+    if deadline is not None:
+        arguments += ["--timeout", str(max(0.0, deadline - time.monotonic()))]
+    # By the environment: a command line is for everybody to read, and may hold a password.
+    environment = os.environ | {"SCHEDSEARCH_STORAGE": storage}
+    command = [sys.executable, "-m", "schedsearch", "worker", *arguments]
+    os.execve(sys.executable, command, environment)

@@ -103,7 +103,15 @@ def term_weights(hp: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def weighted_sum(terms: Mapping[str, Tensor], hp: Mapping[str, Tensor]) -> Tensor:
-    """Return the loss: the sum of the terms, each times its weight if it has one."""
+    """Return the loss: the sum of the terms, each times its weight if it has one.
+
+    Raises:
+        SchedSearchError: a term is no 0-d tensor.
+    """
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.dim():
+            shape = f"of shape {tuple(term.shape)}" if isinstance(term, Tensor) else repr(term)
+            raise SchedSearchError(f"the loss term `{name}` is {shape}, but must be a 0-d tensor")
     weights = term_weights(hp)
     weighted = [weights[name] * term if name in weights else term for name, term in terms.items()]
     return functools.reduce(torch.add, weighted)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable
 
 from schedsearch.engines import make_engine, numerics_like
@@ -13,21 +11,23 @@ from schedsearch.numerics import differences
 from schedsearch.storage import StudyHandle
 from schedsearch.task import fingerprint, load_task
 from schedsearch.trajectories import open_store
-from schedsearch.worker import Reuse, Worker
+from schedsearch.worker import Reuse, Worker, end_process
 
 
 def work(
     study: StudyHandle,
     *,
-    name: str | None,
+    name: str,
     reuse: bool = True,
     should_stop: Callable[[], bool],
     say: Callable[[str], None],
     quiet: bool,
+    begin_anew: Callable[[], None] = end_process,
 ) -> None:
     """Train trials of a study until none is left to begin, or until told to stop.
 
-    Without `reuse` every epoch of every trial is trained, and nothing of it is kept.
+    Without `reuse` every epoch of every trial is trained, and nothing of it is kept. `begin_anew`
+    ends the process when an epoch takes longer than the study allows; see Worker.
 
     Raises:
         StudyError: the task here is not the one that the study was created with.
@@ -51,10 +51,11 @@ def work(
         study,
         engines,
         reuse=Reuse(study, open_store(study.database, say) if reuse else None, here),
-        name=name or f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}",
+        name=name,
         should_stop=should_stop,
         say=say,
         report=_silent if quiet else say,
+        begin_anew=begin_anew,
     ).run()
 
 

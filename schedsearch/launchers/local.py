@@ -18,8 +18,7 @@ from typing import IO
 from schedsearch.errors import InputError
 from schedsearch.storage import GRACE, StudyHandle
 
-#: A worker on any machine that is silent for longer is taken for dead.
-#: Seconds between two looks for such workers.
+#: Seconds between two looks for workers, on any machine, that are silent for too long.
 REAPING = 30.0
 #: Workers that die one after another, with no trial ended in between, are no longer replaced.
 DEATHS_IN_A_ROW = 3

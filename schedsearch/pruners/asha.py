@@ -6,7 +6,6 @@ import math
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
 from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
@@ -67,7 +66,8 @@ class AshaPruner(BasePruner):
 
     def _take_in(self, trials: Sequence[FrozenTrial], sign: float) -> None:
         """Sort in what the trials that ended since the last look had at each rung."""
-        looked_at, self._unended = chain(self._unended, range(self._seen, len(trials))), []
+        looked_at = [*self._unended, *range(self._seen, len(trials))]
+        self._unended = []
         self._seen = len(trials)
         for number in looked_at:
             trial = trials[number]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -108,11 +108,6 @@ class History:
     def group(self, name: str) -> frozenset[str]:
         """Return the parameters that a finished trial has if it has this one, and lacks if not."""
         return next((group for group in self._groups if name in group), frozenset())
-
-    @property
-    def unfinished(self) -> Set[int]:
-        """The numbers of trials that run, wait, or are not yet visible."""
-        return self._unfinished.keys()
 
     def has_ended(self, number: int) -> bool:
         """Tell whether a trial was seen, and had ended."""

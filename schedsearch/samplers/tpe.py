@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -51,7 +52,10 @@ class TreeParzenSampler(BaseSampler):
         self._random = RandomSampler(seed)
         self._startup_trials = startup_trials
         self._most = history
-        self._memories: weakref.WeakKeyDictionary[Study, _Memory] = weakref.WeakKeyDictionary()
+        # Under hyperband a proposal is asked for on a view of the study, made anew each time.
+        self._memories: weakref.WeakKeyDictionary[BaseStorage, dict[Any, _Memory]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._lock = threading.Lock()
 
     def infer_relative_search_space(
@@ -113,11 +117,13 @@ class TreeParzenSampler(BaseSampler):
         self._random.reseed_rng()
 
     def _memory(self, study: Study) -> _Memory:
-        if study not in self._memories:
+        memories = self._memories.setdefault(study._storage, {})
+        key = study._study_id, getattr(study, "_bracket_id", None)
+        if key not in memories:
             if len(study.directions) > 1:
                 raise ValueError(f"TreeParzenSampler needs one objective, not {study.directions}")
-            self._memories[study] = _Memory(study)
-        return self._memories[study]
+            memories[key] = _Memory(study)
+        return memories[key]
 
     def _propose(
         self, history: History, wanted: Mapping[str, BaseDistribution], best: Sequence[int]

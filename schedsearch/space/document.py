@@ -89,6 +89,10 @@ class Search(_Table):
 
     #: Trials of the study in all, trial 0 (the defaults) included.
     trials: Annotated[StrictInt, Field(ge=1)] = 100
+    #: Epochs that the study's trials report in all, at most; if left out, as many as they need.
+    epochs: Annotated[StrictInt, Field(ge=1)] | None = None
+    #: Seconds that an epoch may take; a trial that takes longer fails. If left out, no limit.
+    epoch_timeout: Annotated[Real, Field(gt=0)] | None = None
     #: Runs per trial, side by side; their mean is reported.
     seeds: Annotated[StrictInt, Field(ge=1)] = 1
     #: The first seed of every training; the samplers also draw by it, and by the worker.

@@ -8,7 +8,8 @@ from schedsearch.storage.opening import (
     shown,
 )
 from schedsearch.storage.queue import GRACE, Counts, TrialQueue
-from schedsearch.storage.rounds import Round, RoundStorage
+from schedsearch.storage.round import Round
+from schedsearch.storage.rounds import RoundStorage
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,

@@ -1,8 +1,10 @@
-"""Taking trials: the queued ones first, then new ones until the study has its total."""
+"""Taking trials: the queued ones first, then new ones until the study's budget is used up."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,11 +13,19 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from schedsearch.storage.mirror import StudyMirror
 from schedsearch.storage.rows import copy_of, local, now, running
-from schedsearch.storage.tables import heartbeats, study_attributes, trials, user_attributes
+from schedsearch.storage.tables import (
+    heartbeats,
+    studies,
+    study_attributes,
+    trials,
+    user_attributes,
+)
 from schedsearch.storage.writes import add_attributes, execute_all
 
-_TOTAL = select(study_attributes.c.value_json).where(
-    study_attributes.c.study_id == bindparam("study"), study_attributes.c.key == "trials"
+_HOLD = select(studies.c.study_id).where(studies.c.study_id == bindparam("study")).with_for_update()
+_BUDGET = select(study_attributes.c.key, study_attributes.c.value_json).where(
+    study_attributes.c.study_id == bindparam("study"),
+    study_attributes.c.key.in_(("trials", "epochs")),
 )
 _QUEUED = trials.c.trial_id.in_(bindparam("ids", expanding=True))
 _START = update(trials).where(_QUEUED).values(state="RUNNING", datetime_start=bindparam("moment"))
@@ -31,13 +41,57 @@ _NEW = (
 )
 
 
-def stored_total(connection: Connection, study_id: int) -> int:
-    """Return how many trials a study has in all, as it stands now: `start` may raise it."""
-    return int(json.loads(connection.execute(_TOTAL, {"study": study_id}).scalar_one()))
+@dataclass(frozen=True)
+class Budget:
+    """What the trials of a study may take in all.
+
+    Attributes:
+        trials: how many chains there may be.
+        epochs: how many epochs they may report in all; None: as many as they need.
+        horizon: the most that one trial may report.
+    """
+
+    trials: int
+    epochs: int | None = None
+    horizon: int = 1
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any]) -> Budget:
+        """Return what is written among a study's attributes."""
+        return cls(attributes["trials"], **attributes.get("epochs", {}))
+
+    def room(self, *, ended: int, epochs: int, others: int) -> int:
+        """Return how many more trials may begin.
+
+        Those that have not ended may all go on to the horizon, so the epochs are never overstepped.
+
+        Args:
+            ended: how many chains have ended.
+            epochs: how many epochs these reported.
+            others: how many chains are in training or queued.
+
+        >>> Budget(trials=10, epochs=100, horizon=20).room(ended=2, epochs=25, others=1)
+        2
+        """
+        room = self.trials - ended - others
+        if self.epochs is not None:
+            room = min(room, (self.epochs - epochs) // self.horizon - others)
+        return max(0, room)
+
+
+def hold(connection: Connection, study_id: int) -> None:
+    """Lock a study: what the transaction reads of it cannot change before it writes."""
+    connection.execute(_HOLD, {"study": study_id})
+
+
+def stored_budget(connection: Connection, study_id: int) -> Budget:
+    """Return a study's budget as it stands now: `start` may raise it."""
+    rows = connection.execute(_BUDGET, {"study": study_id})
+    return Budget.of({key: json.loads(text) for key, text in rows})
 
 
 def claim(
-    connection: Connection, mirror: StudyMirror, worker: str, count: int, total: int
+    connection: Connection, mirror: StudyMirror, worker: str, count: int, budget: Budget
 ) -> list[FrozenTrial]:
     """Make up to `count` trials this worker's, and return them as they are once committed.
 
@@ -47,11 +101,13 @@ def claim(
             is left as it is.
         worker: the name of who claims.
         count: how many trials are wanted.
-        total: how many chains the study may have.
+        budget: what the study may take in all.
     """
     moment = now()
     queued = mirror.waiting()[:count]
-    wanted = max(0, min(count - len(queued), total - mirror.chains))
+    ended, epochs = mirror.ended, mirror.ended_epochs
+    room = budget.room(ended=ended, epochs=epochs, others=mirror.chains - ended)
+    wanted = min(count - len(queued), room)
     _start(connection, [trial._trial_id for trial in queued], moment)
     claimed = [copy_of(trial) for trial in queued]
     for trial in claimed:

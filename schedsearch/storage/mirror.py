@@ -38,6 +38,8 @@ class StudyMirror:
         self.trials: list[FrozenTrial] = []
         #: How many chains of rows that replace each other there are, and how many were drawn.
         self.chains = self.draws = 0
+        #: How many chains have ended, and how many epochs these reported.
+        self.ended = self.ended_epochs = 0
         self._places: dict[int, int] = {}
         self._unfinished: set[int] = set()
         self._distributions: dict[str, BaseDistribution] = {}
@@ -98,6 +100,9 @@ class StudyMirror:
         if "superseded_by" not in trial.user_attrs:
             self.chains += sign
             self.draws += sign * ("draw" in trial.user_attrs)
+            if trial.state.is_finished():
+                self.ended += sign
+                self.ended_epochs += sign * len(trial.intermediate_values)
 
     def doubt(self, trial_id: int) -> None:
         """Read an unfinished trial whole at the next occasion."""
@@ -138,14 +143,15 @@ class StudyMirror:
         known = self._rows_of_unfinished(connection)
         whole = [row for row in known if row[0] in doubted or self[row[0]].state.name != row[2]]
         whole += self._new_rows(connection)
-        whole = [row for row in whole if row[0] not in leave]
+        left = {row[0] for row in whole if row[0] in leave}
+        whole = [row for row in whole if row[0] not in left]
         for trial in read_whole(connection, whole):
             self.put(trial)
         known_to = self._unfinished.difference((row[0] for row in whole), leave)
         for part in PARTS:
-            self._take_in(connection, part, known_to)
+            left |= self._take_in(connection, part, known_to) & set(leave)
         self._version = version
-        self._doubted.intersection_update(leave)
+        self._doubted = left
         self._swept = time.monotonic() if overdue else swept
 
     def _rows_of_unfinished(self, connection: Connection) -> list[Sequence[Any]]:
@@ -165,9 +171,10 @@ class StudyMirror:
             raise KeyError(f"there is no study {self.study_id}")
         self._seen = {part: connection.execute(part.last).scalar() or 0 for part in PARTS}
 
-    def _take_in(self, connection: Connection, part: Part, trial_ids: Collection[int]) -> None:
-        """Add what trials gained since the last time to them."""
+    def _take_in(self, connection: Connection, part: Part, trial_ids: Collection[int]) -> set[int]:
+        """Add what trials gained since the last time to them; return which others gained some."""
         gained: dict[int, FrozenTrial] = {}
+        others: set[int] = set()
         for row in connection.execute(part.since, {"id": self._seen[part]}):
             row_id, trial_id = row[0], row[1]
             self._seen[part] = row_id
@@ -175,5 +182,8 @@ class StudyMirror:
                 if trial_id not in gained:
                     gained[trial_id] = copy_of(self[trial_id])
                 part.put(gained[trial_id], row)
+            else:
+                others.add(trial_id)
         for trial in gained.values():
             self.put(trial)
+        return others

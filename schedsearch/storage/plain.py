@@ -2,20 +2,21 @@
 
 Each step is a call of its own. A worker that dies between two of them loses the trial it handed
 back, and a new one is drawn in its place; workers that claim at the same moment may begin a few
-trials more than the study's total.
+trials more than the study's budget allows.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from schedsearch.storage.claims import Budget
 from schedsearch.storage.opening import Database
 from schedsearch.storage.queue import GRACE, INHERITED, Counts, TrialQueue
 
@@ -30,10 +31,14 @@ class PlainTrialQueue(TrialQueue):
         super().__init__(database, study_id)
         self._storage = database.optuna
 
-    def claim(self, worker: str, total: int) -> int | None:
+    def claim(self, worker: str) -> int | None:
+        """Make a queued trial this worker's, or a new one if the study's budget has room for it.
+
+        Returns the trial's id, or None if nothing is left to begin.
+        """
         trial_id = self._begin_queued()
         if trial_id is None:
-            if self.counts().chains >= total:
+            if not self.room():
                 return None
             drawn = create_trial(
                 state=TrialState.RUNNING, user_attrs={"draw": self._draws(), "worker": worker}
@@ -47,6 +52,13 @@ class PlainTrialQueue(TrialQueue):
         for trial_id in trial_ids:
             with suppress(UpdateFinishedTrialError):
                 self._storage.set_trial_user_attr(trial_id, _BEAT, time.time())
+
+    def fail(self, worker: str, trial_ids: Sequence[int], reason: str) -> None:
+        for trial in self._trials():
+            if trial._trial_id in trial_ids and trial.user_attrs.get("worker") == worker:
+                with suppress(UpdateFinishedTrialError):
+                    self._storage.set_trial_user_attr(trial._trial_id, "traceback", reason)
+                    self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
     def hand_back_all_of(self, worker: str) -> int:
         return self._hand_back(lambda trial: trial.user_attrs.get("worker") == worker)
@@ -65,6 +77,16 @@ class PlainTrialQueue(TrialQueue):
             running=states[TrialState.RUNNING],
             waiting=states[TrialState.WAITING],
             epochs=sum(len(trial.intermediate_values) for trial in every),
+        )
+
+    def budget(self) -> Budget:
+        return Budget.of(self._storage.get_study_user_attrs(self._study_id))
+
+    def _ended_epochs(self) -> int:
+        return sum(
+            len(trial.intermediate_values)
+            for trial in self._trials()
+            if trial.state.is_finished() and "superseded_by" not in trial.user_attrs
         )
 
     def _trials(self) -> list[FrozenTrial]:

@@ -1,4 +1,4 @@
-"""Which worker trains which trial: claims, hand-backs, and the count that no worker oversteps.
+"""Which worker trains which trial: signs of life, hand-backs, and what is left to begin.
 
 A trial that is handed back, or whose worker is lost, becomes FAIL with `superseded_by`, and a new
 WAITING row with `retry_of` takes its parameters over: rows so linked are one *chain*. A study of N
@@ -8,24 +8,21 @@ trials is one of N chains. All of it happens in single transactions that lock th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, exists, func, insert, literal, select, update
+from sqlalchemy import Connection, Select, exists, func, insert, literal, select, update
 
-from schedsearch.storage.claims import claim
+from schedsearch.storage.claims import Budget, hold, stored_budget
 from schedsearch.storage.connecting import uptime
-from schedsearch.storage.mirror import StudyMirror
 from schedsearch.storage.opening import Database
 from schedsearch.storage.rows import now
 from schedsearch.storage.tables import (
     heartbeats,
     parameters,
     reports,
-    studies,
     system_attributes,
     trials,
     user_attributes,
@@ -68,30 +65,33 @@ class TrialQueue:
     def __init__(self, database: Database, study_id: int) -> None:
         self._database = database
         self._study_id = study_id
-        self._mirror = StudyMirror(study_id)
 
     def _locked(self, work: Callable[[Connection], _Found]) -> _Found:
         """Work in a transaction that holds the study: what it reads holds until it has written."""
 
-        def hold(connection: Connection) -> _Found:
-            row = select(studies.c.study_id).where(studies.c.study_id == self._study_id)
-            connection.execute(row.with_for_update())
+        def held(connection: Connection) -> _Found:
+            hold(connection, self._study_id)
             return work(connection)
 
-        return self._database.write(hold)
+        return self._database.write(held)
 
-    def claim(self, worker: str, total: int) -> int | None:
-        """Make a queued trial this worker's, or a new one if the study has fewer than `total`.
+    def budget(self) -> Budget:
+        """Return what the study may take in all, as it stands now: `start` may raise it."""
+        return self._database.read(lambda connection: stored_budget(connection, self._study_id))
 
-        Returns the trial's id, or None if nothing is left to begin.
-        """
+    def room(self) -> int:
+        """Return how many trials may still begin, beside those that are queued."""
+        budget, counts = self.budget(), self.counts()
+        epochs = 0 if budget.epochs is None else self._ended_epochs()
+        return budget.room(
+            ended=counts.finished, epochs=epochs, others=counts.running + counts.waiting
+        )
 
-        def take(connection: Connection) -> list[FrozenTrial]:
-            self._mirror.catch_up(connection)
-            return claim(connection, self._mirror, worker, 1, total)
-
-        claimed = self._locked(take)
-        return claimed[0]._trial_id if claimed else None
+    def _ended_epochs(self) -> int:
+        """Count the epochs that the chains which have ended reported."""
+        ended = trials.c.state.not_in(("RUNNING", "WAITING")), ~_superseded()
+        query = self._epochs().where(*ended)
+        return self._database.read(lambda connection: connection.execute(query).scalar_one())
 
     def beat(self, trial_ids: list[int]) -> None:
         """Say that the workers of these trials are alive."""
@@ -99,14 +99,20 @@ class TrialQueue:
         alive = update(heartbeats).where(mine).values(heartbeat=func.current_timestamp())
         self._database.write(lambda connection: connection.execute(alive))
 
+    def fail(self, worker: str, trial_ids: Sequence[int], reason: str) -> None:
+        """End those of some running trials that are this worker's; they keep the reason."""
+
+        def end(connection: Connection) -> None:
+            for trial_id in self._running(connection, _is_of(worker)):
+                if trial_id in trial_ids:
+                    _end(connection, trial_id)
+                    _set(connection, trial_id, "traceback", reason)
+
+        self._locked(end)
+
     def hand_back_all_of(self, worker: str) -> int:
         """Queue anew every trial that a worker has running; return how many."""
-        mine = exists().where(
-            user_attributes.c.trial_id == trials.c.trial_id,
-            user_attributes.c.key == "worker",
-            user_attributes.c.value_json == json.dumps(worker),
-        )
-        return self._locked(lambda connection: self._supersede_where(connection, mine))
+        return self._locked(lambda connection: self._supersede_where(connection, _is_of(worker)))
 
     def hand_back_stale(self, grace: timedelta = GRACE) -> int:
         """Queue anew every running trial whose worker has been silent for longer than `grace`.
@@ -137,15 +143,10 @@ class TrialQueue:
             .where(trials.c.study_id == self._study_id, ~_superseded())
             .group_by(trials.c.state)
         )
-        epochs = (
-            select(func.count())
-            .select_from(reports.join(trials, reports.c.trial_id == trials.c.trial_id))
-            .where(trials.c.study_id == self._study_id)
-        )
         found, reported = self._database.read(
             lambda connection: (
                 {str(state): int(number) for state, number in connection.execute(states)},
-                connection.execute(epochs).scalar_one(),
+                connection.execute(self._epochs()).scalar_one(),
             )
         )
         return Counts(
@@ -157,14 +158,24 @@ class TrialQueue:
             epochs=reported,
         )
 
-    def _supersede_where(self, connection: Connection, condition: Any) -> int:
-        query = select(trials.c.trial_id).where(
-            trials.c.study_id == self._study_id, trials.c.state == "RUNNING", condition
+    def _epochs(self) -> Select[int]:
+        return (
+            select(func.count())
+            .select_from(reports.join(trials, reports.c.trial_id == trials.c.trial_id))
+            .where(trials.c.study_id == self._study_id)
         )
-        lost = list(connection.execute(query).scalars())
+
+    def _supersede_where(self, connection: Connection, condition: Any) -> int:
+        lost = self._running(connection, condition)
         for trial_id in lost:
             self._supersede(connection, trial_id)
         return len(lost)
+
+    def _running(self, connection: Connection, condition: Any) -> list[int]:
+        query = select(trials.c.trial_id).where(
+            trials.c.study_id == self._study_id, trials.c.state == "RUNNING", condition
+        )
+        return list(connection.execute(query).scalars())
 
     def _insert(self, connection: Connection, **values: Any) -> int:
         number = connection.execute(
@@ -182,8 +193,7 @@ class TrialQueue:
             trials.c.trial_id.in_((trial_id, successor))
         )
         numbers = {row.trial_id: row.number for row in connection.execute(both)}
-        ended = {"state": "FAIL", "datetime_complete": now()}
-        connection.execute(update(trials).where(trials.c.trial_id == trial_id).values(ended))
+        _end(connection, trial_id)
         _set(connection, trial_id, "superseded_by", numbers[successor])
         _set(connection, successor, "retry_of", numbers[trial_id])
         _copy(connection, parameters, trial_id, successor)
@@ -191,6 +201,19 @@ class TrialQueue:
         _copy(connection, user_attributes, trial_id, successor, inherited)
         fixed = system_attributes.c.key == "fixed_params"
         _copy(connection, system_attributes, trial_id, successor, fixed)
+
+
+def _is_of(worker: str) -> Any:
+    return exists().where(
+        user_attributes.c.trial_id == trials.c.trial_id,
+        user_attributes.c.key == "worker",
+        user_attributes.c.value_json == json.dumps(worker),
+    )
+
+
+def _end(connection: Connection, trial_id: int) -> None:
+    ended = {"state": "FAIL", "datetime_complete": now()}
+    connection.execute(update(trials).where(trials.c.trial_id == trial_id).values(ended))
 
 
 def _superseded() -> Any:

@@ -6,7 +6,7 @@ import copy
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
@@ -14,60 +14,16 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
-from schedsearch.storage.claims import claim, stored_total
+from schedsearch.storage.claims import claim, hold, stored_budget
 from schedsearch.storage.mirror import StudyMirror
 from schedsearch.storage.opening import Database, open_database
 from schedsearch.storage.passing import PassingStorage
-from schedsearch.storage.plain import trial_queue
+from schedsearch.storage.plain import PlainTrialQueue
+from schedsearch.storage.round import Round
 from schedsearch.storage.rows import copy_of
-from schedsearch.storage.tables import studies
 from schedsearch.storage.writes import RoundWrites
-
-_LOCK = select(studies.c.study_id).where(studies.c.study_id == bindparam("study")).with_for_update()
-
-
-class Round:
-    """One round of a worker: what it asks for, and what came of it.
-
-    Attributes:
-        claimed: after the round, the ids of the trials that it took for this worker.
-        lost: after the round, the ids of trials that were written to, but are no longer this
-            worker's: nothing of theirs was written.
-    """
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.claimed: list[int] = []
-        self.lost: set[int] = set()
-        self._also: list[tuple[Callable[[Connection], None], Callable[[], None]]] = []
-
-    def ask(self, count: int) -> None:
-        """Claim up to `count` trials at the end: queued ones, then new ones within the total."""
-        self.asked = count
-
-    def also(self, write: Callable[[Connection], None], written: Callable[[], None]) -> None:
-        """Let `write` write to other tables in the round's transaction; then call `written`.
-
-        `written` is called once it is committed, and never if that fails.
-        """
-        self._also.append((write, written))
-
-    @property
-    def writes_also(self) -> bool:
-        """Whether something is written along with the trials."""
-        return bool(self._also)
-
-    def write_also(self, connection: Connection) -> None:
-        """Write what is written along with the trials."""
-        for write, _ in self._also:
-            write(connection)
-
-    def written(self) -> None:
-        """Say that it has been committed."""
-        for _, written in self._also:
-            written()
 
 
 class RoundStorage(PassingStorage):
@@ -161,7 +117,7 @@ class RoundStorage(PassingStorage):
 
         def write() -> list[FrozenTrial]:
             with self._transaction() as connection:
-                connection.execute(_LOCK, {"study": mirror.study_id})
+                hold(connection, mirror.study_id)
                 again = next(tries) > 0
                 owned = writes.owned_by(worker, connection, again=again)
                 self._give_up(mirror, writes, found, owned)
@@ -176,8 +132,8 @@ class RoundStorage(PassingStorage):
                     return []
                 # Claimed by a try that was committed all the same, though nobody could say so.
                 claimed = [t for t in mirror.running_of(worker) if t._trial_id not in before]
-                total = stored_total(connection, mirror.study_id)
-                return claimed or claim(connection, mirror, worker, found.asked, total)
+                budget = stored_budget(connection, mirror.study_id)
+                return claimed or claim(connection, mirror, worker, found.asked, budget)
 
         claimed = self._outages.patiently(write)
         for trial in claimed:
@@ -195,10 +151,9 @@ class RoundStorage(PassingStorage):
         found.lost |= lost
 
     def _claim_plainly(self, study_id: int, worker: str, found: Round) -> None:
-        queue = trial_queue(self._database, study_id)
-        total = self.get_study_user_attrs(study_id)["trials"]
+        queue = PlainTrialQueue(self._database, study_id)
         while len(found.claimed) < found.asked:
-            trial_id = queue.claim(worker, total)
+            trial_id = queue.claim(worker)
             if trial_id is None:
                 return
             found.claimed.append(trial_id)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.pruners import BasePruner
@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from schedsearch.errors import StudyError, nearest
 from schedsearch.plan import Plan
@@ -24,7 +25,7 @@ from schedsearch.storage.plain import trial_queue
 from schedsearch.storage.queue import TrialQueue
 
 #: What may differ when a study is continued.
-_FREE = frozenset({"search.trials"})
+_FREE = frozenset({"search.trials", "search.epochs", "search.epoch_timeout"})
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,26 @@ class StudyHandle:
 
     def total(self) -> int:
         """Return how many trials the study has in all, as it stands now: `start` may raise it."""
+        return self.queue.budget().trials
+
+    def epoch_timeout(self) -> float | None:
+        """Return the seconds that an epoch may take at most; None: as many as it needs."""
         attributes = self.database.optuna.get_study_user_attrs(self.study_id)
-        return int(attributes["trials"])
+        return cast("float | None", attributes.get("epoch_timeout"))
+
+    @contextmanager
+    def unless_deleted(self) -> Iterator[None]:
+        """Say it where something fails because the study was deleted meanwhile.
+
+        Raises:
+            StudyError: the study is gone.
+        """
+        try:
+            yield
+        except (KeyError, SQLAlchemyError):
+            if self.study_id in (s._study_id for s in self.database.optuna.get_all_studies()):
+                raise
+            raise StudyError(f"study `{self.name}` was deleted while it was searched") from None
 
     def load(
         self,
@@ -142,11 +161,26 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
         # "space" is written last: a study without it was never finished, and is finished now.
         if "space" in attributes:
             _refuse_changes(attributes, record)
-        if record.trials > attributes.get("trials", 0):
-            database.optuna.set_study_user_attr(study_id, "trials", record.trials)
+        _write_limits(database, study_id, attributes, record)
         if "space" not in attributes:
             _write_record(database, study_id, record)
     return open_study(database, name)
+
+
+def _write_limits(
+    database: Database, study_id: int, attributes: Mapping[str, Any], record: StudyRecord
+) -> None:
+    """Raise what the study may take in all, and set what one epoch may."""
+    search, horizon = record.space.search, record.space.horizon
+    limits: dict[str, Any] = {}
+    if record.trials > attributes.get("trials", 0):
+        limits["trials"] = record.trials
+    if (search.epochs or 0) > attributes.get("epochs", {"epochs": 0})["epochs"]:
+        limits["epochs"] = {"epochs": search.epochs, "horizon": horizon}
+    if search.epoch_timeout is not None:
+        limits["epoch_timeout"] = search.epoch_timeout
+    for key, value in limits.items():
+        database.optuna.set_study_user_attr(study_id, key, value)
 
 
 def _write_record(database: Database, study_id: int, record: StudyRecord) -> None:

@@ -1,6 +1,6 @@
 """The worker: trains trials of a study until none is left to begin."""
 
-from schedsearch.worker.loop import Worker
+from schedsearch.worker.loop import Worker, end_process
 from schedsearch.worker.reuse import Reuse
 
-__all__ = ["Reuse", "Worker"]
+__all__ = ["Reuse", "Worker", "end_process"]

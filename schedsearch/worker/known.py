@@ -7,8 +7,8 @@ from typing import Any
 
 from schedsearch.engines import Engine
 from schedsearch.plan import Plan
+from schedsearch.run import Run
 from schedsearch.space import Space
-from schedsearch.training import Run
 from schedsearch.trajectories import Store, Trail, root_of
 from schedsearch.trajectories.placement import Placement, rungs
 

@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from datetime import timedelta
 
+import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from schedsearch.engines import Engine, EpochResult
 from schedsearch.errors import InputError, SchedSearchError
-from schedsearch.plan import Plan
-from schedsearch.pruners import UNPRUNED, make_pruner
-from schedsearch.samplers import is_trained_in_full, make_sampler
-from schedsearch.storage import Round, RoundStorage, StudyHandle
-from schedsearch.task.user_code import one_line
-from schedsearch.training import search_seeds, summary, train_epoch
-from schedsearch.worker.heartbeat import heartbeats
+from schedsearch.pruners import make_pruner
+from schedsearch.samplers import make_sampler
+from schedsearch.storage import GRACE, Round, RoundStorage, StudyHandle
+from schedsearch.training import search_seeds, train_epoch
+from schedsearch.worker.failures import Failures, where_it_hangs
+from schedsearch.worker.heartbeat import HEARTBEAT, heartbeats
+from schedsearch.worker.outcomes import Outcomes
 from schedsearch.worker.reuse import Reuse
-from schedsearch.worker.trial import LiveTrial
+from schedsearch.worker.seats import Seats
+from schedsearch.worker.trial import LiveTrial, plan_for
+from schedsearch.worker.watchdog import Watchdog
 
-#: A worker stops after so many trials in a row that failed in the user's own code.
-FAILURES_IN_A_ROW = 3
 #: Seconds of an epoch from which on a trial that begins is not kept back until its end.
 _LONG_EPOCH = 1.0
 #: Seconds until the next look at what other workers train just now.
 _LOOK = 0.1
-_TRACEBACK_LENGTH = 8_000
+#: Seconds until the next look whether other workers have left something to do.
+_WAIT = 1.0
+
+
+def end_process() -> None:
+    """End this process at once, as a failure."""
+    os._exit(1)
 
 
 class Worker:
     """Takes trials of a study and trains them until nothing is left to begin, or told to stop.
+
+    While others train the last trials it waits, since it may have to take over for them.
 
     Args:
         study: whose trials.
@@ -44,6 +54,10 @@ class Worker:
         should_stop: asked after each round; the live trials are then handed back to the queue.
         say: tells the person one line about what went wrong.
         report: tells the person one line about what went well.
+        begin_anew: called when an epoch took longer than the study allows, in another thread; it
+            ends the process, and may begin the same worker in a new one.
+        heartbeat: seconds between two signs of life.
+        grace: a worker that is silent for longer is taken for dead.
     """
 
     def __init__(
@@ -56,61 +70,87 @@ class Worker:
         should_stop: Callable[[], bool],
         say: Callable[[str], None],
         report: Callable[[str], None],
+        begin_anew: Callable[[], None] = end_process,
+        heartbeat: float = HEARTBEAT,
+        grace: timedelta = GRACE,
     ) -> None:
-        space = study.space
-        self._study, self._space, self._name, self._reuse = study, space, name, reuse
+        self._study, self._space, self._name, self._reuse = study, study.space, name, reuse
         self._should_stop, self._say, self._report_end = should_stop, say, report
+        self._begin_anew, self._heartbeat, self._grace = begin_anew, heartbeat, grace
         self._storage = RoundStorage(study.database)
-        self._optuna = study.load(
-            make_sampler(space, name),
-            make_pruner(space.search.pruner, space.horizon),
-            self._storage,
-        )
-        self._idle = [(engine, lane) for engine in engines for lane in range(engine.lanes)]
-        if len(self._idle) < space.search.seeds:
-            lanes, seeds = len(self._idle), space.search.seeds
-            raise ValueError(
-                f"the engines have {lanes} lanes, but must have one for each of {seeds}"
-            )
-        self._any_engine = engines[0]
+        self._optuna = self._load()
+        self._any_engine, self._seats = engines[0], Seats(engines, study.space.search.seeds)
+        self._failures = Failures(study.space.task, self._own_trials())
+        self._outcomes = Outcomes(study.space, self._storage, self._failures, say, report)
+        self._timeout = study.epoch_timeout()
+        self._watchdog = Watchdog(self._timeout, self._end_hanging)
         self._claimed: list[int] = []
         self._live: list[LiveTrial] = []
-        self._ended: list[tuple[int, str]] = []
+        self._training: Sequence[LiveTrial] = ()
         self._epoch_seconds = math.inf
-        self._stopped = False
-        self._failures = 0
-        self._given_up: SchedSearchError | None = None
+        self._stopped = self._waits = False
+        self._given_up = self._failures.too_many
 
     def run(self) -> None:
         """Work; live trials are handed back to the queue however this ends.
 
         Raises:
-            SchedSearchError: the user's code failed several times in a row, or the task does not
-                fit the space.
+            SchedSearchError: the user's code failed several times in a row, the task does not fit
+                the space, or the study was deleted.
         """
-        self._stopped = self._should_stop()
-        with heartbeats(self._study.queue, self._trial_ids, self._reuse.renew):
+        if self._given_up is not None:
+            raise self._given_up
+        beating = heartbeats(
+            self._study.queue, self._trial_ids, self._reuse.renew, self._heartbeat, self._grace
+        )
+        with self._study.unless_deleted(), beating:
             try:
-                while not self._stopped:
-                    if not (self._live or self._claimed or self._claim()):
-                        return
-                    self._round()
+                self._work()
             finally:
                 self._hand_back()
+
+    def _work(self) -> None:
+        self._stopped = self._should_stop()
+        while not self._stopped:
+            if self._live or self._claimed or self._claim():
+                self._round()
+            elif not self._wait():
+                return
+        for live in self._live:
+            for run in live.runs:
+                run.keep()
+
+    def _load(self) -> optuna.Study:
+        """Return the study with a sampler and a pruner that remember nothing yet.
+
+        A sampler that is made anew, here or in a new process, does not repeat what was drawn.
+        """
+        begun = len(self._own_trials())
+        return self._study.load(
+            make_sampler(self._space, f"{self._name} {begun}" if begun else self._name),
+            make_pruner(self._space.search.pruner, self._space.horizon),
+            self._storage,
+        )
+
+    def _own_trials(self) -> list[FrozenTrial]:
+        every = self._storage.get_all_trials(self._study.study_id, deepcopy=False)
+        return [trial for trial in every if trial.user_attrs.get("worker") == self._name]
 
     def _trial_ids(self) -> list[int]:
         return [*self._claimed, *(live.trial_id for live in list(self._live))]
 
     def _hand_back(self) -> None:
+        at_once = isinstance(sys.exception(), KeyboardInterrupt)
         try:
             self._study.queue.hand_back_all_of(self._name)
         except KeyboardInterrupt:
             # Whoever wants it at once still wants nothing left running.
             self._study.queue.hand_back_all_of(self._name)
             raise
-        # Last, since a loop of the user's own ends its epoch first.
-        for live in list(self._live):
-            self._drop(live)
+        if not at_once:
+            # Last, since a loop of the user's own ends its epoch first, or never.
+            for live in list(self._live):
+                self._drop(live)
         self._reuse.close()
 
     # --- rounds ----------------------------------------------------------------------------------
@@ -122,7 +162,7 @@ class Worker:
         at once if an epoch takes so long that others would miss them.
         """
         self._storage.refresh(self._study.study_id)
-        if self._claimed and self._epoch_seconds > _LONG_EPOCH:
+        if self._claimed and (self._timeout or self._epoch_seconds > _LONG_EPOCH):
             with self._writing():
                 self._begin_claimed()
         with self._writing() as written:
@@ -144,28 +184,42 @@ class Worker:
         with self._storage.round(self._study.study_id, self._name) as written:
             yield written
         self._claimed = written.claimed
+        if written.lost:
+            # What the sampler and the pruner saw of this round is not what became of it.
+            self._optuna = self._load()
         for live in list(self._live):
             if live.trial_id in written.lost:
                 self._say_taken_over(live)
-        for trial_id, line in self._ended:
-            if trial_id not in written.lost:
-                self._report_end(line)
-        self._ended.clear()
+        self._outcomes.announce(written.lost)
 
     @property
     def _room(self) -> int:
         """How many trials the idle lanes have room for, beside those that wait for one."""
         waiting = sum(any(run.lane is None for run in live.runs) for live in self._live)
-        return max(0, len(self._idle) // self._space.search.seeds - waiting)
+        return max(0, self._seats.room - waiting)
 
     def _claim(self) -> bool:
         """Claim trials; before there seem to be none, take over those of workers that died."""
         with self._writing() as written:
             written.ask(self._room)
-        if not self._claimed and self._study.queue.hand_back_stale():
+        if not self._claimed and self._study.queue.hand_back_stale(self._grace):
             with self._writing() as written:
                 written.ask(self._room)
         return bool(self._claimed)
+
+    def _wait(self) -> bool:
+        """Wait a little if others train, since they may be lost; tell whether they do."""
+        running = self._storage.get_all_trials(
+            self._study.study_id, deepcopy=False, states=(TrialState.RUNNING,)
+        )
+        if not running:
+            return False
+        if not self._waits:
+            self._waits = True
+            self._report_end(f"waiting for {len(running)} trial(s) of other workers")
+        time.sleep(_WAIT)
+        self._stopped = self._should_stop()
+        return True
 
     # --- beginning -------------------------------------------------------------------------------
 
@@ -178,33 +232,14 @@ class Worker:
 
     def _begin(self, live: LiveTrial) -> None:
         try:
-            plan = self._plan(live.trial)
+            plan = plan_for(live.trial, self._space)
         except InputError as error:
-            # Ended as pruned, since samplers learn nothing from a failed trial.
-            live.trial.set_user_attr("refused", str(error))
-            self._tell(live, TrialState.PRUNED, None)
-            self._ended.append((live.trial_id, f"trial {live.trial.number} refused: {error}"))
+            self._outcomes.refuse(live, error)
+            self._drop(live)
             return
         live.runs.extend(
             self._reuse.begin(self._any_engine, plan, seed) for seed in search_seeds(self._space)
         )
-
-    def _plan(self, trial: Trial) -> Plan:
-        """Return the plan that was queued with the trial, or draw one and write it down.
-
-        Raises:
-            InputError: parameters that were drawn apart break a rule together.
-        """
-        tables = trial.user_attrs.get("plan")
-        if tables is not None:
-            return Plan.from_tables(tables)
-        plan = self._space.suggest(trial)
-        for seed in search_seeds(self._space):
-            plan.resolve(self._space.horizon, seed)  # some rules depend on the horizon
-        if is_trained_in_full(self._space, trial.user_attrs["draw"], plan):
-            trial.set_user_attr(UNPRUNED, True)
-        trial.set_user_attr("plan", plan.to_tables())
-        return plan
 
     # --- training --------------------------------------------------------------------------------
 
@@ -221,19 +256,11 @@ class Worker:
         granted = self._reuse.granted(run for runs in waiting.values() for run in runs)
         found = []
         for live, runs in waiting.items():
-            outside = [run for run in runs if run.lane is None]
-            if not granted.issuperset(runs) or len(outside) > len(self._idle):
-                self._leave_lanes(live)
-                continue
             try:
-                for run in outside:
-                    engine, lane = self._idle.pop()
-                    try:
-                        run.enter(lane, engine)
-                    except BaseException:
-                        self._idle.append((engine, lane))
-                        raise
-                found.append(live)
+                if granted.issuperset(runs) and self._seats.enter(live):
+                    found.append(live)
+                else:
+                    self._seats.leave(live)
             except SchedSearchError:
                 raise
             except Exception as error:
@@ -245,7 +272,9 @@ class Worker:
         """Train an epoch of each trial, then report, prune and tell; return the trials."""
         began = time.monotonic()
         runs = {live: live.next_to_train for live in trials}
-        results = train_epoch(run for of_trial in runs.values() for run in of_trial)
+        self._training = trials
+        with self._watchdog.watching():
+            results = train_epoch(run for of_trial in runs.values() for run in of_trial)
         self._epoch_seconds = time.monotonic() - began
         for live, of_trial in runs.items():
             errors = [e for run in of_trial if isinstance(e := results[run], Exception)]
@@ -276,69 +305,30 @@ class Worker:
         self._drop(live)
 
     def _report(self, live: LiveTrial) -> None:
-        metric = live.metric
-        # By the storage: Optuna's Trial copies the whole trial at each report.
-        self._storage.set_trial_intermediate_value(live.trial_id, live.epochs, metric)
-        if math.isnan(metric):
-            # Ended as pruned: samplers learn nothing from a failed trial, and would come back.
-            live.trial.set_user_attr("diverged", live.epochs)
-            self._finish(live, TrialState.PRUNED)
-        elif live.epochs >= self._space.horizon:
-            self._finish(live, TrialState.COMPLETE)
-        elif self._should_prune(live):
-            self._finish(live, TrialState.PRUNED)
-
-    def _should_prune(self, live: LiveTrial) -> bool:
-        return self._optuna.pruner.prune(self._optuna, self._storage.get_trial(live.trial_id))
-
-    def _finish(self, live: LiveTrial, state: TrialState) -> None:
-        for key, value in summary(live.runs).items():
-            live.trial.set_user_attr(key, value)
-        trained = sum(run.trained for run in live.runs)
-        if trained != live.epochs * len(live.runs):
-            live.trial.set_user_attr("trained", trained)
-        complete = state is TrialState.COMPLETE
-        outcome = live.outcome(self._space.objective, complete=complete)
-        self._ended.append((live.trial_id, f"trial {live.trial.number} {outcome}"))
-        self._tell(live, state, live.value if complete else None)
-        self._failures = 0
+        if self._outcomes.report(live, self._optuna):
+            self._drop(live)
 
     def _fail(self, live: LiveTrial, error: Exception) -> None:
-        """End a trial whose training raised; several in a row end the worker."""
-        trace = "".join(traceback.format_exception(error))
-        epoch = live.epochs if live.runs else 0
-        live.trial.set_user_attr("traceback", trace[-_TRACEBACK_LENGTH:])
-        self._tell(live, TrialState.FAIL, None)
-        shown = one_line(error) + _place(error)
-        self._say(f"trial {live.trial.number} failed in epoch {epoch}: {shown}")
-        self._failures += 1
-        if self._failures >= FAILURES_IN_A_ROW:
-            # Not before the round is written: each trial keeps its traceback.
-            self._given_up = SchedSearchError(
-                f"{self._failures} trials in a row failed, the last with {shown}\n"
-                f"hint: mend {self._space.task} and start again; each trial keeps its traceback, "
-                "which the dashboard shows"
-            )
-
-    def _tell(self, live: LiveTrial, state: TrialState, value: float | None) -> None:
-        live.trial.study.tell(live.trial, value, state, skip_if_finished=True)
+        self._outcomes.fail(live, error)
         self._drop(live)
+        # Not raised before the round is written: each trial keeps its traceback.
+        self._given_up = self._failures.too_many
+
+    def _end_hanging(self) -> None:
+        """Fail the trials whose epoch takes too long, hand back the others, and begin anew."""
+        place, stack = where_it_hangs()
+        try:
+            for live in self._training:
+                self._outcomes.say_failed(live, f"it took longer than {self._timeout:g} s{place}")
+            hanging = [live.trial_id for live in self._training]
+            self._study.queue.fail(self._name, hanging, stack)
+            self._study.queue.hand_back_all_of(self._name)
+        finally:
+            self._begin_anew()
 
     def _drop(self, live: LiveTrial) -> None:
         if live in self._live:
             self._live.remove(live)
-        self._leave_lanes(live)
+        self._seats.leave(live)
         for run in live.runs:
             self._reuse.end(run)
-
-    def _leave_lanes(self, live: LiveTrial) -> None:
-        for run in live.runs:
-            if run.lane is not None:
-                self._idle.append((run.engine, run.lane))
-                run.leave()
-
-
-def _place(error: Exception) -> str:
-    """Return the file and the line where an exception was raised, in brackets."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

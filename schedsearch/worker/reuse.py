@@ -7,9 +7,9 @@ from typing import Any
 
 from schedsearch.engines import Engine
 from schedsearch.plan import Plan
+from schedsearch.run import Run
 from schedsearch.space.sharing import expected_sharing
 from schedsearch.storage import Round, StudyHandle
-from schedsearch.training import Run
 from schedsearch.trajectories import Store
 from schedsearch.worker.known import KnownRuns
 

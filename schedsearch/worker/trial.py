@@ -1,4 +1,4 @@
-"""A trial in training."""
+"""A trial in training, and the plan that it trains."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 from optuna.trial import Trial
 
-from schedsearch.space import Objective
-from schedsearch.training import Run
+from schedsearch.plan import Plan
+from schedsearch.pruners import UNPRUNED
+from schedsearch.run import Run
+from schedsearch.samplers import is_trained_in_full
+from schedsearch.space import Objective, Space
+from schedsearch.training import search_seeds
 
 
 @dataclass(eq=False)
@@ -50,3 +54,21 @@ class LiveTrial:
             return f"diverged in epoch {self.epochs}"
         metric = f"{objective.metric} {self.value:.6g}"
         return f"complete: {metric}" if complete else f"pruned after epoch {self.epochs}: {metric}"
+
+
+def plan_for(trial: Trial, space: Space) -> Plan:
+    """Return the plan that was queued with a trial, or draw one and write it down.
+
+    Raises:
+        InputError: parameters that were drawn apart break a rule together.
+    """
+    tables = trial.user_attrs.get("plan")
+    if tables is not None:
+        return Plan.from_tables(tables)
+    plan = space.suggest(trial)
+    for seed in search_seeds(space):
+        plan.resolve(space.horizon, seed)  # some rules depend on the horizon
+    if is_trained_in_full(space, trial.user_attrs["draw"], plan):
+        trial.set_user_attr(UNPRUNED, True)
+    trial.set_user_attr("plan", plan.to_tables())
+    return plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.claims import claim
 from tests.cli.command import Command
 from tests.searches import make_study, url_of, work
 
@@ -60,7 +61,7 @@ def test_a_study_without_a_complete_trial_has_no_picture(run, tmp_path):
 
 
 def test_a_trial_in_training_has_no_picture(run, tmp_path):
-    make_study(tmp_path).queue.claim("ann", 10)
+    claim(make_study(tmp_path), "ann")
     done = run("plot", "small", "--trial", 0, "-o", "best.png")
     assert done.status == 2
     assert done.err == "error: trial 0 has no curve to draw: its state is running\n"

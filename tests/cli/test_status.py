@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import create_trial
 
 from schedsearch.cli import main
+from tests.claims import claim
 from tests.searches import document, make_study, url_of, work
 
 
@@ -60,7 +61,7 @@ def test_a_study_without_a_complete_trial_has_no_best(run, tmp_path):
 
 
 def test_a_study_with_a_trial_in_training_is_running(run, tmp_path):
-    make_study(tmp_path).queue.claim("ann", 10)
+    claim(make_study(tmp_path), "ann")
     assert json.loads(run("status", "--json")[1])["state"] == "running"
 
 
@@ -92,7 +93,7 @@ def test_a_missing_database_is_said_and_not_made(run, tmp_path, command):
 
 def test_delete_asks_first_and_refuses_what_is_in_training(run, tmp_path):
     study = make_study(tmp_path)
-    study.queue.claim("ann", 10)
+    claim(study, "ann")
     code, _, err = run("delete", "small", "--yes")
     assert code == 2
     assert "study `small` is in training, with 1 of its trials: stop its workers first" in err

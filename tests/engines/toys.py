@@ -71,6 +71,36 @@ class Toy:
         return {"loss": off.square().mean(), "far": (off.abs() > 0.5).double().mean()}
 
 
+class Brittle(Toy):
+    """A toy whose step raises where `blur` is beyond a table of four values."""
+
+    def terms(
+        self,
+        model: nn.Module,
+        batch: Examples,
+        hp: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        row = hp["blur"].long().reshape(1)
+        zero = torch.zeros(4)[row].sum()
+        return {name: t + zero for name, t in super().terms(model, batch, hp, noise).items()}
+
+
+class Hanging(Toy):
+    """A toy whose step never ends where `blur` is above a half; no lanes can train it."""
+
+    def terms(
+        self,
+        model: nn.Module,
+        batch: Examples,
+        hp: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        while float(hp["blur"]) > 0.5:
+            pass
+        return super().terms(model, batch, hp, noise)
+
+
 def _examples(count: int, generator: torch.Generator) -> Examples:
     x = torch.randn(count, 3, generator=generator)
     return {"x": x, "y": x[:, :1].sin() * x[:, 1:2]}

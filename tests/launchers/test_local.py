@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from schedsearch.launchers.local import LocalWorkers
 from schedsearch.storage import StudyHandle, only_study, open_database
 from tests import searches
+from tests.claims import claim
 from tests.searches import begin, document, make_study, url_of, wait_until, write_space
 
 pytestmark = pytest.mark.long
@@ -197,7 +198,7 @@ def test_a_task_that_always_fails_ends_the_search_with_exit_1(tmp_path):
 
 def test_trials_of_a_machine_that_went_away_are_taken_over(tmp_path):
     study = make_study(tmp_path)
-    study.queue.claim("another-machine", 10)
+    claim(study, "another-machine")
     said: list[str] = []
     local = LocalWorkers(study, 1, said.append, grace=timedelta(seconds=2), reaping=0.5)
     try:

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from schedsearch.errors import StudyError
 from schedsearch.report.pictures import changes, draw_trial, image
+from tests.claims import claim
 from tests.searches import document, make_study, work
 
 GREY = "#8a8a8a"
@@ -139,7 +140,7 @@ def test_an_unknown_metric_leaves_a_gap(put):
 
 def test_a_trial_that_has_not_ended_has_nothing_to_draw(tmp_path):
     study = make_study(tmp_path)
-    trial_id = study.queue.claim("ann", 10)
+    trial_id = claim(study, "ann")
     [trial] = study.trials()
     assert (trial._trial_id, trial.state) == (trial_id, TrialState.RUNNING)
     with pytest.raises(StudyError, match="trial 0 has no curve to draw: its state is running"):

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from schedsearch.errors import InputError
 from schedsearch.samplers import FamilyGridSampler, make_sampler, trials_of
 from schedsearch.space import Space
+from tests.claims import claim
 from tests.searches import document, make_study, work
 
 SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes", "qmc")
@@ -78,7 +79,7 @@ def test_a_grid_tries_every_distinct_point_once_beside_the_baseline(tmp_path):
 def test_a_grid_shared_by_two_workers_survives_a_crash_with_every_point_once(tmp_path):
     study = make_study(tmp_path, grid_content(trials=1000))
     for _ in range(3):  # the baseline and two draws, lost before they were drawn
-        study.queue.claim("gone", study.total())
+        claim(study, "gone")
     seen = []
 
     def after_five() -> bool:

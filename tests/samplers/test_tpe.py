@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler, RandomSampler
 
 # Optuna's own split is the reference: private, and only tests may lean on it.
@@ -135,7 +136,8 @@ def test_what_was_told_piece_by_piece_is_what_is_read_at_once():
     history.update(study.get_trials(deepcopy=False))
     whole = history_of(study)
     assert history.ranked() == whole.ranked()
-    assert history.unfinished == whole.unfinished == {t.number for t in running}
+    unended = [number for number in range(60) if not history.has_ended(number)]
+    assert unended == sorted(t.number for t in running)
     for name in ("x", "constant.value"):
         assert history.group(name) == whole.group(name)
         held = np.flatnonzero(history.holding([name]))
@@ -151,7 +153,8 @@ def test_a_trial_that_becomes_visible_late_is_still_learned_from():
     history.update(trials[:30])  # an older view: nothing is lost by it
     history.update(trials)
     assert history.ranked() == history_of(study).ranked()
-    assert history.unfinished == history_of(study).unfinished
+    whole = history_of(study)
+    assert [history.has_ended(n) for n in range(40)] == [whole.has_ended(n) for n in range(40)]
 
 
 def test_parameters_that_occur_together_are_a_group():
@@ -370,3 +373,20 @@ def test_every_shipped_space_is_searched(file):
         plans.add(str(space.suggest(trial).to_tables()))
         study.tell(trial, float(i % 7))
     assert len(plans) == 20
+
+
+def test_each_bracket_of_hyperband_is_read_once_and_not_at_each_parameter():
+    pruner = HyperbandPruner(min_resource=1, max_resource=9, reduction_factor=3)
+    sampler = TreeParzenSampler(seed=0)
+    study = optuna.create_study(sampler=sampler, pruner=pruner)
+    study.optimize(optimised, n_trials=20)
+    views = [pruner._create_bracket_study(study, bracket) for bracket in (0, 1, 2, 0, 1, 2)]
+    memories = [sampler._memory(view) for view in views]
+    assert memories[:3] == memories[3:]
+    assert len({id(memory) for memory in memories}) == 3
+
+
+def optimised(trial: Trial) -> float:
+    trial.report(1.0, 1)
+    trial.should_prune()
+    return walk(trial)

@@ -16,6 +16,7 @@ from schedsearch.storage import (
     open_database,
     open_study,
 )
+from tests.claims import claim
 
 
 def processes() -> ForkServerContext:
@@ -25,10 +26,10 @@ def processes() -> ForkServerContext:
     return context
 
 
-def claim_all(url: str, worker: str, total: int, found: Queue[int | None]) -> None:
+def claim_all(url: str, worker: str, found: Queue[int | None]) -> None:
     """Claim trials until none is left, and then say None."""
     study = open_study(open_database(url), "small")
-    while (trial_id := study.queue.claim(worker, total)) is not None:
+    while (trial_id := claim(study, worker)) is not None:
         found.put(trial_id)
     found.put(None)
 

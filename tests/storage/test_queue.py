@@ -10,7 +10,8 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from schedsearch.storage import StudyHandle, open_database, open_study
-from tests.searches import make_study_at, work
+from tests.claims import claim
+from tests.searches import document, make_study_at, work
 from tests.storage.processes import claim_all, create, processes
 from tests.storage.studies import record
 
@@ -29,7 +30,7 @@ def state(study: StudyHandle, number: int) -> TrialState:
 
 
 def test_trial_0_is_claimed_first_and_is_the_baseline_at_the_defaults(study):
-    study.queue.claim("ann", 10)
+    claim(study, "ann")
     [trial] = study.trials()
     assert (trial.number, trial.state) == (0, TrialState.RUNNING)
     assert trial.user_attrs["baseline"]
@@ -39,14 +40,15 @@ def test_trial_0_is_claimed_first_and_is_the_baseline_at_the_defaults(study):
 
 
 def test_claims_end_at_the_total_and_go_on_when_it_grows(study):
-    assert all(study.queue.claim("ann", 3) is not None for _ in range(3))
-    assert study.queue.claim("ann", 3) is None
-    assert study.queue.claim("ann", 4) is not None
+    assert all(claim(study, "ann") is not None for _ in range(10))
+    assert claim(study, "ann") is None
+    make_study_at(study.database.url, document(trials=11))
+    assert claim(study, "ann") is not None
 
 
 def test_draws_are_numbered_from_0_without_the_baseline(study):
     for _ in range(4):
-        study.queue.claim("ann", 10)
+        claim(study, "ann")
     assert [trial.user_attrs.get("draw") for trial in study.trials()] == [None, 0, 1, 2]
 
 
@@ -54,11 +56,12 @@ def test_eight_claimers_share_the_trials_and_none_gets_one_twice(study):
     context = processes()
     found = context.Queue()
     url = study.database.url
+    make_study_at(study.database.url, document(trials=40))
     for _ in range(12):  # some of them queued anew
-        study.queue.claim("gone", 12)
+        claim(study, "gone")
     study.queue.hand_back_all_of("gone")
     claimers = [
-        context.Process(target=claim_all, args=(url, f"worker-{i}", 40, found)) for i in range(8)
+        context.Process(target=claim_all, args=(url, f"worker-{i}", found)) for i in range(8)
     ]
     for claimer in claimers:
         claimer.start()
@@ -88,8 +91,8 @@ def test_eight_creators_on_an_empty_database_make_one_study(database_url):
 
 
 def test_a_trial_handed_back_is_a_new_row_with_the_same_plan_and_no_past(study):
-    study.queue.claim("ann", 10)
-    trial_id = study.queue.claim("ann", 10)
+    claim(study, "ann")
+    trial_id = claim(study, "ann")
     storage = study.database.optuna
     lost = study.load().trials[1]
     plan = {"hyperparameters": {"lr": {"families": {"constant": {"value": 0.2}}}}}
@@ -112,18 +115,18 @@ def test_a_trial_handed_back_is_a_new_row_with_the_same_plan_and_no_past(study):
 
 
 def test_rows_that_replace_each_other_count_as_one_trial(study):
-    study.queue.claim("ann", 10)
+    claim(study, "ann")
     for _ in range(3):
         study.queue.hand_back_all_of("ann")
-        study.queue.claim("ann", 10)
+        claim(study, "ann")
     counts = study.queue.counts()
     assert (counts.chains, counts.running, counts.failed) == (1, 1, 0)
     assert [trial.number for trial in study.trials()] == [3]
 
 
 def test_a_draw_that_was_lost_before_it_was_made_is_made_by_the_successor(study):
-    study.queue.claim("ann", 10)
-    study.queue.claim("ann", 10)  # and dies before it has drawn a plan
+    claim(study, "ann")
+    claim(study, "ann")  # and dies before it has drawn a plan
     study.queue.hand_back_all_of("ann")
     work(study, "bob")
     draws = [trial.user_attrs.get("draw") for trial in study.trials()]
@@ -132,16 +135,16 @@ def test_a_draw_that_was_lost_before_it_was_made_is_made_by_the_successor(study)
 
 
 def test_only_the_owners_live_trials_are_handed_back(study):
-    study.queue.claim("ann", 10)
-    study.queue.claim("bob", 10)
+    claim(study, "ann")
+    claim(study, "bob")
     assert study.queue.hand_back_all_of("ann") == 1
     assert study.queue.hand_back_all_of("ann") == 0
     assert state(study, 1) == TrialState.RUNNING
 
 
 def test_a_trial_is_stale_after_the_grace_or_without_any_beat(study):
-    beating, _ = study.queue.claim("ann", 10), study.queue.claim("bob", 10)
-    never = study.queue.claim("cid", 10)
+    beating, _ = claim(study, "ann"), claim(study, "bob")
+    never = claim(study, "cid")
     with study.database.engine.begin() as connection:
         connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
         connection.execute(text(f"DELETE FROM trial_heartbeats WHERE trial_id = {never}"))
@@ -166,12 +169,12 @@ def tokyo(monkeypatch):
 
 @pytest.mark.usefixtures("tokyo")
 def test_times_are_those_that_optuna_would_write(study):
-    study.queue.claim("ann", 10)
+    claim(study, "ann")
     study.load().ask()
     ours, theirs = (trial.datetime_start for trial in study.load().trials)
     assert abs((ours - theirs).total_seconds()) < 60
 
 
 def test_any_name_of_a_worker_finds_its_trials(study):
-    study.queue.claim('a "quoted" näme', 10)
+    claim(study, 'a "quoted" näme')
     assert study.queue.hand_back_all_of('a "quoted" näme') == 1

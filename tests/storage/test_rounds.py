@@ -468,3 +468,17 @@ def test_optunas_own_tools_read_the_study_between_rounds(storage, study):
     assert plain.trials[11].intermediate_values == {1: 0.5}
     importances = optuna.importance.get_param_importances(plain)
     assert importances["x"] > importances["kind"]
+
+
+def test_what_others_write_to_a_claiming_workers_trial_is_seen_at_the_next_refresh(study):
+    storage = RoundStorage(study.database)
+    [trial_id] = claim(storage, study, 1)
+    storage.refresh(study.study_id)
+    with storage.round(study.study_id, "ann") as written:
+        storage.set_trial_intermediate_value(trial_id, 1, 0.5)
+        study.database.uncached.set_trial_user_attr(trial_id, "note", "by hand")
+        written.ask(1)
+    storage.refresh(study.study_id)
+    found = storage.get_trial(trial_id)
+    assert found.user_attrs["note"] == "by hand"
+    assert found.intermediate_values == {1: 0.5}

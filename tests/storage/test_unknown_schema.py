@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from schedsearch.storage import Database, RoundStorage, StudyHandle
+from tests.claims import claim
 from tests.storage.studies import study_at
 
 
@@ -41,7 +42,7 @@ def test_a_round_writes_at_once_and_claims_by_optunas_calls(study):
 
 
 def test_trials_of_the_silent_and_of_the_leaving_are_queued_anew(study):
-    ann, bob = (study.queue.claim(name, 4) for name in ("ann", "bob"))
+    ann, bob = (claim(study, name) for name in ("ann", "bob"))
     assert study.queue.hand_back_stale() == 0
     assert study.queue.hand_back_stale(timedelta(0)) == 2
     study.queue.beat([ann, bob])
@@ -51,9 +52,9 @@ def test_trials_of_the_silent_and_of_the_leaving_are_queued_anew(study):
     assert successor.user_attrs["retry_of"] == 0
     assert successor.user_attrs["plan"] == lost.user_attrs["plan"]
     assert successor.params == lost.params
-    study.queue.claim("ann", 4)
+    claim(study, "ann")
     assert study.queue.hand_back_all_of("ann") == 1
-    while study.queue.claim("ann", 4) is not None:
+    while claim(study, "ann") is not None:
         pass
     draws = [trial.user_attrs.get("draw") for trial in study.trials()]
     assert sorted(draws, key=str) == [0, 1, 2, None]

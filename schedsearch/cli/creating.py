@@ -1,0 +1,110 @@
+"""From the options of `start` to a study: made, found, or gone on with for more epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schedsearch.cli.app import say
+from schedsearch.cli.opening import database
+from schedsearch.errors import InputError
+
+if TYPE_CHECKING:
+    from schedsearch.preparation import Setup
+    from schedsearch.storage import StudyHandle
+
+
+def make_setup(workers: int, threads: int | None, lanes: str, given: Mapping[str, Any]) -> Setup:
+    """Return how the trials are to be trained, as the options ask for it."""
+    from schedsearch.preparation import Setup, threads_for
+
+    return Setup(
+        threads=threads or threads_for(workers),
+        workers=max(1, workers),
+        lanes=_lanes(lanes),
+        **given,
+    )
+
+
+def create(
+    space: Path,
+    overrides: Mapping[str, Any],
+    storage: str,
+    setup: Setup,
+    threads: int | None,
+) -> StudyHandle:
+    """Create the study of a space, or find it."""
+    from schedsearch.preparation import check_setup, choose_numerics, load_space, prepare
+    from schedsearch.storage import create_study, recorded_numerics
+
+    prepared = prepare(load_space(space, overrides), file=str(space))
+    check_setup(prepared, setup)
+    opened = database(storage, create=True)
+    numerics = recorded_numerics(opened, prepared.space.name)
+    if numerics is None:
+        numerics = choose_numerics(prepared, setup, say)
+    else:
+        _warn_of_numerics(numerics, setup, threads)
+    return create_study(opened, prepared.record(numerics))
+
+
+def refuse_overrides(overrides: Mapping[str, Any]) -> None:
+    """Refuse settings for a study that takes them all from another one."""
+    if given := [key.removeprefix("search.") for key, v in overrides.items() if v is not None]:
+        names = ", ".join(given)
+        raise InputError(f"--horizon goes on with a study as it was created: leave out its {names}")
+
+
+def go_on(
+    name: str, horizon: int, top: int, storage: str, *, stretch: bool, reuse: bool
+) -> StudyHandle:
+    """Make the study that goes on with another's best plans for more epochs, or find it."""
+    from schedsearch.extension import extend
+    from schedsearch.storage import open_study
+    from schedsearch.trajectories import open_store
+
+    opened = database(storage)
+    parent = open_study(opened, name)
+    store = open_store(opened, say) if reuse else None
+    found = extend(parent, horizon=horizon, top=top, stretch=stretch, store=store)
+    share = 100 * found.known / found.epochs
+    say(
+        f"study {found.study.name}: of the {found.epochs} epochs of its plans {found.known} "
+        f"({share:.0f} %) are known already"
+    )
+    return found.study
+
+
+def _lanes(given: str) -> int | None:
+    if given == "auto":
+        return None
+    if not given.isdecimal() or int(given) < 1:
+        raise InputError(f"--lanes is {given!r}, but must be a whole number of at least 1, or auto")
+    return int(given)
+
+
+def _warn_of_numerics(kept: Mapping[str, Any], setup: Setup, threads: int | None) -> None:
+    """Say so if a study that goes on was created with other numerics than are asked for now."""
+    from schedsearch.preparation import cores
+
+    # What was not asked for is not missed.
+    asked = {
+        "device": None if setup.device == "cpu" else setup.device,
+        "threads": threads,
+        "lanes": setup.lanes,
+        "tf32": setup.tf32 or None,
+        "autocast": setup.autocast or None,
+    }
+    other = [
+        f"{key} {kept.get(key, False)}"
+        for key, value in asked.items()
+        if value not in (None, kept.get(key, False))
+    ]
+    if other:
+        say(f"warning: the study keeps the numerics it was created with: {', '.join(other)}")
+    if setup.workers * kept["threads"] > max(cores(), kept["threads"]):
+        say(
+            f"warning: {setup.workers} workers of {kept['threads']} threads, which the study "
+            f"keeps, are more than the {cores()} cores here"
+        )

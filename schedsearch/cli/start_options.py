@@ -1,0 +1,49 @@
+"""The options of `schedsearch start`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Space = Annotated[
+    Path,
+    typer.Argument(help="A space file; with --horizon the name of a study.", show_default=False),
+]
+Trials = Annotated[int | None, typer.Option(help="The study's total, trial 0 included.", min=1)]
+Epochs = Annotated[
+    int | None, typer.Option(help="Epochs that the study's trials report in all, at most.", min=1)
+]
+Workers = Annotated[
+    int, typer.Option(help="Worker processes on this machine; 0 only creates the study.", min=0)
+]
+StudyName = Annotated[str | None, typer.Option(help="The study's name.")]
+Sampler = Annotated[str | None, typer.Option(help="tpe, random, grid, pbt, gp, cmaes or qmc.")]
+Pruner = Annotated[str | None, typer.Option(help="asha, hyperband, median, patient or none.")]
+Seed = Annotated[int | None, typer.Option(help="The first of the trainings' seeds.")]
+Seeds = Annotated[int | None, typer.Option(help="Runs per trial, side by side.")]
+Horizon = Annotated[
+    int | None,
+    typer.Option(help="Go on with a study's best plans for so many epochs, as STUDY@EPOCHS."),
+]
+Top = Annotated[int, typer.Option(help="With --horizon: how many plans.", min=1)]
+Stretch = Annotated[
+    bool, typer.Option("--stretch", help="With --horizon: durations stay shares of the horizon.")
+]
+Timeout = Annotated[
+    float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
+]
+EpochTimeout = Annotated[
+    float | None, typer.Option(help="Seconds that an epoch may take before its trial fails.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Threads per worker; default: the machine's cores shared out.", min=1),
+]
+Lanes = Annotated[
+    str, typer.Option(help="Runs in one batched step of a worker: a number, or auto.")
+]
+Device = Annotated[str, typer.Option(help="Where to train, as torch names it.")]
+TF32 = Annotated[bool, typer.Option("--tf32", help="Let a GPU multiply matrices in TF32.")]
+Autocast = Annotated[bool, typer.Option("--autocast", help="Let the models compute in bfloat16.")]

@@ -1,0 +1,48 @@
+"""What a trial keeps of its runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from schedsearch.run import Run
+
+#: Epochs whose values a trial keeps; of a longer run they are thinned evenly.
+_KEPT_EPOCHS = 500
+
+
+def summary(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what a trial keeps of its runs, small enough for attributes.
+
+    `values` and `terms` are the first seed's by epoch, to six digits, or one number where every
+    epoch has the same; `runs` gives each seed's own objective; of a run
+    longer than 500 epochs each `every`-th one is kept; `clamped` counts the epochs in
+    which bounds held a hyperparameter back.
+    """
+    history = runs[0].history
+    every = math.ceil(len(history.metrics) / _KEPT_EPOCHS)
+    kept: dict[str, Any] = {
+        "values": _by_name(history.values[::every]),
+        "terms": _by_name(history.terms[::every]),
+        "runs": [{"seed": run.seed, "value": _json_number(run.value)} for run in runs],
+    }
+    if every > 1:
+        kept["every"] = every
+    clamped = [name for names in history.clamped for name in names]
+    if clamped:
+        kept["clamped"] = {name: clamped.count(name) for name in dict.fromkeys(clamped)}
+    return kept
+
+
+def _by_name(epochs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    by_name: dict[str, Any] = {}
+    for name in dict.fromkeys(name for epoch in epochs for name in epoch):
+        numbers = [_json_number(epoch.get(name, math.nan), digits=6) for epoch in epochs]
+        by_name[name] = numbers[0] if len(set(numbers)) == 1 else numbers
+    return by_name
+
+
+def _json_number(value: float, digits: int = 17) -> float | None:
+    """Return a number that survives JSON: NaN is None, and 17 digits lose nothing."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None

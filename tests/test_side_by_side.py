@@ -1,0 +1,69 @@
+"""Runs in one batched step: what one of them raises is its own affair."""
+
+from __future__ import annotations
+
+import pytest
+
+from schedsearch.engines.lanes.engine import LanesEngine
+from schedsearch.plan import Plan
+from schedsearch.run import Run
+from schedsearch.space import Space
+from schedsearch.training import train_epoch
+from tests.engines.toys import Brittle
+
+HORIZON = 6
+#: Blur by epoch: the third run leaves the table of four values in its fifth epoch.
+FINALS = (0.5, 1.0, 6.0, 2.0)
+
+
+def runs_of(engine: LanesEngine, finals: tuple[float, ...] = FINALS) -> list[Run]:
+    content = {
+        "name": "brittle",
+        "task": "tests.engines.toys:Brittle",
+        "horizon": HORIZON,
+        "objective": {"metric": "val_loss"},
+    }
+    space = Space.from_document(content, "brittle.toml").with_defaults(Brittle().hyperparameters)
+    runs = []
+    for lane, final in enumerate(finals):
+        linear = {"linear": {"initial": 0.0, "final": final}}
+        plan = Plan.from_tables({"hyperparameters": {"blur": {"families": linear}}})
+        runs.append(Run(engine, space=space, plan=plan, seed=lane))
+        runs[-1].enter(lane)
+    return runs
+
+
+def train(runs: list[Run]) -> dict[Run, Exception]:
+    """Train to the horizon; return who raised what."""
+    raised: dict[Run, Exception] = {}
+    while training := [run for run in runs if run not in raised and not run.ended]:
+        for run, result in train_epoch(training).items():
+            if isinstance(result, Exception):
+                raised[run] = result
+                run.leave()
+            else:
+                run.take(result)
+    return raised
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_of_lanes_that_raise_together_only_the_culprit_fails_and_the_others_stay_exact(compiled):
+    engine = LanesEngine(Brittle(), 4, compiled=compiled)
+    first, second, culprit, fourth = runs = runs_of(engine)
+    raised = train(runs)
+    assert list(raised) == [culprit]
+    assert culprit.epochs == 4
+
+    undisturbed = runs_of(engine, (0.5, 1.0, 0.0, 2.0))
+    assert train(undisturbed) == {}
+    for run, alike in ((first, undisturbed[0]), (second, undisturbed[1]), (fourth, undisturbed[3])):
+        assert run.epochs == HORIZON
+        assert run.history == alike.history
+        assert run.trained == HORIZON + 4  # the epochs before the error were trained again
+
+
+def test_two_culprits_of_one_step_fail_both():
+    runs = runs_of(LanesEngine(Brittle(), 4, compiled=False), (0.5, 6.0, 7.0, 2.0))
+    raised = train(runs)
+    assert set(raised) == {runs[1], runs[2]}
+    assert all(isinstance(error, IndexError) for error in raised.values())

@@ -1,0 +1,49 @@
+"""Workers in processes of their own, with a short grace; for tests that kill and suspend them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from sqlalchemy import event
+
+from schedsearch.storage import only_study, open_database
+from tests.searches import Ears, make_worker
+
+
+def process(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Begin a process that is forked from one which has imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    made = context.Process(target=target, args=arguments)
+    made.start()
+    return made
+
+
+def run_worker(url: str, name: str, grace: float) -> None:
+    """Search the study of a database until nothing is left."""
+    study = only_study(open_database(url))
+    make_worker(
+        study,
+        name,
+        lambda: False,
+        Ears(),
+        heartbeat=grace / 10,
+        grace=timedelta(seconds=grace),
+    ).run()
+
+
+def reap_and_be_killed(url: str) -> None:
+    """Queue lost trials anew, and die right before it is committed."""
+    study = only_study(open_database(url))
+
+    @event.listens_for(study.database.engine, "commit")
+    def die(connection: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    study.queue.hand_back_stale(timedelta(0))
