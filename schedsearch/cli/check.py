@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedsearch.cli.app import AsJson, SpaceFile, app, say
+from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.errors import FileError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def check(
         bool,
         typer.Option("--task/--no-task", help="Import the task, and check that the two fit."),
     ] = True,
+    trust_task: TrustTask = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a space or a config, and show what it searches: every mistake at once."""
@@ -30,7 +32,7 @@ def check(
     from schedsearch.space.findings import findings
 
     try:
-        space = _load(file, task)
+        space = _load(file, task=task, trusted=trust_task)
     except FileError as error:
         if as_json:
             problems = [dataclasses.asdict(problem) for problem in error.problems]
@@ -47,12 +49,13 @@ def check(
         say(f"warning: {warning}")
 
 
-def _load(file: Path, task: bool) -> Space:
+def _load(file: Path, *, task: bool, trusted: bool) -> Space:
     from schedsearch.space import Space
 
     space = Space.load(file)
     if not task:
         return space
+    consent(space.task, trusted=trusted)
     from schedsearch.fitting import fit
     from schedsearch.samplers import make_sampler
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, app, say
+from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.cli.opening import study as opened
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def confirm(
         typer.Option(help="Processes that train; default: as many as the cores hold.", min=1),
     ] = None,
     no_reuse: NoReuse = False,
+    trust_task: TrustTask = False,
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
@@ -43,6 +45,7 @@ def confirm(
     from schedsearch.signals import stop_signals
 
     handle = opened(storage, study)
+    consent(handle.space.task, trusted=trust_task)
     _warn(handle)
     with stop_signals() as request, Counter("runs") as counter:
         try:

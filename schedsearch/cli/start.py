@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, app, say
+from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.cli.opening import database
+from schedsearch.cli.opening import study as opened
 from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
-    from schedsearch.preparation import Setup
+    from schedsearch.preparation import Prepared, Setup
     from schedsearch.storage import StudyHandle
 
 #: Seconds between two looks at the workers, and between two looks at the study.
@@ -72,6 +74,7 @@ def start(
         bool, typer.Option("--autocast", help="Let the models compute in bfloat16.")
     ] = False,
     no_reuse: NoReuse = False,
+    trust_task: TrustTask = False,
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
@@ -80,6 +83,8 @@ def start(
     Ctrl-C stops after the epoch, and `start` goes on where it stopped; twice stops at once. A
     search that --timeout ends has done what it was asked to: it exits 0.
     """
+    from schedsearch.preparation import load_space, prepare
+
     overrides = {
         "name": study,
         "search.trials": trials,
@@ -90,10 +95,15 @@ def start(
     }
     if horizon is None:
         given = {"device": device, "tf32": tf32, "autocast": autocast}
-        handle = _create(space, overrides, storage, _setup(workers, threads, lanes, given), threads)
+        searched = load_space(space, overrides)
+        consent(searched.task, trusted=trust_task)
+        setup = _setup(workers, threads, lanes, given)
+        handle = _create(prepare(searched, file=str(space)), storage, setup, threads)
     else:
         _refuse_overrides(overrides)
-        handle = _extend(str(space), horizon, top, storage, stretch=stretch, reuse=not no_reuse)
+        parent = opened(storage, str(space))
+        consent(parent.space.task, trusted=trust_task)
+        handle = _extend(parent, horizon, top, stretch=stretch, reuse=not no_reuse)
     if workers == 0:
         say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")
         return
@@ -121,26 +131,19 @@ def _setup(workers: int, threads: int | None, lanes: str, given: Mapping[str, An
     )
 
 
-def _create(
-    space: Path,
-    overrides: Mapping[str, Any],
-    storage: str,
-    setup: Setup,
-    threads: int | None,
-) -> StudyHandle:
+def _create(prepared: Prepared, storage: str, setup: Setup, threads: int | None) -> StudyHandle:
     """Create the study of a space, or find it."""
-    from schedsearch.preparation import check_setup, choose_numerics, load_space, prepare
+    from schedsearch.preparation import check_setup, choose_numerics
     from schedsearch.storage import create_study, recorded_numerics
 
-    prepared = prepare(load_space(space, overrides), file=str(space))
     check_setup(prepared, setup)
-    opened = database(storage, create=True)
-    numerics = recorded_numerics(opened, prepared.space.name)
+    studies = database(storage, create=True)
+    numerics = recorded_numerics(studies, prepared.space.name)
     if numerics is None:
         numerics = choose_numerics(prepared, setup, say)
     else:
         _warn_of_numerics(numerics, setup, threads)
-    return create_study(opened, prepared.record(numerics))
+    return create_study(studies, prepared.record(numerics))
 
 
 def _refuse_overrides(overrides: Mapping[str, Any]) -> None:
@@ -150,16 +153,13 @@ def _refuse_overrides(overrides: Mapping[str, Any]) -> None:
 
 
 def _extend(
-    name: str, horizon: int, top: int, storage: str, *, stretch: bool, reuse: bool
+    parent: StudyHandle, horizon: int, top: int, *, stretch: bool, reuse: bool
 ) -> StudyHandle:
     """Make the study that goes on with another's best plans for more epochs, or find it."""
     from schedsearch.extension import extend
-    from schedsearch.storage import open_study
     from schedsearch.trajectories import open_store
 
-    opened = database(storage)
-    parent = open_study(opened, name)
-    store = open_store(opened, say) if reuse else None
+    store = open_store(parent.database, say) if reuse else None
     found = extend(parent, horizon=horizon, top=top, stretch=stretch, store=store)
     share = 100 * found.known / found.epochs
     say(

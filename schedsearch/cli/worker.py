@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, NoReuse, Storage, app, say
+from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.cli.opening import study as opened
 
 
@@ -19,6 +20,7 @@ def worker(
         float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
     ] = None,
     no_reuse: NoReuse = False,
+    trust_task: TrustTask = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")] = False,
     name: Annotated[str | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -31,6 +33,7 @@ def worker(
     from schedsearch.signals import stop_signals
 
     handle = opened(storage, study)
+    consent(handle.space.task, trusted=trust_task)
     deadline = None if timeout is None else time.monotonic() + timeout
     with stop_signals() as request:
         if parent is not None:
