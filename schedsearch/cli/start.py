@@ -73,6 +73,13 @@ def start(
     autocast: Annotated[
         bool, typer.Option("--autocast", help="Let the models compute in bfloat16.")
     ] = False,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A config of your own, to race against the search; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
     no_reuse: NoReuse = False,
     trust_task: TrustTask = False,
     storage: Storage = DEFAULT_STORAGE,
@@ -84,6 +91,7 @@ def start(
     search that --timeout ends has done what it was asked to: it exits 0.
     """
     from schedsearch.preparation import load_space, prepare
+    from schedsearch.rivals import queue_rivals, read_rival
 
     overrides = {
         "name": study,
@@ -98,12 +106,16 @@ def start(
         searched = load_space(space, overrides)
         consent(searched.task, trusted=trust_task)
         setup = _setup(workers, threads, lanes, given)
-        handle = _create(prepare(searched, file=str(space)), storage, setup, threads)
+        prepared = prepare(searched, file=str(space))
+        rivals = [read_rival(path, prepared.space) for path in also or ()]
+        handle = _create(prepared, storage, setup, threads)
     else:
         _refuse_overrides(overrides)
         parent = opened(storage, str(space))
         consent(parent.space.task, trusted=trust_task)
+        rivals = [read_rival(path, parent.space) for path in also or ()]
         handle = _extend(parent, horizon, top, stretch=stretch, reuse=not no_reuse)
+    queue_rivals(handle, rivals)
     if workers == 0:
         say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")
         return

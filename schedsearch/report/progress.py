@@ -124,6 +124,10 @@ def summary_lines(status: Status) -> list[str]:
         lines.append(f"{title:<10}{_shown(best, status)}")
         if best is not None:
             lines.extend(f"          {line}" for line in describe_plan(best.plan))
+    for own in status.own:
+        value = own.state if own.value is None else f"{status.metric} {own.value:.5g}"
+        lines.append(f"own       {value} (trial {own.number}, {own.file})")
+        lines.extend(f"          {line}" for line in describe_plan(own.plan))
     if status.confirmation is not None:
         lines.append(f"confirmed {status.confirmation}")
     if status.clamped:

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.confirm import kept
 from schedsearch.report.confirmation import verdict_line
-from schedsearch.storage import Counts, StudyHandle
+from schedsearch.storage import OWN, Counts, StudyHandle
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,18 @@ class Best:
 
     number: int
     value: float
+    plan: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Own:
+    """A trial of a plan of the user's own, and the file that it comes from."""
+
+    file: str
+    number: int
+    state: str
+    #: None unless it is complete.
+    value: float | None
     plan: dict[str, Any]
 
 
@@ -37,6 +49,8 @@ class Status:
     counts: Counts
     best: Best | None
     best_constant: Best | None
+    #: What `start --also` races, by number.
+    own: tuple[Own, ...]
     #: Wall-clock seconds in which some trial was in training.
     seconds: float
     #: Trials that diverged, among those counted as pruned.
@@ -67,6 +81,7 @@ class Status:
             "trials": {"total": self.total, **counts, "diverged": self.diverged},
             "best": None if self.best is None else asdict(self.best),
             "best_constant": None if self.best_constant is None else asdict(self.best_constant),
+            "own": [asdict(own) for own in self.own],
             "trial_epochs": epochs,
             "epochs_asked": self.epochs_asked,
             "epochs_trained": self.epochs_trained,
@@ -101,6 +116,7 @@ def read_status(study: StudyHandle) -> Status:
         counts=counts,
         best=_best(study.complete()),
         best_constant=_best(study.complete(constant=True)),
+        own=tuple(_own(trial) for trial in trials if OWN in trial.user_attrs),
         seconds=_seconds(rows),
         diverged=sum("diverged" in trial.user_attrs for trial in trials),
         clamped=dict(clamped),
@@ -118,6 +134,12 @@ def _best(ranked: list[FrozenTrial]) -> Best | None:
     trial = ranked[0]
     assert trial.value is not None
     return Best(trial.number, trial.value, trial.user_attrs["plan"])
+
+
+def _own(trial: FrozenTrial) -> Own:
+    value = trial.value if trial.state is TrialState.COMPLETE else None
+    attributes = trial.user_attrs
+    return Own(attributes[OWN], trial.number, trial.state.name.lower(), value, attributes["plan"])
 
 
 def _seconds(trials: Iterable[FrozenTrial]) -> float:

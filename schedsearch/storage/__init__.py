@@ -7,7 +7,7 @@ from schedsearch.storage.opening import (
     open_database,
     shown,
 )
-from schedsearch.storage.queue import GRACE, Counts, TrialQueue
+from schedsearch.storage.queue import GRACE, OWN, Counts, TrialQueue
 from schedsearch.storage.rounds import Round, RoundStorage
 from schedsearch.storage.studies import (
     StudyHandle,
@@ -22,6 +22,7 @@ from schedsearch.storage.studies import (
 
 __all__ = [
     "GRACE",
+    "OWN",
     "Counts",
     "Database",
     "Round",

@@ -33,8 +33,10 @@ from schedsearch.storage.writes import add_attributes
 
 #: A worker that is silent for longer, on any machine, is taken for dead.
 GRACE = timedelta(seconds=120)
+#: The user attribute of a trial whose plan is the user's own: the file that it comes from.
+OWN = "own"
 #: The user attributes that a trial's successor takes over; the rest it earns by itself.
-INHERITED = ("baseline", "draw", "plan", "unpruned")
+INHERITED = ("baseline", "draw", "plan", "unpruned", OWN)
 
 
 @dataclass(frozen=True)
