@@ -28,6 +28,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a space or a config, and show what it searches: every mistake at once."""
+    from schedsearch.report.counting import busy
     from schedsearch.report.spaces import space_json, space_lines
     from schedsearch.space.findings import findings
 
@@ -38,12 +39,13 @@ def check(
             problems = [dataclasses.asdict(problem) for problem in error.problems]
             typer.echo(json.dumps({"file": str(file), "problems": problems}, default=str))
         raise
-    warnings = findings(space)
+    with busy("drawing from the space"):
+        warnings, lines = findings(space), list(space_lines(space))
     if as_json:
         content = {"file": str(file), **space_json(space), "warnings": warnings, "problems": []}
         typer.echo(json.dumps(content))
         return
-    for line in space_lines(space):
+    for line in lines:
         typer.echo(line)
     for warning in warnings:
         say(f"warning: {warning}")
@@ -57,8 +59,10 @@ def _load(file: Path, *, task: bool, trusted: bool) -> Space:
         return space
     consent(space.task, trusted=trusted)
     from schedsearch.fitting import fit
+    from schedsearch.report.counting import busy
     from schedsearch.samplers import make_sampler
 
-    complete = fit(space, str(file))
+    with busy("trying the task"):
+        complete = fit(space, str(file))
     make_sampler(complete, "check")
     return complete

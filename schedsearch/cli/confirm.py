@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, app, say
+from schedsearch.cli.completion import Study
 from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.cli.opening import study as opened
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def confirm(
-    study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
+    study: Study,
     top: Annotated[int, typer.Option(help="How many of the best schedules.", min=1)] = 5,
     seeds: Annotated[
         int,

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from schedsearch.cli.app import say
 from schedsearch.errors import InputError
 
 TrustTask = Annotated[
@@ -34,8 +33,6 @@ def consent(reference: str, *, trusted: bool) -> None:
     if place is None:
         return
     found = f"task {reference!r} runs code of {place}, which is not under the current folder"
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        say(found)
-        if typer.confirm("Run it?", err=True):
-            return
-    raise InputError(f"{found}: --trust-task lets it")
+    terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    if not (terminal and typer.confirm(f"{found}\nRun it?", err=True)):
+        raise InputError(f"{found}: --trust-task lets it")

@@ -120,7 +120,10 @@ def _save(run: Trained, config: Config, output: Path | None, *, several: bool) -
     path = output.with_suffix(f".{run.seed}{output.suffix}") if several else output
     content = model_bytes(run, config.space)
     if content is None:
-        say(f"{path} was not written: the loop gives no tensors to run.checkpoint, so no model")
+        say(
+            f"warning: {path} was not written: the loop gives no tensors to run.checkpoint, so "
+            "no model"
+        )
         return
     write_whole(path, content)
     say(f"{path}: the model after epoch {run.epoch}")

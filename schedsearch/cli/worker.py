@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, NoReuse, Storage, app, say
+from schedsearch.cli.completion import Study
 from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.cli.opening import study as opened
 
 
 @app.command()
 def worker(
-    study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
+    study: Study,
     storage: Storage = DEFAULT_STORAGE,
     timeout: Annotated[
         float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from schedsearch.report.quiet import is_quiet
 from schedsearch.report.status import Best, Status
 from schedsearch.report.text import describe_plan, describe_seconds
 
@@ -37,7 +38,7 @@ class SearchDisplay:
         self._live = Live(self._progress, console=self._console, transient=True)
 
     def __enter__(self) -> SearchDisplay:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not is_quiet():
             self._live.start()
         return self
 
@@ -56,6 +57,8 @@ class SearchDisplay:
 
     def show(self, status: Status) -> None:
         """Show how the study stands."""
+        if is_quiet():
+            return
         counts, best = self._counts(status), comparison(status)
         self._progress.update(
             self._task,
