@@ -94,9 +94,10 @@ class Status:
 
 def read_status(study: StudyHandle) -> Status:
     """Read how a study stands."""
-    counts, total = study.queue.counts(), study.total()
-    trials = study.trials()
-    rows = study.database.optuna.get_all_trials(study.study_id, deepcopy=False)
+    # Read once: in mid-run, two reads would not agree.
+    rows, total = study.rows(), study.total()
+    trials = [row for row in rows if "superseded_by" not in row.user_attrs]
+    counts = Counts.of(rows)
     asked = [len(row.intermediate_values) * study.space.search.seeds for row in rows]
     result = kept(study)
     objective = study.space.objective
@@ -114,8 +115,8 @@ def read_status(study: StudyHandle) -> Status:
         direction=objective.direction,
         total=total,
         counts=counts,
-        best=_best(study.complete()),
-        best_constant=_best(study.complete(constant=True)),
+        best=_best(study.ranked(trials)),
+        best_constant=_best(study.ranked(trials, constant=True)),
         own=tuple(_own(trial) for trial in trials if OWN in trial.user_attrs),
         seconds=_seconds(rows),
         diverged=sum("diverged" in trial.user_attrs for trial in trials),

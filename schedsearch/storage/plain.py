@@ -8,7 +8,6 @@ trials more than the study's total.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -56,16 +55,7 @@ class PlainTrialQueue(TrialQueue):
         return self._hand_back(lambda trial: trial.user_attrs.get(_BEAT, 0.0) < limit)
 
     def counts(self) -> Counts:
-        every = self._trials()
-        states = Counter(trial.state for trial in every if "superseded_by" not in trial.user_attrs)
-        return Counts(
-            complete=states[TrialState.COMPLETE],
-            pruned=states[TrialState.PRUNED],
-            failed=states[TrialState.FAIL],
-            running=states[TrialState.RUNNING],
-            waiting=states[TrialState.WAITING],
-            epochs=sum(len(trial.intermediate_values) for trial in every),
-        )
+        return Counts.of(self._trials())
 
     def _trials(self) -> list[FrozenTrial]:
         return self._storage.get_all_trials(self._study_id, deepcopy=False)

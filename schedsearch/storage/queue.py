@@ -8,12 +8,14 @@ trials is one of N chains. All of it happens in single transactions that lock th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, exists, func, insert, literal, select, update
 
 from schedsearch.storage.claims import claim
@@ -49,6 +51,20 @@ class Counts:
     running: int = 0
     waiting: int = 0
     epochs: int = 0
+
+    @classmethod
+    def of(cls, rows: Iterable[FrozenTrial]) -> Counts:
+        """Count all rows of a study, as they were read at one moment."""
+        every = list(rows)
+        states = Counter(row.state for row in every if "superseded_by" not in row.user_attrs)
+        return cls(
+            complete=states[TrialState.COMPLETE],
+            pruned=states[TrialState.PRUNED],
+            failed=states[TrialState.FAIL],
+            running=states[TrialState.RUNNING],
+            waiting=states[TrialState.WAITING],
+            epochs=sum(len(row.intermediate_values) for row in every),
+        )
 
     @property
     def chains(self) -> int:
