@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import secrets
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +27,11 @@ _T = TypeVar("_T")
 _DEEPEST = 50
 #: What TOML guarantees for a whole number: 64 bits.
 _LARGEST = 2**63
+#: Bytes of a file: the longest of configs have a value for each epoch.
+_LONGEST = 2**20
+_KEY = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+"""
+#: The standard library takes hours for a key of a hundred thousand parts.
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:{_KEY}\.[ \t]*+){{{_DEEPEST}}}")
 
 
 class _YamlLoader(yaml.SafeLoader):
@@ -69,8 +75,14 @@ def _write_yaml(document: Mapping[str, Any]) -> str:
     return yaml.dump(dict(document), Dumper=_YamlDumper, sort_keys=False)
 
 
+def _read_toml(text: str) -> Any:
+    if _LONG_KEY.search(text):
+        raise ValueError(f"nested deeper than {_DEEPEST} tables")
+    return tomllib.loads(text)
+
+
 _READERS: Mapping[str, Callable[[str], Any]] = {
-    ".toml": tomllib.loads,
+    ".toml": _read_toml,
     ".yaml": _read_yaml,
     ".yml": _read_yaml,
     ".json": lambda text: json.loads(text, object_pairs_hook=_table_of_json),
@@ -92,9 +104,7 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     reader = _by_suffix(path, _READERS)
     try:
-        document = reader(path.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise InputError(f"{path}: there is no such file") from None
+        document = reader(_text(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -109,6 +119,17 @@ def read_document(path: Path) -> dict[str, Any]:
     if problems := list(_unreadable(document, ())):
         raise FileError(str(path), problems)
     return document
+
+
+def _text(path: Path) -> str:
+    # What is no plain file, such as a pipe, may have no end.
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    with path.open(encoding="utf-8-sig") as file:
+        text = file.read(_LONGEST + 1)
+    if len(text) > _LONGEST:
+        raise InputError(f"{path}: is longer than {_LONGEST:,} characters: no space or config is")
+    return text
 
 
 def _unreadable(value: Any, path: tuple[str, ...]) -> Iterator[Problem]:

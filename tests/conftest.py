@@ -8,6 +8,8 @@ from pathlib import Path
 
 # Before torch is first imported: tests run side by side, a process per core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The tests' own tasks lie where most tests' current folder is not.
+os.environ["SCHEDSEARCH_TRUST_TASK"] = "1"
 
 import pytest
 from hypothesis import settings

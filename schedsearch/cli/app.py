@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from schedsearch.cli.quiet import QuietTyper
 from schedsearch.errors import FileError, InputError, SchedSearchError
+from schedsearch.report.quiet import is_quiet
 
-app = typer.Typer(
+app = QuietTyper(
     name="schedsearch",
     help="Search for hyperparameter schedules of PyTorch trainings, and learn whether they beat "
     "the best constant.",
@@ -117,8 +119,12 @@ def _options(
 
 
 def say(message: str) -> None:
-    """Print a line for the person, on stderr: stdout is for data."""
-    typer.echo(message, err=True)
+    """Print a line for the person, on stderr: stdout is for data.
+
+    To one who asked for quiet only errors and warnings are said.
+    """
+    if not is_quiet() or message.startswith(("error:", "warning:")):
+        typer.echo(message, err=True)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedsearch.cli.app import AsJson, SpaceFile, app, say
+from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.errors import FileError
 
 if TYPE_CHECKING:
@@ -23,39 +24,45 @@ def check(
         bool,
         typer.Option("--task/--no-task", help="Import the task, and check that the two fit."),
     ] = True,
+    trust_task: TrustTask = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a space or a config, and show what it searches: every mistake at once."""
+    from schedsearch.report.counting import busy
     from schedsearch.report.spaces import space_json, space_lines
     from schedsearch.space.findings import findings
 
     try:
-        space = _load(file, task)
+        space = _load(file, task=task, trusted=trust_task)
     except FileError as error:
         if as_json:
             problems = [dataclasses.asdict(problem) for problem in error.problems]
             typer.echo(json.dumps({"file": str(file), "problems": problems}, default=str))
         raise
-    warnings = findings(space)
+    with busy("drawing from the space"):
+        warnings, lines = findings(space), list(space_lines(space))
     if as_json:
         content = {"file": str(file), **space_json(space), "warnings": warnings, "problems": []}
         typer.echo(json.dumps(content))
         return
-    for line in space_lines(space):
+    for line in lines:
         typer.echo(line)
     for warning in warnings:
         say(f"warning: {warning}")
 
 
-def _load(file: Path, task: bool) -> Space:
+def _load(file: Path, *, task: bool, trusted: bool) -> Space:
     from schedsearch.space import Space
 
     space = Space.load(file)
     if not task:
         return space
+    consent(space.task, trusted=trusted)
     from schedsearch.fitting import fit
+    from schedsearch.report.counting import busy
     from schedsearch.samplers import make_sampler
 
-    complete = fit(space, str(file))
+    with busy("trying the task"):
+        complete = fit(space, str(file))
     make_sampler(complete, "check")
     return complete

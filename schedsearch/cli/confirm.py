@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
+from schedsearch.cli.completion import Study
+from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.cli.opening import study as opened
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def confirm(
-    study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
+    study: Study,
     top: Annotated[int, typer.Option(help="How many of the best schedules.", min=1)] = 5,
     seeds: Annotated[
         int,
@@ -27,6 +29,7 @@ def confirm(
         typer.Option(help="Processes that train; default: as many as the cores hold.", min=1),
     ] = None,
     no_reuse: NoReuse = False,
+    trust_task: TrustTask = False,
     storage: Storage = DEFAULT_STORAGE,
     storage_file: StorageFile = None,
     as_json: AsJson = False,
@@ -44,6 +47,7 @@ def confirm(
     from schedsearch.signals import stop_signals
 
     handle = opened(storage, study)
+    consent(handle.space.task, trusted=trust_task)
     _warn(handle)
     with stop_signals() as request, Counter("runs") as counter:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedsearch.cli.app import say
@@ -11,7 +10,7 @@ from schedsearch.cli.opening import database
 from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
-    from schedsearch.preparation import Setup
+    from schedsearch.preparation import Prepared, Setup
     from schedsearch.storage import StudyHandle
 
 
@@ -27,18 +26,11 @@ def make_setup(workers: int, threads: int | None, lanes: str, given: Mapping[str
     )
 
 
-def create(
-    space: Path,
-    overrides: Mapping[str, Any],
-    storage: str,
-    setup: Setup,
-    threads: int | None,
-) -> StudyHandle:
+def create(prepared: Prepared, storage: str, setup: Setup, threads: int | None) -> StudyHandle:
     """Create the study of a space, or find it."""
-    from schedsearch.preparation import check_setup, choose_numerics, load_space, prepare
+    from schedsearch.preparation import check_setup, choose_numerics
     from schedsearch.storage import create_study, recorded_numerics
 
-    prepared = prepare(load_space(space, overrides), file=str(space))
     check_setup(prepared, setup)
     opened = database(storage, create=True)
     numerics = recorded_numerics(opened, prepared.space.name)
@@ -57,16 +49,13 @@ def refuse_overrides(overrides: Mapping[str, Any]) -> None:
 
 
 def go_on(
-    name: str, horizon: int, top: int, storage: str, *, stretch: bool, reuse: bool
+    parent: StudyHandle, horizon: int, top: int, *, stretch: bool, reuse: bool
 ) -> StudyHandle:
     """Make the study that goes on with another's best plans for more epochs, or find it."""
     from schedsearch.extension import extend
-    from schedsearch.storage import open_study
     from schedsearch.trajectories import open_store
 
-    opened = database(storage)
-    parent = open_study(opened, name)
-    store = open_store(opened, say) if reuse else None
+    store = open_store(parent.database, say) if reuse else None
     found = extend(parent, horizon=horizon, top=top, stretch=stretch, store=store)
     share = 100 * found.known / found.epochs
     say(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, Storage, StorageFile, app, say
+from schedsearch.cli.completion import Study
 from schedsearch.cli.opening import study as opened
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def export(
-    study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
+    study: Study,
     output: Annotated[
         Path | None,
         typer.Option(

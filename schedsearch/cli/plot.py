@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, Storage, StorageFile, app, say
+from schedsearch.cli.completion import Study
 from schedsearch.cli.opening import study as opened
 from schedsearch.errors import InputError
 
 
 @app.command()
 def plot(
-    study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
+    study: Study,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where to: .png or .svg.", show_default=False)
     ],

@@ -27,6 +27,7 @@ def preview(
 
     Those that follow the training follow a made-up one.
     """
+    from schedsearch.report.counting import busy
     from schedsearch.report.preview import sample
     from schedsearch.report.preview_text import preview_lines
     from schedsearch.space import Space
@@ -34,7 +35,8 @@ def preview(
     if png is not None and png.suffix != ".png":
         raise InputError(f"{png}: the name must end in .png")
     space = Space.load(file)
-    sampled = sample(space, count, seed)
+    with busy("drawing from the space"):
+        sampled = sample(space, count, seed)
     if not sampled.curves:
         raise InputError(f"{file}: the file moves no hyperparameter")
     for line in preview_lines(sampled, shutil.get_terminal_size().columns):
@@ -44,5 +46,7 @@ def preview(
         from schedsearch.report.preview_picture import preview_png
 
         title = f"{space.name}: " + ("its plan" if space.is_config else f"{count} sampled plans")
-        write_whole(png, preview_png(sampled, title))
+        with busy(f"drawing {png}"):
+            content = preview_png(sampled, title)
+        write_whole(png, content)
         say(f"{png}: written")

@@ -9,7 +9,9 @@ import typer
 
 from schedsearch.cli import start_options as options
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
+from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.cli.creating import create, go_on, make_setup, refuse_overrides
+from schedsearch.cli.opening import study as opened
 
 if TYPE_CHECKING:
     from schedsearch.storage import StudyHandle
@@ -40,7 +42,9 @@ def start(
     device: options.Device = "cpu",
     tf32: options.TF32 = False,
     autocast: options.Autocast = False,
+    also: options.Also = None,
     no_reuse: NoReuse = False,
+    trust_task: TrustTask = False,
     storage: Storage = DEFAULT_STORAGE,
     storage_file: StorageFile = None,
     as_json: AsJson = False,
@@ -50,6 +54,9 @@ def start(
     Ctrl-C stops after the epoch, and `start` goes on where it stopped; twice stops at once. A
     search that --timeout ends has done what it was asked to: it exits 0.
     """
+    from schedsearch.preparation import load_space, prepare
+    from schedsearch.rivals import queue_rivals, read_rival
+
     overrides = {
         "name": study,
         "search.trials": trials,
@@ -62,11 +69,19 @@ def start(
     }
     if horizon is None:
         given = {"device": device, "tf32": tf32, "autocast": autocast}
+        searched = load_space(space, overrides)
+        consent(searched.task, trusted=trust_task)
         setup = make_setup(workers, threads, lanes, given)
-        handle = create(space, overrides, storage, setup, threads)
+        prepared = prepare(searched, file=str(space))
+        rivals = [read_rival(path, prepared.space) for path in also or ()]
+        handle = create(prepared, storage, setup, threads)
     else:
         refuse_overrides(overrides)
-        handle = go_on(str(space), horizon, top, storage, stretch=stretch, reuse=not no_reuse)
+        parent = opened(storage, str(space))
+        consent(parent.space.task, trusted=trust_task)
+        rivals = [read_rival(path, parent.space) for path in also or ()]
+        handle = go_on(parent, horizon, top, stretch=stretch, reuse=not no_reuse)
+    queue_rivals(handle, rivals)
     _say_kept(handle, trials, epochs)
     _run(handle, workers, timeout, reuse=not no_reuse, as_json=as_json)
 

@@ -47,3 +47,10 @@ Lanes = Annotated[
 Device = Annotated[str, typer.Option(help="Where to train, as torch names it.")]
 TF32 = Annotated[bool, typer.Option("--tf32", help="Let a GPU multiply matrices in TF32.")]
 Autocast = Annotated[bool, typer.Option("--autocast", help="Let the models compute in bfloat16.")]
+Also = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A config of your own, to race against the search; may be given again.",
+        show_default=False,
+    ),
+]

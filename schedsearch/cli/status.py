@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, Storage, StorageFile, app, say
+from schedsearch.cli.completion import Study, study_names
 from schedsearch.cli.opening import database
 from schedsearch.errors import StudyError
 
@@ -15,7 +16,11 @@ from schedsearch.errors import StudyError
 @app.command()
 def status(
     study: Annotated[
-        str | None, typer.Argument(help="The study's name; may be left out if there is only one.")
+        str | None,
+        typer.Argument(
+            help="The study's name; may be left out if there is only one.",
+            autocompletion=study_names,
+        ),
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
     storage_file: StorageFile = None,
@@ -54,12 +59,13 @@ def list_studies(
 
 @app.command()
 def delete(
-    study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
+    study: Study,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     storage: Storage = DEFAULT_STORAGE,
     storage_file: StorageFile = None,
 ) -> None:
     """Delete a study with all its trials."""
+    from schedsearch.report.counting import busy
     from schedsearch.storage import open_study
 
     opened = database(storage)
@@ -75,5 +81,6 @@ def delete(
         typer.confirm(
             f"Delete study {study} with its {counts.chains} trials?", abort=True, err=True
         )
-    opened.optuna.delete_study(handle.study_id)
+    with busy(f"deleting study {study}"):
+        opened.optuna.delete_study(handle.study_id)
     say(f"deleted study {study}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
+from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.errors import InputError, SchedSearchError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def train(
         ),
     ] = None,
     no_reuse: NoReuse = False,
+    trust_task: TrustTask = False,
     storage: Storage = DEFAULT_STORAGE,
     storage_file: StorageFile = None,
     as_json: AsJson = False,
@@ -46,7 +48,9 @@ def train(
     from schedsearch.reproduction import Config, to_json
     from schedsearch.space import Space
 
-    loaded = Config(Space.load(config), None if no_reuse else _store(storage))
+    space = Space.load(config)
+    consent(space.task, trusted=trust_task)
+    loaded = Config(space, None if no_reuse else _store(storage))
     if loaded.differences:
         say(f"warning: numbers will differ from the config's: {'; '.join(loaded.differences)}")
     runs = [_train(loaded, number) for number in _seeds(seed, loaded)]
@@ -117,7 +121,10 @@ def _save(run: Trained, config: Config, output: Path | None, *, several: bool) -
     path = output.with_suffix(f".{run.seed}{output.suffix}") if several else output
     content = model_bytes(run, config.space)
     if content is None:
-        say(f"{path} was not written: the loop gives no tensors to run.checkpoint, so no model")
+        say(
+            f"warning: {path} was not written: the loop gives no tensors to run.checkpoint, so "
+            "no model"
+        )
         return
     write_whole(path, content)
     say(f"{path}: the model after epoch {run.epoch}")

@@ -11,18 +11,21 @@ from typing import Annotated, NoReturn
 import typer
 
 from schedsearch.cli.app import DEFAULT_STORAGE, NoReuse, Storage, StorageFile, app, say
+from schedsearch.cli.completion import Study
+from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.cli.opening import study as opened
 
 
 @app.command()
 def worker(
-    study: Annotated[str, typer.Argument(help="The study's name.", show_default=False)],
+    study: Study,
     storage: Storage = DEFAULT_STORAGE,
     storage_file: StorageFile = None,
     timeout: Annotated[
         float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
     ] = None,
     no_reuse: NoReuse = False,
+    trust_task: TrustTask = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")] = False,
     name: Annotated[str | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -36,6 +39,7 @@ def worker(
     from schedsearch.signals import stop_signals
 
     handle = opened(storage, study)
+    consent(handle.space.task, trusted=trust_task)
     deadline = None if timeout is None else time.monotonic() + timeout
     name = name or f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}"
     flags = [*(["--no-reuse"] if no_reuse else []), *(["--quiet"] if quiet else [])]

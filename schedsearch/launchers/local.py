@@ -17,6 +17,7 @@ from typing import IO
 
 from schedsearch.errors import InputError
 from schedsearch.storage import GRACE, StudyHandle
+from schedsearch.task import TRUST
 
 #: Seconds between two looks for workers, on any machine, that are silent for too long.
 REAPING = 30.0
@@ -112,7 +113,8 @@ class LocalWorkers:
         process = subprocess.Popen(
             [*command, "--name", name, "--parent", str(os.getpid()), "--quiet"],
             # By the environment: a command line is for everybody to read, and may hold a password.
-            env=os.environ | {"SCHEDSEARCH_STORAGE": self.study.database.url},
+            # Whoever starts them has let the task's code run.
+            env=os.environ | {"SCHEDSEARCH_STORAGE": self.study.database.url, TRUST: "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
+from schedsearch.report.quiet import is_quiet
 from schedsearch.report.text import describe_seconds
 
 #: Seconds between two lines where the output is no terminal.
 PLAIN_INTERVAL = 10.0
+
+
+@contextmanager
+def busy(doing: str) -> Iterator[None]:
+    """Show on a terminal what is being done, and for how long, where nothing can be counted."""
+    console = Console(stderr=True, highlight=False)
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    off = is_quiet() or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=off) as progress:
+        progress.add_task(doing, total=None)
+        yield
 
 
 class Counter:
@@ -27,7 +48,7 @@ class Counter:
             TextColumn(unit + "{task.fields[note]}", markup=False),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
+            disable=is_quiet() or not self._console.is_terminal,
         )
         self._task = self._progress.add_task("", total=None, note="")
 
@@ -54,6 +75,7 @@ class Counter:
             left = (now - self._began) / done * (total - done)
             note = f"{note}, about {describe_seconds(left)} left"
         self._progress.update(self._task, completed=done, total=total, note=note)
-        if not self._console.is_terminal and now - self._printed > PLAIN_INTERVAL:
+        plain = not (is_quiet() or self._console.is_terminal)
+        if plain and now - self._printed > PLAIN_INTERVAL:
             self._printed = now
             self.say(f"{done}/{total} {self._unit}{note}")

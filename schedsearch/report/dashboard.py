@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 Hosts: TypeAlias = frozenset[str]
+Headers: TypeAlias = list[tuple[str, str]]
 
 
 def make_app(storage: BaseStorage, host: str, *, allow_edit: bool) -> WSGIApplication:
@@ -38,6 +39,10 @@ def make_app(storage: BaseStorage, host: str, *, allow_edit: bool) -> WSGIApplic
 class Guard:
     """Refuses what is not addressed to this machine, and what would write.
 
+    What it lets through is for this site's own pages alone, and of the files that trials keep only
+    pictures and plain text are for the browser to show: anybody who can write to the database says
+    what kind they are.
+
     A page from elsewhere can make the browser ask a name of its own that resolves to this machine
     (DNS rebinding): so the Host header must be an address or one of our own names. And it can make
     the browser send requests to ours: so one that writes must come from a page of ours (Origin).
@@ -47,6 +52,7 @@ class Guard:
         self._inner, self._names, self._allow_edit = inner, names, allow_edit
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response = _hardened(environ, start_response)
         host = environ.get("HTTP_HOST", "")
         if not self._is_own(host):
             return _refuse(start_response, HTTPStatus.MISDIRECTED_REQUEST, "not this server's name")
@@ -87,6 +93,37 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+#: Types of files that a browser may show. Scripts in a drawing do not run, see `_AS_FILE`.
+_SHOWN = frozenset(
+    {"image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml", "text/plain"}
+)
+_EVERYWHERE = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_AS_FILE = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
+_AS_DOWNLOAD = _AS_FILE | {
+    "Content-Type": "application/octet-stream",
+    "Content-Disposition": "attachment",
+}
+
+
+def _hardened(environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
+    """Return what begins an answer, with the headers that keep a browser from running it."""
+    # The slashes are what the dashboard's own routing overlooks.
+    is_file = environ.get("PATH_INFO", "").lstrip("/").startswith("artifacts/")
+
+    def start(status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
+        own = {name: value for name, value in headers if not name.lower().startswith("access-")}
+        if is_file:
+            kind = own.get("Content-Type", "").partition(";")[0].strip().lower()
+            own |= _AS_FILE if kind in _SHOWN else _AS_DOWNLOAD
+        return start_response(status, list((own | _EVERYWHERE).items()), exc_info)
+
+    return start
 
 
 def _refuse(

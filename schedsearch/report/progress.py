@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from schedsearch.report.quiet import is_quiet
 from schedsearch.report.status import Best, Status
 from schedsearch.report.text import describe_plan, describe_seconds
 
@@ -37,7 +38,7 @@ class SearchDisplay:
         self._live = Live(self._progress, console=self._console, transient=True)
 
     def __enter__(self) -> SearchDisplay:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not is_quiet():
             self._live.start()
         return self
 
@@ -56,6 +57,8 @@ class SearchDisplay:
 
     def show(self, status: Status) -> None:
         """Show how the study stands."""
+        if is_quiet():
+            return
         counts, best = self._counts(status), comparison(status)
         self._progress.update(
             self._task,
@@ -124,6 +127,10 @@ def summary_lines(status: Status) -> list[str]:
         lines.append(f"{title:<10}{_shown(best, status)}")
         if best is not None:
             lines.extend(f"          {line}" for line in describe_plan(best.plan))
+    for own in status.own:
+        value = own.state if own.value is None else f"{status.metric} {own.value:.5g}"
+        lines.append(f"own       {value} (trial {own.number}, {own.file})")
+        lines.extend(f"          {line}" for line in describe_plan(own.plan))
     if status.confirmation is not None:
         lines.append(f"confirmed {status.confirmation}")
     if status.clamped:

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.confirm import kept
 from schedsearch.report.confirmation import verdict_line
-from schedsearch.storage import Counts, StudyHandle
+from schedsearch.storage import OWN, Counts, StudyHandle
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,18 @@ class Best:
 
     number: int
     value: float
+    plan: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Own:
+    """A trial of a plan of the user's own, and the file that it comes from."""
+
+    file: str
+    number: int
+    state: str
+    #: None unless it is complete.
+    value: float | None
     plan: dict[str, Any]
 
 
@@ -37,6 +49,8 @@ class Status:
     counts: Counts
     best: Best | None
     best_constant: Best | None
+    #: What `start --also` races, by number.
+    own: tuple[Own, ...]
     #: Wall-clock seconds in which some trial was in training.
     seconds: float
     #: Trials that diverged, among those counted as pruned.
@@ -67,6 +81,7 @@ class Status:
             "trials": {"total": self.total, **counts, "diverged": self.diverged},
             "best": None if self.best is None else asdict(self.best),
             "best_constant": None if self.best_constant is None else asdict(self.best_constant),
+            "own": [asdict(own) for own in self.own],
             "trial_epochs": epochs,
             "epochs_asked": self.epochs_asked,
             "epochs_trained": self.epochs_trained,
@@ -79,9 +94,10 @@ class Status:
 
 def read_status(study: StudyHandle) -> Status:
     """Read how a study stands."""
-    counts, total = study.queue.counts(), study.total()
-    trials = study.trials()
-    rows = study.database.optuna.get_all_trials(study.study_id, deepcopy=False)
+    # Read once: in mid-run, two reads would not agree.
+    rows, total = study.rows(), study.total()
+    trials = [row for row in rows if "superseded_by" not in row.user_attrs]
+    counts = Counts.of(rows)
     asked = [len(row.intermediate_values) * study.space.search.seeds for row in rows]
     result = kept(study)
     objective = study.space.objective
@@ -99,8 +115,9 @@ def read_status(study: StudyHandle) -> Status:
         direction=objective.direction,
         total=total,
         counts=counts,
-        best=_best(study.complete()),
-        best_constant=_best(study.complete(constant=True)),
+        best=_best(study.ranked(trials)),
+        best_constant=_best(study.ranked(trials, constant=True)),
+        own=tuple(_own(trial) for trial in trials if OWN in trial.user_attrs),
         seconds=_seconds(rows),
         diverged=sum("diverged" in trial.user_attrs for trial in trials),
         clamped=dict(clamped),
@@ -118,6 +135,12 @@ def _best(ranked: list[FrozenTrial]) -> Best | None:
     trial = ranked[0]
     assert trial.value is not None
     return Best(trial.number, trial.value, trial.user_attrs["plan"])
+
+
+def _own(trial: FrozenTrial) -> Own:
+    value = trial.value if trial.state is TrialState.COMPLETE else None
+    attributes = trial.user_attrs
+    return Own(attributes[OWN], trial.number, trial.state.name.lower(), value, attributes["plan"])
 
 
 def _seconds(trials: Iterable[FrozenTrial]) -> float:

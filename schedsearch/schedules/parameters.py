@@ -45,6 +45,8 @@ Duration: TypeAlias = Annotated[int | str, Rule("at least 1 epoch", lambda d: am
 Wait: TypeAlias = Annotated[int | str, Rule("at least 0 epochs", lambda d: amount(d) >= 0)]
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)%")
+#: Beyond any schedule, and small enough to be counted in epochs.
+_LARGEST_SHARE = 1e9
 
 
 def share(text: str) -> float | None:
@@ -55,7 +57,7 @@ def share(text: str) -> float | None:
     """
     found = _SHARE.fullmatch(text)
     fraction = float(found[1]) / 100 if found else math.inf
-    return fraction if math.isfinite(fraction) else None
+    return fraction if fraction <= _LARGEST_SHARE else None
 
 
 def amount(duration: int | str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,10 @@ class Space:
 
     def baseline(self) -> Plan:
         """Return trial 0: what is searched held at its defaults, and what is given as it is."""
+        return Plan.from_tables(self.baseline_tables())
+
+    def baseline_tables(self) -> dict[str, Any]:
+        """Return trial 0 as the `hyperparameters` and `groups` tables of a config."""
         tables = self.document.hyperparameters
         kept = {
             name: table.model_dump(mode="json", exclude_none=True, exclude={"families"})
@@ -189,20 +194,24 @@ class Space:
                 kept[name]["families"] = given
             elif "constant" not in given:
                 groups[name] = {"members": self.document.groups[name].members, "families": given}
-        return Plan.from_tables({"hyperparameters": kept, "groups": groups})
+        return {"hyperparameters": kept, "groups": groups}
 
     def holds_constant(self, tables: Mapping[str, Any]) -> bool:
-        """Tell whether a plan's tables hold everything constant that is searched."""
-        moved = {tuple(group["members"]) for group in tables.get("groups", {}).values()}
-        for name in self.searched():
-            if name in self.groups:
-                if tuple(self.document.groups[name].members) in moved:
-                    return False
-            elif set(tables.get("hyperparameters", {}).get(name, {}).get("families", {})) != {
-                "constant"
-            }:
-                return False
-        return True
+        """Tell whether a plan's tables hold all constant that trial 0 does."""
+        baseline = self._baseline
+        hyperparameters, groups = tables.get("hyperparameters", {}), tables.get("groups", {})
+        return bool(hyperparameters or groups) and (
+            all(group in baseline.get("groups", {}).values() for group in groups.values())
+            and all(
+                table.get("families", {}).keys() <= {"constant"}
+                or table["families"] == baseline["hyperparameters"].get(name, {}).get("families")
+                for name, table in hyperparameters.items()
+            )
+        )
+
+    @cached_property
+    def _baseline(self) -> dict[str, Any]:
+        return self.baseline().to_tables()
 
     def baseline_parameters(self) -> dict[str, Any]:
         """Return the baseline as the study's parameters, as far as its ranges hold the defaults."""

@@ -7,7 +7,7 @@ from schedsearch.storage.opening import (
     open_database,
     shown,
 )
-from schedsearch.storage.queue import GRACE, Counts, TrialQueue
+from schedsearch.storage.queue import GRACE, OWN, Counts, TrialQueue
 from schedsearch.storage.round import Round
 from schedsearch.storage.rounds import RoundStorage
 from schedsearch.storage.studies import (
@@ -23,6 +23,7 @@ from schedsearch.storage.studies import (
 
 __all__ = [
     "GRACE",
+    "OWN",
     "Counts",
     "Database",
     "Round",

@@ -8,7 +8,6 @@ trials more than the study's budget allows.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -68,16 +67,7 @@ class PlainTrialQueue(TrialQueue):
         return self._hand_back(lambda trial: trial.user_attrs.get(_BEAT, 0.0) < limit)
 
     def counts(self) -> Counts:
-        every = self._trials()
-        states = Counter(trial.state for trial in every if "superseded_by" not in trial.user_attrs)
-        return Counts(
-            complete=states[TrialState.COMPLETE],
-            pruned=states[TrialState.PRUNED],
-            failed=states[TrialState.FAIL],
-            running=states[TrialState.RUNNING],
-            waiting=states[TrialState.WAITING],
-            epochs=sum(len(trial.intermediate_values) for trial in every),
-        )
+        return Counts.of(self._trials())
 
     def budget(self) -> Budget:
         return Budget.of(self._storage.get_study_user_attrs(self._study_id))

@@ -8,11 +8,13 @@ trials is one of N chains. All of it happens in single transactions that lock th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Select, exists, func, insert, literal, select, update
 
 from schedsearch.storage.claims import Budget, hold, stored_budget
@@ -31,8 +33,10 @@ from schedsearch.storage.writes import add_attributes
 
 #: A worker that is silent for longer, on any machine, is taken for dead.
 GRACE = timedelta(seconds=120)
+#: The user attribute of a trial whose plan is the user's own: the file that it comes from.
+OWN = "own"
 #: The user attributes that a trial's successor takes over; the rest it earns by itself.
-INHERITED = ("baseline", "draw", "plan", "unpruned")
+INHERITED = ("baseline", "draw", "plan", "unpruned", OWN)
 
 _Found = TypeVar("_Found")
 
@@ -47,6 +51,20 @@ class Counts:
     running: int = 0
     waiting: int = 0
     epochs: int = 0
+
+    @classmethod
+    def of(cls, rows: Iterable[FrozenTrial]) -> Counts:
+        """Count all rows of a study, as they were read at one moment."""
+        every = list(rows)
+        states = Counter(row.state for row in every if "superseded_by" not in row.user_attrs)
+        return cls(
+            complete=states[TrialState.COMPLETE],
+            pruned=states[TrialState.PRUNED],
+            failed=states[TrialState.FAIL],
+            running=states[TrialState.RUNNING],
+            waiting=states[TrialState.WAITING],
+            epochs=sum(len(row.intermediate_values) for row in every),
+        )
 
     @property
     def chains(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,15 +110,24 @@ class StudyHandle:
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials but those that a successor replaced, by number."""
-        every = self.database.optuna.get_all_trials(self.study_id, deepcopy=False)
-        return [trial for trial in every if "superseded_by" not in trial.user_attrs]
+        return [row for row in self.rows() if "superseded_by" not in row.user_attrs]
+
+    def rows(self) -> list[FrozenTrial]:
+        """Return all trials as the database has them at one moment, by number."""
+        return self.database.optuna.get_all_trials(self.study_id, deepcopy=False)
 
     def complete(self, *, constant: bool | None = None) -> list[FrozenTrial]:
         """Return the complete trials, best first; `constant` keeps one kind: constants, or not."""
+        return self.ranked(self.trials(), constant=constant)
+
+    def ranked(
+        self, trials: Iterable[FrozenTrial], *, constant: bool | None = None
+    ) -> list[FrozenTrial]:
+        """Return those that are complete of some trials of the study, as `complete` does."""
         lower = self.space.objective.lower_is_better
         found = [
             trial
-            for trial in self.trials()
+            for trial in trials
             if trial.state is TrialState.COMPLETE
             and trial.value is not None
             and math.isfinite(trial.value)

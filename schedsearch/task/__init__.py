@@ -14,9 +14,11 @@ from schedsearch.task.protocol import (
     count_steps,
     is_train_function,
 )
+from schedsearch.task.trust import TRUST, foreign_code
 
 __all__ = [
     "READ_BY_OPTIMIZER",
+    "TRUST",
     "Examples",
     "OptimizerName",
     "Outputs",
@@ -27,6 +29,7 @@ __all__ = [
     "count_examples",
     "count_steps",
     "fingerprint",
+    "foreign_code",
     "is_train_function",
     "load_task",
 ]

@@ -28,12 +28,7 @@ def load_task(
     Raises:
         TaskError: the reference does not lead to a task; one line says where it ends.
     """
-    module_name, separator, attribute = reference.partition(":")
-    if not (separator and module_name and attribute):
-        raise TaskError(
-            f"task {reference!r} must be written MODULE:ATTRIBUTE, for instance "
-            "schedsearch.tasks.noisy_digits:NoisyDigits"
-        )
+    module_name, attribute = split_reference(reference)
     module = _import(reference, module_name)
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
@@ -56,11 +51,32 @@ def load_task(
     return cast("Task | TrainFunction", found)
 
 
-def _import(reference: str, name: str) -> ModuleType:
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return the module and the attribute that "module:attribute" names.
+
+    Raises:
+        TaskError: it is written otherwise.
+    """
+    module, _, attribute = reference.partition(":")
+    if not (all(module.split(".")) and attribute):
+        raise TaskError(
+            f"task {reference!r} must be written MODULE:ATTRIBUTE, for instance "
+            "schedsearch.tasks.noisy_digits:NoisyDigits"
+        )
+    return module, attribute
+
+
+def make_importable() -> str:
+    """Let modules in the current folder be imported, and return that folder."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     importlib.invalidate_caches()
+    return here
+
+
+def _import(reference: str, name: str) -> ModuleType:
+    here = make_importable()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from http.client import HTTPConnection
 from pathlib import Path
 from subprocess import Popen
 
+import optuna_dashboard
 import pytest
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from schedsearch.report.dashboard import Guard, make_server, own_names
 from schedsearch.storage import StudyHandle
 from tests.browser import browser
 from tests.cli.command import Command
@@ -168,6 +172,61 @@ def test_the_database_that_it_serves_stays_as_it_is_to_the_byte(tmp_path):
         assert dashboard.get(f"/api/studies/{listed['study_id']}")["trials"]
     assert hashlib.sha256(copy.read_bytes()).digest() == before
     assert list(tmp_path.iterdir()) == [copy]
+
+
+@pytest.mark.parametrize(
+    ("given", "type_", "shown"),
+    [
+        ("image/png", "image/png", True),
+        ("image/svg+xml", "image/svg+xml", True),
+        ("text/plain; charset=utf-8", "text/plain; charset=utf-8", True),
+        ("text/html", "application/octet-stream", False),
+        ("IMAGE/png, text/html", "application/octet-stream", False),
+        ("application/xhtml+xml", "application/octet-stream", False),
+        ("", "application/octet-stream", False),
+    ],
+)
+@pytest.mark.parametrize("slashes", ["/", "//"])
+def test_of_a_trials_files_a_browser_shows_pictures_and_text_alone(
+    finished, tmp_path, given, type_, shown, slashes
+):
+    storage, store = finished.database.optuna, FileSystemArtifactStore(tmp_path)
+    file = tmp_path / "any"
+    file.write_text("<script>alert(1)</script>")
+    trial = storage.create_new_trial(finished.study_id)
+    name = upload_artifact(
+        artifact_store=store,
+        file_path=str(file),
+        study_or_trial=storage.get_trial(trial),
+        storage=storage,
+        mimetype=given or None,
+    )
+    inner = optuna_dashboard.wsgi(storage, artifact_store=store)
+    server = make_server(Guard(inner, own_names(""), allow_edit=False), "127.0.0.1", 0)
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connection = HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+        connection.request("GET", f"{slashes}artifacts/{finished.study_id}/{trial}/{name}")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, file.read_bytes())
+        connection.close()
+        server.shutdown()
+    headers = {key: answer.headers.get_all(key) for key in answer.headers}
+    assert headers["Content-Type"] == [type_]
+    assert ("Content-Disposition" in headers) == (not shown)
+    assert headers["X-Content-Type-Options"] == ["nosniff"]
+    assert "sandbox" in headers["Content-Security-Policy"][0]
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_no_other_site_may_show_the_dashboard_in_a_frame_or_read_it(dashboard):
+    connection = HTTPConnection("127.0.0.1", dashboard.port, timeout=30)
+    connection.request("HEAD", "/api/studies")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b"")
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    connection.close()
 
 
 @pytest.fixture

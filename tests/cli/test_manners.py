@@ -1,0 +1,168 @@
+"""What every command has in common: completion, quiet, colour, and what goes to which stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+import tomli_w
+import typer
+
+from schedsearch.cli import app
+from tests.cli.command import Command
+from tests.searches import ROOT, document, make_study, url_of, work, write_space
+
+COMMANDS = vars(typer.main.get_command(app))["commands"]
+CONSTANT = {"lr": {"families": {"constant": {"value": 0.1}}}}
+#: What sets a colour; what only moves the cursor, or hides it, does not.
+COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d)[;m]")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys) -> Command:
+    monkeypatch.setenv("SCHEDSEARCH_STORAGE", url_of(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = make_study(tmp_path)
+    work(study)
+    return study
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(tomli_w.dumps({**document(), "hyperparameters": CONSTANT}))
+    return path
+
+
+@pytest.fixture
+def complete(run, monkeypatch):
+    """Return what bash is offered for a line that a person has begun."""
+
+    def complete(line: str) -> list[str]:
+        words = line.split(" ")
+        monkeypatch.setenv("_SCHEDSEARCH_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+        done = run()
+        assert (done.status, done.err) == (0, "")
+        return done.out.split()
+
+    return complete
+
+
+def test_commands_and_options_are_completed(complete):
+    assert complete("schedsearch st") == ["start", "status"]
+    assert set(complete("schedsearch ")) == set(COMMANDS)
+    assert complete("schedsearch start --al") == ["--also"]
+
+
+@pytest.mark.parametrize("command", ["confirm", "export", "plot", "status", "delete", "worker"])
+def test_the_names_of_studies_are_completed(complete, study, command):
+    assert complete(f"schedsearch {command} ") == ["small"]
+    assert complete(f"schedsearch {command} other") == []
+
+
+def test_the_names_of_another_storage_are_too(complete, tmp_path, study, monkeypatch):
+    monkeypatch.delenv("SCHEDSEARCH_STORAGE")
+    assert complete(f"schedsearch export --storage {url_of(tmp_path)} ") == ["small"]
+
+
+def test_where_there_is_no_storage_nothing_is_offered_and_nothing_made(complete, tmp_path):
+    assert complete("schedsearch export ") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_left_to_the_shell(run, complete, tmp_path):
+    write_space(tmp_path, document())
+    assert complete("schedsearch check sm") == []
+    script = subprocess.run(
+        [sys.executable, "-m", "schedsearch", "--show-completion", "bash"],
+        env=os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    # The shell's own completion of files is its default where the function offers nothing.
+    assert subprocess.run(
+        ["bash", "-c", f"{script}\ncomplete | grep schedsearch"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.startswith("complete -o default -F _")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_quiet(name):
+    assert any("-q" in parameter.opts for parameter in COMMANDS[name].params)
+
+
+def test_quiet_leaves_out_remarks_and_keeps_data_warnings_and_errors(run, study, config):
+    loud, quiet = run("export", "small"), run("export", "small", "-q")
+    assert (loud.out, quiet.err) == (quiet.out, "")
+    assert "not confirmed" in loud.err
+    assert run("plot", "small", "-o", "small.png", "--quiet").err == ""
+    told = run("train", config, "-o", "model.safetensors", "-q")
+    assert told.err.startswith("warning: model.safetensors was not written: ")
+    assert run("export", "none", "-q").err.startswith("error: ")
+    assert "not confirmed" in run("export", "small").err
+
+
+@pytest.mark.long
+def test_json_is_one_document_on_stdout(run, study, config):
+    for command in (
+        ["check", config],
+        ["status"],
+        ["list"],
+        ["train", config, "--no-reuse"],
+        ["start", config, "--study", "another", "--trials", 1, "-q"],
+    ):
+        done = run(*command, "--json")
+        assert done.status == 0, done.err
+        assert isinstance(json.loads(done.out), dict | list)
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_a_terminal_gets_colour_unless_it_is_not_wanted(tmp_path, config, no_color, coloured):
+    assert bool(COLOUR.search(shown_on_a_terminal(tmp_path, config, no_color))) == coloured
+
+
+def shown_on_a_terminal(folder, config, no_color):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "schedsearch", "train", str(config)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "NO_COLOR": no_color},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        while True:
+            try:
+                piece = terminal.read(4096)
+            except OSError:  # Linux says so where others give an end of file
+                break
+            if not piece:
+                break
+            shown += piece
+    assert process.wait(timeout=60) == 0, shown
+    return shown
+
+
+def test_a_pipe_gets_no_escapes(run, study, config):
+    for command in (["status"], ["train", config], ["check", config]):
+        done = run(*command)
+        assert "\x1b" not in done.out + done.err
