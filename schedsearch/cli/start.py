@@ -43,6 +43,14 @@ def start(
     pruner: Annotated[
         str | None, typer.Option(help="asha, hyperband, median, patient or none.")
     ] = None,
+    audit: Annotated[
+        float | None,
+        typer.Option(help="Share of schedules trained to the end to see what the pruner misses."),
+    ] = None,
+    protected: Annotated[
+        str | None,
+        typer.Option(help="Opening without pruning: epochs, or a share such as 20%."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The first of the trainings' seeds.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Runs per trial, side by side.")] = None,
     horizon: Annotated[
@@ -87,6 +95,8 @@ def start(
         "search.seeds": seeds,
         "search.sampler.name": sampler,
         "search.pruner.name": pruner,
+        "search.pruner.audit": audit,
+        "search.pruner.protected": _duration(protected),
     }
     if horizon is None:
         given = {"device": device, "tf32": tf32, "autocast": autocast}
@@ -167,6 +177,10 @@ def _extend(
         f"({share:.0f} %) are known already"
     )
     return found.study
+
+
+def _duration(given: str | None) -> int | str | None:
+    return int(given) if given is not None and given.isdecimal() else given
 
 
 def _lanes(given: str) -> int | None:

@@ -1,5 +1,6 @@
 """Optuna storage opened well. Never imports torch."""
 
+from schedsearch.storage.attributes import AUDITED, CONDEMNED, CONFIRMS, UNPRUNED
 from schedsearch.storage.opening import (
     Database,
     database_failure,
@@ -21,7 +22,11 @@ from schedsearch.storage.studies import (
 )
 
 __all__ = [
+    "AUDITED",
+    "CONDEMNED",
+    "CONFIRMS",
     "GRACE",
+    "UNPRUNED",
     "Counts",
     "Database",
     "Round",

@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, func, insert, literal, select, update
 
+from schedsearch.storage.attributes import AUDITED, UNPRUNED
 from schedsearch.storage.claims import claim
 from schedsearch.storage.mirror import StudyMirror
 from schedsearch.storage.opening import Database
@@ -34,7 +35,7 @@ from schedsearch.storage.writes import add_attributes
 #: A worker that is silent for longer, on any machine, is taken for dead.
 GRACE = timedelta(seconds=120)
 #: The user attributes that a trial's successor takes over; the rest it earns by itself.
-INHERITED = ("baseline", "draw", "plan", "unpruned")
+INHERITED = ("baseline", "draw", "plan", UNPRUNED, AUDITED)
 
 
 @dataclass(frozen=True)

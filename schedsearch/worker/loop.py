@@ -15,9 +15,9 @@ from optuna.trial import Trial, TrialState
 from schedsearch.engines import Engine, EpochResult
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.plan import Plan
-from schedsearch.pruners import UNPRUNED, make_pruner
-from schedsearch.samplers import is_trained_in_full, make_sampler
-from schedsearch.storage import Round, RoundStorage, StudyHandle
+from schedsearch.pruners import make_pruner, verdict
+from schedsearch.samplers import is_audited, is_trained_in_full, make_sampler
+from schedsearch.storage import AUDITED, CONDEMNED, UNPRUNED, Round, RoundStorage, StudyHandle
 from schedsearch.task.user_code import one_line
 from schedsearch.training import search_seeds, summary, train_epoch
 from schedsearch.worker.heartbeat import heartbeats
@@ -203,6 +203,8 @@ class Worker:
             plan.resolve(self._space.horizon, seed)  # some rules depend on the horizon
         if is_trained_in_full(self._space, trial.user_attrs["draw"], plan):
             trial.set_user_attr(UNPRUNED, True)
+        elif is_audited(self._space, trial.user_attrs["draw"]):
+            trial.set_user_attr(AUDITED, True)
         trial.set_user_attr("plan", plan.to_tables())
         return plan
 
@@ -289,7 +291,11 @@ class Worker:
             self._finish(live, TrialState.PRUNED)
 
     def _should_prune(self, live: LiveTrial) -> bool:
-        return self._optuna.pruner.prune(self._optuna, self._storage.get_trial(live.trial_id))
+        study, trial = self._optuna, self._storage.get_trial(live.trial_id)
+        found = verdict(study.pruner, self._space, study, trial)
+        if found.condemned:
+            live.trial.set_user_attr(CONDEMNED, live.epochs)
+        return found.ends
 
     def _finish(self, live: LiveTrial, state: TrialState) -> None:
         for key, value in summary(live.runs).items():

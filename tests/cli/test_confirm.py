@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from schedsearch.confirm import kept
-from tests import confirmations
+from schedsearch.confirmation.record import kept
 from tests.cli.command import Command
-from tests.confirmations import content_of, searched
+from tests.confirmation import tasks
+from tests.confirmation.tasks import content_of, searched
 from tests.searches import begin, make_study, url_of, wait_until
 
 
@@ -52,7 +52,7 @@ def test_a_confirmed_winner_is_told_to_programs_and_to_people(run, tmp_path):
 
 @pytest.mark.long
 def test_without_a_test_metric_it_compares_by_validation_and_says_so(run, tmp_path):
-    searched(tmp_path, content_of(confirmations.train_indifferently))
+    searched(tmp_path, content_of(tasks.train_indifferently))
     done = confirm(run)
     assert done.status == 0
     first = done.out.splitlines()[0]
@@ -84,10 +84,10 @@ def test_a_study_without_a_schedule_to_confirm_is_said(run, tmp_path):
 
 @pytest.mark.long
 def test_a_task_that_raises_is_one_line_and_nothing_is_kept(run, tmp_path):
-    study = searched(tmp_path, content_of(confirmations.train_and_raise_when_fresh))
+    study = searched(tmp_path, content_of(tasks.train_and_raise_when_fresh))
     done = confirm(run)
     said = (
-        "error: tests.confirmations:train_and_raise_when_fresh raised ZeroDivisionError: "
+        "error: tests.confirmation.tasks:train_and_raise_when_fresh raised ZeroDivisionError: "
         "something of the user's own (seed 1000000)\n"
     )
     assert (done.status, done.out, done.err) == (1, "", said)
@@ -109,7 +109,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.long
 def test_ctrl_c_leaves_no_process_and_no_half_result(run, tmp_path):
-    study = searched(tmp_path, content_of(confirmations.train_slowly_when_fresh))
+    study = searched(tmp_path, content_of(tasks.train_slowly_when_fresh))
     flags = ("--workers", 2, "--storage", url_of(tmp_path))
     command = begin("confirm", "small", *flags, folder=tmp_path)
     try:
