@@ -21,6 +21,7 @@ from schedsearch.storage import StudyHandle, open_study
 from tests.cli.command import Command
 from tests.confirmation import tasks
 from tests.confirmation.tasks import FRESH, content_of, searched
+from tests.processes import descendants, is_alive
 from tests.searches import begin, make_study, url_of, wait_until
 
 
@@ -123,11 +124,13 @@ def test_killed_it_goes_on_and_more_seeds_train_only_what_is_new(run, tmp_path):
     command = begin("confirm", "small", *flags, "--storage", url_of(tmp_path), folder=tmp_path)
     try:
         begun = tmp_path / "begun.log"
-        wait_until(lambda: begun.exists() and len(seeds_begun(tmp_path)) >= 4)
+        wait_until(lambda: any(found.runs >= 2 for found in records(study.database.uncached)))
+        below = descendants(command.pid)
         os.kill(command.pid, signal.SIGKILL)
     finally:
         command.kill()
         command.communicate()
+    wait_until(lambda: not any(map(is_alive, below)))
     killed = summary_of(study)
     assert (killed.name, killed.result) == (name_of("small"), None)
     assert 2 <= killed.runs <= 29
