@@ -7,6 +7,7 @@ import math
 import os
 import signal
 from pathlib import Path
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from optuna.trial import TrialState
@@ -16,6 +17,7 @@ from schedsearch.confirmation.fresh import Outcome
 from schedsearch.confirmation.record import Record, name_of, open_record, records
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
+from schedsearch.report.dashboard import make_app
 from schedsearch.schedules import Constant
 from schedsearch.storage import StudyHandle, open_study
 from tests.cli.command import Command
@@ -66,6 +68,18 @@ def test_a_diverged_run_is_pruned_and_read_as_nan(tmp_path):
     assert math.isnan(outcome.validation)
     assert outcome.test is not None
     assert math.isnan(outcome.test)
+
+
+def test_the_dashboard_lists_it_beside_the_study(tmp_path):
+    record = open_record(make_study(tmp_path))
+    record.add(candidate(0.1), FRESH, Outcome(0.5, 0.6, (0.5,)))
+    environment: dict[str, object] = {}
+    setup_testing_defaults(environment)
+    environment["PATH_INFO"] = "/api/studies"
+    answer = make_app(record.study.database.optuna, "localhost", allow_edit=False)
+    environment["HTTP_HOST"] = "localhost"
+    body = json.loads(b"".join(answer(environment, lambda *status: None)))
+    assert [found["study_name"] for found in body["study_summaries"]] == ["small", "small:confirm"]
 
 
 def test_of_two_records_of_one_run_the_first_counts(tmp_path):
