@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from schedsearch.confirmation.candidates import Candidate, candidates
@@ -104,12 +104,13 @@ def _outcomes(
     done = len(wanted) - len(missing)
     progress(done, len(wanted))
 
-    def keep(index: int, outcome: Outcome) -> None:
+    def keep(ended: Mapping[int, Outcome]) -> None:
         nonlocal done
-        candidate, seed = missing[index]
-        record.add(candidate, seed, outcome)
-        known[candidate.plan, seed] = outcome
-        done += 1
+        for index, outcome in ended.items():
+            candidate, seed = missing[index]
+            record.add(candidate, seed, outcome)
+            known[candidate.plan, seed] = outcome
+        done += len(ended)
         progress(done, len(wanted))
 
     try:

@@ -80,7 +80,7 @@ def train_all(
     jobs: Sequence[Job],
     *,
     workers: int,
-    ended: Callable[[int, Outcome], None],
+    ended: Callable[[Mapping[int, Outcome]], None],
     should_stop: Callable[[], bool],
 ) -> None:
     """Train every job in full, in processes of their own.
@@ -89,7 +89,7 @@ def train_all(
         recipe: what the jobs have in common.
         jobs: what to train.
         workers: how many processes.
-        ended: told the place of each job that has ended, and its outcome, at once.
+        ended: told the outcomes of jobs that have ended, by their places, at once.
         should_stop: asked now and then; the processes then end after their epoch.
 
     Raises:
@@ -121,7 +121,7 @@ def train_all(
 
 def _wait(
     futures: Mapping[Future[list[Outcome]], int],
-    ended: Callable[[int, Outcome], None],
+    ended: Callable[[Mapping[int, Outcome]], None],
     should_stop: Callable[[], bool],
 ) -> None:
     waiting = set(futures)
@@ -129,8 +129,7 @@ def _wait(
         done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
         # Those that failed come last, so that nothing that ended beside them is lost.
         for future in sorted(done, key=lambda future: future.exception() is not None):
-            for place, outcome in enumerate(future.result(), start=futures[future]):
-                ended(place, outcome)
+            ended(dict(enumerate(future.result(), start=futures[future])))
         if waiting and should_stop():
             raise StoppedError("stopped before all runs were done")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+from collections.abc import Mapping
 
 import pytest
 
@@ -29,9 +30,9 @@ def outcomes(content: dict, *jobs: Job, workers: int = 1, stop=None):
     recipe = Recipe(space.to_document(), numerics_here("loop"), "fingerprint", None)
     found: dict[int, Outcome] = {}
 
-    def keep(place: int, outcome: Outcome) -> None:
-        assert place not in found
-        found[place] = outcome
+    def keep(ended: Mapping[int, Outcome]) -> None:
+        assert not found.keys() & ended.keys()
+        found.update(ended)
 
     try:
         train_all(recipe, jobs, workers=workers, ended=keep, should_stop=stop or (lambda: False))
