@@ -8,9 +8,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.confirm import kept, winner
+from schedsearch.confirmation.paired import Verdict
+from schedsearch.confirmation.record import kept
+from schedsearch.confirmation.verdicts import winner
 from schedsearch.errors import StudyError
-from schedsearch.paired import Verdict
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, plan_of

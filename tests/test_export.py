@@ -8,7 +8,7 @@ from optuna.trial import FixedTrial
 from schedsearch.export import config, plan_tables
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
-from tests.confirmations import content_of, searched
+from tests.confirmation.tasks import content_of, searched
 from tests.searches import document
 
 

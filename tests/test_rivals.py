@@ -7,7 +7,7 @@ import json
 import pytest
 import tomli_w
 
-from schedsearch.confirm import candidates
+from schedsearch.confirmation.candidates import candidates
 from schedsearch.errors import FileError, InputError
 from schedsearch.export import config
 from schedsearch.report.progress import summary_lines

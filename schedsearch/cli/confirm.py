@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,37 +37,42 @@ def confirm(
     """Train the best schedules and the best constants on fresh seeds, and compare them.
 
     A schedule is better if it beats the three best constants and the default on the test split,
-    pairwise by seed, with Holm's correction. The result is kept with the study. Ctrl-C stops
-    without one.
+    pairwise by seed, with Holm's correction. Every run is recorded in the study STUDY:confirm as it
+    ends: after Ctrl-C the same command goes on, and one with more --seeds trains only what is new.
     """
-    from schedsearch.confirm import confirm as run
-    from schedsearch.fresh import StoppedError
     from schedsearch.report.confirmation import confirmation_lines
-    from schedsearch.report.counting import Counter
-    from schedsearch.signals import stop_signals
 
     handle = opened(storage, study)
     consent(handle.space.task, trusted=trust_task)
     _warn(handle)
+    result = _run(handle, top, seeds, workers or _workers(handle), reuse=not no_reuse)
+    if as_json:
+        typer.echo(json.dumps({"study": handle.name, **result}))
+    else:
+        typer.echo("\n".join(confirmation_lines(result)))
+    _say_next(handle, result)
+
+
+def _run(handle: StudyHandle, top: int, seeds: int, workers: int, *, reuse: bool) -> dict[str, Any]:
+    from schedsearch.confirmation.confirm import confirm as run
+    from schedsearch.confirmation.fresh import StoppedError
+    from schedsearch.report.counting import Counter
+    from schedsearch.signals import stop_signals
+
     with stop_signals() as request, Counter("runs") as counter:
         try:
-            result = run(
+            return run(
                 handle,
                 top=top,
                 seeds=seeds,
-                workers=workers or _workers(handle),
-                reuse=not no_reuse,
+                workers=workers,
+                reuse=reuse,
                 progress=counter.show,
                 should_stop=lambda: bool(request),
             )
         except StoppedError as stopped:
             counter.say(str(stopped))
             raise typer.Exit(130) from None
-    if as_json:
-        typer.echo(json.dumps({"study": handle.name, **result}))
-    else:
-        typer.echo("\n".join(confirmation_lines(result)))
-    _say_next(handle, result)
 
 
 def _workers(handle: StudyHandle) -> int:
@@ -85,8 +90,8 @@ def _warn(handle: StudyHandle) -> None:
         say(f"warning: exact numbers differ from the search's: {'; '.join(other)}")
 
 
-def _say_next(handle: StudyHandle, result: dict[str, object]) -> None:
-    from schedsearch.confirm import winner
+def _say_next(handle: StudyHandle, result: dict[str, Any]) -> None:
+    from schedsearch.confirmation.verdicts import winner
 
     if not result["test"]:
         say("the task gives no such metric on the test split: compared by fresh-seed validation")

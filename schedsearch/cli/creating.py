@@ -65,6 +65,11 @@ def go_on(
     return found.study
 
 
+def duration(given: str | None) -> int | str | None:
+    """Return epochs as a number, and leave a share as it is written."""
+    return int(given) if given is not None and given.isdecimal() else given
+
+
 def _lanes(given: str) -> int | None:
     if given == "auto":
         return None

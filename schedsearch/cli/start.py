@@ -10,7 +10,7 @@ import typer
 from schedsearch.cli import start_options as options
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
 from schedsearch.cli.consent import TrustTask, consent
-from schedsearch.cli.creating import create, go_on, make_setup, refuse_overrides
+from schedsearch.cli.creating import create, duration, go_on, make_setup, refuse_overrides
 from schedsearch.cli.opening import study as opened
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def start(
     study: options.StudyName = None,
     sampler: options.Sampler = None,
     pruner: options.Pruner = None,
+    audit: options.Audit = None,
+    protected: options.Protected = None,
     seed: options.Seed = None,
     seeds: options.Seeds = None,
     horizon: options.Horizon = None,
@@ -66,6 +68,8 @@ def start(
         "search.seeds": seeds,
         "search.sampler.name": sampler,
         "search.pruner.name": pruner,
+        "search.pruner.audit": audit,
+        "search.pruner.protected": duration(protected),
     }
     if horizon is None:
         given = {"device": device, "tf32": tf32, "autocast": autocast}

@@ -21,6 +21,13 @@ Workers = Annotated[
 StudyName = Annotated[str | None, typer.Option(help="The study's name.")]
 Sampler = Annotated[str | None, typer.Option(help="tpe, random, grid, pbt, gp, cmaes or qmc.")]
 Pruner = Annotated[str | None, typer.Option(help="asha, hyperband, median, patient or none.")]
+Audit = Annotated[
+    float | None,
+    typer.Option(help="Share of schedules trained to the end to see what the pruner misses."),
+]
+Protected = Annotated[
+    str | None, typer.Option(help="Opening without pruning: epochs, or a share such as 20%.")
+]
 Seed = Annotated[int | None, typer.Option(help="The first of the trainings' seeds.")]
 Seeds = Annotated[int | None, typer.Option(help="Runs per trial, side by side.")]
 Horizon = Annotated[

@@ -44,17 +44,27 @@ def list_studies(
     as_json: AsJson = False,
 ) -> None:
     """List the studies of a storage."""
+    from schedsearch.confirmation.record import records
+    from schedsearch.report.confirmation import verdict_line
     from schedsearch.report.progress import comparison
     from schedsearch.report.status import read_status
     from schedsearch.storage import every_study
 
-    found = [read_status(handle) for handle in every_study(database(storage))]
+    opened = database(storage)
+    found = [read_status(handle) for handle in every_study(opened)]
+    confirmed = records(opened.optuna)
     if as_json:
-        typer.echo(json.dumps([status.to_json() for status in found]))
+        confirmations = [
+            {"study": of.name, "confirms": of.parent, "runs": of.runs} for of in confirmed
+        ]
+        typer.echo(json.dumps([*(status.to_json() for status in found), *confirmations]))
         return
     for status in found:
         ended = f"{status.counts.finished}/{status.total} trials"
         typer.echo(f"{status.study}  {status.state}  {ended}  {comparison(status)}")
+    for of in confirmed:
+        verdict = "not done yet" if of.result is None else verdict_line(of.result)
+        typer.echo(f"{of.name}  confirms {of.parent}  {of.runs} runs  {verdict}")
 
 
 @app.command()
@@ -64,11 +74,18 @@ def delete(
     storage: Storage = DEFAULT_STORAGE,
     storage_file: StorageFile = None,
 ) -> None:
-    """Delete a study with all its trials."""
+    """Delete a study with all its trials, and with what `confirm` recorded of it."""
+    from schedsearch.confirmation.record import records
     from schedsearch.report.counting import busy
     from schedsearch.storage import open_study
 
     opened = database(storage)
+    confirmed = records(opened.optuna)
+    if own := next((of for of in confirmed if of.name == study), None):
+        _confirm_deletion(f"confirmation {study} with its {own.runs} runs", yes=yes)
+        opened.optuna.delete_study(own.study_id)
+        say(f"deleted confirmation {study}: what study {own.parent} keeps of its result stays")
+        return
     handle = open_study(opened, study)
     handle.queue.hand_back_stale()
     counts = handle.queue.counts()
@@ -77,10 +94,16 @@ def delete(
             f"study `{study}` is in training, with {counts.running} of its trials: stop its "
             "workers first; one that was killed counts as silent after two minutes"
         )
-    if not yes:
-        typer.confirm(
-            f"Delete study {study} with its {counts.chains} trials?", abort=True, err=True
-        )
+    along = [of for of in confirmed if of.parent == study]
+    runs = f" and the {sum(of.runs for of in along)} runs of its confirmation" if along else ""
+    _confirm_deletion(f"study {study} with its {counts.chains} trials{runs}", yes=yes)
+    # The study last: cut off between the two, the same command deletes the rest.
     with busy(f"deleting study {study}"):
-        opened.optuna.delete_study(handle.study_id)
-    say(f"deleted study {study}")
+        for study_id in [*(of.study_id for of in along), handle.study_id]:
+            opened.optuna.delete_study(study_id)
+    say(f"deleted study {study}" + (f" and {', '.join(of.name for of in along)}" if along else ""))
+
+
+def _confirm_deletion(what: str, *, yes: bool) -> None:
+    if not yes:
+        typer.confirm(f"Delete {what}?", abort=True, err=True)

@@ -8,10 +8,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner
 
 from schedsearch.pruners.asha import AshaPruner
-from schedsearch.pruners.exempt import UNPRUNED, Hyperband, Median, Patient
+from schedsearch.pruners.audit import Audit, audit_of, verdict
+from schedsearch.pruners.exempt import Hyperband, Median, Patient
 from schedsearch.space.document import PrunerOptions
 
-__all__ = ["UNPRUNED", "AshaPruner", "make_pruner"]
+__all__ = ["AshaPruner", "Audit", "audit_of", "make_pruner", "verdict"]
 
 
 def make_pruner(options: PrunerOptions, horizon: int) -> BasePruner:

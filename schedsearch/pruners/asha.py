@@ -12,6 +12,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from schedsearch.pruners.exempt import is_exempt
+from schedsearch.storage import CONDEMNED
 
 
 class AshaPruner(BasePruner):
@@ -19,8 +20,9 @@ class AshaPruner(BasePruner):
 
     Rung k stands at min_epochs * reduction_factor ** k epochs. A trial that reaches one goes on if
     it is among the best floor(n / reduction_factor) of the n trials seen there so far, itself
-    included, or the best of all where that is none. Exempt trials do not count, and a trial that
-    branched off from another one is not asked before, since what it copies is trained already.
+    included, or the best of all where that is none. Exempt trials do not count, nor does a trial
+    that is kept for the audit after the rung where it would have ended. A trial that branched off
+    from another one is not asked before, since what it copies is trained already.
 
     What ended trials left at each rung is kept sorted, so a decision costs the number of trials
     still running, not of those stored. Hence a pruner serves one study.
@@ -55,7 +57,7 @@ class AshaPruner(BasePruner):
         running = [
             value
             for number in self._unended
-            if number != trial.number and _counts(trials[number])
+            if number != trial.number and _counts(trials[number], epochs)
             for value in [sign * trials[number].intermediate_values.get(epochs, math.nan)]
             if not math.isnan(value)
         ]
@@ -73,8 +75,9 @@ class AshaPruner(BasePruner):
             trial = trials[number]
             if not trial.state.is_finished():
                 self._unended.append(number)
-            elif _counts(trial):
-                for rung in self._rungs(trial.last_step or 0):
+                continue
+            for rung in self._rungs(trial.last_step or 0):
+                if _counts(trial, rung):
                     value = sign * trial.intermediate_values.get(rung, math.nan)
                     if not math.isnan(value):
                         insort(self._ended[rung], value)
@@ -87,6 +90,8 @@ class AshaPruner(BasePruner):
             rung *= self._reduction_factor
 
 
-def _counts(trial: FrozenTrial) -> bool:
-    """Tell whether a trial stands at the rungs; of a chain its last one does."""
-    return not is_exempt(trial) and "superseded_by" not in trial.user_attrs
+def _counts(trial: FrozenTrial, rung: int) -> bool:
+    """Tell whether a trial that reached a rung stands there; of a chain its last one does."""
+    if is_exempt(trial) or "superseded_by" in trial.user_attrs:
+        return False
+    return rung <= int(trial.user_attrs.get(CONDEMNED, rung))

@@ -11,8 +11,7 @@ from optuna.pruners import HyperbandPruner, MedianPruner, PatientPruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-#: The attribute of a trial that no pruner ends.
-UNPRUNED = "unpruned"
+from schedsearch.storage import UNPRUNED
 
 
 def is_exempt(trial: FrozenTrial) -> bool:

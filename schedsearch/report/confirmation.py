@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from schedsearch.confirm import winner
-from schedsearch.paired import Verdict
+from schedsearch.confirmation.paired import Verdict
+from schedsearch.confirmation.verdicts import winner
 from schedsearch.report.text import describe_plan
 
 
@@ -17,20 +17,20 @@ def confirmation_lines(result: Mapping[str, Any]) -> list[str]:
     def order(entry: Mapping[str, Any]) -> float:
         return float(entry["mean"]) if lower else -float(entry["mean"])
 
-    lines = [_heading(result)]
+    lines = list(_heading(result))
     for constant in sorted(result["constants"], key=order):
         lines.append(f"constant, {_name(constant)}: {constant['mean']:.4g}{_diverged(constant)}")
         lines.extend(f"  {line}" for line in describe_plan(constant["plan"]))
     for plan in sorted(result["plans"], key=order):
         lines.append(_sentence(plan, result))
         lines.extend(f"  {line}" for line in describe_plan(plan["plan"]))
+        lines.extend(f"  {line}" for line in _comparisons(plan, result))
     return lines
 
 
 def verdict_line(result: Mapping[str, Any]) -> str:
     """Return what a confirmation found, in one line."""
-    first, stop = result["seeds"]
-    seeds, baseline = f"{stop - first} fresh seeds", result["baseline"]
+    seeds, baseline = f"{_seeds(result)} fresh seeds", result["baseline"]
     best = next((plan for plan in result["plans"] if plan["number"] == winner(result)), None)
     if best is None:
         return f"none of {len(result['plans'])} schedules is better than the constants, on {seeds}"
@@ -40,40 +40,56 @@ def verdict_line(result: Mapping[str, Any]) -> str:
     )
 
 
-def _heading(result: Mapping[str, Any]) -> str:
-    first, stop = result["seeds"]
+def _heading(result: Mapping[str, Any]) -> Iterator[str]:
     what = "on the test split" if result["test"] else "by validation: the task measures no test"
-    return (
-        f"mean {result['metric']} over {stop - first} fresh seeds, {what}; an interval is wider "
+    yield (
+        f"mean {result['metric']} over {_seeds(result)} fresh seeds, {what}; an interval is wider "
         "the more schedules its own is held against (Holm)"
     )
+    if len(looks := result.get("looks", [])) > 1:
+        shown = ", ".join(map(str, looks[:-1])) + f" and {looks[-1]}"
+        yield f"looked at after {shown} seeds: the more looks, the more chances luck had"
 
 
 def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-    """Say what was found of one schedule.
+    """Say in plain words what was found of one schedule."""
+    baseline, name = result["baseline"], f"{_name(plan)}{_diverged(plan)}"
+    means = (
+        f"mean {result['metric']} {plan['mean']:.4g} against {baseline['mean']:.4g} of the best "
+        f"constant, {_name(baseline)}"
+    )
+    match plan["verdict"]:
+        case Verdict.BETTER:
+            count = len(result["constants"])
+            every = f"every one of {count} constants" if count > 1 else "the constant"
+            size = f"than the best by {abs(plan['difference']):.4g}"
+            return f"{name} is better than {every}, {size}: {means}"
+        case Verdict.WORSE:
+            return f"{name} is worse: {means}"
+    seeds = f"with {_seeds(result)} seeds"
+    if (enough := plan["seeds_to_show"]) is not None:
+        seeds += f", about {enough} would show one of this size"
+    return f"{name}: no difference seen {seeds}: {means}"
+
+
+def _comparisons(plan: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each constant that a schedule was held against.
 
     A 97.5 % interval is one that Holm's procedure holds against 0.025.
     """
-    low, high = plan["interval"]
+    for pair in plan["against"]:
+        low, high = pair["interval"]
+        yield (
+            f"against {_name(pair)} {pair['difference']:+.4g} ({100 * (1 - plan['level']):.4g} % "
+            f"interval {low:+.4g} to {high:+.4g}), better on {pair['wins']} of {_seeds(result)} "
+            f"seeds, worse on {pair['losses']}"
+        )
+    yield f"p {plan['p']:.2g}"
+
+
+def _seeds(result: Mapping[str, Any]) -> int:
     first, stop = result["seeds"]
-    baseline = result["baseline"]
-    parts = [
-        f"{_name(plan)}: {plan['mean']:.4g}{_diverged(plan)}, against {baseline['mean']:.4g} of "
-        f"{_name(baseline)} {plan['difference']:+.4g} ({100 * (1 - plan['level']):.4g} % interval "
-        f"{low:+.4g} to {high:+.4g}), better on {plan['wins']} of {stop - first} seeds: ",
-        "".join(_verdict(plan, result)),
-    ]
-    return "".join(parts)
-
-
-def _verdict(plan: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[str]:
-    constants = len(result["constants"])
-    yield plan["verdict"]
-    if plan["verdict"] == Verdict.BETTER:
-        yield f" than every one of {constants} constants" if constants > 1 else " than the constant"
-    elif plan["verdict"] == Verdict.NO_DIFFERENCE and plan["seeds_to_show"] is not None:
-        yield f"; about {plan['seeds_to_show']} seeds would show one of this size"
-    yield f" (p {plan['p']:.2g})"
+    return int(stop - first)
 
 
 def _name(entry: Mapping[str, Any]) -> str:

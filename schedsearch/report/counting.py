@@ -40,6 +40,7 @@ class Counter:
 
     def __init__(self, unit: str) -> None:
         self._unit = unit
+        self._before: int | None = None
         self._console = Console(stderr=True, highlight=False)
         self._began = self._printed = time.monotonic()
         self._progress = Progress(
@@ -71,8 +72,10 @@ class Counter:
     def show(self, done: int, total: int, note: str = "") -> None:
         """Show how many units are done, with a note such as the last metric."""
         now = time.monotonic()
-        if done:
-            left = (now - self._began) / done * (total - done)
+        # What was done before this began says nothing of its speed.
+        self._before = done if self._before is None else self._before
+        if done > self._before:
+            left = (now - self._began) / (done - self._before) * (total - done)
             note = f"{note}, about {describe_seconds(left)} left"
         self._progress.update(self._task, completed=done, total=total, note=note)
         plain = not (is_quiet() or self._console.is_terminal)

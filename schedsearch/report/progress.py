@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from schedsearch.pruners import Audit
 from schedsearch.report.quiet import is_quiet
 from schedsearch.report.status import Best, Status
 from schedsearch.report.text import describe_plan, describe_seconds
@@ -97,7 +98,8 @@ def comparison(status: Status) -> str:
     if status.best is None:
         return "no trial is complete yet"
     return (
-        f"best {_shown(status.best, status)}; best constant {_shown(status.best_constant, status)}"
+        f"best schedule {_shown(status.best_schedule, status)}; "
+        f"best constant {_shown(status.best_constant, status)}"
     )
 
 
@@ -123,8 +125,9 @@ def summary_lines(status: Status) -> list[str]:
             f"reuse     of {status.epochs_asked} epochs of all runs {status.epochs_trained} were "
             f"trained: {status.epochs_asked / max(1, status.epochs_trained):.2f} asked for each"
         )
-    for title, best in (("best", status.best), ("constant", status.best_constant)):
-        lines.append(f"{title:<10}{_shown(best, status)}")
+    for title, best in (("schedule", status.best_schedule), ("constant", status.best_constant)):
+        budget = f", the best of {best.among} after {status.horizon} epochs" if best else ""
+        lines.append(f"{title:<10}{_shown(best, status)}{budget}")
         if best is not None:
             lines.extend(f"          {line}" for line in describe_plan(best.plan))
     for own in status.own:
@@ -133,7 +136,22 @@ def summary_lines(status: Status) -> list[str]:
         lines.extend(f"          {line}" for line in describe_plan(own.plan))
     if status.confirmation is not None:
         lines.append(f"confirmed {status.confirmation}")
+    if status.audit is not None:
+        lines.append(f"pruning   {_audit_line(status.audit)}")
     if status.clamped:
         shown = ", ".join(f"{name} in {count}" for name, count in status.clamped.items())
         lines.append(f"bounds    of all epochs, held at its bounds: {shown}")
     return lines
+
+
+def _audit_line(audit: Audit) -> str:
+    line = f"of {audit.ended} trials kept to the end to audit it, it would have ended "
+    if not audit.condemned:
+        return line + "none"
+    epochs = ", ".join(f"trial {one.number} after epoch {one.epoch}" for one in audit.condemned[:5])
+    more = f" and {len(audit.condemned) - 5} more" if len(audit.condemned) > 5 else ""
+    better = sum(one.is_better for one in audit.condemned)
+    return line + (
+        f"{len(audit.condemned)} ({epochs}{more}); better in the end than the best survivor: "
+        f"{better}"
+    )

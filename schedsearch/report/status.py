@@ -10,18 +10,24 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.confirm import kept
+from schedsearch.confirmation.record import kept
+from schedsearch.pruners import Audit, audit_of
 from schedsearch.report.confirmation import verdict_line
 from schedsearch.storage import OWN, Counts, StudyHandle
 
 
 @dataclass(frozen=True)
 class Best:
-    """A complete trial, by its number, with the plan it carries as a config's tables."""
+    """The best of some complete trials, with the plan it carries as a config's tables.
+
+    Attributes:
+        among: how many trials it is the best of.
+    """
 
     number: int
     value: float
     plan: dict[str, Any]
+    among: int
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,10 @@ class Status:
     direction: str
     total: int
     counts: Counts
+    #: What every complete trial was trained for, and so the budget of those compared here.
+    horizon: int
     best: Best | None
+    best_schedule: Best | None
     best_constant: Best | None
     #: What `start --also` races, by number.
     own: tuple[Own, ...]
@@ -63,6 +72,8 @@ class Status:
     epochs_trained: int = 0
     #: What the last `confirm` found, in one line; None if there was none.
     confirmation: str | None = None
+    #: What the trials that no pruner ends say of it; None if there are none.
+    audit: Audit | None = None
 
     @property
     def epochs_per_second(self) -> float:
@@ -79,9 +90,12 @@ class Status:
             "metric": self.metric,
             "direction": self.direction,
             "trials": {"total": self.total, **counts, "diverged": self.diverged},
+            "horizon": self.horizon,
             "best": None if self.best is None else asdict(self.best),
+            "best_schedule": None if self.best_schedule is None else asdict(self.best_schedule),
             "best_constant": None if self.best_constant is None else asdict(self.best_constant),
             "own": [asdict(own) for own in self.own],
+            "audit": None if self.audit is None else self.audit.to_json(),
             "trial_epochs": epochs,
             "epochs_asked": self.epochs_asked,
             "epochs_trained": self.epochs_trained,
@@ -115,7 +129,9 @@ def read_status(study: StudyHandle) -> Status:
         direction=objective.direction,
         total=total,
         counts=counts,
+        horizon=study.space.horizon,
         best=_best(study.ranked(trials)),
+        best_schedule=_best(study.ranked(trials, constant=False)),
         best_constant=_best(study.ranked(trials, constant=True)),
         own=tuple(_own(trial) for trial in trials if OWN in trial.user_attrs),
         seconds=_seconds(rows),
@@ -126,6 +142,7 @@ def read_status(study: StudyHandle) -> Status:
             row.user_attrs.get("trained", epochs) for row, epochs in zip(rows, asked, strict=True)
         ),
         confirmation=None if result is None else verdict_line(result),
+        audit=audit_of(trials, objective),
     )
 
 
@@ -134,7 +151,7 @@ def _best(ranked: list[FrozenTrial]) -> Best | None:
         return None
     trial = ranked[0]
     assert trial.value is not None
-    return Best(trial.number, trial.value, trial.user_attrs["plan"])
+    return Best(trial.number, trial.value, trial.user_attrs["plan"], len(ranked))
 
 
 def _own(trial: FrozenTrial) -> Own:

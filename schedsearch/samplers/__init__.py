@@ -17,11 +17,11 @@ from schedsearch.samplers.joint import (
     moving_families,
 )
 from schedsearch.samplers.pbt import PopulationSampler
-from schedsearch.samplers.stratum import StratifiedSampler, is_trained_in_full
+from schedsearch.samplers.stratum import StratifiedSampler, is_audited, is_trained_in_full
 from schedsearch.samplers.tpe import TreeParzenSampler
 from schedsearch.space import Space
 
-__all__ = ["FamilyGridSampler", "is_trained_in_full", "make_sampler", "trials_of"]
+__all__ = ["FamilyGridSampler", "is_audited", "is_trained_in_full", "make_sampler", "trials_of"]
 
 
 def make_sampler(space: Space, worker: str) -> BaseSampler:

@@ -13,6 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.samplers.normal import Array
+from schedsearch.storage import CONDEMNED
 
 Rows = npt.NDArray[np.intp]
 
@@ -89,13 +90,19 @@ class History:
             self.distributions[name] = distribution
 
     def _rank(self, trial: FrozenTrial) -> tuple[int, float, float, int]:
-        """Return what sorts trials, best first: complete before pruned, then the later pruned."""
-        if trial.state is TrialState.COMPLETE:
+        """Return what sorts trials, best first: complete before pruned, then the later pruned.
+
+        One that is complete only for the audit counts as what the pruner would have made of it, or
+        the worst that are audited would come before the best that are pruned.
+        """
+        condemned = trial.user_attrs.get(CONDEMNED)
+        if trial.state is TrialState.COMPLETE and condemned is None:
             assert trial.value is not None
             return 0, 0.0, self._sign * trial.value, trial.number
         if not trial.intermediate_values:
             return 2, 0.0, 0.0, trial.number
-        step, value = max(trial.intermediate_values.items())
+        step = condemned or max(trial.intermediate_values)
+        value = trial.intermediate_values[step]
         return 1, -step, math.inf if math.isnan(value) else self._sign * value, trial.number
 
     # --- giving out ----------------------------------------------------------------------------

@@ -35,6 +35,16 @@ def is_trained_in_full(space: Space, draw: int, plan: Plan) -> bool:
     return is_chosen(draw, options.constants)
 
 
+def is_audited(space: Space, draw: int) -> bool:
+    """Tell whether a draw is among those that the pruner is audited by.
+
+    They are a share of the draws that compete, so of those that are not the stratum's.
+    """
+    sampler, pruner = space.search.sampler, space.search.pruner
+    in_stratum = 0 if sampler.name == "grid" else math.floor(draw * sampler.constants)
+    return pruner.name != "none" and is_chosen(draw - in_stratum, pruner.audit)
+
+
 class StratifiedSampler(BaseSampler):
     """Gives the stratum of constants a sampler of its own.
 

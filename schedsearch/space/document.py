@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from schedsearch.plan import Direction
+from schedsearch.schedules.parameters import share
 
 
 def _check_argument(value: Any) -> Any:
@@ -23,10 +24,17 @@ def _check_argument(value: Any) -> Any:
     return value
 
 
+def _check_duration(value: int | str) -> int | str:
+    if (value < 0) if isinstance(value, int) else share(value) is None:
+        raise ValueError('must be a number of epochs, or a share of the horizon such as "20%"')
+    return value
+
+
 Real = Annotated[FiniteFloat, Field(strict=True)]
 #: Names of studies stand in commands; those of hyperparameters and groups in parameter names.
 StudyName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_.@+-]+$", max_length=128)]
 Name = Annotated[StrictStr, Field(pattern=r"^[^\s,]+$", max_length=128)]
+Duration = Annotated[StrictInt | StrictStr, AfterValidator(_check_duration)]
 Argument = Annotated[Any, AfterValidator(_check_argument)]
 
 
@@ -82,6 +90,11 @@ class PrunerOptions(_Table):
     startup_trials: Annotated[StrictInt, Field(ge=0)] = 5
     #: patient: epochs without improvement before the median rule may prune.
     patience: Annotated[StrictInt, Field(ge=0)] = 5
+    #: The share of the schedules that is trained to the end whatever the pruner says, to learn what
+    #: it would have missed: see `status`.
+    audit: Annotated[Real, Field(ge=0, le=1)] = 0.1
+    #: An opening without pruning: a number of epochs, or a share of the horizon ("20%").
+    protected: Duration = 0
 
 
 class Search(_Table):

@@ -1,5 +1,6 @@
 """Optuna storage opened well. Never imports torch."""
 
+from schedsearch.storage.attributes import AUDITED, CONDEMNED, CONFIRMS, UNPRUNED
 from schedsearch.storage.opening import (
     Database,
     database_failure,
@@ -22,8 +23,12 @@ from schedsearch.storage.studies import (
 )
 
 __all__ = [
+    "AUDITED",
+    "CONDEMNED",
+    "CONFIRMS",
     "GRACE",
     "OWN",
+    "UNPRUNED",
     "Counts",
     "Database",
     "Round",

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Select, exists, func, insert, literal, select, update
 
+from schedsearch.storage.attributes import AUDITED, UNPRUNED
 from schedsearch.storage.claims import Budget, hold, stored_budget
 from schedsearch.storage.connecting import uptime
 from schedsearch.storage.opening import Database
@@ -36,7 +37,7 @@ GRACE = timedelta(seconds=120)
 #: The user attribute of a trial whose plan is the user's own: the file that it comes from.
 OWN = "own"
 #: The user attributes that a trial's successor takes over; the rest it earns by itself.
-INHERITED = ("baseline", "draw", "plan", "unpruned", OWN)
+INHERITED = ("baseline", "draw", "plan", UNPRUNED, AUDITED, OWN)
 
 _Found = TypeVar("_Found")
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from schedsearch.errors import StudyError, nearest
 from schedsearch.plan import Plan
 from schedsearch.space import Space
+from schedsearch.storage.attributes import CONFIRMS, UNPRUNED
 from schedsearch.storage.opening import Database
 from schedsearch.storage.plain import trial_queue
 from schedsearch.storage.queue import TrialQueue
@@ -211,7 +212,7 @@ def _baseline(space: Space) -> FrozenTrial:
         state=TrialState.WAITING,
         params=drawn.params,
         distributions=drawn.distributions,
-        user_attrs={"baseline": True, "unpruned": True, "plan": space.baseline().to_tables()},
+        user_attrs={"baseline": True, UNPRUNED: True, "plan": space.baseline().to_tables()},
     )
 
 
@@ -228,6 +229,8 @@ def open_study(database: Database, name: str) -> StudyHandle:
         hint = nearest(name, known) or (f"it has {', '.join(known)}" if known else "it has none")
         raise StudyError(f"{database.shown} has no study `{name}`: {hint}") from None
     attributes = database.optuna.get_study_user_attrs(study_id)
+    if (parent := attributes.get(CONFIRMS)) is not None:
+        raise StudyError(f"study `{name}` records what confirmed study `{parent}`: name that one")
     if "space" not in attributes:
         raise StudyError(f"study `{name}` was not made by schedsearch, or its creation was cut off")
     space = Space.from_document(attributes["space"], f"study {name}")

@@ -9,8 +9,9 @@ import optuna
 from optuna.trial import TrialState
 
 from schedsearch.errors import InputError
+from schedsearch.pruners import verdict
 from schedsearch.space import Space
-from schedsearch.storage import RoundStorage
+from schedsearch.storage import CONDEMNED, RoundStorage
 from schedsearch.worker.failures import Failures, shown, traceback_of
 from schedsearch.worker.summary import summary
 from schedsearch.worker.trial import LiveTrial
@@ -50,11 +51,18 @@ class Outcomes:
             self._finish(live, TrialState.PRUNED)
         elif live.epochs >= self._space.horizon:
             self._finish(live, TrialState.COMPLETE)
-        elif study.pruner.prune(study, self._storage.get_trial(live.trial_id)):
+        elif self._should_prune(live, study):
             self._finish(live, TrialState.PRUNED)
         else:
             return False
         return True
+
+    def _should_prune(self, live: LiveTrial, study: optuna.Study) -> bool:
+        trial = self._storage.get_trial(live.trial_id)
+        found = verdict(study.pruner, self._space, study, trial)
+        if found.condemned:
+            live.trial.set_user_attr(CONDEMNED, live.epochs)
+        return found.ends
 
     def refuse(self, live: LiveTrial, error: InputError) -> None:
         """End a trial whose parameters break a rule together."""

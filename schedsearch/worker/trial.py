@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from optuna.trial import Trial
 
 from schedsearch.plan import Plan
-from schedsearch.pruners import UNPRUNED
 from schedsearch.run import Run
-from schedsearch.samplers import is_trained_in_full
+from schedsearch.samplers import is_audited, is_trained_in_full
 from schedsearch.space import Objective, Space
+from schedsearch.storage import AUDITED, UNPRUNED
 from schedsearch.training import search_seeds
 
 
@@ -70,5 +70,7 @@ def plan_for(trial: Trial, space: Space) -> Plan:
         plan.resolve(space.horizon, seed)  # some rules depend on the horizon
     if is_trained_in_full(space, trial.user_attrs["draw"], plan):
         trial.set_user_attr(UNPRUNED, True)
+    elif is_audited(space, trial.user_attrs["draw"]):
+        trial.set_user_attr(AUDITED, True)
     trial.set_user_attr("plan", plan.to_tables())
     return plan

@@ -8,11 +8,11 @@ import tomllib
 import pytest
 from optuna.trial import TrialState
 
-from schedsearch.confirm import ATTRIBUTE
+from schedsearch.confirmation.record import ATTRIBUTE
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
 from tests.cli.command import Command
-from tests.confirmations import content_of, searched
+from tests.confirmation.tasks import content_of, searched
 from tests.searches import document, make_study, url_of
 
 

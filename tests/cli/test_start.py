@@ -46,6 +46,16 @@ def test_the_same_again_goes_on_and_fewer_trials_take_nothing_away(start, tmp_pa
         assert total(tmp_path) == expected
 
 
+@pytest.mark.parametrize(("given", "kept"), [("3", 3), ("20%", "20%")])
+def test_the_flags_of_the_audit_and_the_opening_stand_in_the_studys_space(
+    start, tmp_path, given, kept
+):
+    flags = ("--audit", "0.25", "--protected", given)
+    assert start(document(), "--workers", "0", *flags)[0] == 0
+    options = only_study(open_database(url_of(tmp_path))).space.search.pruner
+    assert (options.audit, options.protected) == (0.25, kept)
+
+
 def test_a_finished_study_is_shown_and_no_worker_begins(start, tmp_path):
     work(make_study(tmp_path))
     code, out, err = start(document())
@@ -111,6 +121,8 @@ def test_another_name_is_another_study(start, tmp_path):
         (["--pruner", "ashaa"], "search.pruner.name"),
         (["--device", "warp"], "the device `warp` cannot be used here"),
         (["--seed", "-1"], "search.seed"),
+        (["--audit", "1.5"], "search.pruner.audit"),
+        (["--protected", "soon"], "search.pruner.protected"),
     ],
 )
 def test_a_wrong_flag_is_answered_with_its_rule(start, tmp_path, flags, said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -41,9 +42,14 @@ def test_status_tells_programs_what_it_documents(run, tmp_path):
     assert counts.complete + counts.pruned == 10
     for key, trials in (
         ("best", study.complete()),
+        ("best_schedule", study.complete(constant=False)),
         ("best_constant", study.complete(constant=True)),
     ):
-        assert set(found[key]) == {"number", "value", "plan"}
+        if not trials:
+            assert found[key] is None
+            continue
+        assert set(found[key]) == {"number", "value", "plan", "among"}
+        assert found[key]["among"] == len(trials)
         assert found[key]["number"] == trials[0].number
         assert found[key]["value"] == trials[0].value
         assert found[key]["plan"] == trials[0].user_attrs["plan"]
@@ -70,7 +76,10 @@ def test_status_for_people_gives_the_plans_and_the_counts(run, tmp_path):
     lines = run("status")[1].splitlines()
     assert lines[0] == "study     small (done)"
     assert lines[1].startswith("trials    10 of 10 ended: ")
-    assert sum(line.startswith("          lr: ") for line in lines) == 2
+    assert "schedule  none yet" in lines
+    [constant] = [line for line in lines if line.startswith("constant  val_loss ")]
+    assert re.search(r"\), the best of \d after 9 epochs$", constant)
+    assert sum(line.startswith("          lr: ") for line in lines) == 1
 
 
 def test_one_of_several_studies_must_be_named(run, tmp_path):

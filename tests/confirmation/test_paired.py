@@ -11,8 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
-from schedsearch import paired
-from schedsearch.paired import Paired, Verdict, fewest_seeds, holm_levels, judge, seeds_to_show
+from schedsearch.confirmation import paired
+from schedsearch.confirmation.paired import (
+    Paired,
+    Verdict,
+    fewest_seeds,
+    holm_levels,
+    judge,
+    seeds_to_show,
+)
 
 # Multiples of 1/8 add up without rounding: ties are ties.
 EIGHTHS = st.integers(-40, 40).map(lambda eighths: eighths / 8)

@@ -7,11 +7,12 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from schedsearch.errors import SchedSearchError
@@ -51,15 +52,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training gave; both are NaN if it diverged.
+    """What a training gave; both metrics are NaN if it diverged.
 
     Attributes:
         validation: the objective's value.
         test: the objective's metric on the test split; None if the task gives none.
+        epochs: the objective's metric by epoch.
+        seconds: how long the runs took that trained side by side with it.
     """
 
     validation: float
     test: float | None
+    epochs: tuple[float, ...] = field(default=(), compare=False)
+    seconds: float = field(default=0.0, compare=False)
 
 
 class StoppedError(SchedSearchError):
@@ -75,33 +80,34 @@ def train_all(
     jobs: Sequence[Job],
     *,
     workers: int,
-    progress: Callable[[int], None],
+    ended: Callable[[Mapping[int, Outcome]], None],
     should_stop: Callable[[], bool],
-) -> list[Outcome]:
-    """Train every job in full, in processes of their own, and return the outcomes in order.
+) -> None:
+    """Train every job in full, in processes of their own.
 
     Args:
         recipe: what the jobs have in common.
         jobs: what to train.
         workers: how many processes.
-        progress: told, now and then, how many jobs are done.
+        ended: told the outcomes of jobs that have ended, by their places, at once.
         should_stop: asked now and then; the processes then end after their epoch.
 
     Raises:
         StoppedError: asked to stop.
         SchedSearchError: the task's own code raised, or a process was killed.
     """
+    if not jobs:
+        return
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    batches = [jobs[first : first + recipe.lanes] for first in range(0, len(jobs), recipe.lanes)]
+    batches = {i: jobs[i : i + recipe.lanes] for i in range(0, len(jobs), recipe.lanes)}
     with ProcessPoolExecutor(
         min(workers, len(batches)), mp_context=context, initializer=_set_up, initargs=(recipe, stop)
     ) as pool:
         try:
             with _blocked(signal.SIGINT):
-                futures = [pool.submit(_train, batch) for batch in batches]
-            _wait(futures, progress, should_stop)
-            return [outcome for future in futures for outcome in future.result()]
+                futures = {pool.submit(_train, batch): i for i, batch in batches.items()}
+            _wait(futures, ended, should_stop)
         except BrokenProcessPool:
             raise SchedSearchError(
                 "a worker process was killed: is there memory enough for all of them? "
@@ -114,17 +120,18 @@ def train_all(
 
 
 def _wait(
-    futures: Sequence[Future[list[Outcome]]],
-    progress: Callable[[int], None],
+    futures: Mapping[Future[list[Outcome]], int],
+    ended: Callable[[Mapping[int, Outcome]], None],
     should_stop: Callable[[], bool],
 ) -> None:
-    done, waiting = set[Future[list[Outcome]]](), set(futures)
+    waiting = set(futures)
     while waiting:
-        ended, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
-        done |= ended
-        progress(sum(len(future.result()) for future in done))
+        done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
+        # Those that failed come last, so that nothing that ended beside them is lost.
+        for future in sorted(done, key=lambda future: future.exception() is not None):
+            ended(dict(enumerate(future.result(), start=futures[future])))
         if waiting and should_stop():
-            raise StoppedError("stopped before all runs were done: nothing was recorded")
+            raise StoppedError("stopped before all runs were done")
 
 
 def _shut_down(pool: ProcessPoolExecutor) -> None:
@@ -171,10 +178,11 @@ class _Trainer:
     def train(self, jobs: Sequence[Job]) -> list[Outcome]:
         from schedsearch.training import train_whole
 
+        began = time.monotonic()
         runs = [self._run(job) for job in jobs]
         try:
             train_whole(runs, self._check)
-            return [self._outcome(run) for run in runs]
+            return [self._outcome(run, time.monotonic() - began) for run in runs]
         finally:
             for run in runs:
                 run.leave()
@@ -187,14 +195,18 @@ class _Trainer:
         plan = Plan.from_tables(job.plan)
         return self._known.begin(self._engine, plan, job.seed, keep_best=True)
 
-    def _outcome(self, run: Run) -> Outcome:
+    def _outcome(self, run: Run, seconds: float) -> Outcome:
         from schedsearch.training import user_code
 
+        objective = self._space.objective
+        epochs = tuple(run.history.objective(objective.metric))
         if math.isnan(run.metric):
-            return Outcome(math.nan, math.nan)
+            return Outcome(math.nan, math.nan, epochs, seconds)
         with user_code(self._space, run.seed):
-            tested = run.test()
-        return Outcome(run.value, tested.get(metric_on_test(self._space.objective.metric)))
+            tested = run.test().get(metric_on_test(objective.metric))
+        if tested is not None and not math.isfinite(tested):
+            return Outcome(math.nan, math.nan, epochs, seconds)
+        return Outcome(run.value, tested, epochs, seconds)
 
     def _check(self, seconds: float, runs: int) -> None:
         self._known.weigh(seconds, runs)

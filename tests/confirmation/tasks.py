@@ -57,7 +57,47 @@ def train_slowly_when_fresh(run: Run) -> None:
         run.report(val_loss=1.0)
 
 
+def train_by_luck(run: Run) -> None:
+    """Give what the seed and the values of this very plan happen to draw."""
+    values = ""
+    for _, hp in run:
+        values += f"{hp['lr']}"
+        run.report(val_loss=random.Random(f"{run.seed} {values}").random())
+    run.test(loss=random.Random(f"{run.seed} {values} tested").random())
+
+
+def train_to_the_mean(run: Run) -> None:
+    """Care for the mean of the rate alone, which a constant can have as well as any schedule."""
+    rates: list[float] = []
+    for _, hp in run:
+        rates.append(hp["lr"])
+        run.report(val_loss=off_target(rates, f"{run.seed} {rates}"))
+    run.test(loss=off_target(rates, f"{run.seed} {rates} tested"))
+
+
+def off_target(rates: list[float], noise: str) -> float:
+    """Return how far the mean rate is from the best one, with noise of the run's own."""
+    return abs(sum(rates) / len(rates) - 0.3) + random.Random(noise).gauss(0.0, 0.02)
+
+
+def train_and_log_when_fresh(run: Run) -> None:
+    """Leave a line for every run that begins on a seed that no search has met."""
+    if run.seed >= FRESH:
+        with Path("begun.log").open("a") as log:
+            log.write(f"{run.seed}\n")
+    draws = random.Random(run.seed)
+    distance = 1.0
+    for _, hp in run:
+        distance = distance * (1 - hp["lr"]) + hp["lr"] ** 3 * draws.uniform(0.8, 1.2)
+        time.sleep(0.01)
+        run.report(val_loss=distance)
+    run.test(loss=distance)
+
+
 for _function in (
+    train_by_luck,
+    train_to_the_mean,
+    train_and_log_when_fresh,
     train_with_noise,
     train_indifferently,
     train_and_raise_when_fresh,

@@ -8,28 +8,23 @@ import math
 
 import pytest
 
-from schedsearch.confirm import (
-    Candidate,
-    candidates,
-    common_metric,
-    confirm,
-    contend,
-    document,
-    kept,
-    winner,
-)
+from schedsearch.confirmation.candidates import Candidate, candidates
+from schedsearch.confirmation.confirm import confirm
+from schedsearch.confirmation.fresh import Outcome
+from schedsearch.confirmation.paired import Paired
+from schedsearch.confirmation.record import kept
+from schedsearch.confirmation.verdicts import common_metric, contend, document, winner
 from schedsearch.engines.loop import LoopEngine
 from schedsearch.errors import InputError, SchedSearchError, StudyError
-from schedsearch.fresh import Outcome
-from schedsearch.paired import Paired
 from schedsearch.plan import Plan
 from schedsearch.run import Run
 from schedsearch.schedules import Constant
 from schedsearch.space import Objective
 from schedsearch.storage import plan_of
 from schedsearch.training import search_seeds, train_whole
-from tests import confirmations, searches
-from tests.confirmations import FRESH, content_of, searched
+from tests import searches
+from tests.confirmation import tasks
+from tests.confirmation.tasks import FRESH, content_of, searched
 from tests.searches import make_study, work
 
 SEEDS = range(FRESH, FRESH + 8)
@@ -176,7 +171,7 @@ def test_too_few_seeds_are_refused_with_the_number_needed(study):
 
 def test_another_task_than_the_searched_one_is_refused(study, monkeypatch):
     changed = {**searches.DEFAULTS, "new": 1.0}
-    monkeypatch.setattr(confirmations.train_with_noise, "hyperparameters", changed)
+    monkeypatch.setattr(tasks.train_with_noise, "hyperparameters", changed)
     with pytest.raises(StudyError, match="is not what study `small` searched"):
         run_confirm(study)
 
@@ -196,7 +191,7 @@ def test_schedules_that_win_are_found_better_alike_each_time_and_the_result_is_k
 @pytest.mark.long
 def test_the_result_is_that_of_training_by_hand_on_the_same_seeds(study):
     result = run_confirm(study)
-    engine = LoopEngine(confirmations.train_with_noise, horizon=study.space.horizon)
+    engine = LoopEngine(tasks.train_with_noise, horizon=study.space.horizon)
 
     def tested(tables, seed):
         run = Run(engine, space=study.space, plan=Plan.from_tables(tables), seed=seed)
@@ -217,7 +212,7 @@ def test_the_result_is_that_of_training_by_hand_on_the_same_seeds(study):
 
 @pytest.mark.long
 def test_where_schedules_do_nothing_no_difference_is_seen_and_validation_compares(tmp_path):
-    study = searched(tmp_path, content_of(confirmations.train_indifferently))
+    study = searched(tmp_path, content_of(tasks.train_indifferently))
     result = run_confirm(study)
     assert (result["metric"], result["test"]) == ("val_loss", False)
     assert {plan["verdict"] for plan in result["plans"]} == {"no difference seen"}

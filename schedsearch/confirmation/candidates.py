@@ -1,0 +1,54 @@
+"""Who takes part in a confirmation: the best distinct schedules, and the constants to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial
+
+from schedsearch.errors import StudyError
+from schedsearch.plan import Plan
+from schedsearch.storage import StudyHandle, plan_of
+
+#: How many constants, beside the default, every schedule has to beat.
+CONSTANTS = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plan to confirm, and the trial that carries it; None for a default that has no trial."""
+
+    number: int | None
+    plan: Plan
+
+
+def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Candidate]]:
+    """Return the best distinct schedules, and the best distinct constants with the default.
+
+    Raises:
+        StudyError: no schedule is complete.
+    """
+    schedules = _distinct(study.complete(constant=False), top)
+    if not schedules:
+        raise StudyError(
+            f"study {study.name} has no complete trial with a schedule yet: "
+            "`schedsearch start` with more --trials goes on"
+        )
+    constants = _distinct(study.complete(constant=True), CONSTANTS)
+    default = study.space.baseline()
+    if default not in [constant.plan for constant in constants]:
+        at_default = (t for t in study.trials() if "plan" in t.user_attrs)
+        number = next((t.number for t in at_default if plan_of(t) == default), None)
+        constants.append(Candidate(number, default))
+    return schedules, constants
+
+
+def _distinct(ranked: Iterable[FrozenTrial], count: int) -> list[Candidate]:
+    found: dict[Plan, Candidate] = {}
+    for trial in ranked:
+        if len(found) == count:
+            break
+        plan = plan_of(trial)
+        found.setdefault(plan, Candidate(trial.number, plan))
+    return list(found.values())

@@ -1,0 +1,134 @@
+"""The best schedules and constants, trained in full on fresh seeds, judged, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from schedsearch.confirmation.candidates import Candidate, candidates
+from schedsearch.confirmation.fresh import Job, Outcome, Recipe, StoppedError, train_all
+from schedsearch.confirmation.paired import fewest_seeds
+from schedsearch.confirmation.record import Record, kept, open_record
+from schedsearch.confirmation.verdicts import common_metric, contend, document
+from schedsearch.errors import InputError, StudyError
+from schedsearch.storage import StudyHandle
+from schedsearch.task import fingerprint, load_task
+from schedsearch.training import fresh_seeds
+
+
+def confirm(
+    study: StudyHandle,
+    *,
+    top: int,
+    seeds: int,
+    workers: int,
+    reuse: bool = True,
+    progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """Train the best schedules and the best constants on fresh seeds, judge, and keep the result.
+
+    The constants are the study's three best distinct ones and the default; all is trained on the
+    same seeds, and compared in pairs by the metric on the test split. Where the task gives no such
+    metric, by validation. A run that diverged counts as the worst of all that did not: the least
+    that can be said against it. A plan that diverged more often than some constant is never called
+    better than it. Each run is recorded as it ends (see `Record`), and none is trained twice.
+
+    Args:
+        study: whose trials.
+        top: how many distinct schedules, best by the search's own value first.
+        seeds: how many fresh seeds.
+        workers: how many processes train.
+        reuse: do not train again what epochs of other runs are known, and keep what is trained.
+        progress: told how many runs are done, and of how many.
+        should_stop: asked now and then.
+
+    Returns:
+        What the study then keeps as its attribute "confirmation": see `document`.
+
+    Raises:
+        StudyError: no schedule is complete, or the task is not the one that the study searched.
+        InputError: so few seeds could show nothing.
+        StoppedError: asked to stop; what was trained is recorded.
+        SchedSearchError: a run failed, or all diverged.
+    """
+    schedules, constants = candidates(study, top)
+    if seeds < (least := fewest_seeds(len(schedules))):
+        raise InputError(
+            f"--seeds is {seeds}, but must be at least {least}: with fewer, none of "
+            f"{len(schedules)} schedules could be told from luck"
+        )
+    _check_task(study)
+    chosen, fresh = [*schedules, *constants], fresh_seeds(study.space, seeds)
+    # Seed by seed, since runs with the same seed share their data.
+    wanted = [(candidate, seed) for seed in fresh for candidate in chosen]
+    recipe = Recipe(
+        space=study.space.to_document(),
+        numerics=study.record.numerics,
+        fingerprint=study.record.fingerprint,
+        storage=study.database.url if reuse else None,
+    )
+    record = open_record(study)
+    outcomes = _outcomes(record, recipe, wanted, workers, progress, should_stop)
+    objective = study.space.objective
+    metric, values = common_metric(outcomes, objective.metric)
+    runs = [values[i :: len(chosen)] for i in range(len(chosen))]
+    contenders, count = contend(chosen, runs, objective), len(schedules)
+    result = document(contenders[:count], contenders[count:], objective, metric, fresh)
+    result["looks"] = _looks(study, seeds)
+    record.keep(result)
+    return result
+
+
+def _check_task(study: StudyHandle) -> None:
+    space = study.space
+    task = load_task(space.task, space.document.arguments)
+    if fingerprint(task, space.task, space.document.arguments) != study.record.fingerprint:
+        raise StudyError(
+            f"{space.task} is not what study `{study.name}` searched: its source, arguments or "
+            "data changed"
+        )
+
+
+def _outcomes(
+    record: Record,
+    recipe: Recipe,
+    wanted: Sequence[tuple[Candidate, int]],
+    workers: int,
+    progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+) -> list[Outcome]:
+    """Return the outcomes of the runs that are wanted; train and record those not known yet."""
+    known = record.runs()
+    missing = [pair for pair in wanted if (pair[0].plan, pair[1]) not in known]
+    done = len(wanted) - len(missing)
+    progress(done, len(wanted))
+
+    def keep(ended: Mapping[int, Outcome]) -> None:
+        nonlocal done
+        for index, outcome in ended.items():
+            candidate, seed = missing[index]
+            record.add(candidate, seed, outcome)
+            known[candidate.plan, seed] = outcome
+        done += len(ended)
+        progress(done, len(wanted))
+
+    try:
+        train_all(
+            recipe,
+            [Job(candidate.plan.to_tables(), seed) for candidate, seed in missing],
+            workers=workers,
+            ended=keep,
+            should_stop=should_stop,
+        )
+    except StoppedError:
+        raise StoppedError(
+            f"stopped with {done} of {len(wanted)} runs recorded: the same command goes on"
+        ) from None
+    return [known[candidate.plan, seed] for candidate, seed in wanted]
+
+
+def _looks(study: StudyHandle, seeds: int) -> list[int]:
+    """Return after how many seeds results were looked at, this time included."""
+    before = kept(study) or {}
+    return sorted({*before.get("looks", []), seeds})

@@ -1,0 +1,158 @@
+"""What the runs of a confirmation say of each schedule, as plain data."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schedsearch.confirmation.candidates import Candidate
+from schedsearch.confirmation.fresh import Outcome, metric_on_test
+from schedsearch.confirmation.paired import Judgement, Paired, Verdict, judge, seeds_to_show
+from schedsearch.errors import SchedSearchError
+from schedsearch.plan import Plan
+from schedsearch.space import Objective
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A candidate with its runs, in the order of the seeds.
+
+    Attributes:
+        values: the metric of each run; a diverged one has the worst value of all other runs.
+        diverged: how many runs diverged.
+    """
+
+    number: int | None
+    plan: Plan
+    values: tuple[float, ...]
+    diverged: int
+
+    @property
+    def mean(self) -> float:
+        """The mean over the seeds."""
+        return statistics.fmean(self.values)
+
+
+def common_metric(outcomes: Sequence[Outcome], metric: str) -> tuple[str, list[float]]:
+    """Return the metric that all runs have, and its values: the test metric, else validation's."""
+    tests = [outcome.test for outcome in outcomes]
+    if any(test is None for test in tests):
+        return metric, [outcome.validation for outcome in outcomes]
+    return metric_on_test(metric), [test for test in tests if test is not None]
+
+
+def contend(
+    chosen: Sequence[Candidate], runs: Sequence[Sequence[float]], objective: Objective
+) -> list[Contender]:
+    """Give each candidate its runs; NaN, a diverged run, becomes the worst value of all others.
+
+    Raises:
+        SchedSearchError: every run diverged.
+    """
+    known = [value for values in runs for value in values if not math.isnan(value)]
+    if not known:
+        raise SchedSearchError("every run diverged: there is nothing to compare")
+    worst = max(known, key=objective.lower_is_better)
+    return [
+        Contender(
+            number=candidate.number,
+            plan=candidate.plan,
+            values=tuple(worst if math.isnan(value) else value for value in values),
+            diverged=sum(map(math.isnan, values)),
+        )
+        for candidate, values in zip(chosen, runs, strict=True)
+    ]
+
+
+def document(
+    schedules: Sequence[Contender],
+    constants: Sequence[Contender],
+    objective: Objective,
+    metric: str,
+    seeds: range,
+) -> dict[str, Any]:
+    """Judge, and return the result as plain data that survives JSON.
+
+    Differences are those of the metric as it is, a schedule's minus a constant's; `interval` is at
+    the plan's own Holm level. `baseline` is the constant with the best mean.
+    """
+    baseline = min(constants, key=lambda constant: objective.lower_is_better(constant.mean))
+    pairs = [[_pair(plan, constant, objective) for constant in constants] for plan in schedules]
+    judgements = [
+        _held_back(judgement, plan, constants)
+        for judgement, plan in zip(judge(pairs), schedules, strict=True)
+    ]
+    at = constants.index(baseline)
+    return {
+        "metric": metric,
+        "direction": objective.direction,
+        "test": metric == metric_on_test(objective.metric),
+        "seeds": [seeds.start, seeds.stop],
+        "baseline": _entry(baseline),
+        "constants": [_entry(constant) for constant in constants],
+        "plans": [
+            {
+                **_entry(plan),
+                **_difference(of_plan[at], judgement.level, objective),
+                "p": judgement.p,
+                "level": judgement.level,
+                "verdict": str(judgement.verdict),
+                "seeds_to_show": seeds_to_show(_hardest(of_plan), judgement.level)
+                if judgement.verdict is Verdict.NO_DIFFERENCE
+                else None,
+                "against": [
+                    {"number": constant.number, **_difference(pair, judgement.level, objective)}
+                    for constant, pair in zip(constants, of_plan, strict=True)
+                ],
+            }
+            for plan, of_plan, judgement in zip(schedules, pairs, judgements, strict=True)
+        ],
+    }
+
+
+def _pair(plan: Contender, constant: Contender, objective: Objective) -> Paired:
+    lower = objective.lower_is_better
+    return Paired.of([lower(v) for v in plan.values], [lower(v) for v in constant.values])
+
+
+def _hardest(pairs: Sequence[Paired]) -> Paired:
+    """Return the comparison that most stands in the way of "better"."""
+    return max(pairs, key=lambda pair: pair.p if pair.mean < 0 else 1.0)
+
+
+def _held_back(judgement: Judgement, plan: Contender, constants: Sequence[Contender]) -> Judgement:
+    """A diverged run was given a value too good for it: no plan is called better by that."""
+    if judgement.verdict is not Verdict.BETTER:
+        return judgement
+    if plan.diverged <= min(constant.diverged for constant in constants):
+        return judgement
+    return Judgement(Verdict.NO_DIFFERENCE, judgement.p, judgement.level)
+
+
+def _entry(contender: Contender) -> dict[str, Any]:
+    return {
+        "number": contender.number,
+        "plan": contender.plan.to_tables(),
+        "mean": contender.mean,
+        "diverged": contender.diverged,
+    }
+
+
+def _difference(pair: Paired, level: float, objective: Objective) -> dict[str, Any]:
+    return {
+        "difference": objective.lower_is_better(pair.mean),
+        "interval": sorted(map(objective.lower_is_better, pair.interval(level))),
+        "wins": pair.wins,
+        "losses": pair.losses,
+    }
+
+
+def winner(result: Mapping[str, Any]) -> int | None:
+    """Return the trial of the best plan that was found better than every constant, if any was."""
+    better = [plan for plan in result["plans"] if plan["verdict"] == Verdict.BETTER]
+    sign = 1 if result["direction"] == "minimize" else -1
+    best = min(better, key=lambda plan: sign * plan["mean"], default=None)
+    return None if best is None else best["number"]

@@ -1,0 +1,122 @@
+"""The audit of a pruner: a share of the trials goes on to the end, whatever it says of them.
+
+A rule that looks at early epochs may end what learns slowly and gets far. What it ended nobody can
+know, unless some of it is trained nevertheless. An audited trial is asked about like any other
+until the pruner first says that it ends; it goes on with that verdict written down. From then on it
+is for the pruner, and for the sampler that ranks trials, what it would have been: one that was
+ended at that epoch. So the audit shows a search, and does not change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.pruners import BasePruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from schedsearch.pruners.exempt import is_exempt
+from schedsearch.schedules.parameters import to_epochs
+from schedsearch.space import Objective, Space
+from schedsearch.storage import AUDITED, CONDEMNED
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a trial that has reported: does it end here, or would it have?"""
+
+    ends: bool
+    condemned: bool = False
+
+
+_GOES_ON = Verdict(ends=False)
+
+
+def verdict(pruner: BasePruner, space: Space, study: Study, trial: FrozenTrial) -> Verdict:
+    """Ask a pruner about a trial, unless it is exempt, still protected, or condemned already."""
+    protected = to_epochs(space.search.pruner.protected, space.horizon)
+    if is_exempt(trial) or CONDEMNED in trial.user_attrs or (trial.last_step or 0) < protected:
+        return _GOES_ON
+    if not pruner.prune(study, trial):
+        return _GOES_ON
+    audited = AUDITED in trial.user_attrs
+    return Verdict(ends=not audited, condemned=audited)
+
+
+# --- what it shows -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Condemned:
+    """An audited trial that the pruner would have ended.
+
+    Attributes:
+        epoch: after which the pruner would have ended it.
+        value: what it came to; None if it diverged or failed.
+        best_survivor: the best value, when it ended, of the trials that the pruner had let through.
+        is_better: whether it came to more than that.
+    """
+
+    number: int
+    epoch: int
+    value: float | None
+    best_survivor: float | None
+    is_better: bool
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the audited trials say of a pruner: how many ended, and which of them were condemned."""
+
+    ended: int
+    condemned: tuple[Condemned, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the part of a document."""
+        return {
+            "ended": self.ended,
+            "would_have_been_pruned": len(self.condemned),
+            "better_than_best_survivor": sum(one.is_better for one in self.condemned),
+            "trials": [asdict(one) for one in self.condemned],
+        }
+
+
+def audit_of(trials: Sequence[FrozenTrial], objective: Objective) -> Audit | None:
+    """Return what the audited trials of a study say; None if none has ended."""
+    ended = [t for t in trials if AUDITED in t.user_attrs and t.state.is_finished()]
+    if not ended:
+        return None
+    survivors = [
+        trial
+        for trial in trials
+        if trial.state is TrialState.COMPLETE
+        and not is_exempt(trial)
+        and CONDEMNED not in trial.user_attrs
+    ]
+    condemned = (trial for trial in ended if CONDEMNED in trial.user_attrs)
+    return Audit(len(ended), tuple(_condemned(trial, survivors, objective) for trial in condemned))
+
+
+def _condemned(
+    trial: FrozenTrial, survivors: Iterable[FrozenTrial], objective: Objective
+) -> Condemned:
+    lower, moment = objective.lower_is_better, trial.datetime_complete
+    before = [
+        survivor.value
+        for survivor in survivors
+        if survivor.value is not None
+        and survivor.datetime_complete is not None
+        and moment is not None
+        and survivor.datetime_complete <= moment
+    ]
+    value = trial.value if trial.state is TrialState.COMPLETE else None
+    best = min(before, key=lower, default=None)
+    return Condemned(
+        number=trial.number,
+        epoch=trial.user_attrs[CONDEMNED],
+        value=value,
+        best_survivor=best,
+        is_better=None not in (value, best) and lower(value or 0.0) < lower(best or 0.0),
+    )

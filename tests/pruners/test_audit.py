@@ -1,0 +1,213 @@
+"""The audit of a pruner: who is kept to the end, and what it says of what was ended."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+import optuna
+import pytest
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
+
+from schedsearch.cli import main
+from schedsearch.errors import InputError
+from schedsearch.pruners import AshaPruner, audit_of, verdict
+from schedsearch.samplers import is_audited
+from schedsearch.samplers.history import History
+from schedsearch.samplers.stratum import is_chosen
+from schedsearch.space import Objective, Space
+from tests.searches import begin, document, make_study, url_of, work
+
+NOON = datetime(2026, 1, 1, 12)
+LESS, MORE = Objective(metric="val_loss"), Objective(metric="val_loss", direction="maximize")
+
+
+def space_of(**pruner) -> Space:
+    return Space.from_document(document(pruner=pruner), "small.toml")
+
+
+def ended(minute: int, value: float | None, **attributes):
+    """Return a trial that ended at a minute, pruned if it has no value."""
+    trial = create_trial(
+        state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
+        value=value,
+        user_attrs=attributes,
+    )
+    trial.number, trial.datetime_complete = minute, NOON + timedelta(minutes=minute)
+    return trial
+
+
+# --- who is audited ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 1.0])
+def test_the_share_is_of_the_draws_that_compete_and_spread_evenly(share):
+    space = space_of(audit=share)
+    competing = [d for d in range(400) if not is_chosen(d, space.search.sampler.constants)]
+    audited = [is_audited(space, draw) for draw in competing]
+    for count in (50, 100, len(competing)):
+        assert abs(sum(audited[:count]) - share * count) <= 1
+
+
+def test_where_nothing_is_pruned_there_is_nothing_to_audit():
+    assert not any(is_audited(space_of(name="none", audit=1.0), draw) for draw in range(20))
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median", "patient"])
+def test_every_audited_trial_is_trained_to_the_end_and_says_when_it_would_have_ended(
+    tmp_path, name
+):
+    options = {"name": name, "min_epochs": 1, "startup_trials": 3, "patience": 1, "audit": 0.5}
+    study = make_study(tmp_path, document(trials=30, pruner=options, sampler={"name": "random"}))
+    assert not work(study).wrong
+    audited = [trial for trial in study.trials() if "audited" in trial.user_attrs]
+    assert {trial.state for trial in audited} == {TrialState.COMPLETE}
+    condemned = [trial for trial in audited if "would_prune" in trial.user_attrs]
+    assert bool(condemned) == (name != "patient")  # where every curve falls, patience never ends
+    assert all(1 <= trial.user_attrs["would_prune"] < 9 for trial in condemned)
+    assert not any("would_prune" in t.user_attrs for t in study.trials() if t not in audited)
+
+
+@pytest.mark.long
+def test_two_workers_audit_alike(tmp_path):
+    study = make_study(tmp_path, document(trials=60, pruner={"min_epochs": 1, "audit": 0.3}))
+    command = ("worker", "small", "--storage", url_of(tmp_path))
+    for process in [begin(*command, folder=tmp_path) for _ in range(2)]:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    audited = [trial for trial in study.trials() if "audited" in trial.user_attrs]
+    assert 0.3 * 51 - 3 <= len(audited) <= 0.3 * 51 + 3
+    assert {trial.state for trial in audited} == {TrialState.COMPLETE}
+
+
+# --- that it changes nothing ---------------------------------------------------------------------
+
+
+def test_asha_decides_on_others_as_if_the_condemned_had_ended():
+    curves = {"kept": {1: 0.9, 2: 0.9, 4: 0.1}, "ended": {1: 0.9, 2: 0.9}}
+    for rival in curves.values():
+        study = optuna.create_study()
+        study.add_trial(create_trial(value=0.2, intermediate_values={1: 0.1, 2: 0.1, 4: 0.2}))
+        study.add_trial(
+            create_trial(
+                value=0.1,
+                user_attrs={"audited": True, "would_prune": 2},
+                intermediate_values=rival,
+            )
+        )
+        study.add_trial(
+            create_trial(state=TrialState.RUNNING, intermediate_values={1: 0.1, 2: 0.1, 4: 0.2})
+        )
+        # At the rung of 4 it ties with the best of all that stand there.
+        assert not AshaPruner(1, 2).prune(study, study.trials[-1])
+
+
+def test_once_condemned_a_trial_is_not_asked_about_again():
+    asked = []
+
+    class Recording(AshaPruner):
+        def prune(self, study, trial):
+            asked.append(trial.last_step)
+            return True
+
+    study, pruner, space = optuna.create_study(), Recording(1, 2), space_of()
+    for attributes in ({"audited": True}, {"audited": True, "would_prune": 1}, {}):
+        study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING, user_attrs=attributes, intermediate_values={1: 0.5}
+            )
+        )
+    found = [verdict(pruner, space, study, trial) for trial in study.trials]
+    assert [one.condemned for one in found] == [True, False, False]
+    assert [one.ends for one in found] == [False, False, True]
+    assert len(asked) == 2
+
+
+def test_to_a_sampler_the_condemned_rank_as_if_they_had_ended_there():
+    study, history = optuna.create_study(), History(StudyDirection.MINIMIZE)
+    curve = {1: 0.9, 2: 0.8}
+    study.add_trial(create_trial(value=0.5, intermediate_values={1: 0.6, 2: 0.5}))
+    study.add_trial(
+        create_trial(value=0.4, user_attrs={"would_prune": 1}, intermediate_values={1: 0.9, 2: 0.4})
+    )
+    study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values=curve))
+    study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.7}))
+    history.update(study.trials)
+    assert history.ranked() == [0, 2, 3, 1]
+
+
+# --- the opening ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("protected", "epochs"), [(0, 0), (4, 4), ("50%", 5)])
+def test_before_the_protected_opening_ends_nobody_is_pruned(tmp_path, protected, epochs):
+    options = {"name": "median", "min_epochs": 1, "startup_trials": 1, "protected": protected}
+    study = make_study(tmp_path, document(trials=30, pruner=options, sampler={"name": "random"}))
+    work(study)
+    pruned = [trial for trial in study.trials() if trial.state is TrialState.PRUNED]
+    assert pruned
+    last = [trial.last_step for trial in pruned]
+    assert min(last) == max(epochs, 1)
+
+
+@pytest.mark.parametrize("given", [-1, "half", "20"])
+def test_an_opening_that_is_no_duration_is_refused(given):
+    with pytest.raises(InputError, match=r"search.pruner.protected .*must be a number of epochs"):
+        space_of(protected=given)
+
+
+# --- what it shows -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", [LESS, MORE])
+def test_the_audit_counts_the_condemned_and_those_that_came_to_more_than_the_best_survivor(
+    objective,
+):
+    sign = objective.lower_is_better
+    trials = [
+        ended(0, sign(0.1), unpruned=True),  # stands outside
+        ended(1, sign(0.5)),
+        ended(2, sign(0.4), audited=True, would_prune=3),  # better than 0.5
+        ended(3, sign(0.45), audited=True, would_prune=6),  # the condemned are no survivors
+        ended(4, sign(0.6), audited=True, would_prune=3),
+        ended(5, sign(0.3), audited=True),  # survives, and is the one to beat from now on
+        ended(6, sign(0.35), audited=True, would_prune=3),
+        ended(7, None, audited=True, would_prune=3, diverged=8),
+        ended(8, sign(0.2)),
+    ]
+    audit = audit_of(trials, objective)
+    assert audit is not None
+    assert (audit.ended, [one.number for one in audit.condemned]) == (6, [2, 3, 4, 6, 7])
+    assert [one.number for one in audit.condemned if one.is_better] == [2, 3]
+    assert [one.best_survivor for one in audit.condemned] == [
+        sign(v) for v in (0.5,) * 3 + (0.3,) * 2
+    ]
+    told = audit.to_json()
+    assert (told["would_have_been_pruned"], told["better_than_best_survivor"]) == (5, 2)
+    assert told["trials"][0]["epoch"] == 3
+
+
+def test_without_an_audited_trial_there_is_no_audit():
+    assert audit_of([ended(0, 0.1)], LESS) is None
+
+
+def test_status_tells_the_audit_to_people_and_to_programs(tmp_path, monkeypatch, capsys):
+    options = {"name": "asha", "min_epochs": 1, "audit": 0.5}
+    study = make_study(tmp_path, document(trials=30, pruner=options, sampler={"name": "random"}))
+    work(study)
+    audit = audit_of(study.trials(), study.space.objective)
+
+    def status(*flags: str) -> str:
+        monkeypatch.setattr("sys.argv", ["schedsearch", "status", *flags])
+        monkeypatch.setenv("SCHEDSEARCH_STORAGE", url_of(tmp_path))
+        with pytest.raises(SystemExit):
+            main()
+        return capsys.readouterr().out
+
+    assert audit is not None
+    assert json.loads(status("--json"))["audit"] == audit.to_json()
+    [line] = [line for line in status().splitlines() if line.startswith("pruning ")]
+    expected = f"pruning   of {audit.ended} trials kept to the end to audit it, it would have ended"
+    assert line.startswith(f"{expected} {len(audit.condemned)} (trial ")
+    assert f"trial {audit.condemned[0].number} after epoch {audit.condemned[0].epoch}" in line
