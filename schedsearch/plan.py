@@ -274,7 +274,8 @@ class Scheduler:
 
         Tensors of one element will do. A metric that is NaN is neither better nor worse.
         """
-        lower_is_better = float(metric) if self.direction == "minimize" else -float(metric)
+        given = as_float(metric)
+        lower_is_better = given if self.direction == "minimize" else -given
         feedback = Feedback(lower_is_better, _floats(metrics), _floats(terms))
         self._enter(self.plan.update(self._state, feedback))
         self.epoch += 1
@@ -326,8 +327,18 @@ def _set(group: dict[str, Any], values: Iterable[tuple[str, float]]) -> None:
             group[key] = value
 
 
-def _floats(given: Mapping[str, float] | None) -> dict[str, float]:
-    return {name: float(value) for name, value in (given or {}).items()}
+def as_float(value: Any) -> float:
+    """Return a number, or the one element of a tensor or array, as a float.
+
+    Raises:
+        TypeError, ValueError or RuntimeError: it is no number, or not a single one.
+    """
+    # float() of a tensor warns where the tensor is part of a graph, as a training loss is.
+    return float(value.item() if hasattr(value, "item") else value)
+
+
+def _floats(given: Mapping[str, Any] | None) -> dict[str, float]:
+    return {name: as_float(value) for name, value in (given or {}).items()}
 
 
 def _shape(state: PlanState) -> dict[str, list[str]]:

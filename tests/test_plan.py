@@ -215,7 +215,8 @@ def test_tensors_will_do_for_metrics_and_terms():
     plan = Plan({MEMBERS: Dwa(members=MEMBERS), ("a",): IncrementOnImprovement(0.0, 1.0)})
     scheduler = Scheduler(plan, horizon=5)
     for _ in range(3):
-        scheduler.step(torch.tensor(0.5), terms={term: torch.tensor(2.0) for term in TERMS})
+        terms = {term: torch.tensor(2.0, requires_grad=True) for term in TERMS}
+        scheduler.step(torch.tensor(0.5, requires_grad=True), terms=terms)
     json.dumps(scheduler.state_dict())
     assert scheduler.values["a"] == 1.0
 

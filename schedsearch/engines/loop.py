@@ -18,6 +18,7 @@ from schedsearch.engines.arithmetic import PLAIN, Arithmetic, packed
 from schedsearch.engines.base import EpochResult, Snapshot
 from schedsearch.engines.generators import Generators
 from schedsearch.errors import SchedSearchError
+from schedsearch.plan import as_float
 from schedsearch.task import TrainFunction
 
 
@@ -235,7 +236,7 @@ def _numbers(given: Mapping[str, Any]) -> dict[str, float]:
     numbers = {}
     for name, value in given.items():
         try:
-            numbers[name] = float(value)
+            numbers[name] = as_float(value)
         except (TypeError, ValueError, RuntimeError):
             raise SchedSearchError(
                 f"the value of `{name}` is {value!r}, but must be a number"

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from schedsearch.engines.loop import Run
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.loss import WeightedLoss
-from schedsearch.plan import Scheduler, apply_values
+from schedsearch.plan import Scheduler, apply_values, as_float
 
 OnValues = Callable[[Mapping[str, float]], object]
 
@@ -73,7 +73,7 @@ class Epochs:
     def observe(self, terms: Mapping[str, Any]) -> None:
         """Take the loss terms of a step; an epoch gives their means."""
         for name, term in terms.items():
-            self._terms[name].append(float(term))
+            self._terms[name].append(as_float(term))
 
     def end(self, metrics: Mapping[str, Any]) -> None:
         """End an epoch that gave these validation metrics.
@@ -86,7 +86,7 @@ class Epochs:
                 f"the validation gave no `{self.metric}`, but {', '.join(metrics) or 'nothing'}: "
                 "log it in every epoch, or name another metric"
             )
-        metric = float(metrics[self.metric])
+        metric = as_float(metrics[self.metric])
         terms = {name: math.fsum(values) / len(values) for name, values in self._terms.items()}
         self._terms.clear()
         if isinstance(self._source, Run):

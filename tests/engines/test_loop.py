@@ -272,6 +272,19 @@ def test_what_the_function_raises_after_the_loop_is_raised_by_the_test():
     engine.release(0)
 
 
+def test_a_loss_that_is_still_part_of_its_graph_is_reported_without_a_warning():
+    def train(run):
+        for _ in run:
+            loss = 2 * torch.tensor(1.5, requires_grad=True)
+            run.report(low=loss, terms={"recon": loss})
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    [result] = engine.train_epoch([{}])
+    assert (result.metrics, result.terms) == ({"low": 3.0}, {"recon": 3.0})
+    engine.release(0)
+
+
 def test_a_metric_that_is_not_finite_is_nan():
     def train(run):
         for _ in run:
