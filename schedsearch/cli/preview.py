@@ -41,8 +41,8 @@ def preview(
         typer.echo(line)
     if png is not None:
         from schedsearch.files import write_whole
-        from schedsearch.report.preview_picture import preview_png
+        from schedsearch.report.pictures import draw_preview, image
 
         title = f"{space.name}: " + ("its plan" if space.is_config else f"{count} sampled plans")
-        write_whole(png, preview_png(sampled, title))
+        write_whole(png, image(draw_preview(sampled, title), "png"))
         say(f"{png}: written")

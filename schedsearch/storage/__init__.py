@@ -18,6 +18,7 @@ from schedsearch.storage.studies import (
     only_study,
     open_study,
     plan_of,
+    ranked,
     recorded_numerics,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "open_database",
     "open_study",
     "plan_of",
+    "ranked",
     "recorded_numerics",
     "shown",
 ]

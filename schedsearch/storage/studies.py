@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,16 +115,7 @@ class StudyHandle:
 
     def complete(self, *, constant: bool | None = None) -> list[FrozenTrial]:
         """Return the complete trials, best first; `constant` keeps one kind: constants, or not."""
-        lower = self.space.objective.lower_is_better
-        found = [
-            trial
-            for trial in self.trials()
-            if trial.state is TrialState.COMPLETE
-            and trial.value is not None
-            and math.isfinite(trial.value)
-            and (constant is None or self.holds_constant(trial) == constant)
-        ]
-        return sorted(found, key=lambda trial: (lower(trial.value or 0.0), trial.number))
+        return ranked(self.space, self.trials(), constant=constant)
 
     def holds_constant(self, trial: FrozenTrial) -> bool:
         """Tell whether a trial's plan holds everything constant that the study searches."""
@@ -136,6 +127,22 @@ class StudyHandle:
             if trial.number == number:
                 return trial
         raise StudyError(f"study {self.name} has no trial {number}")
+
+
+def ranked(
+    space: Space, trials: Iterable[FrozenTrial], *, constant: bool | None = None
+) -> list[FrozenTrial]:
+    """Return the complete ones of some trials, best first; `constant` keeps one kind."""
+    lower = space.objective.lower_is_better
+    found = [
+        trial
+        for trial in trials
+        if trial.state is TrialState.COMPLETE
+        and trial.value is not None
+        and math.isfinite(trial.value)
+        and (constant is None or space.holds_constant(trial.user_attrs.get("plan", {})) == constant)
+    ]
+    return sorted(found, key=lambda trial: (lower(trial.value or 0.0), trial.number))
 
 
 def plan_of(trial: FrozenTrial) -> Plan:
