@@ -14,6 +14,7 @@ from schedsearch.errors import InputError, StudyError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from optuna.trial import FrozenTrial
 
     from schedsearch.storage import StudyHandle
 
@@ -31,8 +32,12 @@ def plot(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where to: .png or .svg.", show_default=False)
-    ],
+        Path | None,
+        typer.Option("--output", "-o", help="Where to: .png or .svg.", show_default=False),
+    ] = None,
+    attach: Annotated[
+        bool, typer.Option("--attach", help="Show the trial's picture in the dashboard.")
+    ] = False,
     storage: Storage = DEFAULT_STORAGE,
     storage_file: StorageFile = None,
 ) -> None:
@@ -43,6 +48,29 @@ def plot(
     A confirmation: each schedule's differences to the constants. A config: its schedules; those
     that follow the training follow a made-up one.
     """
+    if output is None and not attach:
+        raise InputError("say where to: -o FILE.png, -o FILE.svg, or --attach for the dashboard")
+    if attach:
+        _attach(what, storage)
+    if output is not None:
+        _write(what, output, storage)
+
+
+def _attach(what: str, storage: str) -> None:
+    from schedsearch.report.showcase import Showcase
+
+    name, _, part = what.partition("/")
+    if not (part.isdecimal() or part == "best"):
+        raise InputError(
+            f"--attach needs a trial, but got {what}: write STUDY/NUMBER or STUDY/best"
+        )
+    study = opened(storage, name)
+    trial = _chosen(study, None if part == "best" else int(part))
+    Showcase(study).attach(trial)
+    say(f"trial {trial.number} of {study.name} shows its picture in the dashboard")
+
+
+def _write(what: str, output: Path, storage: str) -> None:
     from schedsearch.files import write_whole
     from schedsearch.report.pictures import image
 
@@ -75,11 +103,16 @@ def _study(study: StudyHandle) -> tuple[Figure, str]:
     return draw_study(study.space, study.trials()), f"study {study.name}"
 
 
-def _trial(study: StudyHandle, number: int | None = None) -> tuple[Figure, str]:
+def _chosen(study: StudyHandle, number: int | None) -> FrozenTrial:
     from schedsearch.export import best_trial
+
+    return best_trial(study) if number is None else study.trial(number)
+
+
+def _trial(study: StudyHandle, number: int | None = None) -> tuple[Figure, str]:
     from schedsearch.report.pictures import draw_trial
 
-    trial = best_trial(study) if number is None else study.trial(number)
+    trial = _chosen(study, number)
     constant = next(iter(study.complete(constant=True)), None)
     return draw_trial(study.space, trial, constant), f"trial {trial.number} of {study.name}"
 

@@ -60,6 +60,7 @@ def delete(
     storage_file: StorageFile = None,
 ) -> None:
     """Delete a study with all its trials."""
+    from schedsearch.report.showcase import Showcase
     from schedsearch.storage import open_study
 
     opened = database(storage)
@@ -75,5 +76,8 @@ def delete(
         typer.confirm(
             f"Delete study {study} with its {counts.chains} trials?", abort=True, err=True
         )
+    showcase = Showcase(handle)
+    pictures = showcase.pictures()
     opened.optuna.delete_study(handle.study_id)
+    showcase.remove(pictures)
     say(f"deleted study {study}")
