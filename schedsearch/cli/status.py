@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ def status(
     study: Annotated[
         str | None, typer.Argument(help="The study's name; may be left out if there is only one.")
     ] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Also draw the best value so far.")] = False,
     storage: Storage = DEFAULT_STORAGE,
     storage_file: StorageFile = None,
     as_json: AsJson = False,
@@ -30,6 +32,11 @@ def status(
     handle = only_study(opened) if study is None else open_study(opened, study)
     found = read_status(handle)
     typer.echo(json.dumps(found.to_json()) if as_json else "\n".join(summary_lines(found)))
+    if plot and not as_json:
+        from schedsearch.report.course_text import course_lines
+
+        for line in course_lines(handle, shutil.get_terminal_size().columns):
+            typer.echo(line)
 
 
 @app.command(name="list")

@@ -63,12 +63,13 @@ def _best_so_far(space: Space, ends: Sequence[End]) -> Graph:
 
 def _families(space: Space, trials: Sequence[FrozenTrial]) -> Graph:
     lower = space.objective.lower_is_better
-    found = {
+    every = {
         f"{name}: {family} ({len(values)})": values
         for name, families in by_family(space, trials).items()
         for family, values in families.items()
         if values
     }
+    found = dict(sorted(every.items(), key=lambda item: min(map(lower, item[1]))))
     columns = {
         "best": [min(values, key=lower) for values in found.values()],
         "median": [statistics.median(values) for values in found.values()],
@@ -86,7 +87,8 @@ def _families(space: Space, trials: Sequence[FrozenTrial]) -> Graph:
         for name, values in columns.items()
     ]
     layout = _layout("Families (how many complete trials)", space.objective.metric, "")
-    return Graph(data, {**layout, "margin": {"l": 260}})
+    layout["yaxis"] |= {"automargin": True, "autorange": "reversed"}
+    return Graph(data, layout)
 
 
 def _layout(title: str, across: str, up: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import partial
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -48,7 +49,8 @@ def draw_study(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
     heights = [_BEST, *(height for height, _ in panels)]
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.5), layout="constrained")
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    _draw_best(*parts[0].subplots(1, 2, sharey=True), ends, space.objective)
+    left, right = parts[0].subplots(1, 2, sharey=True)
+    _draw_best(left, right, ends, space.objective)
     for part, (_, draw) in zip(parts[1:], panels, strict=True):
         draw(part.subplots())
     found = f"best: {space.objective.metric} {best[-1].value:.5g}, trial {best[-1].number}"
@@ -133,15 +135,16 @@ def _draw_families(
     )
     values = [families[name][family] for name, found in order.items() for family in found]
     every = [(value, row) for found, row in zip(values, at, strict=True) for value in found]
-    axis.scatter(*zip(*every, strict=True), s=12, color="#9dbcd4", label="a trial")
+    values_at, rows_at = [value for value, _ in every], [row for _, row in every]
+    axis.scatter(values_at, rows_at, s=12, color="#9dbcd4", label="a trial")
     known = [(found, row) for found, row in zip(values, at, strict=True) if found]
     rows = [row for _, row in known]
     medians = [statistics.median(found) for found, _ in known]
     best = [min(found, key=objective.lower_is_better) for found, _ in known]
-    style = {"zorder": 3, "linewidths": 2}
+    style: dict[str, Any] = {"zorder": 3, "linewidths": 2}
     axis.scatter(medians, rows, marker="|", s=110, color="#000000", label="median", **style)
     axis.scatter(best, rows, marker="D", s=16, color=COLOURS[1], label="best", **style)
-    scale(axis, [value for value, _ in every], across=True)
+    scale(axis, values_at, across=True)
     axis.set_xlabel(f"{objective.metric} of complete trials, by family (how many)")
     legend(axis)
 
