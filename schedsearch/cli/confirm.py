@@ -41,6 +41,7 @@ def confirm(
     from schedsearch.fresh import StoppedError
     from schedsearch.report.confirmation import confirmation_lines
     from schedsearch.report.counting import Counter
+    from schedsearch.report.showcase import Showcase
     from schedsearch.signals import stop_signals
 
     handle = opened(storage, study)
@@ -59,6 +60,7 @@ def confirm(
         except StoppedError as stopped:
             counter.say(str(stopped))
             raise typer.Exit(130) from None
+    Showcase(handle).refresh(handle.trials())
     if as_json:
         typer.echo(json.dumps({"study": handle.name, **result}))
     else:

@@ -21,8 +21,9 @@ def plot(
     log: bool = False,
     unit: str = "epoch",
 ) -> list[str]:
-    """Return the lines of a plot of series over epochs, or another `unit`: `size` is its width and height in text.
+    """Return the lines of a plot of series over epochs, or over what `unit` names.
 
+    `size` is its width and height in text.
     The labels of the vertical axis are `high` at the top and `low` at the bottom.
     """
     width, height = size

@@ -17,8 +17,8 @@ def course_lines(study: StudyHandle, width: int) -> Iterator[str]:
     space = study.space
     ends = course(space, study.trials())
     series = {
-        "best so far": _best_so_far(space, ends),
-        "best constant so far": _best_so_far(space, [end for end in ends if end.constant]),
+        "best so far": _best_so_far(space, ends, ends),
+        "best constant so far": _best_so_far(space, ends, [end for end in ends if end.constant]),
     }
     known = [value for values in series.values() for value in values]
     if not known:
@@ -43,9 +43,9 @@ def course_lines(study: StudyHandle, width: int) -> Iterator[str]:
     yield from side_by_side(plots, width)
 
 
-def _best_so_far(space: Space, ends: Sequence[End]) -> list[float]:
-    """Return the best value after each trial, from the first that was complete."""
-    best = iter(improvements(ends, space.objective))
+def _best_so_far(space: Space, ends: Sequence[End], chosen: Sequence[End]) -> list[float]:
+    """Return the best of the chosen after each trial that ended, from the first of them on."""
+    best = iter(improvements(chosen, space.objective))
     following = next(best, None)
     values: list[float] = []
     for end in ends:

@@ -77,3 +77,23 @@ def test_a_trial_in_training_has_no_picture(run, tmp_path):
     assert done.status == 2
     assert done.err == "error: trial 0 has no curve to draw: its state is running\n"
     assert not (tmp_path / "best.png").exists()
+
+
+def test_attach_shows_any_trial_in_the_dashboard_and_needs_no_file(run, study, tmp_path):
+    done = run("plot", "small/0", "--attach")
+    assert (done.status, done.err) == (0, "trial 0 of small shows its picture in the dashboard\n")
+    [picture] = (tmp_path / "studies.db.pictures").iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("small/0",), "say where to: -o FILE.png, -o FILE.svg, or --attach"),
+        (("small", "--attach"), "--attach needs a trial, but got small: write STUDY/NUMBER"),
+    ],
+)
+def test_a_picture_without_a_place_is_refused(run, study, arguments, said):
+    done = run("plot", *arguments)
+    assert done.status == 2
+    assert said in done.err
