@@ -28,7 +28,7 @@ demo: $(READY) ## search, confirm, export, plot and train on real data: a few mi
 	$(BIN)/schedsearch start $(SPACE) --trials 200 --workers 2
 	$(BIN)/schedsearch confirm noisy_digits
 	$(BIN)/schedsearch export noisy_digits -o best.toml
-	$(BIN)/schedsearch plot noisy_digits -o best.png
+	$(BIN)/schedsearch plot noisy_digits/best -o best.png
 	$(BIN)/schedsearch train best.toml --no-reuse
 
 test: $(READY) ## run the tests, but for the long ones, a process per core

@@ -16,13 +16,13 @@ from schedsearch.plan import Plan
 from schedsearch.storage import StudyHandle
 from schedsearch.storage.tables import parameters, reports, trials, user_attributes, values
 
-#: Epochs that each stored trial reported.
+#: Epochs that each stored trial reported, unless told otherwise.
 EPOCHS = 20
 #: The first id of the rows: far from those that the study has by itself.
 _FIRST = 1_000
 
 
-def store_trials(study: StudyHandle, number: int) -> None:
+def store_trials(study: StudyHandle, number: int, epochs: int = EPOCHS) -> None:
     """Add so many complete trials, drawn at random, with their reports and their plans."""
     drawn = list(_draw(study, number))
     moment = datetime.now()
@@ -30,7 +30,7 @@ def store_trials(study: StudyHandle, number: int) -> None:
         table: [] for table in (trials, parameters, reports, values, user_attributes)
     }
     for count, (trial, plan) in enumerate(drawn):
-        trial_id, errors = _FIRST + count, _errors(count)
+        trial_id, errors = _FIRST + count, _errors(count, epochs)
         mine = {"trial_id": trial_id}
         rows[trials].append(
             {
@@ -73,6 +73,6 @@ def _draw(study: StudyHandle, number: int) -> Iterator[tuple[optuna.Trial, Plan]
         yield trial, study.space.suggest(trial)
 
 
-def _errors(count: int) -> list[float]:
+def _errors(count: int, epochs: int) -> list[float]:
     draws = random.Random(count)
-    return [draws.uniform(0.2, 1.0) * 0.97**epoch for epoch in range(EPOCHS)]
+    return [draws.uniform(0.2, 1.0) * 0.97**epoch for epoch in range(epochs)]

@@ -18,7 +18,7 @@ from schedsearch.preparation import Setup, choose_numerics, prepare
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database
 from schedsearch.task import load_task
-from schedsearch.worker import Reuse, Worker
+from schedsearch.worker import Onlooker, Reuse, Worker
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = {"lr": 0.1, "reg": 0.0}
@@ -150,11 +150,14 @@ class Ears:
 
 
 def work(
-    study: StudyHandle, name: str = "ann", should_stop: Callable[[], bool] = lambda: False
+    study: StudyHandle,
+    name: str = "ann",
+    should_stop: Callable[[], bool] = lambda: False,
+    onlooker: Onlooker | None = None,
 ) -> Ears:
     """Run one worker in this process until it ends."""
     ears = Ears()
-    make_worker(study, name, should_stop, ears).run()
+    make_worker(study, name, should_stop, ears, onlooker=onlooker).run()
     return ears
 
 

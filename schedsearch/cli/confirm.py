@@ -41,11 +41,13 @@ def confirm(
     ends: after Ctrl-C the same command goes on, and one with more --seeds trains only what is new.
     """
     from schedsearch.report.confirmation import confirmation_lines
+    from schedsearch.report.showcase import Showcase
 
     handle = opened(storage, study)
     consent(handle.space.task, trusted=trust_task)
     _warn(handle)
     result = _run(handle, top, seeds, workers or _workers(handle), reuse=not no_reuse)
+    Showcase(handle).refresh(handle.trials())
     if as_json:
         typer.echo(json.dumps({"study": handle.name, **result}))
     else:

@@ -23,9 +23,11 @@ def dashboard(
 ) -> None:
     """Serve optuna-dashboard on the studies of a storage, to read only, until Ctrl-C."""
     from schedsearch.report.dashboard import is_loopback, make_app, make_server, url_of
+    from schedsearch.report.showcase import picture_store
 
     opened = database(storage)
-    server = make_server(make_app(opened.optuna, host, allow_edit=allow_edit), host, port)
+    application = make_app(opened.optuna, picture_store(opened), host, allow_edit=allow_edit)
+    server = make_server(application, host, port)
     if allow_edit or not is_loopback(host):
         who = "every user of this machine" if is_loopback(host) else f"whoever reaches {host}"
         may = "change and delete" if allow_edit else "read"

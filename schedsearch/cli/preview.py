@@ -43,10 +43,10 @@ def preview(
         typer.echo(line)
     if png is not None:
         from schedsearch.files import write_whole
-        from schedsearch.report.preview_picture import preview_png
+        from schedsearch.report.pictures import draw_preview, image
 
         title = f"{space.name}: " + ("its plan" if space.is_config else f"{count} sampled plans")
         with busy(f"drawing {png}"):
-            content = preview_png(sampled, title)
+            content = image(draw_preview(sampled, title), "png")
         write_whole(png, content)
         say(f"{png}: written")

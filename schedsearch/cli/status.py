@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ def status(
             autocompletion=study_names,
         ),
     ] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Also draw the best value so far.")] = False,
     storage: Storage = DEFAULT_STORAGE,
     storage_file: StorageFile = None,
     as_json: AsJson = False,
@@ -35,6 +37,11 @@ def status(
     handle = only_study(opened) if study is None else open_study(opened, study)
     found = read_status(handle)
     typer.echo(json.dumps(found.to_json()) if as_json else "\n".join(summary_lines(found)))
+    if plot and not as_json:
+        from schedsearch.report.course_text import course_lines
+
+        for line in course_lines(handle, shutil.get_terminal_size().columns):
+            typer.echo(line)
 
 
 @app.command(name="list")
@@ -77,6 +84,7 @@ def delete(
     """Delete a study with all its trials, and with what `confirm` recorded of it."""
     from schedsearch.confirmation.record import records
     from schedsearch.report.counting import busy
+    from schedsearch.report.showcase import Showcase
     from schedsearch.storage import open_study
 
     opened = database(storage)
@@ -98,9 +106,12 @@ def delete(
     runs = f" and the {sum(of.runs for of in along)} runs of its confirmation" if along else ""
     _confirm_deletion(f"study {study} with its {counts.chains} trials{runs}", yes=yes)
     # The study last: cut off between the two, the same command deletes the rest.
+    showcase = Showcase(handle)
     with busy(f"deleting study {study}"):
+        pictures = showcase.pictures()
         for study_id in [*(of.study_id for of in along), handle.study_id]:
             opened.optuna.delete_study(study_id)
+        showcase.remove(pictures)
     say(f"deleted study {study}" + (f" and {', '.join(of.name for of in along)}" if along else ""))
 
 

@@ -36,6 +36,7 @@ def worker(
     Ctrl-C stops after the epoch and hands the trial back to the queue; twice stops at once.
     """
     from schedsearch.launchers.here import work
+    from schedsearch.report.showcase import Showcase
     from schedsearch.signals import stop_signals
 
     handle = opened(storage, study)
@@ -64,6 +65,7 @@ def worker(
                 say=say,
                 begin_anew=begin_anew,
                 quiet=quiet,
+                onlooker=Showcase(handle),
             )
         except KeyboardInterrupt:
             # At once: a loop that hangs would keep the interpreter from ending.

@@ -11,7 +11,7 @@ from schedsearch.numerics import differences
 from schedsearch.storage import StudyHandle
 from schedsearch.task import fingerprint, load_task
 from schedsearch.trajectories import open_store
-from schedsearch.worker import Reuse, Worker, end_process
+from schedsearch.worker import Onlooker, Reuse, Worker, end_process
 
 
 def work(
@@ -23,6 +23,7 @@ def work(
     say: Callable[[str], None],
     quiet: bool,
     begin_anew: Callable[[], None] = end_process,
+    onlooker: Onlooker | None = None,
 ) -> None:
     """Train trials of a study until none is left to begin, or until told to stop.
 
@@ -56,6 +57,7 @@ def work(
         say=say,
         report=_silent if quiet else say,
         begin_anew=begin_anew,
+        onlooker=onlooker,
     ).run()
 
 

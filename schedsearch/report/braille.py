@@ -19,9 +19,11 @@ def plot(
     high: float,
     *,
     log: bool = False,
+    unit: str = "epoch",
 ) -> list[str]:
-    """Return the lines of a plot of series over epochs: `size` is its width and height in text.
+    """Return the lines of a plot of series over epochs, or over what `unit` names.
 
+    `size` is its width and height in text.
     The labels of the vertical axis are `high` at the top and `low` at the bottom.
     """
     width, height = size
@@ -39,7 +41,7 @@ def plot(
     for label, row in zip(labels, canvas, strict=True):
         drawn = "".join(chr(0x2800 + bits) for bits in row)
         lines.append(f"{label:>{_LABEL}} ┤"[: _LABEL + 2] + drawn)
-    end = f"epoch {last}"
+    end = f"{unit} {last}"
     lines.append(f"{'':{_LABEL}} 0{end:>{columns}}")
     return lines
 

@@ -19,21 +19,30 @@ from schedsearch.errors import InputError
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from optuna.artifacts._protocol import ArtifactStore
+
 Hosts: TypeAlias = frozenset[str]
 Headers: TypeAlias = list[tuple[str, str]]
 
 
-def make_app(storage: BaseStorage, host: str, *, allow_edit: bool) -> WSGIApplication:
+def make_app(
+    storage: BaseStorage, pictures: ArtifactStore, host: str, *, allow_edit: bool
+) -> WSGIApplication:
     """Return optuna-dashboard on a storage, guarded.
 
     Args:
         storage: a cached one: the dashboard asks for every trial again and again.
+        pictures: those of its trials.
         host: the name that it is served under, beside this machine's own.
         allow_edit: let the browser change and delete.
     """
     import optuna_dashboard
 
-    return Guard(optuna_dashboard.wsgi(storage), own_names(host), allow_edit=allow_edit)
+    return Guard(
+        optuna_dashboard.wsgi(storage, artifact_store=pictures),
+        own_names(host),
+        allow_edit=allow_edit,
+    )
 
 
 class Guard:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from schedsearch.confirmation.record import kept
 from schedsearch.pruners import Audit, audit_of
 from schedsearch.report.confirmation import verdict_line
-from schedsearch.storage import OWN, Counts, StudyHandle
+from schedsearch.storage import OWN, Counts, StudyHandle, ranked
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,9 @@ def read_status(study: StudyHandle) -> Status:
         total=total,
         counts=counts,
         horizon=study.space.horizon,
-        best=_best(study.ranked(trials)),
-        best_schedule=_best(study.ranked(trials, constant=False)),
-        best_constant=_best(study.ranked(trials, constant=True)),
+        best=_best(ranked(study.space, trials)),
+        best_schedule=_best(ranked(study.space, trials, constant=False)),
+        best_constant=_best(ranked(study.space, trials, constant=True)),
         own=tuple(_own(trial) for trial in trials if OWN in trial.user_attrs),
         seconds=_seconds(rows),
         diverged=sum("diverged" in trial.user_attrs for trial in trials),

@@ -19,6 +19,7 @@ from schedsearch.storage.studies import (
     only_study,
     open_study,
     plan_of,
+    ranked,
     recorded_numerics,
 )
 
@@ -44,6 +45,7 @@ __all__ = [
     "open_database",
     "open_study",
     "plan_of",
+    "ranked",
     "recorded_numerics",
     "shown",
 ]

@@ -119,22 +119,7 @@ class StudyHandle:
 
     def complete(self, *, constant: bool | None = None) -> list[FrozenTrial]:
         """Return the complete trials, best first; `constant` keeps one kind: constants, or not."""
-        return self.ranked(self.trials(), constant=constant)
-
-    def ranked(
-        self, trials: Iterable[FrozenTrial], *, constant: bool | None = None
-    ) -> list[FrozenTrial]:
-        """Return those that are complete of some trials of the study, as `complete` does."""
-        lower = self.space.objective.lower_is_better
-        found = [
-            trial
-            for trial in trials
-            if trial.state is TrialState.COMPLETE
-            and trial.value is not None
-            and math.isfinite(trial.value)
-            and (constant is None or self.holds_constant(trial) == constant)
-        ]
-        return sorted(found, key=lambda trial: (lower(trial.value or 0.0), trial.number))
+        return ranked(self.space, self.trials(), constant=constant)
 
     def holds_constant(self, trial: FrozenTrial) -> bool:
         """Tell whether a trial's plan holds everything constant that the study searches."""
@@ -146,6 +131,22 @@ class StudyHandle:
             if trial.number == number:
                 return trial
         raise StudyError(f"study {self.name} has no trial {number}")
+
+
+def ranked(
+    space: Space, trials: Iterable[FrozenTrial], *, constant: bool | None = None
+) -> list[FrozenTrial]:
+    """Return the complete ones of some trials, best first; `constant` keeps one kind."""
+    lower = space.objective.lower_is_better
+    found = [
+        trial
+        for trial in trials
+        if trial.state is TrialState.COMPLETE
+        and trial.value is not None
+        and math.isfinite(trial.value)
+        and (constant is None or space.holds_constant(trial.user_attrs.get("plan", {})) == constant)
+    ]
+    return sorted(found, key=lambda trial: (lower(trial.value or 0.0), trial.number))
 
 
 def plan_of(trial: FrozenTrial) -> Plan:

@@ -4,7 +4,14 @@ from schedsearch.trajectories.checkpoints import BUDGET, Artifacts
 from schedsearch.trajectories.folder import Folder
 from schedsearch.trajectories.identity import child_of, root_of
 from schedsearch.trajectories.placement import Placement, affordable_spacing, rungs
-from schedsearch.trajectories.store import LEASE, Store, Trail, checkpoint_folder, open_store
+from schedsearch.trajectories.store import (
+    LEASE,
+    Store,
+    Trail,
+    checkpoint_folder,
+    open_store,
+    picture_folder,
+)
 
 __all__ = [
     "BUDGET",
@@ -18,6 +25,7 @@ __all__ = [
     "checkpoint_folder",
     "child_of",
     "open_store",
+    "picture_folder",
     "root_of",
     "rungs",
 ]

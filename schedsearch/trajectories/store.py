@@ -86,6 +86,15 @@ def checkpoint_folder(url: str) -> Path:
     return Path(within, f"{file.name}.{place}.checkpoints")
 
 
+def picture_folder(url: str) -> Path:
+    """Return where a database's pictures of trials are kept: beside its checkpoints.
+
+    >>> picture_folder("sqlite:///runs/studies.db").as_posix()
+    'runs/studies.db.pictures'
+    """
+    return checkpoint_folder(url).with_suffix(".pictures")
+
+
 def checkpoint_budget() -> int:
     """Return the bytes of all checkpoints: SCHEDSEARCH_CHECKPOINT_BUDGET, or 2 GiB.
 

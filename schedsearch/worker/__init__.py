@@ -2,5 +2,6 @@
 
 from schedsearch.worker.loop import Worker, end_process
 from schedsearch.worker.reuse import Reuse
+from schedsearch.worker.showing import Onlooker
 
-__all__ = ["Reuse", "Worker", "end_process"]
+__all__ = ["Onlooker", "Reuse", "Worker", "end_process"]

@@ -25,6 +25,7 @@ from schedsearch.worker.heartbeat import HEARTBEAT, heartbeats
 from schedsearch.worker.outcomes import Outcomes
 from schedsearch.worker.reuse import Reuse
 from schedsearch.worker.seats import Seats
+from schedsearch.worker.showing import Onlooker, Showing
 from schedsearch.worker.trial import LiveTrial, plan_for
 from schedsearch.worker.watchdog import Watchdog
 
@@ -51,6 +52,7 @@ class Worker:
         engines: train them; all their lanes together hold at least the seeds of one trial.
         name: unique among the study's workers, and among those to come.
         reuse: what is known of runs like theirs.
+        onlooker: is shown each new best trial.
         should_stop: asked after each round; the live trials are then handed back to the queue.
         say: tells the person one line about what went wrong.
         report: tells the person one line about what went well.
@@ -73,6 +75,7 @@ class Worker:
         begin_anew: Callable[[], None] = end_process,
         heartbeat: float = HEARTBEAT,
         grace: timedelta = GRACE,
+        onlooker: Onlooker | None = None,
     ) -> None:
         self._study, self._space, self._name, self._reuse = study, study.space, name, reuse
         self._should_stop, self._say, self._report_end = should_stop, say, report
@@ -81,7 +84,10 @@ class Worker:
         self._optuna = self._load()
         self._any_engine, self._seats = engines[0], Seats(engines, study.space.search.seeds)
         self._failures = Failures(study.space.task, self._own_trials())
-        self._outcomes = Outcomes(study.space, self._storage, self._failures, say, report)
+        self._showing = Showing(study, self._storage, onlooker, say)
+        self._outcomes = Outcomes(
+            study.space, self._storage, self._failures, self._showing, say, report
+        )
         self._timeout = study.epoch_timeout()
         self._watchdog = Watchdog(self._timeout, self._end_hanging)
         self._claimed: list[int] = []
@@ -172,6 +178,7 @@ class Worker:
             self._reuse.write_with(written, (run for live in trained for run in live.runs))
             self._stopped = self._should_stop() or self._given_up is not None
             written.ask(0 if self._stopped else self._room)
+        self._showing.refresh()
         if self._given_up is not None:
             raise self._given_up
         if not (trained or self._claimed):

@@ -13,6 +13,7 @@ from schedsearch.pruners import verdict
 from schedsearch.space import Space
 from schedsearch.storage import CONDEMNED, RoundStorage
 from schedsearch.worker.failures import Failures, shown, traceback_of
+from schedsearch.worker.showing import Showing
 from schedsearch.worker.summary import summary
 from schedsearch.worker.trial import LiveTrial
 
@@ -24,6 +25,7 @@ class Outcomes:
         space: what the study searches.
         storage: takes the reports.
         failures: counts those in a row.
+        showing: gives each new best trial its picture.
         say: tells the person one line about what went wrong.
         report: tells the person one line about what went well.
     """
@@ -33,10 +35,12 @@ class Outcomes:
         space: Space,
         storage: RoundStorage,
         failures: Failures,
+        showing: Showing,
         say: Callable[[str], None],
         report: Callable[[str], None],
     ) -> None:
         self._space, self._storage, self._failures = space, storage, failures
+        self._showing = showing
         self._say, self._say_well = say, report
         self._ended: list[tuple[int, str]] = []
 
@@ -97,6 +101,8 @@ class Outcomes:
         if trained != live.epochs * len(live.runs):
             live.trial.set_user_attr("trained", trained)
         complete = state is TrialState.COMPLETE
+        if complete:
+            self._showing.portray(live)
         outcome = live.outcome(self._space.objective, complete=complete)
         self._ended.append((live.trial_id, f"trial {live.trial.number} {outcome}"))
         self._tell(live, state, live.value if complete else None)

@@ -21,9 +21,11 @@ import pytest
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 from schedsearch.report.dashboard import Guard, make_server, own_names
+from schedsearch.report.showcase import Showcase
 from schedsearch.storage import StudyHandle
 from tests.browser import browser
 from tests.cli.command import Command
@@ -75,7 +77,7 @@ def served(folder: Path, *arguments: object, storage: str | None = None) -> Iter
 
 def searched(folder: Path) -> StudyHandle:
     study = make_study(folder)
-    work(study)
+    work(study, onlooker=Showcase(study))
     return study
 
 
@@ -254,7 +256,9 @@ def test_a_missing_database_is_said_in_one_line(run, tmp_path):
 
 
 @pytest.mark.browser
-def test_a_browser_shows_the_studies_a_study_and_a_trial(tmp_path, dashboard, finished):
+def test_a_browser_shows_the_note_the_plots_and_the_best_trials_picture(
+    tmp_path, dashboard, finished
+):
     best = finished.complete()[0]
     with browser(tmp_path / "profile") as driver:
         wait = WebDriverWait(driver, 60, ignored_exceptions=[StaleElementReferenceException])
@@ -265,13 +269,23 @@ def test_a_browser_shows_the_studies_a_study_and_a_trial(tmp_path, dashboard, fi
                 f"the page never shows {text!r}",
             )
 
+        def picture_width(driver: WebDriver) -> int:
+            images = driver.find_elements(By.CSS_SELECTOR, "img[src*='/artifacts/']")
+            return images and driver.execute_script("return arguments[0].naturalWidth", images[0])
+
         at = f"http://127.0.0.1:{dashboard.port}/dashboard"
         driver.get(at)
         wait_for("small")
         driver.find_element(By.PARTIAL_LINK_TEXT, "small").click()
         wait.until(lambda driver: f"/studies/{finished.study_id}" in driver.current_url)
         wait_for("Best Trial")
+        wait_for("Best so far, against the best constant")
+        driver.get(f"{at}/studies/{finished.study_id}/note")
+        wait_for("schedsearch export small -o best.toml")
+        wait_for("best constant")
         driver.get(f"{at}/studies/{finished.study_id}/trials?numbers={best.number}")
         wait_for(f"Trial {best.number} (trial_id={best._trial_id})")
+        wait_for(f"trial_{best.number}.png")
         for key in ("plan", "values", "terms"):
             wait_for(key)
+        wait.until(lambda driver: picture_width(driver) == 1200, "the picture is not shown")

@@ -24,23 +24,34 @@ def study(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
-def test_the_best_trial_is_drawn_unless_another_is_named(run, study, tmp_path, suffix, begins):
+def test_a_study_or_one_of_its_trials_is_drawn(run, study, tmp_path, suffix, begins):
     best = study.complete()[0].number
-    done = run("plot", "small", "-o", f"best.{suffix}")
-    assert (done.status, done.out) == (0, "")
-    assert done.err == f"best.{suffix}: trial {best} of small\n"
-    assert (tmp_path / f"best.{suffix}").read_bytes().startswith(begins)
-    assert run("plot", "small", "--trial", 0, "-o", "other.svg").err == (
-        "other.svg: trial 0 of small\n"
-    )
+    for what, drawn in (
+        ("small", "study small"),
+        ("small/best", f"trial {best} of small"),
+        ("small/0", "trial 0 of small"),
+    ):
+        done = run("plot", what, "-o", f"it.{suffix}")
+        assert (done.status, done.out, done.err) == (0, "", f"it.{suffix}: {drawn}\n")
+        assert (tmp_path / f"it.{suffix}").read_bytes().startswith(begins)
+
+
+def test_an_exported_config_is_drawn(run, study, tmp_path):
+    assert run("export", "small", "-o", "best.toml").status == 0
+    done = run("plot", "best.toml", "-o", "best.svg")
+    assert (done.status, done.err) == (0, "best.svg: the plan of best.toml\n")
+    assert (tmp_path / "best.svg").read_text().startswith("<?xml")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("small", "-o", "best.jpg"), "error: best.jpg: the name must end in .png or .svg\n"),
-        (("small", "--trial", 99, "-o", "x.png"), "error: study small has no trial 99\n"),
+        (("small/99", "-o", "x.png"), "error: study small has no trial 99\n"),
         (("smal", "-o", "x.png"), "has no study `smal`: did you mean `small`?\n"),
+        (("small/worst", "-o", "x.png"), "worst is no part of a study: write STUDY/NUMBER"),
+        (("small/confirmation", "-o", "x.png"), "study small has no confirmation yet"),
+        (("none.toml", "-o", "x.png"), "error: none.toml: "),
         (("small", "-o", "no/x.png"), "error: no/x.png: cannot be written: "),
     ],
 )
@@ -62,7 +73,27 @@ def test_a_study_without_a_complete_trial_has_no_picture(run, tmp_path):
 
 def test_a_trial_in_training_has_no_picture(run, tmp_path):
     claim(make_study(tmp_path), "ann")
-    done = run("plot", "small", "--trial", 0, "-o", "best.png")
+    done = run("plot", "small/0", "-o", "best.png")
     assert done.status == 2
     assert done.err == "error: trial 0 has no curve to draw: its state is running\n"
     assert not (tmp_path / "best.png").exists()
+
+
+def test_attach_shows_any_trial_in_the_dashboard_and_needs_no_file(run, study, tmp_path):
+    done = run("plot", "small/0", "--attach")
+    assert (done.status, done.err) == (0, "trial 0 of small shows its picture in the dashboard\n")
+    [picture] = (tmp_path / "studies.db.pictures").iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("small/0",), "say where to: -o FILE.png, -o FILE.svg, or --attach"),
+        (("small", "--attach"), "--attach needs a trial, but got small: write STUDY/NUMBER"),
+    ],
+)
+def test_a_picture_without_a_place_is_refused(run, study, arguments, said):
+    done = run("plot", *arguments)
+    assert done.status == 2
+    assert said in done.err

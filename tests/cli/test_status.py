@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import create_trial
 
 from schedsearch.cli import main
+from schedsearch.report.showcase import Showcase, picture_store
 from tests.claims import claim
 from tests.searches import document, make_study, url_of, work
 
@@ -56,6 +57,35 @@ def test_status_tells_programs_what_it_documents(run, tmp_path):
     assert found["trial_epochs"] == sum(len(t.intermediate_values) for t in study.trials())
     rate = found["trial_epochs"] / found["seconds"]
     assert found["trial_epochs_per_second"] == pytest.approx(rate, rel=0.01)
+
+
+def test_status_draws_the_best_so_far_beside_the_best_constant_so_far(run, tmp_path):
+    study = make_study(tmp_path)
+    work(study)
+    plain = run("status", "small")[1]
+    code, out, _ = run("status", "small", "--plot")
+    assert code == 0
+    assert out.startswith(plain)
+    drawn = out.removeprefix(plain)
+    ends = [t for t in study.trials() if t.state.is_finished()]
+    assert "val_loss, best so far" in drawn
+    assert "val_loss, best constant so far" in drawn
+    assert drawn.count(f"trial {len(ends) - 1}\n") == 2
+    assert drawn.count(f"{study.complete()[0].value:.3g} ┤") == 2
+
+
+def test_an_empty_study_says_that_there_is_nothing_to_draw(run, tmp_path):
+    make_study(tmp_path)
+    assert "no trial is complete yet: there is nothing to draw" in run("status", "--plot")[1]
+
+
+def test_delete_takes_a_studys_pictures_with_it(run, tmp_path):
+    study = make_study(tmp_path)
+    work(study, onlooker=Showcase(study))
+    folder = picture_store(study.database).path
+    assert list(folder.iterdir())
+    assert run("delete", "small", "--yes")[0] == 0
+    assert not list(folder.iterdir())
 
 
 def test_a_study_without_a_complete_trial_has_no_best(run, tmp_path):

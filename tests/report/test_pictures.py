@@ -10,7 +10,10 @@ from matplotlib.patches import StepPatch
 from optuna.trial import TrialState
 
 from schedsearch.errors import StudyError
-from schedsearch.report.pictures import changes, draw_trial, image
+from schedsearch.report.course import course, improvements
+from schedsearch.report.pictures import draw_confirmation, draw_study, image
+from schedsearch.report.pictures import draw_trial as draw
+from schedsearch.report.pictures.trial import changes
 from tests.claims import claim
 from tests.searches import document, make_study, work
 
@@ -23,6 +26,10 @@ def study(tmp_path_factory):
     study = make_study(tmp_path_factory.mktemp("pictures"), document(trials=20))
     work(study)
     return study
+
+
+def draw_trial(study, trial):
+    return draw(study.space, trial, next(iter(study.complete(constant=True)), None))
 
 
 def schedule_of(study):
@@ -70,8 +77,22 @@ def test_the_metric_stands_at_the_end_of_its_epoch_beside_the_best_constants(stu
 def test_the_best_constants_own_value_is_drawn_beside_the_schedule(study):
     constant = study.complete(constant=True)[0]
     axis = draw_trial(study, schedule_of(study)).axes[0]
-    held = [line.get_ydata()[0] for line in axis.get_lines() if line.get_color() == GREY]
-    assert held == [rates(constant)]
+    label = f"trial {constant.number}, best constant: {rates(constant):.3g}"
+    assert labelled(axis, label).get_ydata()[0] == rates(constant)
+    assert labelled(axis, label).get_color() == GREY
+
+
+def test_every_mark_of_a_trials_picture_has_a_name_in_a_legend(study):
+    figure = draw_trial(study, schedule_of(study))
+    named = {
+        line.get_label()
+        for axis in figure.axes
+        for line in axis.get_lines()
+        if not line.get_label().startswith("_child")
+    }
+    shown = {t.get_text() for axis in figure.axes for t in axis.get_legend().get_texts()}
+    assert named == shown
+    assert "a schedule changes" in shown
 
 
 def test_loss_terms_have_a_panel_of_their_own(study):
@@ -152,3 +173,82 @@ def test_a_picture_drawn_twice_is_the_same_file(study, kind, begins):
     first, second = (image(draw_trial(study, schedule_of(study)), kind) for _ in range(2))
     assert first.startswith(begins)
     assert first == second
+
+
+# --- a study -------------------------------------------------------------------------------------
+
+
+def test_the_best_so_far_falls_over_trials_and_over_epochs_to_the_best_of_all(study):
+    ends = course(study.space, study.trials())
+    best = improvements(ends, study.space.objective)
+    assert best[-1].value == study.complete()[0].value
+    by_trials, by_epochs = draw_study(study.space, study.trials()).axes[:2]
+    for axis, last in ((by_trials, len(ends)), (by_epochs, ends[-1].epochs)):
+        line = labelled(axis, "best so far")
+        assert list(line.get_ydata()) == [*(end.value for end in best), best[-1].value]
+        assert line.get_xdata()[-1] == last
+        held = study.complete(constant=True)[0]
+        constant = labelled(axis, f"best constant: {held.value:.4g}, trial {held.number}")
+        assert constant.get_ydata()[0] == held.value
+
+
+def test_every_family_has_a_row_with_the_number_of_its_complete_trials(study):
+    axis = draw_study(study.space, study.trials()).axes[2]
+    rows = [label.get_text() for label in axis.get_yticklabels()]
+    constants = len(study.complete(constant=True))
+    decays = len(study.complete(constant=False))
+    assert rows[0] == "lr"
+    assert set(rows[1:]) == {f"constant ({constants})", f"exponential ({decays})"}
+
+
+def test_importances_are_of_one_family_each_and_add_up_to_one(tmp_path):
+    study = make_study(tmp_path, document(trials=60, pruner={"name": "none"}))
+    work(study)
+    axis = draw_study(study.space, study.trials()).axes[3]
+    assert {label.get_text() for label in axis.get_yticklabels()} == {
+        "lr: exponential",
+        "initial",
+        "decay_rate",
+    }
+    assert sum(bar.get_width() for bar in axis.patches) == pytest.approx(1)
+
+
+def test_a_study_without_a_complete_trial_has_nothing_to_draw(tmp_path):
+    study = make_study(tmp_path)
+    with pytest.raises(StudyError, match="study small has no complete trial yet"):
+        draw_study(study.space, study.trials())
+
+
+# --- a confirmation ------------------------------------------------------------------------------
+
+
+def entry(number, mean, **more):
+    return {"number": number, "mean": mean, "plan": {}, "diverged": 0, **more}
+
+
+def test_each_interval_is_drawn_where_it_was_measured():
+    against = [
+        {"number": 0, "difference": -0.2, "interval": [-0.3, -0.1]},
+        {"number": None, "difference": -0.1, "interval": [-0.25, 0.05]},
+    ]
+    result = {
+        "metric": "test_loss",
+        "direction": "minimize",
+        "test": True,
+        "seeds": [100, 120],
+        "constants": [entry(0, 0.5), entry(None, 0.4)],
+        "plans": [entry(7, 0.3, against=against, verdict="no difference seen")],
+    }
+    figure = draw_confirmation("small", result)
+    [axis] = figure.axes
+    drawn = [line.get_segments()[0][:, 0].tolist() for line in axis.collections]
+    assert drawn == [pytest.approx(one["interval"]) for one in against]
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "trial 7\nmean 0.3\nno difference seen"
+    ]
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {
+        "no difference",
+        "the schedule is better",
+        "against trial 0, mean 0.5",
+        "against the default, mean 0.4",
+    }

@@ -1,8 +1,7 @@
-"""A preview as a picture, by matplotlib's object interface: no window, no state between two."""
+"""A preview as a picture."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 
@@ -10,19 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
+from schedsearch.report.pictures.style import COLOURS, LINES, bare
 from schedsearch.report.preview import Axis, Curve, Preview
 
 _ACROSS = 5
-#: Inches of a panel; 150 dots each.
+#: Inches of a panel.
 _WIDTH, _HEIGHT = 2.5, 1.9
-_DOTS = 150
-#: Dark enough to read and different in grey, too (after Okabe and Ito); the lines differ as well.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#7a3b69", "#000000")
-_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 
-def preview_png(preview: Preview, title: str) -> bytes:
-    """Return a PNG: a panel for each family of each hyperparameter, and the made-up metric."""
+def draw_preview(preview: Preview, title: str) -> Figure:
+    """Draw a panel for each family of each hyperparameter, and the made-up metric."""
     rows = [(name, row) for name, families in preview.panels() for row in _rows(families)]
     across = max(len(row) for _, row in rows)
     height = len(rows) + (1 if preview.follows else 0)
@@ -39,9 +35,7 @@ def preview_png(preview: Preview, title: str) -> bytes:
     if preview.follows:
         _draw_metric(figure.add_subplot(grid[height - 1, :]), preview.metric)
     figure.suptitle(title, fontsize=10)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=_DOTS)
-    return content.getvalue()
+    return figure
 
 
 def _rows(families: list[tuple[str, list[Curve]]]) -> list[list[tuple[str, list[Curve]]]]:
@@ -53,7 +47,7 @@ def _rows(families: list[tuple[str, list[Curve]]]) -> list[list[tuple[str, list[
 
 def _draw(axis: Axes, curves: Sequence[Curve], shared: Axis) -> None:
     for i, curve in enumerate(curves):
-        colour, line = _COLOURS[i % len(_COLOURS)], _LINES[i % len(_LINES)]
+        colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
         # A value holds for a whole epoch, and is plotted as such; one epoch more shows the last.
         values = (*curve.values, curve.values[-1])
         axis.plot(values, color=colour, linestyle=line, linewidth=1.2, drawstyle="steps-post")
@@ -79,6 +73,6 @@ def _draw_metric(axis: Axes, metric: Sequence[float]) -> None:
 def _label(axis: Axes) -> None:
     axis.set_xlabel("epoch", fontsize=8)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    bare(axis)
     axis.tick_params(labelsize=8)
     axis.grid(color="#dddddd", linewidth=0.6)
-    axis.spines[["top", "right"]].set_visible(False)

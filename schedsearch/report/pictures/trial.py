@@ -1,31 +1,31 @@
-"""Pictures of trials, by matplotlib's object interface: no window, no state between two."""
+"""The picture of a trial: its schedules above, its metric and its loss terms below."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from optuna.trial import FrozenTrial
 
 from schedsearch.errors import StudyError
+from schedsearch.report.pictures.style import (
+    COLOURS,
+    GREY,
+    WIDTH,
+    bare,
+    legend,
+    line_style,
+    scale,
+    title,
+)
 from schedsearch.report.text import describe_families
-from schedsearch.storage import StudyHandle
+from schedsearch.space import Space
 
-#: Inches; at 150 dots each, twice the width of a page's column.
-_WIDTH, _PANEL = 8.0, 1.75
-_DOTS = 150
-#: Dark enough to read and different in grey, too (after Okabe and Ito); the lines differ as well.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#7a3b69", "#000000")
-_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-_GREY = "#8a8a8a"
+#: Inches of a panel.
+_PANEL = 1.75
 #: More schedules than that share one panel, each between its own least and greatest value.
 _OWN_PANELS = 3
 #: More changes than that, and only the first and the last are marked.
@@ -86,7 +86,7 @@ def _numbers(values: Sequence[float | None], every: int) -> list[float]:
     return [value for value in known for _ in range(every)]
 
 
-def draw_trial(study: StudyHandle, trial: FrozenTrial) -> Figure:
+def draw_trial(space: Space, trial: FrozenTrial, constant: FrozenTrial | None) -> Figure:
     """Draw a trial's schedules, its validation metric, and its loss terms over the epochs.
 
     The best constant's metric, and the values it holds, stand beside them in grey. Vertical lines
@@ -96,42 +96,41 @@ def draw_trial(study: StudyHandle, trial: FrozenTrial) -> Figure:
         StudyError: the trial has no curve to draw.
     """
     curves = curves_of(trial)
-    constants = [best for best in study.complete(constant=True)[:1] if best.number != trial.number]
-    constant = curves_of(constants[0]) if constants else None
+    held = _Held.of(constant) if constant and constant.number != trial.number else None
     panels = _panels(curves)
-    figure = Figure(figsize=(_WIDTH, 0.9 + _PANEL * (len(panels) + 0.4)), layout="constrained")
-    heights = [1.0] * len(panels)
-    at_metric = panels.index("metric")
-    heights[at_metric] = 1.4
+    figure = Figure(figsize=(WIDTH, 0.9 + _PANEL * (len(panels) + 0.4)), layout="constrained")
+    heights = [1.4 if panel == "metric" else 1.0 for panel in panels]
     axes = figure.subplots(
         len(panels), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
     )[:, 0]
     for axis, panel in zip(axes, panels, strict=True):
-        _prepare(axis, curves)
+        _prepare(axis, curves, named=axis is axes[0])
         if panel == "metric":
-            label = f"trial {constants[0].number}, best constant" if constants else ""
-            _draw_metric(axis, curves, constant, label, study.space.objective.metric, trial.number)
+            _draw_metric(axis, curves, held, space.objective.metric, trial.number)
         elif panel == "terms":
             _draw_terms(axis, curves.terms)
         elif panel == "schedules":
             _draw_together(axis, curves.schedules)
         else:
-            _draw_schedule(axis, panel.removeprefix("schedule "), curves, constant)
+            _draw_schedule(axis, panel.removeprefix("schedule "), curves, held)
+        if axis.get_legend_handles_labels()[1]:
+            legend(axis)
     axes[-1].set_xlabel("epochs trained")
     figure.align_ylabels(list(axes))
-    figure.suptitle(_title(study, trial, curves, constant), fontsize=10, x=0.01, ha="left")
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a dollar in a name is a dollar
+    title(figure, _title(space.name, trial, curves, held))
     return figure
 
 
-def image(figure: Figure, kind: str) -> bytes:
-    """Return a figure as a file's content: "png" or "svg", without a date, so always the same."""
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "schedsearch"}):
-        metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(buffer, format=kind, dpi=_DOTS, metadata=metadata)
-    return buffer.getvalue()
+@dataclass(frozen=True)
+class _Held:
+    """The best constant, which a trial is drawn beside."""
+
+    number: int
+    curves: Curves
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> _Held:
+        return cls(trial.number, curves_of(trial))
 
 
 def _panels(curves: Curves) -> list[str]:
@@ -142,23 +141,31 @@ def _panels(curves: Curves) -> list[str]:
     return [*schedules, "metric", *(["terms"] if curves.terms else [])]
 
 
-def _prepare(axis: Axes, curves: Curves) -> None:
+def _prepare(axis: Axes, curves: Curves, *, named: bool) -> None:
+    bare(axis)
     axis.set_xlim(0, curves.epochs)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=9)
-    for epoch in changes(curves.schedules):
-        axis.axvline(epoch, color="#c8c8c8", linewidth=0.8, zorder=0)
+    thinned = any(len(_moves(values)) > _MARKS for values in curves.schedules.values())
+    label = "first and last change" if thinned else "a schedule changes"
+    for i, epoch in enumerate(changes(curves.schedules)):
+        axis.axvline(
+            epoch,
+            color="#b8b8b8",
+            linewidth=0.8,
+            zorder=0,
+            label=label if named and i == 0 else None,
+        )
 
 
-def _draw_schedule(axis: Axes, name: str, curves: Curves, constant: Curves | None) -> None:
+def _draw_schedule(axis: Axes, name: str, curves: Curves, constant: _Held | None) -> None:
     values = curves.schedules[name]
-    held = None if constant is None else constant.held.get(name)
-    if held is not None:
-        axis.axhline(held, color=_GREY, linewidth=1.5, linestyle="--", zorder=1)
+    held = None if constant is None else constant.curves.held.get(name)
+    if constant is not None and held is not None:
+        label = f"trial {constant.number}, best constant: {held:.3g}"
+        axis.axhline(held, color=GREY, linewidth=1.5, linestyle="--", zorder=1, label=label)
     axis.stairs(
-        values, range(len(values) + 1), baseline=None, color=_COLOURS[0], linewidth=2, zorder=3
+        values, range(len(values) + 1), baseline=None, color=COLOURS[0], linewidth=2, zorder=3
     )
-    _scale(axis, values if held is None else [*values, held])
+    scale(axis, values if held is None else [*values, held])
     axis.set_ylabel(name, fontsize=10)
 
 
@@ -170,54 +177,34 @@ def _draw_together(axis: Axes, schedules: Mapping[str, Sequence[float]]) -> None
             range(len(values) + 1),
             baseline=None,
             label=f"{name}: {low:.3g} to {high:.3g}",
-            **_style(i),
+            **line_style(i),
         )
     axis.set_ylabel("schedules, each from\nits least to its greatest", fontsize=10)
-    _legend(axis)
 
 
 def _draw_metric(
-    axis: Axes, curves: Curves, constant: Curves | None, label: str, metric: str, number: int
+    axis: Axes, curves: Curves, constant: _Held | None, metric: str, number: int
 ) -> None:
+    beside: Sequence[float] = ()
     if constant is not None:
-        epochs = range(1, constant.epochs + 1)
-        axis.plot(epochs, constant.metric, color=_GREY, linewidth=1.5, linestyle="--", label=label)
+        beside = constant.curves.metric
+        label = f"trial {constant.number}, best constant"
+        epochs = range(1, len(beside) + 1)
+        axis.plot(epochs, beside, color=GREY, linewidth=1.5, linestyle="--", label=label)
     epochs = range(1, curves.epochs + 1)
-    axis.plot(epochs, curves.metric, color=_COLOURS[0], linewidth=2, label=f"trial {number}")
-    _scale(axis, [*curves.metric, *(constant.metric if constant else [])])
+    axis.plot(epochs, curves.metric, color=COLOURS[0], linewidth=2, label=f"trial {number}")
+    scale(axis, [*curves.metric, *beside])
     axis.set_ylabel(metric, fontsize=10)
-    _legend(axis)
 
 
 def _draw_terms(axis: Axes, terms: Mapping[str, Sequence[float]]) -> None:
     for i, (name, values) in enumerate(terms.items()):
-        axis.plot(range(1, len(values) + 1), values, label=name, **_style(i))
-    _scale(axis, [value for values in terms.values() for value in values])
+        axis.plot(range(1, len(values) + 1), values, label=name, **line_style(i))
+    scale(axis, [value for values in terms.values() for value in values])
     if len(terms) == 1:
         axis.set_ylabel(f"loss term\n{next(iter(terms))}", fontsize=10)
     else:
         axis.set_ylabel("loss terms", fontsize=10)
-        _legend(axis)
-
-
-def _style(i: int) -> dict[str, Any]:
-    colour = _COLOURS[i % len(_COLOURS)]
-    line = _LINES[(i + i // len(_COLOURS)) % len(_LINES)]  # each pair once before they repeat
-    return {"color": colour, "linestyle": line, "linewidth": 1.8}
-
-
-def _legend(axis: Axes) -> None:
-    axis.legend(fontsize=9, frameon=False, loc="best")
-
-
-def _scale(axis: Axes, values: Sequence[float]) -> None:
-    """Take a logarithmic axis where the values spread over more than a factor of 10."""
-    known = [value for value in values if math.isfinite(value)]
-    if known and min(known) > 0 and max(known) > 10 * min(known):
-        axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.yaxis.set_minor_locator(NullLocator())
 
 
 def changes(schedules: Mapping[str, Sequence[float]]) -> list[int]:
@@ -228,16 +215,20 @@ def changes(schedules: Mapping[str, Sequence[float]]) -> list[int]:
     """
     marked: set[int] = set()
     for values in schedules.values():
-        found = [epoch for epoch in range(1, len(values)) if values[epoch] != values[epoch - 1]]
+        found = _moves(values)
         marked.update(found if len(found) <= _MARKS else (found[0], found[-1]))
     return sorted(marked)
+
+
+def _moves(values: Sequence[float]) -> list[int]:
+    return [epoch for epoch in range(1, len(values)) if values[epoch] != values[epoch - 1]]
 
 
 def _held(curves: Curves) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in curves.held.items())
 
 
-def _title(study: StudyHandle, trial: FrozenTrial, curves: Curves, constant: Curves | None) -> str:
+def _title(study: str, trial: FrozenTrial, curves: Curves, constant: _Held | None) -> list[str]:
     tables = trial.user_attrs["plan"]
     families = [
         f"{name}: {describe_families(table['families'])}"
@@ -250,10 +241,6 @@ def _title(study: StudyHandle, trial: FrozenTrial, curves: Curves, constant: Cur
     ]
     lines = families + groups or ["constants only"]
     if curves.held:
-        beside = f"; by the constant: {_held(constant)}" if constant else ""
+        beside = f"; by the constant: {_held(constant.curves)}" if constant else ""
         lines.append(f"held: {_held(curves)}{beside}")
-    return "\n".join([f"{study.name}, trial {trial.number}", *(_short(line) for line in lines)])
-
-
-def _short(line: str, length: int = 95) -> str:
-    return line if len(line) <= length else f"{line[: length - 1]}…"
+    return [f"{study}, trial {trial.number}", *lines]

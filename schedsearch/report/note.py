@@ -1,0 +1,71 @@
+"""A study's note in the dashboard, in Markdown: what it searches, and how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from schedsearch.report.confirmation import verdict_line
+from schedsearch.report.text import describe_plan
+from schedsearch.space import Space
+from schedsearch.storage import ranked
+
+#: What stands below it is a person's.
+_END = "*schedsearch keeps the text above this line current; write below it.*"
+
+
+def note(
+    space: Space, trials: Sequence[FrozenTrial], confirmation: Mapping[str, Any] | None
+) -> str:
+    """Return a study's note: task, space, the best against the best constant, how to export."""
+    return "\n".join(_lines(space, trials, confirmation))
+
+
+def with_what_was_added(text: str, before: str) -> str:
+    """Return a new text of ours with what a person has written below or instead of the old one.
+
+    >>> with_what_was_added("new", "")
+    'new'
+    >>> with_what_was_added("new", "a person's own words")
+    "a person's own words"
+    """
+    if before and _END not in before:
+        return before
+    return text + before.partition(_END)[2]
+
+
+def _lines(
+    space: Space, trials: Sequence[FrozenTrial], confirmation: Mapping[str, Any] | None
+) -> Iterator[str]:
+    objective, name = space.objective, space.name
+    yield f"**Task** `{space.task}`, {space.horizon} epochs"
+    runs = "1 seed" if space.search.seeds == 1 else f"mean of {space.search.seeds} seeds"
+    yield ""
+    what = f"{objective.direction} `{objective.metric}`, {objective.value} epoch's"
+    yield f"**Objective** {what}, {runs}"
+    yield ""
+    for hyperparameter, families in space.searched().items():
+        yield f"- `{hyperparameter}`: {', '.join(families.options)}"
+    yield ""
+    yield f"| | trial | {objective.metric} | plan |"
+    yield "| --- | --- | --- | --- |"
+    for title, constant in (("best schedule", False), ("best constant", True)):
+        yield _row(title, ranked(space, trials, constant=constant))
+    yield ""
+    if confirmation is not None:
+        yield f"**Confirmation** {verdict_line(confirmation)}"
+    else:
+        yield f"Does it hold on fresh seeds? `schedsearch confirm {name}` tells."
+    yield ""
+    yield f"Take it home: `schedsearch export {name} -o best.toml`"
+    yield ""
+    yield _END
+
+
+def _row(title: str, best: Sequence[FrozenTrial]) -> str:
+    if not best:
+        return f"| {title} | none yet | | |"
+    plan = "; ".join(describe_plan(best[0].user_attrs["plan"]))
+    return f"| {title} | {best[0].number} | {best[0].value:.5g} | {plan} |"

@@ -1,0 +1,9 @@
+"""Pictures for people: of a trial, of a study, of a confirmation, of a space."""
+
+from schedsearch.report.pictures.confirmation import draw_confirmation
+from schedsearch.report.pictures.preview import draw_preview
+from schedsearch.report.pictures.study import draw_study
+from schedsearch.report.pictures.style import image
+from schedsearch.report.pictures.trial import draw_trial
+
+__all__ = ["draw_confirmation", "draw_preview", "draw_study", "draw_trial", "image"]

@@ -1,0 +1,82 @@
+"""The picture of a confirmation: differences to each constant, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from schedsearch.report.pictures.style import COLOURS, GREY, WIDTH, bare, title
+
+_MARKS = ("o", "s", "^", "D", "v", "P")
+#: Inches of a schedule's group of intervals: for each constant, and beside.
+_LINE, _BESIDE = 0.2, 0.25
+
+
+def draw_confirmation(study: str, result: Mapping[str, Any]) -> Figure:
+    """Draw each schedule's mean difference to each constant, in pairs of one seed, with intervals.
+
+    An interval is at the schedule's own Holm level; one that does not reach zero is a difference.
+    """
+    lower = result["direction"] == "minimize"
+    plans = sorted(result["plans"], key=lambda plan: plan["mean"] if lower else -plan["mean"])
+    constants = result["constants"]
+    inches = len(plans) * (_LINE * len(constants) + _BESIDE) + 1.9 + _LINE * len(constants)
+    figure = Figure(figsize=(WIDTH, inches), layout="constrained")
+    axis = figure.add_subplot()
+    bare(axis)
+    axis.axvline(0, color="#000000", linewidth=1, zorder=1, label="no difference")
+    _shade_better(axis, plans, lower=lower)
+    for row, plan in enumerate(plans):
+        for i, against in enumerate(plan["against"]):
+            at = row + (i - (len(constants) - 1) / 2) * 0.7 / len(constants)
+            label = f"against {_name(constants[i])}, mean {constants[i]['mean']:.4g}"
+            _draw_interval(axis, against, at, i, label if row == 0 else None)
+    axis.set_yticks(range(len(plans)), [_label(plan) for plan in plans], fontsize=9)
+    axis.set_ylim(len(plans) - 0.5, -0.5)
+    turned = "lower" if lower else "higher"
+    axis.set_xlabel(f"mean difference in {result['metric']}, schedule minus constant")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    first, stop = result["seeds"]
+    split = "test split" if result["test"] else "validation split"
+    head = f"{study}, confirmation: {stop - first} fresh seeds, {split}, in pairs"
+    title(figure, [head, f"{turned} is better: a schedule wins where all its intervals are shaded"])
+    return figure
+
+
+def _shade_better(axis: Axes, plans: Sequence[Mapping[str, Any]], *, lower: bool) -> None:
+    ends = [end for plan in plans for one in plan["against"] for end in one["interval"]]
+    reach = 1.08 * max(map(abs, ends)) or 1.0
+    low, high = min(*ends, 0.0) - 0.08 * reach, max(*ends, 0.0) + 0.08 * reach
+    axis.set_xlim(low, high)
+    better = (low, 0) if lower else (0, high)
+    axis.axvspan(*better, color="#ececec", zorder=0, label="the schedule is better")
+
+
+def _draw_interval(
+    axis: Axes, against: Mapping[str, Any], at: float, i: int, label: str | None
+) -> None:
+    low, high = against["interval"]
+    middle = against["difference"]
+    axis.errorbar(
+        middle,
+        at,
+        xerr=[[max(0.0, middle - low)], [max(0.0, high - middle)]],
+        fmt=_MARKS[i % len(_MARKS)],
+        color=COLOURS[i % len(COLOURS)] if i < len(COLOURS) else GREY,
+        markersize=5,
+        linewidth=1.5,
+        capsize=3,
+        label=label,
+        zorder=3,
+    )
+
+
+def _label(plan: Mapping[str, Any]) -> str:
+    return f"{_name(plan)}\nmean {plan['mean']:.4g}\n{plan['verdict']}"
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return "the default" if entry["number"] is None else f"trial {entry['number']}"

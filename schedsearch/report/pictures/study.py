@@ -1,0 +1,177 @@
+"""The picture of a study: how its best fell, which families did well, which parameters mattered."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence, Sized
+from functools import partial
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from optuna.trial import FrozenTrial
+
+from schedsearch.errors import StudyError
+from schedsearch.report.course import End, by_family, course, importances, improvements
+from schedsearch.report.pictures.style import (
+    COLOURS,
+    GREY,
+    WIDTH,
+    bare,
+    legend,
+    scale,
+    title,
+)
+from schedsearch.space import Objective, Space
+
+#: Inches of the panel of best values, of a row of a bar or of dots, and of what a panel has beside.
+_BEST, _ROW, _BESIDE = 2.8, 0.25, 0.75
+
+
+def draw_study(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
+    """Draw the best so far over trials and over trained epochs, families, and importances.
+
+    Raises:
+        StudyError: no trial is complete.
+    """
+    ends = course(space, trials)
+    best = improvements(ends, space.objective)
+    if not best:
+        raise StudyError(f"study {space.name} has no complete trial yet: there is nothing to draw")
+    panels: list[tuple[float, Callable[[Axes], None]]] = []
+    if families := by_family(space, trials):
+        drawn = partial(_draw_families, families=families, objective=space.objective)
+        panels.append((_height(families), drawn))
+    if shares := importances(space, trials):
+        panels.append((_height(shares), partial(_draw_importances, shares=shares)))
+    heights = [_BEST, *(height for height, _ in panels)]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.5), layout="constrained")
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    left, right = parts[0].subplots(1, 2, sharey=True)
+    _draw_best(left, right, ends, space.objective)
+    for part, (_, draw) in zip(parts[1:], panels, strict=True):
+        draw(part.subplots())
+    found = f"best: {space.objective.metric} {best[-1].value:.5g}, trial {best[-1].number}"
+    title(figure, [f"{space.name}: {len(ends)} trials ended, {ends[-1].epochs:,} epochs", found])
+    return figure
+
+
+def _height(groups: Mapping[str, Sized]) -> float:
+    return _ROW * (sum(map(len, groups.values())) + len(groups)) + _BESIDE
+
+
+# --- the best so far -----------------------------------------------------------------------------
+
+
+def _draw_best(left: Axes, right: Axes, ends: Sequence[End], objective: Objective) -> None:
+    _draw_best_over(left, ends, [end.ended for end in ends], objective)
+    _draw_best_over(right, ends, [end.epochs for end in ends], objective)
+    left.set_xlabel("trials ended")
+    right.set_xlabel("epochs trained, of all trials")
+    turned = "lower" if objective.direction == "minimize" else "higher"
+    left.set_ylabel(f"{objective.metric}\n({turned} is better)", fontsize=10)
+    scale(left, [end.value for end in ends if end.value is not None])
+    # On white, since trials lie everywhere.
+    left.legend(fontsize=8, loc="upper right", framealpha=0.9, edgecolor="none")
+
+
+def _draw_best_over(
+    axis: Axes, ends: Sequence[End], at: Sequence[int], objective: Objective
+) -> None:
+    bare(axis)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    known = [
+        (x, end.value, end.constant)
+        for x, end in zip(at, ends, strict=True)
+        if end.value is not None
+    ]
+    for constant, mark, label in ((False, "o", "schedule"), (True, "s", "constant")):
+        chosen = [(x, value) for x, value, is_constant in known if is_constant == constant]
+        axis.scatter(
+            [x for x, _ in chosen],
+            [value for _, value in chosen],
+            s=12,
+            marker=mark,
+            facecolors="none" if constant else "#9dbcd4",
+            edgecolors="#555555" if constant else "none",
+            linewidths=0.8,
+            label=label,
+        )
+    where = dict(zip((end.number for end in ends), at, strict=True))
+    best = improvements(ends, objective)
+    steps = [(where[end.number], end.value) for end in best]
+    steps.append((at[-1], best[-1].value))
+    axis.step(
+        *zip(*steps, strict=True), where="post", color=COLOURS[0], linewidth=2, label="best so far"
+    )
+    constants = improvements([end for end in ends if end.constant], objective)
+    if constants:
+        held = constants[-1]
+        label = f"best constant: {held.value:.4g}, trial {held.number}"
+        assert held.value is not None
+        axis.axhline(held.value, color=GREY, linewidth=1.5, linestyle="--", label=label)
+    axis.set_xlim(0, at[-1] * 1.02)
+
+
+# --- families and parameters ---------------------------------------------------------------------
+
+
+def _draw_families(
+    axis: Axes, families: Mapping[str, Mapping[str, Sequence[float]]], objective: Objective
+) -> None:
+    bare(axis)
+    order = {
+        name: sorted(found, key=lambda family: _best(found[family], objective))
+        for name, found in families.items()
+    }
+    at = _rows(
+        axis,
+        {
+            name: [f"{family} ({len(families[name][family])})" for family in found]
+            for name, found in order.items()
+        },
+    )
+    values = [families[name][family] for name, found in order.items() for family in found]
+    every = [(value, row) for found, row in zip(values, at, strict=True) for value in found]
+    values_at, rows_at = [value for value, _ in every], [row for _, row in every]
+    axis.scatter(values_at, rows_at, s=12, color="#9dbcd4", label="a trial")
+    known = [(found, row) for found, row in zip(values, at, strict=True) if found]
+    rows = [row for _, row in known]
+    medians = [statistics.median(found) for found, _ in known]
+    best = [min(found, key=objective.lower_is_better) for found, _ in known]
+    style: dict[str, Any] = {"zorder": 3, "linewidths": 2}
+    axis.scatter(medians, rows, marker="|", s=110, color="#000000", label="median", **style)
+    axis.scatter(best, rows, marker="D", s=16, color=COLOURS[1], label="best", **style)
+    scale(axis, values_at, across=True)
+    axis.set_xlabel(f"{objective.metric} of complete trials, by family (how many)")
+    legend(axis)
+
+
+def _best(values: Sequence[float], objective: Objective) -> float:
+    return min(map(objective.lower_is_better, values), default=math.inf)
+
+
+def _draw_importances(axis: Axes, shares: Mapping[str, Mapping[str, float]]) -> None:
+    bare(axis)
+    order = {
+        family: sorted(found, key=lambda name: -found[name]) for family, found in shares.items()
+    }
+    at = _rows(axis, order)
+    widths = [shares[family][name] for family, found in order.items() for name in found]
+    axis.barh(at, widths, height=0.6, color="#9dbcd4", edgecolor="#555555", linewidth=0.6)
+    axis.set_xlim(0, 1)
+    axis.set_xlabel("importance of each parameter within its family (they add up to 1)")
+
+
+def _rows(axis: Axes, groups: Mapping[str, Sequence[str]]) -> list[int]:
+    """Label the rows, each group under its name; return the places of the members' rows."""
+    labels = [(label, head) for head, of in groups.items() for label in (None, *of)]
+    axis.set_yticks(range(len(labels)), [label or head for label, head in labels], fontsize=9)
+    for tick, (label, _) in zip(axis.yaxis.get_major_ticks(), labels, strict=True):
+        if label is None:
+            tick.label1.set_fontweight("bold")
+            tick.tick1line.set_visible(False)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    return [i for i, (label, _) in enumerate(labels) if label is not None]
