@@ -18,6 +18,7 @@ from schedsearch.confirmation.record import Record, name_of, open_record, record
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
 from schedsearch.report.dashboard import make_app
+from schedsearch.report.showcase import picture_store
 from schedsearch.schedules import Constant
 from schedsearch.storage import StudyHandle, open_study
 from tests.cli.command import Command
@@ -76,7 +77,8 @@ def test_the_dashboard_lists_it_beside_the_study(tmp_path):
     environment: dict[str, object] = {}
     setup_testing_defaults(environment)
     environment["PATH_INFO"] = "/api/studies"
-    answer = make_app(record.study.database.optuna, "localhost", allow_edit=False)
+    database = record.study.database
+    answer = make_app(database.optuna, picture_store(database), "localhost", allow_edit=False)
     environment["HTTP_HOST"] = "localhost"
     body = json.loads(b"".join(answer(environment, lambda *status: None)))
     assert [found["study_name"] for found in body["study_summaries"]] == ["small", "small:confirm"]
