@@ -96,6 +96,13 @@ BENCHMARKS = (
         ("benchmarks.reuse",),
     ),
     Benchmark(
+        "How long the dashboard takes to answer",
+        "Seconds to the last byte, by HTTP: the study list, a study's whole page for its first "
+        "visitor and for one who comes back after ten seconds, when the dashboard looks again, and "
+        "the poll by which an open page asks for what is new.",
+        ("benchmarks.dashboard",),
+    ),
+    Benchmark(
         "Population-based training against TPE",
         "Test error of the best schedule over 24 fresh seeds, after 1,440 trained epochs; 10 "
         "searches each, one seed per trial, on 8 lanes.",

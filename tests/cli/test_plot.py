@@ -6,6 +6,7 @@ import pytest
 
 from tests.claims import claim
 from tests.cli.command import Command
+from tests.confirmation.tasks import content_of, searched
 from tests.searches import make_study, url_of, work
 
 
@@ -97,3 +98,11 @@ def test_a_picture_without_a_place_is_refused(run, study, arguments, said):
     done = run("plot", *arguments)
     assert done.status == 2
     assert said in done.err
+
+
+def test_what_confirm_found_is_drawn(run, tmp_path):
+    searched(tmp_path, content_of())
+    assert run("confirm", "small", "--top", 1, "--seeds", 6, "--workers", 1).status == 0
+    done = run("plot", "small/confirmation", "-o", "it.png")
+    assert (done.status, done.err) == (0, "it.png: the confirmation of small\n")
+    assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
