@@ -101,7 +101,7 @@ def test_every_metric_is_the_one_without_reuse_bit_for_bit(tmp_path, lanes):
     assert found[0] == found[1]
 
 
-def test_a_trial_that_is_handed_back_goes_on_from_its_last_checkpoint(tmp_path):
+def test_a_trial_that_is_handed_back_goes_on_where_it_was_stopped(tmp_path):
     content = grid_of(3, 2, length=10)
     prepared = prepare(Space.from_document(content, "space.toml"))
     numerics = choose_numerics(prepared, Setup(), say=print)
@@ -112,8 +112,10 @@ def test_a_trial_that_is_handed_back_goes_on_from_its_last_checkpoint(tmp_path):
     continue_search(study)
     successor = next(t for t in study.trials() if t.user_attrs.get("retry_of") == 0)
     assert list(successor.intermediate_values) == list(range(1, 31))
-    # A checkpoint every three epochs: the 13th is trained again on the way.
-    assert successor.user_attrs["trained"] == 18
+    # Who stops keeps a checkpoint of where it stopped: no epoch is trained twice.
+    behind = len(study.rows()[0].intermediate_values)
+    assert behind >= 13
+    assert successor.user_attrs["trained"] == 30 - behind
 
 
 def longer(study: StudyHandle, horizon: int, **options: Any) -> Extension:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from schedsearch.errors import StorageError
 from schedsearch.storage import StudyHandle, database_failure, open_database
+from tests.claims import claim
 from tests.searches import document, make_study, make_study_at, work
 from tests.servers import PASSWORD, SERVERS, execute
 from tests.storage.studies import study_at
@@ -102,7 +103,7 @@ def test_a_server_that_may_only_be_read_is_said(database_url):
     execute(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     study.database.engine.dispose()
     with pytest.raises(DBAPIError) as caught:
-        study.queue.claim("ann", 10)
+        claim(study, "ann")
     said = failure(caught.value)
     assert said == (
         "the database failed: cannot execute SELECT FOR UPDATE in a read-only transaction; "
