@@ -97,9 +97,9 @@ BENCHMARKS = (
     ),
     Benchmark(
         "How long the dashboard takes to answer",
-        "Seconds to the last byte, by HTTP: the study list, a study's whole page for its first "
-        "visitor and for one who comes back after ten seconds, when the dashboard looks again, and "
-        "the poll by which an open page asks for what is new.",
+        "Seconds to the last byte, by HTTP: the study list, a study's whole page in the moment of "
+        "the start, when its trials are still being read, and later, and the poll by which an open "
+        "page asks for what is new.",
         ("benchmarks.dashboard",),
     ),
     Benchmark(

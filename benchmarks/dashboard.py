@@ -1,7 +1,7 @@
 """How long the dashboard takes to answer, by the number of stored trials of 60 epochs.
 
-The study list, a study's whole page as its first visitor and later ones meet it, and the poll by
-which an open page asks for what is new. Requests go by HTTP to the command `schedsearch dashboard`,
+The study list, a study's whole page in the moment of the start, when its trials are still being
+read, and later, and the poll by which an open page asks for what is new. Requests go by HTTP to the command `schedsearch dashboard`,
 in a process of its own, and count until the last byte; the dashboard keeps trials for 10 seconds,
 so the later page and the poll are asked after it let go of them.
 """
@@ -91,7 +91,7 @@ def main() -> None:
     quiet()
     rows = [measure(trials) for trials in options.stored]
     print(f"{machine()}: seconds, trials of {EPOCHS} epochs in a SQLite file")
-    heads = ["stored trials", "study list", "first page", "page again", "poll", "page, MB"]
+    heads = ["stored trials", "study list", "page at the start", "page", "poll", "page, MB"]
     print("\n".join(table(heads, rows)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from typing import Annotated
 
 import typer
@@ -22,7 +23,7 @@ def dashboard(
     storage_file: StorageFile = None,
 ) -> None:
     """Serve optuna-dashboard on the studies of a storage, to read only, until Ctrl-C."""
-    from schedsearch.report.dashboard import is_loopback, make_app, make_server, url_of
+    from schedsearch.report.dashboard import is_loopback, make_app, make_server, url_of, warm
     from schedsearch.report.showcase import picture_store
 
     opened = database(storage)
@@ -33,6 +34,7 @@ def dashboard(
         may = "change and delete" if allow_edit else "read"
         say(f"warning: there is no password: {who} can {may} every study")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=warm, args=(opened.optuna,), daemon=True).start()
     with server:
         try:
             say(f"{opened.shown}: {url_of(server)} (Ctrl-C ends)")

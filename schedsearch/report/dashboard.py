@@ -45,6 +45,15 @@ def make_app(
     )
 
 
+def warm(storage: BaseStorage) -> None:
+    """Read all trials of all studies once, so that no page waits for it: a cache keeps them."""
+    try:
+        for study in storage.get_all_studies():
+            storage.get_all_trials(study._study_id, deepcopy=False)
+    except Exception:
+        return  # Whoever asks for the page meets it again, and is told.
+
+
 class Guard:
     """Refuses what is not addressed to this machine, and what would write.
 

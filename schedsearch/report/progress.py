@@ -86,7 +86,7 @@ class SearchDisplay:
             f"{counts.running} running",
             f"{counts.pruned} pruned",
             f"{counts.failed} failed",
-            f"{epochs / seconds:.0f} epochs/s",
+            f"{epochs / seconds:.{1 if epochs < 10 * seconds else 0}f} epochs/s",
         ]
         if finished and left:
             parts.append(f"about {describe_seconds(left * seconds / finished)} left")

@@ -23,10 +23,11 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
+from sqlalchemy import text
 
-from schedsearch.report.dashboard import Guard, make_server, own_names
+from schedsearch.report.dashboard import Guard, make_server, own_names, warm
 from schedsearch.report.showcase import Showcase
-from schedsearch.storage import StudyHandle
+from schedsearch.storage import StudyHandle, open_database
 from tests.browser import browser
 from tests.cli.command import Command
 from tests.searches import ROOT, begin, make_study, url_of, work
@@ -289,3 +290,14 @@ def test_a_browser_shows_the_note_the_plots_and_the_best_trials_picture(
         for key in ("plan", "values", "terms"):
             wait_for(key)
         wait.until(lambda driver: picture_width(driver) == 1200, "the picture is not shown")
+
+
+def test_what_was_read_at_the_start_is_not_read_again_for_a_page(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    work(study)
+    opened = open_database(url_of(tmp_path))
+    warm(opened.optuna)
+    with opened.engine.begin() as connection:
+        connection.execute(text("DELETE FROM trial_params"))
+    found = opened.optuna.get_all_trials(study.study_id)
+    assert all(trial.params for trial in found)
