@@ -1,9 +1,10 @@
 """How long the dashboard takes to answer, by the number of stored trials of 60 epochs.
 
 The study list, a study's whole page in the moment of the start, when its trials are still being
-read, and later, and the poll by which an open page asks for what is new. Requests go by HTTP to the command `schedsearch dashboard`,
-in a process of its own, and count until the last byte; the dashboard keeps trials for 10 seconds,
-so the later page and the poll are asked after it let go of them.
+read, and later, and the poll by which an open page asks for what is new. Requests go by HTTP to the
+command `schedsearch dashboard`, in a process of its own, and count until the last byte; the
+dashboard keeps trials for 10 seconds, so the later page and the poll are asked after it let go of
+them.
 """
 
 from __future__ import annotations
