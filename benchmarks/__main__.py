@@ -106,7 +106,7 @@ BENCHMARKS = (
         "Population-based training against TPE",
         "Test error of the best schedule over 24 fresh seeds, after 1,440 trained epochs; 10 "
         "searches each, one seed per trial, on 8 lanes.",
-        ("benchmarks.pbt",),
+        ("benchmarks.pbt", "noisy_digits", "long_tail", "helmholtz"),
     ),
     Benchmark(
         "What several seeds per trial do to a search",
