@@ -35,14 +35,14 @@ def grid(task: str, name: str, **search: object) -> dict:
 def test_a_trial_that_hangs_fails_and_the_worker_goes_on_without_anybodys_help(
     tmp_path: Path, task: str, name: str, epoch: int, place: str
 ):
-    content = grid(task, name, epoch_timeout=3.0)
+    content = grid(task, name, epoch_timeout=8.0)
     study = make_study(tmp_path, content)
     worker = begin("worker", "small", "--storage", url_of(tmp_path), folder=tmp_path)
     _, err = worker.communicate(timeout=120)
     assert worker.returncode == 0, err
     [hung] = [trial for trial in study.trials() if trial.state is TrialState.FAIL]
     assert hung.params[f"{name}.constant.value"] == 0.9
-    line = rf"trial {hung.number} failed in epoch {epoch}: it took longer than 3 s \({place}:\d+\)"
+    line = rf"trial {hung.number} failed in epoch {epoch}: it took longer than 8 s \({place}:\d+\)"
     assert len(re.findall(line, err)) == 1
     assert place in hung.user_attrs["traceback"]
     counts = study.queue.counts()

@@ -10,8 +10,9 @@ import copy
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from schedsearch.engines.arithmetic import PLAIN, Arithmetic, packed
@@ -20,6 +21,9 @@ from schedsearch.engines.generators import Generators
 from schedsearch.errors import SchedSearchError
 from schedsearch.plan import as_float
 from schedsearch.task import TrainFunction
+
+#: Seconds after which a thread that waits for the other looks up.
+_LOOK = 1.0
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,14 @@ class _Lane:
             self.run._orders.put(values)
             if self.thread.ident is None:
                 self.thread.start()
-            return self.run._answers.get()
+            return self._answer()
+
+    def _answer(self) -> EpochResult | _Ended:
+        while True:
+            # Not for ever: of two signals the second may reach another thread, and Python hands it
+            # to this one only when this one runs.
+            with suppress(Empty):
+                return self.run._answers.get(timeout=_LOOK)
 
     def finish(self) -> Exception | None:
         """Let the loop end, and then the function; return what it raised."""

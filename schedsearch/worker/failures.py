@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Iterable
@@ -16,6 +17,13 @@ from schedsearch.task.user_code import one_line
 #: A worker stops after so many trials in a row that failed in the user's own code.
 FAILURES_IN_A_ROW = 3
 _TRACEBACK_LENGTH = 8_000
+
+#: Where code lies that is not the user's: Python's, packages', commands', and our own.
+_NOT_THEIRS = (
+    "<frozen ",
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib", "scripts")),
+    str(Path(__file__).parents[1]),
+)
 
 
 class Failures:
@@ -75,4 +83,8 @@ def where_it_hangs() -> tuple[str, str]:
 
 
 def _place(frames: traceback.StackSummary) -> str:
-    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    """Return the innermost line of the user's own code, or else of all."""
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
+    for frame in reversed(own or frames):
+        return f" ({Path(frame.filename).name}:{frame.lineno})"
+    return ""

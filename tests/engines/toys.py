@@ -87,7 +87,7 @@ class Brittle(Toy):
 
 
 class Hanging(Toy):
-    """A toy whose step never ends where `blur` is above a half; no lanes can train it."""
+    """A toy whose step never ends where `blur` is above 0.8; no lanes can train it."""
 
     def terms(
         self,
@@ -96,7 +96,7 @@ class Hanging(Toy):
         hp: Mapping[str, Tensor],
         noise: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
-        while float(hp["blur"]) > 0.5:
+        while float(hp["blur"]) > 0.8:
             pass
         return super().terms(model, batch, hp, noise)
 

@@ -42,7 +42,7 @@ def server(backend: str) -> Iterator[Server]:
 @ON_SERVERS
 def test_a_search_waits_for_a_server_that_is_away_and_loses_nothing(server, tmp_path):
     content = document(train_slowly, trials=6, pruner={"name": "none"})
-    space = write_space(tmp_path, content | {"horizon": 1500})
+    space = write_space(tmp_path, content | {"horizon": 6000})
     with empty_database(server.url) as url:
         search = begin("start", space, "--workers", 2, folder=tmp_path, SCHEDSEARCH_STORAGE=url)
         wait_until(lambda: len(_reports_at(url)) > 20)
