@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from schedsearch.cli.app import say
@@ -17,6 +18,8 @@ def database(url: str, *, create: bool = False) -> Database:
     from schedsearch.storage import open_database
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # The pool prints a traceback for a connection that was lost; who used it waits, and says so.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     opened = open_database(url, create=create)
     if not opened.known_schema:
         say("warning: the tables are of an Optuna that is not known here: searching is slower")

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 
+from schedsearch.cli import opening
 from schedsearch.storage import RoundStorage, StudyHandle, open_database, open_study
 from tests.searches import begin, document, train_slowly, wait_until, write_space
 from tests.servers import SERVERS, Server, empty_database, execute, own_server
@@ -155,6 +156,17 @@ def test_a_round_is_written_once_wherever_its_connection_is_cut(study, caplog):
     assert number > 10
     check(study, storage, number + 1, live)
     assert "does not answer" not in caplog.text  # nobody needs to know
+
+
+@ON_SERVERS
+def test_a_connection_that_is_lost_in_a_transaction_shows_no_traceback(database_url, caplog):
+    study_at(database_url)
+    connection = opening.database(database_url).engine.raw_connection()
+    connection.cursor().execute("SELECT 1")
+    cut_connections(database_url)
+    caplog.clear()
+    connection.close()
+    assert caplog.text == ""
 
 
 @ON_SERVERS
