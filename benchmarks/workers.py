@@ -1,9 +1,11 @@
 """Two workers against one, and against two plain Optuna processes on one SQLite file.
 
-    python -m benchmarks.workers [--trials 400] [--lanes 32] [--repeats 3]
+    python -m benchmarks.workers [--trials 3000] [--lanes 32] [--repeats 3]
 
-Each worker is a process with one thread. The clock runs from when every lane has reported its first
-epoch, so that neither imports nor compiling count, until the last process has ended.
+Each worker is a process with one thread. The clock runs from when the lanes have reported 60 epochs
+each on average, so that neither imports nor compiling count. It is read twice: when the last trial
+is handed out, and when the last process has ended, which adds the time in which more and more lanes
+have nothing left to do.
 """
 
 from __future__ import annotations
@@ -13,47 +15,67 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 
 from benchmarks import plain
-from benchmarks.measuring import alternate, machine, quiet, table
+from benchmarks.measuring import Measured, alternate, machine, quiet, table
 from benchmarks.searching import numerics_of, prepared
-from schedsearch.storage import TrialQueue, create_study, open_database
+from schedsearch.storage import Counts, TrialQueue, create_study, open_database
 from schedsearch.task import is_train_function
 
+#: Epochs that each lane reports before the clock starts.
+_WARM = 60
 
-def ours(folder: Path, trials: int, lanes: int, workers: int) -> float:
-    """Return the trial-epochs per second of so many workers."""
+
+@dataclass(frozen=True)
+class Rates:
+    """Trial-epochs per second until the last trial was handed out, and until the last one ended."""
+
+    handing_out: float
+    whole: float
+
+
+def ours(folder: Path, trials: int, lanes: int, workers: int) -> Rates:
+    """Measure so many workers."""
     given = prepared("noisy_digits", trials=trials)
     numerics, _ = numerics_of(given, lanes)
     url = f"sqlite:///{tempfile.mkdtemp(dir=folder)}/studies.db"
     study = create_study(open_database(url, create=True), given.record(numerics))
     command = ["-m", "schedsearch", "worker", study.name, "--storage", url, "-q"]
-    return _rate([command] * workers, study.queue, lanes * workers)
+    return _rates([command] * workers, study.queue, trials, _WARM * lanes * workers)
 
 
-def optunas(folder: Path, trials: int, workers: int) -> float:
-    """Return the trial-epochs per second of so many plain Optuna processes."""
+def optunas(folder: Path, trials: int, workers: int) -> Rates:
+    """Measure so many plain Optuna processes."""
     url = f"sqlite:///{tempfile.mkdtemp(dir=folder)}/studies.db"
     study = optuna.create_study(storage=url, study_name="plain")
     command = ["-m", "benchmarks.workers", "--plain", url, str(trials // workers)]
-    return _rate([command] * workers, TrialQueue(open_database(url), study._study_id), workers)
+    queue = TrialQueue(open_database(url), study._study_id)
+    return _rates([command] * workers, queue, trials, _WARM * workers)
 
 
-def _rate(commands: list[list[str]], queue: TrialQueue, warm: int) -> float:
-    """Return the trial-epochs per second from when so many are reported until all have ended."""
+def _rates(commands: list[list[str]], queue: TrialQueue, trials: int, warm: int) -> Rates:
     processes = [subprocess.Popen([sys.executable, *command]) for command in commands]
-    while (first := queue.counts().epochs) < warm:
-        if any(process.poll() for process in processes):
-            raise SystemExit("a process failed")
-        time.sleep(0.05)
-    began = time.perf_counter()
+
+    def wait(reached: Callable[[Counts], bool]) -> tuple[int, float]:
+        while not reached(counts := queue.counts()):
+            if any(process.poll() for process in processes):
+                raise SystemExit("a process failed")
+            time.sleep(2.0)  # to count takes time from who is measured
+        return counts.epochs, time.perf_counter()
+
+    begun, began = wait(lambda counts: counts.epochs >= warm)
+    shared, handed_out = wait(lambda counts: counts.chains >= trials)
     for process in processes:
         if process.wait():
             raise SystemExit("a process failed")
-    return (queue.counts().epochs - first) / (time.perf_counter() - began)
+    ended, end = queue.counts().epochs, time.perf_counter()
+    return Rates((shared - begun) / (handed_out - began), (ended - begun) / (end - began))
 
 
 def _search_plainly(url: str, trials: int) -> None:
@@ -64,7 +86,7 @@ def _search_plainly(url: str, trials: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--trials", type=int, default=3000)
     parser.add_argument("--plain-trials", type=int, default=60)
     parser.add_argument("--lanes", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
@@ -74,28 +96,43 @@ def main() -> None:
     if options.plain:
         _search_plainly(options.plain[0], int(options.plain[1]))
         return
+    wholes = defaultdict[str, list[float]](list)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+
+        def handing_out(name: str, measure: Callable[[], Rates]) -> Callable[[], float]:
+            def run() -> float:
+                rates = measure()
+                wholes[name].append(rates.whole)
+                return rates.handing_out
+
+            return run
+
+        found = {
+            "one worker": lambda: ours(folder, options.trials, options.lanes, 1),
+            "two workers": lambda: ours(folder, options.trials, options.lanes, 2),
+            "one plain process": lambda: optunas(folder, options.plain_trials, 1),
+            "two plain processes": lambda: optunas(folder, options.plain_trials, 2),
+        }
         one, two, plain_one, plain_two = alternate(
-            {
-                "one worker": lambda: ours(folder, options.trials, options.lanes, 1),
-                "two workers": lambda: ours(folder, options.trials, options.lanes, 2),
-                "one plain process": lambda: optunas(folder, options.plain_trials, 1),
-                "two plain processes": lambda: optunas(folder, options.plain_trials, 2),
-            },
-            options.repeats,
+            {name: handing_out(name, measure) for name, measure in found.items()}, options.repeats
         )
-    rows = [
-        [measured.name, f"{measured.median:.0f}", f"{measured.ratio_to(single):.2f}"]
-        for measured, single in (
-            (one, one),
-            (two, one),
-            (plain_one, plain_one),
-            (plain_two, plain_one),
-        )
-    ]
+    rows = []
+    for measured, single in (
+        (one, one),
+        (two, one),
+        (plain_one, plain_one),
+        (plain_two, plain_one),
+    ):
+        whole, alone = (Measured(one.name, tuple(wholes[one.name])) for one in (measured, single))
+        ratios = f"{measured.ratio_to(single):.2f}", f"{whole.ratio_to(alone):.2f}"
+        rows.append([measured.name, f"{measured.median:.0f}", f"{whole.median:.0f}", *ratios])
     print(machine())
-    print("\n".join(table(["", "trial-epochs /s", "against one"], rows)))
+    print(
+        "\n".join(
+            table(["", "handing out /s", "whole /s", "handing out, against one", "whole"], rows)
+        )
+    )
     print(f"\ntwo workers against two plain processes: {two.ratio_to(plain_two):.1f}")
 
 

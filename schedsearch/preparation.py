@@ -148,8 +148,9 @@ def _choose_lanes(space: Space, task: Task, setup: Setup, say: Callable[[str], N
     from schedsearch.engines.choice import choose_lanes, given_lanes
 
     seeds, trials = space.search.seeds, trials_of(space, space.search.trials)
+    arithmetic = Arithmetic(setup.threads, setup.tf32, setup.autocast)
     if setup.lanes is not None:
-        return given_lanes(task, setup.lanes, device=setup.device)
+        return given_lanes(task, setup.lanes, arithmetic=arithmetic, device=setup.device)
     own_trials = math.ceil(trials / setup.workers)
     return choose_lanes(
         task,
@@ -157,7 +158,7 @@ def _choose_lanes(space: Space, task: Task, setup: Setup, say: Callable[[str], N
         trials=own_trials,
         seeds=seeds,
         most_lanes=seeds * max(1, int(IN_FLIGHT * own_trials)),
-        arithmetic=Arithmetic(setup.threads, setup.tf32, setup.autocast),
+        arithmetic=arithmetic,
         device=setup.device,
         say=say,
     )

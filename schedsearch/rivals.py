@@ -14,7 +14,7 @@ from schedsearch.fitting import fit
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.space.choosers import FixedChooser
-from schedsearch.storage import OWN, StudyHandle, plan_of
+from schedsearch.storage import OWN, UNPRUNED, StudyHandle, plan_of
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def queue_rivals(study: StudyHandle, rivals: Iterable[Rival]) -> None:
                 continue
             known.append(rival.plan)
             # No pruner: what the user asks about is to have an answer.
-            attributes = {"plan": rival.plan.to_tables(), OWN: rival.label, "unpruned": True}
+            attributes = {"plan": rival.plan.to_tables(), OWN: rival.label, UNPRUNED: True}
             queued = create_trial(state=TrialState.WAITING, user_attrs=attributes)
             storage.create_new_trial(study.study_id, queued)
         chains = study.queue.counts().chains

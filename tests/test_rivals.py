@@ -10,6 +10,8 @@ import tomli_w
 from schedsearch.confirmation.candidates import candidates
 from schedsearch.errors import FileError, InputError
 from schedsearch.export import config
+from schedsearch.report.course import by_family
+from schedsearch.report.pictures import draw_study
 from schedsearch.report.progress import summary_lines
 from schedsearch.report.status import read_status
 from schedsearch.rivals import queue_rivals, read_rival
@@ -62,6 +64,22 @@ def test_status_shows_it_beside_the_best_and_the_best_constant(tmp_path):
     }
     shown = f"own       val_loss {trial.value:.5g} (trial 1, mine.toml)"
     assert shown in summary_lines(status)
+
+
+def test_pictures_count_it_to_no_family_that_is_searched(tmp_path):
+    content = document(trials=12)
+    content["hyperparameters"]["lr"]["families"]["step"] = {
+        "initial": 0.5,
+        "decay_rate": 0.5,
+        "step_size": 2,
+    }
+    study = make_study(tmp_path, content)
+    queue_rivals(study, [read_rival(write(tmp_path), study.space)])
+    work(study)
+    trials = study.trials()
+    counted = sum(len(values) for values in by_family(study.space, trials)["lr"].values())
+    assert counted == len(study.complete()) - 1
+    draw_study(study.space, trials)
 
 
 def test_confirm_and_export_take_it_as_any_other_plan(tmp_path):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from schedsearch.engines.arithmetic import PLAIN
+from schedsearch.engines.arithmetic import PLAIN, Arithmetic
 from schedsearch.engines.lanes.program import Program, build
 from schedsearch.engines.source import Source
 from schedsearch.errors import SchedSearchError
@@ -26,7 +26,9 @@ _REASONS: Mapping[str, str] = {
 }
 
 
-def why_not_batched(task: Task | TrainFunction, device: str = "cpu") -> str | None:
+def why_not_batched(
+    task: Task | TrainFunction, device: str = "cpu", arithmetic: Arithmetic = PLAIN
+) -> str | None:
     """Return in one line why a task's runs cannot share a step; None if they can.
 
     Two lanes of a step are traced, for two seeds. What a step computes must be the same operations
@@ -37,14 +39,14 @@ def why_not_batched(task: Task | TrainFunction, device: str = "cpu") -> str | No
     """
     if is_train_function(task):
         return "a training loop of one's own trains one run at a time"
-    source = Source(task, torch.device(device), PLAIN, lanes=2)
+    source = Source(task, torch.device(device), arithmetic, lanes=2)
     splits = [source.splits(seed) for seed in (0, 1)]
     source.fresh_model(0)
     failing = _FailingCall()
     try:
-        with PLAIN.applied(), torch.no_grad(), failing:
+        with arithmetic.applied(), torch.no_grad(), failing:
             programs = [
-                build(source, s, seed=seed, lanes=2, arithmetic=PLAIN, compile_it=False)
+                build(source, s, seed=seed, lanes=2, arithmetic=arithmetic, compile_it=False)
                 for seed, s in enumerate(splits)
             ]
             programs[0].data.place(1, 1, splits[1])

@@ -127,12 +127,12 @@ class _Search:
         return self.spent + seconds + self.ahead(best) <= bound
 
 
-def given_lanes(task: Task, lanes: int, *, device: str) -> Choice:
+def given_lanes(task: Task, lanes: int, *, arithmetic: Arithmetic, device: str) -> Choice:
     """Return so many lanes, compiled where that is possible; one where the task cannot be batched.
 
     Raises what the task raises while it makes its data and its model.
     """
-    if reason := why_not_batched(task, device):
+    if reason := why_not_batched(task, device, arithmetic):
         return Choice(1, False, f"1 lane: the task cannot be batched: {reason}")
     if reason := why_not_compiled(device):
         return Choice(lanes, False, f"{lanes} lanes, not compiled: {reason}")
@@ -176,9 +176,9 @@ def choose_lanes(
         return Choice(1, False, f"1 lane: the whole search takes about {seconds:.0f} s as it is")
     try:
         best = _better(search.alone, search.try_lanes(counts[-1], compiled=False))
-        reason = why_not_batched(task, device)
+        reason = why_not_batched(task, device, arithmetic)
     except Exception as error:
-        reason = why_not_batched(task, device) or one_line(error)
+        reason = why_not_batched(task, device, arithmetic) or one_line(error)
     if reason is not None:
         return Choice(1, False, f"1 lane: the task cannot be batched: {reason}")
     if search.affords(search.timing(counts[len(counts) // 2]), best):

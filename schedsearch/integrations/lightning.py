@@ -53,6 +53,11 @@ class ScheduleCallback(Callback):
                 "ScheduleCallback steps on one validation per epoch: leave the trainer's "
                 "val_check_interval and check_val_every_n_epoch at 1"
             )
+        if not trainer.enable_validation:
+            raise InputError(
+                "ScheduleCallback steps on one validation per epoch: give the trainer validation "
+                "data, and the module a validation_step"
+            )
         self._epochs.go_on()
         self._epochs.put_in_force(pl_module, trainer.optimizers)
 

@@ -42,7 +42,7 @@ class ScheduleCallback(TrainerCallback):
         self, source: Scheduler | Run, *, metric: str, on_values: OnValues | None = None
     ) -> None:
         self._epochs = Epochs(source, metric, on_values)
-        self._in_training = self._in_epoch = False
+        self._in_epoch = self._epoch_ended = False
 
     def observe(self, **terms: Any) -> None:
         """Take the loss terms of a step; call it where the loss is computed."""
@@ -65,7 +65,6 @@ class ScheduleCallback(TrainerCallback):
         kept: Any = state.stateful_callbacks
         self._epochs.load_state_dict(kept.get(_KEY, {}))
         self._epochs.go_on()
-        self._in_training = True
         if "lr" in self._epochs.values and args.lr_scheduler_type != "constant":
             raise InputError(
                 f"the plan moves lr, and so does lr_scheduler_type='{args.lr_scheduler_type}': "
@@ -85,22 +84,17 @@ class ScheduleCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Take no more loss terms: what comes now is the evaluation."""
-        self._in_epoch = False
+        self._in_epoch, self._epoch_ended = False, True
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """End the epoch; a run that is over stops the Trainer."""
-        if not self._in_training:
-            return  # An evaluation of the caller's, before or after training.
+        if not self._epoch_ended:
+            return  # An evaluation before the first epoch, or one of the caller's.
+        self._epoch_ended = False
         self._epochs.end(given["metrics"])
         kept: Any = state.stateful_callbacks
         kept[_KEY] = self._epochs.state_dict()
         if not self._epochs.go_on():
             control.should_training_stop = True
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
-    ) -> None:
-        """Let evaluations of the caller's pass."""
-        self._in_training = False

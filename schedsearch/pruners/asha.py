@@ -12,7 +12,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from schedsearch.pruners.exempt import is_exempt
-from schedsearch.storage import CONDEMNED
+from schedsearch.storage import CONDEMNED, FROM_EPOCH
 
 
 class AshaPruner(BasePruner):
@@ -46,7 +46,7 @@ class AshaPruner(BasePruner):
         epochs = trial.last_step
         if epochs is None or is_exempt(trial) or epochs not in self._rungs(epochs):
             return False
-        if epochs <= trial.user_attrs.get("from_epoch", 0):
+        if epochs <= trial.user_attrs.get(FROM_EPOCH, 0):
             return False
         sign = 1.0 if study.direction is StudyDirection.MINIMIZE else -1.0
         own = sign * trial.intermediate_values[epochs]

@@ -13,6 +13,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.space import Objective, Space
+from schedsearch.storage import OWN
 
 #: With fewer complete trials of a family nobody can tell which of its parameters matter.
 FEWEST = 20
@@ -67,6 +68,7 @@ def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str
     """Return the values of complete trials by hyperparameter or group, and by its family.
 
     Only what has several families is there, with all of them; one that never completed is empty.
+    Plans of the user's own are left out: they may have families that are not searched.
     """
     found: dict[str, dict[str, list[float]]] = {
         name: {family: [] for family in families.options}
@@ -74,7 +76,7 @@ def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str
         if len(families.options) > 1
     }
     for trial in trials:
-        if (value := _value(trial)) is None:
+        if (value := _value(trial)) is None or OWN in trial.user_attrs:
             continue
         for name, families in found.items():
             families[family_of(space, trial, name)].append(value)

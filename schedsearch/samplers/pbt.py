@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 from schedsearch.samplers.parzen import Numbers, axis, sample_within_unit
 from schedsearch.samplers.segments import Course, Segments, segments_of
 from schedsearch.space import Space
+from schedsearch.storage import FROM_EPOCH, PARENT
 
 #: The standard deviation of a perturbation, as a share of the range.
 _PERTURBATION = 0.1
@@ -102,7 +103,7 @@ class PopulationSampler(BaseSampler):
         best = self._tree.best(s, self._options.truncation)
         prefix, parent = best[self._rng.integers(len(best))]
         # Optuna's own samplers write attributes this way too: a frozen trial cannot.
-        for key, value in (("parent", parent), ("from_epoch", self._segments.branches[s])):
+        for key, value in ((PARENT, parent), (FROM_EPOCH, self._segments.branches[s])):
             study._storage.set_trial_user_attr(trial._trial_id, key, value)
         changed = tuple(map(self._changed, self._segments.distributions, prefix[-1]))
         return prefix + (changed,) * (count - s)

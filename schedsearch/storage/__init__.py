@@ -1,14 +1,16 @@
 """Optuna storage opened well. Never imports torch."""
 
-from schedsearch.storage.attributes import AUDITED, CONDEMNED, CONFIRMS, UNPRUNED
-from schedsearch.storage.opening import (
-    Database,
-    database_failure,
-    has_password,
-    open_database,
-    shown,
+from schedsearch.storage.attributes import (
+    AUDITED,
+    CONDEMNED,
+    CONFIRMS,
+    FROM_EPOCH,
+    OWN,
+    PARENT,
+    UNPRUNED,
 )
-from schedsearch.storage.queue import GRACE, OWN, Counts, TrialQueue
+from schedsearch.storage.opening import Database, database_failure, open_database
+from schedsearch.storage.queue import GRACE, Counts, TrialQueue
 from schedsearch.storage.round import Round
 from schedsearch.storage.rounds import RoundStorage
 from schedsearch.storage.studies import (
@@ -22,13 +24,16 @@ from schedsearch.storage.studies import (
     ranked,
     recorded_numerics,
 )
+from schedsearch.storage.urls import has_password, shown
 
 __all__ = [
     "AUDITED",
     "CONDEMNED",
     "CONFIRMS",
+    "FROM_EPOCH",
     "GRACE",
     "OWN",
+    "PARENT",
     "UNPRUNED",
     "Counts",
     "Database",

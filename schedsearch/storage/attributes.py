@@ -6,5 +6,10 @@ CONFIRMS = "confirms"
 UNPRUNED = "unpruned"
 #: Of a trial that is kept to the end whatever the pruner says of it, to see what it would miss.
 AUDITED = "audited"
+#: Of a trial whose plan is the user's own: the file that it comes from.
+OWN = "own"
+#: Of a trial that branched off from another one: that one's number, and after which epoch.
+PARENT = "parent"
+FROM_EPOCH = "from_epoch"
 #: Of an audited trial: the epoch after which the pruner would have ended it.
 CONDEMNED = "would_prune"

@@ -58,8 +58,14 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def options_of(url: URL) -> dict[str, Any]:
-    """Return what `create_engine` is to be told about a database."""
-    return _OPTIONS.get(url.get_backend_name(), {"pool_pre_ping": True})
+    """Return what `create_engine` is to be told about a database; the URL's own options hold."""
+    options = _OPTIONS.get(url.get_backend_name(), {"pool_pre_ping": True})
+    ours = options.get("connect_args", {})
+    arguments = {name: value for name, value in ours.items() if name not in url.query}
+    if "options" in ours and "options" in url.query:
+        # PostgreSQL's own, of which the later ones win.
+        arguments["options"] = f"{ours['options']} {url.query['options']}"
+    return options | {"connect_args": arguments}
 
 
 def make_engine(url: URL) -> Engine:

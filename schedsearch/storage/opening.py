@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy import Connection, Engine, event, inspect, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from schedsearch.errors import SchedSearchError, StorageError
 from schedsearch.storage.connecting import (
@@ -26,9 +27,8 @@ from schedsearch.storage.connecting import (
 from schedsearch.storage.outages import Outages, reason
 from schedsearch.storage.passing import PassingStorage
 from schedsearch.storage.tables import SCHEMA_VERSION, metadata, version_info
+from schedsearch.storage.urls import parse_url, password_of, shown, sqlite_file
 
-#: Which driver serves a URL that names none, and is not SQLAlchemy's own choice.
-_DRIVERS = {"postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 #: File systems of other machines, as the kernel names them.
 _REMOTE = (
     "nfs",
@@ -44,6 +44,8 @@ _REMOTE = (
 )
 #: Where the kernel lists what is mounted.
 _MOUNTS = Path("/proc/mounts")
+#: How the kernel writes a blank there, for one: \040.
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 _Found = TypeVar("_Found")
 
@@ -97,36 +99,6 @@ class Database:
             return work(connection)
 
 
-def shown(url: str) -> str:
-    """Return a database URL with its password hidden, for messages.
-
-    >>> shown("postgresql://ann:secret@db/studies")
-    'postgresql://ann:***@db/studies'
-    >>> shown("postgresql://ann@db/studies?password=secret")
-    'postgresql://ann@db/studies?password=hidden'
-    """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return "the storage URL"
-    hidden = dict.fromkeys(_secrets(parsed), "hidden")
-    return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
-
-
-def _secrets(url: URL) -> list[str]:
-    """Return the options of a URL that hold a password."""
-    return [option for option in url.query if "passw" in option.lower()]
-
-
-def has_password(url: str) -> bool:
-    """Tell whether a database URL holds a password."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return False
-    return parsed.password is not None or bool(_secrets(parsed))
-
-
 def open_database(url: str, *, create: bool = False) -> Database:
     """Open a database; `create` makes it, and its tables, where they are missing.
 
@@ -136,7 +108,7 @@ def open_database(url: str, *, create: bool = False) -> Database:
         StorageError: the URL is wrong, the database is missing or out of reach, or its schema is
             of another Optuna. The message never holds a password.
     """
-    parsed = _parse(url)
+    parsed = parse_url(url)
     file = sqlite_file(parsed)
     if file is not None:
         _check_file(file, create=create)
@@ -149,51 +121,8 @@ def open_database(url: str, *, create: bool = False) -> Database:
             "another database"
         ) from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        said = reason(error, _password(parsed))
+        said = reason(error, password_of(parsed))
         raise StorageError(f"{shown(url)}: cannot be opened: {said}") from None
-
-
-def _password(url: URL) -> str | None:
-    return None if url.password is None else str(url.password)
-
-
-def _parse(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-        parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
-        parsed.get_dialect().import_dbapi()
-    except NoSuchModuleError:
-        raise StorageError(
-            f"{shown(url)}: there is no database kind `{make_url(url).drivername}`: "
-            "use sqlite, postgresql or mysql"
-        ) from None
-    except ArgumentError:
-        raise StorageError(
-            "the storage URL cannot be read: write it like sqlite:///studies.db or "
-            "postgresql://user@host/database"
-        ) from None
-    except ModuleNotFoundError as error:
-        raise StorageError(
-            f"{shown(url)}: needs the driver `{error.name}`: {_install(error.name)}"
-        ) from None
-    except ImportError as error:  # psycopg without its C library, for one
-        raise StorageError(f"{shown(url)}: its driver cannot be loaded: {reason(error)}") from None
-    return parsed
-
-
-def _install(module: str | None) -> str:
-    """Return what to type to get a driver: by the extra that brings it, if one does."""
-    extras = {"psycopg": "schedsearch[postgresql]", "pymysql": "schedsearch[mysql]"}
-    return f"pip install '{extras.get(str(module), module)}'"
-
-
-def sqlite_file(url: URL) -> Path | None:
-    """Return the file of a SQLite URL; None for every other kind of database."""
-    if url.get_backend_name() != "sqlite":
-        return None
-    if not url.database or url.database == ":memory:":
-        raise StorageError("a SQLite database in memory cannot be shared: name a file")
-    return Path(url.database)
 
 
 def _check_file(file: Path, *, create: bool) -> None:
@@ -223,7 +152,7 @@ def _remote_file_system(folder: Path) -> str | None:
     kinds: dict[Path, str] = {}
     for line in _MOUNTS.read_text(errors="replace").splitlines():
         _, place, kind, *_ = line.split()
-        kinds[Path(place.encode().decode("unicode_escape"))] = kind  # a blank is written \\040
+        kinds[Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), place))] = kind
     holder = next(
         place for place in (folder, *folder.parents, None) if place is None or place in kinds
     )

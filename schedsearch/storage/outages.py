@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,8 @@ _PASSING_STATES = ("08", "40", "55", "57", "53300")
 #: MySQL's: too many connections, shutdown, lock timeout, deadlock, a connection that was killed.
 #: Those of the client itself, from 2000 on, tell of a connection that does not come or is lost.
 _PASSING_CODES = frozenset({0, 1040, 1053, 1205, 1213, 1317, 1927, *range(2000, 3000)})
+#: SQLite's, without what it calls extended: somebody else holds the file's lock.
+_PASSING_FILE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 _log = logging.getLogger(__name__)
 _Found = TypeVar("_Found")
@@ -116,6 +119,8 @@ def passes(error: BaseException) -> bool:
     kind = type(driver).__module__.partition(".")[0]
     if kind == "psycopg":
         return driver.sqlstate is None or driver.sqlstate.startswith(_PASSING_STATES)
+    if kind == "sqlite3":
+        return driver.sqlite_errorcode & 0xFF in _PASSING_FILE
     return kind == "pymysql" and bool(driver.args) and driver.args[0] in _PASSING_CODES
 
 

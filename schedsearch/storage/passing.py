@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Container, Sequence
 from typing import Any, TypeVar
 
@@ -29,13 +30,41 @@ class PassingStorage(BaseStorage):
     def _ask(self, call: Callable[..., _Found], *arguments: Any) -> _Found:
         return self._outages.patiently(lambda: call(*arguments))
 
+    def _ask_once(
+        self, call: Callable[..., _Found], *arguments: Any, done: Callable[[], _Found | None]
+    ) -> _Found:
+        """Make a call whose effect must not be had twice.
+
+        `done` finds what an earlier try has left that was committed, though nobody could say so.
+        """
+        tries = itertools.count()
+
+        def ask() -> _Found:
+            if next(tries) and (found := done()) is not None:
+                return found
+            return call(*arguments)
+
+        return self._outages.patiently(ask)
+
     def create_new_study(
         self, directions: Sequence[StudyDirection], study_name: str | None = None
     ) -> int:
-        return self._ask(self._target.create_new_study, directions, study_name)
+        def made() -> int | None:
+            studies = self._target.get_all_studies()
+            return next((s._study_id for s in studies if s.study_name == study_name), None)
+
+        return self._ask_once(self._target.create_new_study, directions, study_name, done=made)
 
     def delete_study(self, study_id: int) -> None:
-        self._ask(self._target.delete_study, study_id)
+        def delete() -> bool:
+            self._target.delete_study(study_id)
+            return True
+
+        def deleted() -> bool | None:
+            studies = self._target.get_all_studies()
+            return None if any(study._study_id == study_id for study in studies) else True
+
+        self._ask_once(delete, done=deleted)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         self._ask(self._target.set_study_user_attr, study_id, key, value)
@@ -62,7 +91,13 @@ class PassingStorage(BaseStorage):
         return self._ask(self._target.get_all_studies)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        return self._ask(self._target.create_new_trial, study_id, template_trial)
+        def made() -> int | None:
+            trials = self._target.get_all_trials(study_id, deepcopy=False)
+            same = (t._trial_id for t in reversed(trials) if _is_made_from(t, template_trial))
+            return next(same, None)
+
+        create = self._target.create_new_trial
+        return self._ask_once(create, study_id, template_trial, done=made)
 
     def set_trial_param(
         self,
@@ -109,3 +144,11 @@ class PassingStorage(BaseStorage):
 
     def remove_session(self) -> None:
         self._ask(self._target.remove_session)
+
+
+def _is_made_from(trial: FrozenTrial, template: FrozenTrial | None) -> bool:
+    """Tell whether a trial is as its template says; one without a template is like any other."""
+    return template is not None and all(
+        getattr(trial, what) == getattr(template, what)
+        for what in ("state", "params", "user_attrs", "system_attrs", "intermediate_values")
+    )

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Select, exists, func, insert, literal, select, update
 
-from schedsearch.storage.attributes import AUDITED, UNPRUNED
+from schedsearch.storage.attributes import AUDITED, FROM_EPOCH, OWN, PARENT, UNPRUNED
 from schedsearch.storage.claims import Budget, hold, stored_budget
 from schedsearch.storage.connecting import uptime
 from schedsearch.storage.opening import Database
@@ -34,10 +34,8 @@ from schedsearch.storage.writes import add_attributes
 
 #: A worker that is silent for longer, on any machine, is taken for dead.
 GRACE = timedelta(seconds=120)
-#: The user attribute of a trial whose plan is the user's own: the file that it comes from.
-OWN = "own"
 #: The user attributes that a trial's successor takes over; the rest it earns by itself.
-INHERITED = ("baseline", "draw", "plan", UNPRUNED, AUDITED, OWN)
+INHERITED = ("baseline", "draw", "plan", PARENT, FROM_EPOCH, UNPRUNED, AUDITED, OWN)
 
 _Found = TypeVar("_Found")
 
@@ -122,9 +120,10 @@ class TrialQueue:
         """End those of some running trials that are this worker's; they keep the reason."""
 
         def end(connection: Connection) -> None:
+            moment = now()
             for trial_id in self._running(connection, _is_of(worker)):
                 if trial_id in trial_ids:
-                    _end(connection, trial_id)
+                    _end(connection, trial_id, moment)
                     _set(connection, trial_id, "traceback", reason)
 
         self._locked(end)
@@ -212,7 +211,7 @@ class TrialQueue:
             trials.c.trial_id.in_((trial_id, successor))
         )
         numbers = {row.trial_id: row.number for row in connection.execute(both)}
-        _end(connection, trial_id)
+        _end(connection, trial_id, now())
         _set(connection, trial_id, "superseded_by", numbers[successor])
         _set(connection, successor, "retry_of", numbers[trial_id])
         _copy(connection, parameters, trial_id, successor)
@@ -230,8 +229,8 @@ def _is_of(worker: str) -> Any:
     )
 
 
-def _end(connection: Connection, trial_id: int) -> None:
-    ended = {"state": "FAIL", "datetime_complete": now()}
+def _end(connection: Connection, trial_id: int, moment: datetime) -> None:
+    ended = {"state": "FAIL", "datetime_complete": moment}
     connection.execute(update(trials).where(trials.c.trial_id == trial_id).values(ended))
 
 

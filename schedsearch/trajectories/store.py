@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from schedsearch.engines import EpochResult, Snapshot
 from schedsearch.errors import InputError
 from schedsearch.storage import Database
-from schedsearch.storage.opening import sqlite_file
+from schedsearch.storage.urls import sqlite_file
 from schedsearch.trajectories.checkpoints import BUDGET, Artifacts, Checkpoints
 from schedsearch.trajectories.folder import Folder
 from schedsearch.trajectories.identity import child_of

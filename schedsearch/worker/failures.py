@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+import tempfile
 import threading
 import traceback
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
@@ -23,6 +25,8 @@ _NOT_THEIRS = (
     "<frozen ",
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib", "scripts")),
     str(Path(__file__).parents[1]),
+    # What torch's compiler has written.
+    str(Path(tempfile.gettempdir(), "torchinductor_")),
 )
 
 
@@ -31,15 +35,21 @@ class Failures:
 
     Args:
         task: whose code it is.
-        before: the trials that ended before, some of them the worker's own before it began anew.
+        before: the worker's own trials from before it began anew.
     """
 
     def __init__(self, task: str, before: Iterable[FrozenTrial]) -> None:
         self._task = task
         self._in_a_row = 0
         self._last = "an epoch that took too long"
-        for trial in sorted(before, key=lambda trial: trial.datetime_complete or trial.number):
-            self._in_a_row = self._in_a_row + 1 if trial.state is TrialState.FAIL else 0
+        # Trials that hung in one epoch ended at one moment, and count once.
+        moments: dict[datetime, TrialState] = {}
+        for trial in before:
+            # What was handed back was ended by nobody's fault.
+            if trial.datetime_complete and "superseded_by" not in trial.user_attrs:
+                moments[trial.datetime_complete] = trial.state
+        for _, state in sorted(moments.items()):
+            self._in_a_row = self._in_a_row + 1 if state is TrialState.FAIL else 0
 
     def add(self, shown: str) -> None:
         """Count one more, as it was shown."""

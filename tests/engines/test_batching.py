@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from schedsearch.engines.arithmetic import Arithmetic
 from schedsearch.engines.batching import why_not_batched
 from schedsearch.engines.lanes.graphs import compiled, trace, transpose_narrow_products
 from schedsearch.task import load_task
@@ -78,6 +79,20 @@ def test_the_operation_in_the_way_is_named(task, reason):
     assert found is not None
     assert found.startswith(reason)
     assert "\n" not in found
+
+
+def test_a_step_is_checked_in_the_precision_that_it_will_have():
+    class ItemOfHalves(Toy):
+        def terms(self, model, batch, hp, noise):
+            terms = super().terms(model, batch, hp, noise)
+            output = model(batch["x"])
+            whole = output.dtype == torch.float32
+            return terms if whole else {**terms, "fit": terms["fit"] * output.sum().item()}
+
+    assert why_not_batched(ItemOfHalves()) is None
+    found = why_not_batched(ItemOfHalves(), arithmetic=Arithmetic(autocast=True))
+    assert found is not None
+    assert found.startswith("torch.Tensor.item hands Python a number")
 
 
 @pytest.mark.parametrize("layers", LAYERS)

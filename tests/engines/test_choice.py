@@ -43,7 +43,7 @@ def test_a_task_that_cannot_be_batched_is_told_why():
     chosen, _ = choose(Random(), trials=100_000)
     assert chosen.lanes == 1
     assert "cannot be batched: torch.randn_like draws random numbers" in chosen.reason
-    assert given_lanes(Random(), 4, device="cpu").reason == chosen.reason
+    assert given_lanes(Random(), 4, arithmetic=PLAIN, device="cpu").reason == chosen.reason
 
 
 def test_a_missing_compiler_leaves_lanes_that_are_not_compiled(monkeypatch):
@@ -65,6 +65,6 @@ def test_no_room_for_two_runs_means_one_lane(most, lanes):
 
 
 def test_given_lanes_are_taken():
-    chosen = given_lanes(Toy(), 5, device="cpu")
+    chosen = given_lanes(Toy(), 5, arithmetic=PLAIN, device="cpu")
     assert chosen.lanes == 5
     assert chosen.compiled

@@ -103,6 +103,11 @@ def test_a_metric_that_is_not_logged_is_named(tmp_path):
         fit(tmp_path, ScheduleCallback(scheduler(), metric="loss"))
 
 
+def test_a_training_without_validation_is_refused(tmp_path):
+    with pytest.raises(InputError, match="give the trainer validation data"):
+        fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"), limit_val_batches=0)
+
+
 @pytest.mark.parametrize("often", [{"val_check_interval": 0.5}, {"check_val_every_n_epoch": 2}])
 def test_another_rhythm_of_validations_is_refused(tmp_path, often):
     with pytest.raises(InputError, match="one validation per epoch"):

@@ -67,6 +67,13 @@ def test_each_epoch_trains_with_the_plans_values(tmp_path):
     found.evaluate(splits(0)[2])  # an evaluation of one's own is no epoch
 
 
+def test_an_evaluation_before_the_first_epoch_is_no_epoch(tmp_path):
+    found, watch = made(tmp_path, eval_on_start=True)
+    found.train()
+    assert len(watch.losses) == HORIZON + 1
+    assert watch.values == values_given(watch.losses[1:])
+
+
 def test_a_checkpoint_goes_on_with_the_next_epochs_values(tmp_path):
     whole, watched = made(tmp_path, save_strategy="epoch")
     whole.train()

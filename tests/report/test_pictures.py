@@ -159,6 +159,12 @@ def test_an_unknown_metric_leaves_a_gap(put):
     assert [math.isnan(y) for y in line.get_ydata()] == [False, True, False]
 
 
+def test_terms_that_were_never_known_leave_an_empty_panel(put):
+    study, trial = put({"lr": [0.1, 0.2]}, [math.nan, 1.0], {"fit": None})
+    line = labelled(draw_trial(study, trial).axes[2], "fit")
+    assert [math.isnan(y) for y in line.get_ydata()] == [True, True]
+
+
 def test_a_trial_that_has_not_ended_has_nothing_to_draw(tmp_path):
     study = make_study(tmp_path)
     trial_id = claim(study, "ann")

@@ -14,15 +14,25 @@ from typing import Any
 import psycopg
 import pymysql
 import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
 from schedsearch.cli import opening
-from schedsearch.storage import RoundStorage, StudyHandle, open_database, open_study
+from schedsearch.storage import (
+    RoundStorage,
+    StudyHandle,
+    connecting,
+    create_study,
+    open_database,
+    open_study,
+)
 from tests.searches import begin, document, train_slowly, wait_until, write_space
 from tests.servers import SERVERS, Server, empty_database, execute, own_server
-from tests.storage.studies import study_at
+from tests.storage.studies import record, study_at
 
 ON_SERVERS = pytest.mark.parametrize("backend", SERVERS)
 #: Seconds that the server is away while a search goes on.
@@ -189,6 +199,39 @@ def test_a_round_whose_commit_was_not_acknowledged_is_written_once(study, monkey
     assert lost == [0, 1, 2]
     monkeypatch.undo()
     check(study, storage, 3, live)
+
+
+@pytest.mark.parametrize("lost", ["create_new_study", "_create_new_trial", "delete_study"])
+def test_what_is_made_or_deleted_without_an_answer_is_so_once(tmp_path, monkeypatch, lost):
+    """The server has committed, but its answer does not arrive."""
+    database = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
+    call, answers = getattr(RDBStorage, lost), itertools.count()
+
+    def call_and_lose(*arguments: Any, **named: Any) -> Any:
+        found = call(*arguments, **named)
+        if next(answers) == 0:
+            error = psycopg.OperationalError("server closed the connection unexpectedly")
+            cause = OperationalError("COMMIT", {}, error, connection_invalidated=True)
+            raise StorageInternalError("no answer") from cause
+        return found
+
+    monkeypatch.setattr(RDBStorage, lost, call_and_lose)
+    study = create_study(database, record(10))
+    assert [study.study_name for study in database.uncached.get_all_studies()] == ["small"]
+    assert study.queue.counts().chains == 1
+    database.optuna.delete_study(study.study_id)
+    assert database.uncached.get_all_studies() == []
+    assert next(answers) > 0
+
+
+def test_a_writer_that_finds_the_file_locked_for_long_waits_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(connecting, "_OPTIONS", {"sqlite": {"connect_args": {"timeout": 0.1}}})
+    study = study_at(f"sqlite:///{tmp_path}/studies.db")
+    other = study.database.engine.connect()
+    event.listen(study.database.engine, "handle_error", lambda context: other.close())
+    other.begin()
+    assert study.queue.hand_back_all_of("ann") == 0
+    assert other.closed
 
 
 @ON_SERVERS

@@ -96,7 +96,8 @@ def test_a_trial_handed_back_is_a_new_row_with_the_same_plan_and_no_past(study):
     storage = study.database.optuna
     lost = study.load().trials[1]
     plan = {"hyperparameters": {"lr": {"families": {"constant": {"value": 0.2}}}}}
-    for key, value in {"plan": plan, "unpruned": True, "diverged": 3}.items():
+    kept = {"plan": plan, "unpruned": True, "parent": 0, "from_epoch": 4}
+    for key, value in {**kept, "diverged": 3}.items():
         storage.set_trial_user_attr(trial_id, key, value)
     storage.set_trial_intermediate_value(trial_id, 1, 0.5)
     storage.set_trial_system_attr(trial_id, "completed_rung_0", 0.5)
@@ -109,7 +110,7 @@ def test_a_trial_handed_back_is_a_new_row_with_the_same_plan_and_no_past(study):
     assert (lost.state, lost.user_attrs["superseded_by"]) == (TrialState.FAIL, 3)
     assert lost.datetime_complete is not None
     assert successor.state == TrialState.WAITING
-    assert successor.user_attrs == {"retry_of": 1, "draw": 0, "plan": plan, "unpruned": True}
+    assert successor.user_attrs == {"retry_of": 1, "draw": 0, **kept}
     assert successor.params == {"lr.constant.value": 0.2}
     assert (successor.system_attrs, successor.intermediate_values) == ({}, {})
 

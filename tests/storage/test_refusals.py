@@ -16,7 +16,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from schedsearch.errors import StorageError
-from schedsearch.storage import StudyHandle, database_failure, open_database
+from schedsearch.storage import (
+    StudyHandle,
+    database_failure,
+    has_password,
+    open_database,
+    shown,
+)
+from schedsearch.storage.connecting import options_of
 from tests.claims import claim
 from tests.searches import document, make_study, make_study_at, work
 from tests.servers import PASSWORD, SERVERS, execute
@@ -83,6 +90,34 @@ def test_a_server_that_is_away_is_said_at_once(database_url, create):
 def test_a_missing_driver_is_said_with_the_extra_that_brings_it(monkeypatch, url, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
     assert f"needs the driver `{module}`: pip install 'schedsearch[{extra}]'" in refusal(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("postgresql://ann:s3:cr@et@host/db", "must be written as %40"),
+        ("mysql://ann:s3cr@et:1@host:3306/db", "the storage URL cannot be read"),
+        ("postgresql://ann:s3cret@host:port/db", "the storage URL cannot be read"),
+    ],
+)
+def test_a_url_that_is_not_well_written_is_refused_without_any_part_of_its_password(url, rule):
+    said = refusal(url)
+    assert rule in said
+    assert "et" not in said.replace("meaning", "")
+    assert "et@" not in shown(url)
+    assert has_password(url) or "cannot be read" in said
+
+
+def test_the_options_of_a_url_hold():
+    url = make_url("postgresql://host/db?options=-csearch_path%3Dteam&connect_timeout=30")
+    given = options_of(url)["connect_args"]
+    assert "connect_timeout" not in given
+    assert given["options"].startswith("-c timezone=UTC ")
+    assert given["options"].endswith(" -csearch_path=team")
+    assert (
+        "idle_transaction_timeout"
+        in options_of(make_url("mysql://h/db"))["connect_args"]["init_command"]
+    )
 
 
 @pytest.mark.parametrize("version", ["v2.6.0.a", "v99.0.0.a"])
@@ -177,9 +212,11 @@ def test_a_full_disk_is_said_and_the_search_goes_on_when_there_is_room(tmp_path)
 @pytest.mark.parametrize("kind", ["nfs4", "nfs", "cifs", "smb3", "ceph", "lustre", "fuse.sshfs"])
 @CREATE
 def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch, kind, create):
-    study = make_study(tmp_path)
+    folder = tmp_path / "für alle"
+    folder.mkdir()
+    study = make_study(folder)
     mounts = tmp_path / "mounts"
-    place = str(tmp_path).replace(" ", "\\040")
+    place = str(folder).replace(" ", "\\040")
     mounts.write_text(f"none / ext4 rw 0 0\nhost:/export {place} {kind} rw,vers=4.2 0 0\n")
     monkeypatch.setattr("schedsearch.storage.opening._MOUNTS", mounts)
     said = refusal(study.database.url, create=create)

@@ -69,7 +69,9 @@ def curves_of(trial: FrozenTrial) -> Curves:
         )
     schedules = {name: v for name, v in values.items() if isinstance(v, list)}
     terms = {
-        name: _numbers(v, every)[: len(reported)] if isinstance(v, list) else [v] * len(reported)
+        name: _numbers(v, every)[: len(reported)]
+        if isinstance(v, list)
+        else _numbers([v], len(reported))
         for name, v in trial.user_attrs.get("terms", {}).items()
     }
     return Curves(
