@@ -11,14 +11,11 @@ from schedsearch.engines import make_engine, numerics_like
 from schedsearch.errors import InputError, StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
-from schedsearch.storage import StudyHandle, StudyRecord, create_study, plan_of
+from schedsearch.storage import PARENT, StudyHandle, StudyRecord, create_study, plan_of
 from schedsearch.task import load_task
 from schedsearch.training import search_seeds
 from schedsearch.trajectories import Store
 from schedsearch.worker.known import KnownRuns
-
-#: The attribute of a study, and of its trials, that names what they come from.
-PARENT = "parent"
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Run:
         space: says the objective and the horizon.
         keep_best: with an objective of the best epoch, keep a snapshot of that epoch's model.
         trail: what is known of such runs; None: train every epoch.
-        placement: where to keep checkpoints on the trail.
+        placement: where to keep checkpoints on the trail; None: nothing that is trained is kept.
 
     Attributes:
         lane: the engine's lane that trains the run; None while it is in none.
@@ -99,6 +99,7 @@ class Run:
             plan, horizon=space.horizon, seed=seed, direction=space.objective.direction
         )
         self._trail, self._placement = trail, placement
+        self._keeps = trail is not None and placement is not None
         self.at = 0
         self._keep_best = keep_best and space.objective.value == "best"
         self._best: tuple[float, Snapshot | None] = (math.inf, None)
@@ -119,8 +120,11 @@ class Run:
         self.enter(self.lane)
 
     def follow(self) -> bool:
-        """Go on by an epoch that is known already; False if it is not, or the run has ended."""
-        if self._trail is None or self.ended:
+        """Go on by an epoch that is known already; False if it is not, or the run has ended.
+
+        A run that keeps nothing has left what is known for good once it trains.
+        """
+        if self._trail is None or self.ended or (self.trained and not self._keeps):
             return False
         result = self._trail.find(self.engine.key(self._scheduler.values))
         if result is None:
@@ -130,7 +134,7 @@ class Run:
 
     def forget_trail(self) -> None:
         """Train every epoch from here on, and keep nothing."""
-        self._trail = None
+        self._trail, self._keeps = None, False
 
     @property
     def next_values(self) -> Mapping[str, float]:
@@ -185,9 +189,9 @@ class Run:
             # Where one run parted from what is known, others may.
             self._keep_snapshot()
             return
-        key = b"" if self._trail is None else self.engine.key(self._scheduler.values)
+        key = self.engine.key(self._scheduler.values) if self._keeps else b""
         self._record(result)
-        if self._trail is not None:
+        if self._trail is not None and self._keeps:
             self._trail.add(key, result)
             self._keep_checkpoint()
         rank = self.space.objective.lower_is_better(self.metric)
@@ -218,12 +222,24 @@ class Run:
         if self.lane is not None and self.at == self.epochs > 0:
             self._keep_snapshot()
 
+    def keep_whole(self, trail: Trail) -> None:
+        """Keep all epochs on a trail that is at its beginning, and a checkpoint of the last."""
+        history = self.history
+        for values, metrics, terms in zip(
+            history.values, history.metrics, history.terms, strict=True
+        ):
+            trail.add(self.engine.key(values), EpochResult(metrics, terms))
+        self._keep_snapshot_on(trail)
+
     def _keep_snapshot(self) -> None:
+        if self._trail is not None and self._keeps:
+            self._keep_snapshot_on(self._trail)
+
+    def _keep_snapshot_on(self, trail: Trail) -> None:
         assert self.lane is not None
-        if self._trail is not None and self._placement is not None:
-            snapshot = self.engine.snapshot(self.lane)
-            if snapshot is not None:
-                self._trail.keep(snapshot)
+        snapshot = self.engine.snapshot(self.lane)
+        if snapshot is not None:
+            trail.keep(snapshot)
 
     def _checkpoint(self) -> Snapshot:
         assert self.lane is not None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from schedsearch.engines import make_engine
 from schedsearch.errors import InputError
@@ -15,8 +16,10 @@ from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, only_study, open_database, plan_of
 from schedsearch.task import load_task
 from schedsearch.trajectories import open_store
-from schedsearch.worker import Reuse, Worker
-from tests.searches import begin, url_of, write_space
+from schedsearch.trajectories.tables import nodes
+from schedsearch.worker import Reuse, Worker, known
+from schedsearch.worker import reuse as reusing
+from tests.searches import begin, document, url_of, write_space
 
 
 def grid_of(segments: int, values: int, length: int = 2) -> dict[str, Any]:
@@ -138,6 +141,36 @@ def test_a_longer_study_begins_where_its_parent_ended(tmp_path):
         assert {e: v for e, v in trial.intermediate_values.items() if e <= 6} == own
     assert len(best) >= 3
     assert longer(parent, 9).study.queue.counts().chains == 4
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_the_best_of_a_search_with_cheap_epochs_go_on_over_a_longer_horizon(
+    tmp_path, monkeypatch, lanes
+):
+    monkeypatch.setattr(known, "_CHEAP_EPOCH", 60.0)
+    monkeypatch.setattr(reusing, "_MOST_KEPT", 5)
+    content = document(trials=30, pruner={"name": "none"}) | {"task": "tests.engines.toys:Toy"}
+    lr = content["hyperparameters"]["lr"]
+    lr["default"] = 0.01  # too small to be among the best
+    rule = {"initial": {"low": 0.01, "high": 0.9}, "factor": 0.5, "patience": 1}
+    lr["families"]["reduce_on_plateau"] = rule
+    parent = search(tmp_path, content, lanes=lanes)
+    child = longer(parent, 15, top=5)
+    assert (child.epochs, child.known) == (5 * 15, 5 * 9)
+    continue_search(child.study)
+    assert trained(child.study) == 6 * (15 - 9)  # trial 0 ended first, so it was kept as well
+    # What is no good is not kept.
+    count = select(func.count(nodes.c.run.distinct()))
+    assert parent.database.read(lambda c: c.execute(count).scalar_one()) < 30
+
+    (tmp_path / "apart").mkdir()
+    alone = search(tmp_path / "apart", content, reuse=False, lanes=lanes)
+    again = longer(alone, 15, top=5, store=None)
+    assert again.known == 0
+    continue_search(again.study, reuse=False)
+    for with_reuse, without in ((parent, alone), (child.study, again.study)):
+        for one, other in zip(with_reuse.trials(), without.trials(), strict=True):
+            assert one.intermediate_values == other.intermediate_values
 
 
 def test_durations_stay_epochs_or_stay_shares(tmp_path):

@@ -10,6 +10,7 @@ import typer
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
 from schedsearch.cli.completion import Study
 from schedsearch.cli.consent import TrustTask, consent
+from schedsearch.cli.note import refresh_note
 from schedsearch.cli.opening import study as opened
 
 if TYPE_CHECKING:
@@ -41,13 +42,12 @@ def confirm(
     ends: after Ctrl-C the same command goes on, and one with more --seeds trains only what is new.
     """
     from schedsearch.report.confirmation import confirmation_lines
-    from schedsearch.report.showcase import Showcase
 
     handle = opened(storage, study)
     consent(handle.space.task, trusted=trust_task)
     _warn(handle)
     result = _run(handle, top, seeds, workers or _workers(handle), reuse=not no_reuse)
-    Showcase(handle).refresh(handle.trials())
+    refresh_note(handle)
     if as_json:
         typer.echo(json.dumps({"study": handle.name, **result}))
     else:

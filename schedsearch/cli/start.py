@@ -11,6 +11,7 @@ from schedsearch.cli import start_options as options
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
 from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.cli.creating import create, duration, go_on, make_setup, refuse_overrides
+from schedsearch.cli.note import refresh_note
 from schedsearch.cli.opening import study as opened
 
 if TYPE_CHECKING:
@@ -104,14 +105,14 @@ def _run(
     if workers == 0:
         say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")
         return
-    _refresh_dashboard(handle)
+    refresh_note(handle)
     exit_code = 0
     if _is_done(handle):
         _say_done(handle)
     else:
         with handle.unless_deleted():
             exit_code = _search(handle, workers, timeout, reuse=reuse)
-            _refresh_dashboard(handle)
+            refresh_note(handle)
     _print_result(handle, as_json)
     if exit_code:
         raise typer.Exit(exit_code)
@@ -168,12 +169,6 @@ def _search(handle: StudyHandle, workers: int, timeout: float | None, *, reuse: 
     if not timed_out and handle.queue.counts().finished < handle.total() and _is_done(handle):
         _say_done(handle)
     return local.exit_code or int(not (timed_out or _is_done(handle)))
-
-
-def _refresh_dashboard(handle: StudyHandle) -> None:
-    from schedsearch.report.showcase import Showcase
-
-    Showcase(handle).refresh(handle.trials())
 
 
 def _print_result(handle: StudyHandle, as_json: bool) -> None:

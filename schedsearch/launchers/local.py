@@ -147,7 +147,7 @@ class LocalWorkers:
         if code == 0 or self._stopping:
             return
         if code < 0:
-            self._replace(signal.Signals(-code).name, lost)
+            self._replace(_name_of(-code), lost)
         elif code == STOPPED:
             self._dismissed = True
             self.say("a worker was told to stop: it is not replaced")
@@ -179,3 +179,9 @@ class LocalWorkers:
             self._waits = True
             self.say(f"waiting for {counts.running} trial(s) of other workers")
         return counts.waiting + counts.running > 0
+
+
+def _name_of(number: int) -> str:
+    """Return a signal's name; those of real time have none."""
+    known = {one.value: one.name for one in signal.Signals}
+    return known.get(number, f"signal {number}")

@@ -8,7 +8,8 @@ UNPRUNED = "unpruned"
 AUDITED = "audited"
 #: Of a trial whose plan is the user's own: the file that it comes from.
 OWN = "own"
-#: Of a trial that branched off from another one: that one's number, and after which epoch.
+#: Of a study or a trial that goes on from another one: that one's name or number, and after which
+#: epoch a trial parted from it.
 PARENT = "parent"
 FROM_EPOCH = "from_epoch"
 #: Of an audited trial: the epoch after which the pruner would have ended it.

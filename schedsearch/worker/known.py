@@ -21,6 +21,8 @@ _LOST = 0.1
 class KnownRuns:
     """Makes runs with a trail each, and writes what they train.
 
+    Runs whose epochs are cheap only look for what is known when they begin, and keep nothing.
+
     Args:
         store: what is known; None: every run trains every epoch.
         space: says the horizon, and where the pruner stops runs.
@@ -42,6 +44,7 @@ class KnownRuns:
         self._fingerprint, self._numerics = fingerprint, numerics
         self._placement = _placement(space, branches)
         self.trails: dict[Run, Trail] = {}
+        self.are_cheap = False
         self._epochs_seen = 0
 
     def begin(self, engine: Engine, plan: Plan, seed: int, *, keep_best: bool = False) -> Run:
@@ -52,12 +55,22 @@ class KnownRuns:
         space = self._space
         if self.store is None or (keep_best and space.objective.value == "best"):
             return Run(engine, space=space, plan=plan, seed=seed, keep_best=keep_best)
-        horizon = space.horizon if self._numerics["engine"] == "loop" else None
-        trail = self.store.path(root_of(self._fingerprint, seed, self._numerics, horizon))
-        placement = self._placement
+        trail = self._trail(self.store, seed)
+        placement = None if self.are_cheap else self._placement
         run = Run(engine, space=space, plan=plan, seed=seed, trail=trail, placement=placement)
         self.trails[run] = trail
         return run
+
+    def _trail(self, store: Store, seed: int) -> Trail:
+        horizon = self._space.horizon if self._numerics["engine"] == "loop" else None
+        return store.path(root_of(self._fingerprint, seed, self._numerics, horizon))
+
+    def keep_whole(self, run: Run) -> None:
+        """Keep a run that stands in its lane at its end, though its epochs were cheap."""
+        if self.store is not None and run.lane is not None and not run.is_behind:
+            trail = self._trail(self.store, run.seed)
+            run.keep_whole(trail)
+            trail.end()
 
     def end(self, run: Run) -> None:
         """Let go of what a run held; what it trained is kept."""
@@ -70,21 +83,21 @@ class KnownRuns:
             self.store.flush()
 
     def weigh(self, seconds: float, runs: int) -> None:
-        """Be told what an epoch of so many runs took: keep nothing more if it is cheap to repeat.
+        """Be told what an epoch of so many runs took: keep no more of them if it was cheap.
 
         The first epoch is not judged by, since compiling may be part of it.
         """
         self._epochs_seen += 1
         if self._epochs_seen == 2 and seconds < _CHEAP_EPOCH * runs:
-            self._forget()
+            self.are_cheap = True
+            for run in list(self.trails):
+                self.let_go(run)
+            self.flush()
 
-    def _forget(self) -> None:
-        for run, trail in self.trails.items():
-            run.forget_trail()
-            trail.end()
-        self.flush()
-        self.trails.clear()
-        self.store = None
+    def let_go(self, run: Run) -> None:
+        """Let a run train every epoch from here on, and keep nothing of it."""
+        run.forget_trail()
+        self.end(run)
 
 
 def _placement(space: Space, branches: frozenset[int]) -> Placement:

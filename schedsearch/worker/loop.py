@@ -313,6 +313,9 @@ class Worker:
 
     def _report(self, live: LiveTrial) -> None:
         if self._outcomes.report(live, self._optuna):
+            if live.epochs >= self._space.horizon and not math.isnan(live.metric):
+                rank = self._space.objective.lower_is_better(live.value)
+                self._reuse.keep_if_good(live.runs, rank)
             self._drop(live)
 
     def _fail(self, live: LiveTrial, error: Exception) -> None:

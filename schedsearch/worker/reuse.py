@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 from schedsearch.engines import Engine
@@ -15,6 +16,8 @@ from schedsearch.worker.known import KnownRuns
 
 #: The least share of a search's epochs for which cheap ones are kept nevertheless.
 _WORTH_KEEPING = 0.01
+#: So many of a worker's best trials are kept though their epochs are cheap.
+_MOST_KEPT = 20
 #: Plans that are drawn to see what those of the space have in common.
 _DRAWN = 200
 
@@ -45,6 +48,8 @@ class Reuse:
             numerics=numerics or study.record.numerics,
             branches=branches,
         )
+        # A heap of the best trials' ranks, negated: the worst of them comes first.
+        self._ranks: list[float] = []
 
     def begin(self, engine: Engine, plan: Plan, seed: int) -> Run:
         """Return a run of a plan, at the beginning of its trail."""
@@ -55,12 +60,15 @@ class Reuse:
         trail = self._known.trails.get(run)
         if trail is None or run.ended or trail.holds(_next_key(run)):
             return False
-        return run.follow()
+        followed = run.follow()
+        if not followed and self._known.are_cheap and not run.epochs:
+            self._known.let_go(run)  # nothing of it is known
+        return followed
 
     def granted(self, runs: Iterable[Run]) -> set[Run]:
         """Return which runs may train their next epoch now; another run trains that of the rest."""
         waiting, trails = set(runs), self._known.trails
-        if self._known.store is None:
+        if self._known.store is None or self._known.are_cheap:
             return waiting
         wanted = {trails[run]: _next_key(run) for run in waiting if run in trails}
         granted = self._known.store.lease(wanted)
@@ -70,12 +78,29 @@ class Reuse:
         """Let go of what a run held; what it trained is kept."""
         self._known.end(run)
 
+    def keep_if_good(self, runs: Sequence[Run], rank: float) -> None:
+        """Keep the runs of a complete trial whose epochs are cheap, if few have been better.
+
+        Such a trial may go on over a longer horizon, or be trained once more as an exported config.
+
+        Args:
+            runs: they stand in their lanes.
+            rank: what the trial counts for; lower is better.
+        """
+        if not self._known.are_cheap:
+            return
+        heappush(self._ranks, -rank)
+        if len(self._ranks) > _MOST_KEPT and -heappop(self._ranks) <= rank:
+            return
+        for run in runs:
+            self._known.keep_whole(run)
+
     def write_with(self, written: Round, runs: Iterable[Run]) -> None:
         """Write in a round's transaction what was trained, and ask for what these train next."""
         store = self._known.store
         if store is None:
             return
-        for run in runs:
+        for run in () if self._known.are_cheap else runs:
             if (trail := self._known.trails.get(run)) is not None and not run.ended:
                 trail.ask(_next_key(run))
         written.also(store.write, store.written)
