@@ -45,7 +45,6 @@ class KnownRuns:
         self._placement = _placement(space, branches)
         self.trails: dict[Run, Trail] = {}
         self.are_cheap = False
-        self._epochs_seen = 0
 
     def begin(self, engine: Engine, plan: Plan, seed: int, *, keep_best: bool = False) -> Run:
         """Return a run at the beginning of its trail.
@@ -85,10 +84,9 @@ class KnownRuns:
     def weigh(self, seconds: float, runs: int) -> None:
         """Be told what an epoch of so many runs took: keep no more of them if it was cheap.
 
-        The first epoch is not judged by, since compiling may be part of it.
+        One epoch tells: compiling or a busy machine make others slower, but nothing makes one faster.
         """
-        self._epochs_seen += 1
-        if self._epochs_seen == 2 and seconds < _CHEAP_EPOCH * runs:
+        if not self.are_cheap and seconds < _CHEAP_EPOCH * runs:
             self.are_cheap = True
             for run in list(self.trails):
                 self.let_go(run)
