@@ -5,17 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from datetime import datetime
+from datetime import timedelta
 
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
 from schedsearch.errors import SchedSearchError, StudyError, TaskError
 from schedsearch.pruners import AshaPruner
 from schedsearch.storage import database_failure
-from schedsearch.storage.tables import heartbeats
 from tests import searches
 from tests.claims import claim
 from tests.searches import Ears, document, make_study, make_worker, work
@@ -226,9 +224,7 @@ def test_constants_are_a_share_of_the_draws_spread_over_the_study(tmp_path):
 def test_a_worker_takes_over_the_trial_of_one_that_died_before_it_ends(tmp_path):
     study = make_study(tmp_path, document(trials=3))
     claim(study, "dead")
-    with study.database.engine.begin() as connection:
-        connection.execute(update(heartbeats).values(heartbeat=datetime(2000, 1, 1)))
-    work(study, "heir")
+    make_worker(study, "heir", lambda: False, Ears(), grace=timedelta(seconds=3)).run()
     counts = study.queue.counts()
     assert (counts.finished, counts.running, counts.waiting) == (3, 0, 0)
 
@@ -304,16 +300,9 @@ def test_a_study_that_is_deleted_while_it_is_searched_is_said_in_one_line(tmp_pa
 def test_a_worker_waits_for_the_trial_of_another_and_takes_it_over_when_that_one_is_lost(tmp_path):
     study = make_study(tmp_path, document(trials=2))
     claim(study, "another")
-    silent = update(heartbeats).values(heartbeat=datetime(2000, 1, 1))
-    ears, looks = Ears(), itertools.count()
-
-    def lose_it() -> bool:
-        if "waiting for 1 trial(s) of other workers" in ears.well and next(looks) == 0:
-            with study.database.engine.begin() as connection:
-                connection.execute(silent)
-        return False
-
-    make_worker(study, "heir", lose_it, ears).run()
+    ears = Ears()
+    make_worker(study, "heir", lambda: False, ears, grace=timedelta(seconds=3)).run()
+    assert "waiting for 1 trial(s) of other workers" in ears.well
     counts = study.queue.counts()
     assert (counts.finished, counts.running, counts.waiting) == (2, 0, 0)
     assert "retry_of" in study.trial(2).user_attrs

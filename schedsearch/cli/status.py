@@ -95,11 +95,10 @@ def delete(
         say(f"deleted confirmation {study}: what study {own.parent} keeps of its result stays")
         return
     handle = open_study(opened, study)
-    handle.queue.hand_back_stale()
     counts = handle.queue.counts()
-    if counts.running:
+    if alive := handle.queue.alive():
         raise StudyError(
-            f"study `{study}` is in training, with {counts.running} of its trials: stop its "
+            f"study `{study}` is in training, with {alive} of its trials: stop its "
             "workers first; one that was killed counts as silent after two minutes"
         )
     along = [of for of in confirmed if of.parent == study]

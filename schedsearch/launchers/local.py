@@ -20,7 +20,7 @@ from schedsearch.storage import GRACE, StudyHandle
 from schedsearch.task import TRUST
 
 #: Seconds between two looks for workers, on any machine, that are silent for too long.
-REAPING = 30.0
+REAPING = 10.0
 #: Workers that die one after another, with no trial ended in between, are no longer replaced.
 DEATHS_IN_A_ROW = 3
 #: The exit code of a worker that was told to stop.

@@ -149,16 +149,3 @@ def _locked_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-#: Seconds that the server has been running.
-_UPTIMES = {
-    "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp() - pg_postmaster_start_time())",
-    "mysql": "SHOW GLOBAL STATUS LIKE 'Uptime'",
-}
-
-
-def uptime(connection: Connection) -> float | None:
-    """Return for how many seconds the server has been running; None where there is no server."""
-    asked = _UPTIMES.get(connection.dialect.name)
-    return None if asked is None else float(connection.execute(text(asked)).one()[-1])

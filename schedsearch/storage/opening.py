@@ -178,8 +178,6 @@ def _open(parsed: URL, file: Path | None, *, create: bool) -> Database:
         event.listen(storage.engine, "connect", relax_synchronous)
         storage.engine.dispose()
     outages = Outages(shown(url))
-    for used in (engine, storage.engine):
-        outages.note_those_of(used)
     cached, uncached = (PassingStorage(it, outages) for it in (get_storage(storage), storage))
     return Database(url, cached, uncached, engine, known_schema, outages)
 

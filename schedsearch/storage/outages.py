@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import random
 import sqlite3
 import threading
@@ -12,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError
-from sqlalchemy import Engine, ExceptionContext, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 #: Seconds that a database may be away before who needs it gives up.
@@ -49,20 +47,6 @@ class Outages:
         self._random = random.Random()
         self._lock = threading.Lock()
         self._told = False
-        self._away = -math.inf
-
-    def note_those_of(self, engine: Engine) -> None:
-        """Note when connections cannot be made."""
-        event.listen(engine, "handle_error", self._note)
-
-    def _note(self, context: ExceptionContext) -> None:
-        if context.connection is None:
-            self._away = time.monotonic()
-
-    @property
-    def seconds_since(self) -> float:
-        """How long the database has been there, as far as this process knows."""
-        return time.monotonic() - self._away
 
     def patiently(self, work: Callable[[], _Found]) -> _Found:
         """Do some work, and do it anew as long as the database is away, or for PATIENCE seconds.

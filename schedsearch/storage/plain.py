@@ -63,8 +63,12 @@ class PlainTrialQueue(TrialQueue):
         return self._hand_back(lambda trial: trial.user_attrs.get("worker") == worker)
 
     def hand_back_stale(self, grace: timedelta = GRACE) -> int:
+        silent = self._silence.look(self._beats(), grace.total_seconds())
+        return self._hand_back(lambda trial: trial._trial_id in silent)
+
+    def alive(self, grace: timedelta = GRACE) -> int:
         limit = time.time() - grace.total_seconds()
-        return self._hand_back(lambda trial: trial.user_attrs.get(_BEAT, 0.0) < limit)
+        return sum(beat > limit for beat in self._beats().values())
 
     def counts(self) -> Counts:
         return Counts.of(self._trials())
@@ -78,6 +82,14 @@ class PlainTrialQueue(TrialQueue):
             for trial in self._trials()
             if trial.state.is_finished() and "superseded_by" not in trial.user_attrs
         )
+
+    def _beats(self) -> dict[int, float]:
+        """Return when the worker of each running trial was last heard of."""
+        return {
+            trial._trial_id: trial.user_attrs.get(_BEAT, 0.0)
+            for trial in self._trials()
+            if trial.state is TrialState.RUNNING
+        }
 
     def _trials(self) -> list[FrozenTrial]:
         return self._storage.get_all_trials(self._study_id, deepcopy=False)

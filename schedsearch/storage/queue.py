@@ -19,9 +19,9 @@ from sqlalchemy import Connection, Select, exists, func, insert, literal, select
 
 from schedsearch.storage.attributes import AUDITED, FROM_EPOCH, OWN, PARENT, UNPRUNED
 from schedsearch.storage.claims import Budget, hold, stored_budget
-from schedsearch.storage.connecting import uptime
 from schedsearch.storage.opening import Database
 from schedsearch.storage.rows import now
+from schedsearch.storage.silence import Silence
 from schedsearch.storage.tables import (
     heartbeats,
     parameters,
@@ -82,6 +82,7 @@ class TrialQueue:
     def __init__(self, database: Database, study_id: int) -> None:
         self._database = database
         self._study_id = study_id
+        self._silence = Silence()
 
     def _locked(self, work: Callable[[Connection], _Found]) -> _Found:
         """Work in a transaction that holds the study: what it reads holds until it has written."""
@@ -130,29 +131,48 @@ class TrialQueue:
 
     def hand_back_all_of(self, worker: str) -> int:
         """Queue anew every trial that a worker has running; return how many."""
-        return self._locked(lambda connection: self._supersede_where(connection, _is_of(worker)))
+
+        def hand_back(connection: Connection) -> int:
+            return self._supersede_all(connection, self._running(connection, _is_of(worker)))
+
+        return self._locked(hand_back)
 
     def hand_back_stale(self, grace: timedelta = GRACE) -> int:
-        """Queue anew every running trial whose worker has been silent for longer than `grace`.
+        """Queue anew the running trials whose workers have been silent for as long as `grace`.
 
-        None is, until the database has been there for as long: while it was away nobody could
-        say anything.
+        Only silence that this queue saw itself counts, so it must be asked again and again.
         """
-        if self._database.outages.seconds_since < grace.total_seconds():
+        seen = self._database.read(self._signs)
+        silent = self._silence.look(seen, grace.total_seconds())
+        if not silent:
             return 0
 
         def hand_back(connection: Connection) -> int:
-            up = uptime(connection)
-            if up is not None and up < grace.total_seconds():
-                return 0
-            moment = connection.execute(select(func.current_timestamp())).scalar_one()
-            silent = ~exists().where(
-                heartbeats.c.trial_id == trials.c.trial_id,
-                heartbeats.c.heartbeat > _naive(moment) - grace,
-            )
-            return self._supersede_where(connection, silent)
+            signs = self._signs(connection)
+            lost = [i for i in silent if i in signs and signs[i] == seen[i]]
+            return self._supersede_all(connection, sorted(lost))
 
         return self._locked(hand_back)
+
+    def alive(self, grace: timedelta = GRACE) -> int:
+        """Count the running trials that were heard of lately, by the clock of the database."""
+
+        def count(connection: Connection) -> int:
+            moment = connection.execute(select(func.current_timestamp())).scalar_one()
+            signs = self._signs(connection).values()
+            return sum(sign is not None and sign > _naive(moment) - grace for sign in signs)
+
+        return self._database.read(count)
+
+    def _signs(self, connection: Connection) -> dict[int, datetime | None]:
+        """Return the last sign of life of each running trial; None: it never gave one."""
+        query = (
+            select(trials.c.trial_id, heartbeats.c.heartbeat)
+            .join_from(trials, heartbeats, trials.c.trial_id == heartbeats.c.trial_id, isouter=True)
+            .where(trials.c.study_id == self._study_id, trials.c.state == "RUNNING")
+            .order_by(trials.c.trial_id)
+        )
+        return {row.trial_id: row.heartbeat for row in connection.execute(query)}
 
     def counts(self) -> Counts:
         """Count the study's chains by state, and the epochs reported by all its rows."""
@@ -183,8 +203,7 @@ class TrialQueue:
             .where(trials.c.study_id == self._study_id)
         )
 
-    def _supersede_where(self, connection: Connection, condition: Any) -> int:
-        lost = self._running(connection, condition)
+    def _supersede_all(self, connection: Connection, lost: Sequence[int]) -> int:
         for trial_id in lost:
             self._supersede(connection, trial_id)
         return len(lost)

@@ -30,13 +30,25 @@ from schedsearch.storage import (
     open_database,
     open_study,
 )
-from tests.searches import begin, document, train_slowly, wait_until, write_space
+from tests.network import Network
+from tests.searches import (
+    begin,
+    document,
+    make_study_at,
+    train_gently,
+    train_slowly,
+    wait_until,
+    write_space,
+)
 from tests.servers import SERVERS, Server, empty_database, execute, own_server
 from tests.storage.studies import record, study_at
+from tests.workers import process, run_worker
 
 ON_SERVERS = pytest.mark.parametrize("backend", SERVERS)
 #: Seconds that the server is away while a search goes on.
 AWAY = 30.0
+#: Seconds after which the tests' workers take each other for dead.
+GRACE = 8.0
 
 
 @pytest.fixture
@@ -247,8 +259,37 @@ def test_connections_that_were_cut_while_idle_are_replaced(study):
     check(study, storage, 3, live)
 
 
+@pytest.mark.long
 @ON_SERVERS
-def test_nobody_is_taken_for_dead_until_the_server_has_been_back_for_the_grace(server):
+def test_nobody_is_taken_for_dead_after_the_network_was_down_for_longer_than_the_grace(server):
+    """Neither by those who were cut off, too, nor by one who comes right afterwards."""
+    content = document(train_gently, trials=3, pruner={"name": "none"}) | {"horizon": 300}
+    network = Network(server.port)
+    with empty_database(server.url) as url:
+        study = make_study_at(url, content)
+        far = make_url(url).set(port=network.port).render_as_string(hide_password=False)
+        workers = [process(run_worker, far, name, GRACE) for name in ("ann", "bob")]
+        wait_until(lambda: study.queue.counts().running == 2)
+        network.cut()
+        time.sleep(GRACE + 1)
+        network.mend()
+        # The others need up to five seconds to find that the database answers again.
+        workers.append(process(run_worker, far, "fresh", GRACE))
+        wait_until(lambda: study.queue.counts().finished == 3)
+        for worker in workers:
+            worker.join(60)
+            assert worker.exitcode == 0
+        rows = study.load().trials
+    network.cut()
+    assert [row.state for row in rows] == [TrialState.COMPLETE] * 3
+    assert [row.user_attrs["worker"] for row in rows] in (
+        ["ann", "bob", "fresh"],
+        ["bob", "ann", "fresh"],
+    )
+
+
+@ON_SERVERS
+def test_a_restarted_server_finds_nobody_dead_whom_a_reaper_did_not_watch(server):
     with empty_database(server.url) as url:
         study = study_at(url)
         begun(study)
