@@ -84,7 +84,7 @@ class KnownRuns:
     def weigh(self, seconds: float, runs: int) -> None:
         """Be told what an epoch of so many runs took: keep no more of them if it was cheap.
 
-        One epoch tells: compiling or a busy machine make others slower, but nothing makes one faster.
+        One epoch tells: compiling or a busy machine make others slower, but none is ever quicker.
         """
         if not self.are_cheap and seconds < _CHEAP_EPOCH * runs:
             self.are_cheap = True
