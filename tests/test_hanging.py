@@ -28,8 +28,8 @@ def grid(task: str, name: str, **search: object) -> dict:
 @pytest.mark.parametrize(
     ("task", "name", "epoch", "place"),
     [
-        ("tests.searches:train_or_hang", "lr", 2, "searches.py"),
-        ("tests.engines.toys:Hanging", "blur", 0, "toys.py"),
+        ("tests.searches:train_or_hang", "lr", 3, "searches.py"),
+        ("tests.engines.toys:Hanging", "blur", 1, "toys.py"),
     ],
 )
 def test_a_trial_that_hangs_fails_and_the_worker_goes_on_without_anybodys_help(

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from schedsearch.errors import SchedSearchError, StudyError, TaskError
 from schedsearch.pruners import AshaPruner
+from schedsearch.report.status import read_status
 from schedsearch.storage import database_failure
 from tests import searches
 from tests.claims import claim
@@ -110,7 +111,7 @@ def test_a_failure_is_one_line_on_screen(tmp_path):
     ears = work(study)
     [line] = ears.wrong
     error = "ZeroDivisionError: the third epoch is one too many"
-    assert re.fullmatch(rf"trial 0 failed in epoch 2: {error} \(searches\.py:\d+\)", line)
+    assert re.fullmatch(rf"trial 0 failed in epoch 3: {error} \(searches\.py:\d+\)", line)
 
 
 def test_a_task_that_leaves_by_sys_exit_fails_its_trial_only(tmp_path):
@@ -315,6 +316,7 @@ def test_a_budget_in_epochs_is_never_overstepped_and_leaves_no_room_for_a_trial(
     counts = study.queue.counts()
     assert (counts.running, counts.waiting) == (0, 0)
     assert epochs - 9 < counts.epochs <= epochs
+    assert read_status(study).state == "done"
     assert study.queue.room() == 0
 
 

@@ -118,7 +118,7 @@ def read_status(study: StudyHandle) -> Status:
     if counts.running:
         state: Literal["running", "done", "stopped"] = "running"
     else:
-        state = "done" if counts.finished >= total else "stopped"
+        state = "stopped" if counts.waiting or study.queue.room() else "done"
     clamped: Counter[str] = Counter()
     for trial in trials:
         clamped.update(trial.user_attrs.get("clamped", {}))

@@ -326,8 +326,8 @@ class Worker:
 
     def _end_hanging(self) -> None:
         """Fail the trials whose epoch takes too long, hand back the others, and begin anew."""
-        place, stack = where_it_hangs()
         try:
+            place, stack = where_it_hangs()
             for live in self._training:
                 self._outcomes.say_failed(live, f"it took longer than {self._timeout:g} s{place}")
             hanging = [live.trial_id for live in self._training]

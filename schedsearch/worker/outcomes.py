@@ -83,8 +83,7 @@ class Outcomes:
 
     def say_failed(self, live: LiveTrial, reason: str) -> None:
         """Say, and count, that a trial failed."""
-        epoch = live.epochs if live.runs else 0
-        self._say(f"trial {live.trial.number} failed in epoch {epoch}: {reason}")
+        self._say(f"trial {live.trial.number} failed in epoch {live.epochs + 1}: {reason}")
         self._failures.add(reason)
 
     def announce(self, lost: Container[int]) -> None:
