@@ -13,8 +13,8 @@ import pytest
 from optuna.trial import TrialState
 
 from schedsearch.confirmation.candidates import Candidate
-from schedsearch.confirmation.fresh import Outcome
 from schedsearch.confirmation.record import Record, name_of, open_record, records
+from schedsearch.confirmation.runs import Outcome
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
 from schedsearch.report.dashboard import make_app
