@@ -57,7 +57,7 @@ def confirm(
 
 def _run(handle: StudyHandle, top: int, seeds: int, workers: int, *, reuse: bool) -> dict[str, Any]:
     from schedsearch.confirmation.confirm import confirm as run
-    from schedsearch.confirmation.fresh import StoppedError
+    from schedsearch.confirmation.runs import StoppedError
     from schedsearch.report.counting import Counter
     from schedsearch.signals import stop_signals
 
@@ -69,7 +69,9 @@ def _run(handle: StudyHandle, top: int, seeds: int, workers: int, *, reuse: bool
                 seeds=seeds,
                 workers=workers,
                 reuse=reuse,
-                progress=counter.show,
+                progress=lambda work, recorded, total: counter.show(
+                    work, total, f", {recorded} recorded"
+                ),
                 should_stop=lambda: bool(request),
             )
         except StoppedError as stopped:

@@ -6,14 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from schedsearch.confirmation.candidates import Candidate, candidates
-from schedsearch.confirmation.fresh import Job, Outcome, Recipe, StoppedError, train_all
+from schedsearch.confirmation.fresh import train_all
 from schedsearch.confirmation.paired import fewest_seeds
 from schedsearch.confirmation.record import Record, kept, open_record
+from schedsearch.confirmation.runs import Job, Outcome, Recipe, StoppedError
 from schedsearch.confirmation.verdicts import common_metric, contend, document
-from schedsearch.errors import InputError, StudyError
+from schedsearch.errors import InputError
+from schedsearch.space import Objective
 from schedsearch.storage import StudyHandle
-from schedsearch.task import fingerprint, load_task
 from schedsearch.training import fresh_seeds
+from schedsearch.worker.searched import searched_task
+
+#: Is told how many runs' worth of epochs is trained, how many runs are recorded, and of how many.
+Progress = Callable[[float, int, int], None]
 
 
 def confirm(
@@ -23,7 +28,7 @@ def confirm(
     seeds: int,
     workers: int,
     reuse: bool = True,
-    progress: Callable[[int, int], None],
+    progress: Progress,
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
     """Train the best schedules and the best constants on fresh seeds, judge, and keep the result.
@@ -40,7 +45,7 @@ def confirm(
         seeds: how many fresh seeds.
         workers: how many processes train.
         reuse: do not train again what epochs of other runs are known, and keep what is trained.
-        progress: told how many runs are done, and of how many.
+        progress: told how far the runs are, how many are recorded, and of how many.
         should_stop: asked now and then.
 
     Returns:
@@ -58,10 +63,10 @@ def confirm(
             f"--seeds is {seeds}, but must be at least {least}: with fewer, none of "
             f"{len(schedules)} schedules could be told from luck"
         )
-    _check_task(study)
-    chosen, fresh = [*schedules, *constants], fresh_seeds(study.space, seeds)
+    searched_task(study)
+    fresh = fresh_seeds(study.space, seeds)
     # Seed by seed, since runs with the same seed share their data.
-    wanted = [(candidate, seed) for seed in fresh for candidate in chosen]
+    wanted = [(candidate, seed) for seed in fresh for candidate in [*schedules, *constants]]
     recipe = Recipe(
         space=study.space.to_document(),
         numerics=study.record.numerics,
@@ -70,24 +75,24 @@ def confirm(
     )
     record = open_record(study)
     outcomes = _outcomes(record, recipe, wanted, workers, progress, should_stop)
-    objective = study.space.objective
-    metric, values = common_metric(outcomes, objective.metric)
-    runs = [values[i :: len(chosen)] for i in range(len(chosen))]
-    contenders, count = contend(chosen, runs, objective), len(schedules)
-    result = document(contenders[:count], contenders[count:], objective, metric, fresh)
+    result = _judge(schedules, constants, outcomes, study.space.objective, fresh)
     result["looks"] = _looks(study, seeds)
     record.keep(result)
     return result
 
 
-def _check_task(study: StudyHandle) -> None:
-    space = study.space
-    task = load_task(space.task, space.document.arguments)
-    if fingerprint(task, space.task, space.document.arguments) != study.record.fingerprint:
-        raise StudyError(
-            f"{space.task} is not what study `{study.name}` searched: its source, arguments or "
-            "data changed"
-        )
+def _judge(
+    schedules: Sequence[Candidate],
+    constants: Sequence[Candidate],
+    outcomes: Sequence[Outcome],
+    objective: Objective,
+    seeds: range,
+) -> dict[str, Any]:
+    metric, values = common_metric(outcomes, objective.metric)
+    chosen, count = [*schedules, *constants], len(schedules)
+    runs = [values[i :: len(chosen)] for i in range(len(chosen))]
+    contenders = contend(chosen, runs, objective)
+    return document(contenders[:count], contenders[count:], objective, metric, seeds)
 
 
 def _outcomes(
@@ -95,14 +100,14 @@ def _outcomes(
     recipe: Recipe,
     wanted: Sequence[tuple[Candidate, int]],
     workers: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
     should_stop: Callable[[], bool],
 ) -> list[Outcome]:
     """Return the outcomes of the runs that are wanted; train and record those not known yet."""
-    known = record.runs()
+    known, horizon = record.runs(), record.study.space.horizon
     missing = [pair for pair in wanted if (pair[0].plan, pair[1]) not in known]
-    done = len(wanted) - len(missing)
-    progress(done, len(wanted))
+    before = done = len(wanted) - len(missing)
+    progress(before, before, len(wanted))
 
     def keep(ended: Mapping[int, Outcome]) -> None:
         nonlocal done
@@ -111,7 +116,6 @@ def _outcomes(
             record.add(candidate, seed, outcome)
             known[candidate.plan, seed] = outcome
         done += len(ended)
-        progress(done, len(wanted))
 
     try:
         train_all(
@@ -119,6 +123,7 @@ def _outcomes(
             [Job(candidate.plan.to_tables(), seed) for candidate, seed in missing],
             workers=workers,
             ended=keep,
+            trained=lambda epochs: progress(before + epochs / horizon, done, len(wanted)),
             should_stop=should_stop,
         )
     except StoppedError:

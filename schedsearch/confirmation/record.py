@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from schedsearch.confirmation.candidates import Candidate
-from schedsearch.confirmation.fresh import Outcome
+from schedsearch.confirmation.runs import Outcome
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
 from schedsearch.storage import CONFIRMS, StudyHandle, plan_of

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from schedsearch.confirmation.candidates import Candidate
-from schedsearch.confirmation.fresh import Outcome, metric_on_test
 from schedsearch.confirmation.paired import Judgement, Paired, Verdict, judge, seeds_to_show
+from schedsearch.confirmation.runs import Outcome, metric_on_test
 from schedsearch.errors import SchedSearchError
 from schedsearch.plan import Plan
 from schedsearch.space import Objective

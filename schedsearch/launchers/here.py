@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 from schedsearch.engines import make_engine, numerics_like
 from schedsearch.engines.arithmetic import begin_threads
-from schedsearch.errors import StudyError
 from schedsearch.numerics import differences
 from schedsearch.storage import StudyHandle
-from schedsearch.task import fingerprint, load_task
 from schedsearch.trajectories import open_store
 from schedsearch.worker import Onlooker, Reuse, Worker, end_process
+from schedsearch.worker.searched import searched_task
 
 
 def work(
@@ -36,12 +35,7 @@ def work(
     """
     space, numerics = study.space, study.record.numerics
     begin_threads(numerics["threads"])
-    task = load_task(space.task, space.document.arguments)
-    if fingerprint(task, space.task, space.document.arguments) != study.record.fingerprint:
-        raise StudyError(
-            f"{space.task} is not what study `{study.name}` was created with: its source, "
-            "arguments or data changed; begin another study with --study NAME"
-        )
+    task = searched_task(study)
     here = numerics_like(numerics)
     if other := differences(numerics, here):
         say(f"warning: exact numbers will differ from the study's others: {'; '.join(other)}")
@@ -55,11 +49,7 @@ def work(
         name=name,
         should_stop=should_stop,
         say=say,
-        report=_silent if quiet else say,
+        report=(lambda message: None) if quiet else say,
         begin_anew=begin_anew,
         onlooker=onlooker,
     ).run()
-
-
-def _silent(message: str) -> None:
-    pass

@@ -40,7 +40,7 @@ class Counter:
 
     def __init__(self, unit: str) -> None:
         self._unit = unit
-        self._before: int | None = None
+        self._before: float | None = None
         self._console = Console(stderr=True, highlight=False)
         self._began = self._printed = time.monotonic()
         self._progress = Progress(
@@ -69,7 +69,7 @@ class Counter:
         """Print a line above the bar."""
         self._console.print(message, markup=False, soft_wrap=True)
 
-    def show(self, done: int, total: int, note: str = "") -> None:
+    def show(self, done: float, total: int, note: str = "") -> None:
         """Show how many units are done, with a note such as the last metric."""
         now = time.monotonic()
         # What was done before this began says nothing of its speed.
@@ -81,4 +81,4 @@ class Counter:
         plain = not (is_quiet() or self._console.is_terminal)
         if plain and now - self._printed > PLAIN_INTERVAL:
             self._printed = now
-            self.say(f"{done}/{total} {self._unit}{note}")
+            self.say(f"{int(done)}/{total} {self._unit}{note}")

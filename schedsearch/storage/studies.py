@@ -283,7 +283,8 @@ def _refuse_changes(attributes: Mapping[str, Any], record: StudyRecord) -> None:
         raise StudyError(
             f"study `{record.space.name}` was created otherwise:\n"
             + "\n".join(changes)
-            + "\nhint: go on with what it was created with, or begin another one with --study NAME"
+            + "\nhint: go on with what it was created with, begin another with --study NAME, or "
+            + f"throw it away with `schedsearch delete {record.space.name}`"
         )
 
 

@@ -117,3 +117,20 @@ def test_ctrl_c_leaves_no_process_and_no_half_result(run, tmp_path):
     assert re.fullmatch(said, err.splitlines()[-1])
     wait_until(lambda: not any(map(is_alive, below)), seconds=10)
     assert kept(study) is None
+
+
+@pytest.mark.long
+def test_a_second_ctrl_c_ends_it_at_once_in_the_middle_of_an_epoch(run, tmp_path):
+    searched(tmp_path, content_of(tasks.train_without_end_when_fresh))
+    command = begin("confirm", "small", "--storage", url_of(tmp_path), folder=tmp_path)
+    try:
+        wait_until((tmp_path / "begun").exists)
+        below = descendants(command.pid)
+        command.send_signal(signal.SIGINT)
+        # Two of a kind that come at once may count as one.
+        command.send_signal(signal.SIGTERM)
+        out, _ = command.communicate(timeout=30)
+    finally:
+        command.kill()
+    assert (command.returncode, out) == (130, "")
+    wait_until(lambda: not any(map(is_alive, below)), seconds=10)

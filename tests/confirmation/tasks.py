@@ -11,6 +11,7 @@ from typing import Any
 
 from schedsearch.engines.loop import Run
 from schedsearch.storage import StudyHandle
+from tests.engines.toys import Toy
 from tests.searches import DEFAULTS, document, make_study, work
 
 FRESH = 1_000_000
@@ -94,7 +95,23 @@ def train_and_log_when_fresh(run: Run) -> None:
     run.test(loss=distance)
 
 
+def train_without_end_when_fresh(run: Run) -> None:
+    """Leave a sign of having begun, and never come back, on every seed that no search has met."""
+    for _ in run:
+        while run.seed >= FRESH:
+            Path("begun").touch()
+            time.sleep(1.0)
+        run.report(val_loss=1.0)
+
+
+class LongEpochs(Toy):
+    """A toy whose epochs take a while, in lanes too."""
+
+    steps_per_epoch = 60
+
+
 for _function in (
+    train_without_end_when_fresh,
     train_by_luck,
     train_to_the_mean,
     train_and_log_when_fresh,

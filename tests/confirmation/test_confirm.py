@@ -10,9 +10,9 @@ import pytest
 
 from schedsearch.confirmation.candidates import Candidate, candidates
 from schedsearch.confirmation.confirm import confirm
-from schedsearch.confirmation.fresh import Outcome
 from schedsearch.confirmation.paired import Paired
 from schedsearch.confirmation.record import kept
+from schedsearch.confirmation.runs import Outcome
 from schedsearch.confirmation.verdicts import common_metric, contend, document, winner
 from schedsearch.engines.loop import LoopEngine
 from schedsearch.errors import InputError, SchedSearchError, StudyError
@@ -157,7 +157,7 @@ def run_confirm(study, *, top=2, seeds=8, workers=1):
         top=top,
         seeds=seeds,
         workers=workers,
-        progress=lambda done, total: None,
+        progress=lambda *counts: None,
         should_stop=lambda: False,
     )
 
@@ -172,7 +172,7 @@ def test_too_few_seeds_are_refused_with_the_number_needed(study):
 def test_another_task_than_the_searched_one_is_refused(study, monkeypatch):
     changed = {**searches.DEFAULTS, "new": 1.0}
     monkeypatch.setattr(tasks.train_with_noise, "hyperparameters", changed)
-    with pytest.raises(StudyError, match="is not what study `small` searched"):
+    with pytest.raises(StudyError, match="is not what study `small` was created with"):
         run_confirm(study)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from schedsearch.confirmation.fresh import Job, Outcome, Recipe, StoppedError, train_all
+from schedsearch.confirmation.fresh import train_all
+from schedsearch.confirmation.runs import Job, Outcome, Recipe, StoppedError
 from schedsearch.errors import SchedSearchError
 from schedsearch.numerics import numerics_here
 from schedsearch.space import Space
@@ -29,13 +30,23 @@ def outcomes(content: dict, *jobs: Job, workers: int = 1, stop=None):
     space = Space.from_document(content, "small.toml").with_defaults(DEFAULTS)
     recipe = Recipe(space.to_document(), numerics_here("loop"), "fingerprint", None)
     found: dict[int, Outcome] = {}
+    trained: list[int] = []
 
     def keep(ended: Mapping[int, Outcome]) -> None:
         assert not found.keys() & ended.keys()
         found.update(ended)
 
     try:
-        train_all(recipe, jobs, workers=workers, ended=keep, should_stop=stop or (lambda: False))
+        train_all(
+            recipe,
+            jobs,
+            workers=workers,
+            ended=keep,
+            trained=trained.append,
+            should_stop=stop or (lambda: False),
+        )
+        assert trained == sorted(trained)
+        assert trained[-1] == len(jobs) * space.horizon
         return [found[place] for place in range(len(jobs))]
     finally:
         assert multiprocessing.active_children() == []

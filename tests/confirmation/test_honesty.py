@@ -21,7 +21,7 @@ def confirmed(study, seeds: int = 12):
         seeds=seeds,
         workers=1,
         reuse=False,
-        progress=lambda done, total: None,
+        progress=lambda *counts: None,
         should_stop=lambda: False,
     )
 

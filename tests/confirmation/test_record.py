@@ -11,16 +11,25 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import func, select
 
-from schedsearch.confirmation.candidates import Candidate
-from schedsearch.confirmation.fresh import Outcome
+from schedsearch.confirmation.candidates import Candidate, candidates
 from schedsearch.confirmation.record import Record, name_of, open_record, records
+from schedsearch.confirmation.runs import Outcome
+from schedsearch.engines import make_engine
 from schedsearch.errors import StudyError
+from schedsearch.launchers import here
 from schedsearch.plan import Plan
+from schedsearch.preparation import Setup, choose_numerics, prepare
 from schedsearch.report.dashboard import make_app
 from schedsearch.report.showcase import picture_store
 from schedsearch.schedules import Constant
-from schedsearch.storage import StudyHandle, open_study
+from schedsearch.space import Space
+from schedsearch.storage import StudyHandle, create_study, open_database, open_study
+from schedsearch.training import train_whole
+from schedsearch.trajectories import open_store
+from schedsearch.trajectories.tables import nodes
+from schedsearch.worker.known import KnownRuns
 from tests.cli.command import Command
 from tests.confirmation import tasks
 from tests.confirmation.tasks import FRESH, content_of, searched
@@ -174,3 +183,46 @@ def open_result(study: StudyHandle):
         open_study(study.database, study.name).study_id
     )
     return attributes["confirmation"]
+
+
+@pytest.mark.long
+def test_killed_in_the_middle_of_a_batch_of_lanes_it_goes_on_from_checkpoints(run, tmp_path):
+    content = content_of(trials=4, sampler={"name": "random"}) | {
+        "task": f"{tasks.__name__}:LongEpochs",
+        "horizon": 30,
+        "objective": {"metric": "val_loss"},
+    }
+    space = Space.from_document(content, "small.toml")
+    prepared = prepare(space)
+    numerics = choose_numerics(prepared, Setup(lanes=2), say=print)
+    assert (numerics["engine"], numerics["lanes"]) == ("lanes", 2)
+    database = open_database(url_of(tmp_path), create=True)
+    study = create_study(database, prepared.record(numerics))
+    here.work(study, name="worker", should_stop=lambda: False, say=print, quiet=True)
+
+    def epochs_known() -> int:
+        return database.write(lambda c: c.execute(select(func.count()).select_from(nodes))).scalar()
+
+    before = epochs_known()
+    flags = ("--top", 1, "--seeds", 6, "--workers", 1)
+    command = begin("confirm", "small", *flags, "--storage", url_of(tmp_path), folder=tmp_path)
+    try:
+        wait_until(lambda: epochs_known() >= before + 2 * 20)
+        command.kill()
+    finally:
+        command.kill()
+        command.communicate()
+    assert summary_of(study).runs == 0
+
+    known = KnownRuns(
+        open_store(database, print),
+        space=study.space,
+        fingerprint=study.record.fingerprint,
+        numerics=numerics,
+    )
+    engine = make_engine(prepared.task, horizon=30, numerics=numerics)
+    schedules, constants = candidates(study, 1)
+    runs = [known.begin(engine, c.plan, FRESH) for c in [*schedules, *constants][:2]]
+    train_whole(runs)
+    assert [run.epochs for run in runs] == [30, 30]
+    assert all(run.trained <= 30 - 18 for run in runs)
