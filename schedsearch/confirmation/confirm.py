@@ -11,6 +11,7 @@ from schedsearch.confirmation.paired import fewest_seeds
 from schedsearch.confirmation.record import Record, kept, open_record
 from schedsearch.confirmation.verdicts import common_metric, contend, document
 from schedsearch.errors import InputError, StudyError
+from schedsearch.space.constants import coarse_constants
 from schedsearch.storage import StudyHandle
 from schedsearch.task import fingerprint, load_task
 from schedsearch.training import fresh_seeds
@@ -76,6 +77,7 @@ def confirm(
     contenders, count = contend(chosen, runs, objective), len(schedules)
     result = document(contenders[:count], contenders[count:], objective, metric, fresh)
     result["looks"] = _looks(study, seeds)
+    result["coarse"] = coarse_constants(study.space)
     record.keep(result)
     return result
 
