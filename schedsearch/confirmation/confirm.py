@@ -13,6 +13,7 @@ from schedsearch.confirmation.runs import Job, Outcome, Recipe, StoppedError
 from schedsearch.confirmation.verdicts import common_metric, contend, document
 from schedsearch.errors import InputError
 from schedsearch.space import Objective
+from schedsearch.space.constants import coarse_constants
 from schedsearch.storage import StudyHandle
 from schedsearch.training import fresh_seeds
 from schedsearch.worker.searched import searched_task
@@ -77,6 +78,7 @@ def confirm(
     outcomes = _outcomes(record, recipe, wanted, workers, progress, should_stop)
     result = _judge(schedules, constants, outcomes, study.space.objective, fresh)
     result["looks"] = _looks(study, seeds)
+    result["coarse"] = coarse_constants(study.space)
     record.keep(result)
     return result
 

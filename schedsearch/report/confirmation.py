@@ -25,6 +25,7 @@ def confirmation_lines(result: Mapping[str, Any]) -> list[str]:
         lines.append(_sentence(plan, result))
         lines.extend(f"  {line}" for line in describe_plan(plan["plan"]))
         lines.extend(f"  {line}" for line in _comparisons(plan, result))
+    lines.extend(f"an easy rival: {warning}" for warning in result.get("coarse", []))
     return lines
 
 

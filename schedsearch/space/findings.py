@@ -8,6 +8,7 @@ from schedsearch.errors import InputError
 from schedsearch.schedules import FAMILIES, GroupSchedule, from_table
 from schedsearch.schedules.parameters import Kind, parameters_of, to_epochs
 from schedsearch.space.choosers import RandomChooser
+from schedsearch.space.constants import coarse_constants
 from schedsearch.space.space import Space
 from schedsearch.space.templates import (
     Families,
@@ -32,6 +33,7 @@ def findings(space: Space) -> list[str]:
         found.extend(_beyond_horizon(families, name, space.horizon))
         for family, option in families.options.items():
             found.extend(_refused(family, option, name, members, space.horizon))
+    found.extend(coarse_constants(space))
     return found
 
 

@@ -56,7 +56,7 @@ def expected_sharing(space: Space, trials: int, seed: int) -> Sharing:
     Raises:
         InputError: no drawn plan keeps the rules between its parameters.
     """
-    plans = list(_drawn(space, trials, seed))
+    plans = list(drawn_plans(space, trials, seed))
     if not plans:
         raise InputError(f"{space.name}: no drawn plan keeps the rules between its parameters")
     branches = {epoch for plan in plans for epoch in boundaries(plan, space.horizon)}
@@ -113,8 +113,8 @@ def boundaries(plan: Plan, horizon: int) -> Iterator[int]:
                     yield epoch
 
 
-def _drawn(space: Space, count: int, seed: int) -> Iterator[Plan]:
-    """Yield so many plans, fewer where the rules between parameters refuse most."""
+def drawn_plans(space: Space, count: int, seed: int) -> Iterator[Plan]:
+    """Yield so many resolved plans, fewer where the rules between parameters refuse most."""
     found = 0
     for attempt in range(count * _TRIES):
         if found == count:

@@ -8,6 +8,9 @@ from schedsearch.confirmation.confirm import confirm
 from schedsearch.confirmation.paired import Paired, Verdict, judge
 from schedsearch.confirmation.record import open_record
 from schedsearch.plan import Plan
+from schedsearch.report.confirmation import confirmation_lines
+from schedsearch.space import Space
+from schedsearch.space.constants import coarse_constants
 from tests.confirmation import tasks
 from tests.confirmation.tasks import content_of, searched
 
@@ -51,6 +54,13 @@ def test_constants_that_are_coarse_would_make_a_schedule_look_good_and_the_study
     coarse = [coarse_runs(value, seeds) for value in (0.01, 0.455, 0.9)]
     judged = judge([[Paired.of(runs, others) for others in coarse] for runs in tested])
     assert Verdict.BETTER in {judgement.verdict for judgement in judged}
+
+    # Such a study says so itself: `check` beforehand, and the verdict afterwards.
+    assert result["coarse"] == []
+    lr["families"]["constant"] = {"value": {"levels": [0.01, 0.455, 0.9]}}
+    [warning] = coarse_constants(Space.from_document(content, "small.toml"))
+    assert warning.startswith("lr: its constants have 3 values only")
+    assert confirmation_lines(result | {"coarse": [warning]})[-1].endswith(warning)
 
 
 def coarse_runs(value: float, seeds: range) -> list[float]:
