@@ -3,8 +3,8 @@
 A rule that looks at early epochs may end what learns slowly and gets far. What it ended nobody can
 know, unless some of it is trained nevertheless. An audited trial is asked about like any other
 until the pruner first says that it ends; it goes on with that verdict written down. From then on it
-is for the pruner, and for the sampler that ranks trials, what it would have been: one that was
-ended at that epoch. So the audit shows a search, and does not change it.
+is for pruners and samplers what it would have been: one that was ended at that epoch. So the audit
+shows a search, and does not change it.
 """
 
 from __future__ import annotations
@@ -50,25 +50,28 @@ def verdict(pruner: BasePruner, space: Space, study: Study, trial: FrozenTrial) 
 
 @dataclass(frozen=True)
 class Condemned:
-    """An audited trial that the pruner would have ended.
+    """A complete trial that the pruner would have ended.
 
     Attributes:
         epoch: after which the pruner would have ended it.
-        value: what it came to; None if it diverged or failed.
+        value: what it came to.
         best_survivor: the best value, when it ended, of the trials that the pruner had let through.
         is_better: whether it came to more than that.
     """
 
     number: int
     epoch: int
-    value: float | None
+    value: float
     best_survivor: float | None
     is_better: bool
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What the audited trials say of a pruner: how many ended, and which of them were condemned."""
+    """What the audited trials say of a pruner: how many are complete, and who was condemned.
+
+    One that failed or diverged was not trained to the end, and says nothing.
+    """
 
     ended: int
     condemned: tuple[Condemned, ...]
@@ -84,16 +87,13 @@ class Audit:
 
 
 def audit_of(trials: Sequence[FrozenTrial], objective: Objective) -> Audit | None:
-    """Return what the audited trials of a study say; None if none has ended."""
-    ended = [t for t in trials if AUDITED in t.user_attrs and t.state.is_finished()]
+    """Return what the audited trials of a study say; None if none is complete."""
+    complete = [t for t in trials if t.state is TrialState.COMPLETE]
+    ended = [t for t in complete if AUDITED in t.user_attrs]
     if not ended:
         return None
     survivors = [
-        trial
-        for trial in trials
-        if trial.state is TrialState.COMPLETE
-        and not is_exempt(trial)
-        and CONDEMNED not in trial.user_attrs
+        trial for trial in complete if not is_exempt(trial) and CONDEMNED not in trial.user_attrs
     ]
     condemned = (trial for trial in ended if CONDEMNED in trial.user_attrs)
     return Audit(len(ended), tuple(_condemned(trial, survivors, objective) for trial in condemned))
@@ -111,12 +111,12 @@ def _condemned(
         and moment is not None
         and survivor.datetime_complete <= moment
     ]
-    value = trial.value if trial.state is TrialState.COMPLETE else None
+    assert trial.value is not None
     best = min(before, key=lower, default=None)
     return Condemned(
         number=trial.number,
         epoch=trial.user_attrs[CONDEMNED],
-        value=value,
+        value=trial.value,
         best_survivor=best,
-        is_better=None not in (value, best) and lower(value or 0.0) < lower(best or 0.0),
+        is_better=best is not None and lower(trial.value) < lower(best),
     )

@@ -2,7 +2,8 @@
 
 Early epochs favour what learns fast at first. Pruned like the rest, the constants that are best in
 the end are among the first to go, and what is left of them is easily beaten. So the stratum of
-constants is trained in full. (Optuna's rules still count it among the trials they compare with.)
+constants is trained in full. (Optuna's rules still count it among the trials they compare with;
+of a trial that is kept for the audit, only what it was until the rule would have ended it.)
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from schedsearch.storage import UNPRUNED
+from schedsearch.storage.audited import as_pruned
 
 
 def is_exempt(trial: FrozenTrial) -> bool:
@@ -35,7 +37,7 @@ class Median(MedianPruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Tell whether the trial ends here."""
-        return not is_exempt(trial) and super().prune(study, trial)
+        return not is_exempt(trial) and super().prune(as_pruned(study), trial)
 
 
 class Patient(PatientPruner):
@@ -43,4 +45,4 @@ class Patient(PatientPruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Tell whether the trial ends here."""
-        return not is_exempt(trial) and super().prune(study, trial)
+        return not is_exempt(trial) and super().prune(as_pruned(study), trial)

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.errors import InputError
 from schedsearch.space import Space
+from schedsearch.storage.audited import as_pruned
 
 
 class DistributionCollector:
@@ -96,7 +97,9 @@ class OneFamilySampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Ask the inner sampler."""
-        return self._inner.sample_relative(study, trial, search_space) if search_space else {}
+        if not search_space:
+            return {}
+        return self._inner.sample_relative(as_pruned(study), trial, search_space)
 
     def sample_independent(
         self,

@@ -16,6 +16,7 @@ from schedsearch.samplers.parzen import Numbers, axis, sample_within_unit
 from schedsearch.samplers.segments import Course, Segments, segments_of
 from schedsearch.space import Space
 from schedsearch.storage import FROM_EPOCH, PARENT
+from schedsearch.storage.audited import as_pruned
 
 #: The standard deviation of a perturbation, as a share of the range.
 _PERTURBATION = 0.1
@@ -72,7 +73,7 @@ class PopulationSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Propose a plan, and note in the trial where it comes from."""
-        self._tree.update(study.get_trials(deepcopy=False), study.direction)
+        self._tree.update(as_pruned(study).get_trials(deepcopy=False), study.direction)
         course = self._proposal(study, trial)
         return {
             name: search_space[name].to_external_repr(value)

@@ -12,11 +12,13 @@ from optuna.trial import TrialState, create_trial
 
 from schedsearch.cli import main
 from schedsearch.errors import InputError
-from schedsearch.pruners import AshaPruner, audit_of, verdict
-from schedsearch.samplers import is_audited
+from schedsearch.pruners import AshaPruner, audit_of, make_pruner, verdict
+from schedsearch.samplers import is_audited, make_sampler
 from schedsearch.samplers.history import History
 from schedsearch.samplers.stratum import is_chosen
 from schedsearch.space import Objective, Space
+from schedsearch.space.document import PrunerOptions
+from tests.samplers.test_pbt import content as of_population
 from tests.searches import begin, document, make_study, url_of, work
 
 NOON = datetime(2026, 1, 1, 12)
@@ -124,6 +126,72 @@ def test_once_condemned_a_trial_is_not_asked_about_again():
     assert len(asked) == 2
 
 
+@pytest.mark.parametrize("name", ["median", "patient", "hyperband"])
+def test_the_rules_of_optuna_decide_on_others_as_if_the_condemned_had_ended(name):
+    decisions = set()
+    for audited in (False, True):
+        options = PrunerOptions(name=name, min_epochs=1, startup_trials=3, patience=1)
+        pruner = make_pruner(options, 4)
+        study = optuna.create_study(study_name="same", pruner=pruner)
+        for value in (1.0, 2.0, 3.0):
+            study.add_trial(complete(value))
+        for _ in range(3):
+            if audited:
+                study.add_trial(complete(9.0, audited=True, would_prune=2))
+            else:
+                curve = {1: 9.0, 2: 9.0}
+                study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values=curve))
+        decisions.add(decision(study, pruner))
+    # Beside three of 9 that were complete, one of 4 would pass.
+    assert decisions == {name != "hyperband"}
+
+
+def decision(study, pruner) -> bool:
+    """Tell whether a pruner ends a new trial whose metric rises from 4."""
+    trial = study.ask()
+    ends = False
+    for epoch in (1, 2, 3):
+        trial.report(4.0 + 0.1 * epoch, epoch)
+        ends = pruner.prune(study, study.trials[-1])
+    return ends
+
+
+def complete(value: float, **attributes):
+    curve = dict.fromkeys((1, 2, 3, 4), value)
+    return create_trial(value=value, intermediate_values=curve, user_attrs=attributes)
+
+
+@pytest.mark.parametrize("name", ["cmaes", "gp", "pbt"])
+def test_samplers_propose_as_if_the_condemned_had_ended(name):
+    content = document(sampler={"name": name, "startup_trials": 2, "constants": 0.0})
+    if name == "pbt":
+        content = of_population(population=4)
+    space = Space.from_document(content, "small.toml")
+    proposals = {proposal(space, audited=audited) for audited in (False, True)}
+    assert len(proposals) == 1
+
+
+def proposal(space: Space, *, audited: bool) -> str:
+    """Return what is proposed after eight trials, of which the pruner ends every second one."""
+    study = optuna.create_study(sampler=make_sampler(space, "worker"))
+    for number in range(8):
+        trial = study.ask()
+        space.suggest(trial)
+        for epoch in (1, 2):
+            trial.report(1.0 + number, epoch)
+        if number % 2 and not audited:
+            study.tell(trial, state=TrialState.PRUNED)
+            continue
+        if number % 2:
+            trial.set_user_attr("would_prune", 2)
+        for epoch in (3, 4):
+            trial.report(0.1 / (1 + number), epoch)
+        study.tell(trial, 0.1 / (1 + number))
+    trial = study.ask()
+    space.suggest(trial)
+    return str(trial.params)
+
+
 def test_to_a_sampler_the_condemned_rank_as_if_they_had_ended_there():
     study, history = optuna.create_study(), History(StudyDirection.MINIMIZE)
     curve = {1: 0.9, 2: 0.8}
@@ -173,18 +241,16 @@ def test_the_audit_counts_the_condemned_and_those_that_came_to_more_than_the_bes
         ended(4, sign(0.6), audited=True, would_prune=3),
         ended(5, sign(0.3), audited=True),  # survives, and is the one to beat from now on
         ended(6, sign(0.35), audited=True, would_prune=3),
-        ended(7, None, audited=True, would_prune=3, diverged=8),
+        ended(7, None, audited=True, would_prune=3, diverged=8),  # never came to its end
         ended(8, sign(0.2)),
     ]
     audit = audit_of(trials, objective)
     assert audit is not None
-    assert (audit.ended, [one.number for one in audit.condemned]) == (6, [2, 3, 4, 6, 7])
+    assert (audit.ended, [one.number for one in audit.condemned]) == (5, [2, 3, 4, 6])
     assert [one.number for one in audit.condemned if one.is_better] == [2, 3]
-    assert [one.best_survivor for one in audit.condemned] == [
-        sign(v) for v in (0.5,) * 3 + (0.3,) * 2
-    ]
+    assert [one.best_survivor for one in audit.condemned] == [sign(v) for v in (0.5, 0.5, 0.5, 0.3)]
     told = audit.to_json()
-    assert (told["would_have_been_pruned"], told["better_than_best_survivor"]) == (5, 2)
+    assert (told["would_have_been_pruned"], told["better_than_best_survivor"]) == (4, 2)
     assert told["trials"][0]["epoch"] == 3
 
 

@@ -173,9 +173,10 @@ def _draw_schedule(axis: Axes, name: str, curves: Curves, constant: _Held | None
 
 def _draw_together(axis: Axes, schedules: Mapping[str, Sequence[float]]) -> None:
     for i, (name, values) in enumerate(schedules.items()):
-        low, high = min(values), max(values)
+        known = [value for value in values if math.isfinite(value)]
+        low, high = min(known, default=0.0), max(known, default=0.0)
         axis.stairs(
-            [(value - low) / (high - low) for value in values],
+            [(value - low) / ((high - low) or 1.0) for value in values],
             range(len(values) + 1),
             baseline=None,
             label=f"{name}: {low:.3g} to {high:.3g}",
