@@ -93,13 +93,17 @@ def sample(space: Space, count: int, seed: int) -> Preview:
 def _axis(space: Space, name: str, curves: Sequence[Curve]) -> Axis:
     """Return an axis that holds all curves; logarithmic where constants are drawn so."""
     values = [v for curve in curves if curve.hyperparameter == name for v in curve.values]
+    return Axis(min(values), max(values), is_logarithmic(space, name) and min(values) > 0)
+
+
+def is_logarithmic(space: Space, name: str) -> bool:
+    """Tell whether a hyperparameter's constants are drawn on a logarithmic scale."""
     groups = (g for g, group in space.document.groups.items() if name in group.members)
     families = space.families.get(next(groups, name))
     constant = families.options.get("constant") if families else None
     template = constant.of.get("value") if constant else None
     ranges = template.items if isinstance(template, Several) else (template,)
-    log = any(isinstance(item, Range) and item.log for item in ranges)
-    return Axis(min(values), max(values), log and min(values) > 0)
+    return any(isinstance(item, Range) and item.log for item in ranges)
 
 
 class _InTurn(RandomChooser):

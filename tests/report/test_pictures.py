@@ -153,6 +153,32 @@ def test_an_axis_is_logarithmic_where_positive_values_spread_beyond_tenfold(put)
     assert [axis.get_yscale() for axis in wide.axes] == ["linear", "log", "linear"]
 
 
+def test_a_schedule_is_drawn_on_the_scale_that_its_constants_are_drawn_on(put):
+    values = {"lr": [0.01, 0.5], "reg": [0.01, 0.5]}  # of the two, lr is searched on a log scale
+    axes = draw_trial(*put(values, [0.2, 0.1], {})).axes
+    assert [(axis.get_ylabel(), axis.get_yscale()) for axis in axes[:2]] == [
+        ("lr", "log"),
+        ("reg", "linear"),
+    ]
+
+
+@pytest.mark.parametrize("least", [0.05, 1e-3, 1e-5, 1e-9])
+def test_a_logarithmic_axis_is_labelled_however_wide(put, least):
+    axis = draw_trial(*put({"lr": [0.1, 0.2]}, [1.0, least], {})).axes[1]
+    low, high = axis.get_ylim()
+    assert 3 <= sum(low <= tick <= high for tick in axis.get_yticks()) <= 12
+
+
+def test_the_names_in_a_studys_picture_lie_above_the_trials(study):
+    figure = draw_study(study.space, study.trials())
+    best = figure.axes[0]
+    assert best.get_legend() is None
+    [part] = [part for part in figure.subfigs if best in part.axes]
+    [named] = part.legends
+    figure.draw_without_rendering()
+    assert named.get_window_extent().y0 >= best.get_window_extent().y1
+
+
 def test_an_unknown_metric_leaves_a_gap(put):
     study, trial = put({"lr": [0.1, 0.2, 0.2]}, [2.0, math.nan, 1.0], {})
     line = labelled(draw_trial(study, trial).axes[1], f"trial {trial.number}")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
-from schedsearch.report.pictures.style import COLOURS, LINES, bare
+from schedsearch.report.pictures.style import COLOURS, LINES, bare, log_ticks
 from schedsearch.report.preview import Axis, Curve, Preview
 
 _ACROSS = 5
@@ -53,9 +53,7 @@ def _draw(axis: Axes, curves: Sequence[Curve], shared: Axis) -> None:
         axis.plot(values, color=colour, linestyle=line, linewidth=1.2, drawstyle="steps-post")
     if shared.log:
         axis.set_yscale("log")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.yaxis.set_minor_formatter(NullFormatter())
+        log_ticks(axis.yaxis, shared.low, shared.high)
         axis.set_ylim(shared.low / 1.2, shared.high * 1.2)
     else:
         margin = 0.05 * (shared.high - shared.low) or 0.5 * abs(shared.high) or 0.5
@@ -72,7 +70,7 @@ def _draw_metric(axis: Axes, metric: Sequence[float]) -> None:
 
 def _label(axis: Axes) -> None:
     axis.set_xlabel("epoch", fontsize=8)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
     bare(axis)
     axis.tick_params(labelsize=8)
     axis.grid(color="#dddddd", linewidth=0.6)

@@ -51,6 +51,9 @@ def draw_study(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     left, right = parts[0].subplots(1, 2, sharey=True)
     _draw_best(left, right, ends, space.objective)
+    # Above, since trials lie everywhere.
+    named = left.get_legend_handles_labels()
+    parts[0].legend(*named, fontsize=9, frameon=False, loc="outside upper center", ncols=4)
     for part, (_, draw) in zip(parts[1:], panels, strict=True):
         draw(part.subplots())
     found = f"best: {space.objective.metric} {best[-1].value:.5g}, trial {best[-1].number}"
@@ -73,8 +76,6 @@ def _draw_best(left: Axes, right: Axes, ends: Sequence[End], objective: Objectiv
     turned = "lower" if objective.direction == "minimize" else "higher"
     left.set_ylabel(f"{objective.metric}\n({turned} is better)", fontsize=10)
     scale(left, [end.value for end in ends if end.value is not None])
-    # On white, since trials lie everywhere.
-    left.legend(fontsize=8, loc="upper right", framealpha=0.9, edgecolor="none")
 
 
 def _draw_best_over(

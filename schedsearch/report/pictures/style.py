@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
@@ -23,6 +24,8 @@ _DOTS = 150
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#7a3b69", "#000000")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 GREY = "#8a8a8a"
+#: A logarithmic axis over more powers of ten has no room for ticks between them.
+_POWERS = 3
 
 
 def image(figure: Figure, kind: str) -> bytes:
@@ -68,7 +71,11 @@ def scale(axis: Axes, values: Sequence[float], *, across: bool = False) -> None:
     known = [value for value in values if math.isfinite(value)]
     if known and min(known) > 0 and max(known) > 10 * min(known):
         (axis.set_xscale if across else axis.set_yscale)("log")
-        drawn = axis.xaxis if across else axis.yaxis
-        drawn.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        drawn.set_major_formatter(StrMethodFormatter("{x:g}"))
-        drawn.set_minor_locator(NullLocator())
+        log_ticks(axis.xaxis if across else axis.yaxis, min(known), max(known))
+
+
+def log_ticks(drawn: Axis, low: float, high: float) -> None:
+    """Label a logarithmic axis by 1, 2 and 5, or over many powers of ten by these alone."""
+    drawn.set_major_locator(LogLocator(subs=(1,) if high > 10**_POWERS * low else (1, 2, 5)))
+    drawn.set_major_formatter(StrMethodFormatter("{x:g}"))
+    drawn.set_minor_locator(NullLocator())

@@ -21,6 +21,7 @@ from schedsearch.report.pictures.style import (
     scale,
     title,
 )
+from schedsearch.report.preview import is_logarithmic
 from schedsearch.report.text import describe_families
 from schedsearch.space import Space
 
@@ -114,7 +115,8 @@ def draw_trial(space: Space, trial: FrozenTrial, constant: FrozenTrial | None) -
         elif panel == "schedules":
             _draw_together(axis, curves.schedules)
         else:
-            _draw_schedule(axis, panel.removeprefix("schedule "), curves, held)
+            name = panel.removeprefix("schedule ")
+            _draw_schedule(axis, name, curves, held, logarithmic=is_logarithmic(space, name))
         if axis.get_legend_handles_labels()[1]:
             legend(axis)
     axes[-1].set_xlabel("epochs trained")
@@ -158,7 +160,9 @@ def _prepare(axis: Axes, curves: Curves, *, named: bool) -> None:
         )
 
 
-def _draw_schedule(axis: Axes, name: str, curves: Curves, constant: _Held | None) -> None:
+def _draw_schedule(
+    axis: Axes, name: str, curves: Curves, constant: _Held | None, *, logarithmic: bool
+) -> None:
     values = curves.schedules[name]
     held = None if constant is None else constant.curves.held.get(name)
     if constant is not None and held is not None:
@@ -167,7 +171,8 @@ def _draw_schedule(axis: Axes, name: str, curves: Curves, constant: _Held | None
     axis.stairs(
         values, range(len(values) + 1), baseline=None, color=COLOURS[0], linewidth=2, zorder=3
     )
-    scale(axis, values if held is None else [*values, held])
+    if logarithmic:
+        scale(axis, values if held is None else [*values, held])
     axis.set_ylabel(name, fontsize=10)
 
 
