@@ -167,3 +167,22 @@ def test_the_command_line_queues_each_plan_once_and_makes_room_for_it(
         f"error: {tmp_path / 'absent.toml'}: there is no such file\n",
     )
     assert [s["study"] for s in json.loads(run("list", "--json").out)] == ["small"]
+
+
+def test_confirm_judges_it_however_it_ranks(tmp_path):
+    content = document(trials=25)
+    study = make_study(tmp_path, content)
+    flat = {"lr": {"families": {"linear": {"initial": 0.011, "final": 0.01}}}}
+    constant = {"lr": {"families": {"constant": {"value": 0.0101}}}}
+    rivals = []
+    for plan in (flat, constant):
+        rivals.append(read_rival(write(tmp_path, plan), study.space))
+    queue_rivals(study, rivals)
+    work(study)
+    schedules, constants = candidates(study, 1)
+    assert [c.plan for c in schedules] == [
+        plan_of(study.complete(constant=False)[0]),
+        rivals[0].plan,
+    ]
+    assert rivals[1].plan in [c.plan for c in constants]
+    assert len(constants) == 5

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @app.command()
 def confirm(
     study: Study,
-    top: Annotated[int, typer.Option(help="How many of the best schedules.", min=1)] = 5,
+    top: Annotated[int, typer.Option(help="How many of the best schedules.", min=1, max=50)] = 5,
     seeds: Annotated[
         int,
         typer.Option(help="Fresh seeds for each plan: at least 6, and more with a larger --top."),

@@ -1,4 +1,4 @@
-"""Who takes part in a confirmation: the best distinct schedules, and the constants to beat."""
+"""Who takes part: the best distinct schedules and the user's own, and the constants to beat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
-from schedsearch.storage import StudyHandle, plan_of
+from schedsearch.storage import OWN, StudyHandle, plan_of
 
 #: How many constants, beside the default, every schedule has to beat.
 CONSTANTS = 3
@@ -26,16 +26,18 @@ class Candidate:
 def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Candidate]]:
     """Return the best distinct schedules, and the best distinct constants with the default.
 
+    The user's own schedules and constants are among them, however good they are.
+
     Raises:
         StudyError: no schedule is complete.
     """
-    schedules = _distinct(study.complete(constant=False), top)
+    schedules = _chosen(study.complete(constant=False), top)
     if not schedules:
         raise StudyError(
             f"study {study.name} has no complete trial with a schedule yet: "
             "`schedsearch start` with more --trials goes on"
         )
-    constants = _distinct(study.complete(constant=True), CONSTANTS)
+    constants = _chosen(study.complete(constant=True), CONSTANTS)
     default = study.space.baseline()
     if default not in [constant.plan for constant in constants]:
         at_default = (t for t in study.trials() if "plan" in t.user_attrs)
@@ -44,11 +46,11 @@ def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Cand
     return schedules, constants
 
 
-def _distinct(ranked: Iterable[FrozenTrial], count: int) -> list[Candidate]:
+def _chosen(ranked: Iterable[FrozenTrial], count: int) -> list[Candidate]:
+    """Return the first distinct plans, and after them the user's own."""
     found: dict[Plan, Candidate] = {}
     for trial in ranked:
-        if len(found) == count:
-            break
-        plan = plan_of(trial)
-        found.setdefault(plan, Candidate(trial.number, plan))
+        if len(found) < count or OWN in trial.user_attrs:
+            plan = plan_of(trial)
+            found.setdefault(plan, Candidate(trial.number, plan))
     return list(found.values())

@@ -50,7 +50,8 @@ def confirm(
         should_stop: asked now and then.
 
     Returns:
-        What the study then keeps as its attribute "confirmation": see `document`.
+        The result, see `document`. The study keeps it, without the plans, as its attribute
+        "confirmation".
 
     Raises:
         StudyError: no schedule is complete, or the task is not the one that the study searched.

@@ -18,6 +18,8 @@ _POWER = 0.8
 #: Up to so many differences, every flip of their signs is counted; of more, as many at random.
 _EXACT = 16
 _BISECTIONS = 40
+#: So many flips are multiplied at a time, since numpy makes them floats for it.
+_BLOCK = 2**12
 
 
 class Verdict(StrEnum):
@@ -88,7 +90,9 @@ class Paired:
 
     def _p_of(self, shift: float) -> float:
         differences = np.array(self.differences) - shift
-        flipped = np.abs(_sign_flips(len(differences)) @ differences)
+        signs = _sign_flips(len(differences))
+        blocks = (signs[i : i + _BLOCK] @ differences for i in range(0, len(signs), _BLOCK))
+        flipped = np.abs(np.concatenate([*blocks]))
         # What is equal but for rounding counts as equal.
         observed = abs(differences.sum()) - 1e-9 * np.abs(differences).sum()
         return float(np.mean(flipped >= observed))
@@ -107,14 +111,16 @@ class Paired:
 
 
 @functools.cache
-def _sign_flips(count: int) -> NDArray[np.float64]:
+def _sign_flips(count: int) -> NDArray[np.int8]:
     """Return a row of signs for each flip: all of them, or a fixed sample."""
     if count <= _EXACT:
         bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
     else:
-        bits = np.random.default_rng(0).integers(0, 2, (2**_EXACT, count))
+        generator, blocks = np.random.default_rng(0), 2**_EXACT // _BLOCK
+        drawn = (generator.integers(0, 2, (_BLOCK, count)).astype(np.int8) for _ in range(blocks))
+        bits = np.concatenate([*drawn])
         bits[0] = 0
-    return np.asarray(1.0 - 2.0 * bits, dtype=np.float64)
+    return np.asarray(1 - 2 * bits, dtype=np.int8)
 
 
 @dataclass(frozen=True)

@@ -89,14 +89,24 @@ class Record:
         self.study.database.optuna.create_new_trial(self.study_id, trial)
 
     def keep(self, result: dict[str, Any]) -> None:
-        """Keep a result with the study that was confirmed, and with this one."""
+        """Keep a result with the study that was confirmed, and with this one.
+
+        Without the plans, which the runs hold: MySQL keeps 65,535 bytes of an attribute.
+        """
+        without = {key: _without_plans(part) for key, part in result.items()}
         for study_id in (self.study_id, self.study.study_id):
-            self.study.database.optuna.set_study_user_attr(study_id, ATTRIBUTE, result)
+            self.study.database.optuna.set_study_user_attr(study_id, ATTRIBUTE, without)
 
     def _trials(self) -> Iterable[FrozenTrial]:
         storage = self.study.database.optuna
         ended = (TrialState.COMPLETE, TrialState.PRUNED)
         return storage.get_all_trials(self.study_id, deepcopy=False, states=ended)
+
+
+def _without_plans(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_without_plans(item) for item in part]
+    return {k: v for k, v in part.items() if k != "plan"} if isinstance(part, dict) else part
 
 
 def _outcome(trial: FrozenTrial) -> Outcome:

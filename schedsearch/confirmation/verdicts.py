@@ -97,18 +97,28 @@ def document(
             {
                 **_entry(plan),
                 **_difference(of_plan[at], judgement.level, objective),
-                "p": judgement.p,
-                "level": judgement.level,
-                "verdict": str(judgement.verdict),
-                "seeds_to_show": seeds_to_show(_hardest(of_plan), judgement.level)
-                if judgement.verdict is Verdict.NO_DIFFERENCE
-                else None,
-                "against": [
-                    {"number": constant.number, **_difference(pair, judgement.level, objective)}
-                    for constant, pair in zip(constants, of_plan, strict=True)
-                ],
+                **_judged(judgement, of_plan, constants, objective),
             }
             for plan, of_plan, judgement in zip(schedules, pairs, judgements, strict=True)
+        ],
+    }
+
+
+def _judged(
+    judgement: Judgement,
+    pairs: Sequence[Paired],
+    constants: Sequence[Contender],
+    objective: Objective,
+) -> dict[str, Any]:
+    level, unseen = judgement.level, judgement.verdict is Verdict.NO_DIFFERENCE
+    return {
+        "p": judgement.p,
+        "level": level,
+        "verdict": str(judgement.verdict),
+        "seeds_to_show": seeds_to_show(_hardest(pairs), level) if unseen else None,
+        "against": [
+            {"number": constant.number, **_difference(pair, level, objective)}
+            for constant, pair in zip(constants, pairs, strict=True)
         ],
     }
 
@@ -150,9 +160,25 @@ def _difference(pair: Paired, level: float, objective: Objective) -> dict[str, A
     }
 
 
+# --- reading a result ----------------------------------------------------------------------------
+
+
 def winner(result: Mapping[str, Any]) -> int | None:
     """Return the trial of the best plan that was found better than every constant, if any was."""
-    better = [plan for plan in result["plans"] if plan["verdict"] == Verdict.BETTER]
+    better = (plan for plan in best_first(result, "plans") if plan["verdict"] == Verdict.BETTER)
+    return next((plan["number"] for plan in better), None)
+
+
+def best_first(result: Mapping[str, Any], which: str) -> list[Mapping[str, Any]]:
+    """Return the "plans" or the "constants" of a result, best mean first."""
     sign = 1 if result["direction"] == "minimize" else -1
-    best = min(better, key=lambda plan: sign * plan["mean"], default=None)
-    return None if best is None else best["number"]
+    return sorted(result[which], key=lambda entry: sign * float(entry["mean"]))
+
+
+def name_of(entry: Mapping[str, Any]) -> str:
+    """Return what a result's plan or constant is called.
+
+    >>> name_of({"number": 3}), name_of({"number": None})
+    ('trial 3', 'the default')
+    """
+    return "the default" if entry["number"] is None else f"trial {entry['number']}"

@@ -6,22 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schedsearch.confirmation.paired import Verdict
-from schedsearch.confirmation.verdicts import winner
+from schedsearch.confirmation.verdicts import best_first, name_of, winner
 from schedsearch.report.text import describe_plan
 
 
 def confirmation_lines(result: Mapping[str, Any]) -> list[str]:
     """Return the constants, and one sentence for each schedule, best mean first."""
-    lower = result["direction"] == "minimize"
-
-    def order(entry: Mapping[str, Any]) -> float:
-        return float(entry["mean"]) if lower else -float(entry["mean"])
-
     lines = list(_heading(result))
-    for constant in sorted(result["constants"], key=order):
-        lines.append(f"constant, {_name(constant)}: {constant['mean']:.4g}{_diverged(constant)}")
+    for constant in best_first(result, "constants"):
+        lines.append(f"constant, {name_of(constant)}: {constant['mean']:.4g}{_diverged(constant)}")
         lines.extend(f"  {line}" for line in describe_plan(constant["plan"]))
-    for plan in sorted(result["plans"], key=order):
+    for plan in best_first(result, "plans"):
         lines.append(_sentence(plan, result))
         lines.extend(f"  {line}" for line in describe_plan(plan["plan"]))
         lines.extend(f"  {line}" for line in _comparisons(plan, result))
@@ -36,8 +31,8 @@ def verdict_line(result: Mapping[str, Any]) -> str:
     if best is None:
         return f"none of {len(result['plans'])} schedules is better than the constants, on {seeds}"
     return (
-        f"{_name(best)}: mean {result['metric']} {best['mean']:.4g} against "
-        f"{baseline['mean']:.4g} of the best constant, {_name(baseline)}, on {seeds}"
+        f"{name_of(best)}: mean {result['metric']} {best['mean']:.4g} against "
+        f"{baseline['mean']:.4g} of the best constant, {name_of(baseline)}, on {seeds}"
     )
 
 
@@ -54,10 +49,10 @@ def _heading(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Say in plain words what was found of one schedule."""
-    baseline, name = result["baseline"], f"{_name(plan)}{_diverged(plan)}"
+    baseline, name = result["baseline"], f"{name_of(plan)}{_diverged(plan)}"
     means = (
         f"mean {result['metric']} {plan['mean']:.4g} against {baseline['mean']:.4g} of the best "
-        f"constant, {_name(baseline)}"
+        f"constant, {name_of(baseline)}"
     )
     match plan["verdict"]:
         case Verdict.BETTER:
@@ -81,7 +76,7 @@ def _comparisons(plan: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator
     for pair in plan["against"]:
         low, high = pair["interval"]
         yield (
-            f"against {_name(pair)} {pair['difference']:+.4g} ({100 * (1 - plan['level']):.4g} % "
+            f"against {name_of(pair)} {pair['difference']:+.4g} ({100 * (1 - plan['level']):.4g} % "
             f"interval {low:+.4g} to {high:+.4g}), better on {pair['wins']} of {_seeds(result)} "
             f"seeds, worse on {pair['losses']}"
         )
@@ -91,10 +86,6 @@ def _comparisons(plan: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator
 def _seeds(result: Mapping[str, Any]) -> int:
     first, stop = result["seeds"]
     return int(stop - first)
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    return "the default" if entry["number"] is None else f"trial {entry['number']}"
 
 
 def _diverged(entry: Mapping[str, Any]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import random
 
 import pytest
 
 from schedsearch.confirmation.candidates import Candidate, candidates
 from schedsearch.confirmation.confirm import confirm
 from schedsearch.confirmation.paired import Paired
-from schedsearch.confirmation.record import kept
+from schedsearch.confirmation.record import kept, open_record
 from schedsearch.confirmation.runs import Outcome
 from schedsearch.confirmation.verdicts import common_metric, contend, document, winner
 from schedsearch.engines.loop import LoopEngine
@@ -98,6 +99,19 @@ def test_a_plan_that_diverged_more_often_than_a_constant_is_not_called_better():
     assert plan["verdict"] == "no difference seen"
 
 
+def test_what_the_study_keeps_of_the_most_schedules_fits_into_an_attribute_of_mysql(tmp_path):
+    tables = {"piecewise": {"values": [i / 7 for i in range(60)]}}
+    plan = Plan.from_tables({"hyperparameters": {"lr": {"families": tables}}})
+    draws = random.Random(0)
+    chosen = [Candidate(10_000 + number, plan) for number in range(54)]
+    runs = [[draws.random() for _ in SEEDS] for _ in chosen]
+    contenders = contend(chosen, runs, LESS)
+    result = document(contenders[:50], contenders[50:], LESS, "test_loss", SEEDS)
+    study = make_study(tmp_path)
+    open_record(study).keep(result)
+    assert len(json.dumps(kept(study))) < 65_535 < len(json.dumps(result))
+
+
 def test_if_every_run_diverged_there_is_nothing_to_compare():
     with pytest.raises(SchedSearchError, match="every run diverged"):
         contend([candidate(0)], [[math.nan] * 2], LESS)
@@ -180,6 +194,8 @@ def test_another_task_than_the_searched_one_is_refused(study, monkeypatch):
 def test_schedules_that_win_are_found_better_alike_each_time_and_the_result_is_kept(study):
     result = run_confirm(study)
     assert result == run_confirm(study, workers=2)
+    for entry in (result["baseline"], *result["constants"], *result["plans"]):
+        del entry["plan"]
     assert kept(study) == json.loads(json.dumps(result))
     assert (result["metric"], result["test"]) == ("test_loss", True)
     assert [plan["verdict"] for plan in result["plans"]] == ["better"] * 2

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from schedsearch.confirmation.verdicts import best_first, name_of
 from schedsearch.report.pictures.style import COLOURS, GREY, WIDTH, bare, title
 
 _MARKS = ("o", "s", "^", "D", "v", "P")
@@ -21,7 +22,7 @@ def draw_confirmation(study: str, result: Mapping[str, Any]) -> Figure:
     An interval is at the schedule's own Holm level; one that does not reach zero is a difference.
     """
     lower = result["direction"] == "minimize"
-    plans = sorted(result["plans"], key=lambda plan: plan["mean"] if lower else -plan["mean"])
+    plans = best_first(result, "plans")
     constants = result["constants"]
     inches = len(plans) * (_LINE * len(constants) + _BESIDE) + 1.9 + _LINE * len(constants)
     figure = Figure(figsize=(WIDTH, inches), layout="constrained")
@@ -32,7 +33,7 @@ def draw_confirmation(study: str, result: Mapping[str, Any]) -> Figure:
     for row, plan in enumerate(plans):
         for i, against in enumerate(plan["against"]):
             at = row + (i - (len(constants) - 1) / 2) * 0.7 / len(constants)
-            label = f"against {_name(constants[i])}, mean {constants[i]['mean']:.4g}"
+            label = f"against {name_of(constants[i])}, mean {constants[i]['mean']:.4g}"
             _draw_interval(axis, against, at, i, label if row == 0 else None)
     axis.set_yticks(range(len(plans)), [_label(plan) for plan in plans], fontsize=9)
     axis.set_ylim(len(plans) - 0.5, -0.5)
@@ -75,8 +76,4 @@ def _draw_interval(
 
 
 def _label(plan: Mapping[str, Any]) -> str:
-    return f"{_name(plan)}\nmean {plan['mean']:.4g}\n{plan['verdict']}"
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    return "the default" if entry["number"] is None else f"trial {entry['number']}"
+    return f"{name_of(plan)}\nmean {plan['mean']:.4g}\n{plan['verdict']}"
