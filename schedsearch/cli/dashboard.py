@@ -23,18 +23,26 @@ def dashboard(
     storage_file: StorageFile = None,
 ) -> None:
     """Serve optuna-dashboard on the studies of a storage, to read only, until Ctrl-C."""
-    from schedsearch.report.dashboard import is_loopback, make_app, make_server, url_of, warm
+    from schedsearch.report.dashboard import (
+        SharedReading,
+        is_loopback,
+        make_app,
+        make_server,
+        url_of,
+        warm,
+    )
     from schedsearch.report.showcase import picture_store
 
     opened = database(storage)
-    application = make_app(opened.optuna, picture_store(opened), host, allow_edit=allow_edit)
+    studies = SharedReading(opened)
+    application = make_app(studies, picture_store(opened), host, allow_edit=allow_edit)
     server = make_server(application, host, port)
     if allow_edit or not is_loopback(host):
         who = "every user of this machine" if is_loopback(host) else f"whoever reaches {host}"
         may = "change and delete" if allow_edit else "read"
         say(f"warning: there is no password: {who} can {may} every study")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=warm, args=(opened.optuna,), daemon=True).start()
+    threading.Thread(target=warm, args=(studies,), daemon=True).start()
     with server:
         try:
             say(f"{opened.shown}: {url_of(server)} (Ctrl-C ends)")

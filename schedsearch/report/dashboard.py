@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Container, Iterable
 from http import HTTPStatus
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,8 +14,10 @@ from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.errors import InputError
+from schedsearch.storage import Database, RoundStorage
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -23,6 +26,29 @@ if TYPE_CHECKING:
 
 Hosts: TypeAlias = frozenset[str]
 Headers: TypeAlias = list[tuple[str, str]]
+
+
+class SharedReading(RoundStorage):
+    """The studies in memory, for the threads of a server: they wait for each other's reading."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._reading = threading.RLock()
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        """Return a study's trials."""
+        with self._reading:
+            return super().get_all_trials(study_id, deepcopy, states)
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """Return a trial."""
+        with self._reading:
+            return super().get_trial(trial_id)
 
 
 def make_app(
