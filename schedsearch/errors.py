@@ -1,6 +1,7 @@
 """Everything that schedsearch raises on purpose.
 
 SchedSearchError              the work failed: exit 1
+├── OutageError               it was stopped while its database was away: exit 130
 └── InputError                what a person gave is wrong: exit 2
     ├── ParameterError        a family's parameter breaks its rule
     ├── FileError             a space or a config has mistakes: all of them at once
@@ -21,6 +22,12 @@ class SchedSearchError(Exception):
     """The root of the tree; its message is written for the person at the terminal."""
 
     exit_code = 1
+
+
+class OutageError(SchedSearchError):
+    """The database does not answer, and who waited for it was told to stop."""
+
+    exit_code = 130
 
 
 class InputError(SchedSearchError):

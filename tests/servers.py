@@ -29,6 +29,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool, Pool
 
+from tests.processes import descendants
+
 PASSWORD = "s3cret-of-the-tests"
 _USER = "schedsearch"
 #: Seconds until a server answers, or has stopped.
@@ -81,6 +83,18 @@ class Server(ABC):
         assert self._process is not None
         self._process.send_signal(how)
         self._process.wait(_PATIENCE)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Let the server hang, with the processes of its connections, while something is done."""
+        assert self._process is not None
+        for pid in (self._process.pid, *descendants(self._process.pid)):
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in (*descendants(self._process.pid), self._process.pid):
+                os.kill(pid, signal.SIGCONT)
 
     def end(self) -> None:
         """Stop the server and remove all that it kept."""

@@ -143,6 +143,7 @@ def _search(handle: StudyHandle, workers: int, timeout: float | None, *, reuse: 
     shown, told, timed_out = 0.0, 0, False
     with SearchDisplay(handle.total()) as display, stop_signals() as request:
         local = LocalWorkers(handle, workers, display.say, reuse=reuse)
+        handle.database.outages.stop_waiting_when(lambda: bool(request))
         try:
             local.start()
             while local.watch():

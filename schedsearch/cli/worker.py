@@ -14,6 +14,7 @@ from schedsearch.cli.app import DEFAULT_STORAGE, NoReuse, Storage, StorageFile, 
 from schedsearch.cli.completion import Study
 from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.cli.opening import study as opened
+from schedsearch.errors import OutageError
 
 
 @app.command()
@@ -70,6 +71,9 @@ def worker(
         except KeyboardInterrupt:
             # At once: a loop that hangs would keep the interpreter from ending.
             os._exit(130)
+        except OutageError as error:
+            say(f"error: {error}")
+            os._exit(error.exit_code)
     if request.asked:
         raise typer.Exit(130)
     counts = handle.queue.counts()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import sqlite3
 import threading
@@ -13,10 +14,14 @@ from typing import Any, TypeVar
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from schedsearch.errors import OutageError
+
 #: Seconds that a database may be away before who needs it gives up.
 PATIENCE = 600.0
 #: Seconds between two tries: at first, and at most.
 _FIRST, _LONGEST = 0.2, 5.0
+#: Seconds, in all, for which who was told to stop still waits.
+_LAST = 3.0
 #: Seconds of waiting that nobody is told of: a connection that was cut is soon replaced.
 _UNTOLD = 1.0
 
@@ -47,6 +52,12 @@ class Outages:
         self._random = random.Random()
         self._lock = threading.Lock()
         self._told = False
+        self._told_to_stop: Callable[[], bool] = lambda: False
+        self._stopping_since = math.inf
+
+    def stop_waiting_when(self, told_to_stop: Callable[[], bool]) -> None:
+        """Wait no longer, but for a few seconds, once this is true."""
+        self._told_to_stop = told_to_stop
 
     def patiently(self, work: Callable[[], _Found]) -> _Found:
         """Do some work, and do it anew as long as the database is away, or for PATIENCE seconds.
@@ -55,6 +66,7 @@ class Outages:
 
         Raises:
             DBAPIError, StorageInternalError: what waiting does not mend, or not in time.
+            OutageError: told to stop while the database is away.
         """
         began, pause = time.monotonic(), _FIRST
         while True:
@@ -64,6 +76,11 @@ class Outages:
                 waited = time.monotonic() - began
                 if not passes(error) or waited > self._patience:
                     raise
+                if self._is_over():
+                    raise OutageError(
+                        f"{self._shown} does not answer ({reason(error)}): stopped without it; "
+                        "what was in training is queued anew after two minutes of silence"
+                    ) from None
                 if waited > _UNTOLD:
                     self._tell(error)
             else:
@@ -71,6 +88,14 @@ class Outages:
                 return found
             time.sleep(pause * self._random.uniform(0.5, 1.0))
             pause = min(2 * pause, _LONGEST)
+
+    def _is_over(self) -> bool:
+        """Tell whether who waits was told to stop, and has had the last seconds."""
+        if not self._told_to_stop():
+            return False
+        moment = time.monotonic()
+        self._stopping_since = min(self._stopping_since, moment)
+        return moment - self._stopping_since > _LAST
 
     def _tell(self, error: BaseException) -> None:
         with self._lock:

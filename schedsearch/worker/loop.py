@@ -103,9 +103,11 @@ class Worker:
         Raises:
             SchedSearchError: the user's code failed several times in a row, the task does not fit
                 the space, or the study was deleted.
+            OutageError: told to stop while the database is away: nothing could be handed back.
         """
         if self._given_up is not None:
             raise self._given_up
+        self._study.database.outages.stop_waiting_when(self._should_stop)
         beating = heartbeats(
             self._study.queue, self._trial_ids, self._reuse.renew, self._heartbeat, self._grace
         )

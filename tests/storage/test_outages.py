@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -40,7 +41,15 @@ from tests.searches import (
     wait_until,
     write_space,
 )
-from tests.servers import SERVERS, Server, empty_database, execute, own_server
+from tests.servers import (
+    PASSWORD,
+    SERVERS,
+    Server,
+    answers,
+    empty_database,
+    execute,
+    own_server,
+)
 from tests.storage.studies import record, study_at
 from tests.workers import process, run_worker
 
@@ -88,6 +97,54 @@ def test_a_search_waits_for_a_server_that_is_away_and_loses_nothing(server, tmp_
     assert running == []
     # Nobody was taken for dead meanwhile: each of the two was handed back once, at the end.
     assert sum("superseded_by" in trial.user_attrs for trial in trials) == 2
+
+
+@pytest.fixture
+def endless(server: Server, tmp_path: Path) -> Iterator[str]:
+    """A database with a study whose trials never end by themselves."""
+    content = document(train_slowly, trials=6, pruner={"name": "none"}) | {"horizon": 100_000}
+    write_space(tmp_path, content)
+    with empty_database(server.url) as url:
+        make_study_at(url, content)
+        yield url
+        if not answers(server.url):
+            server.start()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("backend", "command"),
+    [("mysql", ("worker", "small")), ("postgresql", ("start", "small.toml", "--workers", 2))],
+)
+def test_one_signal_ends_the_wait_for_a_server_that_is_away(server, endless, tmp_path, command):
+    search = begin(*command, folder=tmp_path, SCHEDSEARCH_STORAGE=endless)
+    assert search.stderr is not None
+    wait_until(lambda: len(_reports_at(endless)) > 20)
+    server.stop()
+    while "does not answer: waiting" not in search.stderr.readline():
+        pass
+    search.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    _, said = search.communicate(timeout=60)
+    assert time.monotonic() - asked < 20
+    assert search.returncode == 130, said
+    assert re.search("^error: .* does not answer .*: stopped without it; what was in", said, re.M)
+    assert "Traceback" not in said
+    assert PASSWORD not in said
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_two_signals_end_a_worker_whose_server_hangs(server, endless, tmp_path):
+    worker = begin("worker", "small", folder=tmp_path, SCHEDSEARCH_STORAGE=endless)
+    wait_until(lambda: len(_reports_at(endless)) > 20)
+    with server.suspended():
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGINT)
+        _, said = worker.communicate(timeout=20)
+    assert worker.returncode == 130, said
+    assert "is queued anew after two minutes of silence" in said
+    assert "Traceback" not in said
 
 
 def _reports_at(url: str) -> list[tuple[object, ...]]:
