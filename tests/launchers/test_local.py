@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from schedsearch.launchers.local import LocalWorkers
+from schedsearch.launchers.local import LocalLauncher
+from schedsearch.launchers.supervisor import Supervisor
 from schedsearch.storage import StudyHandle, only_study, open_database
 from tests import searches
 from tests.claims import claim
@@ -200,7 +201,9 @@ def test_trials_of_a_machine_that_went_away_are_taken_over(tmp_path):
     study = make_study(tmp_path)
     claim(study, "another-machine")
     said: list[str] = []
-    local = LocalWorkers(study, 1, said.append, grace=timedelta(seconds=2), reaping=0.5)
+    local = Supervisor(
+        study, 1, LocalLauncher(), said.append, grace=timedelta(seconds=2), reaping=0.5
+    )
     try:
         local.start()
         wait_until(lambda: not local.watch())
