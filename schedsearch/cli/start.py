@@ -108,7 +108,14 @@ def start(
             handle = go_on(parent, horizon, top, stretch=stretch, reuse=not no_reuse)
         queue_rivals(handle, rivals)
         _say_kept(handle, trials, epochs)
-        _run(handle, workers, launcher, timeout, reuse=not no_reuse, as_json=as_json)
+        if workers == 0:
+            name = handle.name
+            say(f"study {name} is ready: begin workers with `schedsearch worker {name}`")
+            return
+        exit_code = _run(handle, workers, launcher, timeout, reuse=not no_reuse)
+    _print_result(handle, as_json)
+    if exit_code:
+        raise typer.Exit(exit_code)
 
 
 def _say_kept(handle: StudyHandle, trials: int | None, epochs: int | None) -> None:
@@ -120,28 +127,17 @@ def _say_kept(handle: StudyHandle, trials: int | None, epochs: int | None) -> No
 
 
 def _run(
-    handle: StudyHandle,
-    workers: int,
-    launcher: Launcher,
-    timeout: float | None,
-    *,
-    reuse: bool,
-    as_json: bool,
-) -> None:
-    if workers == 0:
-        say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")
-        return
+    handle: StudyHandle, workers: int, launcher: Launcher, timeout: float | None, *, reuse: bool
+) -> int:
+    """Search unless the budget is spent; return the exit code."""
     refresh_note(handle)
-    exit_code = 0
     if _is_done(handle):
         _say_done(handle)
-    else:
-        with handle.unless_deleted():
-            exit_code = _search(handle, workers, launcher, timeout, reuse=reuse)
-            refresh_note(handle)
-    _print_result(handle, as_json)
-    if exit_code:
-        raise typer.Exit(exit_code)
+        return 0
+    with handle.unless_deleted():
+        exit_code = _search(handle, workers, launcher, timeout, reuse=reuse)
+        refresh_note(handle)
+    return exit_code
 
 
 def _is_done(handle: StudyHandle) -> bool:

@@ -1,0 +1,26 @@
+"""The places where workers run: this machine, and a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.launchers.rays import TOKEN, RayCluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RayCluster]:
+    """A Ray cluster of one node."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in TOKEN.items():
+            patch.setenv(name, value)
+        cluster = RayCluster()
+        yield cluster
+        cluster.end()
+
+
+@pytest.fixture(params=["local", "ray"])
+def place(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The flags that name a place."""
+    return () if request.param == "local" else request.getfixturevalue("cluster").flags
