@@ -131,6 +131,7 @@ def test_a_killed_workers_trial_is_queued_at_once_and_another_worker_takes_it(tm
     assert_handed_back(study, 2)
 
 
+@pytest.mark.parametrize("place", ["local"], indirect=True)
 def test_workers_whose_start_was_killed_stop_and_hand_back(tmp_path, endless):
     workers = workers_of(url_of(tmp_path))
     endless.kill()

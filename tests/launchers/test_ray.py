@@ -32,11 +32,11 @@ def open_small(url: str) -> StudyHandle:
 def test_a_node_dies_and_the_study_ends_with_its_number_of_trials(
     tmp_path: Path, cluster: RayCluster, second: Node, servers: Servers
 ):
-    content = document(searches.train_slowly) | {"horizon": 100}
+    content = document(searches.train_slowly) | {"horizon": 600}
     content["search"]["pruner"] = {"name": "none"}
     with servers.database("postgresql") as url:
         search = begin(
-            *("start", write_space(tmp_path, content), "--trials", 24, "--workers", 4),
+            *("start", write_space(tmp_path, content), "--trials", 12, "--workers", 4),
             # Two workers to each node.
             *("--cpus-per-worker", 2, *cluster.flags),
             folder=tmp_path,
@@ -57,7 +57,7 @@ def test_a_node_dies_and_the_study_ends_with_its_number_of_trials(
         assert search.returncode == 0, err
         assert "a worker was killed (its Ray actor or node died): 1 trial(s) queued anew" in err
         counts = open_small(url).queue.counts()
-        assert (counts.complete, counts.chains, counts.running) == (24, 24, 0)
+        assert (counts.complete, counts.chains, counts.running) == (12, 12, 0)
         assert workers_of(url) == []
         assert PASSWORD not in out + err
 
