@@ -92,7 +92,7 @@ class Server(ABC):
         assert self._begin(command).wait(_PATIENCE) == 0, self.log
 
     def _begin(self, command: Sequence[object]) -> subprocess.Popen[bytes]:
-        nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+        root = os.geteuid() == 0
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen(
                 [str(part) for part in command],
@@ -103,7 +103,9 @@ class Server(ABC):
                 stderr=log,
                 # Ctrl-C is for the tests, which then end their servers.
                 start_new_session=True,
-                **(nobody if os.geteuid() == 0 else {}),
+                user="nobody" if root else None,
+                group="nogroup" if root else None,
+                extra_groups=[] if root else None,
             )
 
 
