@@ -42,21 +42,15 @@ def test_a_node_dies_and_the_study_ends_with_its_number_of_trials(
             folder=tmp_path,
             SCHEDSEARCH_STORAGE=url,
         )
-        on_second: list[int] = []
-
-        def both_nodes_train() -> bool:
-            on_second[:] = set(workers_of(url)) & set(descendants(second.process.pid))
-            try:
-                return len(on_second) == 2 and open_small(url).queue.counts().running == 4
-            except Exception:
-                return False
-
-        wait_until(both_nodes_train, 120)
+        there = second.process.pid
+        wait_until(lambda: len({*workers_of(url)} & {*descendants(there)}) == 2, 120)
+        study = open_small(url)
+        wait_until(lambda: study.queue.counts().running == 4, 120)
         second.kill()
         out, err = search.communicate(timeout=200)
         assert search.returncode == 0, err
         assert "a worker was killed (its Ray actor or node died): 1 trial(s) queued anew" in err
-        counts = open_small(url).queue.counts()
+        counts = study.queue.counts()
         assert (counts.complete, counts.chains, counts.running) == (12, 12, 0)
         assert workers_of(url) == []
         assert PASSWORD not in out + err
