@@ -29,7 +29,7 @@ from schedsearch.numerics import numerics_here
 from schedsearch.preparation import Prepared, load_space, prepare
 from schedsearch.storage import TrialQueue, create_study, open_database, open_study
 from schedsearch.worker import Reuse, Worker
-from tests.servers import BACKENDS, Servers
+from tests.servers import SERVERS, Servers
 
 HORIZON = 10
 #: More trials than are ever begun.
@@ -150,7 +150,7 @@ def measure(servers: Servers, backend: str, workers: int, seconds: float) -> lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--backends", nargs="*", default=BACKENDS)
+    parser.add_argument("--backends", nargs="*", default=["sqlite", *SERVERS])
     parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()
     quiet()
