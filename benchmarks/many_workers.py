@@ -108,10 +108,13 @@ def measure(server: Roomy, workers: int, seconds: float) -> list[str]:
             process.join()
     failed = sum(process.exitcode != 0 for process in processes)
     rounds = sorted(taken for of_worker, _ in results for taken in of_worker)
-    p50, p99 = statistics.median(rounds), rounds[int(0.99 * len(rounds))]
+    p50, p99 = "–", "–"
+    if rounds:
+        p50 = f"{1e3 * statistics.median(rounds):.0f}"
+        p99 = f"{1e3 * rounds[int(0.99 * len(rounds))]:.0f}"
     theirs = sum(cpu for _, cpu in results)
     row = [
-        *(str(workers), f"{len(rounds) / took:.0f}", f"{1e3 * p50:.0f}", f"{1e3 * p99:.0f}"),
+        *(str(workers), f"{len(rounds) / took:.0f}", p50, p99),
         *(f"{used / took:.2f}", f"{theirs / took:.2f}", str(connections), str(failed)),
     ]
     print(" ".join(row), file=sys.stderr, flush=True)
