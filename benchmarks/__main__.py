@@ -92,6 +92,12 @@ BENCHMARKS = (
         ("benchmarks.many_workers", "--seconds", "12"),
     ),
     Benchmark(
+        "From a kill to the next worker",
+        "A worker process is killed while it trains; `start` would look after it five times a "
+        "second. The time until another worker has the trial is mostly that of a new process.",
+        ("benchmarks.requeueing",),
+    ),
+    Benchmark(
         "What `--lanes auto` costs",
         "Seconds of whole searches, measuring and compiling included, against one lane.",
         ("benchmarks.auto",),
