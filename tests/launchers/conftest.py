@@ -10,14 +10,20 @@ from tests.launchers.rays import TOKEN, RayCluster
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[RayCluster]:
-    """A Ray cluster of one node."""
+def token() -> Iterator[None]:
+    """What whoever joins a cluster of the tests has to know."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in TOKEN.items():
             patch.setenv(name, value)
-        cluster = RayCluster()
-        yield cluster
-        cluster.end()
+        yield
+
+
+@pytest.fixture(scope="session")
+def cluster(token: None) -> Iterator[RayCluster]:
+    """A Ray cluster of one node."""
+    cluster = RayCluster()
+    yield cluster
+    cluster.end()
 
 
 @pytest.fixture(params=["local", "ray"])

@@ -15,7 +15,7 @@ from tests.launchers.processes import descendants
 from tests.searches import ROOT
 from tests.servers import free_port
 
-#: What whoever joins has to know.
+#: The variables that say who may join.
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-the-tests-0123456789abcdef0123456789"}
 #: Ray notices a dead node within two seconds, and runs workers as fast as other processes.
 _SETTINGS = {

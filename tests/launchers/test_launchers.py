@@ -139,6 +139,7 @@ def test_workers_whose_start_was_killed_stop_and_hand_back(tmp_path, endless):
     assert_handed_back(study_in(tmp_path), 2)
 
 
+@pytest.mark.parametrize("place", ["local"], indirect=True)
 def test_a_worker_that_is_told_to_stop_is_not_replaced_and_the_other_goes_on(tmp_path, endless):
     study, [first, second] = study_in(tmp_path), workers_of(url_of(tmp_path))
     os.kill(first, signal.SIGTERM)

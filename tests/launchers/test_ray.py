@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +20,11 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture
-def second(cluster: RayCluster) -> Iterator[Node]:
-    """A second node."""
-    node = cluster.add_node()
-    yield node
-    node.kill()
+def pair(token: None) -> Iterator[tuple[RayCluster, Node]]:
+    """A cluster of two nodes, and the one that is not its head."""
+    cluster = RayCluster()
+    yield cluster, cluster.add_node()
+    cluster.end()
 
 
 def open_small(url: str) -> StudyHandle:
@@ -30,13 +32,13 @@ def open_small(url: str) -> StudyHandle:
 
 
 def test_a_node_dies_and_the_study_ends_with_its_number_of_trials(
-    tmp_path: Path, cluster: RayCluster, second: Node, servers: Servers
+    tmp_path: Path, pair: tuple[RayCluster, Node], servers: Servers
 ):
-    content = document(searches.train_slowly) | {"horizon": 600}
-    content["search"]["pruner"] = {"name": "none"}
+    cluster, second = pair
+    content = document(searches.train_when_let)
     with servers.database("postgresql") as url:
         search = begin(
-            *("start", write_space(tmp_path, content), "--trials", 12, "--workers", 4),
+            *("start", write_space(tmp_path, content), "--trials", 8, "--workers", 4),
             # Two workers to each node.
             *("--cpus-per-worker", 2, *cluster.flags),
             folder=tmp_path,
@@ -47,13 +49,26 @@ def test_a_node_dies_and_the_study_ends_with_its_number_of_trials(
         study = open_small(url)
         wait_until(lambda: study.queue.counts().running == 4, 120)
         second.kill()
+        (tmp_path / "go").touch()
         out, err = search.communicate(timeout=200)
         assert search.returncode == 0, err
         assert "a worker was killed (its Ray actor or node died): 1 trial(s) queued anew" in err
         counts = study.queue.counts()
-        assert (counts.complete, counts.chains, counts.running) == (12, 12, 0)
+        assert (counts.complete + counts.pruned, counts.chains, counts.running) == (8, 8, 0)
         assert workers_of(url) == []
         assert PASSWORD not in out + err
+
+
+def test_without_an_address_a_cluster_of_this_machine_alone_is_started(tmp_path: Path):
+    flags = ("--storage", url_of(tmp_path), "--trials", 2, "--on", "ray", "--json")
+    with tempfile.TemporaryDirectory(prefix="ray-") as short:
+        own = {"HOME": str(tmp_path), "RAY_TMPDIR": short, "RAY_ADDRESS": ""}
+        search = begin("start", write_space(tmp_path, document()), *flags, folder=tmp_path, **own)
+        out, err = search.communicate(timeout=120)
+        assert any(Path(short).iterdir())
+    assert search.returncode == 0, err
+    assert json.loads(out)["trials"]["complete"] == 2
+    assert "Traceback" not in err
 
 
 def test_the_password_is_in_no_command_line_and_in_nothing_that_ray_writes(
@@ -90,8 +105,8 @@ def refusal(folder: Path, *flags: object) -> str:
     return err
 
 
-def test_nodes_do_not_share_a_sqlite_file(tmp_path, cluster, second):
-    assert "2 nodes, which cannot share a SQLite file" in refusal(tmp_path, *cluster.flags)
+def test_nodes_do_not_share_a_sqlite_file(tmp_path, pair):
+    assert "2 nodes, which cannot share a SQLite file" in refusal(tmp_path, *pair[0].flags)
 
 
 def test_what_no_node_has_is_refused(tmp_path, cluster):
