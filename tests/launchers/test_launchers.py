@@ -123,7 +123,7 @@ def test_the_second_ctrl_c_stops_at_once_and_leaves_nothing_running(tmp_path, en
 def test_a_killed_workers_trial_is_queued_at_once_and_another_worker_takes_it(tmp_path, endless):
     study, before = study_in(tmp_path), workers_of(url_of(tmp_path))
     os.kill(before[0], signal.SIGKILL)
-    wait_until(lambda: len(study.load().trials) == 3 and study.queue.counts().running == 2)
+    wait_until(lambda: len(study.load().trials) == 3 and study.queue.counts().running == 2, 120)
     assert len(set(workers_of(url_of(tmp_path))) - set(before)) == 1
     endless.send_signal(signal.SIGTERM)
     _, err = endless.communicate(timeout=60)
