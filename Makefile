@@ -20,7 +20,7 @@ $(READY): constraints.txt pyproject.toml
 	@echo "making .venv: downloads and installation take a few minutes"
 	@test -e $@ || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[samplers,tasks,lightning,transformers,docs,postgresql,mysql,test]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[samplers,tasks,lightning,transformers,docs,postgresql,mysql,ray,test]'
 	@touch $@
 
 demo: export SCHEDSEARCH_STORAGE = sqlite:///studies.db

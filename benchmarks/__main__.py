@@ -79,6 +79,25 @@ BENCHMARKS = (
         ("benchmarks.workers",),
     ),
     Benchmark(
+        "What sharing a study costs",
+        "Trials and reports per second of workers of one lane whose training is free, and of so "
+        "many processes of plain Optuna. The servers run on the same cores, and do not wait for "
+        "the disk.",
+        ("benchmarks.coordination", "--seconds", "3"),
+    ),
+    Benchmark(
+        "Many workers on one PostgreSQL server",
+        "A round is all that a worker does between two epochs; an epoch is a second of sleep. The "
+        "server and all workers share the cores of one machine, and their use is given in cores.",
+        ("benchmarks.many_workers", "--seconds", "12"),
+    ),
+    Benchmark(
+        "From a kill to the next worker",
+        "A worker process is killed while it trains; `start` would look after it five times a "
+        "second. The time until another worker has the trial is mostly that of a new process.",
+        ("benchmarks.requeueing",),
+    ),
+    Benchmark(
         "What `--lanes auto` costs",
         "Seconds of whole searches, measuring and compiling included, against one lane.",
         ("benchmarks.auto",),

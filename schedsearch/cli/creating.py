@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from schedsearch.cli.app import say
 from schedsearch.cli.opening import database
+from schedsearch.cli.start_options import Place
 from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
+    from schedsearch.launchers.base import Launcher
     from schedsearch.preparation import Prepared, Setup
     from schedsearch.storage import StudyHandle
 
@@ -23,6 +26,27 @@ def make_setup(workers: int, threads: int | None, lanes: str, given: Mapping[str
         workers=max(1, workers),
         lanes=_lanes(lanes),
         **given,
+    )
+
+
+def launcher_on(
+    on: Place, storage: str, needs: Mapping[str, Any], threads: int
+) -> AbstractContextManager[Launcher]:
+    """Return the place where workers are started, to be left when all of them have ended."""
+    if on is Place.LOCAL:
+        from schedsearch.launchers.local import LocalLauncher
+
+        if given := [flag for flag, value in needs.items() if value is not None]:
+            raise InputError(f"{given[0]} is for workers on Ray: add --on ray, or leave it out")
+        return nullcontext(LocalLauncher())
+    from schedsearch.launchers.ray import ray_launcher
+
+    cpus, gpus = needs["--cpus-per-worker"], needs["--gpus-per-worker"]
+    return ray_launcher(
+        storage,
+        address=needs["--address"],
+        cpus=threads if cpus is None else cpus,
+        gpus=gpus or 0,
     )
 
 

@@ -10,11 +10,19 @@ import typer
 from schedsearch.cli import start_options as options
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
 from schedsearch.cli.consent import TrustTask, consent
-from schedsearch.cli.creating import create, duration, go_on, make_setup, refuse_overrides
+from schedsearch.cli.creating import (
+    create,
+    duration,
+    go_on,
+    launcher_on,
+    make_setup,
+    refuse_overrides,
+)
 from schedsearch.cli.note import refresh_note
 from schedsearch.cli.opening import study as opened
 
 if TYPE_CHECKING:
+    from schedsearch.launchers.base import Launcher
     from schedsearch.storage import StudyHandle
 
 #: Seconds between two looks at the workers, and between two looks at the study.
@@ -28,6 +36,10 @@ def start(
     trials: options.Trials = None,
     epochs: options.Epochs = None,
     workers: options.Workers = 1,
+    on: options.On = options.Place.LOCAL,
+    address: options.Address = None,
+    cpus_per_worker: options.CpusPerWorker = None,
+    gpus_per_worker: options.GpusPerWorker = None,
     study: options.StudyName = None,
     sampler: options.Sampler = None,
     pruner: options.Pruner = None,
@@ -52,7 +64,7 @@ def start(
     storage_file: StorageFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a study, or continue it, and search with worker processes on this machine.
+    """Create a study, or continue it, and search with workers on this machine or a Ray cluster.
 
     Ctrl-C stops after the epoch, and `start` goes on where it stopped; twice stops at once. A
     search that --timeout ends has done what it was asked to: it exits 0.
@@ -72,23 +84,38 @@ def start(
         "search.pruner.audit": audit,
         "search.pruner.protected": duration(protected),
     }
-    if horizon is None:
-        given = {"device": device, "tf32": tf32, "autocast": autocast}
-        searched = load_space(space, overrides)
-        consent(searched.task, trusted=trust_task)
-        setup = make_setup(workers, threads, lanes, given)
-        prepared = prepare(searched, file=str(space))
-        rivals = [read_rival(path, prepared.space) for path in also or ()]
-        handle = create(prepared, storage, setup, threads)
-    else:
-        refuse_overrides(overrides)
-        parent = opened(storage, str(space))
-        consent(parent.space.task, trusted=trust_task)
-        rivals = [read_rival(path, parent.space) for path in also or ()]
-        handle = go_on(parent, horizon, top, stretch=stretch, reuse=not no_reuse)
-    queue_rivals(handle, rivals)
-    _say_kept(handle, trials, epochs)
-    _run(handle, workers, timeout, reuse=not no_reuse, as_json=as_json)
+    needs = {
+        "--address": address,
+        "--cpus-per-worker": cpus_per_worker,
+        "--gpus-per-worker": gpus_per_worker,
+    }
+    here = workers if on is options.Place.LOCAL else 1
+    # A place that cannot be had is said before anything is written.
+    with launcher_on(on, storage, needs, threads or 1) as launcher:
+        if horizon is None:
+            given = {"device": device, "tf32": tf32, "autocast": autocast}
+            searched = load_space(space, overrides)
+            consent(searched.task, trusted=trust_task)
+            setup = make_setup(here, threads, lanes, given)
+            prepared = prepare(searched, file=str(space))
+            rivals = [read_rival(path, prepared.space) for path in also or ()]
+            handle = create(prepared, storage, setup, threads)
+        else:
+            refuse_overrides(overrides)
+            parent = opened(storage, str(space))
+            consent(parent.space.task, trusted=trust_task)
+            rivals = [read_rival(path, parent.space) for path in also or ()]
+            handle = go_on(parent, horizon, top, stretch=stretch, reuse=not no_reuse)
+        queue_rivals(handle, rivals)
+        _say_kept(handle, trials, epochs)
+        if workers == 0:
+            name = handle.name
+            say(f"study {name} is ready: begin workers with `schedsearch worker {name}`")
+            return
+        exit_code = _run(handle, workers, launcher, timeout, reuse=not no_reuse)
+    _print_result(handle, as_json)
+    if exit_code:
+        raise typer.Exit(exit_code)
 
 
 def _say_kept(handle: StudyHandle, trials: int | None, epochs: int | None) -> None:
@@ -100,22 +127,17 @@ def _say_kept(handle: StudyHandle, trials: int | None, epochs: int | None) -> No
 
 
 def _run(
-    handle: StudyHandle, workers: int, timeout: float | None, *, reuse: bool, as_json: bool
-) -> None:
-    if workers == 0:
-        say(f"study {handle.name} is ready: begin workers with `schedsearch worker {handle.name}`")
-        return
+    handle: StudyHandle, workers: int, launcher: Launcher, timeout: float | None, *, reuse: bool
+) -> int:
+    """Search unless the budget is spent; return the exit code."""
     refresh_note(handle)
-    exit_code = 0
     if _is_done(handle):
         _say_done(handle)
-    else:
-        with handle.unless_deleted():
-            exit_code = _search(handle, workers, timeout, reuse=reuse)
-            refresh_note(handle)
-    _print_result(handle, as_json)
-    if exit_code:
-        raise typer.Exit(exit_code)
+        return 0
+    with handle.unless_deleted():
+        exit_code = _search(handle, workers, launcher, timeout, reuse=reuse)
+        refresh_note(handle)
+    return exit_code
 
 
 def _is_done(handle: StudyHandle) -> bool:
@@ -132,9 +154,11 @@ def _say_done(handle: StudyHandle) -> None:
         say(f"study {handle.name} has no epochs left for another trial: more --epochs go on")
 
 
-def _search(handle: StudyHandle, workers: int, timeout: float | None, *, reuse: bool) -> int:
+def _search(
+    handle: StudyHandle, workers: int, launcher: Launcher, timeout: float | None, *, reuse: bool
+) -> int:
     """Search until all workers have ended; return the exit code: 0 also if the time is up."""
-    from schedsearch.launchers.local import LocalWorkers
+    from schedsearch.launchers.supervisor import Supervisor
     from schedsearch.report.progress import SearchDisplay
     from schedsearch.report.status import read_status
     from schedsearch.signals import stop_signals
@@ -142,20 +166,20 @@ def _search(handle: StudyHandle, workers: int, timeout: float | None, *, reuse: 
     deadline = None if timeout is None else time.monotonic() + timeout
     shown, told, timed_out = 0.0, 0, False
     with SearchDisplay(handle.total()) as display, stop_signals() as request:
-        local = LocalWorkers(handle, workers, display.say, reuse=reuse)
+        supervisor = Supervisor(handle, workers, launcher, display.say, reuse=reuse)
         handle.database.outages.stop_waiting_when(lambda: bool(request))
         try:
-            local.start()
-            while local.watch():
+            supervisor.start()
+            while supervisor.watch():
                 now = time.monotonic()
                 if deadline is not None and now > deadline:
                     deadline, timed_out = None, True
                     display.say("time is up: the workers stop after this epoch")
-                    local.stop()
+                    supervisor.stop()
                 if request.asked > told:
                     told = request.asked
                     display.say("stopping after this epoch; Ctrl-C again stops at once")
-                    local.stop()
+                    supervisor.stop()
                 if now - shown > _REDRAW:
                     shown = now
                     display.show(read_status(handle))
@@ -163,13 +187,13 @@ def _search(handle: StudyHandle, workers: int, timeout: float | None, *, reuse: 
         except KeyboardInterrupt:
             pass  # the second Ctrl-C: at once
         finally:
-            local.kill()
+            supervisor.kill()
     if request.asked:
         say(f"stopped: go on with the same command, or `schedsearch worker {handle.name}`")
         raise typer.Exit(130)
     if not timed_out and handle.queue.counts().finished < handle.total() and _is_done(handle):
         _say_done(handle)
-    return local.exit_code or int(not (timed_out or _is_done(handle)))
+    return supervisor.exit_code or int(not (timed_out or _is_done(handle)))
 
 
 def _print_result(handle: StudyHandle, as_json: bool) -> None:

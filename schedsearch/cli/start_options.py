@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Place(StrEnum):
+    """Where workers run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
 
 Space = Annotated[
     Path,
@@ -16,7 +25,23 @@ Epochs = Annotated[
     int | None, typer.Option(help="Epochs that the study's trials report in all, at most.", min=1)
 ]
 Workers = Annotated[
-    int, typer.Option(help="Worker processes on this machine; 0 only creates the study.", min=0)
+    int, typer.Option(help="How many workers to run; 0 only creates the study.", min=0)
+]
+On = Annotated[Place, typer.Option(help="Where they run: on this machine, or on a Ray cluster.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="With --on ray: host:port of the cluster's head; default: RAY_ADDRESS, else the "
+        "cluster that this machine belongs to, else one of this machine alone."
+    ),
+]
+CpusPerWorker = Annotated[
+    float | None,
+    typer.Option(help="With --on ray: what Ray counts; default: the threads.", min=0),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(help="With --on ray: GPUs of each worker; a fraction shares one.", min=0),
 ]
 StudyName = Annotated[str | None, typer.Option(help="The study's name.")]
 Sampler = Annotated[str | None, typer.Option(help="tpe, random, grid, pbt, gp, cmaes or qmc.")]

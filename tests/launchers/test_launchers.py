@@ -1,4 +1,7 @@
-"""`start` with real processes and real signals: nothing is lost, and nothing stays running."""
+"""`start` with real processes and real signals: nothing is lost, and nothing stays running.
+
+What is claimed with a `place` holds on this machine and on a Ray cluster alike.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,15 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from schedsearch.launchers.local import LocalWorkers
+from schedsearch.launchers.local import LocalLauncher
+from schedsearch.launchers.supervisor import Supervisor
 from schedsearch.storage import StudyHandle, only_study, open_database
 from tests import searches
 from tests.claims import claim
+from tests.launchers.processes import is_alive, workers_of
 from tests.searches import begin, document, make_study, url_of, wait_until, write_space
 
 pytestmark = pytest.mark.long
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that ended and waits for its parent does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def start(folder: Path, content: dict, *flags: object) -> subprocess.Popen[str]:
@@ -53,21 +46,21 @@ def wait_for_epochs(folder: Path, running: int) -> StudyHandle:
             return False
         return counts.running >= running and counts.epochs > 0
 
-    wait_until(begun)
+    wait_until(begun, 120)
     return study_in(folder)
 
 
 @pytest.fixture
-def endless(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def endless(tmp_path: Path, place: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
     """A search of two workers in the middle of trials that never end by themselves."""
     content = document(searches.train_slowly) | {"horizon": 100_000}
     content["search"]["pruner"] = {"name": "none"}
-    search = start(tmp_path, content, "--workers", 2, "--trials", 5)
+    search = start(tmp_path, content, "--workers", 2, "--trials", 5, *place)
     wait_for_epochs(tmp_path, running=2)
     yield search
-    for pid in [*(children(search.pid) if is_alive(search.pid) else []), search.pid]:
-        if is_alive(pid):
-            os.kill(pid, signal.SIGKILL)
+    search.kill()
+    for pid in workers_of(url_of(tmp_path)):
+        os.kill(pid, signal.SIGKILL)
     search.communicate()
 
 
@@ -87,8 +80,8 @@ def assert_handed_back(study: StudyHandle, trials: int) -> None:
             assert not successor.intermediate_values
 
 
-def test_four_workers_share_forty_trials_exactly(tmp_path):
-    search = start(tmp_path, document(), "--workers", 4, "--trials", 40, "--json")
+def test_four_workers_share_forty_trials_exactly(tmp_path, place):
+    search = start(tmp_path, document(), "--workers", 4, "--trials", 40, "--json", *place)
     out, err = search.communicate(timeout=120)
     assert search.returncode == 0, err
     found = json.loads(out)
@@ -100,7 +93,7 @@ def test_four_workers_share_forty_trials_exactly(tmp_path):
 
 
 def test_ctrl_c_hands_back_what_is_in_training(tmp_path, endless):
-    workers = children(endless.pid)
+    workers = workers_of(url_of(tmp_path))
     endless.send_signal(signal.SIGINT)
     _, err = endless.communicate(timeout=60)
     assert endless.returncode == 130, err
@@ -112,7 +105,7 @@ def test_ctrl_c_hands_back_what_is_in_training(tmp_path, endless):
 
 
 def test_the_second_ctrl_c_stops_at_once_and_leaves_nothing_running(tmp_path, endless):
-    workers = children(endless.pid)
+    workers = workers_of(url_of(tmp_path))
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)  # so that no worker answers the first
     endless.send_signal(signal.SIGINT)
@@ -128,25 +121,27 @@ def test_the_second_ctrl_c_stops_at_once_and_leaves_nothing_running(tmp_path, en
 
 
 def test_a_killed_workers_trial_is_queued_at_once_and_another_worker_takes_it(tmp_path, endless):
-    study, before = study_in(tmp_path), children(endless.pid)
+    study, before = study_in(tmp_path), workers_of(url_of(tmp_path))
     os.kill(before[0], signal.SIGKILL)
-    wait_until(lambda: len(study.load().trials) == 3 and study.queue.counts().running == 2)
-    assert len(set(children(endless.pid)) - set(before)) == 1
+    wait_until(lambda: len(study.load().trials) == 3 and study.queue.counts().running == 2, 120)
+    assert len(set(workers_of(url_of(tmp_path))) - set(before)) == 1
     endless.send_signal(signal.SIGTERM)
     _, err = endless.communicate(timeout=60)
     assert "a worker was killed (SIGKILL): 1 trial(s) queued anew" in err
     assert_handed_back(study, 2)
 
 
+@pytest.mark.parametrize("place", ["local"], indirect=True)
 def test_workers_whose_start_was_killed_stop_and_hand_back(tmp_path, endless):
-    workers = children(endless.pid)
+    workers = workers_of(url_of(tmp_path))
     endless.kill()
     wait_until(lambda: not any(map(is_alive, workers)))
     assert_handed_back(study_in(tmp_path), 2)
 
 
+@pytest.mark.parametrize("place", ["local"], indirect=True)
 def test_a_worker_that_is_told_to_stop_is_not_replaced_and_the_other_goes_on(tmp_path, endless):
-    study, [first, second] = study_in(tmp_path), children(endless.pid)
+    study, [first, second] = study_in(tmp_path), workers_of(url_of(tmp_path))
     os.kill(first, signal.SIGTERM)
     wait_until(lambda: not is_alive(first) and study.queue.counts().waiting == 1)
     assert study.queue.counts().running == 1
@@ -169,17 +164,17 @@ def test_a_timeout_hands_back_and_is_a_success(tmp_path):
 def test_a_search_with_killed_workers_still_ends_with_its_number_of_trials(tmp_path):
     search = start(tmp_path, document(), "--workers", 2, "--trials", 60)
     wait_for_epochs(tmp_path, running=1)
-    os.kill(children(search.pid)[0], signal.SIGKILL)
+    os.kill(workers_of(url_of(tmp_path))[0], signal.SIGKILL)
     _, err = search.communicate(timeout=120)
     assert search.returncode == 0, err
     counts = study_in(tmp_path).queue.counts()
     assert counts.complete + counts.pruned == counts.chains == 60
 
 
-def test_a_metric_that_is_not_given_is_said_once_and_exits_2(tmp_path):
+def test_a_metric_that_is_not_given_is_said_once_and_exits_2(tmp_path, place):
     content = document()
     content["objective"]["metric"] = "val_los"
-    search = start(tmp_path, content, "--workers", 2)
+    search = start(tmp_path, content, "--workers", 2, *place)
     _, err = search.communicate(timeout=90)
     assert search.returncode == 2, err
     assert err.count("gives no metric `val_los`: did you mean `val_loss`?") == 1
@@ -200,7 +195,9 @@ def test_trials_of_a_machine_that_went_away_are_taken_over(tmp_path):
     study = make_study(tmp_path)
     claim(study, "another-machine")
     said: list[str] = []
-    local = LocalWorkers(study, 1, said.append, grace=timedelta(seconds=2), reaping=0.5)
+    local = Supervisor(
+        study, 1, LocalLauncher(), said.append, grace=timedelta(seconds=2), reaping=0.5
+    )
     try:
         local.start()
         wait_until(lambda: not local.watch())

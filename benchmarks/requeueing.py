@@ -1,0 +1,103 @@
+"""How soon a killed worker's trial is queued anew, and how soon another worker trains it.
+
+    python -m benchmarks.requeueing [--kills 10]
+
+A worker process of this machine is killed while it trains; a supervisor looks after it as often as
+that of `start` does, and replaces it. The study is a SQLite file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.measuring import machine, quiet, table
+from schedsearch.launchers.local import LocalLauncher
+from schedsearch.launchers.supervisor import Supervisor
+from schedsearch.preparation import Setup, choose_numerics, prepare
+from schedsearch.space import Space
+from schedsearch.storage import StudyHandle, create_study, open_database
+from tests.launchers.processes import workers_of
+
+#: Seconds between two looks, as in `start`.
+_LOOK = 0.2
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
+
+
+def endless_study(folder: Path) -> StudyHandle:
+    """Create a study whose trials take a minute."""
+    lr = {"families": {"constant": {"value": {"low": 0.01, "high": 0.9}}}}
+    content = {
+        "name": "small",
+        "task": "tests.searches:train_slowly",
+        "horizon": 5_000,
+        "objective": {"metric": "val_loss"},
+        "search": {"trials": 10, "pruner": {"name": "none"}},
+        "hyperparameters": {"lr": lr},
+    }
+    prepared = prepare(Space.from_document(content, "small.toml"))
+    record = prepared.record(choose_numerics(prepared, Setup(), silent))
+    return create_study(open_database(f"sqlite:///{folder / 'studies.db'}", create=True), record)
+
+
+def _trains(study: StudyHandle) -> bool:
+    return study.queue.counts().running == 1
+
+
+def kill_one(folder: Path) -> tuple[float, float]:
+    """Return the seconds from a kill until its trial waits, and until another worker has it."""
+    study = endless_study(folder)
+    supervisor = Supervisor(study, 1, LocalLauncher(), silent)
+    supervisor.start()
+    try:
+        while not _trains(study):
+            supervisor.watch()
+            time.sleep(_LOOK)
+        [pid] = workers_of(study.database.url)
+        time.sleep(_LOOK * (pid % 10) / 10)  # kills do not wait for looks
+        os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+        time.sleep(_LOOK * (1 - pid % 10 / 10))
+        supervisor.watch()
+        while study.queue.counts().waiting == 0:
+            time.sleep(_LOOK)
+            supervisor.watch()
+        waits = time.monotonic() - killed
+        while study.queue.counts().running == 0:
+            time.sleep(0.01)
+        return waits, time.monotonic() - killed
+    finally:
+        supervisor.kill()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=10)
+    options = parser.parse_args()
+    quiet()
+    found = []
+    for _ in range(options.kills):
+        with tempfile.TemporaryDirectory() as folder:
+            found.append(kill_one(Path(folder)))
+    rows = [
+        [what, f"{statistics.median(seconds):.2f}", f"{max(seconds):.2f}"]
+        for what, seconds in zip(
+            ["its trial is queued anew", "another worker has it"],
+            zip(*found, strict=True),
+            strict=True,
+        )
+    ]
+    print(machine())
+    print("\n".join(table(["from the kill until", "median, s", "most, s"], rows)))
+
+
+if __name__ == "__main__":
+    main()

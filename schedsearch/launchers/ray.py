@@ -1,0 +1,217 @@
+"""Workers on a Ray cluster: Ray places them, and places them anew when an actor or a node dies."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+from schedsearch.errors import InputError
+from schedsearch.launchers.base import Assignment, End
+from schedsearch.launchers.local import end_of, kill_group, start_process
+
+try:
+    import ray
+    from ray.exceptions import RayActorError
+except ImportError as error:
+    raise InputError("--on ray needs Ray: pip install 'schedsearch[ray]'") from error
+
+#: Seconds after which it is said that Ray has no place for a worker yet.
+_PATIENCE = 15.0
+#: Seconds that a worker may take to be gone.
+_LAST_WORDS = 5.0
+
+
+class _Seat:
+    """A place that Ray gave to a worker: an actor that runs it as a process of its own.
+
+    The worker is not the actor itself: so it is stopped, killed and listened to like a worker
+    anywhere else, and a task that ends its process does not end more than the worker.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def ready(self) -> None:
+        """Answer, once Ray has placed the actor."""
+
+    def work(
+        self, assignment: Assignment, environment: Mapping[str, str], folder: str
+    ) -> Iterator[str | int]:
+        """Run a worker; yield each line that it says, and its exit code at last."""
+        if Path(folder).is_dir():
+            os.chdir(folder)  # where the task is imported from, if the nodes share it
+        self._process = start_process(assignment, {**os.environ, **environment})
+        assert self._process.stderr is not None
+        with self._process.stderr as lines:
+            for line in lines:
+                yield line.rstrip("\n")
+        yield self._process.wait()
+
+    def stop(self) -> None:
+        """Ask the worker to stop after the epoch."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the worker and all that it started."""
+        if self._process is not None:
+            kill_group(self._process)
+
+
+class RayWorker:
+    """A worker in an actor: first the actor is placed, then the worker begins in it."""
+
+    def __init__(
+        self,
+        actor: Any,
+        begin: Callable[[Any], Any],
+        hear: Callable[[str], None],
+        release: Callable[[Any, End], None],
+    ) -> None:
+        self._actor, self._begin, self._hear, self._release = actor, begin, hear, release
+        # However often the actor is placed anew in the meantime.
+        self._placed = actor.ready.options(max_task_retries=-1).remote()
+        self._asked = time.monotonic()
+        self._told = self._stopped = False
+        self._lines: Any = None
+
+    def poll(self) -> End | None:
+        try:
+            end = self._listen()
+        except RayActorError:
+            end = End(1, "its Ray actor or node died")
+        if end is not None:
+            self._release(self._actor, end)
+        return end
+
+    def _listen(self) -> End | None:
+        if self._lines is None:
+            if self._stopped:
+                return End(0)
+            if not _is_ready(self._placed):
+                self._say_waiting()
+                return None
+            ray.get(self._placed)
+            self._lines = self._begin(self._actor)
+        while _is_ready(self._lines):
+            said = ray.get(next(self._lines))
+            if isinstance(said, int):
+                return end_of(said)
+            self._hear(said)
+        return None
+
+    def _say_waiting(self) -> None:
+        if not self._told and time.monotonic() - self._asked > _PATIENCE:
+            self._told = True
+            self._hear("warning: Ray has no room for all workers yet: the others wait")
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._lines is not None:
+            self._actor.stop.remote()
+
+    def kill(self) -> None:
+        if self._lines is not None:
+            with suppress(RayActorError, ray.exceptions.GetTimeoutError):
+                ray.get(self._actor.kill.remote(), timeout=_LAST_WORDS)
+        ray.kill(self._actor)
+
+
+def _is_ready(reference: Any) -> bool:
+    return bool(ray.wait([reference], timeout=0)[0])
+
+
+class RayLauncher:
+    """Starts workers as actors of the Ray cluster that this process has joined.
+
+    Args:
+        cpus: that Ray counts for each worker.
+        gpus: that Ray gives to each worker; a fraction shares one.
+    """
+
+    def __init__(self, cpus: float, gpus: float) -> None:
+        # An actor is placed anew by Ray as often as it or its node dies. Two calls at a time: one
+        # listens to the worker, the other stops it.
+        options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 2}
+        self._seats = ray.remote(_Seat).options(**options)
+        self._vacant: list[Any] = []
+
+    def launch(self, assignment: Assignment, hear: Callable[[str], None]) -> RayWorker:
+        """Ask Ray for a place, or take that of a worker that was killed."""
+        actor = self._vacant.pop() if self._vacant else self._seats.remote()
+        # Only as arguments of a call: Ray shows and logs the environments that it sets up itself.
+        own = {name: value for name, value in os.environ.items() if name.startswith("SCHEDSEARCH_")}
+        folder = str(Path.cwd())
+
+        def begin(placed: Any) -> Any:
+            call = placed.work.options(num_returns="streaming")
+            return call.remote(assignment, own, folder)
+
+        return RayWorker(actor, begin, hear, self._release)
+
+    def _release(self, actor: Any, end: End) -> None:
+        if end.killed_by is None:
+            ray.kill(actor)
+        else:
+            self._vacant.append(actor)
+
+
+@contextmanager
+def ray_launcher(
+    storage: str, *, address: str | None, cpus: float, gpus: float
+) -> Iterator[RayLauncher]:
+    """Join a Ray cluster, or start one of this machine alone where there is none.
+
+    Args:
+        storage: the database's URL.
+        address: host:port of the cluster's head; None asks the variable RAY_ADDRESS, then this
+            machine.
+        cpus: that Ray counts for each worker.
+        gpus: that Ray gives to each worker.
+
+    Raises:
+        InputError: the cluster cannot be joined, has no node that could hold a worker, or has
+            several nodes, which cannot share a SQLite file.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is not None and "://" in address:
+        raise InputError(f"--address is {address}, but must be host:port of the cluster's head")
+    # Ray writes to stdout, which is for data; what it says to the person is said by us.
+    with redirect_stdout(io.StringIO()):
+        _join(address)
+        try:
+            _check_nodes(storage, cpus, gpus)
+            yield RayLauncher(cpus, gpus)
+        finally:
+            ray.shutdown()
+
+
+def _join(address: str | None) -> None:
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"no Ray cluster at {address or 'RAY_ADDRESS'}: {reason}") from error
+
+
+def _check_nodes(storage: str, cpus: float, gpus: float) -> None:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if len(nodes) > 1 and storage.startswith("sqlite"):
+        raise InputError(
+            f"the Ray cluster has {len(nodes)} nodes, which cannot share a SQLite file: "
+            "give the --storage of a PostgreSQL or MySQL server that all of them reach"
+        )
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        raise InputError(
+            f"no node of the Ray cluster has {cpus:g} CPU(s) and {gpus:g} GPU(s) for a worker: "
+            "lower --cpus-per-worker, --gpus-per-worker or --threads"
+        )
