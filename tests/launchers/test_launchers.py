@@ -39,14 +39,15 @@ def study_in(folder: Path) -> StudyHandle:
 def wait_for_epochs(folder: Path, running: int) -> StudyHandle:
     """Wait until so many trials are in training."""
 
-    def begun() -> bool:
+    def are_begun() -> bool:
         try:
-            counts = study_in(folder).queue.counts()
+            rows = study_in(folder).rows()
         except Exception:
             return False
-        return counts.running >= running and counts.epochs > 0
+        begun = [row for row in rows if row.state is TrialState.RUNNING and row.intermediate_values]
+        return len(begun) >= running
 
-    wait_until(begun, 120)
+    wait_until(are_begun, 120)
     return study_in(folder)
 
 
