@@ -148,6 +148,14 @@ def test_more_than_three_schedules_share_a_panel_each_from_its_least_to_its_grea
     assert len({step.get_linestyle() for step in drawn}) == 4  # told apart in grey, too
 
 
+def test_a_schedule_with_one_known_value_shares_the_panel_flat_with_a_gap(put):
+    values = {name: [0.1, None, 0.1] for name in MANY}
+    figure = draw_trial(*put(values, [0.3, 0.2, 0.1], {"fit": [1.0, 0.5, 0.4]}))
+    for step in steps(figure.axes[0]):
+        first, gap, last = step.get_data()[0]
+        assert (first, math.isnan(gap), last) == (0.0, True, 0.0)
+
+
 def test_an_axis_is_logarithmic_where_positive_values_spread_beyond_tenfold(put):
     wide = draw_trial(*put({"lr": [0.1, 0.2]}, [11.0, 1.0], {"fit": [-1.0, 50.0]}))
     assert [axis.get_yscale() for axis in wide.axes] == ["linear", "log", "linear"]
