@@ -41,11 +41,15 @@ def dashboard(
         who = "every user of this machine" if is_loopback(host) else f"whoever reaches {host}"
         may = "change and delete" if allow_edit else "read"
         say(f"warning: there is no password: {who} can {may} every study")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def end(*_: object) -> None:
+        # Not by an exception, which could be raised where nobody hands it on.
+        threading.Thread(target=server.shutdown, daemon=True).start()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
     threading.Thread(target=warm, args=(studies,), daemon=True).start()
     with server:
-        try:
-            say(f"{opened.shown}: {url_of(server)} (Ctrl-C ends)")
-            server.serve_forever()
-        except KeyboardInterrupt:
-            say("ended")
+        say(f"{opened.shown}: {url_of(server)} (Ctrl-C ends)")
+        server.serve_forever()
+        say("ended")

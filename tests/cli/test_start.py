@@ -87,7 +87,9 @@ def test_a_changed_space_is_refused_with_what_changed(start, change, said):
     assert code == 2
     assert "study `small` was created otherwise:\n" in err
     assert said in err.splitlines()
-    assert "hint: go on with what it was created with, or begin another one with --study" in err
+    assert (
+        "begin another with --study NAME, or throw it away with `schedsearch delete small`" in err
+    )
 
 
 def test_a_changed_range_is_named_by_its_key(start):
