@@ -158,7 +158,7 @@ def _model_table(model: type[BaseModel]) -> str:
     for name, described in schema["properties"].items():
         if not comments.get(name):
             raise UndocumentedError(f"{model.__name__}.{name} has no `#:` comment")
-        default = "" if name in schema.get("required", ()) else _default(described)
+        default = "required" if name in schema.get("required", ()) else _default(described)
         rows.append((f"`{name}`", _json_kind(described), default, comments[name]))
     return f"{inspect.getdoc(model)}\n\n{_table(rows)}\n"
 

@@ -23,7 +23,7 @@ def confirm(
     top: Annotated[int, typer.Option(help="How many of the best schedules.", min=1, max=50)] = 5,
     seeds: Annotated[
         int,
-        typer.Option(help="Fresh seeds for each plan: at least 6, and more with a larger --top."),
+        typer.Option(help="Fresh seeds for each plan: at least 8 for five schedules, 6 for one."),
     ] = 20,
     workers: Annotated[
         int | None,

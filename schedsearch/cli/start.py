@@ -20,6 +20,7 @@ from schedsearch.cli.creating import (
 )
 from schedsearch.cli.note import refresh_note
 from schedsearch.cli.opening import study as opened
+from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
     from schedsearch.launchers.base import Launcher
@@ -93,6 +94,11 @@ def start(
     # A place that cannot be had is said before anything is written.
     with launcher_on(on, storage, needs, threads or 1) as launcher:
         if horizon is None:
+            if not space.suffix:
+                raise InputError(
+                    f"{space}: `start` takes the space file that a study was begun with; the name "
+                    "of a study only with --horizon"
+                )
             given = {"device": device, "tf32": tf32, "autocast": autocast}
             searched = load_space(space, overrides)
             consent(searched.task, trusted=trust_task)

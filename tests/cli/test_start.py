@@ -10,6 +10,7 @@ import pytest
 from schedsearch.cli import main
 from schedsearch.storage import only_study, open_database
 from tests import searches
+from tests.cli.command import Command
 from tests.searches import begin, document, make_study, url_of, work, write_space
 
 
@@ -90,6 +91,12 @@ def test_a_changed_space_is_refused_with_what_changed(start, change, said):
     assert (
         "begin another with --study NAME, or throw it away with `schedsearch delete small`" in err
     )
+
+
+def test_the_name_of_a_study_is_no_space_file(monkeypatch, capsys):
+    done = Command(monkeypatch, capsys)("start", "small")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("error: small: `start` takes the space file that a study was begun")
 
 
 def test_a_changed_range_is_named_by_its_key(start):
