@@ -75,7 +75,8 @@ BENCHMARKS = (
     ),
     Benchmark(
         "Two workers",
-        "Trial-epochs per second on one SQLite file. Each process has one thread.",
+        "Trial-epochs per second on one SQLite file. Each process has one thread. Once the last "
+        "trial is handed out, more and more lanes stand idle; the whole includes that.",
         ("benchmarks.workers",),
     ),
     Benchmark(
@@ -113,6 +114,11 @@ BENCHMARKS = (
         "Epochs that searches ask for, and those of them that are trained; nothing is pruned. A "
         "full grid of S equal segments with b values each needs the sum of b^i segments at least.",
         ("benchmarks.reuse",),
+    ),
+    Benchmark(
+        "What keeping costs",
+        "A node is an epoch of a run; the look-up is by a worker that has read nothing before.",
+        ("benchmarks.trajectories",),
     ),
     Benchmark(
         "How long the dashboard takes to answer",
