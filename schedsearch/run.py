@@ -238,7 +238,7 @@ class Run:
     def _keep_snapshot_on(self, trail: Trail) -> None:
         assert self.lane is not None
         snapshot = self.engine.snapshot(self.lane)
-        if snapshot is not None:
+        if snapshot is not None and snapshot.resumable:
             trail.keep(snapshot)
 
     def _checkpoint(self) -> Snapshot:

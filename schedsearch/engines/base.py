@@ -29,13 +29,15 @@ class Snapshot:
 
     `epoch` counts the epochs trained, `model` holds parameters and buffers under the names of the
     module's state_dict, `optimizer` its state as `KEY.PARAMETER`, and `extra` the buffers that a
-    state_dict leaves out, or what a loop of the user's own gave to `run.checkpoint`.
+    state_dict leaves out, or what a loop of the user's own gave to `run.checkpoint`. Training can
+    go on from it if it is `resumable`: not if that loop never asks what it has to go on from.
     """
 
     epoch: int
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    resumable: bool = True
 
 
 class Engine(Protocol):

@@ -39,28 +39,44 @@ class Run:
     Attributes:
         seed: seeds whatever the loop draws.
         horizon: the number of epochs of a full training.
-        restored: what `checkpoint` was given in the epoch to go on from; None: start anew.
     """
 
     def __init__(self, seed: int, horizon: int, snapshot: Snapshot | None) -> None:
         self.seed = seed
         self.horizon = horizon
-        self.restored = None if snapshot is None else copy.deepcopy(snapshot.extra["state"])
+        self._restored = None if snapshot is None else copy.deepcopy(snapshot.extra["state"])
+        self._goes_on, self._asked = snapshot is not None, False
         self._epoch = 0 if snapshot is None else snapshot.epoch
         self._in_epoch = False
         self._over = False
         self._drawn = None if snapshot is None else snapshot.extra.get("generators")
         self._reported: EpochResult | None = None
         self._checkpoint: tuple[int, Any] | None = (
-            None if snapshot is None else (snapshot.epoch - 1, self.restored)
+            None if snapshot is None else (snapshot.epoch - 1, self._restored)
         )
         self._tested: dict[str, float] = {}
         self._orders: SimpleQueue[dict[str, float] | None] = SimpleQueue()
         self._answers: SimpleQueue[EpochResult | _Ended] = SimpleQueue()
 
+    @property
+    def restored(self) -> Any:
+        """What `checkpoint` was given in the epoch to go on from; None: start anew.
+
+        Only a loop that asks for it is ever taken to one of its checkpoints.
+        """
+        self._asked = True
+        return self._restored
+
     def __iter__(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Yield each epoch, from 0, with the values in force, until the run is over."""
+        """Yield each epoch, with the values in force, until the run is over.
+
+        The first is 0, or the one after that of `restored`.
+
+        Raises:
+            SchedSearchError: the run goes on from a checkpoint, and the loop did not ask for it.
+        """
         while (values := self._next_order()) is not None:
+            self._check_asked()
             if self._drawn is not None:
                 # Whatever the loop drew to set itself up, it goes on as if never interrupted.
                 Generators.restore(self._drawn)
@@ -72,6 +88,14 @@ class Run:
             self._in_epoch = False
             self._epoch += 1
             self._answers.put(self._reported)
+
+    def _check_asked(self) -> None:
+        """Refuse to take a loop that has not loaded what it was to go on from for one that has."""
+        if self._goes_on and not self._asked:
+            raise SchedSearchError(
+                f"the loop is to go on after {self._epoch} epochs, but has not read run.restored: "
+                "load what it holds before the first epoch, where it is not None"
+            )
 
     def _next_order(self) -> dict[str, float] | None:
         if self._over:
@@ -212,6 +236,7 @@ class LoopEngine:
         running = self._running()
         if error := running.finish():
             raise error
+        running.run._check_asked()
         return dict(running.run._tested)
 
     def snapshot(self, lane: int) -> Snapshot | None:
@@ -221,7 +246,8 @@ class LoopEngine:
             return None
         state = copy.deepcopy(run._checkpoint[1])
         drawn = self._running().generators.state()
-        return Snapshot(run._epoch, {}, extra={"state": state, "generators": drawn})
+        extra = {"state": state, "generators": drawn}
+        return Snapshot(run._epoch, {}, extra=extra, resumable=run._asked)
 
     def release(self, lane: int) -> None:
         """End the loop, wait for its function, and drop whatever it still raises."""

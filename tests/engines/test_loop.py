@@ -167,6 +167,28 @@ def test_a_restored_run_goes_on_at_its_epoch():
     engine.release(0)
 
 
+def test_a_loop_that_never_asks_what_it_goes_on_from_is_not_taken_to_a_checkpoint():
+    def train(run):
+        total = 0
+        for epoch, _ in run:
+            total += 10**epoch
+            run.report(total=total)
+            run.checkpoint(total)
+        run.test(total=total)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    engine.train_epoch([{}])
+    snapshot = engine.snapshot(0)
+    assert snapshot.extra["state"] == 1  # it still is the trained model
+    assert not snapshot.resumable
+    engine.fill(0, seed=0, snapshot=snapshot)
+    assert "has not read run.restored" in str(engine.train_epoch([{}])[0])
+    engine.fill(0, seed=0, snapshot=snapshot)
+    with pytest.raises(SchedSearchError, match=r"has not read run\.restored"):
+        engine.test(0)
+
+
 def silent(run):
     for _ in run:
         pass
