@@ -192,7 +192,7 @@ def make_worker(
     )
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     """Wait for a condition, and fail if it does not come true."""
     end = time.monotonic() + seconds
     while not condition():

@@ -78,7 +78,8 @@ def confirm(
     record = open_record(study)
     outcomes = _outcomes(record, recipe, wanted, workers, progress, should_stop)
     result = _judge(schedules, constants, outcomes, study.space.objective, fresh)
-    result["looks"] = _looks(study, seeds)
+    result["judged"] = _judged(study, seeds, schedules)
+    result["looks"] = [seeds for seeds, _ in result["judged"]]
     result["coarse"] = coarse_constants(study.space)
     record.keep(result)
     return result
@@ -136,7 +137,8 @@ def _outcomes(
     return [known[candidate.plan, seed] for candidate, seed in wanted]
 
 
-def _looks(study: StudyHandle, seeds: int) -> list[int]:
-    """Return after how many seeds results were looked at, this time included."""
-    before = kept(study) or {}
-    return sorted({*before.get("looks", []), seeds})
+def _judged(study: StudyHandle, seeds: int, schedules: Sequence[Candidate]) -> list[Any]:
+    """Return after how many seeds which trials were looked at, this time included."""
+    before = (kept(study) or {}).get("judged", [])
+    now = [seeds, sorted(schedule.number for schedule in schedules)]
+    return before if now in before else sorted([*before, now])

@@ -168,7 +168,12 @@ def choose_lanes(
     """
     counts = _counts(seeds, min(most_lanes, trials * seeds))
     if not counts:
-        return Choice(1, False, f"1 lane: at most {most_lanes} runs may train at once")
+        return Choice(
+            1,
+            False,
+            f"1 lane: with {trials} trials to a worker, more in training at once would be proposed "
+            "too blindly; --lanes asks for them all the same",
+        )
     search = _Search(task, trials * seeds * horizon * _TRAINED, device, arithmetic)
     counts = [count for count in counts if search.affords(search.timing(count), search.alone)]
     if not counts:

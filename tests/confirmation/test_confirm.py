@@ -205,6 +205,13 @@ def test_schedules_that_win_are_found_better_alike_each_time_and_the_result_is_k
 
 
 @pytest.mark.long
+def test_other_schedules_on_the_same_seeds_are_another_look(tmp_path):
+    study = searched(tmp_path, content_of(trials=24))
+    looks = [run_confirm(study, top=top)["looks"] for top in (1, 2, 1)]
+    assert looks == [[8], [8, 8], [8, 8]]
+
+
+@pytest.mark.long
 def test_the_result_is_that_of_training_by_hand_on_the_same_seeds(study):
     result = run_confirm(study)
     engine = LoopEngine(tasks.train_with_noise, horizon=study.space.horizon)

@@ -175,7 +175,7 @@ def test_killed_it_goes_on_and_more_seeds_train_only_what_is_new(run, tmp_path):
     begun.unlink()
     again = confirm(run, 6)
     assert not begun.exists()  # all is known
-    assert again == first | {"looks": [6, 8]}
+    assert again == first | {"looks": [6, 8], "judged": second["judged"]}
 
 
 def open_result(study: StudyHandle):

@@ -6,7 +6,8 @@ import itertools
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -77,13 +78,14 @@ def test_a_search_waits_for_a_server_that_is_away_and_loses_nothing(server, tmp_
     space = write_space(tmp_path, content | {"horizon": 6000})
     with empty_database(server.url) as url:
         search = begin("start", space, "--workers", 2, folder=tmp_path, SCHEDSEARCH_STORAGE=url)
-        wait_until(lambda: len(_reports_at(url)) > 20)
+        wait_until(lambda: _reporting(_reports_at(url)) == 2)
         before = set(_reports_at(url))
         server.stop()
         time.sleep(AWAY)
         assert search.poll() is None
         server.start()
-        wait_until(lambda: len(_reports_at(url)) > len(before) + 20)
+        # Both workers have to be back, or the signal may find one that holds no trial yet.
+        wait_until(lambda: _reporting(set(_reports_at(url)) - before) == 2)
         assert before <= set(_reports_at(url))
         search.send_signal(signal.SIGTERM)
         _, said = search.communicate(timeout=60)
@@ -153,6 +155,11 @@ def _reports_at(url: str) -> list[tuple[object, ...]]:
         return execute(url, rows)
     except Exception:  # the tables are not there yet
         return []
+
+
+def _reporting(reports: Iterable[tuple[object, ...]]) -> int:
+    """Count the trials with more than ten of these reports."""
+    return sum(count > 10 for count in Counter(trial for trial, *_ in reports).values())
 
 
 def cut_connections(url: str) -> None:
