@@ -11,6 +11,7 @@ from schedsearch.engines import make_engine, numerics_like
 from schedsearch.errors import InputError, StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
+from schedsearch.space.made_up import made_up_feedback
 from schedsearch.storage import PARENT, StudyHandle, StudyRecord, create_study, plan_of
 from schedsearch.task import load_task
 from schedsearch.training import search_seeds
@@ -26,11 +27,13 @@ class Extension:
         study: has the parent's best plans queued, after its trial 0.
         epochs: of all runs that are queued.
         known: how many of them need not be trained.
+        resting: how many of the plans move, but have come to rest where the parent ended.
     """
 
     study: StudyHandle
     epochs: int
     known: int
+    resting: int
 
 
 def extend(
@@ -62,7 +65,9 @@ def extend(
     record = StudyRecord(space, 1 + len(plans), parent.record.numerics, parent.record.fingerprint)
     study = create_study(parent.database, record)
     _queue(study, parent, plans)
-    return Extension(study, *_known(study, [plan for _, plan in plans], store))
+    queued = [plan for _, plan in plans]
+    resting = sum(_rests(plan, study.space, parent.space.horizon) for plan in queued)
+    return Extension(study, *_known(study, queued, store), resting)
 
 
 def _best_plans(parent: StudyHandle, top: int, *, stretch: bool) -> list[tuple[FrozenTrial, Plan]]:
@@ -108,3 +113,18 @@ def _known(study: StudyHandle, plans: list[Plan], store: Store | None) -> tuple[
                 known += 1
             runs.end(run)
     return space.horizon * len(plans) * space.search.seeds, known
+
+
+def _rests(plan: Plan, space: Space, epochs: int) -> bool:
+    """Tell whether a plan has come to rest in the epoch after so many.
+
+    A duration of all of them ends there: its final value is that of the epoch that follows.
+    """
+    seed = space.search.seed
+    plan = plan.resolve(space.horizon, seed)
+    state, values = plan.start(), []
+    for feedback in made_up_feedback(space, seed):
+        values.append(plan.values(state))
+        state = plan.update(state, feedback)
+    moved = [epoch for epoch in range(1, space.horizon) if values[epoch] != values[epoch - 1]]
+    return bool(moved) and moved[-1] <= epochs

@@ -193,13 +193,13 @@ def model_bytes(trained: Trained, space: Space) -> bytes | None:
     """Return the model as a safetensors file: parameters and buffers by their names.
 
     Of a loop of the user's own: all tensors in the state that it gave to `run.checkpoint`, under
-    dotted names. None if there are no tensors to save.
+    dotted names, as model.0.weight. None if there are no tensors to save.
     """
     from safetensors.torch import save
 
     if trained.model is None:
         return None
-    tensors = dict(_tensors(trained.model.model or trained.model.extra))
+    tensors = dict(_tensors(trained.model.model or trained.model.extra.get("state")))
     if not tensors:
         return None
     metadata = {"format": "pt", "config": space.name, "seed": str(trained.seed)}
@@ -211,7 +211,7 @@ def _tensors(state: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
     if isinstance(state, torch.Tensor):
         # A copy of its own: the format refuses tensors that share memory.
-        yield prefix.removeprefix("state."), state.detach().cpu().contiguous().clone()
+        yield prefix, state.detach().cpu().contiguous().clone()
     elif isinstance(state, Mapping):
         for name, item in state.items():
             yield from _tensors(item, f"{prefix}.{name}" if prefix else str(name))

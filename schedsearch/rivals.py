@@ -37,7 +37,7 @@ def read_rival(path: Path, space: Space) -> Rival:
     given = Space.load(path)
     if not given.is_config:
         raise InputError(
-            f"{path}: {', '.join(given.searched())} still has something to choose, but --also "
+            f"{path}: something is left to choose in {', '.join(given.searched())}, but --also "
             "races one plan: give one family, and one value for each parameter"
         )
     document = space.to_document()

@@ -189,6 +189,18 @@ def test_durations_stay_epochs_or_stay_shares(tmp_path):
     assert durations[1] <= {"100%", None}
 
 
+def test_plans_that_rest_where_their_parent_ended_are_counted(tmp_path):
+    content = grid_of(3, 2)
+    final = {"levels": [0.01, 0.02, 0.03]}
+    content["hyperparameters"]["lr"]["families"] = {
+        "constant": {"value": 0.01},
+        "linear": {"initial": 0.01, "final": final, "duration": "100%"},
+    }
+    parent = search(tmp_path, content)
+    assert longer(parent, 12, top=20).resting == 2
+    assert longer(parent, 18, top=20, stretch=True).resting == 0
+
+
 def test_a_longer_study_needs_more_epochs_and_a_complete_trial(tmp_path):
     parent = search(tmp_path, grid_of(2, 2))
     with pytest.raises(InputError, match="--horizon is 4, but must be more than the 4 epochs"):

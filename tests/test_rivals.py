@@ -126,7 +126,7 @@ def test_the_task_horizon_and_objective_are_the_studys(tmp_path):
         ),
         (
             document()["hyperparameters"],
-            "mine.toml: lr still has something to choose, but --also races one plan",
+            "mine.toml: something is left to choose in lr, but --also races one plan",
         ),
         (
             {"lr": {"families": {"exponential": {"initial": 1.0, "decay_rate": 1e200}}}},

@@ -101,6 +101,10 @@ def _say_next(handle: StudyHandle, result: dict[str, Any]) -> None:
         say("the task gives no such metric on the test split: compared by fresh-seed validation")
     number = winner(result)
     if number is None:
-        say("no schedule was found better than the constants")
+        best = result["baseline"]["number"]
+        say(
+            f"no schedule was found better than the constants: `schedsearch export {handle.name} "
+            f"--trial {best} -o best.toml` hands over the best of these"
+        )
     else:
         say(f"trial {number} is confirmed: `schedsearch export {handle.name} -o best.toml`")

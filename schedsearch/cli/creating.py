@@ -86,6 +86,11 @@ def go_on(
         f"study {found.study.name}: of the {found.epochs} epochs of its plans {found.known} "
         f"({share:.0f} %) are known already"
     )
+    if found.resting and not stretch:
+        say(
+            f"{found.resting} of its plans have come to rest by epoch {parent.space.horizon + 1}: "
+            "--stretch keeps durations as shares of the horizon"
+        )
     if found.study.record.numerics["engine"] == "loop":
         say("a training loop of your own sees its horizon: what it gave at another does not count")
     return found.study

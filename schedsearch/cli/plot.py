@@ -140,7 +140,7 @@ def _config(file: Path) -> tuple[Figure, str]:
     space = Space.load(file)
     if not space.is_config:
         raise InputError(
-            f"{file}: leaves something to choose, but must be a config: "
+            f"{file}: something is left to choose in {', '.join(space.searched())}: "
             f"`schedsearch preview {file} --png FILE` draws samples of a space"
         )
     sampled = sample(space, 1, 0)

@@ -20,7 +20,13 @@ def _option() -> Any:
     @app.command()
     def holder(
         quiet: Annotated[
-            bool, typer.Option("--quiet", "-q", callback=hush, help="Say only what goes wrong.")
+            bool,
+            typer.Option(
+                "--quiet",
+                "-q",
+                callback=hush,
+                help="Say nothing beside the result and what goes wrong.",
+            ),
         ] = False,
     ) -> None:
         pass

@@ -49,10 +49,15 @@ def train(
     from schedsearch.space import Space
 
     space = Space.load(config)
+    if not space.is_config:
+        raise InputError(
+            f"{config}: something is left to choose in {', '.join(space.searched())}: "
+            f"`schedsearch start {config}` searches, and `schedsearch export` writes a config"
+        )
     consent(space.task, trusted=trust_task)
     loaded = Config(space, None if no_reuse else _store(storage))
     if loaded.differences:
-        say(f"warning: numbers will differ from the config's: {'; '.join(loaded.differences)}")
+        say(f"warning: numbers may differ from the config's: {'; '.join(loaded.differences)}")
     runs = [_train(loaded, number) for number in _seeds(seed, loaded)]
     for run in runs:
         _save(run, loaded, output, several=len(runs) > 1)

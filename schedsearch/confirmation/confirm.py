@@ -140,5 +140,5 @@ def _outcomes(
 def _judged(study: StudyHandle, seeds: int, schedules: Sequence[Candidate]) -> list[Any]:
     """Return after how many seeds which trials were looked at, this time included."""
     before = (kept(study) or {}).get("judged", [])
-    now = [seeds, sorted(schedule.number for schedule in schedules)]
+    now = [seeds, sorted(c.number for c in schedules if c.number is not None)]
     return before if now in before else sorted([*before, now])

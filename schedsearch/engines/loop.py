@@ -60,7 +60,7 @@ class Run:
 
     @property
     def restored(self) -> Any:
-        """What `checkpoint` was given in the epoch to go on from; None: start anew.
+        """What `checkpoint` was given in the epoch to go on from, or None to start anew.
 
         Only a loop that asks for it is ever taken to one of its checkpoints.
         """

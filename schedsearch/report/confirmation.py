@@ -29,7 +29,9 @@ def verdict_line(result: Mapping[str, Any]) -> str:
     seeds, baseline = f"{_seeds(result)} fresh seeds", result["baseline"]
     best = next((plan for plan in result["plans"] if plan["number"] == winner(result)), None)
     if best is None:
-        return f"none of {len(result['plans'])} schedules is better than the constants, on {seeds}"
+        tried = result["plans"]
+        none = f"none of {len(tried)} schedules is" if len(tried) > 1 else "the schedule is not"
+        return f"{none} better than the constants, on {seeds}"
     return (
         f"{name_of(best)}: mean {result['metric']} {best['mean']:.4g} against "
         f"{baseline['mean']:.4g} of the best constant, {name_of(baseline)}, on {seeds}"
@@ -44,7 +46,10 @@ def _heading(result: Mapping[str, Any]) -> Iterator[str]:
     )
     if len(looks := result.get("looks", [])) > 1:
         shown = ", ".join(map(str, looks[:-1])) + f" and {looks[-1]}"
-        yield f"looked at after {shown} seeds: the more looks, the more chances luck had"
+        yield (
+            f"looked {len(looks)} times, after {shown} seeds: the more looks, the more chances "
+            "luck had"
+        )
 
 
 def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
@@ -64,7 +69,7 @@ def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
             return f"{name} is worse: {means}"
     seeds = f"with {_seeds(result)} seeds"
     if (enough := plan["seeds_to_show"]) is not None:
-        seeds += f", about {enough} would show one of this size"
+        seeds += f", while about {enough} would show one of this size"
     return f"{name}: no difference seen {seeds}: {means}"
 
 

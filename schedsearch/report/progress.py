@@ -105,7 +105,7 @@ def comparison(status: Status) -> str:
 
 def _shown(best: Best | None, status: Status) -> str:
     if best is None:
-        return "none yet"
+        return "none complete" if status.state == "done" else "none yet"
     return f"{status.metric} {best.value:.5g} (trial {best.number})"
 
 
@@ -117,13 +117,13 @@ def summary_lines(status: Status) -> list[str]:
         f"trials    {counts.finished} of {status.total} ended: {counts.complete} complete, "
         f"{counts.pruned} pruned ({status.diverged} of them diverged), {counts.failed} failed; "
         f"{counts.running} running, {counts.waiting} waiting",
-        f"epochs    {counts.epochs} in {describe_seconds(status.seconds)}: "
+        f"epochs    {counts.epochs} in {describe_seconds(status.seconds)} of training: "
         f"{status.epochs_per_second:.1f} per second",
     ]
     if status.epochs_trained != status.epochs_asked:
         lines.append(
-            f"reuse     of {status.epochs_asked} epochs of all runs {status.epochs_trained} were "
-            f"trained: {status.epochs_asked / max(1, status.epochs_trained):.2f} asked for each"
+            f"reuse     {status.epochs_asked} epochs asked for, {status.epochs_trained} trained: "
+            f"a ratio of {status.epochs_asked / max(1, status.epochs_trained):.2f}"
         )
     for title, best in (("schedule", status.best_schedule), ("constant", status.best_constant)):
         budget = f", the best of {best.among} after {status.horizon} epochs" if best else ""

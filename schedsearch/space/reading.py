@@ -10,12 +10,20 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schedsearch.errors import Problem, nearest
-from schedsearch.space.document import Document, GroupTable, HyperparameterTable
+from schedsearch.space.document import (
+    Document,
+    GroupTable,
+    HyperparameterTable,
+    Objective,
+    Search,
+)
 from schedsearch.space.parsing import FamilyParser
 from schedsearch.space.rules import Draft, broken_rules
 from schedsearch.space.templates import Families
 
 _Table = TypeVar("_Table", bound=BaseModel)
+#: Tables whose keys are taken for a document's own, where they stand outside of any.
+_TABLES: dict[str, type[BaseModel]] = {"search": Search, "objective": Objective}
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,10 @@ def _nearest_key(detail: ErrorDetails) -> str | None:
     for part in path:
         of_tables = get_origin(model) is dict
         model = get_args(model)[1] if of_tables else model.model_fields[part].annotation
+    if model is Document:
+        for table, options in _TABLES.items():
+            if last in options.model_fields:
+                return f"it belongs in [{table}]"
     if hint := nearest(str(last), model.model_fields):
         return hint
     if model is HyperparameterTable and isinstance(detail["input"], Mapping):

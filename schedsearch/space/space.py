@@ -124,7 +124,7 @@ class Space:
         """Return the plan of a config; raise InputError if something is left to choose."""
         if not self.is_config:
             raise InputError(
-                f"{self.name}: {', '.join(self.searched())} still has something to choose; "
+                f"{self.name}: something is left to choose in {', '.join(self.searched())}; "
                 "a config gives one family and one value for each parameter"
             )
         return self.suggest(FixedChooser({}))

@@ -40,11 +40,11 @@ class Task(Protocol):
     hyperparameters: Mapping[str, float]
     optimizer: OptimizerName
     batch_size: int
-    #: Optimizer steps per epoch; None: one pass over the training data; a last
-    #: batch that is too short is left out.
+    #: Optimizer steps per epoch, or None for one pass over the training data. A last batch that is
+    #: too short is left out.
     steps_per_epoch: int | None = None
-    #: Random tensors that a step needs, by name and shape: standard normal, drawn by the engine
-    #: from the run's seed, the epoch and the step.
+    #: Random tensors that a step needs, by name and shape. They are standard normal, drawn by the
+    #: engine from the run's seed, the epoch and the step.
     noise: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
     def data(self, seed: int) -> Splits:

@@ -62,10 +62,17 @@ def test_without_a_test_metric_it_compares_by_validation_and_says_so(run, tmp_pa
     first = done.out.splitlines()[0]
     assert first.startswith("mean val_loss over 8 fresh seeds, by validation")
     assert done.out.count("no difference seen") == 2
-    assert done.err.splitlines() == [
-        "the task gives no such metric on the test split: compared by fresh-seed validation",
-        "no schedule was found better than the constants",
-    ]
+    how, what = done.err.splitlines()
+    assert how == (
+        "the task gives no such metric on the test split: compared by fresh-seed validation"
+    )
+    export = re.fullmatch(
+        "no schedule was found better than the constants: `schedsearch (.*)` hands over the best "
+        "of these",
+        what,
+    )
+    assert run(*export[1].split()).status == 0
+    assert "families" in (tmp_path / "best.toml").read_text()
 
 
 def test_too_few_seeds_are_a_wrong_input_that_says_how_many_it_takes(run, tmp_path):

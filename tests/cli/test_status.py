@@ -106,7 +106,7 @@ def test_status_for_people_gives_the_plans_and_the_counts(run, tmp_path):
     lines = run("status")[1].splitlines()
     assert lines[0] == "study     small (done)"
     assert lines[1].startswith("trials    10 of 10 ended: ")
-    assert "schedule  none yet" in lines
+    assert "schedule  none complete" in lines
     [constant] = [line for line in lines if line.startswith("constant  val_loss ")]
     assert re.search(r"\), the best of \d after 9 epochs$", constant)
     assert sum(line.startswith("          lr: ") for line in lines) == 1
@@ -160,7 +160,7 @@ def test_what_was_known_is_told_apart_from_what_was_trained(run, tmp_path):
     assert after["epochs_asked"] == found["epochs_asked"] + 2
     assert after["epochs_trained"] == found["epochs_trained"] + 1
     assert first.number == 0
-    assert "reuse     of " in run("status")[1]
+    assert f"reuse     {found['epochs_asked'] + 2} epochs asked for, " in run("status")[1]
 
 
 def test_pauses_between_searches_are_no_time_of_training(run, tmp_path):

@@ -99,7 +99,7 @@ def test_other_numerics_or_another_task_are_said_before_training(
     done = run("train", save(tmp_path, content), "--json")
     assert done.status == 0
     first = done.err.splitlines()[0]
-    assert first.startswith(f"warning: numbers will differ from the config's: {said}")
+    assert first.startswith(f"warning: numbers may differ from the config's: {said}")
     [difference] = json.loads(done.out)["differences"]
     assert difference.startswith(said)
 
@@ -194,7 +194,7 @@ def test_a_wrong_flag_is_one_line_and_nothing_is_trained(run, tmp_path, flags, s
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({}, "lr still has something to choose"),
+        ({}, "something is left to choose in lr"),
         ({"numerics": {"threads": 0}}, "numerics.threads is 0, but must be"),
         ({"numerics": {"threads": "two"}}, "numerics.threads is 'two', but must be"),
         ({"numerics": {"device": "warp"}}, "the device `warp` cannot be used here"),

@@ -182,7 +182,7 @@ def test_the_constant_of_a_group_is_one_for_each_member():
 
 
 def test_a_space_that_has_something_to_choose_has_no_plan():
-    with pytest.raises(InputError, match=r"small: weights\.penalty still has something to choose"):
+    with pytest.raises(InputError, match=r"small: something is left to choose in weights\.penalty"):
         space_of(small()).plan()
 
 

@@ -45,6 +45,7 @@ PENALTY = "hyperparameters__weights.penalty"
             {"hyperparameter": {}},
             "hyperparameter: there is no such key (hint: did you mean `hyperparameters`",
         ),
+        ({"trials": 30}, "trials = 30: there is no such key (hint: it belongs in [search])"),
         (
             {"search__trails": 3},
             "search.trails = 3: there is no such key (hint: did you mean `trials`?)",
