@@ -8,7 +8,7 @@ import optuna
 import torch
 from torch import Tensor
 
-from schedsearch.plan import Scheduler
+from schedsearch.scheduler import Scheduler
 from schedsearch.space import Space
 from schedsearch.task import Task, count_examples, count_steps
 

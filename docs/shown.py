@@ -10,7 +10,8 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from schedsearch.plan import Plan, Scheduler
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import (
     Clamp,
     Constant,

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from schedsearch.errors import InputError, SchedSearchError
     from schedsearch.loss import WeightedLoss
-    from schedsearch.plan import Plan, Scheduler
+    from schedsearch.plan import Plan
+    from schedsearch.scheduler import Scheduler
     from schedsearch.schedules import Feedback, Schedule
     from schedsearch.space import Space
     from schedsearch.task import Splits, Task
@@ -43,7 +44,7 @@ _HOME = {
     "Plan": "schedsearch.plan",
     "SchedSearchError": "schedsearch.errors",
     "Schedule": "schedsearch.schedules",
-    "Scheduler": "schedsearch.plan",
+    "Scheduler": "schedsearch.scheduler",
     "Space": "schedsearch.space",
     "Splits": "schedsearch.task",
     "Task": "schedsearch.task",

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from schedsearch.engines import Engine, EpochResult, Snapshot
 from schedsearch.errors import TaskError, nearest
-from schedsearch.plan import Plan, Scheduler
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
 from schedsearch.space import Space
 
 

@@ -19,7 +19,7 @@ from schedsearch.engines.arithmetic import PLAIN, Arithmetic, packed
 from schedsearch.engines.base import EpochResult, Snapshot
 from schedsearch.engines.generators import Generators
 from schedsearch.errors import SchedSearchError
-from schedsearch.plan import as_float
+from schedsearch.scheduler import as_float
 from schedsearch.task import TrainFunction
 
 #: Seconds after which a thread that waits for the other looks up.

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from schedsearch.engines.loop import Run
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.loss import WeightedLoss
-from schedsearch.plan import Scheduler, apply_values, as_float
+from schedsearch.scheduler import Scheduler, apply_values, as_float
 
 OnValues = Callable[[Mapping[str, float]], object]
 

@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from schedsearch.engines.loop import Run
 from schedsearch.errors import InputError
 from schedsearch.integrations.epochs import Epochs, OnValues
-from schedsearch.plan import Scheduler
+from schedsearch.scheduler import Scheduler
 
 
 class ScheduleCallback(Callback):

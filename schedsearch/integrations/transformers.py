@@ -19,7 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from schedsearch.engines.loop import Run
 from schedsearch.errors import InputError
 from schedsearch.integrations.epochs import Epochs, OnValues
-from schedsearch.plan import Scheduler
+from schedsearch.scheduler import Scheduler
 
 #: Under which name a checkpoint of the Trainer holds the schedules' state.
 _KEY = "schedsearch"

@@ -14,7 +14,7 @@ from pydantic import (
     StrictStr,
 )
 
-from schedsearch.plan import Direction
+from schedsearch.scheduler import Direction
 from schedsearch.schedules.parameters import share
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from schedsearch.errors import FileError, InputError
 from schedsearch.files import read_document, write_document
-from schedsearch.plan import Plan, Scheduler
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
 from schedsearch.space.choosers import FixedChooser
 from schedsearch.space.document import Document, HyperparameterTable, Objective, Search
 from schedsearch.space.reading import read

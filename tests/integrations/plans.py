@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from schedsearch.plan import Plan, Scheduler
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import Exponential, IncrementOnImprovement
 
 HORIZON = 4

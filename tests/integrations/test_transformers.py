@@ -10,7 +10,8 @@ from examples.with_transformers import train as train_a_run
 from schedsearch.engines import make_engine
 from schedsearch.errors import InputError
 from schedsearch.integrations.transformers import ScheduleCallback
-from schedsearch.plan import Plan, Scheduler
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import Exponential, IncrementOnImprovement
 
 HORIZON = 4

@@ -9,7 +9,8 @@ from hypothesis import assume, reject
 from hypothesis import strategies as st
 
 from schedsearch.errors import ParameterError
-from schedsearch.schedules import FAMILIES, Feedback, GroupSchedule, OpenLoop, Schedule
+from schedsearch.plan import Plan
+from schedsearch.schedules import FAMILIES, Constant, Feedback, GroupSchedule, OpenLoop, Schedule
 from schedsearch.schedules.parameters import Kind, Parameter, parameters_of
 
 TERMS = ("reconstruction", "kl")
@@ -116,3 +117,23 @@ feedbacks = feedbacks_of(
 )
 #: What a diverged training gives.
 wild_feedbacks = feedbacks_of(st.floats(), st.one_of(st.floats(), st.just(0.0)))
+
+
+SINGLE = tuple(n for n, cls in FAMILIES.items() if not issubclass(cls, GroupSchedule))
+GROUPS = tuple(n for n, cls in FAMILIES.items() if issubclass(cls, GroupSchedule))
+
+
+def bounds():
+    ends = st.lists(st.floats(-100, 100), min_size=2, max_size=2)
+    return ends.map(lambda pair: (min(pair), max(pair)))
+
+
+@st.composite
+def plans(draw):
+    """Plans over every family: what others are coupled to, one scheduled freely, and a group."""
+    schedules = {(term,): Constant(0.5) for term in TERMS}
+    schedules[("lr",)] = draw(st.sampled_from(SINGLE).flatmap(schedules_of))
+    if draw(st.booleans()):
+        schedules[MEMBERS] = draw(st.sampled_from(GROUPS).flatmap(schedules_of))
+    names = st.sampled_from(["lr", *TERMS])
+    return Plan(schedules, draw(st.dictionaries(names, bounds(), max_size=2)))

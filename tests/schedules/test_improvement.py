@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from schedsearch.errors import ParameterError
-from schedsearch.plan import Plan, Scheduler
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import Constant
 from schedsearch.schedules.improvement import Greedy, IncrementOnImprovement
 from tests.schedules.replay import on_metrics
