@@ -1,6 +1,6 @@
 """Whether `--lanes auto` ever costs: whole searches, its measuring and compiling included.
 
-    python -m benchmarks.auto [--repeats 3]
+    python -m benchmarks.auto [--repeats 3] [--searches vae:3 noisy_digits:100 …]
 
 Each search is run with one lane, the plain loop, and with what auto chooses. The random sampler
 draws plans of the same kind, and nothing is pruned, so both train as many epochs.
@@ -15,9 +15,13 @@ from benchmarks.measuring import alternate, machine, quiet, seconds, table
 from benchmarks.searching import begun, prepared
 
 #: Searches by name and number of trials: from those that end before a compiler would.
-CASES = (
-    *(("noisy_digits", 3), ("noisy_digits", 20), ("noisy_digits", 100)),
-    *(("vae", 3), ("small_cnn", 3)),
+SEARCHES = (
+    "noisy_digits:3",
+    "noisy_digits:20",
+    "noisy_digits:100",
+    "vae:3",
+    "vae:20",
+    "small_cnn:3",
 )
 
 
@@ -38,18 +42,20 @@ class Search:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--searches", nargs="*", default=SEARCHES, metavar="NAME:TRIALS")
     options = parser.parse_args()
     quiet()
     rows = []
-    for name, trials in CASES:
-        search = Search(name, trials)
+    for given in options.searches:
+        name, trials = given.split(":")
+        search = Search(name, int(trials))
         runs = {
             "one lane": partial(seconds, partial(search.run, 1)),
             "auto": partial(seconds, partial(search.run, None)),
         }
         plain, auto = alternate(runs, options.repeats)
         times = [f"{measured.median:.1f}" for measured in (plain, auto)]
-        rows.append([name, str(trials), *times, f"{auto.ratio_to(plain):.2f}", search.why])
+        rows.append([name, trials, *times, f"{auto.ratio_to(plain):.2f}", search.why])
     print(machine())
     print("\n".join(table(["search", "trials", "one lane, s", "auto, s", "ratio", "why"], rows)))
 

@@ -33,11 +33,15 @@ class Measured:
 
 
 def alternate(runs: Mapping[str, Callable[[], float]], repeats: int) -> list[Measured]:
-    """Measure each in turn, and all of them again, so many times."""
+    """Measure each in turn, and all of them again, so many times, every other time backwards.
+
+    So what grows slower with time, as a processor that heats up, favours none of them.
+    """
     numbers: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats):
-        for name, run in runs.items():
-            numbers[name].append(run())
+        order = list(runs) if repeat % 2 == 0 else list(reversed(runs))
+        for name in order:
+            numbers[name].append(runs[name]())
             said = f"{name}, {repeat + 1} of {repeats}: {numbers[name][-1]:.4g}"
             print(said, file=sys.stderr, flush=True)
     return [Measured(name, tuple(found)) for name, found in numbers.items()]
