@@ -39,7 +39,7 @@ def alternate(runs: Mapping[str, Callable[[], float]], repeats: int) -> list[Mea
     """
     numbers: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats):
-        order = list(runs) if repeat % 2 == 0 else list(reversed(runs))
+        order = [*runs] if repeat % 2 == 0 else [*runs][::-1]
         for name in order:
             numbers[name].append(runs[name]())
             said = f"{name}, {repeat + 1} of {repeats}: {numbers[name][-1]:.4g}"
