@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: The share of a study's trials that may be in training at once: the more, the less each proposal
 #: knows of the others. See docs/performance.md for what was measured.
 IN_FLIGHT = 1 / 8
+#: Of the epochs that trials ask for, the share that is trained where a pruner ends many early.
+_TRAINED_OF_PRUNED = 1 / 3
 
 
 def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
@@ -157,6 +159,7 @@ def _choose_lanes(space: Space, task: Task, setup: Setup, say: Callable[[str], N
         horizon=space.horizon,
         trials=own_trials,
         seeds=seeds,
+        trained=1.0 if space.search.pruner.name == "none" else _TRAINED_OF_PRUNED,
         most_lanes=seeds * max(1, int(IN_FLIGHT * own_trials)),
         arithmetic=arithmetic,
         device=setup.device,

@@ -19,8 +19,6 @@ from schedsearch.engines.sequential import SequentialEngine
 from schedsearch.task import Splits, Task, count_examples, count_steps
 from schedsearch.task.user_code import one_line
 
-#: Of the epochs that trials ask for, the share that is trained: pruning ends most trials early.
-_TRAINED = 1 / 3
 #: What measuring and compiling may cost at most, as a share of the plain loop's whole search.
 _ALLOWED = 0.05
 #: Seconds: to build and time lanes that are not compiled, and to compile a step, generously.
@@ -145,6 +143,7 @@ def choose_lanes(
     horizon: int,
     trials: int,
     seeds: int,
+    trained: float,
     most_lanes: int,
     arithmetic: Arithmetic,
     device: str,
@@ -159,6 +158,7 @@ def choose_lanes(
         horizon: the epochs of a full training.
         trials: the study's.
         seeds: runs per trial, which share a step: lanes are a multiple of it.
+        trained: the share of the trials' epochs that is trained at least.
         most_lanes: the most that the search tolerates.
         arithmetic: how engines compute.
         device: where, as torch names it.
@@ -174,7 +174,7 @@ def choose_lanes(
             f"1 lane: with {trials} trials to a worker, more in training at once would be proposed "
             "too blindly; --lanes asks for them all the same",
         )
-    search = _Search(task, trials * seeds * horizon * _TRAINED, device, arithmetic)
+    search = _Search(task, trials * seeds * horizon * trained, device, arithmetic)
     counts = [count for count in counts if search.affords(search.timing(count), search.alone)]
     if not counts:
         seconds = search.ahead(search.alone)

@@ -11,8 +11,10 @@ from tests.engines.toys import Toy
 
 def choose(task, **changes):
     said = []
-    search = {"horizon": 100, "trials": 100, "seeds": 1, "most_lanes": 8, **changes}
-    chosen = choose_lanes(task, **search, arithmetic=PLAIN, device="cpu", say=said.append)
+    search = {"horizon": 100, "trials": 100, "seeds": 1, "trained": 1.0, "most_lanes": 8}
+    chosen = choose_lanes(
+        task, **(search | changes), arithmetic=PLAIN, device="cpu", say=said.append
+    )
     return chosen, said
 
 
