@@ -19,16 +19,10 @@ from optuna.trial import TrialState
 from schedsearch.storage import StudyHandle
 from tests import searches
 from tests.claims import claim
-from tests.searches import begin, document, make_study, url_of, wait_until
+from tests.searches import begin, document, make_study_at, wait_until
 from tests.workers import process, reap_and_be_killed, run_worker
 
 GRACE = 2.0
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The folder of a SQLite database."""
-    return tmp_path
 
 
 class Crowd:
@@ -52,9 +46,9 @@ class Crowd:
 
 
 @pytest.fixture
-def study(folder: Path) -> StudyHandle:
+def study(database_url: str) -> StudyHandle:
     content = document(searches.train_gently, trials=8, pruner={"name": "none"})
-    return make_study(folder, content)
+    return make_study_at(database_url, content)
 
 
 @pytest.fixture
@@ -82,8 +76,8 @@ def assert_chains(study: StudyHandle, number: int) -> None:
 
 
 @pytest.mark.long
-def test_eight_workers_under_sigkill_end_two_hundred_trials_exactly(folder):
-    study = make_study(folder, document(searches.train_gently, trials=200))
+def test_eight_workers_under_sigkill_end_two_hundred_trials_exactly(database_url):
+    study = make_study_at(database_url, document(searches.train_gently, trials=200))
     crowd, rng = Crowd(study), random.Random(0)
     for _ in range(8):
         crowd.add()
@@ -156,15 +150,16 @@ def test_a_worker_that_was_suspended_past_the_grace_drops_its_trial_and_takes_th
 
 
 def a_worker(study: StudyHandle, folder: Path) -> subprocess.Popen[str]:
-    return begin("worker", study.name, "--storage", url_of(folder), folder=folder)
+    url = study.database.url
+    return begin("worker", study.name, folder=folder, SCHEDSEARCH_STORAGE=url)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_signal_ends_the_epoch_and_keeps_it_for_who_goes_on(folder, number):
+def test_one_signal_ends_the_epoch_and_keeps_it_for_who_goes_on(database_url, tmp_path, number):
     content = document(searches.train_on, trials=1) | {"horizon": 200}
-    study = make_study(folder, content)
-    worker = a_worker(study, folder)
+    study = make_study_at(database_url, content)
+    worker = a_worker(study, tmp_path)
     wait_until(lambda: study.queue.counts().epochs >= 17)
     worker.send_signal(number)
     _, err = worker.communicate(timeout=20)
@@ -173,7 +168,7 @@ def test_one_signal_ends_the_epoch_and_keeps_it_for_who_goes_on(folder, number):
     assert (lost.state, successor.state) == (TrialState.FAIL, TrialState.WAITING)
     stopped = len(lost.intermediate_values)
 
-    _, err = a_worker(study, folder).communicate(timeout=60)
+    _, err = a_worker(study, tmp_path).communicate(timeout=60)
     successor = study.load().trials[1]
     assert successor.state is TrialState.COMPLETE, err
     assert successor.user_attrs["trained"] == 200 - stopped
