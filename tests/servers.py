@@ -158,8 +158,9 @@ class MariaDB(Server):
             f"GRANT ALL ON *.* TO {_USER}@'127.0.0.1' WITH GRANT OPTION;\n"
         )
         rights.chmod(0o644)
-        data = f"--datadir={self._folder / 'data'}"
-        self._run(self._programs[0], "--no-defaults", data, "--skip-test-db", "--skip-name-resolve")
+        own = [f"--datadir={self._folder / 'data'}", f"--tmpdir={self._folder}"]
+        options = [*own, "--skip-test-db", "--skip-name-resolve"]
+        self._run(self._programs[0], "--no-defaults", *options)
 
     def _command(self) -> list[object]:
         settings = {
@@ -169,6 +170,8 @@ class MariaDB(Server):
             "socket": self._folder / "socket",
             "pid-file": self._folder / "pid",
             "init-file": self._folder / "rights.sql",
+            # Two servers that share a folder delete each other's temporary tables.
+            "tmpdir": self._folder,
             "innodb-flush-log-at-trx-commit": 2,
             "innodb-flush-method": "nosync",
             "innodb-log-file-size": "16M",
