@@ -22,7 +22,7 @@ from schedsearch.launchers.supervisor import Supervisor
 from schedsearch.preparation import Setup, choose_numerics, prepare
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database
-from tests.launchers.processes import workers_of
+from tests.processes import workers_of
 
 #: Seconds between two looks, as in `start`.
 _LOOK = 0.2

@@ -1,14 +1,10 @@
-"""Processes that tests begin, and what becomes of those below them."""
+"""Processes of this machine, as the kernel lists them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process began, and those that they began."""
-    own = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return own + [below for child in own for below in descendants(child)]
 
 
 def is_alive(pid: int) -> bool:
@@ -17,3 +13,38 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that any thread of a process started."""
+    found: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(p) for p in (thread / "children").read_text().split()]
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process's children, their children, and so on."""
+    return [below for child in children(pid) for below in (child, *descendants(child))]
+
+
+def every_process() -> Iterator[tuple[int, str, str]]:
+    """Yield the id, the command line and the environment of every process."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                texts = [(folder / name).read_text(errors="replace") for name in _TEXTS]
+                yield int(folder.name), texts[0].replace("\0", " "), texts[1]
+
+
+_TEXTS = ("cmdline", "environ")
+
+
+def workers_of(storage: str) -> list[int]:
+    """Return the worker processes of a database, wherever their parents are."""
+    return [
+        pid
+        for pid, command, environment in every_process()
+        if " schedsearch worker " in command and f"SCHEDSEARCH_STORAGE={storage}\0" in environment
+    ]

@@ -11,7 +11,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from tests.launchers.processes import descendants
+from tests.processes import descendants
 from tests.searches import ROOT
 from tests.servers import free_port
 

@@ -21,7 +21,7 @@ from schedsearch.launchers.supervisor import Supervisor
 from schedsearch.storage import StudyHandle, only_study, open_database
 from tests import searches
 from tests.claims import claim
-from tests.launchers.processes import is_alive, workers_of
+from tests.processes import is_alive, workers_of
 from tests.searches import begin, document, make_study, url_of, wait_until, write_space
 
 pytestmark = pytest.mark.long
@@ -155,11 +155,39 @@ def test_a_worker_that_is_told_to_stop_is_not_replaced_and_the_other_goes_on(tmp
 
 def test_a_timeout_hands_back_and_is_a_success(tmp_path):
     content = document(searches.train_slowly) | {"horizon": 100_000}
-    search = start(tmp_path, content, "--timeout", 6)
-    _, err = search.communicate(timeout=90)
-    assert search.returncode == 0, err
-    assert "time is up: the workers stop after this epoch" in err
-    assert study_in(tmp_path).queue.counts().running == 0
+    for _ in range(2):
+        search = start(tmp_path, content, "--workers", 2, "--timeout", 8)
+        _, err = search.communicate(timeout=90)
+        assert search.returncode == 0, err
+        assert "time is up: the workers stop after this epoch" in err
+        counts = study_in(tmp_path).queue.counts()
+        assert counts.running == 0
+        assert counts.waiting == counts.chains <= 2
+
+
+@pytest.mark.parametrize(("flag", "budget"), [("--trials", 40), ("--epochs", 350)])
+def test_a_budget_holds_for_all_workers_whoever_joins_and_over_restarts(tmp_path, flag, budget):
+    content = document(searches.train_gently, trials=1000, pruner={"name": "none"})
+    search = start(tmp_path, content, "--workers", 2, flag, budget)
+    study = wait_for_epochs(tmp_path, running=2)
+    search.send_signal(signal.SIGINT)
+    search.communicate(timeout=60)
+    assert search.returncode == 130
+    again = start(tmp_path, content, "--workers", 2, flag, budget)
+    joined = begin("worker", "small", "--storage", url_of(tmp_path), folder=tmp_path)
+    for process in (again, joined):
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    counts = study.queue.counts()
+    if flag == "--trials":
+        assert counts.complete == counts.chains == budget
+    else:
+        # No trial is left that could not go on to the horizon.
+        assert counts.complete == counts.chains == budget // 9
+    # And whoever comes later finds nothing left to do.
+    late = start(tmp_path, content, "--workers", 2, flag, budget)
+    _, err = late.communicate(timeout=60)
+    assert (late.returncode, study.queue.counts()) == (0, counts), err
 
 
 def test_a_search_with_killed_workers_still_ends_with_its_number_of_trials(tmp_path):

@@ -11,8 +11,8 @@ import pytest
 
 from schedsearch.storage import StudyHandle, open_database, open_study
 from tests import searches
-from tests.launchers.processes import descendants, every_process, workers_of
 from tests.launchers.rays import Node, RayCluster
+from tests.processes import descendants, every_process, workers_of
 from tests.searches import begin, document, url_of, wait_until, write_space
 from tests.servers import PASSWORD, Servers
 
