@@ -54,8 +54,7 @@ class Source:
         model.eval()
         with torch.no_grad(), self._arithmetic.forward(self.device):
             metrics = self.task.metrics(model, split)
-        for name, value in metrics.items():
-            check_metric(self.task, name, value)
+        check_metrics(self.task, metrics)
         return {f"{prefix}{name}": finite_or_nan(float(value)) for name, value in metrics.items()}
 
 
@@ -77,15 +76,29 @@ def load(model: nn.Module, snapshot: Snapshot) -> None:
             buffers[name].copy_(tensor)
 
 
-def check_metric(task: Task, name: str, value: object) -> None:
-    """Raise a SchedSearchError unless a metric is a number or a 0-d tensor."""
-    if isinstance(value, Real) or (isinstance(value, Tensor) and value.dim() == 0):
-        return
-    shown = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-    raise SchedSearchError(
-        f"{type(task).__name__}: the metric `{name}` is {shown}, "
-        "but must be a number or a 0-d tensor"
-    )
+def check_metrics(task: Task, metrics: Mapping[str, object]) -> None:
+    """Raise a SchedSearchError unless these are numbers or 0-d tensors by name."""
+    of = type(task).__name__
+    _check_names(f"{of}.metrics", metrics)
+    for name, value in metrics.items():
+        if not (isinstance(value, Real) or _is_scalar(value)):
+            raise SchedSearchError(
+                f"{of}: the metric `{name}` is {_shown(value)}, "
+                "but must be a number or a 0-d tensor"
+            )
+
+
+def _check_names(what: str, given: object) -> None:
+    if not isinstance(given, Mapping) or not given:
+        raise SchedSearchError(f"{what} must return a dict of 0-d tensors by name, not {given!r}")
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 0
+
+
+def _shown(value: object) -> str:
+    return f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
 
 
 def finite_or_nan(number: float) -> float:
@@ -106,12 +119,14 @@ def weighted_sum(terms: Mapping[str, Tensor], hp: Mapping[str, Tensor]) -> Tenso
     """Return the loss: the sum of the terms, each times its weight if it has one.
 
     Raises:
-        SchedSearchError: a term is no 0-d tensor.
+        SchedSearchError: they are no dict, there are none, or one is no 0-d tensor.
     """
+    _check_names("terms", terms)
     for name, term in terms.items():
-        if not isinstance(term, Tensor) or term.dim():
-            shape = f"of shape {tuple(term.shape)}" if isinstance(term, Tensor) else repr(term)
-            raise SchedSearchError(f"the loss term `{name}` is {shape}, but must be a 0-d tensor")
+        if not _is_scalar(term):
+            raise SchedSearchError(
+                f"the loss term `{name}` is {_shown(term)}, but must be a 0-d tensor"
+            )
     weights = term_weights(hp)
     weighted = [weights[name] * term if name in weights else term for name, term in terms.items()]
     return functools.reduce(torch.add, weighted)

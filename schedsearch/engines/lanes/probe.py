@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from schedsearch.engines.arithmetic import Arithmetic
 from schedsearch.engines.dropout import GivenDropout
 from schedsearch.engines.lanes.state import named_tensors
-from schedsearch.engines.source import Source, check_metric, weighted_sum
+from schedsearch.engines.source import Source, check_metrics, weighted_sum
 from schedsearch.task import Examples, Task
 
 
@@ -64,8 +64,7 @@ def probe(
     model.eval()
     with torch.no_grad(), arithmetic.forward(source.device):
         metrics = task.metrics(model, validation)
-    for name, value in metrics.items():
-        check_metric(task, name, value)
+    check_metrics(task, metrics)
     return Probe(
         terms=tuple(terms),
         metrics=tuple(metrics),
