@@ -18,8 +18,8 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from benchmarks.coordination import begin_study, worker
@@ -53,51 +53,89 @@ def _used(pid: str) -> float:
     return sum(map(int, fields[11:15])) / _TICKS
 
 
-class SleepingEngine(InstantEngine):
-    """Sleeps for an epoch, and notes how long it was not called."""
+class Window:
+    """The time that is measured: from when every worker has opened its connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._warm = _FORK.Value("i", 0)
+        self._began = _FORK.Value("d", math.inf)
+
+    def one_more_is_warm(self) -> None:
+        with self._warm.get_lock():
+            self._warm.value += 1
+
+    def begin_when_warm(self, workers: Sequence[BaseProcess]) -> None:
+        while self._warm.value < sum(worker.is_alive() for worker in workers):
+            time.sleep(0.1)
+        self._began.value = time.monotonic()
+
+    @property
+    def has_begun(self) -> bool:
+        return bool(time.monotonic() >= self._began.value)
+
+    @property
+    def is_over(self) -> bool:
+        return bool(time.monotonic() >= self._began.value + self._seconds)
+
+
+class SleepingEngine(InstantEngine):
+    """Sleeps for an epoch, and notes how long it was not called, and what was computed then."""
+
+    def __init__(self, window: Window) -> None:
         super().__init__(1)
         self.rounds: list[float] = []
-        self._left: float | None = None
+        self._window, self._calls = window, 0
+        self._left, self._before = math.nan, math.nan
 
     def train_epoch(
         self, values: Sequence[Mapping[str, float] | None]
     ) -> list[EpochResult | Exception | None]:
-        if self._left is not None:
+        if not math.isnan(self._before):
             self.rounds.append(time.monotonic() - self._left)
         time.sleep(EPOCH)
+        self._calls += 1
+        if self._calls == 3:
+            self._window.one_more_is_warm()
+        if math.isnan(self._before) and self._window.has_begun:
+            self._before = _used_here()
         self._left = time.monotonic()
         return super().train_epoch(values)
 
+    @property
+    def used(self) -> float:
+        """Seconds of processor time since the window began."""
+        return _used_here() - self._before
 
-def _worker(url: str, number: int, start: Barrier, seconds: float, found: Queue[object]) -> None:
+
+def _used_here() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _worker(url: str, number: int, window: Window, found: Queue[object]) -> None:
     quiet()
-    engine, end = SleepingEngine(), math.inf
-    mine = worker(url, f"worker-{number}", engine, lambda: time.monotonic() > end)
-    start.wait()
+    engine = SleepingEngine(window)
+    mine = worker(url, f"worker-{number}", engine, lambda: window.is_over)
     time.sleep(EPOCH * (number % 100) / 100)  # epochs elsewhere do not end all at once
-    end = time.monotonic() + seconds
     try:
         mine.run()
     finally:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        # The first rounds open the connections and read the study.
-        found.put((engine.rounds[2:], used.ru_utime + used.ru_stime))
+        found.put((engine.rounds, engine.used))
 
 
 def measure(server: Roomy, workers: int, seconds: float) -> list[str]:
     """Return a row: how long rounds take, and what they use."""
     with empty_database(server.url) as url:
         begin_study(url)
-        start, found = _FORK.Barrier(workers + 1), _FORK.Queue()
+        window, found = Window(seconds), _FORK.Queue()
         processes = [
-            _FORK.Process(target=_worker, args=(url, number, start, seconds, found))
+            _FORK.Process(target=_worker, args=(url, number, window, found))
             for number in range(workers)
         ]
         for process in processes:
             process.start()
-        start.wait()
+        window.begin_when_warm(processes)
         began, before = time.monotonic(), server.processor_seconds()
         time.sleep(seconds)
         took, used = time.monotonic() - began, server.processor_seconds() - before

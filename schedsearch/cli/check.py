@@ -61,8 +61,11 @@ def _load(file: Path, *, task: bool, trusted: bool) -> Space:
     from schedsearch.fitting import fit
     from schedsearch.report.counting import busy
     from schedsearch.samplers import make_sampler
+    from schedsearch.task import is_train_function, load_task
 
     with busy("trying the task"):
         complete = fit(space, str(file))
     make_sampler(complete, "check")
+    if is_train_function(load_task(complete.task, complete.document.arguments)):
+        say(f"not known before it trains: whether the loop reports {complete.objective.metric}")
     return complete

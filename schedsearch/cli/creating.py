@@ -53,10 +53,15 @@ def launcher_on(
 def create(prepared: Prepared, storage: str, setup: Setup, threads: int | None) -> StudyHandle:
     """Create the study of a space, or find it."""
     from schedsearch.preparation import check_setup, choose_numerics
-    from schedsearch.storage import create_study, recorded_numerics
+    from schedsearch.storage import create_study, discard_untrained, recorded_numerics
 
     check_setup(prepared, setup)
     opened = database(storage, create=True)
+    if discard_untrained(opened, prepared.space, prepared.fingerprint):
+        say(
+            f"study {prepared.space.name} was created otherwise, and trained nothing: "
+            "it is made anew"
+        )
     numerics = recorded_numerics(opened, prepared.space.name)
     if numerics is None:
         numerics = choose_numerics(prepared, setup, say)

@@ -9,6 +9,7 @@ from schedsearch.storage.attributes import (
     PARENT,
     UNPRUNED,
 )
+from schedsearch.storage.creation import create_study, discard_untrained
 from schedsearch.storage.opening import Database, database_failure, open_database
 from schedsearch.storage.queue import GRACE, Counts, TrialQueue
 from schedsearch.storage.round import Round
@@ -16,7 +17,6 @@ from schedsearch.storage.rounds import RoundStorage
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
-    create_study,
     every_study,
     only_study,
     open_study,
@@ -44,6 +44,7 @@ __all__ = [
     "TrialQueue",
     "create_study",
     "database_failure",
+    "discard_untrained",
     "every_study",
     "has_password",
     "only_study",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -13,20 +13,16 @@ import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
-from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from schedsearch.errors import StudyError, nearest
 from schedsearch.plan import Plan
 from schedsearch.space import Space
-from schedsearch.storage.attributes import CONFIRMS, UNPRUNED
+from schedsearch.storage.attributes import CONFIRMS
 from schedsearch.storage.opening import Database
 from schedsearch.storage.plain import trial_queue
 from schedsearch.storage.queue import TrialQueue
-
-#: What may differ when a study is continued.
-_FREE = frozenset({"search.trials", "search.epochs", "search.epoch_timeout"})
 
 
 @dataclass(frozen=True)
@@ -154,69 +150,6 @@ def plan_of(trial: FrozenTrial) -> Plan:
     return Plan.from_tables(trial.user_attrs["plan"])
 
 
-def create_study(database: Database, record: StudyRecord) -> StudyHandle:
-    """Create a study and queue its trial 0, or continue it with at least as many trials.
-
-    Raises:
-        StudyError: the study exists and was created otherwise; the message says what differs.
-    """
-    name = record.space.name
-    with database.creating():
-        try:
-            study_id = database.optuna.get_study_id_from_name(name)
-        except KeyError:
-            minimize = record.space.objective.direction == "minimize"
-            direction = StudyDirection.MINIMIZE if minimize else StudyDirection.MAXIMIZE
-            study_id = database.optuna.create_new_study([direction], study_name=name)
-        attributes = database.optuna.get_study_user_attrs(study_id)
-        # "space" is written last: a study without it was never finished, and is finished now.
-        if "space" in attributes:
-            _refuse_changes(attributes, record)
-        _write_limits(database, study_id, attributes, record)
-        if "space" not in attributes:
-            _write_record(database, study_id, record)
-    return open_study(database, name)
-
-
-def _write_limits(
-    database: Database, study_id: int, attributes: Mapping[str, Any], record: StudyRecord
-) -> None:
-    """Raise what the study may take in all, and set what one epoch may."""
-    search, horizon = record.space.search, record.space.horizon
-    limits: dict[str, Any] = {}
-    if record.trials > attributes.get("trials", 0):
-        limits["trials"] = record.trials
-    if (search.epochs or 0) > attributes.get("epochs", {"epochs": 0})["epochs"]:
-        limits["epochs"] = {"epochs": search.epochs, "horizon": horizon}
-    if search.epoch_timeout is not None:
-        limits["epoch_timeout"] = search.epoch_timeout
-    for key, value in limits.items():
-        database.optuna.set_study_user_attr(study_id, key, value)
-
-
-def _write_record(database: Database, study_id: int, record: StudyRecord) -> None:
-    storage = database.optuna
-    if not storage.get_all_trials(study_id, deepcopy=False):
-        storage.create_new_trial(study_id, _baseline(record.space))
-    storage.set_study_user_attr(study_id, "numerics", dict(record.numerics))
-    storage.set_study_user_attr(study_id, "fingerprint", record.fingerprint)
-    storage.set_study_user_attr(study_id, "space", record.space.to_document())
-
-
-def _baseline(space: Space) -> FrozenTrial:
-    """Return trial 0 as it waits in the queue."""
-    drawn = FixedTrial(space.baseline_parameters())
-    # Samplers learn nothing of it where a default lies outside the range of the constants.
-    with suppress(ValueError):
-        space.draw(drawn)
-    return create_trial(
-        state=TrialState.WAITING,
-        params=drawn.params,
-        distributions=drawn.distributions,
-        user_attrs={"baseline": True, UNPRUNED: True, "plan": space.baseline().to_tables()},
-    )
-
-
 def open_study(database: Database, name: str) -> StudyHandle:
     """Open a study by its name.
 
@@ -265,33 +198,3 @@ def only_study(database: Database) -> StudyHandle:
         rule = f"name one of its studies: {names}" if studies else "it has no study"
         raise StudyError(f"{database.shown}: {rule}")
     return studies[0]
-
-
-def _refuse_changes(attributes: Mapping[str, Any], record: StudyRecord) -> None:
-    # Read anew, since it may have been written before some setting existed.
-    before = Space.from_document(attributes["space"], f"study {record.space.name}")
-    stored = dict(_flat(before.to_document()))
-    given = dict(_flat(record.space.to_document()))
-    changes = [
-        f"  {key}: it has {stored.get(key, 'nothing')!r}, now it is {given.get(key, 'nothing')!r}"
-        for key in dict.fromkeys([*stored, *given])
-        if stored.get(key) != given.get(key) and key not in _FREE
-    ]
-    if not changes and attributes["fingerprint"] != record.fingerprint:
-        changes = ["  the task's source, arguments or data: its fingerprint differs"]
-    if changes:
-        raise StudyError(
-            f"study `{record.space.name}` was created otherwise:\n"
-            + "\n".join(changes)
-            + "\nhint: go on with what it was created with, begin another with --study NAME, or "
-            + f"throw it away with `schedsearch delete {record.space.name}`"
-        )
-
-
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested tables by their dotted keys."""
-    if isinstance(value, Mapping) and value:
-        for name, item in value.items():
-            yield from _flat(item, f"{key}.{name}" if key else name)
-    else:
-        yield key, value

@@ -85,6 +85,12 @@ def test_a_config_is_read_alike(run):
     assert "factor    0.5" in done.out
 
 
+def test_of_a_loop_it_says_what_only_training_can_tell(run):
+    done = run("check", ROOT / "examples" / "own_loop.toml")
+    assert done.status == 0
+    assert done.err == "not known before it trains: whether the loop reports val_loss\n"
+
+
 def test_the_task_is_tried_unless_told_otherwise(run, write):
     file = write(objective__metric="val_lost", hyperparameters__momentom={"default": 0.5})
     assert run("check", "--no-task", file).status == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from schedsearch.cli import main
+from schedsearch.errors import TaskError
 from schedsearch.storage import only_study, open_database
 from tests import searches
 from tests.cli.command import Command
@@ -91,6 +92,30 @@ def test_a_changed_space_is_refused_with_what_changed(start, change, said):
     assert (
         "begin another with --study NAME, or throw it away with `schedsearch delete small`" in err
     )
+
+
+def test_a_study_that_trained_nothing_is_made_anew_and_one_with_reports_is_not(start, tmp_path):
+    wrong = document()
+    wrong["objective"]["metric"] = "val_los"
+    with pytest.raises(TaskError, match="gives no metric"):
+        work(make_study(tmp_path, wrong))
+    code, _, err = start(document(), "--workers", "0")
+    assert code == 0, err
+    assert "study small was created otherwise, and trained nothing: it is made anew" in err
+    work(only_study(open_database(url_of(tmp_path))))
+    code, _, err = start(wrong, "--workers", "0")
+    assert code == 2
+    assert "was created otherwise:" in err
+
+
+def test_a_trial_that_somebody_queued_keeps_a_study_that_trained_nothing(start, tmp_path):
+    wrong = document()
+    wrong["objective"]["metric"] = "val_los"
+    study = make_study(tmp_path, wrong)
+    study.load().enqueue_trial({})
+    with pytest.raises(TaskError, match="gives no metric"):
+        work(study)
+    assert start(document(), "--workers", "0")[0] == 2
 
 
 def test_the_name_of_a_study_is_no_space_file(monkeypatch, capsys):

@@ -209,6 +209,11 @@ def test_a_metric_that_is_not_given_is_said_once_and_exits_2(tmp_path, place):
     assert err.count("gives no metric `val_los`: did you mean `val_loss`?") == 1
     assert "Traceback" not in err
     assert study_in(tmp_path).queue.counts().running == 0
+    # Nothing was trained, so the mistake is mended in the file, and that is all.
+    mended = start(tmp_path, document(), "--workers", 2, *place)
+    _, err = mended.communicate(timeout=120)
+    assert mended.returncode == 0, err
+    assert "study small was created otherwise, and trained nothing: it is made anew" in err
 
 
 def test_a_task_that_always_fails_ends_the_search_with_exit_1(tmp_path):
