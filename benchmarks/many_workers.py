@@ -48,7 +48,10 @@ class Roomy(PostgreSQL):
 
 
 def _used(pid: str) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:  # a connection that has just ended
+        return 0.0
     # Its own, in the program and in the kernel, and that of the children it has waited for.
     return sum(map(int, fields[11:15])) / _TICKS
 

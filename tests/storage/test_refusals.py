@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from schedsearch.errors import StorageError
+from schedsearch.report.status import read_status
 from schedsearch.storage import (
     StudyHandle,
     database_failure,
     has_password,
+    only_study,
     open_database,
     shown,
 )
 from schedsearch.storage.connecting import options_of
 from tests.claims import claim
 from tests.searches import document, make_study, make_study_at, work
-from tests.servers import PASSWORD, SERVERS, execute
+from tests.servers import PASSWORD, SERVERS, MariaDB, empty_database, execute, program
 from tests.storage.studies import study_at
 
 ON_SERVERS = pytest.mark.parametrize("backend", SERVERS)
@@ -145,6 +148,89 @@ def test_a_server_that_may_only_be_read_is_said(database_url):
         "it may only be read: check its permissions and settings"
     )
     assert study.queue.counts().waiting == 1
+
+
+@pytest.fixture
+def reader_url(database_url: str) -> Iterator[str]:
+    """The same database for a user who may only read its tables."""
+    url = make_url(database_url)
+    study_at(database_url)
+    if url.get_backend_name() == "postgresql":
+        name = f"reader_of_{url.database}"
+        execute(
+            database_url,
+            f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'",
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}",
+        )
+        yield url.set(username=name, password=PASSWORD).render_as_string(hide_password=False)
+        execute(database_url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+    else:
+        name = "reader"
+        execute(
+            database_url,
+            f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'",
+            f"GRANT SELECT ON {url.database}.* TO {name}@'127.0.0.1'",
+        )
+        yield url.set(username=name, password=PASSWORD).render_as_string(hide_password=False)
+        execute(database_url, f"DROP USER {name}@'127.0.0.1'")
+
+
+@ON_SERVERS
+def test_a_user_who_may_only_read_sees_the_study_and_is_told_what_is_denied(
+    database_url, reader_url
+):
+    study = only_study(open_database(reader_url))
+    assert read_status(study).state == "stopped"
+    with pytest.raises(DBAPIError) as caught:
+        claim(study, "ann")
+    said = failure(caught.value)
+    assert "denied" in said
+    assert said.endswith("it may only be read: check its permissions and settings")
+    assert PASSWORD not in said
+    assert study.queue.counts().waiting == 1
+    study.database.engine.dispose()
+    study.database.optuna.remove_session()
+
+
+class Small(MariaDB):
+    """A server whose tables lie in one file, which may not grow until somebody lets it."""
+
+    growth = ""
+
+    def _command(self) -> list[object]:
+        file = f"--innodb-data-file-path=ibdata1:12M{self.growth}"
+        return [*super()._command(), "--innodb-file-per-table=0", file]
+
+
+@pytest.fixture
+def small_server() -> Iterator[Small]:
+    server = Small([program("mariadb-install-db"), program("mariadbd")])
+    yield server
+    server.end()
+
+
+@pytest.mark.long
+def test_a_server_without_room_is_said_and_the_search_goes_on_when_there_is_some(small_server):
+    with empty_database(small_server.url) as url:
+        study = make_study_at(url, document(trials=60))
+        execute(url, "CREATE TABLE filler (bytes LONGBLOB)")
+        for size in (2**18, 2**13, 2**10):
+            with suppress(OperationalError):
+                while True:
+                    execute(url, f"INSERT INTO filler VALUES (REPEAT('x', {size}))")
+        with pytest.raises(DBAPIError) as caught:
+            work(study)
+        said = failure(caught.value)
+        assert re.search("The table '.*' is full; make room and start again", said)
+        written = study.queue.counts().epochs
+        small_server.stop()
+        small_server.growth = ":autoextend"
+        small_server.start()
+        study.queue.hand_back_all_of("ann")
+        work(study, "bob")
+        counts = study.queue.counts()
+        assert (counts.finished, counts.chains) == (60, 60)
+        assert counts.epochs >= written
 
 
 # --- files ---------------------------------------------------------------------------------------
