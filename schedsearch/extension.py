@@ -18,6 +18,9 @@ from schedsearch.training import search_seeds
 from schedsearch.trajectories import Store
 from schedsearch.worker.known import KnownRuns
 
+#: Of a longer study: whether durations stayed shares of the horizon.
+_STRETCHED = "stretched"
+
 
 @dataclass(frozen=True)
 class Extension:
@@ -50,7 +53,8 @@ def extend(
 
     Raises:
         InputError: the horizon is no longer than the parent's.
-        StudyError: no trial of the parent is complete.
+        StudyError: no trial of the parent is complete, or the study was begun with the other
+            durations.
     """
     if horizon <= parent.space.horizon:
         raise InputError(
@@ -64,7 +68,7 @@ def extend(
     space = Space.from_document(document, f"study {document['name']}")
     record = StudyRecord(space, 1 + len(plans), parent.record.numerics, parent.record.fingerprint)
     study = create_study(parent.database, record)
-    _queue(study, parent, plans)
+    _queue(study, parent, plans, stretch=stretch)
     queued = [plan for _, plan in plans]
     resting = sum(_rests(plan, study.space, parent.space.horizon) for plan in queued)
     return Extension(study, *_known(study, queued, store), resting)
@@ -86,16 +90,25 @@ def _best_plans(parent: StudyHandle, top: int, *, stretch: bool) -> list[tuple[F
     return [(trial, Plan.from_tables(plan.to_tables())) for plan, trial in found.items()]
 
 
-def _queue(study: StudyHandle, parent: StudyHandle, plans: list[tuple[FrozenTrial, Plan]]) -> None:
+def _queue(
+    study: StudyHandle, parent: StudyHandle, plans: list[tuple[FrozenTrial, Plan]], *, stretch: bool
+) -> None:
     """Queue the plans, unless an earlier call did."""
     storage = study.database.optuna
     with study.database.creating():
-        if PARENT in storage.get_study_user_attrs(study.study_id):
+        attributes = storage.get_study_user_attrs(study.study_id)
+        if PARENT in attributes:
+            if attributes.get(_STRETCHED, False) != stretch:
+                raise StudyError(
+                    f"study `{study.name}` was begun {'without' if stretch else 'with'} --stretch: "
+                    f"go on so, or throw it away with `schedsearch delete {study.name}`"
+                )
             return
         for trial, plan in plans:
-            attributes: dict[str, Any] = {"plan": plan.to_tables(), PARENT: trial.number}
-            queued = create_trial(state=TrialState.WAITING, user_attrs=attributes)
+            carried: dict[str, Any] = {"plan": plan.to_tables(), PARENT: trial.number}
+            queued = create_trial(state=TrialState.WAITING, user_attrs=carried)
             storage.create_new_trial(study.study_id, queued)
+        storage.set_study_user_attr(study.study_id, _STRETCHED, stretch)
         storage.set_study_user_attr(study.study_id, PARENT, parent.name)
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from schedsearch.engines import make_engine
-from schedsearch.errors import InputError
+from schedsearch.errors import InputError, StudyError
 from schedsearch.extension import Extension, extend
 from schedsearch.preparation import Setup, choose_numerics, prepare
 from schedsearch.space import Space
@@ -199,6 +199,15 @@ def test_plans_that_rest_where_their_parent_ended_are_counted(tmp_path):
     parent = search(tmp_path, content)
     assert longer(parent, 12, top=20).resting == 2
     assert longer(parent, 18, top=20, stretch=True).resting == 0
+
+
+def test_a_longer_study_keeps_the_durations_that_it_was_begun_with(tmp_path):
+    parent = search(tmp_path, grid_of(2, 2))
+    longer(parent, 8)
+    longer(parent, 10, stretch=True)
+    for horizon, stretch, begun in ((8, True, "without"), (10, False, "with")):
+        with pytest.raises(StudyError, match=f"was begun {begun} --stretch"):
+            longer(parent, horizon, stretch=stretch)
 
 
 def test_a_longer_study_needs_more_epochs_and_a_complete_trial(tmp_path):

@@ -76,5 +76,17 @@ def _say_confirmed(handle: StudyHandle, source: dict[str, Any]) -> None:
         say(f"a constant: {found}")
     elif source["confirmed"]:
         say(f"confirmed better than the constants: {found}")
+        _say_newer(handle)
     else:
         say(f"not confirmed, {evidence['verdict']}: {found}")
+
+
+def _say_newer(handle: StudyHandle) -> None:
+    """Say so if what was confirmed has not met the best of the study as it is now."""
+    from schedsearch.confirmation.record import kept
+    from schedsearch.confirmation.verdicts import not_judged
+
+    best = [trial.number for kind in (False, True) for trial in handle.complete(constant=kind)[:1]]
+    result = kept(handle)
+    if result is not None and (since := not_judged(result, best)):
+        say(f"warning: trial {since[-1]} took no part: `schedsearch confirm {handle.name}` again")

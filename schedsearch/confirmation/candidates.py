@@ -13,6 +13,8 @@ from schedsearch.storage import OWN, StudyHandle, plan_of
 
 #: How many constants, beside the default, every schedule has to beat.
 CONSTANTS = 3
+#: With fewer constants tried for each hyperparameter that is searched, the best is no fair rival.
+_FEWEST_TRIED = 10
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,16 @@ def _chosen(ranked: Iterable[FrozenTrial], count: int) -> list[Candidate]:
             plan = plan_of(trial)
             found.setdefault(plan, Candidate(trial.number, plan))
     return list(found.values())
+
+
+def few_constants(study: StudyHandle) -> list[str]:
+    """Return a line if so few constants were tried that a schedule may win for want of a better."""
+    tried = len({plan_of(trial) for trial in study.complete(constant=True)})
+    searched = len(study.space.searched())
+    if tried >= _FEWEST_TRIED * searched:
+        return []
+    return [
+        f"{tried} constants were tried, for {searched} hyperparameter{'s'[: searched > 1]} "
+        f"searched: a schedule may win because its other values are tuned better; try "
+        f"{_FEWEST_TRIED} for each by more --trials, or race a constant of your own by --also"
+    ]

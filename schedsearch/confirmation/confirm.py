@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from schedsearch.confirmation.candidates import Candidate, candidates
+from schedsearch.confirmation.candidates import Candidate, candidates, few_constants
 from schedsearch.confirmation.fresh import train_all
 from schedsearch.confirmation.paired import fewest_seeds
 from schedsearch.confirmation.record import Record, kept, open_record
@@ -80,7 +80,7 @@ def confirm(
     result = _judge(schedules, constants, outcomes, study.space.objective, fresh)
     result["judged"] = _judged(study, seeds, schedules)
     result["looks"] = [seeds for seeds, _ in result["judged"]]
-    result["coarse"] = coarse_constants(study.space)
+    result["coarse"] = [*coarse_constants(study.space), *few_constants(study)]
     record.keep(result)
     return result
 

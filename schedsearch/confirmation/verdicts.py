@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,6 +167,13 @@ def winner(result: Mapping[str, Any]) -> int | None:
     """Return the trial of the best plan that was found better than every constant, if any was."""
     better = (plan for plan in best_first(result, "plans") if plan["verdict"] == Verdict.BETTER)
     return next((plan["number"] for plan in better), None)
+
+
+def not_judged(result: Mapping[str, Any], best: Iterable[int]) -> list[int]:
+    """Return which of the study's best trials as they are now took no part in a confirmation."""
+    entries = (*result["plans"], *result["constants"], result["baseline"])
+    judged = {entry["number"] for entry in entries}
+    return [number for number in best if number not in judged]
 
 
 def best_first(result: Mapping[str, Any], which: str) -> list[Mapping[str, Any]]:

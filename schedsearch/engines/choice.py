@@ -171,8 +171,8 @@ def choose_lanes(
         return Choice(
             1,
             False,
-            f"1 lane: with {trials} trials to a worker, more in training at once would be proposed "
-            "too blindly; --lanes asks for them all the same",
+            f"1 lane: {trials} trials to a worker are too few to propose several at once; "
+            "--lanes N does so all the same",
         )
     search = _Search(task, trials * seeds * horizon * trained, device, arithmetic)
     counts = [count for count in counts if search.affords(search.timing(count), search.alone)]

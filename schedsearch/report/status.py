@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.confirmation.record import kept
+from schedsearch.confirmation.verdicts import not_judged
 from schedsearch.pruners import Audit, audit_of
 from schedsearch.report.confirmation import verdict_line
 from schedsearch.storage import OWN, Counts, StudyHandle, ranked
@@ -119,6 +120,9 @@ def read_status(study: StudyHandle) -> Status:
         state: Literal["running", "done", "stopped"] = "running"
     else:
         state = "stopped" if counts.waiting or study.queue.room() else "done"
+    schedule, constant = (
+        _best(ranked(study.space, trials, constant=constant)) for constant in (False, True)
+    )
     clamped: Counter[str] = Counter()
     for trial in trials:
         clamped.update(trial.user_attrs.get("clamped", {}))
@@ -131,8 +135,8 @@ def read_status(study: StudyHandle) -> Status:
         counts=counts,
         horizon=study.space.horizon,
         best=_best(ranked(study.space, trials)),
-        best_schedule=_best(ranked(study.space, trials, constant=False)),
-        best_constant=_best(ranked(study.space, trials, constant=True)),
+        best_schedule=schedule,
+        best_constant=constant,
         own=tuple(_own(trial) for trial in trials if OWN in trial.user_attrs),
         seconds=_seconds(rows),
         diverged=sum("diverged" in trial.user_attrs for trial in trials),
@@ -141,7 +145,7 @@ def read_status(study: StudyHandle) -> Status:
         epochs_trained=sum(
             row.user_attrs.get("trained", epochs) for row, epochs in zip(rows, asked, strict=True)
         ),
-        confirmation=None if result is None else verdict_line(result),
+        confirmation=None if result is None else _verdict(result, schedule, constant),
         audit=audit_of(trials, objective),
     )
 
@@ -152,6 +156,13 @@ def _best(ranked: list[FrozenTrial]) -> Best | None:
     trial = ranked[0]
     assert trial.value is not None
     return Best(trial.number, trial.value, trial.user_attrs["plan"], len(ranked))
+
+
+def _verdict(result: Mapping[str, Any], *best: Best | None) -> str:
+    """Return what a confirmation found, and whether the study has found better trials since."""
+    since = not_judged(result, [trial.number for trial in best if trial is not None])
+    more = f"; trial {since[-1]} took no part: `schedsearch confirm` again" if since else ""
+    return verdict_line(result) + more
 
 
 def _own(trial: FrozenTrial) -> Own:

@@ -191,3 +191,6 @@ def test_the_last_confirmation_is_told(run, tmp_path):
     line = "trial 3: mean test_loss 0.5 against 0.7 of the best constant, trial 1, on 8 fresh seeds"
     assert f"confirmed {line}\n" in run("status")[1]
     assert json.loads(run("status", "--json")[1])["confirmation"] == line
+    result["baseline"]["number"] = 99
+    study.database.optuna.set_study_user_attr(study.study_id, "confirmation", result)
+    assert "; trial 1 took no part: `schedsearch confirm` again\n" in run("status")[1]

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from schedsearch.confirmation.candidates import Candidate, candidates
+from schedsearch.confirmation.candidates import Candidate, candidates, few_constants
 from schedsearch.confirmation.confirm import confirm
 from schedsearch.confirmation.paired import Paired
 from schedsearch.confirmation.record import kept, open_record
@@ -174,6 +174,15 @@ def run_confirm(study, *, top=2, seeds=8, workers=1):
         progress=lambda *counts: None,
         should_stop=lambda: False,
     )
+
+
+def test_a_study_that_tried_few_constants_is_told_so(study, tmp_path):
+    assert len(study.complete(constant=True)) >= 10
+    assert few_constants(study) == []
+    short = searched(tmp_path, content_of(trials=9))
+    [line] = few_constants(short)
+    tried = len(short.complete(constant=True))
+    assert line.startswith(f"{tried} constants were tried, for 1 hyperparameter searched: ")
 
 
 def test_too_few_seeds_are_refused_with_the_number_needed(study):
