@@ -10,6 +10,8 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from schedsearch.trajectories.tables import checkpoints, nodes
+
 ROOT = Path(__file__).parent.parent
 SPACE = ROOT / "search_spaces" / "noisy_digits.toml"
 EXAMPLE = ROOT / "studies.db.example"
@@ -28,7 +30,7 @@ def main() -> None:
 
 
 def keep(searched: Path, copy: Path) -> None:
-    """Copy a database without its write-ahead log, and without the names of the machines."""
+    """Copy a database without names of machines, and without what needs files beside it."""
     with closing(sqlite3.connect(searched)) as connection:
         connection.execute("VACUUM INTO ?", (str(copy),))
     with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
@@ -40,6 +42,10 @@ def keep(searched: Path, copy: Path) -> None:
                 "WHERE key = 'worker' AND value_json = ?",
                 (json.dumps(f"worker-{position}"), name),
             )
+        for of in ("study", "trial"):
+            connection.execute(f"DELETE FROM {of}_system_attributes WHERE key LIKE 'artifacts:%'")
+        for table in (checkpoints, nodes):
+            connection.execute(f"DELETE FROM {table.name}")
         connection.execute("VACUUM")
 
 
