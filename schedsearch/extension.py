@@ -133,11 +133,14 @@ def _rests(plan: Plan, space: Space, epochs: int) -> bool:
 
     A duration of all of them ends there: its final value is that of the epoch that follows.
     """
-    seed = space.search.seed
-    plan = plan.resolve(space.horizon, seed)
-    state, values = plan.start(), []
-    for feedback in made_up_feedback(space, seed):
-        values.append(plan.values(state))
-        state = plan.update(state, feedback)
+    seed, values = space.search.seed, []
+    try:
+        plan = plan.resolve(space.horizon, seed)
+        state = plan.start()
+        for feedback in made_up_feedback(space, seed):
+            values.append(plan.values(state))
+            state = plan.update(state, feedback)
+    except InputError:
+        return False  # its trial is refused, as growth that overflows is
     moved = [epoch for epoch in range(1, space.horizon) if values[epoch] != values[epoch - 1]]
     return bool(moved) and moved[-1] <= epochs

@@ -102,9 +102,9 @@ def _say_next(handle: StudyHandle, result: dict[str, Any]) -> None:
     number = winner(result)
     if number is None:
         best = result["baseline"]["number"]
-        say(
-            f"no schedule was found better than the constants: `schedsearch export {handle.name} "
-            f"--trial {best} -o best.toml` hands over the best of these"
-        )
+        export = f"`schedsearch export {handle.name} --trial {best} -o best.toml` hands over"
+        # The task's default may be the best without any trial that carries it.
+        more = "" if best is None else f": {export} the best of these"
+        say(f"no schedule was found better than the constants{more}")
     else:
         say(f"trial {number} is confirmed: `schedsearch export {handle.name} -o best.toml`")
