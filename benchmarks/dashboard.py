@@ -24,7 +24,7 @@ from urllib.request import urlopen
 from benchmarks.measuring import machine, quiet, seconds, table
 from benchmarks.stored import store_trials
 from schedsearch.preparation import Setup, choose_numerics, load_space, prepare
-from schedsearch.report.showcase import Showcase
+from schedsearch.report.dashboard_artifacts import DashboardArtifacts
 from schedsearch.storage import create_study, open_database
 
 SPACE = Path(__file__).parent.parent / "search_spaces" / "noisy_digits.toml"
@@ -39,7 +39,7 @@ def fill(url: str, trials: int) -> int:
     numerics = choose_numerics(prepared, Setup(lanes=1), lambda line: None)
     study = create_study(open_database(url, create=True), prepared.record(numerics))
     store_trials(study, trials, epochs=EPOCHS)
-    Showcase(study).refresh(study.trials())
+    DashboardArtifacts(study).refresh(study.trials())
     return study.study_id
 
 

@@ -21,7 +21,7 @@ import torch
 from benchmarks.measuring import machine, quiet, seconds, table
 from schedsearch.engines import EpochResult, Snapshot
 from schedsearch.storage import Database, open_database
-from schedsearch.trajectories import Store, Trail, open_store, root_of
+from schedsearch.trajectories import TrajectoryStore, TrieCursor, open_store, root_of
 
 _EPOCHS = 60
 _ROOT = root_of("benchmark", 0, {})
@@ -47,7 +47,7 @@ def main() -> None:
     print(f"\n{given.lanes} lanes to a write, SQLite on a local disk; {machine()}")
 
 
-def _opened(database: Database) -> Store:
+def _opened(database: Database) -> TrajectoryStore:
     store = open_store(database, print)
     assert store is not None
     return store
@@ -61,7 +61,7 @@ def _keys(seed: int) -> Iterator[bytes]:
         yield bytes([value])
 
 
-def _walked(store: Store, seed: int) -> tuple[Trail, list[bytes]]:
+def _walked(store: TrajectoryStore, seed: int) -> tuple[TrieCursor, list[bytes]]:
     """Return a trail at the end of what is known, and the values that follow there."""
     trail, keys = store.path(_ROOT), list(_keys(seed))
     while trail.epoch < _EPOCHS and trail.find(keys[trail.epoch]) is not None:
@@ -74,7 +74,7 @@ def _write(database: Database, number: int, lanes: int) -> list[str]:
     store = _opened(database)
     written, seed = 0, 0
     costs: list[float] = []
-    live: list[tuple[Trail, list[bytes]]] = []
+    live: list[tuple[TrieCursor, list[bytes]]] = []
     while written < number:
         while len(live) < lanes:
             trail, keys = _walked(store, seed)
@@ -87,7 +87,7 @@ def _write(database: Database, number: int, lanes: int) -> list[str]:
     return [f"{written:,}", *_milliseconds(costs[-len(costs) // 10 :])]
 
 
-def _write_round(store: Store, live: list[tuple[Trail, list[bytes]]]) -> None:
+def _write_round(store: TrajectoryStore, live: list[tuple[TrieCursor, list[bytes]]]) -> None:
     for trail, keys in live:
         trail.add(keys.pop(0), _RESULT)
         if keys:
@@ -115,7 +115,7 @@ def _keep(database: Database, lanes: int) -> list[str]:
     return [f"{len(costs) * lanes:,}", *_milliseconds(costs)]
 
 
-def _keep_round(store: Store, trails: list[Trail], snapshot: Snapshot) -> None:
+def _keep_round(store: TrajectoryStore, trails: list[TrieCursor], snapshot: Snapshot) -> None:
     for trail in trails:
         trail.keep(snapshot)
     store.flush()

@@ -15,7 +15,7 @@ import torch
 from sklearn.datasets import load_wine
 from torch import Tensor, nn
 
-from schedsearch.engines.loop import Run
+from schedsearch import LoopRun
 
 Weigh = Callable[[Tensor], Tensor]
 
@@ -87,7 +87,7 @@ class GradNorm(nn.Module):
             self.weights.clamp_(min=0.01).mul_(2 / self.weights.sum())
 
 
-def _train(run: Run, balance: type[LearnedVariances] | type[GradNorm]) -> None:
+def _train(run: LoopRun, balance: type[LearnedVariances] | type[GradNorm]) -> None:
     torch.manual_seed(run.seed)
     wines = load_wine()
     inputs = torch.tensor((wines.data - wines.data.mean(0)) / wines.data.std(0)).float()
@@ -115,12 +115,12 @@ def _train(run: Run, balance: type[LearnedVariances] | type[GradNorm]) -> None:
     run.test(loss=error(order[:60]))
 
 
-def train_variances(run: Run) -> None:
+def train_variances(run: LoopRun) -> None:
     """Train with weights by learned variances."""
     _train(run, LearnedVariances)
 
 
-def train_gradnorm(run: Run) -> None:
+def train_gradnorm(run: LoopRun) -> None:
     """Train with weights by GradNorm."""
     _train(run, GradNorm)
 

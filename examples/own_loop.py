@@ -10,10 +10,10 @@ from sklearn.datasets import load_wine
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from schedsearch.engines.loop import Run
+from schedsearch import LoopRun
 
 
-def train(run: Run) -> None:
+def train(run: LoopRun) -> None:
     """Classify wines from three growers, with label smoothing that may move."""
     torch.manual_seed(run.seed)
     wines = load_wine()

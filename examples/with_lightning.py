@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import schedsearch
-from schedsearch.engines.loop import Run
+from schedsearch import LoopRun
 from schedsearch.integrations.lightning import ScheduleCallback
 
 
@@ -65,7 +65,7 @@ def trainer(epochs: int, schedule: ScheduleCallback, **options: object) -> Train
     return Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[schedule], **(quiet | options))
 
 
-def train(run: Run) -> None:
+def train(run: LoopRun) -> None:
     """Train one run of a search, which ends when it is pruned."""
     torch.manual_seed(run.seed)
     training, validation, test = loaders(run.seed)

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 import schedsearch
-from schedsearch.engines.loop import Run
+from schedsearch import LoopRun
 from schedsearch.integrations.transformers import ScheduleCallback
 
 
@@ -71,7 +71,7 @@ class SmoothingTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-def trainer(source: Run | schedsearch.Scheduler, epochs: int, seed: int) -> SmoothingTrainer:
+def trainer(source: LoopRun | schedsearch.Scheduler, epochs: int, seed: int) -> SmoothingTrainer:
     """Return a trainer that takes its values from a scheduler, or from the run of a search."""
     torch.manual_seed(seed)
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -98,7 +98,7 @@ def trainer(source: Run | schedsearch.Scheduler, epochs: int, seed: int) -> Smoo
     return made
 
 
-def train(run: Run) -> None:
+def train(run: LoopRun) -> None:
     """Train one run of a search, which ends when it is pruned."""
     made = trainer(run, run.horizon, run.seed)
     made.train()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from schedsearch.engines.loop import LoopRun
     from schedsearch.errors import InputError, SchedSearchError
     from schedsearch.loss import WeightedLoss
     from schedsearch.plan import Plan
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Feedback",
     "InputError",
+    "LoopRun",
     "Plan",
     "SchedSearchError",
     "Schedule",
@@ -41,6 +43,7 @@ __all__ = [
 _HOME = {
     "Feedback": "schedsearch.schedules",
     "InputError": "schedsearch.errors",
+    "LoopRun": "schedsearch.engines.loop",
     "Plan": "schedsearch.plan",
     "SchedSearchError": "schedsearch.errors",
     "Schedule": "schedsearch.schedules",

@@ -11,12 +11,12 @@ from schedsearch.engines import make_engine, numerics_like
 from schedsearch.errors import InputError, StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
-from schedsearch.space.made_up import made_up_feedback
+from schedsearch.space.synthetic_feedback import synthetic_feedback
 from schedsearch.storage import PARENT, StudyHandle, StudyRecord, create_study, plan_of
 from schedsearch.task import load_task
 from schedsearch.training import search_seeds
-from schedsearch.trajectories import Store
-from schedsearch.worker.known import KnownRuns
+from schedsearch.trajectories import TrajectoryStore
+from schedsearch.trajectories.cached_runs import CachedRuns
 
 #: Of a longer study: whether durations stayed shares of the horizon.
 _STRETCHED = "stretched"
@@ -40,7 +40,7 @@ class Extension:
 
 
 def extend(
-    parent: StudyHandle, *, horizon: int, top: int, stretch: bool, store: Store | None
+    parent: StudyHandle, *, horizon: int, top: int, stretch: bool, store: TrajectoryStore | None
 ) -> Extension:
     """Make the study NAME@HORIZON, or find it, with the parent's best distinct plans queued.
 
@@ -112,12 +112,12 @@ def _queue(
         storage.set_study_user_attr(study.study_id, PARENT, parent.name)
 
 
-def _known(study: StudyHandle, plans: list[Plan], store: Store | None) -> tuple[int, int]:
+def _known(study: StudyHandle, plans: list[Plan], store: TrajectoryStore | None) -> tuple[int, int]:
     """Return how many epochs the runs of plans have, and how many of them are known."""
     space, numerics = study.space, numerics_like(study.record.numerics)
     task = load_task(space.task, space.document.arguments)
     engine = make_engine(task, horizon=space.horizon, numerics=numerics)
-    runs = KnownRuns(store, space=space, fingerprint=study.record.fingerprint, numerics=numerics)
+    runs = CachedRuns(store, space=space, fingerprint=study.record.fingerprint, numerics=numerics)
     known = 0
     for plan in plans:
         for seed in search_seeds(space):
@@ -137,7 +137,7 @@ def _rests(plan: Plan, space: Space, epochs: int) -> bool:
     try:
         plan = plan.resolve(space.horizon, seed)
         state = plan.start()
-        for feedback in made_up_feedback(space, seed):
+        for feedback in synthetic_feedback(space, seed):
             values.append(plan.values(state))
             state = plan.update(state, feedback)
     except InputError:

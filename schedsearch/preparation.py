@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from schedsearch.compatibility import validate_against_task
 from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document
-from schedsearch.fitting import fit
 from schedsearch.numerics import numerics_here
 from schedsearch.samplers import make_sampler, trials_of
 from schedsearch.space import Space
@@ -20,7 +20,7 @@ from schedsearch.storage import StudyRecord
 from schedsearch.task import Task, TrainFunction, fingerprint, is_train_function, load_task
 
 if TYPE_CHECKING:
-    from schedsearch.engines.choice import Choice
+    from schedsearch.engines.autotune import LaneChoice
 
 #: The share of a study's trials that may be in training at once: the more, the less each proposal
 #: knows of the others. See docs/performance.md for what was measured.
@@ -99,7 +99,7 @@ def prepare(space: Space, file: str = "the space") -> Prepared:
         InputError: the task, the space or the sampler do not fit each other; `file` names the space
             in the message.
     """
-    complete = fit(space, file)
+    complete = validate_against_task(space, file)
     epochs = space.search.epochs
     if epochs is not None and epochs < space.horizon:
         rule = f"must be at least the horizon ({space.horizon}): one trial may take as many"
@@ -145,12 +145,12 @@ def choose_numerics(prepared: Prepared, setup: Setup, say: Callable[[str], None]
     return here("lanes", lanes=choice.lanes, compiled=choice.compiled)
 
 
-def _choose_lanes(space: Space, task: Task, setup: Setup, say: Callable[[str], None]) -> Choice:
-    from schedsearch.engines.arithmetic import Arithmetic
-    from schedsearch.engines.choice import choose_lanes, given_lanes
+def _choose_lanes(space: Space, task: Task, setup: Setup, say: Callable[[str], None]) -> LaneChoice:
+    from schedsearch.engines.autotune import choose_lanes, given_lanes
+    from schedsearch.engines.precision import PrecisionSettings
 
     seeds, trials = space.search.seeds, trials_of(space, space.search.trials)
-    arithmetic = Arithmetic(setup.threads, setup.tf32, setup.autocast)
+    arithmetic = PrecisionSettings(setup.threads, setup.tf32, setup.autocast)
     if setup.lanes is not None:
         return given_lanes(task, setup.lanes, arithmetic=arithmetic, device=setup.device)
     own_trials = math.ceil(trials / setup.workers)

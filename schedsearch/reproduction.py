@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from schedsearch.engines import Engine, Snapshot, make_engine, numerics_like
-from schedsearch.engines.arithmetic import begin_threads
+from schedsearch.engines.precision import begin_threads
 from schedsearch.errors import InputError, TaskError, nearest
 from schedsearch.numerics import differences
 from schedsearch.plan import Plan
-from schedsearch.run import History, Run
+from schedsearch.run import Run, RunHistory
 from schedsearch.space import Space
 from schedsearch.task import (
     READ_BY_OPTIMIZER,
@@ -24,12 +24,12 @@ from schedsearch.task import (
     load_task,
 )
 from schedsearch.training import search_seeds, train_whole, user_code
-from schedsearch.trajectories import Store
-from schedsearch.worker.known import KnownRuns
+from schedsearch.trajectories import TrajectoryStore
+from schedsearch.trajectories.cached_runs import CachedRuns
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     """What one run of a config gave.
 
     Attributes:
@@ -44,7 +44,7 @@ class Trained:
     seed: int
     epoch: int
     value: float
-    history: History
+    history: RunHistory
     test: Mapping[str, float]
     recorded: float | None
     model: Snapshot | None
@@ -77,7 +77,7 @@ class Config:
         InputError: something is left to choose, or the task does not fit.
     """
 
-    def __init__(self, space: Space, store: Store | None = None) -> None:
+    def __init__(self, space: Space, store: TrajectoryStore | None = None) -> None:
         begin_threads(_whole(space, "threads"))
         task = load_task(space.task, space.document.arguments)
         self.space = space.with_defaults(task.hyperparameters)
@@ -89,7 +89,7 @@ class Config:
         #: What differs from the config's own numerics and task, a phrase each.
         self.differences = differences(space.document.numerics, here)
         own = fingerprint(task, space.task, space.document.arguments)
-        self._known = KnownRuns(store, space=self.space, fingerprint=own, numerics=here)
+        self._known = CachedRuns(store, space=self.space, fingerprint=own, numerics=here)
         if space.document.source.get("fingerprint", own) != own:
             self.differences.append("the task's source, arguments or data")
 
@@ -98,7 +98,7 @@ class Config:
         """The seeds of the trial that the config comes from, else those of its [search]."""
         return list(self._recorded) or list(search_seeds(self.space))
 
-    def train(self, seed: int, each_epoch: Callable[[Run], None]) -> Trained:
+    def train(self, seed: int, each_epoch: Callable[[Run], None]) -> TrainedRun:
         """Train in full, from scratch or from where something is known.
 
         Raises:
@@ -111,7 +111,7 @@ class Config:
             model = None if diverged else run.model()
             with user_code(self.space, seed):
                 test = {} if diverged else run.test()
-            return Trained(
+            return TrainedRun(
                 seed=seed,
                 epoch=_epoch_that_counts(run, self.space),
                 value=math.nan if diverged else run.value,
@@ -189,7 +189,7 @@ def _check_names(plan: Plan, task: Task | TrainFunction, reference: str) -> None
             raise TaskError(f"{reference} has no hyperparameter `{name}`: {hint}")
 
 
-def model_bytes(trained: Trained, space: Space) -> bytes | None:
+def model_bytes(trained: TrainedRun, space: Space) -> bytes | None:
     """Return the model as a safetensors file: parameters and buffers by their names.
 
     Of a loop of the user's own: all tensors in the state that it gave to `run.checkpoint`, under
@@ -217,7 +217,7 @@ def _tensors(state: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield from _tensors(item, f"{prefix}.{name}" if prefix else str(name))
 
 
-def to_json(runs: list[Trained], config: Config) -> dict[str, Any]:
+def to_json(runs: list[TrainedRun], config: Config) -> dict[str, Any]:
     """Return the document that `train --json` prints: means over the runs, then each run."""
     return {
         "name": config.space.name,
@@ -231,7 +231,7 @@ def to_json(runs: list[Trained], config: Config) -> dict[str, Any]:
     }
 
 
-def _run_to_json(run: Trained) -> dict[str, Any]:
+def _run_to_json(run: TrainedRun) -> dict[str, Any]:
     return {
         "seed": run.seed,
         "epoch": run.epoch,

@@ -15,7 +15,7 @@ from schedsearch.space import Space
 
 
 @dataclass
-class History:
+class RunHistory:
     """What a run went through, a list item for each epoch trained."""
 
     values: list[Mapping[str, float]] = field(default_factory=list)
@@ -28,7 +28,7 @@ class History:
         return [metrics[metric] for metrics in self.metrics]
 
 
-class Trail(Protocol):
+class TrieCursor(Protocol):
     """Where a run stands among all that was trained; see `trajectories.Trail`."""
 
     def find(self, key: bytes) -> EpochResult | None:
@@ -48,10 +48,10 @@ class Trail(Protocol):
         ...
 
 
-class Keeps(Protocol):
-    """Decides where a run keeps a checkpoint; see `trajectories.Placement`."""
+class SavePolicy(Protocol):
+    """Decides where a run keeps a checkpoint; see `trajectories.CheckpointPolicy`."""
 
-    def keeps(
+    def should_save(
         self,
         epoch: int,
         before: Mapping[str, float] | None = None,
@@ -89,18 +89,18 @@ class Run:
         plan: Plan,
         seed: int,
         keep_best: bool = False,
-        trail: Trail | None = None,
-        placement: Keeps | None = None,
+        cursor: TrieCursor | None = None,
+        checkpoint_policy: SavePolicy | None = None,
     ) -> None:
         self.engine, self.seed, self.space = engine, seed, space
         self.lane: int | None = None
         self.trained = 0
-        self.history = History()
+        self.history = RunHistory()
         self._scheduler = Scheduler(
             plan, horizon=space.horizon, seed=seed, direction=space.objective.direction
         )
-        self._trail, self._placement = trail, placement
-        self._keeps = trail is not None and placement is not None
+        self._cursor, self._checkpoint_policy = cursor, checkpoint_policy
+        self._keeps = cursor is not None and checkpoint_policy is not None
         self.at = 0
         self._keep_best = keep_best and space.objective.value == "best"
         self._best: tuple[float, Snapshot | None] = (math.inf, None)
@@ -111,7 +111,7 @@ class Run:
         Raises what the user's own code raises while it makes its data and its model.
         """
         self.engine = engine or self.engine
-        snapshot = None if self._trail is None or not self.epochs else self._trail.restore()
+        snapshot = None if self._cursor is None or not self.epochs else self._cursor.restore()
         self.engine.fill(lane, self.seed, snapshot)
         self.lane, self.at = lane, 0 if snapshot is None else snapshot.epoch
 
@@ -125,17 +125,17 @@ class Run:
 
         A run that keeps nothing has left what is known for good once it trains.
         """
-        if self._trail is None or self.ended or (self.trained and not self._keeps):
+        if self._cursor is None or self.ended or (self.trained and not self._keeps):
             return False
-        result = self._trail.find(self.engine.key(self._scheduler.values))
+        result = self._cursor.find(self.engine.key(self._scheduler.values))
         if result is None:
             return False
         self._record(result)
         return True
 
-    def forget_trail(self) -> None:
+    def detach_cursor(self) -> None:
         """Train every epoch from here on, and keep nothing."""
-        self._trail, self._keeps = None, False
+        self._cursor, self._keeps = None, False
 
     @property
     def next_values(self) -> Mapping[str, float]:
@@ -192,8 +192,8 @@ class Run:
             return
         key = self.engine.key(self._scheduler.values) if self._keeps else b""
         self._record(result)
-        if self._trail is not None and self._keeps:
-            self._trail.add(key, result)
+        if self._cursor is not None and self._keeps:
+            self._cursor.add(key, result)
             self._keep_checkpoint()
         rank = self.space.objective.lower_is_better(self.metric)
         if self._keep_best and rank < self._best[0]:
@@ -211,11 +211,11 @@ class Run:
         self._scheduler.step(result.metrics[name], terms=result.terms, metrics=result.metrics)
 
     def _keep_checkpoint(self) -> None:
-        if self._placement is None or math.isnan(self.metric):
+        if self._checkpoint_policy is None or math.isnan(self.metric):
             return
         then = None if self.epochs >= self.space.horizon else self._scheduler.values
         *_, before, now = None, None, *self.history.values[-2:]
-        if self._placement.keeps(self.epochs, before, now, then):
+        if self._checkpoint_policy.should_save(self.epochs, before, now, then):
             self._keep_snapshot()
 
     def keep(self) -> None:
@@ -223,24 +223,24 @@ class Run:
         if self.lane is not None and self.at == self.epochs > 0:
             self._keep_snapshot()
 
-    def keep_whole(self, trail: Trail) -> None:
+    def keep_whole(self, cursor: TrieCursor) -> None:
         """Keep all epochs on a trail that is at its beginning, and a checkpoint of the last."""
         history = self.history
         for values, metrics, terms in zip(
             history.values, history.metrics, history.terms, strict=True
         ):
-            trail.add(self.engine.key(values), EpochResult(metrics, terms))
-        self._keep_snapshot_on(trail)
+            cursor.add(self.engine.key(values), EpochResult(metrics, terms))
+        self._keep_snapshot_on(cursor)
 
     def _keep_snapshot(self) -> None:
-        if self._trail is not None and self._keeps:
-            self._keep_snapshot_on(self._trail)
+        if self._cursor is not None and self._keeps:
+            self._keep_snapshot_on(self._cursor)
 
-    def _keep_snapshot_on(self, trail: Trail) -> None:
+    def _keep_snapshot_on(self, cursor: TrieCursor) -> None:
         assert self.lane is not None
         snapshot = self.engine.snapshot(self.lane)
         if snapshot is not None and snapshot.resumable:
-            trail.keep(snapshot)
+            cursor.keep(snapshot)
 
     def _checkpoint(self) -> Snapshot:
         assert self.lane is not None

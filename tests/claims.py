@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from schedsearch.storage import RoundStorage, StudyHandle
+from schedsearch.storage import BatchedStorage, StudyHandle
 
 
 def claim(study: StudyHandle, worker: str) -> int | None:
     """Make a trial some worker's, as its rounds do; return its id, or None if none is left."""
-    storage = RoundStorage(study.database)
+    storage = BatchedStorage(study.database)
     with storage.round(study.study_id, worker) as written:
         written.ask(1)
     return next(iter(written.claimed), None)

@@ -13,18 +13,18 @@ from typing import Any
 
 import tomli_w
 
-from schedsearch.engines.loop import LoopEngine, Run
+from schedsearch.engines.loop import LoopEngine, LoopRun
 from schedsearch.preparation import Setup, choose_numerics, prepare
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database
 from schedsearch.task import load_task
-from schedsearch.worker import Onlooker, Reuse, Worker
+from schedsearch.worker import BestTrialCallback, Reuse, Worker
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = {"lr": 0.1, "reg": 0.0}
 
 
-def train(run: Run) -> None:
+def train(run: LoopRun) -> None:
     """Halve a distance, more or less; a penalty keeps every plan's value apart."""
     distance = 5.0 + run.seed
     for _, hp in run:
@@ -33,26 +33,26 @@ def train(run: Run) -> None:
     run.test(loss=abs(distance))
 
 
-def train_slowly(run: Run) -> None:
+def train_slowly(run: LoopRun) -> None:
     """Never end by itself, an epoch at a time."""
     for epoch, _ in run:
         time.sleep(0.01)
         run.report(val_loss=1.0 / (1 + epoch))
 
 
-def train_to_nan(run: Run) -> None:
+def train_to_nan(run: LoopRun) -> None:
     """Diverge where lr is above a half."""
     for _, hp in run:
         run.report(val_loss=math.nan if hp["lr"] > 0.5 else hp["lr"])
 
 
-def train_to_infinity(run: Run) -> None:
+def train_to_infinity(run: LoopRun) -> None:
     """Diverge the other way: a metric to be minimised that falls without end."""
     for _ in run:
         run.report(val_loss=-math.inf)
 
 
-def train_and_raise(run: Run) -> None:
+def train_and_raise(run: LoopRun) -> None:
     """Fail in the third epoch."""
     for epoch, _ in run:
         if epoch == 2:
@@ -60,13 +60,13 @@ def train_and_raise(run: Run) -> None:
         run.report(val_loss=1.0)
 
 
-def train_and_exit(run: Run) -> None:
+def train_and_exit(run: LoopRun) -> None:
     """Leave by sys.exit, as scripts do."""
     for _ in run:
         sys.exit(0)
 
 
-def train_or_hang(run: Run) -> None:
+def train_or_hang(run: LoopRun) -> None:
     """Hang in the third epoch where lr is large."""
     for epoch, hp in run:
         while epoch == 2 and hp["lr"] > 0.8:
@@ -74,14 +74,14 @@ def train_or_hang(run: Run) -> None:
         run.report(val_loss=hp["lr"])
 
 
-def train_gently(run: Run) -> None:
+def train_gently(run: LoopRun) -> None:
     """Take a moment for each epoch, so that whoever watches sees the middle of a trial."""
     for epoch, hp in run:
         time.sleep(0.02)
         run.report(val_loss=hp["lr"] / (1 + epoch))
 
 
-def train_when_let(run: Run) -> None:
+def train_when_let(run: LoopRun) -> None:
     """Wait in the third epoch until the current folder has a file `go`."""
     for epoch, hp in run:
         while epoch == 2 and not Path("go").exists():
@@ -89,7 +89,7 @@ def train_when_let(run: Run) -> None:
         run.report(val_loss=hp["lr"])
 
 
-def train_on(run: Run) -> None:
+def train_on(run: LoopRun) -> None:
     """Count epochs, and go on from where a checkpoint left off."""
     done = run.restored or 0
     for epoch, hp in run:
@@ -162,11 +162,11 @@ def work(
     study: StudyHandle,
     name: str = "ann",
     should_stop: Callable[[], bool] = lambda: False,
-    onlooker: Onlooker | None = None,
+    best_trial_callback: BestTrialCallback | None = None,
 ) -> Ears:
     """Run one worker in this process until it ends."""
     ears = Ears()
-    make_worker(study, name, should_stop, ears, onlooker=onlooker).run()
+    make_worker(study, name, should_stop, ears, best_trial_callback=best_trial_callback).run()
     return ears
 
 

@@ -10,6 +10,7 @@ import schedsearch
 NAMES = {
     "Feedback",
     "InputError",
+    "LoopRun",
     "Plan",
     "SchedSearchError",
     "Schedule",

@@ -15,9 +15,9 @@ from schedsearch.preparation import Setup, choose_numerics, prepare
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, only_study, open_database, plan_of
 from schedsearch.task import load_task
-from schedsearch.trajectories import open_store
+from schedsearch.trajectories import cached_runs, open_store
 from schedsearch.trajectories.tables import nodes
-from schedsearch.worker import Reuse, Worker, known
+from schedsearch.worker import Reuse, Worker
 from schedsearch.worker import reuse as reusing
 from tests.searches import begin, document, url_of, write_space
 
@@ -147,7 +147,7 @@ def test_a_longer_study_begins_where_its_parent_ended(tmp_path):
 def test_the_best_of_a_search_with_cheap_epochs_go_on_over_a_longer_horizon(
     tmp_path, monkeypatch, lanes
 ):
-    monkeypatch.setattr(known, "_CHEAP_EPOCH", 60.0)
+    monkeypatch.setattr(cached_runs, "_CHEAP_EPOCH", 60.0)
     monkeypatch.setattr(reusing, "_MOST_KEPT", 5)
     content = document(trials=30, pruner={"name": "none"}) | {"task": "tests.engines.toys:Toy"}
     lr = content["hyperparameters"]["lr"]

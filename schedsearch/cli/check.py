@@ -29,7 +29,7 @@ def check(
 ) -> None:
     """Check a space or a config, and show what it searches: every mistake at once."""
     from schedsearch.report.counting import busy
-    from schedsearch.report.spaces import space_json, space_lines
+    from schedsearch.report.space_summary import space_json, space_lines
     from schedsearch.space.findings import findings
 
     try:
@@ -58,13 +58,13 @@ def _load(file: Path, *, task: bool, trusted: bool) -> Space:
     if not task:
         return space
     consent(space.task, trusted=trusted)
-    from schedsearch.fitting import fit
+    from schedsearch.compatibility import validate_against_task
     from schedsearch.report.counting import busy
     from schedsearch.samplers import make_sampler
     from schedsearch.task import is_train_function, load_task
 
     with busy("trying the task"):
-        complete = fit(space, str(file))
+        complete = validate_against_task(space, str(file))
     make_sampler(complete, "check")
     if is_train_function(load_task(complete.task, complete.document.arguments)):
         say(f"not known before it trains: whether the loop reports {complete.objective.metric}")

@@ -31,7 +31,7 @@ def dashboard(
         url_of,
         warm,
     )
-    from schedsearch.report.showcase import picture_store
+    from schedsearch.report.dashboard_artifacts import picture_store
 
     opened = database(storage)
     studies = SharedReading(opened)

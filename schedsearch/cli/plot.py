@@ -59,7 +59,7 @@ def plot(
 
 
 def _attach(what: str, storage: str) -> None:
-    from schedsearch.report.showcase import Showcase
+    from schedsearch.report.dashboard_artifacts import DashboardArtifacts
 
     name, _, part = what.partition("/")
     if not (part.isdecimal() or part == "best"):
@@ -68,7 +68,7 @@ def _attach(what: str, storage: str) -> None:
         )
     study = opened(storage, name)
     trial = _chosen(study, None if part == "best" else int(part))
-    Showcase(study).attach(trial)
+    DashboardArtifacts(study).attach(trial)
     say(f"trial {trial.number} of {study.name} shows its picture in the dashboard")
 
 

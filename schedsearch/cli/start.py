@@ -10,7 +10,9 @@ import typer
 from schedsearch.cli import start_options as options
 from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
 from schedsearch.cli.consent import TrustTask, consent
-from schedsearch.cli.creating import (
+from schedsearch.cli.note import refresh_note
+from schedsearch.cli.opening import study as opened
+from schedsearch.cli.study_creation import (
     create,
     duration,
     go_on,
@@ -18,8 +20,6 @@ from schedsearch.cli.creating import (
     make_setup,
     refuse_overrides,
 )
-from schedsearch.cli.note import refresh_note
-from schedsearch.cli.opening import study as opened
 from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def start(
     search that --timeout ends has done what it was asked to: it exits 0.
     """
     from schedsearch.preparation import load_space, prepare
-    from schedsearch.rivals import queue_rivals, read_rival
+    from schedsearch.user_plans import queue_user_plans, read_user_plan
 
     overrides = {
         "name": study,
@@ -104,15 +104,15 @@ def start(
             consent(searched.task, trusted=trust_task)
             setup = make_setup(here, threads, lanes, given)
             prepared = prepare(searched, file=str(space))
-            rivals = [read_rival(path, prepared.space) for path in also or ()]
+            user_plans = [read_user_plan(path, prepared.space) for path in also or ()]
             handle = create(prepared, storage, setup, threads)
         else:
             refuse_overrides(overrides)
             parent = opened(storage, str(space))
             consent(parent.space.task, trusted=trust_task)
-            rivals = [read_rival(path, parent.space) for path in also or ()]
+            user_plans = [read_user_plan(path, parent.space) for path in also or ()]
             handle = go_on(parent, horizon, top, stretch=stretch, reuse=not no_reuse)
-        queue_rivals(handle, rivals)
+        queue_user_plans(handle, user_plans)
         _say_kept(handle, trials, epochs)
         if workers == 0:
             name = handle.name
@@ -173,7 +173,7 @@ def _search(
     shown, told, timed_out = 0.0, 0, False
     with SearchDisplay(handle.total()) as display, stop_signals() as request:
         supervisor = Supervisor(handle, workers, launcher, display.say, reuse=reuse)
-        handle.database.outages.stop_waiting_when(lambda: bool(request))
+        handle.database.retrier.stop_waiting_when(lambda: bool(request))
         try:
             supervisor.start()
             while supervisor.watch():

@@ -38,9 +38,9 @@ def status(
     found = read_status(handle)
     typer.echo(json.dumps(found.to_json()) if as_json else "\n".join(summary_lines(found)))
     if plot and not as_json:
-        from schedsearch.report.course_text import course_lines
+        from schedsearch.report.optimization_history_text import optimization_history_lines
 
-        for line in course_lines(handle, shutil.get_terminal_size().columns):
+        for line in optimization_history_lines(handle, shutil.get_terminal_size().columns):
             typer.echo(line)
 
 
@@ -84,7 +84,7 @@ def delete(
     """Delete a study with all its trials, and with what `confirm` recorded of it."""
     from schedsearch.confirmation.record import records
     from schedsearch.report.counting import busy
-    from schedsearch.report.showcase import Showcase
+    from schedsearch.report.dashboard_artifacts import DashboardArtifacts
     from schedsearch.storage import open_study
 
     opened = database(storage)
@@ -105,7 +105,7 @@ def delete(
     runs = f" and the {sum(of.runs for of in along)} runs of its confirmation" if along else ""
     _confirm_deletion(f"study {study} with its {counts.chains} trials{runs}", yes=yes)
     # The study last: cut off between the two, the same command deletes the rest.
-    showcase = Showcase(handle)
+    showcase = DashboardArtifacts(handle)
     with busy(f"deleting study {study}"):
         pictures = showcase.pictures()
         for study_id in [*(of.study_id for of in along), handle.study_id]:

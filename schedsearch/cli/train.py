@@ -13,8 +13,8 @@ from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.errors import InputError, SchedSearchError
 
 if TYPE_CHECKING:
-    from schedsearch.reproduction import Config, Trained
-    from schedsearch.trajectories import Store
+    from schedsearch.reproduction import Config, TrainedRun
+    from schedsearch.trajectories import TrajectoryStore
 
 
 @app.command()
@@ -73,7 +73,7 @@ def train(
         raise SchedSearchError(f"the training diverged in epoch {epochs}")
 
 
-def _store(url: str) -> Store | None:
+def _store(url: str) -> TrajectoryStore | None:
     """Return what a storage knows; None where there is none by default."""
     from schedsearch.cli.opening import database
     from schedsearch.errors import StorageError
@@ -107,7 +107,7 @@ def _seeds(given: str | None, config: Config) -> list[int]:
     return [int(given)]
 
 
-def _train(config: Config, seed: int) -> Trained:
+def _train(config: Config, seed: int) -> TrainedRun:
     from schedsearch.report.counting import Counter
 
     name, horizon = config.space.objective.metric, config.space.horizon
@@ -117,7 +117,7 @@ def _train(config: Config, seed: int) -> Trained:
         )
 
 
-def _save(run: Trained, config: Config, output: Path | None, *, several: bool) -> None:
+def _save(run: TrainedRun, config: Config, output: Path | None, *, several: bool) -> None:
     from schedsearch.files import write_whole
     from schedsearch.reproduction import model_bytes
 
@@ -135,13 +135,13 @@ def _save(run: Trained, config: Config, output: Path | None, *, several: bool) -
     say(f"{path}: the model after epoch {run.epoch}")
 
 
-def _lines(run: Trained) -> list[str]:
+def _lines(run: TrainedRun) -> list[str]:
     """Return the metrics of a run, to the last digit."""
     metrics = {**run.validation, **run.test}
     return [f"seed {run.seed}", *(f"  {name} {value!r}" for name, value in metrics.items())]
 
 
-def _say_reproduced(run: Trained) -> None:
+def _say_reproduced(run: TrainedRun) -> None:
     known = "" if run.trained else " (it was known: --no-reuse trains it again)"
     if run.reproduced is None:
         if known:

@@ -36,8 +36,8 @@ def worker(
     While other workers train the last trials it waits, since it may have to take over for them.
     Ctrl-C stops after the epoch and hands the trial back to the queue; twice stops at once.
     """
-    from schedsearch.launchers.here import work
-    from schedsearch.report.showcase import Showcase
+    from schedsearch.launchers.in_process import run_worker
+    from schedsearch.report.dashboard_artifacts import DashboardArtifacts
     from schedsearch.signals import stop_signals
 
     handle = opened(storage, study)
@@ -48,7 +48,7 @@ def worker(
     flags += [] if parent is None else ["--parent", str(parent)]
     with stop_signals() as request:
 
-        def begin_anew() -> None:
+        def restart_process() -> None:
             if request:
                 os._exit(130)
             _replace_process(storage, [study, "--name", name, *flags], deadline)
@@ -56,7 +56,7 @@ def worker(
         if parent is not None:
             request.stop_with(parent)
         try:
-            work(
+            run_worker(
                 handle,
                 name=name,
                 reuse=not no_reuse,
@@ -64,9 +64,9 @@ def worker(
                     bool(request) or (deadline is not None and time.monotonic() > deadline)
                 ),
                 say=say,
-                begin_anew=begin_anew,
+                restart_process=restart_process,
                 quiet=quiet,
-                onlooker=Showcase(handle),
+                best_trial_callback=DashboardArtifacts(handle),
             )
         except KeyboardInterrupt:
             # At once: a loop that hangs would keep the interpreter from ending.

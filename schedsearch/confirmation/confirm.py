@@ -15,8 +15,8 @@ from schedsearch.errors import InputError
 from schedsearch.space import Objective
 from schedsearch.space.constants import coarse_constants
 from schedsearch.storage import StudyHandle
+from schedsearch.study_task import load_study_task
 from schedsearch.training import fresh_seeds
-from schedsearch.worker.searched import searched_task
 
 #: Is told how many runs' worth of epochs is trained, how many runs are recorded, and of how many.
 Progress = Callable[[float, int, int], None]
@@ -65,7 +65,7 @@ def confirm(
             f"--seeds is {seeds}, but must be at least {least}: with fewer, none of "
             f"{len(schedules)} schedules could be told from luck"
         )
-    searched_task(study)
+    load_study_task(study)
     fresh = fresh_seeds(study.space, seeds)
     # Seed by seed, since runs with the same seed share their data.
     wanted = [(candidate, seed) for seed in fresh for candidate in [*schedules, *constants]]

@@ -17,7 +17,7 @@ from schedsearch.errors import SchedSearchError
 if TYPE_CHECKING:
     from schedsearch.run import Run
     from schedsearch.space import Space
-    from schedsearch.worker.known import KnownRuns
+    from schedsearch.trajectories.cached_runs import CachedRuns
 
 
 class _Event(Protocol):
@@ -43,7 +43,7 @@ class _Trainer:
 
     def __init__(self, recipe: Recipe, shared: Shared) -> None:
         from schedsearch.engines import make_engine, numerics_like
-        from schedsearch.engines.arithmetic import begin_threads
+        from schedsearch.engines.precision import begin_threads
         from schedsearch.space import Space
         from schedsearch.task import load_task
 
@@ -99,16 +99,16 @@ class _Trainer:
         return Outcome(run.value, tested, epochs, seconds)
 
 
-def _known_runs(recipe: Recipe, space: Space, numerics: Mapping[str, Any]) -> KnownRuns:
+def _known_runs(recipe: Recipe, space: Space, numerics: Mapping[str, Any]) -> CachedRuns:
     from schedsearch.storage import open_database
     from schedsearch.trajectories import open_store
-    from schedsearch.worker.known import KnownRuns
+    from schedsearch.trajectories.cached_runs import CachedRuns
 
     # What is lost of it is trained again, and there is nobody here to tell.
     store = None
     if recipe.storage is not None:
         store = open_store(open_database(recipe.storage), lambda message: None)
-    return KnownRuns(store, space=space, fingerprint=recipe.fingerprint, numerics=numerics)
+    return CachedRuns(store, space=space, fingerprint=recipe.fingerprint, numerics=numerics)
 
 
 _trainer: _Trainer | None = None

@@ -43,9 +43,9 @@ def make_engine(
         numerics: `engine` ("sequential" or "lanes"), `lanes`, `compiled`, `device`, `threads`,
             `tf32` and `autocast`; what is left out: one run at a time on the CPU, one thread.
     """
-    from schedsearch.engines.arithmetic import Arithmetic
+    from schedsearch.engines.precision import PrecisionSettings
 
-    arithmetic = Arithmetic(
+    arithmetic = PrecisionSettings(
         threads=numerics.get("threads", 1),
         tf32=numerics.get("tf32", False),
         autocast=numerics.get("autocast", False),

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from schedsearch.engines.arithmetic import PLAIN, Arithmetic
 from schedsearch.engines.lanes.program import Program, build
-from schedsearch.engines.source import Source
+from schedsearch.engines.precision import PLAIN, PrecisionSettings
+from schedsearch.engines.task_adapter import TaskAdapter
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Task, TrainFunction, is_train_function
 from schedsearch.task.user_code import one_line
@@ -27,7 +27,7 @@ _REASONS: Mapping[str, str] = {
 
 
 def why_not_batched(
-    task: Task | TrainFunction, device: str = "cpu", arithmetic: Arithmetic = PLAIN
+    task: Task | TrainFunction, device: str = "cpu", arithmetic: PrecisionSettings = PLAIN
 ) -> str | None:
     """Return in one line why a task's runs cannot share a step; None if they can.
 
@@ -39,7 +39,7 @@ def why_not_batched(
     """
     if is_train_function(task):
         return "a training loop of one's own trains one run at a time"
-    source = Source(task, torch.device(device), arithmetic, lanes=2)
+    source = TaskAdapter(task, torch.device(device), arithmetic, lanes=2)
     splits = [source.splits(seed) for seed in (0, 1)]
     source.fresh_model(0)
     failing = _FailingCall()

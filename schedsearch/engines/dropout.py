@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from schedsearch.engines.draws import generator
+from schedsearch.engines.random_streams import generator
 
 #: From the number of a call within a step, and a shape, to uniform numbers in [0, 1).
 Uniform: TypeAlias = Callable[[int, tuple[int, ...], torch.device], Tensor]

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from schedsearch.engines.arithmetic import PLAIN, Arithmetic, packed
 from schedsearch.engines.base import EpochResult, Snapshot
-from schedsearch.engines.generators import Generators
+from schedsearch.engines.precision import PLAIN, PrecisionSettings, packed
+from schedsearch.engines.rng_state import RngState
 from schedsearch.errors import SchedSearchError
 from schedsearch.scheduler import as_float
 from schedsearch.task import TrainFunction
@@ -33,7 +33,7 @@ class _Ended:
     error: Exception | None
 
 
-class Run:
+class LoopRun:
     """What a training loop of the user's own sees of its run.
 
     Attributes:
@@ -79,7 +79,7 @@ class Run:
             self._check_asked()
             if self._drawn is not None:
                 # Whatever the loop drew to set itself up, it goes on as if never interrupted.
-                Generators.restore(self._drawn)
+                RngState.restore(self._drawn)
                 self._drawn = None
             self._in_epoch, self._reported = True, None
             yield self._epoch, values
@@ -133,15 +133,15 @@ class Run:
 class _Lane:
     """A run and the thread that its loop lives in, which starts when it is first needed."""
 
-    run: Run
+    run: LoopRun
     train: TrainFunction
-    arithmetic: Arithmetic
+    arithmetic: PrecisionSettings
     ended: _Ended | None = None
     thread: threading.Thread = field(init=False)
-    generators: Generators = field(init=False)
+    generators: RngState = field(init=False)
 
     def __post_init__(self) -> None:
-        self.generators = Generators(self.run.seed)
+        self.generators = RngState(self.run.seed)
         # A daemon: a loop that hangs must not keep the process from ending.
         self.thread = threading.Thread(target=self._work, name="train", daemon=True)
 
@@ -204,7 +204,7 @@ class LoopEngine:
     lanes = 1
 
     def __init__(
-        self, train: TrainFunction, *, horizon: int, arithmetic: Arithmetic = PLAIN
+        self, train: TrainFunction, *, horizon: int, arithmetic: PrecisionSettings = PLAIN
     ) -> None:
         self.train = train
         self.horizon = horizon
@@ -214,7 +214,7 @@ class LoopEngine:
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
         """Start a run from its seed, or from a snapshot that the loop's checkpoint gave."""
         self.release(lane)
-        self._lane = _Lane(Run(seed, self.horizon, snapshot), self.train, self.arithmetic)
+        self._lane = _Lane(LoopRun(seed, self.horizon, snapshot), self.train, self.arithmetic)
 
     def train_epoch(
         self, values: Sequence[Mapping[str, float] | None]
@@ -279,3 +279,7 @@ def _numbers(given: Mapping[str, Any]) -> dict[str, float]:
                 f"the value of `{name}` is {value!r}, but must be a number"
             ) from None
     return numbers
+
+
+#: The name of `LoopRun` in version 0.1; training loops written for it import this.
+Run = LoopRun

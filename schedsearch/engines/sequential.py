@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from schedsearch.engines.arithmetic import PLAIN, Arithmetic, packed
 from schedsearch.engines.base import EpochResult, Snapshot
-from schedsearch.engines.draws import batch_indices, epoch_noise, global_rng
 from schedsearch.engines.dropout import EpochDropout
 from schedsearch.engines.optimizers import (
     load_state_tensors,
@@ -20,13 +18,21 @@ from schedsearch.engines.optimizers import (
     set_values,
     state_tensors,
 )
-from schedsearch.engines.source import Source, hyperparameter_dtype, load, saved, weighted_sum
+from schedsearch.engines.precision import PLAIN, PrecisionSettings, packed
+from schedsearch.engines.random_streams import batch_indices, epoch_noise, global_rng
+from schedsearch.engines.task_adapter import (
+    TaskAdapter,
+    hyperparameter_dtype,
+    load,
+    saved,
+    weighted_sum,
+)
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Examples, Splits, Task, count_examples, count_steps
 
 
 @dataclass
-class _Run:
+class _SequentialRun:
     seed: int
     epoch: int
     splits: Splits
@@ -45,12 +51,14 @@ class SequentialEngine:
 
     lanes = 1
 
-    def __init__(self, task: Task, *, device: str = "cpu", arithmetic: Arithmetic = PLAIN) -> None:
+    def __init__(
+        self, task: Task, *, device: str = "cpu", arithmetic: PrecisionSettings = PLAIN
+    ) -> None:
         self.task = task
         self.device = torch.device(device)
         self.arithmetic = arithmetic
-        self._source = Source(task, self.device, arithmetic, lanes=1)
-        self._run: _Run | None = None
+        self._source = TaskAdapter(task, self.device, arithmetic, lanes=1)
+        self._run: _SequentialRun | None = None
         self._drops_out = True
 
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
@@ -63,7 +71,7 @@ class SequentialEngine:
                 load(model, snapshot)
                 load_state_tensors(optimizer, model, snapshot.optimizer)
         epoch = 0 if snapshot is None else snapshot.epoch
-        self._run = _Run(seed, epoch, splits, model, optimizer)
+        self._run = _SequentialRun(seed, epoch, splits, model, optimizer)
         self._drops_out = True
 
     def train_epoch(
@@ -99,12 +107,12 @@ class SequentialEngine:
         """Return the values, defaults filled in, as float64."""
         return packed({**self.task.hyperparameters, **values})
 
-    def _running(self) -> _Run:
+    def _running(self) -> _SequentialRun:
         if self._run is None:
             raise SchedSearchError("the lane is idle: fill it first")
         return self._run
 
-    def _train_epoch(self, run: _Run, in_force: Mapping[str, float]) -> EpochResult:
+    def _train_epoch(self, run: _SequentialRun, in_force: Mapping[str, float]) -> EpochResult:
         values = {**self.task.hyperparameters, **in_force}
         set_values(run.optimizer, values)
         dtype = hyperparameter_dtype(run.model)
@@ -139,7 +147,7 @@ class SequentialEngine:
             yield
         self._drops_out = bool(dropout.shapes)
 
-    def _steps(self, run: _Run) -> Iterator[tuple[Examples, dict[str, Tensor]]]:
+    def _steps(self, run: _SequentialRun) -> Iterator[tuple[Examples, dict[str, Tensor]]]:
         """Yield each step's batch and noise. The epoch is gathered at once: one copy, no loader."""
         examples = count_examples(run.splits.train)
         steps = count_steps(self.task, examples)
@@ -157,7 +165,7 @@ class SequentialEngine:
             batch = {name: batches[step] for name, batches in shuffled.items()}
             yield batch, {name: tensor[step] for name, tensor in noise.items()}
 
-    def _validate(self, run: _Run, means: Mapping[str, float]) -> dict[str, float]:
+    def _validate(self, run: _SequentialRun, means: Mapping[str, float]) -> dict[str, float]:
         finite = all(map(math.isfinite, means.values())) and all(
             bool(parameter.isfinite().all()) for parameter in run.model.parameters()
         )

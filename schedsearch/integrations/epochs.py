@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from schedsearch.engines.loop import Run
+from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.loss import WeightedLoss
 from schedsearch.scheduler import Scheduler, apply_values, as_float
@@ -29,11 +29,11 @@ class Epochs:
     """
 
     def __init__(
-        self, source: Scheduler | Run, metric: str, on_values: OnValues | None = None
+        self, source: Scheduler | LoopRun, metric: str, on_values: OnValues | None = None
     ) -> None:
         self.metric = metric
         self._source = source
-        self._run = iter(source) if isinstance(source, Run) else None
+        self._run = iter(source) if isinstance(source, LoopRun) else None
         self._given: Mapping[str, float] | None = None
         self._on_values = on_values
         self._terms: defaultdict[str, list[float]] = defaultdict(list)
@@ -89,14 +89,14 @@ class Epochs:
         metric = as_float(metrics[self.metric])
         terms = {name: math.fsum(values) / len(values) for name, values in self._terms.items()}
         self._terms.clear()
-        if isinstance(self._source, Run):
+        if isinstance(self._source, LoopRun):
             self._source.report(terms=terms, **{self.metric: metric})
         else:
             self._source.step(metric, terms=terms)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what goes into the framework's checkpoint: nothing of a run, which begins anew."""
-        if isinstance(self._source, Run):
+        if isinstance(self._source, LoopRun):
             return {}
         return {"scheduler": self._source.state_dict(), "terms": dict(self._terms)}
 

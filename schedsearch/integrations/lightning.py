@@ -17,7 +17,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from schedsearch.engines.loop import Run
+from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError
 from schedsearch.integrations.epochs import Epochs, OnValues
 from schedsearch.scheduler import Scheduler
@@ -38,7 +38,7 @@ class ScheduleCallback(Callback):
     """
 
     def __init__(
-        self, source: Scheduler | Run, *, metric: str, on_values: OnValues | None = None
+        self, source: Scheduler | LoopRun, *, metric: str, on_values: OnValues | None = None
     ) -> None:
         self._epochs = Epochs(source, metric, on_values)
 

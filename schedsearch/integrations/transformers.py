@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from schedsearch.engines.loop import Run
+from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError
 from schedsearch.integrations.epochs import Epochs, OnValues
 from schedsearch.scheduler import Scheduler
@@ -39,7 +39,7 @@ class ScheduleCallback(TrainerCallback):
     """
 
     def __init__(
-        self, source: Scheduler | Run, *, metric: str, on_values: OnValues | None = None
+        self, source: Scheduler | LoopRun, *, metric: str, on_values: OnValues | None = None
     ) -> None:
         self._epochs = Epochs(source, metric, on_values)
         self._in_epoch = self._epoch_ended = False

@@ -36,7 +36,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class End:
+class WorkerExit:
     """How a worker ended.
 
     Attributes:
@@ -51,7 +51,7 @@ class End:
 class WorkerProcess(Protocol):
     """One worker, from when it was asked for until it has ended."""
 
-    def poll(self) -> End | None:
+    def poll(self) -> WorkerExit | None:
         """Return how the worker ended, all that it said heard; None if it has not."""
         ...
 
@@ -67,6 +67,6 @@ class WorkerProcess(Protocol):
 class Launcher(Protocol):
     """A place where workers can be started."""
 
-    def launch(self, assignment: Assignment, hear: Callable[[str], None]) -> WorkerProcess:
+    def launch(self, assignment: Assignment, on_line: Callable[[str], None]) -> WorkerProcess:
         """Start a worker; `hear` is called with each line that it says, from any thread."""
         ...

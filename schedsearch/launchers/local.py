@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO
 
-from schedsearch.launchers.base import Assignment, End
+from schedsearch.launchers.base import Assignment, WorkerExit
 
 #: Seconds that a dead worker's last words may take.
 _LAST_WORDS = 5.0
@@ -20,11 +20,11 @@ _LAST_WORDS = 5.0
 class LocalLauncher:
     """Starts workers as processes of this one."""
 
-    def launch(self, assignment: Assignment, hear: Callable[[str], None]) -> LocalWorker:
+    def launch(self, assignment: Assignment, on_line: Callable[[str], None]) -> LocalWorker:
         """Start a worker process that Ctrl-C at this terminal does not reach."""
         process = start_process(assignment, os.environ)
         assert process.stderr is not None
-        reader = threading.Thread(target=_pass_on, args=(process.stderr, hear), daemon=True)
+        reader = threading.Thread(target=_pass_on, args=(process.stderr, on_line), daemon=True)
         reader.start()
         return LocalWorker(process, reader)
 
@@ -35,12 +35,12 @@ class LocalWorker:
     def __init__(self, process: subprocess.Popen[str], reader: threading.Thread) -> None:
         self._process, self._reader = process, reader
 
-    def poll(self) -> End | None:
+    def poll(self) -> WorkerExit | None:
         code = self._process.poll()
         if code is None:
             return None
         self._reader.join(_LAST_WORDS)
-        return end_of(code)
+        return worker_exit(code)
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
@@ -72,18 +72,18 @@ def kill_group(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def end_of(code: int) -> End:
+def worker_exit(code: int) -> WorkerExit:
     """Return how a process ended, from its exit code; a signal's is negative."""
-    return End(code, _name_of(-code) if code < 0 else None)
+    return WorkerExit(code, _signal_name(-code) if code < 0 else None)
 
 
-def _pass_on(lines: IO[str], hear: Callable[[str], None]) -> None:
+def _pass_on(lines: IO[str], on_line: Callable[[str], None]) -> None:
     with lines:
         for line in lines:
-            hear(line.rstrip("\n"))
+            on_line(line.rstrip("\n"))
 
 
-def _name_of(number: int) -> str:
+def _signal_name(number: int) -> str:
     """Return a signal's name; those of real time have none."""
     known = {one.value: one.name for one in signal.Signals}
     return known.get(number, f"signal {number}")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from schedsearch.errors import InputError
-from schedsearch.launchers.base import Assignment, End
-from schedsearch.launchers.local import end_of, kill_group, start_process
+from schedsearch.launchers.base import Assignment, WorkerExit
+from schedsearch.launchers.local import kill_group, start_process, worker_exit
 
 try:
     import ray
@@ -29,7 +29,7 @@ _PATIENCE = 15.0
 _LAST_WORDS = 5.0
 
 
-class _Seat:
+class _WorkerActor:
     """A place that Ray gave to a worker: an actor that runs it as a process of its own.
 
     The worker is not the actor itself: so it is stopped, killed and listened to like a worker
@@ -73,29 +73,29 @@ class RayWorker:
         self,
         actor: Any,
         begin: Callable[[Any], Any],
-        hear: Callable[[str], None],
-        release: Callable[[Any, End], None],
+        on_line: Callable[[str], None],
+        release: Callable[[Any, WorkerExit], None],
     ) -> None:
-        self._actor, self._begin, self._hear, self._release = actor, begin, hear, release
+        self._actor, self._begin, self._on_line, self._release = actor, begin, on_line, release
         # However often the actor is placed anew in the meantime.
         self._placed = actor.ready.options(max_task_retries=-1).remote()
         self._asked = time.monotonic()
         self._told = self._stopped = False
         self._lines: Any = None
 
-    def poll(self) -> End | None:
+    def poll(self) -> WorkerExit | None:
         try:
             end = self._listen()
         except RayActorError:
-            end = End(1, "its Ray actor or node died")
+            end = WorkerExit(1, "its Ray actor or node died")
         if end is not None:
             self._release(self._actor, end)
         return end
 
-    def _listen(self) -> End | None:
+    def _listen(self) -> WorkerExit | None:
         if self._lines is None:
             if self._stopped:
-                return End(0)
+                return WorkerExit(0)
             if not _is_ready(self._placed):
                 self._say_waiting()
                 return None
@@ -104,14 +104,14 @@ class RayWorker:
         while _is_ready(self._lines):
             said = ray.get(next(self._lines))
             if isinstance(said, int):
-                return end_of(said)
-            self._hear(said)
+                return worker_exit(said)
+            self._on_line(said)
         return None
 
     def _say_waiting(self) -> None:
         if not self._told and time.monotonic() - self._asked > _PATIENCE:
             self._told = True
-            self._hear("warning: Ray has no room for all workers yet: the others wait")
+            self._on_line("warning: Ray has no room for all workers yet: the others wait")
 
     def stop(self) -> None:
         self._stopped = True
@@ -141,12 +141,12 @@ class RayLauncher:
         # An actor is placed anew by Ray as often as it or its node dies. Two calls at a time: one
         # listens to the worker, the other stops it.
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 2}
-        self._seats = ray.remote(_Seat).options(**options)
+        self._allocator = ray.remote(_WorkerActor).options(**options)
         self._vacant: list[Any] = []
 
-    def launch(self, assignment: Assignment, hear: Callable[[str], None]) -> RayWorker:
+    def launch(self, assignment: Assignment, on_line: Callable[[str], None]) -> RayWorker:
         """Ask Ray for a place, or take that of a worker that was killed."""
-        actor = self._vacant.pop() if self._vacant else self._seats.remote()
+        actor = self._vacant.pop() if self._vacant else self._allocator.remote()
         # Only as arguments of a call: Ray shows and logs the environments that it sets up itself.
         own = {name: value for name, value in os.environ.items() if name.startswith("SCHEDSEARCH_")}
         folder = str(Path.cwd())
@@ -155,9 +155,9 @@ class RayLauncher:
             call = placed.work.options(num_returns="streaming")
             return call.remote(assignment, own, folder)
 
-        return RayWorker(actor, begin, hear, self._release)
+        return RayWorker(actor, begin, on_line, self._release)
 
-    def _release(self, actor: Any, end: End) -> None:
+    def _release(self, actor: Any, end: WorkerExit) -> None:
         if end.killed_by is None:
             ray.kill(actor)
         else:

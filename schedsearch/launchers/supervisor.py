@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from schedsearch.errors import InputError
-from schedsearch.launchers.base import Assignment, End, Launcher, WorkerProcess
+from schedsearch.launchers.base import Assignment, Launcher, WorkerExit, WorkerProcess
 from schedsearch.storage import GRACE, StudyHandle
 
 #: Seconds between two looks for workers, on any machine, that are silent for too long.
@@ -80,7 +80,7 @@ class Supervisor:
                 self.say(f"{lost} trial(s) of silent workers were queued anew")
         for child in list(self._children):
             if (end := child.process.poll()) is not None:
-                self._bury(child, end)
+                self._reap(child, end)
         return bool(self._children) or self._goes_on()
 
     def stop(self) -> None:
@@ -102,9 +102,9 @@ class Supervisor:
         name = f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}"
         arguments = (self.study.name, *(() if self.reuse else ("--no-reuse",)))
         assignment = Assignment(name, arguments, self.study.database.url)
-        self._children.append(_Child(name, self.launcher.launch(assignment, self._hear)))
+        self._children.append(_Child(name, self.launcher.launch(assignment, self._on_line)))
 
-    def _hear(self, line: str) -> None:
+    def _on_line(self, line: str) -> None:
         """Say what a worker says; what all workers find alike is said once."""
         alike = line.startswith(("error:", "warning:", "hint:"))
         if not (alike and line in self._told):
@@ -112,7 +112,7 @@ class Supervisor:
         if alike:
             self._told.add(line)
 
-    def _bury(self, child: _Child, end: End) -> None:
+    def _reap(self, child: _Child, end: WorkerExit) -> None:
         """See to what an ended worker leaves behind, and replace it if it was killed."""
         self._children.remove(child)
         lost = self.study.queue.hand_back_all_of(child.name)

@@ -8,11 +8,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner
 
 from schedsearch.pruners.asha import AshaPruner
-from schedsearch.pruners.audit import Audit, audit_of, verdict
+from schedsearch.pruners.audit import Audit, audit_of, decide
 from schedsearch.pruners.exempt import Hyperband, Median, Patient
 from schedsearch.space.document import PrunerOptions
 
-__all__ = ["AshaPruner", "Audit", "audit_of", "make_pruner", "verdict"]
+__all__ = ["AshaPruner", "Audit", "audit_of", "decide", "make_pruner"]
 
 
 def make_pruner(options: PrunerOptions, horizon: int) -> BasePruner:

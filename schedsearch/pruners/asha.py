@@ -12,7 +12,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from schedsearch.pruners.exempt import is_exempt
-from schedsearch.storage import CONDEMNED, FROM_EPOCH
+from schedsearch.storage import FROM_EPOCH, WOULD_PRUNE
 
 
 class AshaPruner(BasePruner):
@@ -94,4 +94,4 @@ def _counts(trial: FrozenTrial, rung: int) -> bool:
     """Tell whether a trial that reached a rung stands there; of a chain its last one does."""
     if is_exempt(trial) or "superseded_by" in trial.user_attrs:
         return False
-    return rung <= int(trial.user_attrs.get(CONDEMNED, rung))
+    return rung <= int(trial.user_attrs.get(WOULD_PRUNE, rung))

@@ -20,36 +20,36 @@ from optuna.trial import FrozenTrial, TrialState
 from schedsearch.pruners.exempt import is_exempt
 from schedsearch.schedules.parameters import to_epochs
 from schedsearch.space import Objective, Space
-from schedsearch.storage import AUDITED, CONDEMNED
+from schedsearch.storage import AUDITED, WOULD_PRUNE
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PruneDecision:
     """What becomes of a trial that has reported: does it end here, or would it have?"""
 
     ends: bool
-    condemned: bool = False
+    would_prune: bool = False
 
 
-_GOES_ON = Verdict(ends=False)
+_GOES_ON = PruneDecision(ends=False)
 
 
-def verdict(pruner: BasePruner, space: Space, study: Study, trial: FrozenTrial) -> Verdict:
+def decide(pruner: BasePruner, space: Space, study: Study, trial: FrozenTrial) -> PruneDecision:
     """Ask a pruner about a trial, unless it is exempt, still protected, or condemned already."""
     protected = to_epochs(space.search.pruner.protected, space.horizon)
-    if is_exempt(trial) or CONDEMNED in trial.user_attrs or (trial.last_step or 0) < protected:
+    if is_exempt(trial) or WOULD_PRUNE in trial.user_attrs or (trial.last_step or 0) < protected:
         return _GOES_ON
     if not pruner.prune(study, trial):
         return _GOES_ON
     audited = AUDITED in trial.user_attrs
-    return Verdict(ends=not audited, condemned=audited)
+    return PruneDecision(ends=not audited, would_prune=audited)
 
 
 # --- what it shows -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Condemned:
+class WouldPrune:
     """A complete trial that the pruner would have ended.
 
     Attributes:
@@ -74,15 +74,15 @@ class Audit:
     """
 
     ended: int
-    condemned: tuple[Condemned, ...]
+    would_prune: tuple[WouldPrune, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the part of a document."""
         return {
             "ended": self.ended,
-            "would_have_been_pruned": len(self.condemned),
-            "better_than_best_survivor": sum(one.is_better for one in self.condemned),
-            "trials": [asdict(one) for one in self.condemned],
+            "would_have_been_pruned": len(self.would_prune),
+            "better_than_best_survivor": sum(one.is_better for one in self.would_prune),
+            "trials": [asdict(one) for one in self.would_prune],
         }
 
 
@@ -93,15 +93,17 @@ def audit_of(trials: Sequence[FrozenTrial], objective: Objective) -> Audit | Non
     if not ended:
         return None
     survivors = [
-        trial for trial in complete if not is_exempt(trial) and CONDEMNED not in trial.user_attrs
+        trial for trial in complete if not is_exempt(trial) and WOULD_PRUNE not in trial.user_attrs
     ]
-    condemned = (trial for trial in ended if CONDEMNED in trial.user_attrs)
-    return Audit(len(ended), tuple(_condemned(trial, survivors, objective) for trial in condemned))
+    would_prune = (trial for trial in ended if WOULD_PRUNE in trial.user_attrs)
+    return Audit(
+        len(ended), tuple(_would_prune(trial, survivors, objective) for trial in would_prune)
+    )
 
 
-def _condemned(
+def _would_prune(
     trial: FrozenTrial, survivors: Iterable[FrozenTrial], objective: Objective
-) -> Condemned:
+) -> WouldPrune:
     lower, moment = objective.lower_is_better, trial.datetime_complete
     before = [
         survivor.value
@@ -113,9 +115,9 @@ def _condemned(
     ]
     assert trial.value is not None
     best = min(before, key=lower, default=None)
-    return Condemned(
+    return WouldPrune(
         number=trial.number,
-        epoch=trial.user_attrs[CONDEMNED],
+        epoch=trial.user_attrs[WOULD_PRUNE],
         value=trial.value,
         best_survivor=best,
         is_better=best is not None and lower(trial.value) < lower(best),

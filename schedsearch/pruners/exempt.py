@@ -13,7 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from schedsearch.storage import UNPRUNED
-from schedsearch.storage.audited import as_pruned
+from schedsearch.storage.pruned_view import as_pruned
 
 
 def is_exempt(trial: FrozenTrial) -> bool:

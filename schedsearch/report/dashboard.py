@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.errors import InputError
-from schedsearch.storage import Database, RoundStorage
+from schedsearch.storage import BatchedStorage, Database
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -28,7 +28,7 @@ Hosts: TypeAlias = frozenset[str]
 Headers: TypeAlias = list[tuple[str, str]]
 
 
-class SharedReading(RoundStorage):
+class SharedReading(BatchedStorage):
     """The studies in memory, for the threads of a server: they wait for each other's reading."""
 
     def __init__(self, database: Database) -> None:

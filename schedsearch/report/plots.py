@@ -10,7 +10,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from schedsearch.report.course import End, by_family, course, improvements
+from schedsearch.report.optimization_history import (
+    FinishedTrial,
+    by_family,
+    improvements,
+    optimization_history,
+)
 from schedsearch.space import Space
 
 #: Of a search that improves more often, the last improvements.
@@ -31,13 +36,13 @@ class Graph:
 
 def plots(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, Graph]:
     """Return the plots of a study by the name that each is kept under; none of an empty one."""
-    ends = course(space, trials)
+    ends = optimization_history(space, trials)
     if all(end.value is None for end in ends):
         return {}
     return {"best-so-far": _best_so_far(space, ends), "families": _families(space, trials)}
 
 
-def _best_so_far(space: Space, ends: Sequence[End]) -> Graph:
+def _best_so_far(space: Space, ends: Sequence[FinishedTrial]) -> Graph:
     metric = space.objective.metric
     data = []
     for name, chosen, dash in (

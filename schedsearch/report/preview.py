@@ -13,7 +13,7 @@ from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
 from schedsearch.space.choosers import RandomChooser
-from schedsearch.space.made_up import made_up_feedback
+from schedsearch.space.synthetic_feedback import synthetic_feedback
 from schedsearch.space.templates import Range, Several
 
 #: How often a plan whose parameters break a rule between them is drawn again.
@@ -74,7 +74,7 @@ def sample(space: Space, count: int, seed: int) -> Preview:
         InputError: no drawn plan keeps the rules between its parameters.
     """
     drawn = [_draw(space, i, seed) for i in range(1 if space.is_config else count)]
-    feedback = made_up_feedback(space, seed)
+    feedback = synthetic_feedback(space, seed)
     unmoved = [Feedback(math.nan)] * len(feedback)
     searched = _searched(space)
     moving = [name for name in drawn[0].names if space.is_config or name in searched]

@@ -146,12 +146,14 @@ def summary_lines(status: Status) -> list[str]:
 
 def _audit_line(audit: Audit) -> str:
     line = f"of {audit.ended} trials kept to the end to audit it, it would have ended "
-    if not audit.condemned:
+    if not audit.would_prune:
         return line + "none"
-    epochs = ", ".join(f"trial {one.number} after epoch {one.epoch}" for one in audit.condemned[:5])
-    more = f" and {len(audit.condemned) - 5} more" if len(audit.condemned) > 5 else ""
-    better = sum(one.is_better for one in audit.condemned)
+    epochs = ", ".join(
+        f"trial {one.number} after epoch {one.epoch}" for one in audit.would_prune[:5]
+    )
+    more = f" and {len(audit.would_prune) - 5} more" if len(audit.would_prune) > 5 else ""
+    better = sum(one.is_better for one in audit.would_prune)
     return line + (
-        f"{len(audit.condemned)} ({epochs}{more}); better in the end than the best survivor: "
+        f"{len(audit.would_prune)} ({epochs}{more}); better in the end than the best survivor: "
         f"{better}"
     )

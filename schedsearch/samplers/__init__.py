@@ -10,6 +10,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from schedsearch.errors import InputError
+from schedsearch.samplers.constant_share import ConstantShareSampler, is_audited, is_trained_in_full
 from schedsearch.samplers.grid import FamilyGridSampler
 from schedsearch.samplers.joint import (
     ComparableTrialsSampler,
@@ -17,7 +18,6 @@ from schedsearch.samplers.joint import (
     moving_families,
 )
 from schedsearch.samplers.pbt import PopulationSampler
-from schedsearch.samplers.stratum import StratifiedSampler, is_audited, is_trained_in_full
 from schedsearch.samplers.tpe import TreeParzenSampler
 from schedsearch.space import Space
 
@@ -54,7 +54,7 @@ def make_sampler(space: Space, worker: str) -> BaseSampler:
     )
     if options.name in ("gp", "cmaes", "qmc"):
         schedules = OneFamilySampler(schedules, space, moving_families(space), seed)
-    return StratifiedSampler(schedules, constants, options.constants)
+    return ConstantShareSampler(schedules, constants, options.constants)
 
 
 def trials_of(space: Space, trials: int) -> int:

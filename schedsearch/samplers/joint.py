@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.errors import InputError
 from schedsearch.space import Space
-from schedsearch.storage.audited import as_pruned
+from schedsearch.storage.pruned_view import as_pruned
 
 
 class DistributionCollector:

@@ -16,7 +16,7 @@ from schedsearch.samplers.parzen import Numbers, axis, sample_within_unit
 from schedsearch.samplers.segments import Course, Segments, segments_of
 from schedsearch.space import Space
 from schedsearch.storage import FROM_EPOCH, PARENT
-from schedsearch.storage.audited import as_pruned
+from schedsearch.storage.pruned_view import as_pruned
 
 #: The standard deviation of a perturbation, as a share of the range.
 _PERTURBATION = 0.1

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution
 from schedsearch.errors import InputError
 from schedsearch.samplers.joint import DistributionCollector
 from schedsearch.schedules.parameters import to_epochs
-from schedsearch.schedules.pieces import Piecewise
+from schedsearch.schedules.piecewise import Piecewise
 from schedsearch.space import Space
 from schedsearch.space.templates import Families, Fixed, Levels, Several, Template
 

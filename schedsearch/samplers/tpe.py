@@ -16,8 +16,8 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from schedsearch.samplers.history import History, Rows
 from schedsearch.samplers.normal import Array
+from schedsearch.samplers.observations import Observations, Rows
 from schedsearch.samplers.parzen import axis, fit
 
 #: How many trials count as good at most, and how many of the newest weigh the same.
@@ -126,7 +126,7 @@ class TreeParzenSampler(BaseSampler):
         return memories[key]
 
     def _propose(
-        self, history: History, wanted: Mapping[str, BaseDistribution], best: Sequence[int]
+        self, history: Observations, wanted: Mapping[str, BaseDistribution], best: Sequence[int]
     ) -> dict[str, Any]:
         """Return values of the wanted parameters, given the rows of the best trials."""
         names = sorted(wanted)
@@ -148,10 +148,10 @@ class _Memory:
     """What is remembered of one study: its trials, and what was drawn and not yet asked for."""
 
     def __init__(self, study: Study) -> None:
-        self.history = History(study.directions[0])
+        self.history = Observations(study.directions[0])
         self.drawn: dict[int, dict[str, tuple[BaseDistribution, Any]]] = {}
 
-    def updated(self, study: Study) -> History:
+    def updated(self, study: Study) -> Observations:
         """Return the history with what happened since."""
         self.history.update(study.get_trials(deepcopy=False))
         for number in [n for n in self.drawn if self.history.has_ended(n)]:
@@ -168,7 +168,7 @@ def good(finished: int) -> int:
     return min(math.ceil(0.1 * finished), _MOST_GOOD)
 
 
-def sides(history: History, names: Sequence[str], best: Sequence[int]) -> tuple[Rows, Rows]:
+def sides(history: Observations, names: Sequence[str], best: Sequence[int]) -> tuple[Rows, Rows]:
     """Return the rows of the best and of all other trials that have the parameters, in order."""
     held = history.holding(names)
     below = np.array(sorted(row for row in best if held[row]), dtype=np.intp)

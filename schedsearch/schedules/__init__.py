@@ -1,6 +1,5 @@
 """Schedule families. Pure: no torch, no optuna, no files, no clock."""
 
-from schedsearch.schedules.balance import Dwa, Relobralo, Softadapt, TargetContribution
 from schedsearch.schedules.base import Feedback, GroupSchedule, OpenLoop, Schedule, State
 from schedsearch.schedules.combinators import Clamp, Coupled, Join, Scale, Warmup
 from schedsearch.schedules.controllers import Geco, Pi
@@ -17,7 +16,8 @@ from schedsearch.schedules.decay import (
 )
 from schedsearch.schedules.families import FAMILIES
 from schedsearch.schedules.improvement import Greedy, IncrementOnImprovement
-from schedsearch.schedules.pieces import Knots, Piecewise
+from schedsearch.schedules.loss_balancing import Dwa, Relobralo, Softadapt, TargetContribution
+from schedsearch.schedules.piecewise import Knots, Piecewise
 from schedsearch.schedules.plateau import IncrementOnPlateau, PlateauOver, ReduceOnPlateau
 from schedsearch.schedules.ramps import GaussianRamp, LogisticRamp, WarmupStableDecay
 from schedsearch.schedules.table import from_table, to_table

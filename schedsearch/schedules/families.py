@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from schedsearch.schedules.balance import Dwa, Relobralo, Softadapt, TargetContribution
 from schedsearch.schedules.base import Schedule
 from schedsearch.schedules.combinators import Clamp, Coupled, Join, Scale, Warmup
 from schedsearch.schedules.controllers import Geco, Pi
@@ -21,7 +20,8 @@ from schedsearch.schedules.decay import (
     Step,
 )
 from schedsearch.schedules.improvement import Greedy, IncrementOnImprovement
-from schedsearch.schedules.pieces import Knots, Piecewise
+from schedsearch.schedules.loss_balancing import Dwa, Relobralo, Softadapt, TargetContribution
+from schedsearch.schedules.piecewise import Knots, Piecewise
 from schedsearch.schedules.plateau import IncrementOnPlateau, PlateauOver, ReduceOnPlateau
 from schedsearch.schedules.ramps import GaussianRamp, LogisticRamp, WarmupStableDecay
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from schedsearch.plan import Plan
 from schedsearch.schedules import Constant, Feedback
-from schedsearch.space.made_up import made_up_feedback
 from schedsearch.space.sharing import drawn_plans
 from schedsearch.space.space import Space
+from schedsearch.space.synthetic_feedback import synthetic_feedback
 from schedsearch.space.templates import Fixed, Levels, Range, Several, Template
 
 #: With fewer different values, a schedule may win because it passes between two of them.
@@ -84,7 +84,7 @@ def _means(space: Space) -> dict[str, list[float]]:
 
     A shorter run is followed whole, a longer one in its opening.
     """
-    feedback = made_up_feedback(space, 0)[:_FOLLOWED]
+    feedback = synthetic_feedback(space, 0)[:_FOLLOWED]
     means: dict[str, list[float]] = {}
     for plan in drawn_plans(space, _DRAWN, 0):
         values = _values(plan, feedback)

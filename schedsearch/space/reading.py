@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schedsearch.errors import Problem, nearest
+from schedsearch.space.consistency import Draft, broken_rules
 from schedsearch.space.document import (
     Document,
     GroupTable,
@@ -18,7 +19,6 @@ from schedsearch.space.document import (
     Search,
 )
 from schedsearch.space.parsing import FamilyParser
-from schedsearch.space.rules import Draft, broken_rules
 from schedsearch.space.templates import Families
 
 _Table = TypeVar("_Table", bound=BaseModel)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan, PlanState
 from schedsearch.schedules.parameters import epochs
-from schedsearch.schedules.pieces import Piecewise
+from schedsearch.schedules.piecewise import Piecewise
 from schedsearch.space.choosers import RandomChooser
-from schedsearch.space.made_up import made_up_feedback
 from schedsearch.space.space import Space
+from schedsearch.space.synthetic_feedback import synthetic_feedback
 
 #: How often as many plans as are wanted are drawn, since some break a rule of their parameters.
 _TRIES = 10
@@ -63,7 +63,7 @@ def expected_sharing(space: Space, trials: int, seed: int) -> Sharing:
     first = [plan.values(plan.start()) for plan in plans]
     # Plans that are one so far, with their states. One that goes alone shares nothing from there.
     together, trained = [[(plan, plan.start()) for plan in plans]], 0
-    for epoch, given in enumerate(made_up_feedback(space, seed)[:_FOLLOWED]):
+    for epoch, given in enumerate(synthetic_feedback(space, seed)[:_FOLLOWED]):
         parts = [part for group in together for part in _parted(group)]
         if epoch and len(parts) > len(together):
             branches.add(epoch)

@@ -2,18 +2,18 @@
 
 from schedsearch.storage.attributes import (
     AUDITED,
-    CONDEMNED,
     CONFIRMS,
     FROM_EPOCH,
     OWN,
     PARENT,
     UNPRUNED,
+    WOULD_PRUNE,
 )
+from schedsearch.storage.batch import Batch
+from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.creation import create_study, discard_untrained
-from schedsearch.storage.opening import Database, database_failure, open_database
+from schedsearch.storage.database import Database, database_failure, open_database
 from schedsearch.storage.queue import GRACE, Counts, TrialQueue
-from schedsearch.storage.round import Round
-from schedsearch.storage.rounds import RoundStorage
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
@@ -28,17 +28,17 @@ from schedsearch.storage.urls import has_password, shown
 
 __all__ = [
     "AUDITED",
-    "CONDEMNED",
     "CONFIRMS",
     "FROM_EPOCH",
     "GRACE",
     "OWN",
     "PARENT",
     "UNPRUNED",
+    "WOULD_PRUNE",
+    "Batch",
+    "BatchedStorage",
     "Counts",
     "Database",
-    "Round",
-    "RoundStorage",
     "StudyHandle",
     "StudyRecord",
     "TrialQueue",

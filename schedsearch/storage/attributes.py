@@ -13,4 +13,4 @@ OWN = "own"
 PARENT = "parent"
 FROM_EPOCH = "from_epoch"
 #: Of an audited trial: the epoch after which the pruner would have ended it.
-CONDEMNED = "would_prune"
+WOULD_PRUNE = "would_prune"

@@ -79,7 +79,7 @@ class Budget:
         return max(0, room)
 
 
-def hold(connection: Connection, study_id: int) -> None:
+def lock_study(connection: Connection, study_id: int) -> None:
     """Lock a study: what the transaction reads of it cannot change before it writes."""
     connection.execute(_HOLD, {"study": study_id})
 

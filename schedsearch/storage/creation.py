@@ -12,7 +12,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from schedsearch.errors import StudyError
 from schedsearch.space import Space
 from schedsearch.storage.attributes import UNPRUNED
-from schedsearch.storage.opening import Database
+from schedsearch.storage.database import Database
 from schedsearch.storage.studies import StudyHandle, StudyRecord, open_study
 
 #: What may differ when a study is continued.

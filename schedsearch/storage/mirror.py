@@ -104,23 +104,23 @@ class StudyMirror:
                 self.ended += sign
                 self.ended_epochs += sign * len(trial.intermediate_values)
 
-    def doubt(self, trial_id: int) -> None:
+    def invalidate(self, trial_id: int) -> None:
         """Read an unfinished trial whole at the next occasion."""
         if trial_id in self._unfinished:
             self._doubted.add(trial_id)
 
-    def doubt_all(self) -> None:
+    def invalidate_all(self) -> None:
         """Read all unfinished trials whole at the next occasion."""
         self._swept = -math.inf
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def catch_up(
+    def sync(
         self,
         connection: Connection,
         *,
         version: int | None = None,
-        leave: Collection[int] = (),
+        skip: Collection[int] = (),
     ) -> None:
         """Read what others did since the last time.
 
@@ -143,13 +143,13 @@ class StudyMirror:
         known = self._rows_of_unfinished(connection)
         whole = [row for row in known if row[0] in doubted or self[row[0]].state.name != row[2]]
         whole += self._new_rows(connection)
-        left = {row[0] for row in whole if row[0] in leave}
+        left = {row[0] for row in whole if row[0] in skip}
         whole = [row for row in whole if row[0] not in left]
         for trial in read_whole(connection, whole):
             self.put(trial)
-        known_to = self._unfinished.difference((row[0] for row in whole), leave)
+        known_to = self._unfinished.difference((row[0] for row in whole), skip)
         for part in PARTS:
-            left |= self._take_in(connection, part, known_to) & set(leave)
+            left |= self._take_in(connection, part, known_to) & set(skip)
         self._version = version
         self._doubted = left
         self._swept = time.monotonic() if overdue else swept

@@ -16,7 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from schedsearch.storage.claims import Budget
-from schedsearch.storage.opening import Database
+from schedsearch.storage.database import Database
 from schedsearch.storage.queue import GRACE, INHERITED, Counts, TrialQueue
 
 #: The user attribute that says when a trial's worker was last heard of, in seconds since 1970.

@@ -18,10 +18,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Select, exists, func, insert, literal, select, update
 
 from schedsearch.storage.attributes import AUDITED, FROM_EPOCH, OWN, PARENT, UNPRUNED
-from schedsearch.storage.claims import Budget, hold, stored_budget
-from schedsearch.storage.opening import Database
+from schedsearch.storage.claims import Budget, lock_study, stored_budget
+from schedsearch.storage.database import Database
 from schedsearch.storage.rows import now
-from schedsearch.storage.silence import Silence
+from schedsearch.storage.stale_trials import StaleTrialDetector
 from schedsearch.storage.tables import (
     heartbeats,
     parameters,
@@ -82,13 +82,13 @@ class TrialQueue:
     def __init__(self, database: Database, study_id: int) -> None:
         self._database = database
         self._study_id = study_id
-        self._silence = Silence()
+        self._silence = StaleTrialDetector()
 
     def _locked(self, work: Callable[[Connection], _Found]) -> _Found:
         """Work in a transaction that holds the study: what it reads holds until it has written."""
 
         def held(connection: Connection) -> _Found:
-            hold(connection, self._study_id)
+            lock_study(connection, self._study_id)
             return work(connection)
 
         return self._database.write(held)

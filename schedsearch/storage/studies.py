@@ -20,7 +20,7 @@ from schedsearch.errors import StudyError, nearest
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage.attributes import CONFIRMS
-from schedsearch.storage.opening import Database
+from schedsearch.storage.database import Database
 from schedsearch.storage.plain import trial_queue
 from schedsearch.storage.queue import TrialQueue
 
@@ -96,7 +96,7 @@ class StudyHandle:
     ) -> optuna.Study:
         """Return the Optuna study; it remembers neither sampler nor pruner by itself.
 
-        `storage` is what it asks and tells, if not Optuna's own: a worker's RoundStorage.
+        `storage` is what it asks and tells, if not Optuna's own: a worker's BatchedStorage.
         """
         return optuna.load_study(
             study_name=self.name,

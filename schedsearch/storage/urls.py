@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from schedsearch.errors import StorageError
-from schedsearch.storage.outages import reason
+from schedsearch.storage.retrier import reason
 
 #: Which driver serves a URL that names none, and is not SQLAlchemy's own choice.
 _DRIVERS = {"postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}

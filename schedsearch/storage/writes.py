@@ -75,7 +75,7 @@ _END = (
 )
 
 
-class RoundWrites:
+class BatchWrites:
     """The writes of one round, in the order of BaseStorage's calls.
 
     Of two writes to one place the last one holds; of a parameter, as in Optuna's databases, the

@@ -1,7 +1,7 @@
 """Tasks: what they are, and how one is found, tried, and told from another. Loads no torch."""
 
 from schedsearch.task.check import Outputs, check_task
-from schedsearch.task.identity import fingerprint
+from schedsearch.task.fingerprinting import fingerprint
 from schedsearch.task.loading import load_task
 from schedsearch.task.protocol import (
     READ_BY_OPTIMIZER,

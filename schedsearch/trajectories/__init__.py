@@ -1,13 +1,13 @@
 """Nothing is trained twice: what was trained, kept beside the studies. Torch is not imported."""
 
+from schedsearch.trajectories.checkpoint_policy import CheckpointPolicy, affordable_spacing, rungs
 from schedsearch.trajectories.checkpoints import BUDGET, Artifacts
 from schedsearch.trajectories.folder import Folder
-from schedsearch.trajectories.identity import child_of, root_of
-from schedsearch.trajectories.placement import Placement, affordable_spacing, rungs
+from schedsearch.trajectories.node_hashes import child_of, root_of
 from schedsearch.trajectories.store import (
     LEASE,
-    Store,
-    Trail,
+    TrajectoryStore,
+    TrieCursor,
     checkpoint_folder,
     open_store,
     picture_folder,
@@ -17,10 +17,10 @@ __all__ = [
     "BUDGET",
     "LEASE",
     "Artifacts",
+    "CheckpointPolicy",
     "Folder",
-    "Placement",
-    "Store",
-    "Trail",
+    "TrajectoryStore",
+    "TrieCursor",
     "affordable_spacing",
     "checkpoint_folder",
     "child_of",

@@ -18,8 +18,8 @@ from schedsearch.storage import Database
 from schedsearch.storage.urls import sqlite_file
 from schedsearch.trajectories.checkpoints import BUDGET, Artifacts, Checkpoints
 from schedsearch.trajectories.folder import Folder
-from schedsearch.trajectories.identity import child_of
 from schedsearch.trajectories.leases import lease, release, renew, unpin
+from schedsearch.trajectories.node_hashes import child_of
 from schedsearch.trajectories.nodes import Node, Nodes
 from schedsearch.trajectories.tables import lock, upgrade
 
@@ -36,7 +36,7 @@ def open_store(
     artifacts: Artifacts | None = None,
     budget: int | None = None,
     seconds: float = LEASE,
-) -> Store | None:
+) -> TrajectoryStore | None:
     """Open the trajectories of a database, whose tables are made where they are missing.
 
     Args:
@@ -62,7 +62,7 @@ def open_store(
     kept_in = artifacts or Folder(checkpoint_folder(database.url))
     checkpoints = Checkpoints(database, kept_in, budget, say)
     checkpoints.sweep()
-    return Store(database, checkpoints, seconds=seconds)
+    return TrajectoryStore(database, checkpoints, seconds=seconds)
 
 
 def checkpoint_folder(url: str) -> Path:
@@ -112,7 +112,7 @@ def checkpoint_budget() -> int:
         ) from None
 
 
-class Store:
+class TrajectoryStore:
     """The trajectories of a database, as one worker reads and writes them.
 
     Runs walk it along paths. What they add waits for `write`, in a transaction of the caller's, or
@@ -141,13 +141,13 @@ class Store:
         self._live: set[str] = set()
         self._ended: set[str] = set()
 
-    def path(self, root: str) -> Trail:
+    def path(self, root: str) -> TrieCursor:
         """Return the trail of a run that has not begun; for its name see `root_of`."""
-        return Trail(self, root)
+        return TrieCursor(self, root)
 
     # --- leases ----------------------------------------------------------------------------------
 
-    def lease(self, wanted: Mapping[Trail, bytes]) -> set[Trail]:
+    def lease(self, wanted: Mapping[TrieCursor, bytes]) -> set[TrieCursor]:
         """Lease to each run its next node, and return those that may train it now.
 
         The others wait: another run trains the node, or has just done so. What `Trail.ask` got in
@@ -156,7 +156,7 @@ class Store:
         Args:
             wanted: the values that each run is to train with next, see `Engine.key`.
         """
-        names = {trail.run: child_of(trail.name, key) for trail, key in wanted.items()}
+        names = {cursor.run: child_of(cursor.name, key) for cursor, key in wanted.items()}
         missing = {run: name for run, name in names.items() if self._granted.get(run) != name}
         if missing:
             granted = self._database.write(
@@ -164,7 +164,7 @@ class Store:
             )
             self._granted.update(granted)
             self._live.update(granted)
-        return {trail for trail in wanted if self._granted.get(trail.run) == names[trail.run]}
+        return {cursor for cursor in wanted if self._granted.get(cursor.run) == names[cursor.run]}
 
     def renew(self) -> None:
         """Let what this worker's runs hold last from now on; to be called well within a lease."""
@@ -203,7 +203,7 @@ class Store:
         self.written()
 
 
-class Trail:
+class TrieCursor:
     """Where a run stands in the trie, and how it came there.
 
     A run first follows what is known with `find`, until that returns None; from there on it trains,
@@ -214,7 +214,7 @@ class Trail:
         names: the nodes that it came through, the root first.
     """
 
-    def __init__(self, store: Store, root: str) -> None:
+    def __init__(self, store: TrajectoryStore, root: str) -> None:
         self.run = secrets.token_hex(16)
         self.names = [root]
         self._store = store

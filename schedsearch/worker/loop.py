@@ -18,14 +18,14 @@ from schedsearch.engines import Engine, EpochResult
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.pruners import make_pruner
 from schedsearch.samplers import make_sampler
-from schedsearch.storage import GRACE, Round, RoundStorage, StudyHandle
+from schedsearch.storage import GRACE, Batch, BatchedStorage, StudyHandle
 from schedsearch.training import search_seeds, train_epoch
+from schedsearch.worker.best_trial import BestTrialCallback, BestTrialNotifier
 from schedsearch.worker.failures import Failures, where_it_hangs
 from schedsearch.worker.heartbeat import HEARTBEAT, heartbeats
+from schedsearch.worker.lane_allocator import LaneAllocator
 from schedsearch.worker.outcomes import Outcomes
 from schedsearch.worker.reuse import Reuse
-from schedsearch.worker.seats import Seats
-from schedsearch.worker.showing import Onlooker, Showing
 from schedsearch.worker.trial import LiveTrial, plan_for
 from schedsearch.worker.watchdog import Watchdog
 
@@ -72,21 +72,24 @@ class Worker:
         should_stop: Callable[[], bool],
         say: Callable[[str], None],
         report: Callable[[str], None],
-        begin_anew: Callable[[], None] = end_process,
+        restart_process: Callable[[], None] = end_process,
         heartbeat: float = HEARTBEAT,
         grace: timedelta = GRACE,
-        onlooker: Onlooker | None = None,
+        best_trial_callback: BestTrialCallback | None = None,
     ) -> None:
         self._study, self._space, self._name, self._reuse = study, study.space, name, reuse
         self._should_stop, self._say, self._report_end = should_stop, say, report
-        self._begin_anew, self._heartbeat, self._grace = begin_anew, heartbeat, grace
-        self._storage = RoundStorage(study.database)
+        self._restart_process, self._heartbeat, self._grace = restart_process, heartbeat, grace
+        self._storage = BatchedStorage(study.database)
         self._optuna = self._load()
-        self._any_engine, self._seats = engines[0], Seats(engines, study.space.search.seeds)
+        self._any_engine, self._allocator = (
+            engines[0],
+            LaneAllocator(engines, study.space.search.seeds),
+        )
         self._failures = Failures(study.space.task, self._own_trials())
-        self._showing = Showing(study, self._storage, onlooker, say)
+        self._notifier = BestTrialNotifier(study, self._storage, best_trial_callback, say)
         self._outcomes = Outcomes(
-            study.space, self._storage, self._failures, self._showing, say, report
+            study.space, self._storage, self._failures, self._notifier, say, report
         )
         self._timeout = study.epoch_timeout()
         self._watchdog = Watchdog(self._timeout, self._end_hanging)
@@ -107,7 +110,7 @@ class Worker:
         """
         if self._given_up is not None:
             raise self._given_up
-        self._study.database.outages.stop_waiting_when(self._should_stop)
+        self._study.database.retrier.stop_waiting_when(self._should_stop)
         beating = heartbeats(
             self._study.queue, self._trial_ids, self._reuse.renew, self._heartbeat, self._grace
         )
@@ -180,7 +183,7 @@ class Worker:
             self._reuse.write_with(written, (run for live in trained for run in live.runs))
             self._stopped = self._should_stop() or self._given_up is not None
             written.ask(0 if self._stopped else self._room)
-        self._showing.refresh()
+        self._notifier.refresh()
         if self._given_up is not None:
             raise self._given_up
         if not (trained or self._claimed):
@@ -188,7 +191,7 @@ class Worker:
             time.sleep(_LOOK)
 
     @contextmanager
-    def _writing(self) -> Iterator[Round]:
+    def _writing(self) -> Iterator[Batch]:
         """Write all of it in one transaction, and drop the trials that were taken over."""
         with self._storage.round(self._study.study_id, self._name) as written:
             yield written
@@ -205,7 +208,7 @@ class Worker:
     def _room(self) -> int:
         """How many trials the idle lanes have room for, beside those that wait for one."""
         waiting = sum(any(run.lane is None for run in live.runs) for live in self._live)
-        return max(0, self._seats.room - waiting)
+        return max(0, self._allocator.room - waiting)
 
     def _claim(self) -> bool:
         """Claim trials; before there seem to be none, take over those of workers that died."""
@@ -266,10 +269,10 @@ class Worker:
         found = []
         for live, runs in waiting.items():
             try:
-                if granted.issuperset(runs) and self._seats.enter(live):
+                if granted.issuperset(runs) and self._allocator.enter(live):
                     found.append(live)
                 else:
-                    self._seats.leave(live)
+                    self._allocator.leave(live)
             except SchedSearchError:
                 raise
             except Exception as error:
@@ -336,11 +339,11 @@ class Worker:
             self._study.queue.fail(self._name, hanging, stack)
             self._study.queue.hand_back_all_of(self._name)
         finally:
-            self._begin_anew()
+            self._restart_process()
 
     def _drop(self, live: LiveTrial) -> None:
         if live in self._live:
             self._live.remove(live)
-        self._seats.leave(live)
+        self._allocator.leave(live)
         for run in live.runs:
             self._reuse.end(run)

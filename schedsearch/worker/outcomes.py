@@ -9,11 +9,11 @@ import optuna
 from optuna.trial import TrialState
 
 from schedsearch.errors import InputError
-from schedsearch.pruners import verdict
+from schedsearch.pruners import decide
 from schedsearch.space import Space
-from schedsearch.storage import CONDEMNED, RoundStorage
+from schedsearch.storage import WOULD_PRUNE, BatchedStorage
+from schedsearch.worker.best_trial import BestTrialNotifier
 from schedsearch.worker.failures import Failures, shown, traceback_of
-from schedsearch.worker.showing import Showing
 from schedsearch.worker.summary import summary
 from schedsearch.worker.trial import LiveTrial
 
@@ -33,14 +33,14 @@ class Outcomes:
     def __init__(
         self,
         space: Space,
-        storage: RoundStorage,
+        storage: BatchedStorage,
         failures: Failures,
-        showing: Showing,
+        notifier: BestTrialNotifier,
         say: Callable[[str], None],
         report: Callable[[str], None],
     ) -> None:
         self._space, self._storage, self._failures = space, storage, failures
-        self._showing = showing
+        self._notifier = notifier
         self._say, self._say_well = say, report
         self._ended: list[tuple[int, str]] = []
 
@@ -63,9 +63,9 @@ class Outcomes:
 
     def _should_prune(self, live: LiveTrial, study: optuna.Study) -> bool:
         trial = self._storage.get_trial(live.trial_id)
-        found = verdict(study.pruner, self._space, study, trial)
-        if found.condemned:
-            live.trial.set_user_attr(CONDEMNED, live.epochs)
+        found = decide(study.pruner, self._space, study, trial)
+        if found.would_prune:
+            live.trial.set_user_attr(WOULD_PRUNE, live.epochs)
         return found.ends
 
     def refuse(self, live: LiveTrial, error: InputError) -> None:
@@ -101,7 +101,7 @@ class Outcomes:
             live.trial.set_user_attr("trained", trained)
         complete = state is TrialState.COMPLETE
         if complete:
-            self._showing.portray(live)
+            self._notifier.on_best_trial(live)
         outcome = live.outcome(self._space.objective, complete=complete)
         self._ended.append((live.trial_id, f"trial {live.trial.number} {outcome}"))
         self._tell(live, state, live.value if complete else None)

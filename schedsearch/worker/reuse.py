@@ -10,9 +10,9 @@ from schedsearch.engines import Engine
 from schedsearch.plan import Plan
 from schedsearch.run import Run
 from schedsearch.space.sharing import expected_sharing
-from schedsearch.storage import Round, StudyHandle
-from schedsearch.trajectories import Store
-from schedsearch.worker.known import KnownRuns
+from schedsearch.storage import Batch, StudyHandle
+from schedsearch.trajectories import TrajectoryStore
+from schedsearch.trajectories.cached_runs import CachedRuns
 
 #: The least share of a search's epochs for which cheap ones are kept nevertheless.
 _WORTH_KEEPING = 0.01
@@ -34,14 +34,14 @@ class Reuse:
     def __init__(
         self,
         study: StudyHandle,
-        store: Store | None,
+        store: TrajectoryStore | None,
         numerics: Mapping[str, Any] | None = None,
     ) -> None:
         self._expected, branches = 0.0, frozenset[int]()
         if store is not None:
             sharing = expected_sharing(study.space, _DRAWN, seed=0)
             self._expected, branches = sharing.reuse, sharing.branches
-        self._known = KnownRuns(
+        self._known = CachedRuns(
             store,
             space=study.space,
             fingerprint=study.record.fingerprint,
@@ -57,8 +57,8 @@ class Reuse:
 
     def follow(self, run: Run) -> bool:
         """Go on by an epoch that is known; False if it is to be trained."""
-        trail = self._known.trails.get(run)
-        if trail is None or run.ended or trail.holds(_next_key(run)):
+        cursor = self._known.cursors.get(run)
+        if cursor is None or run.ended or cursor.holds(_next_key(run)):
             return False
         followed = run.follow()
         if not followed and self._known.are_cheap and not run.epochs:
@@ -67,12 +67,12 @@ class Reuse:
 
     def granted(self, runs: Iterable[Run]) -> set[Run]:
         """Return which runs may train their next epoch now; another run trains that of the rest."""
-        waiting, trails = set(runs), self._known.trails
+        waiting, cursors = set(runs), self._known.cursors
         if self._known.store is None or self._known.are_cheap:
             return waiting
-        wanted = {trails[run]: _next_key(run) for run in waiting if run in trails}
+        wanted = {cursors[run]: _next_key(run) for run in waiting if run in cursors}
         granted = self._known.store.lease(wanted)
-        return {run for run in waiting if trails.get(run) in (*granted, None)}
+        return {run for run in waiting if cursors.get(run) in (*granted, None)}
 
     def end(self, run: Run) -> None:
         """Let go of what a run held; what it trained is kept."""
@@ -95,15 +95,15 @@ class Reuse:
         for run in runs:
             self._known.keep_whole(run)
 
-    def write_with(self, written: Round, runs: Iterable[Run]) -> None:
+    def write_with(self, written: Batch, runs: Iterable[Run]) -> None:
         """Write in a round's transaction what was trained, and ask for what these train next."""
         store = self._known.store
         if store is None:
             return
         for run in () if self._known.are_cheap else runs:
-            if (trail := self._known.trails.get(run)) is not None and not run.ended:
-                trail.ask(_next_key(run))
-        written.also(store.write, store.written)
+            if (cursor := self._known.cursors.get(run)) is not None and not run.ended:
+                cursor.ask(_next_key(run))
+        written.on_commit(store.write, store.written)
 
     def renew(self) -> None:
         """Say that the runs that hold something are alive."""
@@ -115,7 +115,7 @@ class Reuse:
         self._known.flush()
 
     def weigh(self, seconds: float, runs: int) -> None:
-        """Be told what an epoch of so many runs took; see KnownRuns."""
+        """Be told what an epoch of so many runs took; see CachedRuns."""
         if self._expected < _WORTH_KEEPING:
             self._known.weigh(seconds, runs)
 

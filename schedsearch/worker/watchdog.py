@@ -18,8 +18,8 @@ class Watchdog:
         bite: what to call.
     """
 
-    def __init__(self, seconds: float | None, bite: Callable[[], None]) -> None:
-        self._seconds, self._bite = seconds, bite
+    def __init__(self, seconds: float | None, on_timeout: Callable[[], None]) -> None:
+        self._seconds, self._on_timeout = seconds, on_timeout
         self._lock = threading.Lock()
 
     @contextmanager
@@ -42,4 +42,4 @@ class Watchdog:
     def _expire(self, over: threading.Event) -> None:
         with self._lock:
             if not over.is_set():
-                self._bite()
+                self._on_timeout()

@@ -26,7 +26,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from sqlalchemy import text
 
 from schedsearch.report.dashboard import Guard, make_server, own_names, warm
-from schedsearch.report.showcase import Showcase
+from schedsearch.report.dashboard_artifacts import DashboardArtifacts
 from schedsearch.storage import StudyHandle, open_database
 from tests.browser import browser
 from tests.cli.command import Command
@@ -78,7 +78,7 @@ def served(folder: Path, *arguments: object, storage: str | None = None) -> Iter
 
 def searched(folder: Path) -> StudyHandle:
     study = make_study(folder)
-    work(study, onlooker=Showcase(study))
+    work(study, best_trial_callback=DashboardArtifacts(study))
     return study
 
 

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import create_trial
 
 from schedsearch.cli import main
-from schedsearch.report.showcase import Showcase, picture_store
+from schedsearch.report.dashboard_artifacts import DashboardArtifacts, picture_store
 from tests.claims import claim
 from tests.searches import document, make_study, url_of, work
 
@@ -81,7 +81,7 @@ def test_an_empty_study_says_that_there_is_nothing_to_draw(run, tmp_path):
 
 def test_delete_takes_a_studys_pictures_with_it(run, tmp_path):
     study = make_study(tmp_path)
-    work(study, onlooker=Showcase(study))
+    work(study, best_trial_callback=DashboardArtifacts(study))
     folder = picture_store(study.database).path
     assert list(folder.iterdir())
     assert run("delete", "small", "--yes")[0] == 0

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from schedsearch.export import config
-from schedsearch.launchers.here import work
+from schedsearch.launchers.in_process import run_worker
 from schedsearch.storage import plan_of
 from tests import searches
 from tests.cli.command import Command
@@ -30,7 +30,7 @@ def exported(folder: Path, task: str = "tests.engines.toys:Toy", value: str = "l
     content = document(trials=6, seeds=seeds, pruner={"name": "none"})
     content |= {"task": task, "horizon": 4, "objective": {"metric": "val_loss", "value": value}}
     study = make_study(folder, content)
-    work(study, name="ann", should_stop=lambda: False, say=lambda line: None, quiet=True)
+    run_worker(study, name="ann", should_stop=lambda: False, say=lambda line: None, quiet=True)
     return config(study, study.complete(constant=False)[0]), study
 
 

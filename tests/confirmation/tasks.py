@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from schedsearch.engines.loop import Run
+from schedsearch.engines.loop import LoopRun
 from schedsearch.storage import StudyHandle
 from tests.engines.toys import Toy
 from tests.searches import DEFAULTS, document, make_study, work
@@ -17,7 +17,7 @@ from tests.searches import DEFAULTS, document, make_study, work
 FRESH = 1_000_000
 
 
-def train_with_noise(run: Run) -> None:
+def train_with_noise(run: LoopRun) -> None:
     """Approach a target, in steps whose noise a constant rate never gets rid of."""
     draws = random.Random(run.seed)
     distance = 5.0
@@ -27,13 +27,13 @@ def train_with_noise(run: Run) -> None:
     run.test(loss=distance)
 
 
-def train_indifferently(run: Run) -> None:
+def train_indifferently(run: LoopRun) -> None:
     """Give what the seed says, whatever the schedules are; measure no test split."""
     for _ in run:
         run.report(val_loss=random.Random(run.seed).random())
 
 
-def train_and_raise_when_fresh(run: Run) -> None:
+def train_and_raise_when_fresh(run: LoopRun) -> None:
     """Fail on every seed that no search has met."""
     for _ in run:
         if run.seed >= FRESH:
@@ -41,7 +41,7 @@ def train_and_raise_when_fresh(run: Run) -> None:
         run.report(val_loss=1.0)
 
 
-def train_and_die_when_fresh(run: Run) -> None:
+def train_and_die_when_fresh(run: LoopRun) -> None:
     """Be killed, as by a machine out of memory, on every seed that no search has met."""
     for _ in run:
         if run.seed >= FRESH:
@@ -49,7 +49,7 @@ def train_and_die_when_fresh(run: Run) -> None:
         run.report(val_loss=1.0)
 
 
-def train_slowly_when_fresh(run: Run) -> None:
+def train_slowly_when_fresh(run: LoopRun) -> None:
     """Take a second on every seed that no search has met, and leave a sign of having begun."""
     for _ in run:
         if run.seed >= FRESH:
@@ -58,7 +58,7 @@ def train_slowly_when_fresh(run: Run) -> None:
         run.report(val_loss=1.0)
 
 
-def train_by_luck(run: Run) -> None:
+def train_by_luck(run: LoopRun) -> None:
     """Give what the seed and the values of this very plan happen to draw."""
     values = ""
     for _, hp in run:
@@ -67,7 +67,7 @@ def train_by_luck(run: Run) -> None:
     run.test(loss=random.Random(f"{run.seed} {values} tested").random())
 
 
-def train_to_the_mean(run: Run) -> None:
+def train_to_the_mean(run: LoopRun) -> None:
     """Care for the mean of the rate alone, which a constant can have as well as any schedule."""
     rates: list[float] = []
     for _, hp in run:
@@ -81,7 +81,7 @@ def off_target(rates: list[float], noise: str) -> float:
     return abs(sum(rates) / len(rates) - 0.3) + random.Random(noise).gauss(0.0, 0.02)
 
 
-def train_and_log_when_fresh(run: Run) -> None:
+def train_and_log_when_fresh(run: LoopRun) -> None:
     """Leave a line for every run that begins on a seed that no search has met."""
     if run.seed >= FRESH:
         with Path("begun.log").open("a") as log:
@@ -95,7 +95,7 @@ def train_and_log_when_fresh(run: Run) -> None:
     run.test(loss=distance)
 
 
-def train_without_end_when_fresh(run: Run) -> None:
+def train_without_end_when_fresh(run: LoopRun) -> None:
     """Leave a sign of having begun, and never come back, on every seed that no search has met."""
     for _ in run:
         while run.seed >= FRESH:

@@ -18,18 +18,18 @@ from schedsearch.confirmation.record import Record, name_of, open_record, record
 from schedsearch.confirmation.runs import Outcome
 from schedsearch.engines import make_engine
 from schedsearch.errors import StudyError
-from schedsearch.launchers import here
+from schedsearch.launchers import in_process
 from schedsearch.plan import Plan
 from schedsearch.preparation import Setup, choose_numerics, prepare
 from schedsearch.report.dashboard import make_app
-from schedsearch.report.showcase import picture_store
+from schedsearch.report.dashboard_artifacts import picture_store
 from schedsearch.schedules import Constant
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database, open_study
 from schedsearch.training import train_whole
 from schedsearch.trajectories import open_store
+from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.trajectories.tables import nodes
-from schedsearch.worker.known import KnownRuns
 from tests.cli.command import Command
 from tests.confirmation import tasks
 from tests.confirmation.tasks import FRESH, content_of, searched
@@ -198,7 +198,7 @@ def test_killed_in_the_middle_of_a_batch_of_lanes_it_goes_on_from_checkpoints(ru
     assert (numerics["engine"], numerics["lanes"]) == ("lanes", 2)
     database = open_database(url_of(tmp_path), create=True)
     study = create_study(database, prepared.record(numerics))
-    here.work(study, name="worker", should_stop=lambda: False, say=print, quiet=True)
+    in_process.run_worker(study, name="worker", should_stop=lambda: False, say=print, quiet=True)
 
     def epochs_known() -> int:
         return database.write(lambda c: c.execute(select(func.count()).select_from(nodes))).scalar()
@@ -214,7 +214,7 @@ def test_killed_in_the_middle_of_a_batch_of_lanes_it_goes_on_from_checkpoints(ru
         command.communicate()
     assert summary_of(study).runs == 0
 
-    known = KnownRuns(
+    known = CachedRuns(
         open_store(database, print),
         space=study.space,
         fingerprint=study.record.fingerprint,

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from schedsearch.engines.arithmetic import Arithmetic
 from schedsearch.engines.batching import why_not_batched
 from schedsearch.engines.lanes.graphs import compiled, trace, transpose_narrow_products
+from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.task import load_task
 from schedsearch.tasks import BUILT_IN
 from tests.engines.toys import LAYERS, Toy, train_toy
@@ -90,7 +90,7 @@ def test_a_step_is_checked_in_the_precision_that_it_will_have():
             return terms if whole else {**terms, "fit": terms["fit"] * output.sum().item()}
 
     assert why_not_batched(ItemOfHalves()) is None
-    found = why_not_batched(ItemOfHalves(), arithmetic=Arithmetic(autocast=True))
+    found = why_not_batched(ItemOfHalves(), arithmetic=PrecisionSettings(autocast=True))
     assert found is not None
     assert found.startswith("torch.Tensor.item hands Python a number")
 

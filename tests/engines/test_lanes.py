@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from schedsearch.engines.arithmetic import Arithmetic
 from schedsearch.engines.lanes.engine import LanesEngine
+from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.engines.sequential import SequentialEngine
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Splits, load_task
@@ -359,7 +359,9 @@ def test_the_users_code_runs_while_the_step_is_built_and_never_again():
 def test_bfloat16_is_another_arithmetic_and_as_repeatable(lanes):
     runs = []
     for autocast in (False, True, True):
-        engine = LanesEngine(Toy(), lanes, arithmetic=Arithmetic(autocast=autocast), compiled=False)
+        engine = LanesEngine(
+            Toy(), lanes, arithmetic=PrecisionSettings(autocast=autocast), compiled=False
+        )
         engine.fill(lanes - 1, seed=1)
         runs.append(engine.train_epoch([*[None] * (lanes - 1), {}])[-1])
     assert runs[0] != runs[1] == runs[2]

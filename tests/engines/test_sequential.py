@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from schedsearch.engines.arithmetic import Arithmetic
+from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.engines.sequential import SequentialEngine
 from schedsearch.errors import SchedSearchError, TaskError
 from tests.engines.toys import LAYERS, TORCH_OPTIMIZERS, Toy, evaluate, train_plainly
@@ -158,7 +158,7 @@ def test_the_threads_are_set_for_the_epoch_alone():
             return {"threads": torch.get_num_threads()}
 
     before = torch.get_num_threads()
-    engine = SequentialEngine(Counting(), arithmetic=Arithmetic(threads=before + 2))
+    engine = SequentialEngine(Counting(), arithmetic=PrecisionSettings(threads=before + 2))
     engine.fill(0, seed=1)
     assert engine.train_epoch([{}])[0].metrics == {"val_threads": before + 2}
     assert torch.get_num_threads() == before

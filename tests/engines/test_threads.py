@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import torch
 from torch import nn
-from schedsearch.engines.arithmetic import Arithmetic, begin_threads
+from schedsearch.engines.precision import PrecisionSettings, begin_threads
 from schedsearch.engines.lanes.engine import LanesEngine
 from tests.engines.test_contract import same_snapshot
 from tests.engines.toys import Toy
@@ -29,7 +29,7 @@ class Faint(Toy):
 
 
 def trained(lane):
-    engine = LanesEngine(Faint(), 4, arithmetic=Arithmetic(threads=2), compiled=False)
+    engine = LanesEngine(Faint(), 4, arithmetic=PrecisionSettings(threads=2), compiled=False)
     engine.fill(lane, seed=1)
     engine.train_epoch([{"weight_decay": 0.0} if i == lane else None for i in range(4)])
     return engine.snapshot(lane)

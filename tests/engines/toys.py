@@ -9,9 +9,9 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from schedsearch.engines.draws import batch_indices, epoch_noise
 from schedsearch.engines.dropout import EpochDropout
-from schedsearch.engines.loop import Run
+from schedsearch.engines.loop import LoopRun
+from schedsearch.engines.random_streams import batch_indices, epoch_noise
 from schedsearch.task import Examples, OptimizerName, Splits, count_examples, count_steps
 
 
@@ -154,7 +154,7 @@ def train_plainly(
     return {name: total / steps for name, total in sums.items()}
 
 
-def train_toy(run: Run) -> None:
+def train_toy(run: LoopRun) -> None:
     """Train a toy in a loop of one's own, with checkpoints and a test."""
     task = Toy()
     data, model = task.data(run.seed), task.model(run.seed)

@@ -12,10 +12,10 @@ from optuna.trial import TrialState, create_trial
 
 from schedsearch.cli import main
 from schedsearch.errors import InputError
-from schedsearch.pruners import AshaPruner, audit_of, make_pruner, verdict
+from schedsearch.pruners import AshaPruner, audit_of, decide, make_pruner
 from schedsearch.samplers import is_audited, make_sampler
-from schedsearch.samplers.history import History
-from schedsearch.samplers.stratum import is_chosen
+from schedsearch.samplers.constant_share import is_chosen
+from schedsearch.samplers.observations import Observations
 from schedsearch.space import Objective, Space
 from schedsearch.space.document import PrunerOptions
 from tests.samplers.test_pbt import content as of_population
@@ -65,9 +65,9 @@ def test_every_audited_trial_is_trained_to_the_end_and_says_when_it_would_have_e
     assert not work(study).wrong
     audited = [trial for trial in study.trials() if "audited" in trial.user_attrs]
     assert {trial.state for trial in audited} == {TrialState.COMPLETE}
-    condemned = [trial for trial in audited if "would_prune" in trial.user_attrs]
-    assert bool(condemned) == (name != "patient")  # where every curve falls, patience never ends
-    assert all(1 <= trial.user_attrs["would_prune"] < 9 for trial in condemned)
+    would_prune = [trial for trial in audited if "would_prune" in trial.user_attrs]
+    assert bool(would_prune) == (name != "patient")  # where every curve falls, patience never ends
+    assert all(1 <= trial.user_attrs["would_prune"] < 9 for trial in would_prune)
     assert not any("would_prune" in t.user_attrs for t in study.trials() if t not in audited)
 
 
@@ -88,14 +88,14 @@ def test_two_workers_audit_alike(tmp_path):
 
 def test_asha_decides_on_others_as_if_the_condemned_had_ended():
     curves = {"kept": {1: 0.9, 2: 0.9, 4: 0.1}, "ended": {1: 0.9, 2: 0.9}}
-    for rival in curves.values():
+    for user_plan in curves.values():
         study = optuna.create_study()
         study.add_trial(create_trial(value=0.2, intermediate_values={1: 0.1, 2: 0.1, 4: 0.2}))
         study.add_trial(
             create_trial(
                 value=0.1,
                 user_attrs={"audited": True, "would_prune": 2},
-                intermediate_values=rival,
+                intermediate_values=user_plan,
             )
         )
         study.add_trial(
@@ -120,8 +120,8 @@ def test_once_condemned_a_trial_is_not_asked_about_again():
                 state=TrialState.RUNNING, user_attrs=attributes, intermediate_values={1: 0.5}
             )
         )
-    found = [verdict(pruner, space, study, trial) for trial in study.trials]
-    assert [one.condemned for one in found] == [True, False, False]
+    found = [decide(pruner, space, study, trial) for trial in study.trials]
+    assert [one.would_prune for one in found] == [True, False, False]
     assert [one.ends for one in found] == [False, False, True]
     assert len(asked) == 2
 
@@ -193,7 +193,7 @@ def proposal(space: Space, *, audited: bool) -> str:
 
 
 def test_to_a_sampler_the_condemned_rank_as_if_they_had_ended_there():
-    study, history = optuna.create_study(), History(StudyDirection.MINIMIZE)
+    study, history = optuna.create_study(), Observations(StudyDirection.MINIMIZE)
     curve = {1: 0.9, 2: 0.8}
     study.add_trial(create_trial(value=0.5, intermediate_values={1: 0.6, 2: 0.5}))
     study.add_trial(
@@ -246,9 +246,11 @@ def test_the_audit_counts_the_condemned_and_those_that_came_to_more_than_the_bes
     ]
     audit = audit_of(trials, objective)
     assert audit is not None
-    assert (audit.ended, [one.number for one in audit.condemned]) == (5, [2, 3, 4, 6])
-    assert [one.number for one in audit.condemned if one.is_better] == [2, 3]
-    assert [one.best_survivor for one in audit.condemned] == [sign(v) for v in (0.5, 0.5, 0.5, 0.3)]
+    assert (audit.ended, [one.number for one in audit.would_prune]) == (5, [2, 3, 4, 6])
+    assert [one.number for one in audit.would_prune if one.is_better] == [2, 3]
+    assert [one.best_survivor for one in audit.would_prune] == [
+        sign(v) for v in (0.5, 0.5, 0.5, 0.3)
+    ]
     told = audit.to_json()
     assert (told["would_have_been_pruned"], told["better_than_best_survivor"]) == (4, 2)
     assert told["trials"][0]["epoch"] == 3
@@ -275,5 +277,5 @@ def test_status_tells_the_audit_to_people_and_to_programs(tmp_path, monkeypatch,
     assert json.loads(status("--json"))["audit"] == audit.to_json()
     [line] = [line for line in status().splitlines() if line.startswith("pruning ")]
     expected = f"pruning   of {audit.ended} trials kept to the end to audit it, it would have ended"
-    assert line.startswith(f"{expected} {len(audit.condemned)} (trial ")
-    assert f"trial {audit.condemned[0].number} after epoch {audit.condemned[0].epoch}" in line
+    assert line.startswith(f"{expected} {len(audit.would_prune)} (trial ")
+    assert f"trial {audit.would_prune[0].number} after epoch {audit.would_prune[0].epoch}" in line

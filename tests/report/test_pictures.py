@@ -10,7 +10,7 @@ from matplotlib.patches import StepPatch
 from optuna.trial import TrialState
 
 from schedsearch.errors import StudyError
-from schedsearch.report.course import course, improvements
+from schedsearch.report.optimization_history import improvements, optimization_history
 from schedsearch.report.pictures import draw_confirmation, draw_study, image
 from schedsearch.report.pictures import draw_trial as draw
 from schedsearch.report.pictures.trial import changes
@@ -219,7 +219,7 @@ def test_a_picture_drawn_twice_is_the_same_file(study, kind, begins):
 
 
 def test_the_best_so_far_falls_over_trials_and_over_epochs_to_the_best_of_all(study):
-    ends = course(study.space, study.trials())
+    ends = optimization_history(study.space, study.trials())
     best = improvements(ends, study.space.objective)
     assert best[-1].value == study.complete()[0].value
     by_trials, by_epochs = draw_study(study.space, study.trials()).axes[:2]

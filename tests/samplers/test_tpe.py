@@ -25,7 +25,7 @@ from optuna.testing.pytest_samplers import (
 )
 from optuna.trial import Trial, TrialState, create_trial
 
-from schedsearch.samplers.history import History
+from schedsearch.samplers.observations import Observations
 from schedsearch.samplers.tpe import TreeParzenSampler, good, recency_weights, sides, thinned
 from schedsearch.space import Space
 from tests.searches import ROOT
@@ -74,8 +74,8 @@ def study_of_all_states(seed: int, trials: int, direction: str = "minimize") -> 
     return study
 
 
-def history_of(study: Study) -> History:
-    history = History(study.direction)
+def history_of(study: Study) -> Observations:
+    history = Observations(study.direction)
     history.update(study.get_trials(deepcopy=False))
     return history
 
@@ -122,7 +122,7 @@ def test_trials_are_ranked_as_optuna_does(seed, trials, direction):
 
 def test_what_was_told_piece_by_piece_is_what_is_read_at_once():
     study = optuna.create_study(sampler=RandomSampler(1))
-    history = History(study.direction)
+    history = Observations(study.direction)
     running: list[Trial] = []
     for i in range(60):
         running.append(study.ask())
@@ -148,7 +148,7 @@ def test_what_was_told_piece_by_piece_is_what_is_read_at_once():
 def test_a_trial_that_becomes_visible_late_is_still_learned_from():
     study = study_of_all_states(3, 40)
     trials = study.get_trials(deepcopy=False)
-    history = History(study.direction)
+    history = Observations(study.direction)
     history.update([trial for trial in trials if trial.number not in (4, 5, 20)])
     history.update(trials[:30])  # an older view: nothing is lost by it
     history.update(trials)

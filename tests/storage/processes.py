@@ -10,7 +10,7 @@ from multiprocessing.queues import Queue
 from optuna.trial import TrialState
 
 from schedsearch.storage import (
-    RoundStorage,
+    BatchedStorage,
     StudyRecord,
     create_study,
     open_database,
@@ -46,7 +46,7 @@ def create(url: str, record: StudyRecord, outcome: Queue[str]) -> None:
 def search_in_rounds(url: str, worker: str, lanes: int, ended: Queue[tuple[str, int]]) -> None:
     """Train trials of three epochs until none is left; say which this worker ended."""
     study = open_study(open_database(url), "small")
-    storage, live = RoundStorage(study.database), list[int]()
+    storage, live = BatchedStorage(study.database), list[int]()
     epochs: dict[int, int] = {}
     while True:
         storage.refresh(study.study_id)
@@ -69,7 +69,7 @@ def search_in_rounds(url: str, worker: str, lanes: int, ended: Queue[tuple[str, 
 def report_for_ever(url: str, lanes: int, committed: Queue[int]) -> None:
     """Claim trials and report of all of them, round after round; say how many were committed."""
     study = open_study(open_database(url), "small")
-    storage = RoundStorage(study.database)
+    storage = BatchedStorage(study.database)
     with storage.round(study.study_id, "doomed") as begun:
         begun.ask(lanes)
     for step in itertools.count():

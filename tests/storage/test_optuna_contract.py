@@ -6,7 +6,7 @@ import pytest
 from optuna.storages import BaseStorage
 from optuna.testing.pytest_storages import StorageTestCase
 
-from schedsearch.storage import RoundStorage, open_database
+from schedsearch.storage import BatchedStorage, open_database
 from tests.servers import execute
 
 
@@ -19,4 +19,4 @@ class TestRoundStorage(StorageTestCase):
             moments = ("datetime_start", "datetime_complete")
             kept = ", ".join(f"MODIFY {moment} DATETIME(6)" for moment in moments)
             execute(database_url, f"ALTER TABLE trials {kept}")
-        return RoundStorage(database)
+        return BatchedStorage(database)

@@ -26,7 +26,7 @@ from schedsearch.storage import (
     open_database,
     shown,
 )
-from schedsearch.storage.connecting import options_of
+from schedsearch.storage.connections import options_of
 from tests.claims import claim
 from tests.searches import document, make_study, make_study_at, work
 from tests.servers import PASSWORD, SERVERS, MariaDB, empty_database, execute, program
@@ -304,7 +304,7 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch, kind,
     mounts = tmp_path / "mounts"
     place = str(folder).replace(" ", "\\040")
     mounts.write_text(f"none / ext4 rw 0 0\nhost:/export {place} {kind} rw,vers=4.2 0 0\n")
-    monkeypatch.setattr("schedsearch.storage.opening._MOUNTS", mounts)
+    monkeypatch.setattr("schedsearch.storage.database._MOUNTS", mounts)
     said = refusal(study.database.url, create=create)
     assert f"lies on a network file system ({kind}), where SQLite loses what is written" in said
     mounts.write_text(f"host:/export / {kind} rw 0 0\n/dev/sda {place} ext4 rw 0 0\n")
@@ -317,6 +317,6 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch, kind,
 @ON_SERVERS
 def test_no_object_shows_the_password_of_its_database(database_url):
     study = make_study_at(database_url)
-    shown = repr((study, study.database, study.database.engine, study.database.outages))
+    shown = repr((study, study.database, study.database.engine, study.database.retrier))
     assert PASSWORD not in shown
     assert study.database.shown.count("***") == 1

@@ -7,14 +7,14 @@ from datetime import timedelta
 import pytest
 from optuna.trial import TrialState
 
-from schedsearch.storage import Database, RoundStorage, StudyHandle
+from schedsearch.storage import BatchedStorage, Database, StudyHandle
 from tests.claims import claim
 from tests.storage.studies import study_at
 
 
 @pytest.fixture
 def study(database_url: str, monkeypatch: pytest.MonkeyPatch) -> StudyHandle:
-    monkeypatch.setattr("schedsearch.storage.opening.SCHEMA_VERSION", 13)
+    monkeypatch.setattr("schedsearch.storage.database.SCHEMA_VERSION", 13)
     study = study_at(database_url, trials=4)
     # What no transaction of ours may touch.
     for transaction in ("read", "write"):
@@ -23,7 +23,7 @@ def study(database_url: str, monkeypatch: pytest.MonkeyPatch) -> StudyHandle:
 
 
 def test_a_round_writes_at_once_and_claims_by_optunas_calls(study):
-    storage = RoundStorage(study.database)
+    storage = BatchedStorage(study.database)
     storage.refresh(study.study_id)
     study.load().enqueue_trial({"lr.family": "constant"})
     with storage.round(study.study_id, "ann") as written:

@@ -32,16 +32,16 @@ def search(url: str, folder: Path, budget: int) -> None:
     """Train all paths, a write for each epoch, with more checkpoints than the budget holds."""
     store = opened(open_database(url), Folder(folder), budget=budget)
     for path in PATHS:
-        trail = store.path(ROOT)
-        while trail.epoch < len(path) and trail.find(key(path[trail.epoch])) is not None:
+        cursor = store.path(ROOT)
+        while cursor.epoch < len(path) and cursor.find(key(path[cursor.epoch])) is not None:
             pass
-        trail.restore()
-        while trail.epoch < len(path):
-            store.lease({trail: key(path[trail.epoch])})
-            trail.add(key(path[trail.epoch]), result(path[: trail.epoch + 1]))
-            trail.keep(snapshot(path[: trail.epoch]))
+        cursor.restore()
+        while cursor.epoch < len(path):
+            store.lease({cursor: key(path[cursor.epoch])})
+            cursor.add(key(path[cursor.epoch]), result(path[: cursor.epoch + 1]))
+            cursor.keep(snapshot(path[: cursor.epoch]))
             store.flush()
-        trail.end()
+        cursor.end()
         store.flush()
 
 

@@ -9,14 +9,14 @@ import torch
 
 from schedsearch.engines import EpochResult, Snapshot
 from schedsearch.storage import Database
-from schedsearch.trajectories import Folder, Store, Trail, open_store, root_of
+from schedsearch.trajectories import Folder, TrajectoryStore, TrieCursor, open_store, root_of
 
 ROOT = root_of("fingerprint", 0, {"threads": 1})
 
 
 def opened(
     database: Database, folder: Folder, say: Callable[[str], None] = print, **options: Any
-) -> Store:
+) -> TrajectoryStore:
     store = open_store(database, say, artifacts=folder, **options)
     assert store is not None
     return store
@@ -39,27 +39,27 @@ def snapshot(path: Sequence[int], size: int = 4) -> Snapshot:
     return Snapshot(len(path), {"weight": weights}, {"exp_avg.weight": -weights})
 
 
-def follow(store: Store, values: Sequence[int], root: str = ROOT) -> Trail:
+def follow(store: TrajectoryStore, values: Sequence[int], root: str = ROOT) -> TrieCursor:
     """Return a trail that has gone as far along the values as is known, and was told the truth."""
-    trail = store.path(root)
-    while trail.epoch < len(values):
-        found = trail.find(key(values[trail.epoch]))
+    cursor = store.path(root)
+    while cursor.epoch < len(values):
+        found = cursor.find(key(values[cursor.epoch]))
         if found is None:
             break
-        assert found == result(values[: trail.epoch])
-    return trail
+        assert found == result(values[: cursor.epoch])
+    return cursor
 
 
 def train(
-    store: Store, values: Sequence[int], *, keep: Sequence[int] = (), root: str = ROOT
-) -> Trail:
+    store: TrajectoryStore, values: Sequence[int], *, keep: Sequence[int] = (), root: str = ROOT
+) -> TrieCursor:
     """Follow the values, train what is not known, and keep checkpoints after some epochs."""
-    trail = follow(store, values, root)
-    while trail.epoch < len(values):
-        trail.add(key(values[trail.epoch]), result(values[: trail.epoch + 1]))
-        if trail.epoch in keep:
-            assert trail.keep(snapshot(values[: trail.epoch]))
-    return trail
+    cursor = follow(store, values, root)
+    while cursor.epoch < len(values):
+        cursor.add(key(values[cursor.epoch]), result(values[: cursor.epoch + 1]))
+        if cursor.epoch in keep:
+            assert cursor.keep(snapshot(values[: cursor.epoch]))
+    return cursor
 
 
 def same(left: Snapshot | None, right: Snapshot | None) -> bool:

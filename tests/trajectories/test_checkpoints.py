@@ -11,7 +11,7 @@ import pytest
 from optuna.artifacts import FileSystemArtifactStore
 
 from schedsearch.storage import Database
-from schedsearch.trajectories import Folder, Store, Trail, open_store
+from schedsearch.trajectories import Folder, TrajectoryStore, TrieCursor, open_store
 from schedsearch.trajectories.snapshots import encode
 from tests.trajectories.stores import follow, opened, same, snapshot, train
 
@@ -20,12 +20,12 @@ def files(folder: Folder) -> list[Path]:
     return sorted(folder.path.iterdir()) if folder.path.is_dir() else []
 
 
-def kept(store: Store, path: list[int]) -> Trail:
+def kept(store: TrajectoryStore, path: list[int]) -> TrieCursor:
     """Train a path to its end, keep a checkpoint there, and end the run."""
-    trail = train(store, path, keep=[len(path)])
-    trail.end()
+    cursor = train(store, path, keep=[len(path)])
+    cursor.end()
     store.flush()
-    return trail
+    return cursor
 
 
 def size() -> int:
@@ -42,8 +42,8 @@ class TestRestoring:
         store.flush()
         reader = opened(database, folder)
         for branch, depth in (([0, 1, 2, 3, 4], 4), ([0, 1, 2, 3, 9], 4), ([0, 1, 2, 9], 2)):
-            trail = follow(reader, branch)
-            assert same(trail.restore(), snapshot(path[:depth]))
+            cursor = follow(reader, branch)
+            assert same(cursor.restore(), snapshot(path[:depth]))
         assert follow(reader, [0, 9]).restore() is None
 
     def test_an_epoch_beyond_one_statement_is_found(
@@ -58,8 +58,8 @@ class TestRestoring:
     def test_what_is_no_data_is_not_kept(self, database: Database, folder: Folder) -> None:
         from schedsearch.engines import Snapshot
 
-        trail = train(opened(database, folder), [0])
-        assert not trail.keep(Snapshot(1, {}, extra={"state": object()}))
+        cursor = train(opened(database, folder), [0])
+        assert not cursor.keep(Snapshot(1, {}, extra={"state": object()}))
         assert not files(folder)
 
     def test_any_artifact_store_of_optuna_will_do(self, database: Database, tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ class TestDamage:
         self, database: Database, folder: Folder, damage: Callable[[Path], None]
     ) -> None:
         store = opened(database, folder)
-        trail = train(store, [0, 1, 2], keep=[1, 3])
+        cursor = train(store, [0, 1, 2], keep=[1, 3])
         store.flush()
-        [deepest] = [file for file in files(folder) if file.name.startswith(trail.name)]
+        [deepest] = [file for file in files(folder) if file.name.startswith(cursor.name)]
         damage(deepest)
         said: list[str] = []
         reader = opened(database, folder, said.append)
@@ -113,9 +113,9 @@ class TestDamage:
         store = opened(database, folder)
         kept(store, [0, 1])
         files(folder)[0].unlink()
-        trail = follow(store, [0, 1])
-        assert trail.restore() is None
-        trail.keep(snapshot([0, 1]))
+        cursor = follow(store, [0, 1])
+        assert cursor.restore() is None
+        cursor.keep(snapshot([0, 1]))
         store.flush()
         assert same(follow(opened(database, folder), [0, 1]).restore(), snapshot([0, 1]))
 

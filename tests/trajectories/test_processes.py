@@ -85,9 +85,9 @@ def test_workers_that_train_the_same_agree(database: Database, folder: Folder) -
         worker.join()
     store = opened(database, folder)
     for value in range(20):
-        trail = follow(store, [value, 1, 2])
-        assert trail.epoch == 3
-        assert same(trail.restore(), snapshot([value, 1]))
+        cursor = follow(store, [value, 1, 2])
+        assert cursor.epoch == 3
+        assert same(cursor.restore(), snapshot([value, 1]))
     assert len(list(folder.path.iterdir())) == 20
 
 

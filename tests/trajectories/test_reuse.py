@@ -9,7 +9,7 @@ import pytest
 
 from schedsearch.engines import Engine, EpochResult, make_engine
 from schedsearch.storage import Database
-from schedsearch.trajectories import Folder, Store
+from schedsearch.trajectories import Folder, TrajectoryStore
 from tests.engines.toys import Toy
 from tests.trajectories.stores import ROOT, opened
 
@@ -26,15 +26,17 @@ def alone(engine: Engine, rates: Sequence[float]) -> list[EpochResult]:
     return [epoch(engine, rate) for rate in rates]
 
 
-def reusing(engine: Engine, rates: Sequence[float], store: Store) -> tuple[list[EpochResult], int]:
+def reusing(
+    engine: Engine, rates: Sequence[float], store: TrajectoryStore
+) -> tuple[list[EpochResult], int]:
     """Return what each epoch gave, and how many of them were trained."""
-    trail, results = store.path(ROOT), []
+    cursor, results = store.path(ROOT), []
     keys = [engine.key({"lr": rate}) for rate in rates]
-    while len(results) < len(rates) and (found := trail.find(keys[len(results)])) is not None:
+    while len(results) < len(rates) and (found := cursor.find(keys[len(results)])) is not None:
         results.append(found)
     if len(results) == len(rates):
         return results, 0
-    snapshot = trail.restore()
+    snapshot = cursor.restore()
     engine.fill(0, 1, snapshot)
     begun = snapshot.epoch if snapshot else 0
     for at in range(begun, len(rates)):
@@ -42,13 +44,13 @@ def reusing(engine: Engine, rates: Sequence[float], store: Store) -> tuple[list[
         if at < len(results):
             assert result == results[at]  # what is trained again gives the same again
         else:
-            trail.add(keys[at], result)
+            cursor.add(keys[at], result)
             results.append(result)
         kept = engine.snapshot(0)
         assert kept is not None
         if (at + 1) % 3 == 0:
-            trail.keep(kept)
-    trail.end()
+            cursor.keep(kept)
+    cursor.end()
     store.flush()
     return results, len(rates) - begun
 

@@ -147,12 +147,12 @@ class TestReplay:
         self, database: Database, folder: Folder
     ) -> None:
         store = opened(database, folder)
-        trail = train(store, [1, 2], keep=[2])
+        cursor = train(store, [1, 2], keep=[2])
         with database.engine.connect() as connection, connection.begin() as transaction:
             store.write(connection)
             transaction.rollback()
         assert follow(opened(database, folder), [1, 2]).epoch == 0
-        trail.add(key(3), result([1, 2, 3]))
+        cursor.add(key(3), result([1, 2, 3]))
         store.flush()
         reader = follow(opened(database, folder), [1, 2, 3])
         assert reader.epoch == 3

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from schedsearch.engines.arithmetic import PLAIN, Arithmetic, single
 from schedsearch.engines.base import EpochResult, Snapshot
-from schedsearch.engines.lanes.draws import Draws, stacked_steps
 from schedsearch.engines.lanes.optimizers import LANE_OPTIMIZERS
 from schedsearch.engines.lanes.probe import Probe
 from schedsearch.engines.lanes.program import Program, build
-from schedsearch.engines.source import Source, finite_or_nan, load, saved
+from schedsearch.engines.lanes.random_inputs import RandomInputs, stacked_steps
+from schedsearch.engines.precision import PLAIN, PrecisionSettings, single
+from schedsearch.engines.task_adapter import TaskAdapter, finite_or_nan, load, saved
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Splits, Task
 
 
 @dataclass
-class _Run:
+class _LaneRun:
     seed: int
     epoch: int
     #: Steps of the optimizer so far; Adam corrects its bias by it.
@@ -50,7 +50,7 @@ class LanesEngine:
         lanes: int,
         *,
         device: str = "cpu",
-        arithmetic: Arithmetic = PLAIN,
+        arithmetic: PrecisionSettings = PLAIN,
         compiled: bool = True,
     ) -> None:
         self.task = task
@@ -60,8 +60,8 @@ class LanesEngine:
         self.compiled = compiled
         self._optimizer = LANE_OPTIMIZERS[task.optimizer]
         self._defaults = {**self._optimizer.defaults, **task.hyperparameters}
-        self._source = Source(task, self.device, arithmetic, lanes)
-        self._runs: list[_Run | None] = [None] * lanes
+        self._source = TaskAdapter(task, self.device, arithmetic, lanes)
+        self._runs: list[_LaneRun | None] = [None] * lanes
         self._program: Program | None = None
 
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
@@ -77,7 +77,7 @@ class LanesEngine:
             optimizer = {} if snapshot is None else snapshot.optimizer
             self._program.state.load(lane, model, optimizer)
         steps = next((t for name, t in optimizer.items() if name.startswith("step.")), 0)
-        self._runs[lane] = _Run(seed, 0 if snapshot is None else snapshot.epoch, int(steps))
+        self._runs[lane] = _LaneRun(seed, 0 if snapshot is None else snapshot.epoch, int(steps))
 
     def train_epoch(
         self, values: Sequence[Mapping[str, float] | None]
@@ -146,7 +146,7 @@ class LanesEngine:
             compile_it=self.compiled,
         )
 
-    def _running(self, lane: int) -> tuple[_Run, Program]:
+    def _running(self, lane: int) -> tuple[_LaneRun, Program]:
         run = self._runs[lane]
         if run is None or self._program is None:
             raise SchedSearchError("the lane is idle: fill it first")
@@ -169,7 +169,10 @@ class LanesEngine:
         return {lane: _result(program.probe, table[lane]) for lane in values}
 
     def _take_steps(
-        self, program: Program, runs: Mapping[int, _Run], values: Mapping[int, Mapping[str, float]]
+        self,
+        program: Program,
+        runs: Mapping[int, _LaneRun],
+        values: Mapping[int, Mapping[str, float]],
     ) -> None:
         hp, coefficients = self._numbers(program, runs, values)
         # An idle lane draws what another one does: what it computes is nobody's.
@@ -186,7 +189,10 @@ class LanesEngine:
             program.train(*state, *batch, *drawn, hp, coefficients[step], program.sums)
 
     def _numbers(
-        self, program: Program, runs: Mapping[int, _Run], values: Mapping[int, Mapping[str, float]]
+        self,
+        program: Program,
+        runs: Mapping[int, _LaneRun],
+        values: Mapping[int, Mapping[str, float]],
     ) -> tuple[Tensor, Tensor]:
         """Return hyperparameters (number, lanes) and the optimizer's coefficients of each step."""
         idle = {**self._defaults, "lr": 0.0}
@@ -201,7 +207,7 @@ class LanesEngine:
         hp = torch.stack([table[name] for name in self.task.hyperparameters])
         return hp.to(self.device, program.dtype), coefficients.to(self.device)
 
-    def _order(self, program: Program, draws: Sequence[Draws]) -> Tensor | None:
+    def _order(self, program: Program, draws: Sequence[RandomInputs]) -> Tensor | None:
         """Return the rows of the training data in each step, (steps, lanes * batch size)."""
         orders = [
             drawn.order + program.data.first_row(lane)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from schedsearch.engines.arithmetic import Arithmetic
 from schedsearch.engines.dropout import GivenDropout
 from schedsearch.engines.lanes.state import named_tensors
-from schedsearch.engines.source import Source, check_metrics, weighted_sum
+from schedsearch.engines.precision import PrecisionSettings
+from schedsearch.engines.task_adapter import TaskAdapter, check_metrics, weighted_sum
 from schedsearch.task import Examples, Task
 
 
@@ -44,7 +44,11 @@ class Sample:
 
 
 def probe(
-    source: Source, model: nn.Module, sample: Sample, validation: Examples, arithmetic: Arithmetic
+    source: TaskAdapter,
+    model: nn.Module,
+    sample: Sample,
+    validation: Examples,
+    arithmetic: PrecisionSettings,
 ) -> Probe:
     """Compute one step's loss, its gradient and the metrics; the model's buffers may change.
 

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from schedsearch.engines.arithmetic import Arithmetic
 from schedsearch.engines.lanes.data import LaneData
-from schedsearch.engines.lanes.draws import DrawCache, Draws, Shapes
 from schedsearch.engines.lanes.graphs import compiled, largest, trace
 from schedsearch.engines.lanes.optimizers import LANE_OPTIMIZERS
 from schedsearch.engines.lanes.probe import Probe, Sample, probe
+from schedsearch.engines.lanes.random_inputs import RandomInputCache, RandomInputs, Shapes
 from schedsearch.engines.lanes.state import LaneState
 from schedsearch.engines.lanes.step import LaneStep, Names
-from schedsearch.engines.source import Source, hyperparameter_dtype
+from schedsearch.engines.precision import PrecisionSettings
+from schedsearch.engines.task_adapter import TaskAdapter, hyperparameter_dtype
 from schedsearch.task import Splits, count_examples, count_steps
 
 #: Bytes of the largest intermediate result of a validation; beyond, lanes are validated in turn.
@@ -39,7 +39,7 @@ class Program:
     probe: Probe
     state: LaneState
     data: LaneData
-    draws: DrawCache
+    draws: RandomInputCache
     steps: int
     dtype: torch.dtype
     sums: Tensor
@@ -49,12 +49,12 @@ class Program:
 
 
 def build(
-    source: Source,
+    source: TaskAdapter,
     splits: Splits,
     *,
     seed: int,
     lanes: int,
-    arithmetic: Arithmetic,
+    arithmetic: PrecisionSettings,
     compile_it: bool,
 ) -> Program:
     """Return the program for a task, with the data of one seed as the model of all.
@@ -91,11 +91,11 @@ def build(
     validated = _lanes_at_once(step, inputs, lanes)
     inputs = [tensor[:validated] for tensor in inputs]
     validate = finish(trace(step.validate, inputs), inputs)
-    draws = DrawCache(shapes.draw)
+    draws = RandomInputCache(shapes.draw)
     return Program(model, found, state, data, draws, steps, dtype, sums, train, validate, validated)
 
 
-def _sample(source: Source, splits: Splits, draws: Draws, dtype: torch.dtype) -> Sample:
+def _sample(source: TaskAdapter, splits: Splits, draws: RandomInputs, dtype: torch.dtype) -> Sample:
     """Return the inputs of the first step of a run, at the defaults."""
     batch = {}
     if draws.order is not None:

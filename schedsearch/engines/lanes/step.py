@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from schedsearch.engines.arithmetic import Arithmetic
 from schedsearch.engines.dropout import GivenDropout
 from schedsearch.engines.lanes.optimizers import LaneOptimizer
 from schedsearch.engines.lanes.probe import Probe
-from schedsearch.engines.source import weighted_sum
+from schedsearch.engines.precision import PrecisionSettings
+from schedsearch.engines.task_adapter import weighted_sum
 from schedsearch.task import Task
 
 
@@ -65,7 +65,7 @@ class LaneStep:
     probe: Probe
     names: Names
     optimizer: LaneOptimizer
-    arithmetic: Arithmetic
+    arithmetic: PrecisionSettings
     device: torch.device
     steps: int
 

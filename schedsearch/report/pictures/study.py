@@ -14,7 +14,13 @@ from matplotlib.ticker import MaxNLocator
 from optuna.trial import FrozenTrial
 
 from schedsearch.errors import StudyError
-from schedsearch.report.course import End, by_family, course, importances, improvements
+from schedsearch.report.optimization_history import (
+    FinishedTrial,
+    by_family,
+    importances,
+    improvements,
+    optimization_history,
+)
 from schedsearch.report.pictures.style import (
     COLOURS,
     GREY,
@@ -36,7 +42,7 @@ def draw_study(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
     Raises:
         StudyError: no trial is complete.
     """
-    ends = course(space, trials)
+    ends = optimization_history(space, trials)
     best = improvements(ends, space.objective)
     if not best:
         raise StudyError(f"study {space.name} has no complete trial yet: there is nothing to draw")
@@ -68,7 +74,9 @@ def _height(groups: Mapping[str, Sized]) -> float:
 # --- the best so far -----------------------------------------------------------------------------
 
 
-def _draw_best(left: Axes, right: Axes, ends: Sequence[End], objective: Objective) -> None:
+def _draw_best(
+    left: Axes, right: Axes, ends: Sequence[FinishedTrial], objective: Objective
+) -> None:
     _draw_best_over(left, ends, [end.ended for end in ends], objective)
     _draw_best_over(right, ends, [end.epochs for end in ends], objective)
     left.set_xlabel("trials ended")
@@ -79,7 +87,7 @@ def _draw_best(left: Axes, right: Axes, ends: Sequence[End], objective: Objectiv
 
 
 def _draw_best_over(
-    axis: Axes, ends: Sequence[End], at: Sequence[int], objective: Objective
+    axis: Axes, ends: Sequence[FinishedTrial], at: Sequence[int], objective: Objective
 ) -> None:
     bare(axis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))

@@ -1,0 +1,115 @@
+"""How an engine's arithmetic is set while it trains, and which values it tells apart."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from schedsearch.errors import SchedSearchError
+
+
+@dataclass(frozen=True)
+class PrecisionSettings:
+    """What changes a training's bits without changing its meaning; part of the numerics.
+
+    Attributes:
+        threads: torch's intra-operation threads.
+        tf32: let a GPU round the factors of matrix products to 10 bits of fraction.
+        autocast: let the task compute in bfloat16 where torch's autocast considers it safe.
+    """
+
+    threads: int = 1
+    tf32: bool = False
+    autocast: bool = False
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Compute so within the block, without denormals, and set everything back.
+
+        Adam's moments of dead units decay into denormals, which slow a step by half. Flushing is a
+        state of the calling thread that Python's own floats see too, hence set back.
+
+        Raises:
+            SchedSearchError: the user's code within called sys.exit(), which must not end a worker.
+        """
+        before = _Settings.read()
+        _Settings(self.threads, True, self.tf32, self.tf32).write()
+        try:
+            yield
+        except SystemExit as error:
+            raise SchedSearchError(f"the task called sys.exit({error.code})") from None
+        finally:
+            before.write()
+
+    def forward(self, device: torch.device) -> AbstractContextManager[object]:
+        """Return the context in which the task's own methods compute.
+
+        Casts are not cached: a cache would outlive the transforms that the lanes' step is made of.
+        """
+        if not self.autocast:
+            return nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
+
+
+def begin_threads(threads: int) -> None:
+    """Let torch's threads be born without denormals: each keeps the state that it is born with.
+
+    To be called before anything else in the process computes; else a tensor's parts, and so the
+    lanes, would be flushed or not by the thread that happens to compute them.
+    """
+    before = _Settings.read()
+    _Settings(threads, True, before.tf32_products, before.tf32_convolutions).write()
+    torch.ones(2**20).mul_(1.0)
+    before.write()
+
+
+#: One thread, nothing rounded.
+PLAIN = PrecisionSettings()
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Settings of torch that belong to the process or to the calling thread."""
+
+    threads: int
+    flush_denormal: bool
+    tf32_products: bool
+    tf32_convolutions: bool
+
+    @staticmethod
+    def read() -> _Settings:
+        return _Settings(
+            torch.get_num_threads(),
+            sys.float_info.min / 2 == 0.0,
+            torch.backends.cuda.matmul.allow_tf32,
+            torch.backends.cudnn.allow_tf32,
+        )
+
+    def write(self) -> None:
+        torch.set_num_threads(self.threads)
+        torch.set_flush_denormal(self.flush_denormal)
+        torch.backends.cuda.matmul.allow_tf32 = self.tf32_products
+        torch.backends.cudnn.allow_tf32 = self.tf32_convolutions
+
+
+def packed(values: Mapping[str, float]) -> bytes:
+    """Return the values as float64 bytes in the order of their names.
+
+    >>> packed({"b": 2.0, "a": 1.0}) == packed({"a": 1.0, "b": 2.0})
+    True
+    """
+    return struct.pack(f"<{len(values)}d", *(values[name] for name in sorted(values)))
+
+
+def single(value: float) -> float:
+    """Return the float32 number next to a value; what is too large becomes infinite.
+
+    >>> single(0.1) == 0.1, single(0.5)
+    (False, 0.5)
+    """
+    return torch.tensor(value, dtype=torch.float32).item()

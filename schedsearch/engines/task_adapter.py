@@ -1,0 +1,137 @@
+"""What an engine takes from a task: data and fresh models by seed, and numbers from its metrics."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from schedsearch.engines.base import Snapshot
+from schedsearch.engines.precision import PrecisionSettings
+from schedsearch.engines.random_streams import global_rng
+from schedsearch.errors import SchedSearchError
+from schedsearch.task import Examples, Splits, Task
+
+#: Seeds whose data an engine keeps, besides those it trains with.
+_SPARE_SEEDS = 4
+
+
+class TaskAdapter:
+    """A task's data and models on a device; runs of one seed share one copy of the data."""
+
+    def __init__(
+        self, task: Task, device: torch.device, arithmetic: PrecisionSettings, lanes: int
+    ) -> None:
+        self.task = task
+        self.device = device
+        self._arithmetic = arithmetic
+        self.splits = functools.lru_cache(maxsize=lanes + _SPARE_SEEDS)(self._load)
+
+    def _load(self, seed: int) -> Splits:
+        with global_rng(self.device, seed, "data"):
+            splits = self.task.data(seed)
+        return Splits(*map(self._on_device, (splits.train, splits.validation, splits.test)))
+
+    def _on_device(self, examples: Examples) -> Examples:
+        return {name: tensor.to(self.device) for name, tensor in examples.items()}
+
+    def fresh_model(self, seed: int) -> nn.Module:
+        """Return the seed's model; the seed's even if the task forgets to seed what it draws."""
+        with global_rng(self.device, seed, "model"):
+            return self.task.model(seed).to(self.device)
+
+    def measure(self, model: nn.Module, split: Examples, prefix: str) -> dict[str, float]:
+        """Return a model's metrics on a split, with a prefix to their names.
+
+        Raises:
+            SchedSearchError: a metric is no number.
+        """
+        model.eval()
+        with torch.no_grad(), self._arithmetic.forward(self.device):
+            metrics = self.task.metrics(model, split)
+        check_metrics(self.task, metrics)
+        return {f"{prefix}{name}": finite_or_nan(float(value)) for name, value in metrics.items()}
+
+
+def saved(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return copies of a model's state_dict, and of the buffers that it leaves out, if any."""
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    left_out = {
+        name: tensor.detach().clone() for name, tensor in model.named_buffers() if name not in state
+    }
+    return state, {"buffers": left_out} if left_out else {}
+
+
+def load(model: nn.Module, snapshot: Snapshot) -> None:
+    """Copy into a model what `saved` returned of another."""
+    model.load_state_dict(snapshot.model)
+    buffers = dict(model.named_buffers())
+    with torch.no_grad():
+        for name, tensor in snapshot.extra.get("buffers", {}).items():
+            buffers[name].copy_(tensor)
+
+
+def check_metrics(task: Task, metrics: Mapping[str, object]) -> None:
+    """Raise a SchedSearchError unless these are numbers or 0-d tensors by name."""
+    of = type(task).__name__
+    _check_names(f"{of}.metrics", metrics)
+    for name, value in metrics.items():
+        if not (isinstance(value, Real) or _is_scalar(value)):
+            raise SchedSearchError(
+                f"{of}: the metric `{name}` is {_shown(value)}, "
+                "but must be a number or a 0-d tensor"
+            )
+
+
+def _check_names(what: str, given: object) -> None:
+    if not isinstance(given, Mapping) or not given:
+        raise SchedSearchError(f"{what} must return a dict of 0-d tensors by name, not {given!r}")
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 0
+
+
+def _shown(value: object) -> str:
+    return f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+
+
+def finite_or_nan(number: float) -> float:
+    """Return a number unless it is infinite."""
+    return number if math.isfinite(number) else math.nan
+
+
+def term_weights(hp: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights among the hyperparameters, by loss term."""
+    return {
+        name.removeprefix("weights."): tensor
+        for name, tensor in hp.items()
+        if name.startswith("weights.")
+    }
+
+
+def weighted_sum(terms: Mapping[str, Tensor], hp: Mapping[str, Tensor]) -> Tensor:
+    """Return the loss: the sum of the terms, each times its weight if it has one.
+
+    Raises:
+        SchedSearchError: they are no dict, there are none, or one is no 0-d tensor.
+    """
+    _check_names("terms", terms)
+    for name, term in terms.items():
+        if not _is_scalar(term):
+            raise SchedSearchError(
+                f"the loss term `{name}` is {_shown(term)}, but must be a 0-d tensor"
+            )
+    weights = term_weights(hp)
+    weighted = [weights[name] * term if name in weights else term for name, term in terms.items()]
+    return functools.reduce(torch.add, weighted)
+
+
+def hyperparameter_dtype(model: nn.Module) -> torch.dtype | None:
+    """Return the dtype in which a model's task sees hyperparameters: that of its parameters."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)

@@ -1,0 +1,54 @@
+"""The lanes of a worker's engines, and which trial is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schedsearch.engines import Engine
+from schedsearch.worker.trial import LiveTrial
+
+
+class LaneAllocator:
+    """Puts a trial's runs into lanes, whole trials only.
+
+    Args:
+        engines: all their lanes together hold at least the seeds of one trial.
+        seeds: runs of each trial.
+    """
+
+    def __init__(self, engines: Sequence[Engine], seeds: int) -> None:
+        self._idle = [(engine, lane) for engine in engines for lane in range(engine.lanes)]
+        self._seeds = seeds
+        if len(self._idle) < seeds:
+            raise ValueError(
+                f"the engines have {len(self._idle)} lanes, but must have one for each of {seeds}"
+            )
+
+    @property
+    def room(self) -> int:
+        """How many trials the idle lanes have room for."""
+        return len(self._idle) // self._seeds
+
+    def enter(self, live: LiveTrial) -> bool:
+        """Put a trial's next runs into lanes that stand where they do; False if there is no room.
+
+        Raises what the user's own code raises while it makes its data and its model.
+        """
+        outside = [run for run in live.next_to_train if run.lane is None]
+        if len(outside) > len(self._idle):
+            return False
+        for run in outside:
+            engine, lane = self._idle.pop()
+            try:
+                run.enter(lane, engine)
+            except BaseException:
+                self._idle.append((engine, lane))
+                raise
+        return True
+
+    def leave(self, live: LiveTrial) -> None:
+        """Free the lanes that a trial is in."""
+        for run in live.runs:
+            if run.lane is not None:
+                self._idle.append((run.engine, run.lane))
+                run.leave()

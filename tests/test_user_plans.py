@@ -1,0 +1,188 @@
+"""`start --also`: schedules of the user's own, raced against the search."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tomli_w
+
+from schedsearch.confirmation.candidates import candidates
+from schedsearch.errors import FileError, InputError
+from schedsearch.export import config
+from schedsearch.report.optimization_history import by_family
+from schedsearch.report.pictures import draw_study
+from schedsearch.report.progress import summary_lines
+from schedsearch.report.status import read_status
+from schedsearch.space import Space
+from schedsearch.storage import OWN, plan_of
+from schedsearch.user_plans import queue_user_plans, read_user_plan
+from tests.cli.command import Command
+from tests.searches import document, make_study, url_of, work, write_space
+
+#: A family outside the space, and a hyperparameter that the space does not name.
+MINE = {
+    "lr": {"families": {"linear": {"initial": 0.9, "final": 0.1, "duration": "50%"}}},
+    "reg": {"default": 0.25},
+}
+
+
+def write(folder, hyperparameters=MINE, **others):
+    content = {**document(), "hyperparameters": hyperparameters, **others}
+    path = folder / "mine.toml"
+    path.write_text(tomli_w.dumps(content))
+    return path
+
+
+def test_a_users_own_plan_is_trained_in_full_beside_the_search(tmp_path):
+    study = make_study(tmp_path, document(trials=25))
+    queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
+    work(study)
+    [own] = [trial for trial in study.trials() if OWN in trial.user_attrs]
+    assert len(own.intermediate_values) == study.space.horizon
+    assert own.user_attrs["values"]["lr"][:3] == pytest.approx([0.9, 0.74, 0.58])
+    assert own.user_attrs["values"]["reg"] == 0.25
+    assert own.params == {}
+    assert not study.holds_constant(own)
+    assert study.queue.counts().finished == study.total() == 25
+
+
+def test_status_shows_it_beside_the_best_and_the_best_constant(tmp_path):
+    study = make_study(tmp_path)
+    queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
+    assert "own       waiting (trial 1, mine.toml)" in summary_lines(read_status(study))
+    work(study)
+    status = read_status(study)
+    [own] = status.to_json()["own"]
+    trial = study.trial(1)
+    assert own == {
+        "file": "mine.toml",
+        "number": 1,
+        "state": "complete",
+        "value": trial.value,
+        "plan": trial.user_attrs["plan"],
+    }
+    shown = f"own       val_loss {trial.value:.5g} (trial 1, mine.toml)"
+    assert shown in summary_lines(status)
+
+
+def test_pictures_count_it_to_no_family_that_is_searched(tmp_path):
+    content = document(trials=12)
+    content["hyperparameters"]["lr"]["families"]["step"] = {
+        "initial": 0.5,
+        "decay_rate": 0.5,
+        "step_size": 2,
+    }
+    study = make_study(tmp_path, content)
+    queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
+    work(study)
+    trials = study.trials()
+    counted = sum(len(values) for values in by_family(study.space, trials)["lr"].values())
+    assert counted == len(study.complete()) - 1
+    draw_study(study.space, trials)
+
+
+def test_confirm_and_export_take_it_as_any_other_plan(tmp_path):
+    study = make_study(tmp_path)
+    queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
+    work(study)
+    schedules, _ = candidates(study, top=100)
+    assert 1 in [candidate.number for candidate in schedules]
+    exported = Space.from_document(config(study, study.trial(1)), "exported")
+    assert exported.plan() == plan_of(study.trial(1))
+
+
+def test_a_constant_of_ones_own_is_a_constant(tmp_path):
+    study = make_study(tmp_path)
+    mine = write(tmp_path, {"lr": {"families": {"constant": {"value": 0.95}}}})
+    queue_user_plans(study, [read_user_plan(mine, study.space)])
+    assert study.holds_constant(study.trial(1))
+
+
+def test_what_it_does_not_name_is_as_in_trial_0(tmp_path):
+    content = document()
+    content["hyperparameters"]["lr"] |= {"default": 0.3, "bounds": [0.0, 0.5]}
+    study = make_study(tmp_path, content)
+    user_plan = read_user_plan(write(tmp_path, {"reg": {"default": 0.5}}), study.space)
+    values = user_plan.plan.values(user_plan.plan.start())
+    assert values == {"lr": 0.3, "reg": 0.5}
+    high = read_user_plan(write(tmp_path), study.space).plan.resolve(9, 0)
+    assert high.values(high.start())["lr"] == 0.5
+
+
+def test_the_task_horizon_and_objective_are_the_studys(tmp_path):
+    study = make_study(tmp_path)
+    mine = write(tmp_path, task="nowhere:Task", horizon=3, objective={"metric": "other"})
+    assert read_user_plan(mine, study.space) == read_user_plan(write(tmp_path), study.space)
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "message"),
+    [
+        (
+            {"lr": {"default": 0.1}, "rge": {"default": 0.1}},
+            "mine.toml: hyperparameters.rge: the task has no such hyperparameter (hint: did you "
+            "mean `reg`?)",
+        ),
+        (
+            document()["hyperparameters"],
+            "mine.toml: something is left to choose in lr, but --also races one plan",
+        ),
+        (
+            {"lr": {"families": {"exponential": {"initial": 1.0, "decay_rate": 1e200}}}},
+            "mine.toml: exponential: the value of",
+        ),
+    ],
+)
+def test_what_cannot_be_raced_is_refused_by_file_and_rule(tmp_path, hyperparameters, message):
+    study = make_study(tmp_path)
+    with pytest.raises(InputError) as caught:
+        read_user_plan(write(tmp_path, hyperparameters), study.space)
+    assert message in str(caught.value)
+
+
+def test_a_weight_of_no_loss_term_is_refused(tmp_path):
+    space = Space.load("search_spaces/regularized.toml")
+    with pytest.raises(FileError, match=r"weights\.l3: the task has no such hyperparameter"):
+        read_user_plan(write(tmp_path, {"weights.l3": {"default": 1.0}}), space)
+
+
+def test_the_command_line_queues_each_plan_once_and_makes_room_for_it(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("SCHEDSEARCH_STORAGE", url_of(tmp_path))
+    run = Command(monkeypatch, capsys)
+    space, mine = write_space(tmp_path, document(trials=1)), write(tmp_path)
+    second = tmp_path / "second.toml"
+    second.write_text(mine.read_text().replace("0.25", "0.5"))
+    for _ in range(2):
+        done = run("start", space, "--workers", 0, "--also", mine, "--also", second)
+        assert done.status == 0, done.err
+    status = json.loads(run("status", "--json").out)
+    assert status["trials"]["total"] == status["trials"]["waiting"] == 3
+    assert [own["file"] for own in status["own"]] == ["mine.toml", "second.toml"]
+    absent = run("start", space, "--study", "other", "--also", tmp_path / "absent.toml")
+    assert (absent.status, absent.err) == (
+        2,
+        f"error: {tmp_path / 'absent.toml'}: there is no such file\n",
+    )
+    assert [s["study"] for s in json.loads(run("list", "--json").out)] == ["small"]
+
+
+def test_confirm_judges_it_however_it_ranks(tmp_path):
+    content = document(trials=25)
+    study = make_study(tmp_path, content)
+    flat = {"lr": {"families": {"linear": {"initial": 0.011, "final": 0.01}}}}
+    constant = {"lr": {"families": {"constant": {"value": 0.0101}}}}
+    user_plans = []
+    for plan in (flat, constant):
+        user_plans.append(read_user_plan(write(tmp_path, plan), study.space))
+    queue_user_plans(study, user_plans)
+    work(study)
+    schedules, constants = candidates(study, 1)
+    assert [c.plan for c in schedules] == [
+        plan_of(study.complete(constant=False)[0]),
+        user_plans[0].plan,
+    ]
+    assert user_plans[1].plan in [c.plan for c in constants]
+    assert len(constants) == 5

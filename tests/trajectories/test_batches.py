@@ -1,0 +1,48 @@
+"""What was trained is written with the round in which the trials report it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Connection
+
+from schedsearch.storage import BatchedStorage, Database, StudyHandle
+from schedsearch.trajectories import Folder
+from tests.storage.studies import study_at
+from tests.trajectories.stores import follow, opened, train
+
+
+@pytest.fixture
+def study(database: Database) -> StudyHandle:
+    return study_at(database.url)
+
+
+def test_they_are_committed_together(study: StudyHandle, folder: Folder) -> None:
+    storage, store = BatchedStorage(study.database), opened(study.database, folder)
+    with storage.round(study.study_id, "ann") as written:
+        train(store, [0, 1], keep=[2])
+        written.on_commit(store.write, store.written)
+        assert follow(opened(study.database, folder), [0, 1]).epoch == 0
+    reader = follow(opened(study.database, folder), [0, 1])
+    assert reader.epoch == 2
+    assert reader.restore() is not None
+
+
+def test_a_round_that_fails_leaves_neither(study: StudyHandle, folder: Folder) -> None:
+    storage, store = BatchedStorage(study.database), opened(study.database, folder)
+
+    def write_too_much(connection: Connection) -> None:
+        store.write(connection)
+        raise ZeroDivisionError
+
+    def write_in_a_round(write: Callable[[Connection], None]) -> None:
+        with storage.round(study.study_id, "ann") as written:
+            train(store, [0, 1])
+            written.on_commit(write, store.written)
+
+    with pytest.raises(ZeroDivisionError):
+        write_in_a_round(write_too_much)
+    assert follow(opened(study.database, folder), [0, 1]).epoch == 0
+    write_in_a_round(store.write)
+    assert follow(opened(study.database, folder), [0, 1]).epoch == 2

@@ -1,0 +1,96 @@
+"""Where checkpoints are kept: a full grid of segments trains no epoch twice."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from schedsearch.engines import EpochResult
+from schedsearch.plan import Plan
+from schedsearch.schedules import Feedback
+from schedsearch.space import Space
+from schedsearch.space.choosers import FixedChooser
+from schedsearch.space.sharing import expected_sharing
+from schedsearch.storage import Database
+from schedsearch.trajectories import CheckpointPolicy, Folder, TrajectoryStore
+from tests.space.documents import searching
+from tests.trajectories.stores import ROOT, opened, snapshot
+
+_FEEDBACK = Feedback(0.5)
+_HELD, _OTHER = {"u": 0.1, "lr": 0.5}, {"u": 0.2, "lr": 0.5}
+
+
+def grid(segments: int, levels: int, horizon: int) -> Space:
+    values = {"levels": [i / levels for i in range(levels)]}
+    content = searching({"piecewise": {"segments": segments, "values": values}}, horizon=horizon)
+    content["hyperparameters"]["u"]["families"]["constant"]["value"] = 0.0
+    return Space.from_document(content, "grid.toml")
+
+
+def plans(space: Space) -> Iterator[Plan]:
+    every = [space.suggest(FixedChooser(space.at(1, i))) for i in range(int(space.size()))]
+    random.Random(0).shuffle(every)
+    yield from (plan.resolve(space.horizon, 0) for plan in every)
+
+
+def train(store: TrajectoryStore, plan: Plan, checkpoint_policy: CheckpointPolicy) -> int:
+    """Train a plan as far as it is not known; return how many epochs that took."""
+    cursor, state, made = store.path(ROOT), plan.start(), []
+    for _ in range(checkpoint_policy.horizon):
+        made.append(struct.pack("d", plan.values(state)["u"]))
+        state = plan.update(state, _FEEDBACK)
+    while cursor.epoch < checkpoint_policy.horizon and cursor.find(made[cursor.epoch]) is not None:
+        pass
+    if cursor.epoch == checkpoint_policy.horizon:
+        return 0
+    restored = cursor.restore()
+    begun = 0 if restored is None else restored.epoch
+    assert begun <= cursor.epoch
+    for epoch in range(begun + 1, checkpoint_policy.horizon + 1):
+        if epoch > cursor.epoch:
+            cursor.add(made[epoch - 1], EpochResult({"val_loss": 0.5}, {}))
+        if checkpoint_policy.should_save(epoch):
+            cursor.keep(snapshot([0] * epoch))
+    cursor.end()
+    store.flush()
+    return checkpoint_policy.horizon - begun
+
+
+@pytest.mark.parametrize(
+    ("segments", "levels", "length"), [(3, 3, 4), (4, 3, 3), (4, 5, 1), (10, 2, 1)]
+)
+def test_a_full_grid_trains_each_segment_once(
+    database: Database, folder: Folder, segments: int, levels: int, length: int
+) -> None:
+    """S segments of b values each cost the sum of b^i over i = 1..S, in place of S x b^S."""
+    horizon = segments * length
+    space = grid(segments, levels, horizon)
+    sharing = expected_sharing(space, 200, seed=0)
+    checkpoint_policy = CheckpointPolicy(horizon, branches=sharing.branches, spacing=horizon)
+    store = opened(database, folder)
+    trained = sum(train(store, plan, checkpoint_policy) for plan in plans(space))
+    assert trained == length * sum(levels**i for i in range(1, segments + 1))
+
+
+class TestPlacement:
+    def test_the_horizon_the_rungs_and_the_branches_are_kept(self) -> None:
+        checkpoint_policy = CheckpointPolicy(20, frozenset({5}), frozenset({7}), spacing=100)
+        assert [e for e in range(1, 21) if checkpoint_policy.should_save(e)] == [5, 7, 20]
+
+    def test_no_more_than_the_spacing_is_ever_trained_again(self) -> None:
+        checkpoint_policy = CheckpointPolicy(20, spacing=6)
+        assert [e for e in range(1, 21) if checkpoint_policy.should_save(e)] == [6, 12, 18, 20]
+
+    def test_a_value_that_was_held_and_changes_is_kept(self) -> None:
+        checkpoint_policy = CheckpointPolicy(20, spacing=100)
+        assert checkpoint_policy.should_save(3, before=_HELD, now=_HELD, then=_OTHER)
+        assert not checkpoint_policy.should_save(3, before=_HELD, now=_HELD, then=_HELD)
+
+    def test_a_value_that_always_moves_is_not(self) -> None:
+        checkpoint_policy = CheckpointPolicy(20, spacing=100)
+        before, now, then = ({"u": value} for value in (0.3, 0.2, 0.1))
+        assert not checkpoint_policy.should_save(3, before, now, then)
+        assert not checkpoint_policy.should_save(1, None, now, then)
