@@ -21,8 +21,13 @@ from shown import IMAGES, SHOWN, picture
 
 from schedsearch.cli import app
 from schedsearch.schedules import Schedule
-from schedsearch.schedules.families import COMBINATORS, ON_EPOCH, ON_TERMS, ON_VALIDATION
-from schedsearch.schedules.parameters import Kind, Parameter, parameters_of
+from schedsearch.schedules.families import (
+    COMBINATORS,
+    LOSS_TERM_FAMILIES,
+    METRIC_FAMILIES,
+    OPEN_LOOP_FAMILIES,
+)
+from schedsearch.schedules.parameters import Parameter, ParameterType, parameters_of
 from schedsearch.space import document
 
 DOCS = Path(__file__).parent
@@ -132,14 +137,14 @@ def _escaped(cell: str) -> str:
 
 def _what_it_may_be(parameter: Parameter) -> str:
     kinds = {
-        Kind.DURATION: "epochs or a share",
-        Kind.SCHEDULE: "a schedule",
-        Kind.CHOICE: " or ".join(f"`{_toml(choice)}`" for choice in parameter.choices),
+        ParameterType.DURATION: "epochs or a share",
+        ParameterType.SCHEDULE: "a schedule",
+        ParameterType.CHOICE: " or ".join(f"`{_toml(choice)}`" for choice in parameter.choices),
     }
-    kind = kinds.get(parameter.kind, parameter.kind.value)
-    rules = [rule.text for rule in parameter.rules if rule.text != "a finite number"]
-    text = ", ".join([kind, *rules])
-    return f"a list, each {text}" if parameter.many else text
+    kind = kinds.get(parameter.type, parameter.type.value)
+    constraints = [each.text for each in parameter.constraints if each.text != "a finite number"]
+    text = ", ".join([kind, *constraints])
+    return f"a list, each {text}" if parameter.is_list else text
 
 
 def _toml(value: Any) -> str:
@@ -204,9 +209,9 @@ def _json_kind(described: Mapping[str, Any]) -> str:
 
 PARTS: Mapping[str, Callable[[], str]] = {
     "commands": commands,
-    "families_on_epoch": functools.partial(_families, ON_EPOCH),
-    "families_on_validation": functools.partial(_families, ON_VALIDATION),
-    "families_on_terms": functools.partial(_families, ON_TERMS),
+    "open_loop_families": functools.partial(_families, OPEN_LOOP_FAMILIES),
+    "metric_families": functools.partial(_families, METRIC_FAMILIES),
+    "loss_term_families": functools.partial(_families, LOSS_TERM_FAMILIES),
     "combinators": functools.partial(_families, COMBINATORS),
     "document": functools.partial(_model_table, document.Document),
     "objective": functools.partial(_model_table, document.Objective),

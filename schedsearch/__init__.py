@@ -1,4 +1,4 @@
-"""Search for hyperparameter schedules of PyTorch trainings, and use what was found.
+"""Search for hyperparameter schedules of PyTorch trainings, and train with the best ones.
 
     scheduler = schedsearch.load("best.toml").scheduler()
     for epoch in range(60):
@@ -6,7 +6,7 @@
         ...
         scheduler.step(val_loss, terms={...})
 
-Names are imported when they are first used: most of them need no torch, which is slow to import.
+Each name is imported on first use, so that names without torch do not pay for its slow import.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from schedsearch.engines.loop import LoopRun
-    from schedsearch.errors import InputError, SchedSearchError
+    from schedsearch.errors import (
+        FileError,
+        InputError,
+        ParameterError,
+        SchedSearchError,
+        TaskError,
+    )
     from schedsearch.loss import WeightedLoss
     from schedsearch.plan import Plan
     from schedsearch.scheduler import Scheduler
@@ -27,8 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Feedback",
+    "FileError",
     "InputError",
     "LoopRun",
+    "ParameterError",
     "Plan",
     "SchedSearchError",
     "Schedule",
@@ -40,10 +48,12 @@ __all__ = [
     "load",
 ]
 
-_HOME = {
+_MODULES = {
     "Feedback": "schedsearch.schedules",
+    "FileError": "schedsearch.errors",
     "InputError": "schedsearch.errors",
     "LoopRun": "schedsearch.engines.loop",
+    "ParameterError": "schedsearch.errors",
     "Plan": "schedsearch.plan",
     "SchedSearchError": "schedsearch.errors",
     "Schedule": "schedsearch.schedules",
@@ -56,10 +66,14 @@ _HOME = {
 
 
 def load(path: Path | str) -> Space:
-    """Return the space or the config that a TOML, YAML or JSON file holds.
+    """Return the space or the config in a TOML, YAML or JSON file.
+
+    A config is what `schedsearch export` writes: a space with one value for each parameter. Its
+    `scheduler()` gives the schedules to a training loop; its `horizon` is the number of epochs.
 
     Raises:
-        InputError: the file cannot be read, or has mistakes: all of them at once.
+        InputError: the file is missing, cannot be read, or holds no table.
+        FileError: the file has mistakes; the message has one line for each of them.
     """
     from schedsearch.space import Space
 
@@ -67,9 +81,9 @@ def load(path: Path | str) -> Space:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'schedsearch' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from schedsearch.errors import FileError, Problem, TaskError, nearest
+from schedsearch.errors import FileError, Problem, TaskError, did_you_mean
 from schedsearch.space import Space
 from schedsearch.space.templates import texts_of
 from schedsearch.task import (
-    READ_BY_OPTIMIZER,
-    Outputs,
+    OPTIMIZER_HYPERPARAMETERS,
     Task,
+    TaskOutputs,
     TrainFunction,
     check_task,
     is_train_function,
@@ -49,18 +49,18 @@ def _of_task(space: Space, error: TaskError) -> Problem:
 
 
 def _check_hyperparameters(
-    space: Space, task: Task | TrainFunction, outputs: Outputs | None
+    space: Space, task: Task | TrainFunction, outputs: TaskOutputs | None
 ) -> Iterator[Problem]:
     known = [*task.hyperparameters]
     if not is_train_function(task):
-        known.extend(READ_BY_OPTIMIZER)
+        known.extend(OPTIMIZER_HYPERPARAMETERS)
     if outputs is not None:
         known.extend(f"weights.{term}" for term in outputs.terms)
     any_weight = outputs is None and not is_train_function(task)
     for key, name in _named(space):
         table = space.document.hyperparameters.get(name)
         if name not in known and not (any_weight and name.startswith("weights.")):
-            hint = nearest(name, known) or "it has " + ", ".join(dict.fromkeys(known))
+            hint = did_you_mean(name, known) or "it has " + ", ".join(dict.fromkeys(known))
             yield Problem(key, "the task has no such hyperparameter", hint=hint)
         elif table is None or table.default is None:
             rule = f"`{name}` needs a default: neither the file nor the task has one"
@@ -84,16 +84,16 @@ def _named(space: Space) -> Iterator[tuple[str, str]]:
             yield f"hyperparameters.{name}", name
 
 
-def _check_outputs(space: Space, outputs: Outputs | None) -> Iterator[Problem]:
+def _check_outputs(space: Space, outputs: TaskOutputs | None) -> Iterator[Problem]:
     if outputs is None:
         return
     metric = space.objective.metric
     if metric not in outputs.metrics:
-        hint = nearest(metric, outputs.metrics) or "it gives " + ", ".join(outputs.metrics)
+        hint = did_you_mean(metric, outputs.metrics) or "it gives " + ", ".join(outputs.metrics)
         yield Problem("objective.metric", "the task gives no such metric", metric, hint)
     for name, families in space.hyperparameters.items():
         for term in dict.fromkeys(texts_of(families, "term")):
             if term not in outputs.terms:
-                hint = nearest(term, outputs.terms) or "it gives " + ", ".join(outputs.terms)
+                hint = did_you_mean(term, outputs.terms) or "it gives " + ", ".join(outputs.terms)
                 rule = f"follows the loss term `{term}`, which the task does not give"
                 yield Problem(f"hyperparameters.{name}.families", rule, hint=hint)

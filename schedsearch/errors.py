@@ -1,7 +1,7 @@
 """Everything that schedsearch raises on purpose.
 
 SchedSearchError              the work failed: exit 1
-├── OutageError               it was stopped while its database was away: exit 130
+├── DatabaseUnavailableError               it was stopped while its database was away: exit 130
 └── InputError                what a person gave is wrong: exit 2
     ├── ParameterError        a family's parameter breaks its rule
     ├── FileError             a space or a config has mistakes: all of them at once
@@ -24,7 +24,7 @@ class SchedSearchError(Exception):
     exit_code = 1
 
 
-class OutageError(SchedSearchError):
+class DatabaseUnavailableError(SchedSearchError):
     """The database does not answer, and who waited for it was told to stop."""
 
     exit_code = 130
@@ -87,11 +87,20 @@ class StorageError(InputError):
     """A database that cannot be opened, read or written."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """Return the hint that names the closest known name, if any is close.
 
-    >>> nearest("exponental", ["exponential", "linear"])
+    >>> did_you_mean("exponental", ["exponential", "linear"])
     'did you mean `exponential`?'
     """
     close = get_close_matches(name, list(known), n=1)
     return f"did you mean `{close[0]}`?" if close else None
+
+
+def summarize_exception(error: Exception) -> str:
+    """Return the type and the message of an exception in one line.
+
+    >>> summarize_exception(ValueError("first line\\nsecond line"))
+    'ValueError: first line second line'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())

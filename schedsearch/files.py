@@ -159,10 +159,10 @@ def _unreadable(value: Any, path: tuple[str, ...]) -> Iterator[Problem]:
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
     """Write a table to a file, whole or not at all."""
-    write_whole(path, _by_suffix(path, _WRITERS)(document).encode())
+    write_atomically(path, _by_suffix(path, _WRITERS)(document).encode())
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a crash leaves either the old content or the new.
 
     Raises:

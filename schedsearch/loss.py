@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from schedsearch.errors import InputError, nearest
+from schedsearch.errors import InputError, did_you_mean
 
 
 class WeightedLoss(nn.Module):
@@ -78,5 +78,5 @@ class WeightedLoss(nn.Module):
 def _refuse_unknown(given: Iterable[str], known: tuple[str, ...], what: str) -> None:
     for name in given:
         if name not in known:
-            hint = nearest(name, known) or f"the terms are {', '.join(known)}"
+            hint = did_you_mean(name, known) or f"the terms are {', '.join(known)}"
             raise InputError(f"`{name}` {what}: {hint}")

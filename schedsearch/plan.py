@@ -86,13 +86,13 @@ class Plan:
         owner = {name: names for names in self.schedules for name in names}
         graph = {}
         for names, schedule in self.schedules.items():
-            for need in schedule.needs:
+            for need in schedule.dependencies:
                 if need not in owner:
                     raise InputError(
                         f"{', '.join(names)}: coupled to `{need}`, which the plan does not move; "
                         f"it moves {', '.join(owner)}"
                     )
-            graph[names] = {owner[need] for need in schedule.needs}
+            graph[names] = {owner[need] for need in schedule.dependencies}
         try:
             return tuple(TopologicalSorter(graph).static_order())
         except CycleError as error:

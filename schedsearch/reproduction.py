@@ -10,13 +10,13 @@ from typing import Any
 
 from schedsearch.engines import Engine, Snapshot, make_engine, numerics_like
 from schedsearch.engines.precision import begin_threads
-from schedsearch.errors import InputError, TaskError, nearest
+from schedsearch.errors import InputError, TaskError, did_you_mean
 from schedsearch.numerics import differences
 from schedsearch.plan import Plan
 from schedsearch.run import Run, RunHistory
 from schedsearch.space import Space
 from schedsearch.task import (
-    READ_BY_OPTIMIZER,
+    OPTIMIZER_HYPERPARAMETERS,
     Task,
     TrainFunction,
     fingerprint,
@@ -181,11 +181,11 @@ def _device(space: Space) -> str:
 def _check_names(plan: Plan, task: Task | TrainFunction, reference: str) -> None:
     known = [*task.hyperparameters]
     if not is_train_function(task):
-        known.extend(READ_BY_OPTIMIZER)
+        known.extend(OPTIMIZER_HYPERPARAMETERS)
         known.extend(name for name in plan.names if name.startswith("weights."))
     for name in plan.names:
         if name not in known:
-            hint = nearest(name, known) or "it has " + ", ".join(dict.fromkeys(known))
+            hint = did_you_mean(name, known) or "it has " + ", ".join(dict.fromkeys(known))
             raise TaskError(f"{reference} has no hyperparameter `{name}`: {hint}")
 
 

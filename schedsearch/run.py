@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from schedsearch.engines import Engine, EpochResult, Snapshot
-from schedsearch.errors import TaskError, nearest
+from schedsearch.errors import TaskError, did_you_mean
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
 from schedsearch.space import Space
@@ -202,7 +202,7 @@ class Run:
     def _record(self, result: EpochResult) -> None:
         name = self.space.objective.metric
         if name not in result.metrics:
-            hint = nearest(name, result.metrics) or f"it gives {', '.join(result.metrics)}"
+            hint = did_you_mean(name, result.metrics) or f"it gives {', '.join(result.metrics)}"
             raise TaskError(f"{self.space.task} gives no metric `{name}`: {hint}")
         self.history.values.append(self._scheduler.values)
         self.history.clamped.append(self._scheduler.clamped)

@@ -27,7 +27,7 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.asked > 0 or self._orphaned()
 
-    def stop_with(self, parent: int) -> None:
+    def stop_when_parent_exits(self, parent: int) -> None:
         """Count the end of the parent process, by its id, as being asked to stop."""
         self._parent = parent
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from schedsearch.engines import Engine, EpochResult
-from schedsearch.errors import SchedSearchError
+from schedsearch.errors import SchedSearchError, summarize_exception
 from schedsearch.run import Run
 from schedsearch.space import Space
-from schedsearch.task.user_code import one_line
 
 Results = dict[Run, EpochResult | Exception]
 
@@ -96,7 +95,9 @@ def user_code(space: Space, seed: int) -> Iterator[None]:
     except SchedSearchError:
         raise
     except Exception as error:
-        raise SchedSearchError(f"{space.task} raised {one_line(error)} (seed {seed})") from error
+        raise SchedSearchError(
+            f"{space.task} raised {summarize_exception(error)} (seed {seed})"
+        ) from error
 
 
 def search_seeds(space: Space) -> range:

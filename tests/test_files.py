@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedsearch.errors import InputError, SchedSearchError
-from schedsearch.files import read_document, write_document, write_whole
+from schedsearch.files import read_document, write_atomically, write_document
 
 SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 
@@ -134,16 +134,16 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="cannot be written: Is a directory"):
-        write_whole(tmp_path / "folder", b"")
+        write_atomically(tmp_path / "folder", b"")
     with pytest.raises(InputError, match="cannot be written: there is no folder"):
-        write_whole(tmp_path / "none" / "a", b"")
+        write_atomically(tmp_path / "none" / "a", b"")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.json", "folder"]
 
 
 def test_a_written_file_is_as_readable_as_any_other(tmp_path):
     before = os.umask(0o027)
     try:
-        write_whole(tmp_path / "a", b"x")
+        write_atomically(tmp_path / "a", b"x")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640

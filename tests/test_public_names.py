@@ -1,5 +1,6 @@
-"""What `import schedsearch` offers: no name comes or goes unnoticed, or costs before its use."""
+"""The public names of the package: which they are, what they document, and what they import."""
 
+import inspect
 import subprocess
 import sys
 
@@ -9,8 +10,10 @@ import schedsearch
 
 NAMES = {
     "Feedback",
+    "FileError",
     "InputError",
     "LoopRun",
+    "ParameterError",
     "Plan",
     "SchedSearchError",
     "Schedule",
@@ -26,6 +29,22 @@ NAMES = {
 def test_exactly_these_names_are_public():
     assert set(schedsearch.__all__) == set(dir(schedsearch)) == NAMES
     assert all(callable(getattr(schedsearch, name)) for name in NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_public_name_and_its_public_members_have_a_docstring(name):
+    public = getattr(schedsearch, name)
+    assert inspect.getdoc(public)
+    if inspect.isclass(public):
+        for member, value in vars(public).items():
+            if inspect.isfunction(value) and not member.startswith("_"):
+                assert inspect.getdoc(getattr(public, member)), f"{name}.{member}"
+
+
+def test_every_public_error_is_caught_as_a_schedsearch_error():
+    errors = [getattr(schedsearch, name) for name in NAMES if name.endswith("Error")]
+    assert len(errors) == 4
+    assert all(issubclass(error, schedsearch.SchedSearchError) for error in errors)
 
 
 def test_another_name_is_an_attribute_error():

@@ -27,9 +27,9 @@ def consent(reference: str, *, trusted: bool) -> None:
         InputError: nobody says that it may.
         TaskError: the reference is not written MODULE:ATTRIBUTE.
     """
-    from schedsearch.task import foreign_code
+    from schedsearch.task import find_untrusted_code
 
-    place = None if trusted else foreign_code(reference)
+    place = None if trusted else find_untrusted_code(reference)
     if place is None:
         return
     found = f"task {reference!r} runs code of {place}, which is not under the current folder"

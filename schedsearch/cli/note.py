@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 def refresh_note(handle: StudyHandle) -> None:
     """Write a study's note and plots anew; what goes wrong with them stops no command."""
+    from schedsearch.errors import summarize_exception
     from schedsearch.report.dashboard_artifacts import DashboardArtifacts
-    from schedsearch.task.user_code import one_line
 
     try:
         DashboardArtifacts(handle).refresh(handle.trials())
     except Exception as error:
-        say(f"the dashboard's note is not current: {one_line(error)}")
+        say(f"the dashboard's note is not current: {summarize_exception(error)}")

@@ -73,7 +73,7 @@ def _attach(what: str, storage: str) -> None:
 
 
 def _write(what: str, output: Path, storage: str) -> None:
-    from schedsearch.files import write_whole
+    from schedsearch.files import write_atomically
     from schedsearch.report.pictures import image
 
     if output.suffix not in (".png", ".svg"):
@@ -83,7 +83,7 @@ def _write(what: str, output: Path, storage: str) -> None:
     else:
         name, _, part = what.partition("/")
         figure, drawn = _part(part)(opened(storage, name))
-    write_whole(output, image(figure, output.suffix.removeprefix(".")))
+    write_atomically(output, image(figure, output.suffix.removeprefix(".")))
     say(f"{output}: {drawn}")
 
 

@@ -42,11 +42,11 @@ def preview(
     for line in preview_lines(sampled, shutil.get_terminal_size().columns):
         typer.echo(line)
     if png is not None:
-        from schedsearch.files import write_whole
+        from schedsearch.files import write_atomically
         from schedsearch.report.pictures import draw_preview, image
 
         title = f"{space.name}: " + ("its plan" if space.is_config else f"{count} sampled plans")
         with busy(f"drawing {png}"):
             content = image(draw_preview(sampled, title), "png")
-        write_whole(png, content)
+        write_atomically(png, content)
         say(f"{png}: written")

@@ -118,7 +118,7 @@ def _train(config: Config, seed: int) -> TrainedRun:
 
 
 def _save(run: TrainedRun, config: Config, output: Path | None, *, several: bool) -> None:
-    from schedsearch.files import write_whole
+    from schedsearch.files import write_atomically
     from schedsearch.reproduction import model_bytes
 
     if output is None or run.diverged:
@@ -131,7 +131,7 @@ def _save(run: TrainedRun, config: Config, output: Path | None, *, several: bool
             "no model"
         )
         return
-    write_whole(path, content)
+    write_atomically(path, content)
     say(f"{path}: the model after epoch {run.epoch}")
 
 

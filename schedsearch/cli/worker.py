@@ -14,7 +14,7 @@ from schedsearch.cli.app import DEFAULT_STORAGE, NoReuse, Storage, StorageFile, 
 from schedsearch.cli.completion import Study
 from schedsearch.cli.consent import TrustTask, consent
 from schedsearch.cli.opening import study as opened
-from schedsearch.errors import OutageError
+from schedsearch.errors import DatabaseUnavailableError
 
 
 @app.command()
@@ -54,7 +54,7 @@ def worker(
             _replace_process(storage, [study, "--name", name, *flags], deadline)
 
         if parent is not None:
-            request.stop_with(parent)
+            request.stop_when_parent_exits(parent)
         try:
             run_worker(
                 handle,
@@ -71,7 +71,7 @@ def worker(
         except KeyboardInterrupt:
             # At once: a loop that hangs would keep the interpreter from ending.
             os._exit(130)
-        except OutageError as error:
+        except DatabaseUnavailableError as error:
             say(f"error: {error}")
             os._exit(error.exit_code)
     if request.asked:
@@ -83,12 +83,12 @@ def worker(
 
 def _replace_process(storage: str, arguments: list[str], deadline: float | None) -> NoReturn:
     """Put a fresh worker in the place of this process, which hangs."""
-    from schedsearch.task import TRUST
+    from schedsearch.task import TRUST_VARIABLE
 
     if deadline is not None:
         arguments += ["--timeout", str(max(0.0, deadline - time.monotonic()))]
     # By the environment: a command line is for everybody to read, and may hold a password.
     # Whoever let this worker run the task's code let its successor do so.
-    environment = os.environ | {"SCHEDSEARCH_STORAGE": storage, TRUST: "1"}
+    environment = os.environ | {"SCHEDSEARCH_STORAGE": storage, TRUST_VARIABLE: "1"}
     command = [sys.executable, "-m", "schedsearch", "worker", *arguments]
     os.execve(sys.executable, command, environment)

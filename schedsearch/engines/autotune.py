@@ -16,8 +16,8 @@ from schedsearch.engines.lanes.engine import LanesEngine
 from schedsearch.engines.lanes.graphs import why_not_compiled
 from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.engines.sequential import SequentialEngine
+from schedsearch.errors import summarize_exception
 from schedsearch.task import Splits, Task, count_examples, count_steps
-from schedsearch.task.user_code import one_line
 
 #: What measuring and compiling may cost at most, as a share of the plain loop's whole search.
 _ALLOWED = 0.05
@@ -189,7 +189,7 @@ def choose_lanes(
         best = _better(search.alone, search.try_lanes(counts[-1], compiled=False))
         reason = why_not_batched(task, device, arithmetic)
     except Exception as error:
-        reason = why_not_batched(task, device, arithmetic) or one_line(error)
+        reason = why_not_batched(task, device, arithmetic) or summarize_exception(error)
     if reason is not None:
         return LaneChoice(1, False, f"1 lane: the task cannot be batched: {reason}")
     if search.affords(search.timing(counts[len(counts) // 2]), best):
@@ -220,7 +220,7 @@ def _compiled(
         try:
             best = _better(best, search.try_lanes(lanes, compiled=True))
         except Exception as error:
-            return best, f" (compiling failed: {one_line(error)})"
+            return best, f" (compiling failed: {summarize_exception(error)})"
         costs, hoped = search.spent - began, _HOPED_OF_FEWER_LANES
     return best, ""
 

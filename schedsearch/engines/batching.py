@@ -13,9 +13,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from schedsearch.engines.lanes.program import Program, build
 from schedsearch.engines.precision import PLAIN, PrecisionSettings
 from schedsearch.engines.task_adapter import TaskAdapter
-from schedsearch.errors import SchedSearchError
+from schedsearch.errors import SchedSearchError, summarize_exception
 from schedsearch.task import Task, TrainFunction, is_train_function
-from schedsearch.task.user_code import one_line
 
 #: From a phrase of torch's message to ours, which says what to change.
 _REASONS: Mapping[str, str] = {
@@ -83,7 +82,7 @@ class _FailingCall(TorchFunctionMode):
 
 
 def _reason(operation: str, error: Exception) -> str:
-    text = one_line(error)
+    text = summarize_exception(error)
     known = (reason for phrase, reason in _REASONS.items() if phrase in text)
     return f"{operation} {next(known, f'raises {text}')}"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from schedsearch.task import READ_BY_OPTIMIZER, OptimizerName
+from schedsearch.task import OPTIMIZER_HYPERPARAMETERS, OptimizerName
 
 
 def make_optimizer(name: OptimizerName, model: nn.Module) -> torch.optim.Optimizer:
@@ -28,7 +28,7 @@ def make_optimizer(name: OptimizerName, model: nn.Module) -> torch.optim.Optimiz
 def set_values(optimizer: torch.optim.Optimizer, values: Mapping[str, float]) -> None:
     """Put the values in force into the parameter groups; momentum is Adam's first beta."""
     for group in optimizer.param_groups:
-        for name in READ_BY_OPTIMIZER:
+        for name in OPTIMIZER_HYPERPARAMETERS:
             if name not in values:
                 continue
             if name == "momentum" and "betas" in group:

@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError
-from schedsearch.integrations.epochs import Epochs, OnValues
+from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.scheduler import Scheduler
 
 
@@ -40,7 +40,7 @@ class ScheduleCallback(Callback):
     def __init__(
         self, source: Scheduler | LoopRun, *, metric: str, on_values: OnValues | None = None
     ) -> None:
-        self._epochs = Epochs(source, metric, on_values)
+        self._driver = ScheduleDriver(source, metric, on_values)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin: here too, since a training that goes on within an epoch starts none.
@@ -58,33 +58,33 @@ class ScheduleCallback(Callback):
                 "ScheduleCallback steps on one validation per epoch: give the trainer validation "
                 "data, and the module a validation_step"
             )
-        self._epochs.go_on()
-        self._epochs.put_in_force(pl_module, trainer.optimizers)
+        self._driver.next_epoch()
+        self._driver.apply(pl_module, trainer.optimizers)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the values in force."""
-        self._epochs.put_in_force(pl_module, trainer.optimizers)
+        self._driver.apply(pl_module, trainer.optimizers)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any
     ) -> None:
         """Take the loss terms that the step returned."""
         if isinstance(outputs, Mapping):
-            self._epochs.observe({n: v for n, v in outputs.items() if n != "loss"})
+            self._driver.record_terms({n: v for n, v in outputs.items() if n != "loss"})
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the epoch: before the trainer's checkpoint of it, which goes on with the next."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._epochs.end(trainer.callback_metrics)
+            self._driver.end_epoch(trainer.callback_metrics)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go to the next epoch; a run that is over stops the trainer."""
-        trainer.should_stop = not self._epochs.go_on() or trainer.should_stop
+        trainer.should_stop = not self._driver.next_epoch() or trainer.should_stop
 
     def state_dict(self) -> dict[str, Any]:
         """Return the schedules' state, for the trainer's checkpoint."""
-        return self._epochs.state_dict()
+        return self._driver.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the trainer's checkpoint."""
-        self._epochs.load_state_dict(state_dict)
+        self._driver.load_state_dict(state_dict)

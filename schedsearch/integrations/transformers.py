@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError
-from schedsearch.integrations.epochs import Epochs, OnValues
+from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.scheduler import Scheduler
 
 #: Under which name a checkpoint of the Trainer holds the schedules' state.
@@ -41,13 +41,13 @@ class ScheduleCallback(TrainerCallback):
     def __init__(
         self, source: Scheduler | LoopRun, *, metric: str, on_values: OnValues | None = None
     ) -> None:
-        self._epochs = Epochs(source, metric, on_values)
+        self._driver = ScheduleDriver(source, metric, on_values)
         self._in_epoch = self._epoch_ended = False
 
     def observe(self, **terms: Any) -> None:
         """Take the loss terms of a step; call it where the loss is computed."""
         if self._in_epoch:
-            self._epochs.observe(terms)
+            self._driver.record_terms(terms)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -63,9 +63,9 @@ class ScheduleCallback(TrainerCallback):
                 "ScheduleCallback steps on one evaluation per epoch: set eval_strategy='epoch'"
             )
         kept: Any = state.stateful_callbacks
-        self._epochs.load_state_dict(kept.get(_KEY, {}))
-        self._epochs.go_on()
-        if "lr" in self._epochs.values and args.lr_scheduler_type != "constant":
+        self._driver.load_state_dict(kept.get(_KEY, {}))
+        self._driver.next_epoch()
+        if "lr" in self._driver.values and args.lr_scheduler_type != "constant":
             raise InputError(
                 f"the plan moves lr, and so does lr_scheduler_type='{args.lr_scheduler_type}': "
                 "set lr_scheduler_type='constant'"
@@ -76,7 +76,7 @@ class ScheduleCallback(TrainerCallback):
     ) -> None:
         """Set the values in force."""
         self._in_epoch = True
-        self._epochs.put_in_force(given["model"], [given["optimizer"]])
+        self._driver.apply(given["model"], [given["optimizer"]])
         # A constant scheduler sets its own idea of the learning rate after each step.
         given["lr_scheduler"].base_lrs = [group["lr"] for group in given["optimizer"].param_groups]
 
@@ -93,8 +93,8 @@ class ScheduleCallback(TrainerCallback):
         if not self._epoch_ended:
             return  # An evaluation before the first epoch, or one of the caller's.
         self._epoch_ended = False
-        self._epochs.end(given["metrics"])
+        self._driver.end_epoch(given["metrics"])
         kept: Any = state.stateful_callbacks
-        kept[_KEY] = self._epochs.state_dict()
-        if not self._epochs.go_on():
+        kept[_KEY] = self._driver.state_dict()
+        if not self._driver.next_epoch():
             control.should_training_stop = True

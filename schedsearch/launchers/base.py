@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from schedsearch.task import TRUST
+from schedsearch.task import TRUST_VARIABLE
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Assignment:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that the worker is given: who starts it has let the task's code run."""
-        return {"SCHEDSEARCH_STORAGE": self.storage, TRUST: "1"}
+        return {"SCHEDSEARCH_STORAGE": self.storage, TRUST_VARIABLE: "1"}
 
     def command(self, python: str, parent: int) -> Sequence[str]:
         """Return the command line; the worker stops when the process `parent` is gone."""

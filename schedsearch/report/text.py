@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schedsearch.schedules import FAMILIES
-from schedsearch.schedules.parameters import parameters_of, share
+from schedsearch.schedules.parameters import parameters_of, parse_share
 
 
 def describe_plan(tables: Mapping[str, Any]) -> list[str]:
@@ -47,7 +47,7 @@ def _value(value: Any) -> str:
         return describe_families(value)
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, str) and (fraction := share(value)) is not None:
+    if isinstance(value, str) and (fraction := parse_share(value)) is not None:
         return f"{100 * fraction:.3g}%"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

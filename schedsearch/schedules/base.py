@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
 from schedsearch.errors import ParameterError
-from schedsearch.schedules.parameters import Kind, parameters_of, to_epochs
+from schedsearch.schedules.parameters import ParameterType, parameters_of, to_epochs
 
 #: Plain data that survives JSON: no inf, no NaN, "no best yet" is None.
 State: TypeAlias = Mapping[str, Any]
@@ -50,10 +50,10 @@ class Schedule(ABC):
     def __post_init__(self) -> None:
         for parameter in parameters_of(type(self)):
             value = getattr(self, parameter.name)
-            if rule := parameter.broken_rule(value):
-                raise self.refuse(parameter.name, rule)
+            if rule := parameter.violated_constraint(value):
+                raise self.parameter_error(parameter.name, rule)
 
-    def refuse(self, name: str, rule: str) -> ParameterError:
+    def parameter_error(self, name: str, rule: str) -> ParameterError:
         """Return the error that says which rule the value of a parameter breaks ("must be …")."""
         return ParameterError(self.family, name, getattr(self, name), rule)
 
@@ -65,23 +65,23 @@ class Schedule(ABC):
         changes: dict[str, Any] = {}
         for parameter in parameters_of(type(self)):
             value = getattr(self, parameter.name)
-            items = value if parameter.many else (value,)
-            if parameter.kind is Kind.DURATION:
+            items = value if parameter.is_list else (value,)
+            if parameter.type is ParameterType.DURATION:
                 items = tuple(to_epochs(item, horizon) for item in items)
-            elif parameter.kind is Kind.SCHEDULE:
+            elif parameter.type is ParameterType.SCHEDULE:
                 items = tuple(item.resolve(horizon, seed) for item in items)
-            changes[parameter.name] = items if parameter.many else items[0]
+            changes[parameter.name] = items if parameter.is_list else items[0]
         return dataclasses.replace(self, **changes)
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def dependencies(self) -> tuple[str, ...]:
         """The hyperparameters whose values in force this schedule reads: its peers."""
         inner: list[str] = []
         for parameter in parameters_of(type(self)):
-            if parameter.kind is Kind.SCHEDULE:
+            if parameter.type is ParameterType.SCHEDULE:
                 value = getattr(self, parameter.name)
-                for schedule in value if parameter.many else (value,):
-                    inner.extend(schedule.needs)
+                for schedule in value if parameter.is_list else (value,):
+                    inner.extend(schedule.dependencies)
         return tuple(dict.fromkeys(inner))
 
     @abstractmethod
@@ -109,7 +109,7 @@ class OpenLoop(Schedule):
         """Resolve, and refuse growth that leaves the floating-point numbers within the horizon."""
         resolved = super().resolve(horizon, seed)
         for epoch in range(horizon):
-            if not is_finite(resolved, epoch):
+            if not _has_finite_value(resolved, epoch):
                 raise ParameterError(
                     self.family,
                     "parameters",
@@ -128,7 +128,7 @@ class OpenLoop(Schedule):
         return {"epoch": state["epoch"] + 1}
 
 
-def is_finite(schedule: OpenLoop, epoch: int) -> bool:
+def _has_finite_value(schedule: OpenLoop, epoch: int) -> bool:
     """Tell whether an open-loop schedule has a finite value at an epoch."""
     try:
         return math.isfinite(schedule.at(epoch))
@@ -148,9 +148,9 @@ class GroupSchedule(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.members) < 2 or len(set(self.members)) != len(self.members):
-            raise self.refuse("members", "at least two different hyperparameters")
+            raise self.parameter_error("members", "at least two different hyperparameters")
         if not all(re.fullmatch(r"weights\..+", member) for member in self.members):
-            raise self.refuse("members", "weights of loss terms, named weights.TERM")
+            raise self.parameter_error("members", "weights of loss terms, named weights.TERM")
 
     @property
     def terms(self) -> tuple[str, ...]:

@@ -14,12 +14,12 @@ from typing import Self, cast
 
 from schedsearch.errors import ParameterError
 from schedsearch.schedules.base import Feedback, OpenLoop, Schedule, State
-from schedsearch.schedules.curves import line
+from schedsearch.schedules.interpolation import interpolate_linear
 from schedsearch.schedules.parameters import (
     Duration,
     Fraction,
     Number,
-    amount,
+    duration_size,
     epochs,
     is_finite,
     to_epochs,
@@ -66,7 +66,7 @@ class Warmup(Schedule):
         return {"epoch": 0, "inner": self.inner.start()}
 
     def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
-        ramp = line(self.factor, 1.0, state["epoch"], epochs(self.duration))
+        ramp = interpolate_linear(self.factor, 1.0, state["epoch"], epochs(self.duration))
         return _value(self.inner, state["inner"], peers) * ramp
 
     def update(self, state: State, feedback: Feedback) -> State:
@@ -107,13 +107,17 @@ class Join(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.schedules) < 2:
-            raise self.refuse("schedules", "at least two schedules")
+            raise self.parameter_error("schedules", "at least two schedules")
         if len(self.boundaries) != len(self.schedules) - 1:
-            raise self.refuse("boundaries", "one boundary between each schedule and the next")
+            raise self.parameter_error(
+                "boundaries", "one boundary between each schedule and the next"
+            )
         for unit in (int, str):
-            ends = [amount(end) for end in self.boundaries if isinstance(end, unit)]
+            ends = [duration_size(end) for end in self.boundaries if isinstance(end, unit)]
             if any(later < earlier for earlier, later in pairwise(ends)):
-                raise self.refuse("boundaries", "in order: no schedule ends before it starts")
+                raise self.parameter_error(
+                    "boundaries", "in order: no schedule ends before it starts"
+                )
 
     def resolve(self, horizon: int, seed: int) -> Self:
         ends = tuple(accumulate((to_epochs(end, horizon) for end in self.boundaries), max))
@@ -214,7 +218,7 @@ class Clamp(_Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.low > self.high:
-            raise self.refuse("low", f"at most `high`, which is {self.high!r}")
+            raise self.parameter_error("low", f"at most `high`, which is {self.high!r}")
 
     def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
         return min(max(_value(self.inner, state, peers), self.low), self.high)
@@ -242,11 +246,11 @@ class Coupled(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.to:
-            raise self.refuse("to", "the name of a hyperparameter")
+            raise self.parameter_error("to", "the name of a hyperparameter")
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((self.to, *super().needs)))
+    def dependencies(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.to, *super().dependencies)))
 
     def start(self) -> State:
         return self.factor.start()

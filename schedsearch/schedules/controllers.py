@@ -23,7 +23,7 @@ class _TermController(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.term:
-            raise self.refuse("term", "the name of a loss term")
+            raise self.parameter_error("term", "the name of a loss term")
 
     @abstractmethod
     def follow(self, state: State, term: float) -> State:
@@ -77,7 +77,7 @@ class Geco(_TermController):
         super().__post_init__()
         if not self.min_value <= self.initial <= self.max_value:
             limits = f"`min_value` = {self.min_value!r} to `max_value` = {self.max_value!r}"
-            raise self.refuse("initial", f"from {limits}")
+            raise self.parameter_error("initial", f"from {limits}")
 
     def start(self) -> State:
         return {"value": self.initial, "average": None}
@@ -132,7 +132,7 @@ class Pi(_TermController):
         super().__post_init__()
         if not self.min_value <= self.initial <= self.max_value:
             limits = f"`min_value` = {self.min_value!r} to `max_value` = {self.max_value!r}"
-            raise self.refuse("initial", f"from {limits}")
+            raise self.parameter_error("initial", f"from {limits}")
 
     def start(self) -> State:
         return {"value": self.initial, "integral": self.initial - self.min_value}

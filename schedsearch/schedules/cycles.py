@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schedsearch.schedules.base import OpenLoop
-from schedsearch.schedules.curves import half_cosine, line
+from schedsearch.schedules.interpolation import interpolate_cosine, interpolate_linear
 from schedsearch.schedules.parameters import (
     Duration,
+    NonNegativeDuration,
     Number,
     Positive,
     PositiveCount,
     PositiveFraction,
-    Wait,
     epochs,
 )
 
@@ -52,7 +52,7 @@ class WarmRestarts(OpenLoop):
         while since >= period:
             since -= period
             period *= self.multiplier
-        return half_cosine(self.initial, self.final, since, period)
+        return interpolate_cosine(self.initial, self.final, since, period)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ class Cyclical(OpenLoop):
             return self.final
         cycle = epoch * self.cycles // epochs(self.duration)
         begin, end = self._begin(cycle), self._begin(cycle + 1)
-        return line(self.initial, self.final, epoch - begin, self.proportion * (end - begin))
+        return interpolate_linear(
+            self.initial, self.final, epoch - begin, self.proportion * (end - begin)
+        )
 
     def _begin(self, cycle: int) -> int:
         return -(-cycle * epochs(self.duration) // self.cycles)
@@ -140,8 +142,8 @@ class Triangular(OpenLoop):
 class OneCycle(OpenLoop):
     """One half cosine wave up to a peak, and one down to a final value, which then holds.
 
-    value(t) = half_cosine(initial -> peak, t / rise),          t < rise
-               half_cosine(peak -> final, (t - rise) / fall),   t >= rise
+    value(t) = interpolate_cosine(initial -> peak, t / rise),          t < rise
+               interpolate_cosine(peak -> final, (t - rise) / fall),   t >= rise
 
     Args:
         initial: value at epoch 0.
@@ -162,11 +164,11 @@ class OneCycle(OpenLoop):
     initial: Number
     peak: Number
     final: Number
-    rise: Wait = "30%"
+    rise: NonNegativeDuration = "30%"
     fall: Duration = "70%"
 
     def at(self, epoch: int) -> float:
         rise = epochs(self.rise)
         if epoch < rise:
-            return half_cosine(self.initial, self.peak, epoch, rise)
-        return half_cosine(self.peak, self.final, epoch - rise, epochs(self.fall))
+            return interpolate_cosine(self.initial, self.peak, epoch, rise)
+        return interpolate_cosine(self.peak, self.final, epoch - rise, epochs(self.fall))

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from schedsearch.schedules.base import OpenLoop
-from schedsearch.schedules.curves import half_cosine, line
+from schedsearch.schedules.interpolation import interpolate_cosine, interpolate_linear
 from schedsearch.schedules.parameters import Duration, Number, Positive, epochs
 
 
@@ -54,7 +54,7 @@ class Linear(OpenLoop):
     duration: Duration = "100%"
 
     def at(self, epoch: int) -> float:
-        return line(self.initial, self.final, epoch, epochs(self.duration))
+        return interpolate_linear(self.initial, self.final, epoch, epochs(self.duration))
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Polynomial(OpenLoop):
     duration: Duration = "100%"
 
     def at(self, epoch: int) -> float:
-        left = line(1.0, 0.0, epoch, epochs(self.duration))
+        left = interpolate_linear(1.0, 0.0, epoch, epochs(self.duration))
         return self.final + (self.initial - self.final) * math.pow(left, self.power)
 
 
@@ -157,7 +157,7 @@ class Multistep(OpenLoop):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.milestones:
-            raise self.refuse("milestones", "at least one milestone")
+            raise self.parameter_error("milestones", "at least one milestone")
 
     def at(self, epoch: int) -> float:
         passed = sum(epochs(milestone) <= epoch for milestone in self.milestones)
@@ -210,4 +210,4 @@ class Cosine(OpenLoop):
     duration: Duration = "100%"
 
     def at(self, epoch: int) -> float:
-        return half_cosine(self.initial, self.final, epoch, epochs(self.duration))
+        return interpolate_cosine(self.initial, self.final, epoch, epochs(self.duration))

@@ -25,7 +25,7 @@ from schedsearch.schedules.piecewise import Knots, Piecewise
 from schedsearch.schedules.plateau import IncrementOnPlateau, PlateauOver, ReduceOnPlateau
 from schedsearch.schedules.ramps import GaussianRamp, LogisticRamp, WarmupStableDecay
 
-ON_EPOCH: tuple[type[Schedule], ...] = (
+OPEN_LOOP_FAMILIES: tuple[type[Schedule], ...] = (
     Constant,
     Linear,
     Polynomial,
@@ -44,15 +44,25 @@ ON_EPOCH: tuple[type[Schedule], ...] = (
     Knots,
     Piecewise,
 )
-ON_VALIDATION: tuple[type[Schedule], ...] = (
+METRIC_FAMILIES: tuple[type[Schedule], ...] = (
     ReduceOnPlateau,
     IncrementOnPlateau,
     IncrementOnImprovement,
     Greedy,
 )
-ON_TERMS: tuple[type[Schedule], ...] = (Dwa, Softadapt, Relobralo, TargetContribution, Geco, Pi)
+LOSS_TERM_FAMILIES: tuple[type[Schedule], ...] = (
+    Dwa,
+    Softadapt,
+    Relobralo,
+    TargetContribution,
+    Geco,
+    Pi,
+)
 COMBINATORS: tuple[type[Schedule], ...] = (Warmup, Join, Scale, Clamp, Coupled, PlateauOver)
 
 FAMILIES: Mapping[str, type[Schedule]] = MappingProxyType(
-    {cls.family: cls for cls in (*ON_EPOCH, *ON_VALIDATION, *ON_TERMS, *COMBINATORS)}
+    {
+        cls.family: cls
+        for cls in (*OPEN_LOOP_FAMILIES, *METRIC_FAMILIES, *LOSS_TERM_FAMILIES, *COMBINATORS)
+    }
 )

@@ -11,11 +11,11 @@ from schedsearch.errors import ParameterError
 from schedsearch.schedules.base import Feedback, Schedule, State
 from schedsearch.schedules.parameters import (
     NonNegative,
+    NonNegativeDuration,
     Number,
     OpenFraction,
     Positive,
     PositiveCount,
-    Wait,
     epochs,
     is_finite,
 )
@@ -24,13 +24,15 @@ from schedsearch.schedules.parameters import (
 ThresholdMode: TypeAlias = Literal["rel", "abs"]
 
 
-def improves(metric: float, best: float | None, threshold: float, mode: ThresholdMode) -> bool:
+def is_improvement(
+    metric: float, best: float | None, threshold: float, mode: ThresholdMode
+) -> bool:
     """Tell whether a metric is better than the best so far; the first one always is.
 
     metric < best - threshold * |best|   (rel)
     metric < best - threshold            (abs)
 
-    >>> improves(0.8, 1.0, 0.1, "rel"), improves(-1.0, -1.0, 0.1, "rel")
+    >>> is_improvement(0.8, 1.0, 0.1, "rel"), is_improvement(-1.0, -1.0, 0.1, "rel")
     (True, False)
     """
     if best is None:
@@ -41,7 +43,7 @@ def improves(metric: float, best: float | None, threshold: float, mode: Threshol
     return metric < best * (1.0 - math.copysign(threshold, best))
 
 
-def refuse_overflow(family: str, initial: float, increment: float, horizon: int) -> None:
+def reject_overflow(family: str, initial: float, increment: float, horizon: int) -> None:
     """Raise ParameterError if an increment in each epoch of the horizon leaves the floats."""
     if not is_finite(initial + horizon * increment):
         rule = f"such that no value overflows ({horizon} increments from {initial!r} do)"
@@ -77,7 +79,7 @@ class IncrementOnImprovement(Schedule):
 
     def resolve(self, horizon: int, seed: int) -> Self:
         """Resolve, and refuse increments that overflow within the horizon."""
-        refuse_overflow(self.family, self.initial, self.increment, horizon)
+        reject_overflow(self.family, self.initial, self.increment, horizon)
         return super().resolve(horizon, seed)
 
     def start(self) -> State:
@@ -91,7 +93,7 @@ class IncrementOnImprovement(Schedule):
         metric = feedback.metric
         if not math.isfinite(metric):
             return state
-        if not improves(metric, state["best"], self.threshold, self.threshold_mode):
+        if not is_improvement(metric, state["best"], self.threshold, self.threshold_mode):
             return state
         return {"best": metric, "increments": state["increments"] + 1}
 
@@ -140,9 +142,9 @@ class Greedy(Schedule):
     min_value: NonNegative
     max_value: Positive
     factor: OpenFraction = 0.95
-    patience: Wait = 10
-    warmup: Wait = 0
-    cooldown: Wait = 0
+    patience: NonNegativeDuration = 10
+    warmup: NonNegativeDuration = 0
+    cooldown: NonNegativeDuration = 0
     threshold: NonNegative = 1e-6
     threshold_mode: ThresholdMode = "abs"
     reset_after: PositiveCount = 500
@@ -152,7 +154,7 @@ class Greedy(Schedule):
         super().__post_init__()
         if not self.min_value <= self.initial <= self.max_value:
             limits = f"`min_value` = {self.min_value!r} to `max_value` = {self.max_value!r}"
-            raise self.refuse("initial", f"from {limits}")
+            raise self.parameter_error("initial", f"from {limits}")
 
     def start(self) -> State:
         return {
@@ -174,7 +176,7 @@ class Greedy(Schedule):
             return state
         if state["wait"] > 0:
             return {**state, "wait": state["wait"] - 1}
-        if improves(metric, state["best"], self.threshold, self.threshold_mode):
+        if is_improvement(metric, state["best"], self.threshold, self.threshold_mode):
             good, bad, best = state["good_epochs"] + 1, 0, metric
         else:
             good, bad, best = 0, state["bad_epochs"] + 1, state["best"]

@@ -29,7 +29,7 @@ _LARGEST_LOGIT = 1e300
 
 
 @dataclass(frozen=True)
-class _Balance(GroupSchedule):
+class _LossBalancing(GroupSchedule):
     """A group whose weights follow the means of its terms."""
 
     @abstractmethod
@@ -48,7 +48,7 @@ class _Balance(GroupSchedule):
 
 
 @dataclass(frozen=True)
-class Dwa(_Balance):
+class Dwa(_LossBalancing):
     """Dynamic weight average: the slower a term descends, the greater its weight.
 
     r_i       = L_i(t - 1) / L_i(t - 2)
@@ -85,7 +85,7 @@ class Dwa(_Balance):
 
 
 @dataclass(frozen=True)
-class Softadapt(_Balance):
+class Softadapt(_LossBalancing):
     """SoftAdapt: weights by how fast each term changes, compared with the others.
 
     s_i       = (L_i(t - 1) - L_i(t - 2)) / sum_j |L_j(t - 1) - L_j(t - 2)|
@@ -129,7 +129,7 @@ class Softadapt(_Balance):
 
 
 @dataclass(frozen=True)
-class Relobralo(_Balance):
+class Relobralo(_LossBalancing):
     """ReLoBRaLo: relative loss balancing with random lookback, smoothed.
 
     bal_i(s) = n * exp(r_i(s)) / sum_j exp(r_j(s)),     r_i(s) = L_i(t) / (temperature * L_i(s))
@@ -192,7 +192,7 @@ class Relobralo(_Balance):
 
 
 @dataclass(frozen=True)
-class TargetContribution(_Balance):
+class TargetContribution(_LossBalancing):
     """Weights that steer each term's contribution to the loss towards a target fraction.
 
     c_i      = |weight_i * L_i| / sum_j |weight_j * L_j|
@@ -224,13 +224,15 @@ class TargetContribution(_Balance):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.targets) != len(self.members):
-            raise self.refuse("targets", f"one for each of the {len(self.members)} members")
+            raise self.parameter_error(
+                "targets", f"one for each of the {len(self.members)} members"
+            )
         if not is_finite(sum(self.targets)):
-            raise self.refuse("targets", "such that their sum is a finite number")
+            raise self.parameter_error("targets", "such that their sum is a finite number")
         if self.min_value > 1:
-            raise self.refuse("min_value", "at most 1, the weight that all start from")
+            raise self.parameter_error("min_value", "at most 1, the weight that all start from")
         if self.max_value < 1:
-            raise self.refuse("max_value", "at least 1, the weight that all start from")
+            raise self.parameter_error("max_value", "at least 1, the weight that all start from")
 
     def balance(self, state: State, terms: Sequence[float]) -> State:
         weights = state["weights"]

@@ -21,38 +21,42 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class Constraint:
     """A condition on one value; `text` completes the sentence "must be …"."""
 
     text: str
-    holds: Callable[[Any], bool]
+    is_satisfied_by: Callable[[Any], bool]
 
 
-Number: TypeAlias = Annotated[float, Rule("a finite number", math.isfinite)]
-Positive: TypeAlias = Annotated[float, Rule("greater than 0", lambda x: x > 0)]
-NonNegative: TypeAlias = Annotated[float, Rule("at least 0", lambda x: x >= 0)]
-Fraction: TypeAlias = Annotated[float, Rule("from 0 to 1", lambda x: 0 <= x <= 1)]
+Number: TypeAlias = Annotated[float, Constraint("a finite number", math.isfinite)]
+Positive: TypeAlias = Annotated[float, Constraint("greater than 0", lambda x: x > 0)]
+NonNegative: TypeAlias = Annotated[float, Constraint("at least 0", lambda x: x >= 0)]
+Fraction: TypeAlias = Annotated[float, Constraint("from 0 to 1", lambda x: 0 <= x <= 1)]
 OpenFraction: TypeAlias = Annotated[
-    float, Rule("greater than 0 and less than 1", lambda x: 0 < x < 1)
+    float, Constraint("greater than 0 and less than 1", lambda x: 0 < x < 1)
 ]
 PositiveFraction: TypeAlias = Annotated[
-    float, Rule("greater than 0 and at most 1", lambda x: 0 < x <= 1)
+    float, Constraint("greater than 0 and at most 1", lambda x: 0 < x <= 1)
 ]
-Count: TypeAlias = Annotated[int, Rule("at least 0", lambda n: n >= 0)]
-PositiveCount: TypeAlias = Annotated[int, Rule("at least 1", lambda n: n >= 1)]
-#: A number of epochs, or a share of the horizon such as "20%". A `Wait` may be nothing at all.
-Duration: TypeAlias = Annotated[int | str, Rule("at least 1 epoch", lambda d: amount(d) > 0)]
-Wait: TypeAlias = Annotated[int | str, Rule("at least 0 epochs", lambda d: amount(d) >= 0)]
+NonNegativeCount: TypeAlias = Annotated[int, Constraint("at least 0", lambda n: n >= 0)]
+PositiveCount: TypeAlias = Annotated[int, Constraint("at least 1", lambda n: n >= 1)]
+#: A number of epochs, or a share of the horizon such as "20%".
+Duration: TypeAlias = Annotated[
+    int | str, Constraint("at least 1 epoch", lambda d: duration_size(d) > 0)
+]
+NonNegativeDuration: TypeAlias = Annotated[
+    int | str, Constraint("at least 0 epochs", lambda d: duration_size(d) >= 0)
+]
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)%")
 #: Beyond any schedule, and small enough to be counted in epochs.
 _LARGEST_SHARE = 1e9
 
 
-def share(text: str) -> float | None:
+def parse_share(text: str) -> float | None:
     """Return the fraction that a share of the horizon stands for, or None if it is not one.
 
-    >>> share("20%"), share("20")
+    >>> parse_share("20%"), parse_share("20")
     (0.2, None)
     """
     found = _SHARE.fullmatch(text)
@@ -60,11 +64,11 @@ def share(text: str) -> float | None:
     return fraction if fraction <= _LARGEST_SHARE else None
 
 
-def amount(duration: int | str) -> float:
+def duration_size(duration: int | str) -> float:
     """Return a duration's size in its own unit (epochs, or the fraction): to compare with 0."""
     if isinstance(duration, int):
         return duration
-    fraction = share(duration)
+    fraction = parse_share(duration)
     return -1.0 if fraction is None else fraction
 
 
@@ -76,7 +80,7 @@ def to_epochs(duration: int | str, horizon: int) -> int:
     """
     if isinstance(duration, int):
         return duration
-    fraction = amount(duration)
+    fraction = duration_size(duration)
     return max(1, math.floor(fraction * horizon + 0.5)) if fraction else 0
 
 
@@ -87,7 +91,7 @@ def epochs(duration: int | str) -> int:
     return duration
 
 
-class Kind(enum.Enum):
+class ParameterType(enum.Enum):
     """The kinds of parameter; the value is what error messages call one."""
 
     NUMBER = "a number"
@@ -104,34 +108,42 @@ class Parameter:
     """One parameter of a family, as its field's type describes it."""
 
     name: str
-    kind: Kind
-    many: bool
-    rules: tuple[Rule, ...]
+    type: ParameterType
+    is_list: bool
+    constraints: tuple[Constraint, ...]
     choices: tuple[str, ...]
     required: bool
     default: Any
 
-    def broken_rule(self, value: Any) -> str | None:
+    def violated_constraint(self, value: Any) -> str | None:
         """Return the rule that the value breaks, as it completes "must be …"; None if all hold."""
-        if not self.many:
-            return self._broken_by_one(value)
+        if not self.is_list:
+            return self._violated_by_item(value)
         if not isinstance(value, tuple):
             # A config's list arrives as a tuple; a Python list could not be hashed.
             return (
-                f"a {'tuple' if isinstance(value, list) else 'list'}, each item {self.kind.value}"
+                f"a {'tuple' if isinstance(value, list) else 'list'}, each item {self.type.value}"
             )
         return next(
-            (f"a list, each item {rule}" for rule in map(self._broken_by_one, value) if rule), None
+            (f"a list, each item {rule}" for rule in map(self._violated_by_item, value) if rule),
+            None,
         )
 
-    def _broken_by_one(self, value: Any) -> str | None:
+    def _violated_by_item(self, value: Any) -> str | None:
         if self.choices and value not in self.choices:
             return "one of " + ", ".join(self.choices)
-        if not _is_of(self.kind, value):
-            return self.kind.value
-        if self.kind is Kind.NUMBER and not is_finite(value):
+        if not _has_type(value, self.type):
+            return self.type.value
+        if self.type is ParameterType.NUMBER and not is_finite(value):
             return "a finite number"
-        return next((rule.text for rule in self.rules if not rule.holds(value)), None)
+        return next(
+            (
+                constraint.text
+                for constraint in self.constraints
+                if not constraint.is_satisfied_by(value)
+            ),
+            None,
+        )
 
 
 def is_finite(value: float) -> bool:
@@ -142,21 +154,21 @@ def is_finite(value: float) -> bool:
         return False
 
 
-def _is_of(kind: Kind, value: Any) -> bool:
-    match kind:
-        case Kind.NUMBER:
+def _has_type(value: Any, expected: ParameterType) -> bool:
+    match expected:
+        case ParameterType.NUMBER:
             return isinstance(value, int | float) and not isinstance(value, bool)
-        case Kind.COUNT:
+        case ParameterType.COUNT:
             return isinstance(value, int) and not isinstance(value, bool)
-        case Kind.DURATION:
+        case ParameterType.DURATION:
             if isinstance(value, str):
-                return share(value) is not None
+                return parse_share(value) is not None
             return isinstance(value, int) and not isinstance(value, bool)
-        case Kind.FLAG:
+        case ParameterType.FLAG:
             return isinstance(value, bool)
-        case Kind.CHOICE | Kind.NAME:
+        case ParameterType.CHOICE | ParameterType.NAME:
             return isinstance(value, str)
-        case Kind.SCHEDULE:
+        case ParameterType.SCHEDULE:
             return hasattr(type(value), "family") and not hasattr(value, "members")
 
 
@@ -171,27 +183,32 @@ def parameters_of(family: type) -> tuple[Parameter, ...]:
 
 def _parameter(field: dataclasses.Field[Any], hint: Any) -> Parameter:
     required = field.default is dataclasses.MISSING
-    many = get_origin(hint) is tuple
-    item = get_args(hint)[0] if many else hint
-    rules: tuple[Rule, ...] = ()
+    is_list = get_origin(hint) is tuple
+    item = get_args(hint)[0] if is_list else hint
+    constraints: tuple[Constraint, ...] = ()
     if get_origin(item) is Annotated:
         item, *rest = get_args(item)
-        rules = tuple(rule for rule in rest if isinstance(rule, Rule))
+        constraints = tuple(each for each in rest if isinstance(each, Constraint))
     return Parameter(
         name=field.name,
-        kind=_kind(item),
-        many=many,
-        rules=rules,
+        type=_type_of(item),
+        is_list=is_list,
+        constraints=constraints,
         choices=get_args(item) if get_origin(item) is Literal else (),
         required=required,
         default=None if required else field.default,
     )
 
 
-def _kind(item: Any) -> Kind:
+def _type_of(item: Any) -> ParameterType:
     if get_origin(item) is Literal:
-        return Kind.CHOICE
-    simple = {float: Kind.NUMBER, int: Kind.COUNT, bool: Kind.FLAG, str: Kind.NAME}
+        return ParameterType.CHOICE
+    simple = {
+        float: ParameterType.NUMBER,
+        int: ParameterType.COUNT,
+        bool: ParameterType.FLAG,
+        str: ParameterType.NAME,
+    }
     if item in simple:
         return simple[item]
-    return Kind.DURATION if item == int | str else Kind.SCHEDULE
+    return ParameterType.DURATION if item == int | str else ParameterType.SCHEDULE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schedsearch.schedules.base import OpenLoop
-from schedsearch.schedules.curves import line
+from schedsearch.schedules.interpolation import interpolate_linear
 from schedsearch.schedules.parameters import Duration, Number, epochs
 
 
@@ -32,7 +32,7 @@ class Piecewise(OpenLoop):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.values:
-            raise self.refuse("values", "at least one value")
+            raise self.parameter_error("values", "at least one value")
 
     def at(self, epoch: int) -> float:
         segment = epoch * len(self.values) // epochs(self.duration)
@@ -64,11 +64,11 @@ class Knots(OpenLoop):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.values) < 2:
-            raise self.refuse("values", "at least two values")
+            raise self.parameter_error("values", "at least two values")
 
     def at(self, epoch: int) -> float:
         duration = epochs(self.duration)
         knot, beyond = divmod(epoch * (len(self.values) - 1), duration)
         if knot >= len(self.values) - 1:
             return self.values[-1]
-        return line(self.values[knot], self.values[knot + 1], beyond, duration)
+        return interpolate_linear(self.values[knot], self.values[knot + 1], beyond, duration)

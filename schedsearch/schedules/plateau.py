@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from typing import Self, cast
 
 from schedsearch.schedules.base import Feedback, Schedule, State
-from schedsearch.schedules.improvement import ThresholdMode, improves, refuse_overflow
-from schedsearch.schedules.parameters import NonNegative, Number, OpenFraction, Wait, epochs
+from schedsearch.schedules.improvement import ThresholdMode, is_improvement, reject_overflow
+from schedsearch.schedules.parameters import (
+    NonNegative,
+    NonNegativeDuration,
+    Number,
+    OpenFraction,
+    epochs,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnPlateau(Schedule):
+class PlateauSchedule(Schedule):
     """What the plateau families share: when a plateau is reached.
 
     An epoch is bad if its metric does not improve on the best. More than `patience` bad epochs in a
@@ -27,8 +33,8 @@ class OnPlateau(Schedule):
     had not been, where torch counts it as bad (and -inf as the best for ever).
     """
 
-    patience: Wait = 10
-    cooldown: Wait = 0
+    patience: NonNegativeDuration = 10
+    cooldown: NonNegativeDuration = 0
     threshold: NonNegative = 1e-4
     threshold_mode: ThresholdMode = "rel"
 
@@ -43,7 +49,7 @@ class OnPlateau(Schedule):
         metric = feedback.metric
         if not math.isfinite(metric):
             return state
-        better = improves(metric, state["best"], self.threshold, self.threshold_mode)
+        better = is_improvement(metric, state["best"], self.threshold, self.threshold_mode)
         bad_epochs = 0 if better or state["cooldown"] else state["bad_epochs"] + 1
         after = {
             **state,
@@ -62,7 +68,7 @@ class OnPlateau(Schedule):
 
 
 @dataclass(frozen=True)
-class ReduceOnPlateau(OnPlateau):
+class ReduceOnPlateau(PlateauSchedule):
     """A cut each time the validation metric has stopped improving.
 
     value <- max(value * factor, min_value)   after more than `patience` bad epochs in a row
@@ -110,7 +116,7 @@ class ReduceOnPlateau(OnPlateau):
 
 
 @dataclass(frozen=True)
-class IncrementOnPlateau(OnPlateau):
+class IncrementOnPlateau(PlateauSchedule):
     """An increment each time the validation metric has stopped improving.
 
     value(t) = initial + increment * (number of plateaus before epoch t)
@@ -140,7 +146,7 @@ class IncrementOnPlateau(OnPlateau):
 
     def resolve(self, horizon: int, seed: int) -> Self:
         """Resolve, and refuse increments that overflow within the horizon."""
-        refuse_overflow(self.family, self.initial, self.increment, horizon)
+        reject_overflow(self.family, self.initial, self.increment, horizon)
         return super().resolve(horizon, seed)
 
     def start(self) -> State:
@@ -155,7 +161,7 @@ class IncrementOnPlateau(OnPlateau):
 
 
 @dataclass(frozen=True)
-class PlateauOver(OnPlateau):
+class PlateauOver(PlateauSchedule):
     """An inner schedule, scaled down at each plateau of the validation metric.
 
     value(t) = inner(t) * factor ** (number of plateaus before epoch t)

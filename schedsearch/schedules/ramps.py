@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from schedsearch.schedules.base import OpenLoop
-from schedsearch.schedules.curves import line
-from schedsearch.schedules.parameters import Duration, Number, Positive, Wait, epochs
+from schedsearch.schedules.interpolation import interpolate_linear
+from schedsearch.schedules.parameters import Duration, NonNegativeDuration, Number, Positive, epochs
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class WarmupStableDecay(OpenLoop):
     initial: Number
     peak: Number
     final: Number
-    warmup: Wait = "10%"
-    stable: Wait = "70%"
+    warmup: NonNegativeDuration = "10%"
+    stable: NonNegativeDuration = "70%"
     decay: Duration = "20%"
 
     def at(self, epoch: int) -> float:
         warmup = epochs(self.warmup)
         if epoch < warmup:
-            return line(self.initial, self.peak, epoch, warmup)
+            return interpolate_linear(self.initial, self.peak, epoch, warmup)
         decaying = max(epoch - warmup - epochs(self.stable), 0)
-        return line(self.peak, self.final, decaying, epochs(self.decay))
+        return interpolate_linear(self.peak, self.final, decaying, epochs(self.decay))
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class LogisticRamp(OpenLoop):
 
     initial: Number
     final: Number
-    midpoint: Wait = "50%"
+    midpoint: NonNegativeDuration = "50%"
     width: Duration = "10%"
 
     def at(self, epoch: int) -> float:

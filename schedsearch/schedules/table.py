@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schedsearch.errors import InputError, ParameterError, nearest
+from schedsearch.errors import InputError, ParameterError, did_you_mean
 from schedsearch.schedules.base import GroupSchedule, Schedule
 from schedsearch.schedules.families import FAMILIES
-from schedsearch.schedules.parameters import Kind, Parameter, is_finite, parameters_of
+from schedsearch.schedules.parameters import Parameter, ParameterType, is_finite, parameters_of
 
 
 def to_table(schedule: Schedule) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def from_table(table: Mapping[str, Any], members: Sequence[str] | None = None) -
             f"a schedule is a table that holds exactly one family, not {sorted(table)}"
         )
     [(family, given)] = table.items()
-    cls = family_named(family)
+    cls = family_by_name(family)
     if not isinstance(given, Mapping):
         raise ParameterError(family, "parameters", given, "a table of parameters")
     if issubclass(cls, GroupSchedule) != (members is not None):
@@ -60,7 +60,7 @@ def from_table(table: Mapping[str, Any], members: Sequence[str] | None = None) -
     known = {p.name: p for p in parameters_of(cls) if p.name != "members"}
     for name in given:
         if name not in known:
-            hint = nearest(name, known)
+            hint = did_you_mean(name, known)
             raise InputError(
                 f"{family} has no parameter `{name}`: {hint or 'it has ' + ', '.join(known)}"
             )
@@ -72,26 +72,26 @@ def from_table(table: Mapping[str, Any], members: Sequence[str] | None = None) -
     return cls(**values)
 
 
-def family_named(name: str) -> type[Schedule]:
+def family_by_name(name: str) -> type[Schedule]:
     """Return the family of that name; raise InputError with the nearest one if there is none."""
     if name not in FAMILIES:
-        hint = nearest(name, FAMILIES) or "the families are " + ", ".join(FAMILIES)
+        hint = did_you_mean(name, FAMILIES) or "the families are " + ", ".join(FAMILIES)
         raise InputError(f"there is no family `{name}`: {hint}")
     return FAMILIES[name]
 
 
 def _to_plain(parameter: Parameter, value: Any) -> Any:
-    if parameter.many:
+    if parameter.is_list:
         return [_item_to_plain(parameter, item) for item in value]
     return _item_to_plain(parameter, value)
 
 
 def _item_to_plain(parameter: Parameter, value: Any) -> Any:
-    return to_table(value) if parameter.kind is Kind.SCHEDULE else value
+    return to_table(value) if parameter.type is ParameterType.SCHEDULE else value
 
 
 def _from_plain(parameter: Parameter, value: Any) -> Any:
-    if not parameter.many:
+    if not parameter.is_list:
         return _item_from_plain(parameter, value)
     if not isinstance(value, list | tuple):
         return value
@@ -100,8 +100,8 @@ def _from_plain(parameter: Parameter, value: Any) -> Any:
 
 def _item_from_plain(parameter: Parameter, value: Any) -> Any:
     """Turn a table into a schedule and a whole number into a float; leave the rest to the rules."""
-    if parameter.kind is Kind.SCHEDULE and isinstance(value, Mapping):
+    if parameter.type is ParameterType.SCHEDULE and isinstance(value, Mapping):
         return from_table(value)
-    if parameter.kind is Kind.NUMBER and type(value) is int and is_finite(value):
+    if parameter.type is ParameterType.NUMBER and type(value) is int and is_finite(value):
         return float(value)
     return value

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from schedsearch.errors import Problem, nearest
+from schedsearch.errors import Problem, did_you_mean
 from schedsearch.space.document import GroupTable, HyperparameterTable
 from schedsearch.space.templates import Families, Range, texts_of
 
@@ -79,7 +79,7 @@ def _check_constants(draft: Draft) -> Iterator[Problem]:
             table if kind == "hyperparameters" else draft.groups[name]
         ) or HyperparameterTable()
         # A misspelt one is a mistake of its own.
-        if not any(nearest(family, ["constant"]) for family in given.families):
+        if not any(did_you_mean(family, ["constant"]) for family in given.families):
             like = _initial_range(families) or _bounds_range(table) or "low = …, high = …"
             quoted = f'"{name}"' if "." in name else name
             yield Problem(
@@ -114,7 +114,7 @@ def _check_coupling(draft: Draft) -> Iterator[Problem]:
             yield Problem(
                 f"hyperparameters.{name}.families",
                 f"is coupled to `{peer}`, which the file does not have",
-                hint=nearest(peer, known) or f"add [hyperparameters.{peer}]",
+                hint=did_you_mean(peer, known) or f"add [hyperparameters.{peer}]",
             )
     try:
         TopologicalSorter(graph).prepare()

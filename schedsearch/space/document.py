@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from schedsearch.scheduler import Direction
-from schedsearch.schedules.parameters import share
+from schedsearch.schedules.parameters import parse_share
 
 
 def _check_argument(value: Any) -> Any:
@@ -25,7 +25,7 @@ def _check_argument(value: Any) -> Any:
 
 
 def _check_duration(value: int | str) -> int | str:
-    if (value < 0) if isinstance(value, int) else share(value) is None:
+    if (value < 0) if isinstance(value, int) else parse_share(value) is None:
         raise ValueError('must be a number of epochs, or a share of the horizon such as "20%"')
     return value
 

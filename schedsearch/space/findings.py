@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from schedsearch.errors import InputError
 from schedsearch.schedules import FAMILIES, GroupSchedule, from_table
-from schedsearch.schedules.parameters import Kind, parameters_of, to_epochs
+from schedsearch.schedules.parameters import ParameterType, parameters_of, to_epochs
 from schedsearch.space.choosers import RandomChooser
 from schedsearch.space.constants import coarse_constants
 from schedsearch.space.space import Space
@@ -46,7 +46,7 @@ def _beyond_horizon(families: Families, name: str, horizon: int) -> Iterator[str
             for item in items:
                 if isinstance(item, Families):
                     yield from _beyond_horizon(item, key, horizon)
-            if parameter.kind is not Kind.DURATION or parameter.name not in option.of:
+            if parameter.type is not ParameterType.DURATION or parameter.name not in option.of:
                 continue
             longest = max((_longest(item, horizon) for item in items), default=0)
             if longest > horizon:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schedsearch.errors import InputError, Problem, nearest
+from schedsearch.errors import InputError, Problem, did_you_mean
 from schedsearch.schedules import FAMILIES, GroupSchedule, from_table
-from schedsearch.schedules.parameters import Kind, Parameter, is_finite, parameters_of
+from schedsearch.schedules.parameters import Parameter, ParameterType, is_finite, parameters_of
 from schedsearch.space.choosers import FixedChooser
 from schedsearch.space.ranges import parse_range
 from schedsearch.space.templates import Families, Fixed, Levels, Parameters, Several, Template
@@ -31,7 +31,7 @@ class FamilyParser:
         for family, given in tables.items():
             here = f"{key}.{family}"
             if family not in FAMILIES:
-                hint = nearest(family, FAMILIES) or "the families are " + ", ".join(FAMILIES)
+                hint = did_you_mean(family, FAMILIES) or "the families are " + ", ".join(FAMILIES)
                 self._problem(here, None, "there is no such family", hint)
             elif not isinstance(given, Mapping):
                 self._problem(here, given, "must be a table of parameters")
@@ -49,10 +49,10 @@ class FamilyParser:
         given = self._written_out(family, given, key)
         unknown = [name for name in given if name not in known]
         for name in unknown:
-            hint = nearest(name, known) or f"{family} has " + ", ".join(known)
+            hint = did_you_mean(name, known) or f"{family} has " + ", ".join(known)
             self._problem(f"{key}.{name}", given[name], "there is no such parameter", hint)
         for name, parameter in known.items():
-            misspelt = any(nearest(other, [name]) for other in unknown)
+            misspelt = any(did_you_mean(other, [name]) for other in unknown)
             if parameter.required and name not in given and not misspelt:
                 self._problem(f"{key}.{name}", None, "is missing, and has no default")
         template = Parameters(
@@ -97,15 +97,15 @@ class FamilyParser:
         return rest | ({list_key: [values] * count} if list_key in rest else {})
 
     def _parameter(self, parameter: Parameter, value: Any, key: str) -> Template:
-        if not parameter.many:
+        if not parameter.is_list:
             return self._item(parameter, value, key)
         if not isinstance(value, list) or not value:
-            self._problem(key, value, f"must be a list, each item {parameter.kind.value}")
+            self._problem(key, value, f"must be a list, each item {parameter.type.value}")
             return Fixed(None)
         return Several(tuple(self._item(parameter, v, f"{key}.{i}") for i, v in enumerate(value)))
 
     def _item(self, parameter: Parameter, value: Any, key: str) -> Template:
-        if parameter.kind is Kind.SCHEDULE:
+        if parameter.type is ParameterType.SCHEDULE:
             return self.families(value, key)
         if isinstance(value, Mapping):
             if "levels" in value:
@@ -128,8 +128,12 @@ class FamilyParser:
         return Fixed(values[0]) if len(values) == 1 else Levels(tuple(values))
 
     def _range(self, parameter: Parameter, table: Mapping[str, Any], key: str) -> Template:
-        if parameter.kind not in (Kind.NUMBER, Kind.COUNT, Kind.DURATION):
-            rule = f"must be {parameter.kind.value}, or {{ levels = [...] }}"
+        if parameter.type not in (
+            ParameterType.NUMBER,
+            ParameterType.COUNT,
+            ParameterType.DURATION,
+        ):
+            rule = f"must be {parameter.type.value}, or {{ levels = [...] }}"
             self._problem(key, dict(table), rule)
             return Fixed(None)
         before = len(self.problems)
@@ -141,7 +145,7 @@ class FamilyParser:
         return template
 
     def _check_value(self, parameter: Parameter, value: Any, key: str) -> None:
-        if rule := parameter.broken_rule((value,) if parameter.many else value):
+        if rule := parameter.violated_constraint((value,) if parameter.is_list else value):
             self._problem(key, value, f"must be {rule}", _hint(parameter, value))
 
     def _problem(self, key: str, value: Any, rule: str, hint: str | None = None) -> None:
@@ -161,9 +165,9 @@ def _misplaced(family: str, in_group: bool) -> str | None:
 def _hint(parameter: Parameter, value: Any) -> str | None:
     if not isinstance(value, str):
         return None
-    if parameter.kind in (Kind.NUMBER, Kind.COUNT) and _is_number(value):
+    if parameter.type in (ParameterType.NUMBER, ParameterType.COUNT) and _is_number(value):
         return "write it without quotes; YAML takes 1e-4 for text, and 1.0e-4 for a number"
-    return nearest(value, parameter.choices)
+    return did_you_mean(value, parameter.choices)
 
 
 def _is_number(text: str) -> bool:

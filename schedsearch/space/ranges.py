@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from schedsearch.errors import Problem, nearest
-from schedsearch.schedules.parameters import Kind, Parameter, share
+from schedsearch.errors import Problem, did_you_mean
+from schedsearch.schedules.parameters import Parameter, ParameterType, parse_share
 from schedsearch.space.templates import Fixed, Range, Template
 
 _KEYS = ("low", "high", "log", "step")
@@ -43,7 +43,7 @@ def parse_range(
 def _key_problems(table: Mapping[str, Any], key: str) -> Iterator[Problem]:
     unknown = [name for name in table if name not in _KEYS]
     for name in unknown:
-        hint = nearest(name, (*_KEYS, "levels")) or "a range has low, high, log, step"
+        hint = did_you_mean(name, (*_KEYS, "levels")) or "a range has low, high, log, step"
         yield Problem(f"{key}.{name}", "there is no such key in a range", table[name], hint)
     for end in ("low", "high"):
         if end not in table and not unknown:
@@ -55,7 +55,7 @@ def _problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> Proble
     low, high, step, log = table["low"], table["high"], table.get("step"), table.get("log", False)
     if len({isinstance(value, str) for value in (low, high, step) if value is not None}) > 1:
         rule = "must be all in epochs, or all in shares of the horizon"
-        if parameter.kind is not Kind.DURATION:
+        if parameter.type is not ParameterType.DURATION:
             return Problem(f"{key}.step", "must be a number greater than 0", step)
         return Problem(key, rule, dict(table))
     if not isinstance(log, bool):
@@ -90,11 +90,11 @@ def _step_problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> P
 
 
 def _is_whole(parameter: Parameter, end: Any) -> bool:
-    return parameter.kind is not Kind.NUMBER and not isinstance(end, str)
+    return parameter.type is not ParameterType.NUMBER and not isinstance(end, str)
 
 
 def _number(value: float | str) -> float:
     """Return a number as it is, and the number of percents of a share; NaN if it is neither."""
     if not isinstance(value, str):
         return float(value)
-    return float(value[:-1]) if share(value) is not None else math.nan
+    return float(value[:-1]) if parse_share(value) is not None else math.nan

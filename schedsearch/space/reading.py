@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from schedsearch.errors import Problem, nearest
+from schedsearch.errors import Problem, did_you_mean
 from schedsearch.space.consistency import Draft, broken_rules
 from schedsearch.space.document import (
     Document,
@@ -112,7 +112,7 @@ def _problem(detail: ErrorDetails) -> Problem:
             return Problem(key, "there is no such key", shown, _nearest_key(detail))
         case "literal_error":
             words = str(detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
-            hint = nearest(value, words.split(", ")) if isinstance(value, str) else None
+            hint = did_you_mean(value, words.split(", ")) if isinstance(value, str) else None
             return Problem(key, f"must be one of {words}", value, hint)
     rule = _RULES.get(detail["type"], detail["msg"].replace("Input should be", "must be"))
     return Problem(key, rule.format_map(detail.get("ctx", {})), value)
@@ -150,7 +150,7 @@ def _nearest_key(detail: ErrorDetails) -> str | None:
         for table, options in _TABLES.items():
             if last in options.model_fields:
                 return f"it belongs in [{table}]"
-    if hint := nearest(str(last), model.model_fields):
+    if hint := did_you_mean(str(last), model.model_fields):
         return hint
     if model is HyperparameterTable and isinstance(detail["input"], Mapping):
         return f'put a name with a dot in quotes: [hyperparameters."{path[-1]}.{last}"]'

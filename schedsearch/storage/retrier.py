@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from schedsearch.errors import OutageError
+from schedsearch.errors import DatabaseUnavailableError
 
 #: Seconds that a database may be away before who needs it gives up.
 PATIENCE = 600.0
@@ -66,7 +66,7 @@ class Retrier:
 
         Raises:
             DBAPIError, StorageInternalError: what waiting does not mend, or not in time.
-            OutageError: told to stop while the database is away.
+            DatabaseUnavailableError: told to stop while the database is away.
         """
         began, pause = time.monotonic(), _FIRST
         while True:
@@ -77,7 +77,7 @@ class Retrier:
                 if not is_transient(error) or waited > self._patience:
                     raise
                 if self._is_over():
-                    raise OutageError(
+                    raise DatabaseUnavailableError(
                         f"{self._shown} does not answer ({reason(error)}): stopped without it; "
                         "what was in training is queued anew after two minutes of silence"
                     ) from None

@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from schedsearch.errors import StudyError, nearest
+from schedsearch.errors import StudyError, did_you_mean
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage.attributes import CONFIRMS
@@ -160,7 +160,9 @@ def open_study(database: Database, name: str) -> StudyHandle:
         study_id = database.optuna.get_study_id_from_name(name)
     except KeyError:
         known = [study.study_name for study in database.optuna.get_all_studies()]
-        hint = nearest(name, known) or (f"it has {', '.join(known)}" if known else "it has none")
+        hint = did_you_mean(name, known) or (
+            f"it has {', '.join(known)}" if known else "it has none"
+        )
         raise StudyError(f"{database.shown} has no study `{name}`: {hint}") from None
     attributes = database.optuna.get_study_user_attrs(study_id)
     if (parent := attributes.get(CONFIRMS)) is not None:

@@ -1,10 +1,10 @@
 """Tasks: what they are, and how one is found, tried, and told from another. Loads no torch."""
 
-from schedsearch.task.check import Outputs, check_task
+from schedsearch.task.check import TaskOutputs, check_task
 from schedsearch.task.fingerprinting import fingerprint
 from schedsearch.task.loading import load_task
 from schedsearch.task.protocol import (
-    READ_BY_OPTIMIZER,
+    OPTIMIZER_HYPERPARAMETERS,
     Examples,
     OptimizerName,
     Splits,
@@ -14,22 +14,22 @@ from schedsearch.task.protocol import (
     count_steps,
     is_train_function,
 )
-from schedsearch.task.trust import TRUST, foreign_code
+from schedsearch.task.trust import TRUST_VARIABLE, find_untrusted_code
 
 __all__ = [
-    "READ_BY_OPTIMIZER",
-    "TRUST",
+    "OPTIMIZER_HYPERPARAMETERS",
+    "TRUST_VARIABLE",
     "Examples",
     "OptimizerName",
-    "Outputs",
     "Splits",
     "Task",
+    "TaskOutputs",
     "TrainFunction",
     "check_task",
     "count_examples",
     "count_steps",
+    "find_untrusted_code",
     "fingerprint",
-    "foreign_code",
     "is_train_function",
     "load_task",
 ]

@@ -8,6 +8,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from schedsearch.errors import TaskError
+from schedsearch.task.loading import call_user_code
 from schedsearch.task.protocol import (
     Splits,
     Task,
@@ -16,21 +17,20 @@ from schedsearch.task.protocol import (
     count_steps,
     is_train_function,
 )
-from schedsearch.task.user_code import call_user_code
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Outputs:
+class TaskOutputs:
     """What an epoch of a task gives: names of loss terms, and of metrics as an objective says."""
 
     terms: tuple[str, ...]
     metrics: tuple[str, ...]
 
 
-def check_task(task: Task | TrainFunction) -> Outputs | None:
+def check_task(task: Task | TrainFunction) -> TaskOutputs | None:
     """Try a task: its data, its model, the loss terms of one batch, and the validation metrics.
 
     A training loop of the user's own cannot be tried without training, and is not: None.
@@ -62,7 +62,7 @@ def check_task(task: Task | TrainFunction) -> Outputs | None:
                 f"{name}.metrics", lambda: task.metrics(model, splits.validation)
             )
     _check_numbers(f"{name}.metrics", metrics)
-    return Outputs(tuple(terms), tuple(f"val_{metric}" for metric in metrics))
+    return TaskOutputs(tuple(terms), tuple(f"val_{metric}" for metric in metrics))
 
 
 def _first_terms(task: Task, model: Any, splits: Splits) -> Mapping[str, Tensor]:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from schedsearch.task.loading import call_user_code
 from schedsearch.task.protocol import Examples, Task, TrainFunction, is_train_function
-from schedsearch.task.user_code import call_user_code
 
 
 def fingerprint(task: Task | TrainFunction, reference: str, arguments: Mapping[str, Any]) -> str:

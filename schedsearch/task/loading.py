@@ -7,15 +7,16 @@ import inspect
 import math
 import pkgutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
-from schedsearch.errors import TaskError, nearest
+from schedsearch.errors import TaskError, did_you_mean, summarize_exception
 from schedsearch.task.protocol import OptimizerName, Task, TrainFunction, is_train_function
-from schedsearch.task.user_code import call_user_code, one_line
+
+_T = TypeVar("_T")
 
 
 def load_task(
@@ -28,7 +29,7 @@ def load_task(
     Raises:
         TaskError: the reference does not lead to a task; one line says where it ends.
     """
-    module_name, attribute = split_reference(reference)
+    module_name, attribute = parse_reference(reference)
     module = _import(reference, module_name)
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
@@ -51,7 +52,19 @@ def load_task(
     return cast("Task | TrainFunction", found)
 
 
-def split_reference(reference: str) -> tuple[str, str]:
+def call_user_code(what: str, function: Callable[[], _T]) -> _T:
+    """Return the result of a part of a task.
+
+    Raises:
+        TaskError: the part raises; the message names the part and the exception in one line.
+    """
+    try:
+        return function()
+    except Exception as error:
+        raise TaskError(f"{what} raises {summarize_exception(error)}") from error
+
+
+def parse_reference(reference: str) -> tuple[str, str]:
     """Return the module and the attribute that "module:attribute" names.
 
     Raises:
@@ -66,7 +79,7 @@ def split_reference(reference: str) -> tuple[str, str]:
     return module, attribute
 
 
-def make_importable() -> str:
+def add_working_directory_to_path() -> str:
     """Let modules in the current folder be imported, and return that folder."""
     here = str(Path.cwd())
     if here not in sys.path:
@@ -76,7 +89,7 @@ def make_importable() -> str:
 
 
 def _import(reference: str, name: str) -> ModuleType:
-    here = make_importable()
+    here = add_working_directory_to_path()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -90,11 +103,13 @@ def _import(reference: str, name: str) -> ModuleType:
         hint = _hint(last, known)
         raise TaskError(f"task {reference!r}: there is no module `{error.name}`{hint}") from None
     except Exception as error:
-        raise TaskError(f"task {reference!r}: importing {name} raises {one_line(error)}") from error
+        raise TaskError(
+            f"task {reference!r}: importing {name} raises {summarize_exception(error)}"
+        ) from error
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    hint = nearest(name, known)
+    hint = did_you_mean(name, known)
     return f": {hint}" if hint else ""
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 #: The hyperparameters that an optimizer reads; torch's default where a task has not declared one.
-READ_BY_OPTIMIZER = ("lr", "weight_decay", "momentum")
+OPTIMIZER_HYPERPARAMETERS = ("lr", "weight_decay", "momentum")
 OptimizerName: TypeAlias = Literal["sgd", "adam", "adamw"]
 #: Tensors by name whose first dimension counts the examples.
 Examples: TypeAlias = "Mapping[str, Tensor]"

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from schedsearch.task.loading import make_importable, split_reference
+from schedsearch.task.loading import add_working_directory_to_path, parse_reference
 
 #: The environment variable that lets any task's code run; what was let run passes it on.
-TRUST = "SCHEDSEARCH_TRUST_TASK"
+TRUST_VARIABLE = "SCHEDSEARCH_TRUST_TASK"
 #: Installed packages lie in folders of these names, which may themselves lie in the user's own.
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
-def foreign_code(reference: str) -> str | None:
+def find_untrusted_code(reference: str) -> str | None:
     """Return where code lies that loading a task would run, if it is not the user's own.
 
     Own are the built-in tasks, and modules that lie under the current folder, but not what is
@@ -28,10 +28,10 @@ def foreign_code(reference: str) -> str | None:
     Raises:
         TaskError: the reference is not written MODULE:ATTRIBUTE.
     """
-    module, _ = split_reference(reference)
+    module, _ = parse_reference(reference)
     if module.startswith("schedsearch.tasks."):
         return None
-    make_importable()
+    add_working_directory_to_path()
     try:
         return next(filter(None, map(_foreign, _run_by(module))), None)
     except ValueError:  # what is loaded and was not found anywhere, such as __main__

@@ -18,9 +18,9 @@ from typing import Any, BinaryIO, Protocol
 from optuna.artifacts.exceptions import ArtifactNotFound
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
+from schedsearch.errors import summarize_exception
 from schedsearch.storage import Database
 from schedsearch.storage.rows import chunks
-from schedsearch.task.user_code import one_line
 from schedsearch.trajectories.tables import add_missing, checkpoints, lock, pins
 
 #: Bytes of all checkpoints of a database, unless told otherwise.
@@ -88,7 +88,9 @@ class Checkpoints:
         try:
             self._artifacts.write(artifact, io.BytesIO(content))
         except Exception as error:  # each kind of store has errors of its own
-            self._say_once("written", f"checkpoints cannot be written: {one_line(error)}")
+            self._say_once(
+                "written", f"checkpoints cannot be written: {summarize_exception(error)}"
+            )
             return
         row = {
             "hash": name,
@@ -177,7 +179,7 @@ class Checkpoints:
             try:
                 content = self._read(row)
             except Exception as error:  # each kind of store has errors of its own
-                self._say_once("read", f"checkpoints cannot be read: {one_line(error)}")
+                self._say_once("read", f"checkpoints cannot be read: {summarize_exception(error)}")
             else:
                 if content is not None:
                     return content

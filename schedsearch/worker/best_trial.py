@@ -8,8 +8,8 @@ from typing import Protocol
 
 from optuna.trial import FrozenTrial
 
+from schedsearch.errors import summarize_exception
 from schedsearch.storage import BatchedStorage, StudyHandle, ranked
-from schedsearch.task.user_code import one_line
 from schedsearch.worker.trial import LiveTrial
 
 
@@ -64,7 +64,7 @@ class BestTrialNotifier:
                 self._storage.get_trial(live.trial_id), trials
             )
         except Exception as error:
-            self._say(f"trial {live.trial.number} gets no picture: {one_line(error)}")
+            self._say(f"trial {live.trial.number} gets no picture: {summarize_exception(error)}")
             return
         for key, value in attributes.items():
             self._storage.set_trial_system_attr(live.trial_id, key, value)
@@ -76,7 +76,7 @@ class BestTrialNotifier:
             try:
                 self._callback.refresh(self._trials())
             except Exception as error:
-                self._say(f"the dashboard's note is not current: {one_line(error)}")
+                self._say(f"the dashboard's note is not current: {summarize_exception(error)}")
 
     def _trials(self) -> list[FrozenTrial]:
         return self._storage.get_all_trials(self._study.study_id, deepcopy=False)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.errors import SchedSearchError
-from schedsearch.task.user_code import one_line
+from schedsearch.errors import SchedSearchError, summarize_exception
 
 #: A worker stops after so many trials in a row that failed in the user's own code.
 FAILURES_IN_A_ROW = 3
@@ -78,7 +77,7 @@ def traceback_of(error: Exception) -> str:
 
 def shown(error: Exception) -> str:
     """Return an exception in one line, with the file and the line where it was raised."""
-    return one_line(error) + _place(traceback.extract_tb(error.__traceback__))
+    return summarize_exception(error) + _place(traceback.extract_tb(error.__traceback__))
 
 
 def where_it_hangs() -> tuple[str, str]:

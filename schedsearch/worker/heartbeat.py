@@ -10,7 +10,7 @@ from datetime import timedelta
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from schedsearch.errors import OutageError
+from schedsearch.errors import DatabaseUnavailableError
 from schedsearch.storage import TrialQueue
 
 #: Seconds between two signs of life.
@@ -35,7 +35,7 @@ def heartbeats(
     def beat() -> None:
         while not over.wait(seconds):
             # A database that is away for longer than it is waited for may be back at the next beat.
-            with suppress(SQLAlchemyError, StorageInternalError, OutageError):
+            with suppress(SQLAlchemyError, StorageInternalError, DatabaseUnavailableError):
                 queue.beat(list(trials()))
                 also()
                 queue.hand_back_stale(grace)

@@ -106,7 +106,8 @@ class Worker:
         Raises:
             SchedSearchError: the user's code failed several times in a row, the task does not fit
                 the space, or the study was deleted.
-            OutageError: told to stop while the database is away: nothing could be handed back.
+            DatabaseUnavailableError: a stop signal came while the database was unreachable, so no
+                trial could be handed back.
         """
         if self._given_up is not None:
             raise self._given_up

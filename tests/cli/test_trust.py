@@ -12,7 +12,7 @@ import pytest
 import tomli_w
 
 from schedsearch.errors import TaskError
-from schedsearch.task import TRUST, foreign_code
+from schedsearch.task import TRUST_VARIABLE, find_untrusted_code
 from tests.cli.command import Command
 from tests.searches import ROOT, document
 
@@ -48,14 +48,14 @@ def place(tmp_path_factory):
 
 
 def environment(place: Path) -> dict[str, str]:
-    own = {key: value for key, value in os.environ.items() if key != TRUST}
+    own = {key: value for key, value in os.environ.items() if key != TRUST_VARIABLE}
     path = f"{ROOT}:{place / 'elsewhere'}"
     return {**own, "PYTHONPATH": path, "TRACE": str(place / "trace")}
 
 
 @pytest.fixture
 def run(place, monkeypatch, capsys) -> Command:
-    monkeypatch.delenv(TRUST)
+    monkeypatch.delenv(TRUST_VARIABLE)
     monkeypatch.delenv("SCHEDSEARCH_STORAGE", raising=False)
     monkeypatch.setenv("TRACE", str(place / "trace"))
     monkeypatch.syspath_prepend(str(place / "elsewhere"))
@@ -136,32 +136,32 @@ def write(path: Path, text: str = "raise SystemExit('this ran')") -> Path:
 def test_what_lies_under_the_current_folder_is_the_users_own(here):
     write(here / "mine.py")
     write(here / "outer" / "inner" / "deep.py")
-    assert foreign_code("mine:Task") is None
-    assert foreign_code("outer.inner.deep:Task") is None
-    assert foreign_code("schedsearch.tasks.noisy_digits:NoisyDigits") is None
-    assert foreign_code("no_such.module:Task") is None
+    assert find_untrusted_code("mine:Task") is None
+    assert find_untrusted_code("outer.inner.deep:Task") is None
+    assert find_untrusted_code("schedsearch.tasks.noisy_digits:NoisyDigits") is None
+    assert find_untrusted_code("no_such.module:Task") is None
 
 
 def test_what_is_installed_is_not_even_in_an_environment_of_the_current_folder(here, monkeypatch):
     installed = here / ".venv" / "lib" / "site-packages"
     file = write(installed / "bought.py")
     monkeypatch.syspath_prepend(str(installed))
-    assert foreign_code("bought:Task") == str(file)
+    assert find_untrusted_code("bought:Task") == str(file)
 
 
 def test_the_standard_library_is_not_wherever_one_stands(monkeypatch):
     monkeypatch.chdir("/")
-    assert foreign_code("subprocess:Popen") == subprocess.__file__
-    assert foreign_code("sys:exit") == "Python itself"
-    assert foreign_code("__main__:anything") == "the running program"
+    assert find_untrusted_code("subprocess:Popen") == subprocess.__file__
+    assert find_untrusted_code("sys:exit") == "Python itself"
+    assert find_untrusted_code("__main__:anything") == "the running program"
 
 
 def test_a_package_that_would_run_on_the_way_counts(here, tmp_path, monkeypatch):
     init = write(tmp_path / "there" / "outer" / "__init__.py")
     write(tmp_path / "there" / "outer" / "inner.py")
     monkeypatch.syspath_prepend(str(tmp_path / "there"))
-    assert foreign_code("outer.inner:Task") == str(init)
-    assert foreign_code("outer.absent:Task") == str(init)
+    assert find_untrusted_code("outer.inner:Task") == str(init)
+    assert find_untrusted_code("outer.absent:Task") == str(init)
 
 
 def test_a_folder_without_code_may_lie_in_two_places_and_the_module_counts(
@@ -170,17 +170,17 @@ def test_a_folder_without_code_may_lie_in_two_places_and_the_module_counts(
     write(here / "shared" / "mine.py")
     theirs = write(tmp_path / "there" / "shared" / "sub" / "theirs.py")
     monkeypatch.syspath_prepend(str(tmp_path / "there"))
-    assert foreign_code("shared.mine:Task") is None
-    assert foreign_code("shared.sub.theirs:Task") == str(theirs)
+    assert find_untrusted_code("shared.mine:Task") is None
+    assert find_untrusted_code("shared.sub.theirs:Task") == str(theirs)
 
 
 def test_a_link_leads_where_it_leads(here, tmp_path):
     theirs = write(tmp_path / "there" / "theirs.py")
     (here / "linked.py").symlink_to(theirs)
-    assert foreign_code("linked:Task") == str(theirs)
+    assert find_untrusted_code("linked:Task") == str(theirs)
 
 
 @pytest.mark.parametrize("reference", [".mine:Task", "mine.:Task", "mine", "a..b:Task"])
 def test_a_reference_that_is_none_is_refused(here, reference):
     with pytest.raises(TaskError, match="must be written MODULE:ATTRIBUTE"):
-        foreign_code(reference)
+        find_untrusted_code(reference)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schedsearch.errors import ParameterError
 from schedsearch.plan import Plan
 from schedsearch.schedules import FAMILIES, Constant, Feedback, GroupSchedule, OpenLoop, Schedule
-from schedsearch.schedules.parameters import Kind, Parameter, parameters_of
+from schedsearch.schedules.parameters import Parameter, ParameterType, parameters_of
 
 TERMS = ("reconstruction", "kl")
 MEMBERS = tuple(f"weights.{term}" for term in TERMS)
@@ -23,7 +23,7 @@ INNER_FAMILIES = tuple(
     name
     for name, cls in FAMILIES.items()
     if not issubclass(cls, GroupSchedule)
-    and not any(parameter.kind is Kind.SCHEDULE for parameter in parameters_of(cls))
+    and not any(parameter.type is ParameterType.SCHEDULE for parameter in parameters_of(cls))
 )
 OPEN_LOOP = tuple(name for name, cls in FAMILIES.items() if issubclass(cls, OpenLoop))
 
@@ -41,24 +41,24 @@ horizons = st.integers(1, 1000)
 
 def values_of(parameter: Parameter, sizes: tuple[int, int]) -> st.SearchStrategy[Any]:
     """Values that keep the parameter's own rule; a list has from the first to the second size."""
-    match parameter.kind:
-        case Kind.NUMBER:
+    match parameter.type:
+        case ParameterType.NUMBER:
             item: st.SearchStrategy[Any] = numbers
-        case Kind.COUNT:
+        case ParameterType.COUNT:
             item = counts
-        case Kind.DURATION:
+        case ParameterType.DURATION:
             item = durations
-        case Kind.FLAG:
+        case ParameterType.FLAG:
             item = st.booleans()
-        case Kind.CHOICE:
+        case ParameterType.CHOICE:
             item = st.sampled_from(parameter.choices)
-        case Kind.NAME:
+        case ParameterType.NAME:
             item = st.sampled_from(TERMS)
-        case Kind.SCHEDULE:
+        case ParameterType.SCHEDULE:
             item = st.sampled_from(INNER_FAMILIES).flatmap(schedules_of)
-    if parameter.many:
+    if parameter.is_list:
         item = st.lists(item, min_size=sizes[0], max_size=sizes[1]).map(tuple)
-    return item.filter(lambda value: parameter.broken_rule(value) is None)
+    return item.filter(lambda value: parameter.violated_constraint(value) is None)
 
 
 @st.composite

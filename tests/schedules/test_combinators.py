@@ -102,14 +102,14 @@ def test_scale_multiplies_and_clamp_bounds() -> None:
 
 def test_coupled_follows_the_value_in_force_of_its_peer() -> None:
     schedule = Coupled(factor=halving, to="lr")
-    assert schedule.needs == ("lr",)
+    assert schedule.dependencies == ("lr",)
     assert values(schedule, 3, lr=0.5) == [4.0, 2.0, 1.0]
 
 
 def test_needs_come_from_any_depth_each_once() -> None:
     inner = Coupled(factor=Coupled(factor=Constant(1.0), to="momentum"), to="lr")
     joined = Join((Clamp(inner, low=0.0, high=1.0), Coupled(Constant(2.0), "lr")), (5,))
-    assert Warmup(Scale(joined, 2.0)).needs == ("lr", "momentum")
+    assert Warmup(Scale(joined, 2.0)).dependencies == ("lr", "momentum")
 
 
 def test_a_group_cannot_be_combined() -> None:

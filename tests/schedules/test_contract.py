@@ -25,7 +25,7 @@ from schedsearch.schedules import (
     from_table,
     to_table,
 )
-from schedsearch.schedules.parameters import Kind, parameters_of
+from schedsearch.schedules.parameters import ParameterType, parameters_of
 from tests.schedules.strategies import (
     MEMBERS,
     OPEN_LOOP,
@@ -177,8 +177,8 @@ def test_resolving_twice_is_resolving_once(family: str, data: st.DataObject) -> 
 def test_a_parameter_of_another_kind_is_refused_by_name_and_value(family: str) -> None:
     schedule = plain(family)
     for parameter in parameters_of(type(schedule)):
-        for wrong in WRONG[parameter.kind]:
-            value = (wrong,) if parameter.many else wrong
+        for wrong in WRONG[parameter.type]:
+            value = (wrong,) if parameter.is_list else wrong
             with pytest.raises(ParameterError) as caught:
                 dataclasses.replace(schedule, **{parameter.name: value})
             assert caught.value.name == parameter.name
@@ -189,7 +189,7 @@ def test_a_parameter_of_another_kind_is_refused_by_name_and_value(family: str) -
 @pytest.mark.parametrize(
     ("family", "name", "value"),
     [
-        (family, parameter.name, 0 if parameter.kind is Kind.NUMBER else -1)
+        (family, parameter.name, 0 if parameter.type is ParameterType.NUMBER else -1)
         for family, cls in FAMILIES.items()
         for parameter in parameters_of(cls)
         if parameter.name in ("decay_rate", "power", "patience", "cooldown", "period", "step_size")
@@ -223,23 +223,23 @@ def test_growth_that_overflows_within_the_horizon_is_refused() -> None:
 
 
 #: For each kind, values that no parameter of that kind may have.
-WRONG: dict[Kind, tuple[Any, ...]] = {
-    Kind.NUMBER: (math.nan, math.inf, -math.inf, 10**400, "0.1", None, True),
-    Kind.COUNT: (-1, 1.5, "3", None, True),
-    Kind.DURATION: (-1, 2.5, "20", "-5%", "1e400%", None, True),
-    Kind.FLAG: (0, "yes", None),
-    Kind.CHOICE: ("neither", None, 1),
-    Kind.NAME: (3, None),
-    Kind.SCHEDULE: (0.1, None, Exponential, Feedback(metric=0.0)),
+WRONG: dict[ParameterType, tuple[Any, ...]] = {
+    ParameterType.NUMBER: (math.nan, math.inf, -math.inf, 10**400, "0.1", None, True),
+    ParameterType.COUNT: (-1, 1.5, "3", None, True),
+    ParameterType.DURATION: (-1, 2.5, "20", "-5%", "1e400%", None, True),
+    ParameterType.FLAG: (0, "yes", None),
+    ParameterType.CHOICE: ("neither", None, 1),
+    ParameterType.NAME: (3, None),
+    ParameterType.SCHEDULE: (0.1, None, Exponential, Feedback(metric=0.0)),
 }
 
 #: Values that suit a parameter of each kind in every family that requires one.
-PLAIN: dict[Kind, Any] = {
-    Kind.NUMBER: 0.5,
-    Kind.COUNT: 2,
-    Kind.DURATION: "50%",
-    Kind.NAME: next(iter(PEERS)),
-    Kind.SCHEDULE: Exponential(1.0, 0.9),
+PLAIN: dict[ParameterType, Any] = {
+    ParameterType.NUMBER: 0.5,
+    ParameterType.COUNT: 2,
+    ParameterType.DURATION: "50%",
+    ParameterType.NAME: next(iter(PEERS)),
+    ParameterType.SCHEDULE: Exponential(1.0, 0.9),
 }
 
 
@@ -248,7 +248,7 @@ def plain(family: str) -> Schedule:
     given: dict[str, Any] = {"members": MEMBERS}
     for parameter in parameters_of(FAMILIES[family]):
         if parameter.required and parameter.name != "members":
-            value = PLAIN[parameter.kind]
-            given[parameter.name] = (value, value) if parameter.many else value
+            value = PLAIN[parameter.type]
+            given[parameter.name] = (value, value) if parameter.is_list else value
     given["boundaries"] = ("50%",)
     return FAMILIES[family](**{name: given[name] for name in given.keys() & fields_of(family)})

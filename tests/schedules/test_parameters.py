@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedsearch.schedules.parameters import (
-    Count,
     Duration,
     Fraction,
-    Kind,
+    NonNegativeCount,
+    NonNegativeDuration,
     Number,
     OpenFraction,
+    ParameterType,
     Positive,
     PositiveFraction,
-    Wait,
     epochs,
     parameters_of,
     to_epochs,
@@ -32,10 +32,10 @@ class Sample:
     fraction: Fraction
     open_fraction: OpenFraction
     positive_fraction: PositiveFraction
-    count: Count
+    count: NonNegativeCount
     values: tuple[Number, ...]
     duration: Duration = "100%"
-    wait: Wait = 0
+    wait: NonNegativeDuration = 0
     flag: bool = False
     mode: Literal["relative", "absolute"] = "relative"
     name: str = "loss"
@@ -45,22 +45,22 @@ described = {parameter.name: parameter for parameter in parameters_of(Sample)}
 
 
 def test_a_field_says_kind_default_and_choices() -> None:
-    kinds = {name: parameter.kind for name, parameter in described.items()}
+    kinds = {name: parameter.type for name, parameter in described.items()}
     assert kinds == {
-        "number": Kind.NUMBER,
-        "positive": Kind.NUMBER,
-        "fraction": Kind.NUMBER,
-        "open_fraction": Kind.NUMBER,
-        "positive_fraction": Kind.NUMBER,
-        "count": Kind.COUNT,
-        "values": Kind.NUMBER,
-        "duration": Kind.DURATION,
-        "wait": Kind.DURATION,
-        "flag": Kind.FLAG,
-        "mode": Kind.CHOICE,
-        "name": Kind.NAME,
+        "number": ParameterType.NUMBER,
+        "positive": ParameterType.NUMBER,
+        "fraction": ParameterType.NUMBER,
+        "open_fraction": ParameterType.NUMBER,
+        "positive_fraction": ParameterType.NUMBER,
+        "count": ParameterType.COUNT,
+        "values": ParameterType.NUMBER,
+        "duration": ParameterType.DURATION,
+        "wait": ParameterType.DURATION,
+        "flag": ParameterType.FLAG,
+        "mode": ParameterType.CHOICE,
+        "name": ParameterType.NAME,
     }
-    assert [name for name, parameter in described.items() if parameter.many] == ["values"]
+    assert [name for name, parameter in described.items() if parameter.is_list] == ["values"]
     assert described["mode"].choices == ("relative", "absolute")
     assert described["number"].required
     assert not described["flag"].required
@@ -92,7 +92,7 @@ def test_a_field_says_kind_default_and_choices() -> None:
     ],
 )
 def test_a_broken_rule_completes_the_sentence_must_be(name: str, value: object, rule: str) -> None:
-    assert described[name].broken_rule(value) == rule
+    assert described[name].violated_constraint(value) == rule
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_broken_rule_completes_the_sentence_must_be(name: str, value: object, 
     ],
 )
 def test_a_value_that_keeps_its_rules_breaks_none(name: str, value: object) -> None:
-    assert described[name].broken_rule(value) is None
+    assert described[name].violated_constraint(value) is None
 
 
 def test_shares_round_half_up_to_at_least_one_epoch() -> None:

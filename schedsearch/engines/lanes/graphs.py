@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from schedsearch.task.user_code import one_line
+from schedsearch.errors import summarize_exception
 
 #: Float32 numbers in a vector register of AVX-512. A reduction over fewer cannot fill one.
 _VECTOR = 16
@@ -57,7 +57,7 @@ def why_not_compiled(device: str) -> str | None:
     try:
         compiled(trace(lambda tensor: (tensor + 1,), inputs), inputs)
     except Exception as error:
-        return one_line(error)
+        return summarize_exception(error)
     return None
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 
-def line(start: float, end: float, elapsed: float, duration: float) -> float:
+def interpolate_linear(start: float, end: float, elapsed: float, duration: float) -> float:
     """Return the point of a straight line after `elapsed` of `duration` epochs; then `end`.
 
-    >>> [line(0.0, 1.0, t, 4) for t in (0, 1, 4, 9)]
+    >>> [interpolate_linear(0.0, 1.0, t, 4) for t in (0, 1, 4, 9)]
     [0.0, 0.25, 1.0, 1.0]
     """
     if elapsed >= duration:
@@ -16,10 +16,10 @@ def line(start: float, end: float, elapsed: float, duration: float) -> float:
     return start + (end - start) * (elapsed / duration)
 
 
-def half_cosine(start: float, end: float, elapsed: float, duration: float) -> float:
+def interpolate_cosine(start: float, end: float, elapsed: float, duration: float) -> float:
     """Return the point of half a cosine wave after `elapsed` of `duration` epochs; then `end`.
 
-    >>> [round(half_cosine(1.0, 0.0, t, 4), 3) for t in (0, 1, 2, 4, 9)]
+    >>> [round(interpolate_cosine(1.0, 0.0, t, 4), 3) for t in (0, 1, 2, 4, 9)]
     [1.0, 0.854, 0.5, 0.0, 0.0]
     """
     if elapsed >= duration:

@@ -18,7 +18,7 @@ from schedsearch.scheduler import Scheduler, apply_values, as_float
 OnValues = Callable[[Mapping[str, float]], object]
 
 
-class Epochs:
+class ScheduleDriver:
     """The epochs of a training: which values are in force in each, and what each gave.
 
     Args:
@@ -38,7 +38,7 @@ class Epochs:
         self._on_values = on_values
         self._terms: defaultdict[str, list[float]] = defaultdict(list)
 
-    def go_on(self) -> bool:
+    def next_epoch(self) -> bool:
         """Go to the next epoch; False: a search wants no more epochs of its run."""
         if self._run is not None:
             epoch = next(self._run, None)
@@ -59,7 +59,7 @@ class Epochs:
             raise SchedSearchError("the run is over: the training must end with it")
         return self._given
 
-    def put_in_force(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+    def apply(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
         """Set the values on the optimizers, on each WeightedLoss of a model, and by `on_values`."""
         values = self.values
         for optimizer in optimizers:
@@ -70,12 +70,12 @@ class Epochs:
         if self._on_values is not None:
             self._on_values(values)
 
-    def observe(self, terms: Mapping[str, Any]) -> None:
+    def record_terms(self, terms: Mapping[str, Any]) -> None:
         """Take the loss terms of a step; an epoch gives their means."""
         for name, term in terms.items():
             self._terms[name].append(as_float(term))
 
-    def end(self, metrics: Mapping[str, Any]) -> None:
+    def end_epoch(self, metrics: Mapping[str, Any]) -> None:
         """End an epoch that gave these validation metrics.
 
         Raises:
