@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         InputError,
         ParameterError,
         SchedSearchError,
-        TaskError,
     )
     from schedsearch.loss import WeightedLoss
     from schedsearch.plan import Plan

@@ -97,7 +97,7 @@ def test_loss_terms_are_taken_in_training_alone(tmp_path):
     found, _ = made(tmp_path, epochs=1)
     [schedule] = [c for c in found.callback_handler.callbacks if isinstance(c, ScheduleCallback)]
     seen = []
-    schedule._driver.observe = seen.append
+    schedule._driver.record_terms = seen.append
     schedule.observe(fit=1.0)
     found.train()
     assert not seen
