@@ -25,7 +25,7 @@ import optuna
 from benchmarks.measuring import machine, quiet, table
 from benchmarks.overhead import InstantEngine
 from benchmarks.searching import SPACES
-from schedsearch.numerics import numerics_here
+from schedsearch.numerics import current_numerics
 from schedsearch.preparation import Prepared, load_space, prepare
 from schedsearch.storage import TrialQueue, create_study, open_database, open_study
 from schedsearch.worker import Reuse, Worker
@@ -52,7 +52,7 @@ def endless() -> Prepared:
 
 def begin_study(url: str) -> None:
     """Create the study that the workers share."""
-    create_study(open_database(url, create=True), endless().record(numerics_here("sequential")))
+    create_study(open_database(url, create=True), endless().record(current_numerics("sequential")))
 
 
 def worker(url: str, name: str, engine: InstantEngine, should_stop: Callable[[], bool]) -> Worker:

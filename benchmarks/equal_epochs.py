@@ -22,7 +22,7 @@ from schedsearch.engines import Engine, make_engine
 from schedsearch.plan import Plan
 from schedsearch.run import Run
 from schedsearch.storage import plan_of
-from schedsearch.training import fresh_seeds, train_whole
+from schedsearch.training import fresh_seeds, train_to_end
 
 #: More trials than any search comes to: the epochs end it.
 _TRIALS = 5_000
@@ -55,10 +55,10 @@ def test_errors(plans: list[Plan]) -> list[float]:
             Run(engine, space=given.space, plan=plan, seed=seed)
             for plan, seed in jobs[first : first + _LANES]
         ]
-        train_whole(runs)
+        train_to_end(runs)
         errors.extend(run.test()["test_error"] for run in runs)
         for run in runs:
-            run.leave()
+            run.leave_lane()
     return [statistics.fmean(errors[i : i + _FRESH]) for i in range(0, len(errors), _FRESH)]
 
 

@@ -55,9 +55,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def machine() -> str:
     """Return what the numbers were taken on."""
-    from schedsearch.numerics import numerics_here
+    from schedsearch.numerics import current_numerics
 
-    processor = numerics_here("sequential")["processor"]
+    processor = current_numerics("sequential")["processor"]
     cores = len(os.sched_getaffinity(0))
     torchs, optunas = torch.__version__, optuna.__version__
     python = platform.python_version()

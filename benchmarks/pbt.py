@@ -25,7 +25,7 @@ from schedsearch.preparation import Prepared, load_space, prepare
 from schedsearch.run import Run
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
-from schedsearch.training import fresh_seeds, train_whole
+from schedsearch.training import fresh_seeds, train_to_end
 
 #: More trials than any search comes to: the epochs end it.
 _TRIALS = 5_000
@@ -96,11 +96,11 @@ def test_errors(given: Prepared, engine: Engine, plans: list[Plan]) -> list[floa
             Run(engine, space=space, plan=plan, seed=seed)
             for plan, seed in jobs[first : first + engine.lanes]
         ]
-        train_whole(runs)
+        train_to_end(runs)
         # A plan that diverges on a seed counts as one that learned nothing.
         errors.extend(run.test()[metric] if math.isfinite(run.metric) else 1.0 for run in runs)
         for run in runs:
-            run.leave()
+            run.leave_lane()
     return [statistics.fmean(errors[i : i + _FRESH]) for i in range(0, len(errors), _FRESH)]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.measuring import machine, quiet, table
 from schedsearch.engines import make_engine
-from schedsearch.numerics import numerics_here
+from schedsearch.numerics import current_numerics
 from schedsearch.preparation import prepare
 from schedsearch.report.status import read_status
 from schedsearch.space import Space
@@ -77,7 +77,7 @@ def rules(trials: int, *, levels: bool) -> dict[str, Any]:
 def measure(content: Mapping[str, Any], lanes: int) -> list[str]:
     """Search, and return how many epochs were asked for and trained."""
     prepared = prepare(Space.from_document(content, "space"))
-    numerics = numerics_here("sequential" if lanes == 1 else "lanes", lanes=lanes)
+    numerics = current_numerics("sequential" if lanes == 1 else "lanes", lanes=lanes)
     with tempfile.TemporaryDirectory() as folder:
         database = open_database(f"sqlite:///{folder}/studies.db", create=True)
         study = create_study(database, prepared.record(numerics))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schedsearch.engines import Engine, make_engine
-from schedsearch.numerics import numerics_here
+from schedsearch.numerics import current_numerics
 from schedsearch.preparation import Prepared, Setup, choose_numerics, load_space, prepare
 from schedsearch.storage import StudyHandle, create_study, open_database
 from schedsearch.trajectories import open_store
@@ -60,7 +60,7 @@ def numerics_of(given: Prepared, lanes: int | None) -> tuple[dict[str, Any], str
     if lanes is None or lanes == 1:
         reasons = [""]
         return choose_numerics(given, Setup(lanes=lanes), reasons.append), reasons[-1]
-    return numerics_here("lanes", lanes=lanes, compiled=True), f"{lanes} lanes, compiled"
+    return current_numerics("lanes", lanes=lanes, compiled=True), f"{lanes} lanes, compiled"
 
 
 @contextmanager

@@ -21,10 +21,10 @@ import torch
 from benchmarks.measuring import machine, quiet, seconds, table
 from schedsearch.engines import EpochResult, Snapshot
 from schedsearch.storage import Database, open_database
-from schedsearch.trajectories import TrajectoryStore, TrieCursor, open_store, root_of
+from schedsearch.trajectories import TrajectoryStore, TrieCursor, open_store, root_hash
 
 _EPOCHS = 60
-_ROOT = root_of("benchmark", 0, {})
+_ROOT = root_hash("benchmark", 0, {})
 _RESULT = EpochResult({"val_error": 0.0625, "val_loss": 0.25}, {"cross_entropy": 0.3125})
 #: The choices at each of a path's branches, and the epochs between two of them.
 _CHOICES, _SEGMENT = 24, 15
@@ -62,11 +62,11 @@ def _keys(seed: int) -> Iterator[bytes]:
 
 
 def _walked(store: TrajectoryStore, seed: int) -> tuple[TrieCursor, list[bytes]]:
-    """Return a trail at the end of what is known, and the values that follow there."""
-    trail, keys = store.path(_ROOT), list(_keys(seed))
-    while trail.epoch < _EPOCHS and trail.find(keys[trail.epoch]) is not None:
+    """Return a cursor at the end of what is known, and the values that follow there."""
+    cursor, keys = store.cursor(_ROOT), list(_keys(seed))
+    while cursor.epoch < _EPOCHS and cursor.find(keys[cursor.epoch]) is not None:
         pass
-    return trail, keys[trail.epoch :]
+    return cursor, keys[cursor.epoch :]
 
 
 def _write(database: Database, number: int, lanes: int) -> list[str]:
@@ -77,23 +77,23 @@ def _write(database: Database, number: int, lanes: int) -> list[str]:
     live: list[tuple[TrieCursor, list[bytes]]] = []
     while written < number:
         while len(live) < lanes:
-            trail, keys = _walked(store, seed)
+            cursor, keys = _walked(store, seed)
             seed += 1
             if keys:
-                live.append((trail, keys))
+                live.append((cursor, keys))
         costs.append(seconds(partial(_write_round, store, live)) / lanes)
         written += lanes
-        live = [(trail, keys) for trail, keys in live if keys]
+        live = [(cursor, keys) for cursor, keys in live if keys]
     return [f"{written:,}", *_milliseconds(costs[-len(costs) // 10 :])]
 
 
 def _write_round(store: TrajectoryStore, live: list[tuple[TrieCursor, list[bytes]]]) -> None:
-    for trail, keys in live:
-        trail.add(keys.pop(0), _RESULT)
+    for cursor, keys in live:
+        cursor.add(keys.pop(0), _RESULT)
         if keys:
-            trail.ask(keys[0])
+            cursor.request_lease(keys[0])
         else:
-            trail.end()
+            cursor.end()
     store.flush()
 
 
@@ -110,21 +110,21 @@ def _keep(database: Database, lanes: int) -> list[str]:
     snapshot = _snapshot()
     costs = []
     for seed in range(_LOOK_UPS // lanes):
-        trails = [_walked(store, seed * lanes + lane)[0] for lane in range(lanes)]
-        costs.append(seconds(partial(_keep_round, store, trails, snapshot)) / lanes)
+        cursors = [_walked(store, seed * lanes + lane)[0] for lane in range(lanes)]
+        costs.append(seconds(partial(_keep_round, store, cursors, snapshot)) / lanes)
     return [f"{len(costs) * lanes:,}", *_milliseconds(costs)]
 
 
-def _keep_round(store: TrajectoryStore, trails: list[TrieCursor], snapshot: Snapshot) -> None:
-    for trail in trails:
-        trail.keep(snapshot)
+def _keep_round(store: TrajectoryStore, cursors: list[TrieCursor], snapshot: Snapshot) -> None:
+    for cursor in cursors:
+        cursor.save(snapshot)
     store.flush()
 
 
 def _restore(database: Database) -> list[str]:
     store = _opened(database)
-    trails = [_walked(store, seed)[0] for seed in range(_LOOK_UPS // 2)]
-    return [f"{len(trails):,}", *_milliseconds([seconds(trail.restore) for trail in trails])]
+    cursors = [_walked(store, seed)[0] for seed in range(_LOOK_UPS // 2)]
+    return [f"{len(cursors):,}", *_milliseconds([seconds(cursor.restore) for cursor in cursors])]
 
 
 def _snapshot() -> Snapshot:

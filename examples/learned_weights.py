@@ -96,7 +96,7 @@ def _train(run: LoopRun, balance: type[LearnedVariances] | type[GradNorm]) -> No
     training, validation = order[60:][torch.randperm(118)].split([60, 58])
     model = Wines()
     optimizer = torch.optim.Adam(model.parameters())
-    weigh = balance(model, rate=0.025)
+    record_epoch_time = balance(model, rate=0.025)
 
     def error(chosen: Tensor) -> float:
         with torch.no_grad():
@@ -107,9 +107,9 @@ def _train(run: LoopRun, balance: type[LearnedVariances] | type[GradNorm]) -> No
         for batch in training[torch.randperm(60)].split(20):
             terms = model(inputs[batch], labels[batch])
             optimizer.zero_grad()
-            weigh(terms).backward()
+            record_epoch_time(terms).backward()
             optimizer.step()
-            weigh.step()
+            record_epoch_time.step()
         grower, analysis = terms.tolist()
         run.report(val_loss=error(validation), terms={"grower": grower, "analysis": analysis})
     run.test(loss=error(order[:60]))

@@ -7,7 +7,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from schedsearch.engines import make_engine, numerics_like
+from schedsearch.engines import closest_numerics, make_engine
 from schedsearch.errors import InputError, StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
@@ -114,7 +114,7 @@ def _queue(
 
 def _known(study: StudyHandle, plans: list[Plan], store: TrajectoryStore | None) -> tuple[int, int]:
     """Return how many epochs the runs of plans have, and how many of them are known."""
-    space, numerics = study.space, numerics_like(study.record.numerics)
+    space, numerics = study.space, closest_numerics(study.record.numerics)
     task = load_task(space.task, space.document.arguments)
     engine = make_engine(task, horizon=space.horizon, numerics=numerics)
     runs = CachedRuns(store, space=space, fingerprint=study.record.fingerprint, numerics=numerics)
@@ -122,7 +122,7 @@ def _known(study: StudyHandle, plans: list[Plan], store: TrajectoryStore | None)
     for plan in plans:
         for seed in search_seeds(space):
             run = runs.begin(engine, plan, seed)
-            while run.follow():
+            while run.replay_epoch():
                 known += 1
             runs.end(run)
     return space.horizon * len(plans) * space.search.seeds, known

@@ -10,7 +10,7 @@ from typing import Any
 from schedsearch.errors import InputError
 
 
-def numerics_here(
+def current_numerics(
     engine: str,
     *,
     device: str = "cpu",
@@ -60,19 +60,19 @@ def numerics_here(
 _CHOSEN = ("engine", "device", "threads", "lanes", "compiled", "tf32", "autocast")
 
 
-def same_here(recorded: Mapping[str, Any]) -> dict[str, Any]:
+def current_numerics_like(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return the numerics of a training on this machine that is set up as a recorded one.
 
     Raises:
         InputError: torch has no such device here.
     """
-    return numerics_here(**{key: recorded[key] for key in _CHOSEN if key in recorded})
+    return current_numerics(**{key: recorded[key] for key in _CHOSEN if key in recorded})
 
 
-def differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+def numerics_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """Return what differs between two numerics, a phrase each.
 
-    >>> differences({"torch": "2.12.0", "threads": 1}, {"torch": "2.13.0", "threads": 1})
+    >>> numerics_differences({"torch": "2.12.0", "threads": 1}, {"torch": "2.13.0", "threads": 1})
     ['torch 2.12.0, here 2.13.0']
     """
     return [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from schedsearch.compatibility import validate_against_task
 from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document
-from schedsearch.numerics import numerics_here
+from schedsearch.numerics import current_numerics
 from schedsearch.samplers import make_sampler, trials_of
 from schedsearch.space import Space
 from schedsearch.storage import StudyRecord
@@ -115,7 +115,7 @@ def check_setup(prepared: Prepared, setup: Setup) -> None:
     Raises:
         InputError: this machine has no such device, or a trial's seeds do not fit the lanes.
     """
-    numerics_here("sequential", device=setup.device)
+    current_numerics("sequential", device=setup.device)
     seeds = prepared.space.search.seeds
     if setup.lanes is not None and 1 < setup.lanes < seeds:
         raise InputError(
@@ -129,7 +129,7 @@ def choose_numerics(prepared: Prepared, setup: Setup, say: Callable[[str], None]
 
     `say` is told how many runs share a step, and why. Measuring that may take a while.
     """
-    here = partial(numerics_here, device=setup.device, threads=setup.threads)
+    here = partial(current_numerics, device=setup.device, threads=setup.threads)
     if is_train_function(prepared.task):
         if setup.lanes not in (None, 1):
             say("1 lane: a training loop of your own trains one run at a time")
@@ -146,13 +146,13 @@ def choose_numerics(prepared: Prepared, setup: Setup, say: Callable[[str], None]
 
 
 def _choose_lanes(space: Space, task: Task, setup: Setup, say: Callable[[str], None]) -> LaneChoice:
-    from schedsearch.engines.autotune import choose_lanes, given_lanes
+    from schedsearch.engines.autotune import choose_lanes, fixed_lanes
     from schedsearch.engines.precision import PrecisionSettings
 
     seeds, trials = space.search.seeds, trials_of(space, space.search.trials)
-    arithmetic = PrecisionSettings(setup.threads, setup.tf32, setup.autocast)
+    precision = PrecisionSettings(setup.threads, setup.tf32, setup.autocast)
     if setup.lanes is not None:
-        return given_lanes(task, setup.lanes, arithmetic=arithmetic, device=setup.device)
+        return fixed_lanes(task, setup.lanes, precision=precision, device=setup.device)
     own_trials = math.ceil(trials / setup.workers)
     return choose_lanes(
         task,
@@ -161,7 +161,7 @@ def _choose_lanes(space: Space, task: Task, setup: Setup, say: Callable[[str], N
         seeds=seeds,
         trained=1.0 if space.search.pruner.name == "none" else _TRAINED_OF_PRUNED,
         most_lanes=seeds * max(1, int(IN_FLIGHT * own_trials)),
-        arithmetic=arithmetic,
+        precision=precision,
         device=setup.device,
         say=say,
     )

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schedsearch.engines import Engine, Snapshot, make_engine, numerics_like
-from schedsearch.engines.precision import begin_threads
+from schedsearch.engines import Engine, Snapshot, closest_numerics, make_engine
+from schedsearch.engines.precision import start_torch_threads
 from schedsearch.errors import InputError, TaskError, did_you_mean
-from schedsearch.numerics import differences
+from schedsearch.numerics import numerics_differences
 from schedsearch.plan import Plan
 from schedsearch.run import Run, RunHistory
 from schedsearch.space import Space
@@ -23,7 +23,7 @@ from schedsearch.task import (
     is_train_function,
     load_task,
 )
-from schedsearch.training import search_seeds, train_whole, user_code
+from schedsearch.training import search_seeds, train_to_end, wrap_user_errors
 from schedsearch.trajectories import TrajectoryStore
 from schedsearch.trajectories.cached_runs import CachedRuns
 
@@ -78,7 +78,7 @@ class Config:
     """
 
     def __init__(self, space: Space, store: TrajectoryStore | None = None) -> None:
-        begin_threads(_whole(space, "threads"))
+        start_torch_threads(_whole(space, "threads"))
         task = load_task(space.task, space.document.arguments)
         self.space = space.with_defaults(task.hyperparameters)
         self.plan = self.space.plan()
@@ -87,7 +87,7 @@ class Config:
         here = _numerics(space, task)
         self.engine: Engine = make_engine(task, horizon=space.horizon, numerics=here)
         #: What differs from the config's own numerics and task, a phrase each.
-        self.differences = differences(space.document.numerics, here)
+        self.differences = numerics_differences(space.document.numerics, here)
         own = fingerprint(task, space.task, space.document.arguments)
         self._known = CachedRuns(store, space=self.space, fingerprint=own, numerics=here)
         if space.document.source.get("fingerprint", own) != own:
@@ -98,7 +98,7 @@ class Config:
         """The seeds of the trial that the config comes from, else those of its [search]."""
         return list(self._recorded) or list(search_seeds(self.space))
 
-    def train(self, seed: int, each_epoch: Callable[[Run], None]) -> TrainedRun:
+    def train(self, seed: int, on_epoch: Callable[[Run], None]) -> TrainedRun:
         """Train in full, from scratch or from where something is known.
 
         Raises:
@@ -106,10 +106,10 @@ class Config:
         """
         run = self._known.begin(self.engine, self.plan, seed, keep_best=True)
         try:
-            train_whole([run], lambda seconds, runs: each_epoch(run))
+            train_to_end([run], lambda seconds, runs: on_epoch(run))
             diverged = math.isnan(run.metric)
-            model = None if diverged else run.model()
-            with user_code(self.space, seed):
+            model = None if diverged else run.model_snapshot()
+            with wrap_user_errors(self.space, seed):
                 test = {} if diverged else run.test()
             return TrainedRun(
                 seed=seed,
@@ -119,10 +119,10 @@ class Config:
                 test=test,
                 recorded=self._recorded.get(seed),
                 model=model,
-                trained=run.trained,
+                trained=run.epochs_trained,
             )
         finally:
-            run.leave()
+            run.leave_lane()
             self._known.end(run)
             self._known.flush()
 
@@ -156,7 +156,7 @@ def _numerics(space: Space, task: Task | TrainFunction) -> dict[str, Any]:
         )
     if is_train_function(task) or engine == "loop":
         engine = "loop" if is_train_function(task) else "sequential"
-    return numerics_like({**recorded, "engine": engine, "device": _device(space)})
+    return closest_numerics({**recorded, "engine": engine, "device": _device(space)})
 
 
 def _whole(space: Space, key: str) -> int:

@@ -33,7 +33,7 @@ def train_epoch(runs: Iterable[Run]) -> Results:
 
 def _train_together(engine: Engine, runs: Iterable[Run]) -> Results:
     lanes = {run.lane: run for run in runs}
-    values = [lanes[lane].values if lane in lanes else None for lane in range(engine.lanes)]
+    values = [lanes[lane].lane_values if lane in lanes else None for lane in range(engine.lanes)]
     found = engine.train_epoch(values)
     return {lanes[lane]: result for lane, result in enumerate(found) if result is not None}
 
@@ -41,26 +41,24 @@ def _train_together(engine: Engine, runs: Iterable[Run]) -> Results:
 def _train_apart(engine: Engine, runs: Iterable[Run]) -> Results:
     """Take runs back to where they stood before an epoch was cut off, and train it one by one."""
     results: Results = {}
-    goals = {run: run.at for run in runs}
+    goals = {run: run.lane_epoch for run in runs}
     for run in goals:
         try:
-            run.retrace()
+            run.restart_from_checkpoint()
         except Exception as error:
             results[run] = error
-    while behind := [run for run in goals if run not in results and run.at < goals[run]]:
+    while behind := [run for run in goals if run not in results and run.lane_epoch < goals[run]]:
         for run, result in _train_together(engine, behind).items():
             if isinstance(result, Exception):
                 results[run] = result
             else:
-                run.take(result)
+                run.record_epoch(result)
     for run in goals.keys() - results.keys():
         results |= _train_together(engine, [run])
     return results
 
 
-def train_whole(
-    runs: Sequence[Run], each_epoch: Callable[[float, int], None] | None = None
-) -> None:
+def train_to_end(runs: Sequence[Run], on_epoch: Callable[[float, int], None] | None = None) -> None:
     """Train runs side by side, each in the lane of its place, to the horizon or to divergence.
 
     What is known is not trained again. A run that ends well stands in its lane at its end.
@@ -70,25 +68,25 @@ def train_whole(
         SchedSearchError: the user's own code raised.
     """
     for lane, run in enumerate(runs):
-        while run.follow():
+        while run.replay_epoch():
             pass
-        with user_code(run.space, run.seed):
-            run.enter(lane)
-    while training := [run for run in runs if run.is_behind or not run.ended]:
+        with wrap_user_errors(run.space, run.seed):
+            run.enter_lane(lane)
+    while training := [run for run in runs if run.is_catching_up or not run.ended]:
         began = time.monotonic()
         results = train_epoch(training)
         seconds = time.monotonic() - began
         for run, result in results.items():
-            with user_code(run.space, run.seed):
+            with wrap_user_errors(run.space, run.seed):
                 if isinstance(result, Exception):
                     raise result
-            run.take(result)
-        if each_epoch is not None:
-            each_epoch(seconds, len(results))
+            run.record_epoch(result)
+        if on_epoch is not None:
+            on_epoch(seconds, len(results))
 
 
 @contextmanager
-def user_code(space: Space, seed: int) -> Iterator[None]:
+def wrap_user_errors(space: Space, seed: int) -> Iterator[None]:
     """Make one line, with the task and the run's seed, of what the user's own code raises."""
     try:
         yield

@@ -148,7 +148,7 @@ def test_the_best_of_a_search_with_cheap_epochs_go_on_over_a_longer_horizon(
     tmp_path, monkeypatch, lanes
 ):
     monkeypatch.setattr(cached_runs, "_CHEAP_EPOCH", 60.0)
-    monkeypatch.setattr(reusing, "_MOST_KEPT", 5)
+    monkeypatch.setattr(reusing, "_BEST_SAVED", 5)
     content = document(trials=30, pruner={"name": "none"}) | {"task": "tests.engines.toys:Toy"}
     lr = content["hyperparameters"]["lr"]
     lr["default"] = 0.01  # too small to be among the best

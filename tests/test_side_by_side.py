@@ -29,7 +29,7 @@ def runs_of(engine: LanesEngine, finals: tuple[float, ...] = FINALS) -> list[Run
         linear = {"linear": {"initial": 0.0, "final": final}}
         plan = Plan.from_tables({"hyperparameters": {"blur": {"families": linear}}})
         runs.append(Run(engine, space=space, plan=plan, seed=lane))
-        runs[-1].enter(lane)
+        runs[-1].enter_lane(lane)
     return runs
 
 
@@ -40,9 +40,9 @@ def train(runs: list[Run]) -> dict[Run, Exception]:
         for run, result in train_epoch(training).items():
             if isinstance(result, Exception):
                 raised[run] = result
-                run.leave()
+                run.leave_lane()
             else:
-                run.take(result)
+                run.record_epoch(result)
     return raised
 
 
@@ -59,7 +59,7 @@ def test_of_lanes_that_raise_together_only_the_culprit_fails_and_the_others_stay
     for run, alike in ((first, undisturbed[0]), (second, undisturbed[1]), (fourth, undisturbed[3])):
         assert run.epochs == HORIZON
         assert run.history == alike.history
-        assert run.trained == HORIZON + 4  # the epochs before the error were trained again
+        assert run.epochs_trained == HORIZON + 4  # the epochs before the error were trained again
 
 
 def test_two_culprits_of_one_step_fail_both():

@@ -14,7 +14,7 @@ from schedsearch.engines.loop import LoopEngine
 from schedsearch.errors import TaskError
 from schedsearch.run import Run
 from schedsearch.space import Space
-from schedsearch.training import fresh_seeds, search_seeds, train_whole
+from schedsearch.training import fresh_seeds, search_seeds, train_to_end
 from schedsearch.worker.summary import summary
 from tests.engines.toys import Toy
 from tests.searches import DEFAULTS, document, train
@@ -53,15 +53,15 @@ def run_of(*metrics: float, keep_best: bool = False, **objective: str) -> Run:
 )
 def test_the_last_or_the_best_epoch_counts(objective, value):
     run = run_of(0.9, 0.2, 0.5, **objective)
-    train_whole([run])
+    train_to_end([run])
     assert run.value == value
     assert run.metric == 0.5
 
 
 def test_a_run_of_the_best_epoch_is_tested_with_that_epochs_model():
     run = run_of(0.9, 0.2, 0.5, value="best", keep_best=True)
-    train_whole([run])
-    model = run.model()
+    train_to_end([run])
+    model = run.model_snapshot()
     assert model is not None
     assert (model.epoch, model.extra["state"]) == (2, {"epoch": 1})
     assert run.test() == {"test_epoch": 1}
@@ -69,7 +69,7 @@ def test_a_run_of_the_best_epoch_is_tested_with_that_epochs_model():
 
 def test_training_ends_where_the_run_diverges():
     run = run_of(0.9, math.nan, 0.5, value="best")
-    train_whole([run])
+    train_to_end([run])
     assert run.epochs == 2
     assert math.isnan(run.metric)
     assert run.value == 0.9
@@ -77,7 +77,7 @@ def test_training_ends_where_the_run_diverges():
 
 def test_what_is_kept_of_runs_is_json_and_short_where_nothing_moves():
     run = run_of(0.9, math.nan)
-    train_whole([run])
+    train_to_end([run])
     kept = summary([run])
     assert kept == {
         "values": {"lr": 0.1},
@@ -94,7 +94,7 @@ def test_a_task_and_its_training_in_the_lane_of_an_engine_agree():
     for _ in range(2):
         engine = make_engine(Toy(), horizon=4)
         run = Run(engine, space=space, plan=space.baseline(), seed=3)
-        train_whole([run])
+        train_to_end([run])
         values.append(run.history.objective("val_loss"))
     assert values[0] == values[1]
     assert len(set(values[0])) == 4
@@ -113,8 +113,8 @@ def test_the_best_epochs_model_needs_a_checkpoint_in_that_epoch():
     engine = LoopEngine(train, horizon=space.horizon)
     run = Run(engine, space=space, plan=space.baseline(), seed=0, keep_best=True)
     with pytest.raises(TaskError, match=r"gave no checkpoint in epoch 1.*run\.checkpoint"):
-        train_whole([run])
-    run.leave()
+        train_to_end([run])
+    run.leave_lane()
 
 
 def test_what_a_trial_keeps_stays_small_whatever_the_horizon():
@@ -122,9 +122,9 @@ def test_what_a_trial_keeps_stays_small_whatever_the_horizon():
     content["horizon"] = 4000
     space = Space.from_document(content, "small.toml")
     run = Run(LoopEngine(train, horizon=4000), space=space, plan=space.baseline(), seed=0)
-    train_whole([run])
+    train_to_end([run])
     kept = summary([run])
-    run.leave()
+    run.leave_lane()
     assert kept["every"] == 8
     assert len(kept["terms"]["fit"]) == 500
     assert len(json.dumps(kept)) < 10_000

@@ -87,10 +87,10 @@ def _workers(handle: StudyHandle) -> int:
 
 
 def _warn(handle: StudyHandle) -> None:
-    from schedsearch.numerics import differences, same_here
+    from schedsearch.numerics import current_numerics_like, numerics_differences
 
     numerics = handle.record.numerics
-    if other := differences(numerics, same_here(numerics)):
+    if other := numerics_differences(numerics, current_numerics_like(numerics)):
         say(f"warning: exact numbers differ from the search's: {'; '.join(other)}")
 
 

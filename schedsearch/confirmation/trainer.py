@@ -42,13 +42,13 @@ class _Trainer:
     """One engine, used for one batch of jobs after the other."""
 
     def __init__(self, recipe: Recipe, shared: Shared) -> None:
-        from schedsearch.engines import make_engine, numerics_like
-        from schedsearch.engines.precision import begin_threads
+        from schedsearch.engines import closest_numerics, make_engine
+        from schedsearch.engines.precision import start_torch_threads
         from schedsearch.space import Space
         from schedsearch.task import load_task
 
-        begin_threads(recipe.numerics["threads"])
-        numerics = numerics_like(recipe.numerics)
+        start_torch_threads(recipe.numerics["threads"])
+        numerics = closest_numerics(recipe.numerics)
         self._space = Space.from_document(recipe.space, "the study's space")
         task = load_task(self._space.task, self._space.document.arguments)
         self._engine = make_engine(task, horizon=self._space.horizon, numerics=numerics)
@@ -56,13 +56,13 @@ class _Trainer:
         self._shared = shared
 
     def train(self, batch: int, jobs: Sequence[Job]) -> list[Outcome]:
-        from schedsearch.training import train_whole
+        from schedsearch.training import train_to_end
 
         began = time.monotonic()
         runs = [self._run(job) for job in jobs]
 
-        def each_epoch(seconds: float, count: int) -> None:
-            self._known.weigh(seconds, count)
+        def on_epoch(seconds: float, count: int) -> None:
+            self._known.record_epoch_time(seconds, count)
             self._known.flush()
             horizon = self._space.horizon
             self._shared.epochs[batch] = sum(horizon if run.ended else run.epochs for run in runs)
@@ -70,12 +70,12 @@ class _Trainer:
                 raise StoppedError("asked to stop")
 
         try:
-            train_whole(runs, each_epoch)
+            train_to_end(runs, on_epoch)
             self._shared.epochs[batch] = len(runs) * self._space.horizon
             return [self._outcome(run, time.monotonic() - began) for run in runs]
         finally:
             for run in runs:
-                run.leave()
+                run.leave_lane()
                 self._known.end(run)
             self._known.flush()
 
@@ -86,13 +86,13 @@ class _Trainer:
         return self._known.begin(self._engine, plan, job.seed, keep_best=True)
 
     def _outcome(self, run: Run, seconds: float) -> Outcome:
-        from schedsearch.training import user_code
+        from schedsearch.training import wrap_user_errors
 
         objective = self._space.objective
         epochs = tuple(run.history.objective(objective.metric))
         if math.isnan(run.metric):
             return Outcome(math.nan, math.nan, epochs, seconds)
-        with user_code(self._space, run.seed):
+        with wrap_user_errors(self._space, run.seed):
             tested = run.test().get(metric_on_test(objective.metric))
         if tested is not None and not math.isfinite(tested):
             return Outcome(math.nan, math.nan, epochs, seconds)

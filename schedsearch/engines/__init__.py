@@ -7,13 +7,13 @@ from types import MappingProxyType
 from typing import Any
 
 from schedsearch.engines.base import Engine, EpochResult, Snapshot
-from schedsearch.numerics import same_here
+from schedsearch.numerics import current_numerics_like
 from schedsearch.task import Task, TrainFunction, is_train_function
 
-__all__ = ["Engine", "EpochResult", "Snapshot", "make_engine", "numerics_like"]
+__all__ = ["Engine", "EpochResult", "Snapshot", "closest_numerics", "make_engine"]
 
 
-def numerics_like(recorded: Mapping[str, Any]) -> dict[str, Any]:
+def closest_numerics(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return the numerics of a training here that follows recorded ones as far as it can.
 
     Without a compiler, lanes are not compiled.
@@ -21,7 +21,7 @@ def numerics_like(recorded: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: torch has no such device here.
     """
-    here = same_here(recorded)
+    here = current_numerics_like(recorded)
     if here["compiled"]:
         from schedsearch.engines.lanes.graphs import why_not_compiled
 
@@ -45,7 +45,7 @@ def make_engine(
     """
     from schedsearch.engines.precision import PrecisionSettings
 
-    arithmetic = PrecisionSettings(
+    precision = PrecisionSettings(
         threads=numerics.get("threads", 1),
         tf32=numerics.get("tf32", False),
         autocast=numerics.get("autocast", False),
@@ -53,7 +53,7 @@ def make_engine(
     if is_train_function(task):
         from schedsearch.engines.loop import LoopEngine
 
-        return LoopEngine(task, horizon=horizon, arithmetic=arithmetic)
+        return LoopEngine(task, horizon=horizon, precision=precision)
     device = numerics.get("device", "cpu")
     if numerics.get("engine") == "lanes":
         from schedsearch.engines.lanes.engine import LanesEngine
@@ -62,9 +62,9 @@ def make_engine(
             task,
             numerics["lanes"],
             device=device,
-            arithmetic=arithmetic,
+            precision=precision,
             compiled=numerics.get("compiled", True),
         )
     from schedsearch.engines.sequential import SequentialEngine
 
-    return SequentialEngine(task, device=device, arithmetic=arithmetic)
+    return SequentialEngine(task, device=device, precision=precision)

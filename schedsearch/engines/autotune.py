@@ -20,19 +20,19 @@ from schedsearch.errors import summarize_exception
 from schedsearch.task import Splits, Task, count_examples, count_steps
 
 #: What measuring and compiling may cost at most, as a share of the plain loop's whole search.
-_ALLOWED = 0.05
+_MAX_OVERHEAD = 0.05
 #: Seconds: to build and time lanes that are not compiled, and to compile a step, generously.
-_BUILDING = 2.0
-_COMPILING = 30.0
+_BUILD_SECONDS = 2.0
+_COMPILE_SECONDS = 30.0
 #: How much faster a compiled step is taken to be than an eager one before it is measured, and than
 #: a compiled one with other lanes.
-_HOPED_OF_COMPILING = 3.0
-_HOPED_OF_FEWER_LANES = 1.2
+_ASSUMED_COMPILE_SPEEDUP = 3.0
+_ASSUMED_FEWER_LANES_SPEEDUP = 1.2
 #: Seconds of an epoch that is timed; of a longer one, fewer steps are.
-_TIMED = 0.3
+_TIMED_SECONDS = 0.3
 _REPEATS = 3
 #: Fewer lanes are preferred unless more are faster by this share: proposals grow stale with lanes.
-_BETTER = 0.1
+_MIN_SPEEDUP = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class _Candidate:
     seconds: float
 
 
-class _FewSteps:
+class _ShortenedTask:
     """A task with fewer steps to an epoch, and otherwise the same; its data is made once."""
 
     def __init__(self, task: Task, data: Callable[[int], Splits], steps: int) -> None:
@@ -68,29 +68,29 @@ class _Search:
     """A search to come: how long it takes, what has been tried, and what that has cost."""
 
     def __init__(
-        self, task: Task, epochs: float, device: str, arithmetic: PrecisionSettings
+        self, task: Task, epochs: float, device: str, precision: PrecisionSettings
     ) -> None:
-        self._device, self._arithmetic = device, arithmetic
+        self._device, self._precision = device, precision
         # torch's first optimizer imports for over a second, in the plain loop as well.
         self._sequential(task).fill(0, seed=0)
         self._began = time.perf_counter()
         data = cache(task.data)
         steps = count_steps(task, count_examples(data(0).train))
-        one_step = self._time(self._sequential(_FewSteps(task, data, 1)))
-        few = max(1, min(steps, int(_TIMED / one_step)))
-        self._task = _FewSteps(task, data, few)
+        one_step = self._time(self._sequential(_ShortenedTask(task, data, 1)))
+        few = max(1, min(steps, int(_TIMED_SECONDS / one_step)))
+        self._task = _ShortenedTask(task, data, few)
         self.alone = _Candidate(1, False, self._time(self._sequential(self._task)))
         #: Trial-epochs ahead, in units of the epochs that are timed.
         self._epochs = epochs * steps / few
 
     def _sequential(self, task: Any) -> SequentialEngine:
-        return SequentialEngine(task, device=self._device, arithmetic=self._arithmetic)
+        return SequentialEngine(task, device=self._device, precision=self._precision)
 
     def try_lanes(self, lanes: int, *, compiled: bool) -> _Candidate:
         """Build lanes, and time them."""
         task: Any = self._task
         engine = LanesEngine(
-            task, lanes, device=self._device, arithmetic=self._arithmetic, compiled=compiled
+            task, lanes, device=self._device, precision=self._precision, compiled=compiled
         )
         return _Candidate(lanes, compiled, self._time(engine))
 
@@ -119,22 +119,20 @@ class _Search:
 
     def timing(self, lanes: int) -> float:
         """Return the seconds to build and time lanes that are no faster than training alone."""
-        return _BUILDING + (1 + _REPEATS) * lanes * self.alone.seconds
+        return _BUILD_SECONDS + (1 + _REPEATS) * lanes * self.alone.seconds
 
     def affords(self, seconds: float, best: _Candidate) -> bool:
         """Tell whether the search stays within the bound even if so many seconds bring nothing."""
-        bound = (1 + _ALLOWED) * self.ahead(self.alone)
+        bound = (1 + _MAX_OVERHEAD) * self.ahead(self.alone)
         return self.spent + seconds + self.ahead(best) <= bound
 
 
-def given_lanes(
-    task: Task, lanes: int, *, arithmetic: PrecisionSettings, device: str
-) -> LaneChoice:
+def fixed_lanes(task: Task, lanes: int, *, precision: PrecisionSettings, device: str) -> LaneChoice:
     """Return so many lanes, compiled where that is possible; one where the task cannot be batched.
 
     Raises what the task raises while it makes its data and its model.
     """
-    if reason := why_not_batched(task, device, arithmetic):
+    if reason := why_not_batched(task, device, precision):
         return LaneChoice(1, False, f"1 lane: the task cannot be batched: {reason}")
     if reason := why_not_compiled(device):
         return LaneChoice(lanes, False, f"{lanes} lanes, not compiled: {reason}")
@@ -149,7 +147,7 @@ def choose_lanes(
     seeds: int,
     trained: float,
     most_lanes: int,
-    arithmetic: PrecisionSettings,
+    precision: PrecisionSettings,
     device: str,
     say: Callable[[str], None],
 ) -> LaneChoice:
@@ -178,7 +176,7 @@ def choose_lanes(
             f"1 lane: {trials} trials to a worker are too few to propose several at once; "
             "--lanes N does so all the same",
         )
-    search = _Search(task, trials * seeds * horizon * trained, device, arithmetic)
+    search = _Search(task, trials * seeds * horizon * trained, device, precision)
     counts = [count for count in counts if search.affords(search.timing(count), search.alone)]
     if not counts:
         seconds = search.ahead(search.alone)
@@ -187,9 +185,9 @@ def choose_lanes(
         )
     try:
         best = _better(search.alone, search.try_lanes(counts[-1], compiled=False))
-        reason = why_not_batched(task, device, arithmetic)
+        reason = why_not_batched(task, device, precision)
     except Exception as error:
-        reason = why_not_batched(task, device, arithmetic) or summarize_exception(error)
+        reason = why_not_batched(task, device, precision) or summarize_exception(error)
     if reason is not None:
         return LaneChoice(1, False, f"1 lane: the task cannot be batched: {reason}")
     if search.affords(search.timing(counts[len(counts) // 2]), best):
@@ -209,7 +207,7 @@ def _compiled(
     search: _Search, counts: list[int], best: _Candidate, say: Callable[[str], None]
 ) -> tuple[_Candidate, str]:
     """Return the best after trying compiled steps while they pay, and a note where they failed."""
-    costs, hoped = _COMPILING, _HOPED_OF_COMPILING
+    costs, hoped = _COMPILE_SECONDS, _ASSUMED_COMPILE_SPEEDUP
     for lanes in counts[::-2]:
         gain = search.ahead(best) * (1 - 1 / hoped)
         # Twice: the worker compiles again, if sooner, with what the compiler keeps on disk.
@@ -221,14 +219,14 @@ def _compiled(
             best = _better(best, search.try_lanes(lanes, compiled=True))
         except Exception as error:
             return best, f" (compiling failed: {summarize_exception(error)})"
-        costs, hoped = search.spent - began, _HOPED_OF_FEWER_LANES
+        costs, hoped = search.spent - began, _ASSUMED_FEWER_LANES_SPEEDUP
     return best, ""
 
 
 def _better(best: _Candidate, tried: _Candidate) -> _Candidate:
     """Return the faster one, and of two about as fast the one with fewer lanes."""
     few, many = sorted((best, tried), key=lambda candidate: candidate.lanes)
-    return many if many.seconds * (1 + _BETTER) < few.seconds else few
+    return many if many.seconds * (1 + _MIN_SPEEDUP) < few.seconds else few
 
 
 def _counts(seeds: int, most: int) -> list[int]:

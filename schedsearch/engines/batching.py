@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from schedsearch.engines.lanes.program import Program, build
-from schedsearch.engines.precision import PLAIN, PrecisionSettings
+from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings
 from schedsearch.engines.task_adapter import TaskAdapter
 from schedsearch.errors import SchedSearchError, summarize_exception
 from schedsearch.task import Task, TrainFunction, is_train_function
@@ -26,7 +26,9 @@ _REASONS: Mapping[str, str] = {
 
 
 def why_not_batched(
-    task: Task | TrainFunction, device: str = "cpu", arithmetic: PrecisionSettings = PLAIN
+    task: Task | TrainFunction,
+    device: str = "cpu",
+    precision: PrecisionSettings = DEFAULT_PRECISION,
 ) -> str | None:
     """Return in one line why a task's runs cannot share a step; None if they can.
 
@@ -38,17 +40,17 @@ def why_not_batched(
     """
     if is_train_function(task):
         return "a training loop of one's own trains one run at a time"
-    source = TaskAdapter(task, torch.device(device), arithmetic, lanes=2)
-    splits = [source.splits(seed) for seed in (0, 1)]
-    source.fresh_model(0)
+    adapter = TaskAdapter(task, torch.device(device), precision, lanes=2)
+    splits = [adapter.splits(seed) for seed in (0, 1)]
+    adapter.make_model(0)
     failing = _FailingCall()
     try:
-        with arithmetic.applied(), torch.no_grad(), failing:
+        with precision.apply(), torch.no_grad(), failing:
             programs = [
-                build(source, s, seed=seed, lanes=2, arithmetic=arithmetic, compile_it=False)
+                build(adapter, s, seed=seed, lanes=2, precision=precision, compile_it=False)
                 for seed, s in enumerate(splits)
             ]
-            programs[0].data.place(1, 1, splits[1])
+            programs[0].data.assign_seed(1, 1, splits[1])
     except SchedSearchError as error:
         return str(error)
     except Exception as error:

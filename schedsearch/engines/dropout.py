@@ -19,20 +19,20 @@ from torch.overrides import TorchFunctionMode
 from schedsearch.engines.random_streams import generator
 
 #: From the number of a call within a step, and a shape, to uniform numbers in [0, 1).
-Uniform: TypeAlias = Callable[[int, tuple[int, ...], torch.device], Tensor]
+UniformSource: TypeAlias = Callable[[int, tuple[int, ...], torch.device], Tensor]
 
 #: What SELU tends to for large negative inputs.
 _SELU_LIMIT = -1.7580993408473766
 
 
-class GivenDropout(TorchFunctionMode):
+class DeterministicDropout(TorchFunctionMode):
     """Within it, dropout functions and layers take the numbers they drop by from `uniform`.
 
     Attributes:
         shapes: the shapes that each call asked for, in their order.
     """
 
-    def __init__(self, uniform: Uniform) -> None:
+    def __init__(self, uniform: UniformSource) -> None:
         super().__init__()
         self._uniform = uniform
         self.shapes: list[tuple[int, ...]] = []
@@ -103,7 +103,7 @@ _DROPOUTS: Mapping[Any, tuple[int | None, Callable[[Tensor, Tensor, float | Tens
 }
 
 
-class EpochDropout(GivenDropout):
+class EpochDropout(DeterministicDropout):
     """Dropout of an epoch of one run, drawn as it goes; call `next_step` before each step."""
 
     def __init__(self, seed: int, epoch: int) -> None:
@@ -117,11 +117,11 @@ class EpochDropout(GivenDropout):
 
     def _draw(self, call: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
         if call == len(self._streams):
-            self._streams.append(stream(self._seed, self._epoch, call))
+            self._streams.append(dropout_generator(self._seed, self._epoch, call))
         return torch.rand(shape, generator=self._streams[call]).to(device)
 
 
-def stream(seed: int, epoch: int, call: int) -> torch.Generator:
+def dropout_generator(seed: int, epoch: int, call: int) -> torch.Generator:
     """Return the generator of one dropout call, for all steps of an epoch.
 
     Uniform numbers are drawn one by one: an epoch drawn at once is the same as drawn step by step.

@@ -16,14 +16,14 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from schedsearch.engines.base import EpochResult, Snapshot
-from schedsearch.engines.precision import PLAIN, PrecisionSettings, packed
+from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings, pack_float64
 from schedsearch.engines.rng_state import RngState
 from schedsearch.errors import SchedSearchError
 from schedsearch.scheduler import as_float
 from schedsearch.task import TrainFunction
 
 #: Seconds after which a thread that waits for the other looks up.
-_LOOK = 1.0
+_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class _Lane:
 
     run: LoopRun
     train: TrainFunction
-    arithmetic: PrecisionSettings
+    precision: PrecisionSettings
     ended: _Ended | None = None
     thread: threading.Thread = field(init=False)
     generators: RngState = field(init=False)
@@ -147,7 +147,7 @@ class _Lane:
 
     def _work(self) -> None:
         try:
-            with self.arithmetic.applied():
+            with self.precision.apply():
                 self.train(self.run)
             self.run._answers.put(_Ended(None))
         except Exception as error:
@@ -181,7 +181,7 @@ class _Lane:
             # Not for ever: of two signals the second may reach another thread, and Python hands it
             # to this one only when this one runs.
             with suppress(Empty):
-                return self.run._answers.get(timeout=_LOOK)
+                return self.run._answers.get(timeout=_POLL_SECONDS)
 
     def finish(self) -> Exception | None:
         """Let the loop end, and then the function; return what it raised."""
@@ -204,17 +204,21 @@ class LoopEngine:
     lanes = 1
 
     def __init__(
-        self, train: TrainFunction, *, horizon: int, arithmetic: PrecisionSettings = PLAIN
+        self,
+        train: TrainFunction,
+        *,
+        horizon: int,
+        precision: PrecisionSettings = DEFAULT_PRECISION,
     ) -> None:
         self.train = train
         self.horizon = horizon
-        self.arithmetic = arithmetic
+        self.precision = precision
         self._lane: _Lane | None = None
 
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
         """Start a run from its seed, or from a snapshot that the loop's checkpoint gave."""
         self.release(lane)
-        self._lane = _Lane(LoopRun(seed, self.horizon, snapshot), self.train, self.arithmetic)
+        self._lane = _Lane(LoopRun(seed, self.horizon, snapshot), self.train, self.precision)
 
     def train_epoch(
         self, values: Sequence[Mapping[str, float] | None]
@@ -257,7 +261,7 @@ class LoopEngine:
 
     def key(self, values: Mapping[str, float]) -> bytes:
         """Return the values, defaults filled in, as float64."""
-        return packed({**self.train.hyperparameters, **values})
+        return pack_float64({**self.train.hyperparameters, **values})
 
     def _running(self) -> _Lane:
         if self._lane is None:

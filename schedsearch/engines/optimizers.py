@@ -25,7 +25,7 @@ def make_optimizer(name: OptimizerName, model: nn.Module) -> torch.optim.Optimiz
             return torch.optim.AdamW(parameters, fused=True)
 
 
-def set_values(optimizer: torch.optim.Optimizer, values: Mapping[str, float]) -> None:
+def set_hyperparameters(optimizer: torch.optim.Optimizer, values: Mapping[str, float]) -> None:
     """Put the values in force into the parameter groups; momentum is Adam's first beta."""
     for group in optimizer.param_groups:
         for name in OPTIMIZER_HYPERPARAMETERS:

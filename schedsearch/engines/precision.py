@@ -28,7 +28,7 @@ class PrecisionSettings:
     autocast: bool = False
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def apply(self) -> Iterator[None]:
         """Compute so within the block, without denormals, and set everything back.
 
         Adam's moments of dead units decay into denormals, which slow a step by half. Flushing is a
@@ -37,8 +37,8 @@ class PrecisionSettings:
         Raises:
             SchedSearchError: the user's code within called sys.exit(), which must not end a worker.
         """
-        before = _Settings.read()
-        _Settings(self.threads, True, self.tf32, self.tf32).write()
+        before = _TorchSettings.read()
+        _TorchSettings(self.threads, True, self.tf32, self.tf32).write()
         try:
             yield
         except SystemExit as error:
@@ -56,24 +56,24 @@ class PrecisionSettings:
         return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
 
 
-def begin_threads(threads: int) -> None:
+def start_torch_threads(threads: int) -> None:
     """Let torch's threads be born without denormals: each keeps the state that it is born with.
 
     To be called before anything else in the process computes; else a tensor's parts, and so the
     lanes, would be flushed or not by the thread that happens to compute them.
     """
-    before = _Settings.read()
-    _Settings(threads, True, before.tf32_products, before.tf32_convolutions).write()
+    before = _TorchSettings.read()
+    _TorchSettings(threads, True, before.tf32_products, before.tf32_convolutions).write()
     torch.ones(2**20).mul_(1.0)
     before.write()
 
 
 #: One thread, nothing rounded.
-PLAIN = PrecisionSettings()
+DEFAULT_PRECISION = PrecisionSettings()
 
 
 @dataclass(frozen=True)
-class _Settings:
+class _TorchSettings:
     """Settings of torch that belong to the process or to the calling thread."""
 
     threads: int
@@ -82,8 +82,8 @@ class _Settings:
     tf32_convolutions: bool
 
     @staticmethod
-    def read() -> _Settings:
-        return _Settings(
+    def read() -> _TorchSettings:
+        return _TorchSettings(
             torch.get_num_threads(),
             sys.float_info.min / 2 == 0.0,
             torch.backends.cuda.matmul.allow_tf32,
@@ -97,19 +97,19 @@ class _Settings:
         torch.backends.cudnn.allow_tf32 = self.tf32_convolutions
 
 
-def packed(values: Mapping[str, float]) -> bytes:
+def pack_float64(values: Mapping[str, float]) -> bytes:
     """Return the values as float64 bytes in the order of their names.
 
-    >>> packed({"b": 2.0, "a": 1.0}) == packed({"a": 1.0, "b": 2.0})
+    >>> pack_float64({"b": 2.0, "a": 1.0}) == pack_float64({"a": 1.0, "b": 2.0})
     True
     """
     return struct.pack(f"<{len(values)}d", *(values[name] for name in sorted(values)))
 
 
-def single(value: float) -> float:
+def round_to_float32(value: float) -> float:
     """Return the float32 number next to a value; what is too large becomes infinite.
 
-    >>> single(0.1) == 0.1, single(0.5)
+    >>> round_to_float32(0.1) == 0.1, round_to_float32(0.5)
     (False, 0.5)
     """
     return torch.tensor(value, dtype=torch.float32).item()

@@ -52,7 +52,7 @@ def epoch_noise(
 
 
 @contextmanager
-def global_rng(device: torch.device, *parts: int | str) -> Iterator[None]:
+def seeded_global_rng(device: torch.device, *parts: int | str) -> Iterator[None]:
     """Seed torch's global generators, which user code may draw from; set them back afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(stable_seed(*parts))

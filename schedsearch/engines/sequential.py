@@ -15,16 +15,16 @@ from schedsearch.engines.dropout import EpochDropout
 from schedsearch.engines.optimizers import (
     load_state_tensors,
     make_optimizer,
-    set_values,
+    set_hyperparameters,
     state_tensors,
 )
-from schedsearch.engines.precision import PLAIN, PrecisionSettings, packed
-from schedsearch.engines.random_streams import batch_indices, epoch_noise, global_rng
+from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings, pack_float64
+from schedsearch.engines.random_streams import batch_indices, epoch_noise, seeded_global_rng
 from schedsearch.engines.task_adapter import (
     TaskAdapter,
+    copy_model_tensors,
     hyperparameter_dtype,
-    load,
-    saved,
+    load_model_tensors,
     weighted_sum,
 )
 from schedsearch.errors import SchedSearchError
@@ -52,23 +52,23 @@ class SequentialEngine:
     lanes = 1
 
     def __init__(
-        self, task: Task, *, device: str = "cpu", arithmetic: PrecisionSettings = PLAIN
+        self, task: Task, *, device: str = "cpu", precision: PrecisionSettings = DEFAULT_PRECISION
     ) -> None:
         self.task = task
         self.device = torch.device(device)
-        self.arithmetic = arithmetic
-        self._source = TaskAdapter(task, self.device, arithmetic, lanes=1)
+        self.precision = precision
+        self._adapter = TaskAdapter(task, self.device, precision, lanes=1)
         self._run: _SequentialRun | None = None
         self._drops_out = True
 
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
         """Start a run from its seed, or from a snapshot of such a run."""
-        with self.arithmetic.applied():
-            splits = self._source.splits(seed)
-            model = self._source.fresh_model(seed)
+        with self.precision.apply():
+            splits = self._adapter.splits(seed)
+            model = self._adapter.make_model(seed)
             optimizer = make_optimizer(self.task.optimizer, model)
             if snapshot is not None:
-                load(model, snapshot)
+                load_model_tensors(model, snapshot)
                 load_state_tensors(optimizer, model, snapshot.optimizer)
         epoch = 0 if snapshot is None else snapshot.epoch
         self._run = _SequentialRun(seed, epoch, splits, model, optimizer)
@@ -82,7 +82,7 @@ class SequentialEngine:
         if in_force is None:
             return [None]
         try:
-            with self.arithmetic.applied():
+            with self.precision.apply():
                 return [self._train_epoch(self._running(), in_force)]
         except Exception as error:
             return [error]
@@ -90,13 +90,13 @@ class SequentialEngine:
     def test(self, lane: int) -> dict[str, float]:
         """Return the metrics of the run's model on the test split."""
         run = self._running()
-        with self.arithmetic.applied():
-            return self._source.measure(run.model, run.splits.test, "test_")
+        with self.precision.apply():
+            return self._adapter.compute_metrics(run.model, run.splits.test, "test_")
 
     def snapshot(self, lane: int) -> Snapshot:
         """Return a copy of the run as it stands."""
         run = self._running()
-        model, extra = saved(run.model)
+        model, extra = copy_model_tensors(run.model)
         return Snapshot(run.epoch, model, state_tensors(run.optimizer, run.model), extra)
 
     def release(self, lane: int) -> None:
@@ -105,7 +105,7 @@ class SequentialEngine:
 
     def key(self, values: Mapping[str, float]) -> bytes:
         """Return the values, defaults filled in, as float64."""
-        return packed({**self.task.hyperparameters, **values})
+        return pack_float64({**self.task.hyperparameters, **values})
 
     def _running(self) -> _SequentialRun:
         if self._run is None:
@@ -114,7 +114,7 @@ class SequentialEngine:
 
     def _train_epoch(self, run: _SequentialRun, in_force: Mapping[str, float]) -> EpochResult:
         values = {**self.task.hyperparameters, **in_force}
-        set_values(run.optimizer, values)
+        set_hyperparameters(run.optimizer, values)
         dtype = hyperparameter_dtype(run.model)
         hp = {
             name: torch.tensor(value, dtype=dtype, device=self.device)
@@ -123,9 +123,9 @@ class SequentialEngine:
         history: dict[str, list[Tensor]] = {}
         dropout = EpochDropout(run.seed, run.epoch)
         run.model.train()
-        with global_rng(self.device, run.seed, run.epoch, "step"):
+        with seeded_global_rng(self.device, run.seed, run.epoch, "step"):
             for batch, noise in self._steps(run):
-                with self._given(dropout), self.arithmetic.forward(self.device):
+                with self._given(dropout), self.precision.forward(self.device):
                     terms = self.task.terms(run.model, batch, hp, noise)
                 run.optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(weighted_sum(terms, hp))
@@ -170,8 +170,10 @@ class SequentialEngine:
             bool(parameter.isfinite().all()) for parameter in run.model.parameters()
         )
         if finite:
-            return self._source.measure(run.model, run.splits.validation, "val_")
+            return self._adapter.compute_metrics(run.model, run.splits.validation, "val_")
         # A count of errors stays finite where the model does not, and user code may choke on NaN:
         # the names come from a model that is well.
-        fresh = self._source.fresh_model(run.seed)
-        return dict.fromkeys(self._source.measure(fresh, run.splits.validation, "val_"), math.nan)
+        fresh = self._adapter.make_model(run.seed)
+        return dict.fromkeys(
+            self._adapter.compute_metrics(fresh, run.splits.validation, "val_"), math.nan
+        )

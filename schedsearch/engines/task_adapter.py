@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from schedsearch.engines.base import Snapshot
 from schedsearch.engines.precision import PrecisionSettings
-from schedsearch.engines.random_streams import global_rng
+from schedsearch.engines.random_streams import seeded_global_rng
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Examples, Splits, Task
 
@@ -25,40 +25,40 @@ class TaskAdapter:
     """A task's data and models on a device; runs of one seed share one copy of the data."""
 
     def __init__(
-        self, task: Task, device: torch.device, arithmetic: PrecisionSettings, lanes: int
+        self, task: Task, device: torch.device, precision: PrecisionSettings, lanes: int
     ) -> None:
         self.task = task
         self.device = device
-        self._arithmetic = arithmetic
+        self._precision = precision
         self.splits = functools.lru_cache(maxsize=lanes + _SPARE_SEEDS)(self._load)
 
     def _load(self, seed: int) -> Splits:
-        with global_rng(self.device, seed, "data"):
+        with seeded_global_rng(self.device, seed, "data"):
             splits = self.task.data(seed)
         return Splits(*map(self._on_device, (splits.train, splits.validation, splits.test)))
 
     def _on_device(self, examples: Examples) -> Examples:
         return {name: tensor.to(self.device) for name, tensor in examples.items()}
 
-    def fresh_model(self, seed: int) -> nn.Module:
+    def make_model(self, seed: int) -> nn.Module:
         """Return the seed's model; the seed's even if the task forgets to seed what it draws."""
-        with global_rng(self.device, seed, "model"):
+        with seeded_global_rng(self.device, seed, "model"):
             return self.task.model(seed).to(self.device)
 
-    def measure(self, model: nn.Module, split: Examples, prefix: str) -> dict[str, float]:
+    def compute_metrics(self, model: nn.Module, split: Examples, prefix: str) -> dict[str, float]:
         """Return a model's metrics on a split, with a prefix to their names.
 
         Raises:
             SchedSearchError: a metric is no number.
         """
         model.eval()
-        with torch.no_grad(), self._arithmetic.forward(self.device):
+        with torch.no_grad(), self._precision.forward(self.device):
             metrics = self.task.metrics(model, split)
         check_metrics(self.task, metrics)
         return {f"{prefix}{name}": finite_or_nan(float(value)) for name, value in metrics.items()}
 
 
-def saved(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def copy_model_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return copies of a model's state_dict, and of the buffers that it leaves out, if any."""
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     left_out = {
@@ -67,7 +67,7 @@ def saved(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, {"buffers": left_out} if left_out else {}
 
 
-def load(model: nn.Module, snapshot: Snapshot) -> None:
+def load_model_tensors(model: nn.Module, snapshot: Snapshot) -> None:
     """Copy into a model what `saved` returned of another."""
     model.load_state_dict(snapshot.model)
     buffers = dict(model.named_buffers())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from schedsearch.engines import make_engine, numerics_like
-from schedsearch.engines.precision import begin_threads
-from schedsearch.numerics import differences
+from schedsearch.engines import closest_numerics, make_engine
+from schedsearch.engines.precision import start_torch_threads
+from schedsearch.numerics import numerics_differences
 from schedsearch.storage import StudyHandle
 from schedsearch.study_task import load_study_task
 from schedsearch.trajectories import open_store
@@ -34,10 +34,10 @@ def run_worker(
         SchedSearchError: the user's code failed several times in a row.
     """
     space, numerics = study.space, study.record.numerics
-    begin_threads(numerics["threads"])
+    start_torch_threads(numerics["threads"])
     task = load_study_task(study)
-    here = numerics_like(numerics)
-    if other := differences(numerics, here):
+    here = closest_numerics(numerics)
+    if other := numerics_differences(numerics, here):
         say(f"warning: exact numbers will differ from the study's others: {'; '.join(other)}")
     # An engine of one lane trains one seed of a trial.
     number = 1 if here["engine"] == "lanes" else space.search.seeds

@@ -1,31 +1,25 @@
-"""Nothing is trained twice: what was trained, kept beside the studies. Torch is not imported."""
+"""Trained epochs and checkpoints, stored beside the studies, so that no epoch is trained twice.
 
-from schedsearch.trajectories.checkpoint_policy import CheckpointPolicy, affordable_spacing, rungs
-from schedsearch.trajectories.checkpoints import BUDGET, Artifacts
+Importing this package does not load torch.
+"""
+
+from schedsearch.trajectories.checkpoints import Artifacts
 from schedsearch.trajectories.folder import Folder
-from schedsearch.trajectories.node_hashes import child_of, root_of
-from schedsearch.trajectories.store import (
-    LEASE,
-    TrajectoryStore,
-    TrieCursor,
-    checkpoint_folder,
-    open_store,
-    picture_folder,
-)
+from schedsearch.trajectories.leases import LEASE
+from schedsearch.trajectories.node_hashes import child_hash, root_hash
+from schedsearch.trajectories.settings import BUDGET, checkpoint_folder, picture_folder
+from schedsearch.trajectories.store import TrajectoryStore, TrieCursor, open_store
 
 __all__ = [
     "BUDGET",
     "LEASE",
     "Artifacts",
-    "CheckpointPolicy",
     "Folder",
     "TrajectoryStore",
     "TrieCursor",
-    "affordable_spacing",
     "checkpoint_folder",
-    "child_of",
+    "child_hash",
     "open_store",
     "picture_folder",
-    "root_of",
-    "rungs",
+    "root_hash",
 ]

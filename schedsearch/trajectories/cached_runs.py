@@ -1,34 +1,36 @@
-"""Runs that begin where something is known: of a study's search, and of `confirm` and `train`."""
+"""Runs that replay cached epochs, and cache what they train: for searches, `confirm`, `train`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from schedsearch.engines import Engine
 from schedsearch.plan import Plan
-from schedsearch.run import Run
+from schedsearch.run import CheckpointPolicy, Run, RunCache, rungs
 from schedsearch.space import Space
-from schedsearch.trajectories import TrajectoryStore, TrieCursor, root_of
-from schedsearch.trajectories.checkpoint_policy import CheckpointPolicy, rungs
+from schedsearch.storage import Batch
+from schedsearch.trajectories.node_hashes import root_hash
+from schedsearch.trajectories.store import TrajectoryStore, TrieCursor
 
-#: An epoch of a run that takes less is trained again sooner than it is kept and found.
+#: Seconds: training an epoch of a run again takes less than caching and finding a longer one.
 _CHEAP_EPOCH = 0.002
-#: A lost run trains at most this share of its horizon again.
-_LOST = 0.1
+#: The largest share of the horizon that a lost run trains again.
+_MAX_LOST = 0.1
 
 
 class CachedRuns:
-    """Makes runs with a trail each, and writes what they train.
+    """Creates runs with a cache, and writes what they train.
 
-    Runs whose epochs are cheap only look for what is known when they begin, and keep nothing.
+    Where epochs are cheap, the cache is read-only: runs replay cached epochs at their beginning,
+    and add none.
 
     Args:
-        store: what is known; None: every run trains every epoch.
-        space: says the horizon, and where the pruner stops runs.
+        store: of cached epochs; None: every run trains every epoch.
+        space: has the horizon, and the rungs of the pruner.
         fingerprint: of the task.
-        numerics: under which the runs train.
-        branches: after how many epochs plans of the space are likely to part.
+        numerics: of the trainings.
+        branches: the epochs after which plans of the space are likely to branch.
     """
 
     def __init__(
@@ -40,69 +42,114 @@ class CachedRuns:
         numerics: Mapping[str, Any],
         branches: frozenset[int] = frozenset(),
     ) -> None:
-        self.store, self._space = store, space
+        self._store, self._space = store, space
         self._fingerprint, self._numerics = fingerprint, numerics
         self._checkpoint_policy = _checkpoint_policy(space, branches)
-        self.cursors: dict[Run, TrieCursor] = {}
-        self.are_cheap = False
+        self._cursors: dict[Run, TrieCursor] = {}
+        self.epochs_are_cheap = False
 
     def begin(self, engine: Engine, plan: Plan, seed: int, *, keep_best: bool = False) -> Run:
-        """Return a run at the beginning of its trail.
+        """Return a run of a plan before its first epoch.
 
-        One that is to keep the best epoch's model has none, since checkpoints are elsewhere.
+        A run that keeps the best epoch's model has no cache: it has to train that epoch.
         """
         space = self._space
-        if self.store is None or (keep_best and space.objective.value == "best"):
+        if self._store is None or (keep_best and space.objective.value == "best"):
             return Run(engine, space=space, plan=plan, seed=seed, keep_best=keep_best)
-        cursor = self._cursor(self.store, seed)
-        checkpoint_policy = None if self.are_cheap else self._checkpoint_policy
-        run = Run(
-            engine,
-            space=space,
-            plan=plan,
-            seed=seed,
-            cursor=cursor,
-            checkpoint_policy=checkpoint_policy,
-        )
-        self.cursors[run] = cursor
+        cursor = self._cursor(self._store, seed)
+        cache = RunCache(cursor, None if self.epochs_are_cheap else self._checkpoint_policy)
+        run = Run(engine, space=space, plan=plan, seed=seed, cache=cache)
+        self._cursors[run] = cursor
         return run
+
+    def end(self, run: Run) -> None:
+        """Release the leases and pins of a run; what it trained stays cached."""
+        if (cursor := self._cursors.pop(run, None)) is not None:
+            cursor.end()
+
+    # --- replaying and training ------------------------------------------------------------------
+
+    def replay_epoch(self, run: Run) -> bool:
+        """Advance a run by one cached epoch; return False if the epoch has to be trained."""
+        cursor = self._cursors.get(run)
+        if cursor is None or run.ended or cursor.has_lease(_next_key(run)):
+            return False
+        replayed = run.replay_epoch()
+        if not replayed and self.epochs_are_cheap and not run.epochs:
+            self._stop_caching(run)  # no other run began like this one
+        return replayed
+
+    def lease(self, runs: Iterable[Run]) -> set[Run]:
+        """Return the runs that may train their next epoch now; other runs train the others' epochs.
+
+        Runs whose epochs are cheap, or that have no cache, need no lease.
+        """
+        waiting = set(runs)
+        if self._store is None or self.epochs_are_cheap:
+            return waiting
+        wanted = {self._cursors[run]: _next_key(run) for run in waiting if run in self._cursors}
+        granted = self._store.lease(wanted)
+        return {run for run in waiting if self._cursors.get(run) in (*granted, None)}
+
+    def request_leases(self, runs: Iterable[Run]) -> None:
+        """Request a lease on each run's next epoch, to be granted in the next write."""
+        if self.epochs_are_cheap:
+            return
+        for run in runs:
+            if (cursor := self._cursors.get(run)) is not None and not run.ended:
+                cursor.request_lease(_next_key(run))
+
+    def renew_leases(self) -> None:
+        """Extend the leases and pins of all runs."""
+        if self._store is not None:
+            self._store.renew()
+
+    # --- cheap epochs ----------------------------------------------------------------------------
+
+    def record_epoch_time(self, seconds: float, runs: int) -> None:
+        """Make the cache read-only if an epoch of so many runs was cheap.
+
+        One cheap epoch is enough: compiling and a busy machine make epochs slower, but nothing
+        makes one faster.
+        """
+        if not self.epochs_are_cheap and seconds < _CHEAP_EPOCH * runs:
+            self.epochs_are_cheap = True
+            for run in list(self._cursors):
+                self._stop_caching(run)
+            self.flush()
+
+    def save_whole_run(self, run: Run) -> None:
+        """Cache all epochs of a run that is in its lane at its end, though they were cheap."""
+        if self._store is not None and run.lane is not None and not run.is_catching_up:
+            cursor = self._cursor(self._store, run.seed)
+            run.save_all_epochs(cursor)
+            cursor.end()
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def add_to_batch(self, batch: Batch) -> None:
+        """Write what the runs trained in the transaction of a batch."""
+        if self._store is not None:
+            batch.on_commit(self._store.write, self._store.mark_committed)
+
+    def flush(self) -> None:
+        """Write what the runs trained in a separate transaction."""
+        if self._store is not None:
+            self._store.flush()
+
+    # ---------------------------------------------------------------------------------------------
 
     def _cursor(self, store: TrajectoryStore, seed: int) -> TrieCursor:
         horizon = self._space.horizon if self._numerics["engine"] == "loop" else None
-        return store.path(root_of(self._fingerprint, seed, self._numerics, horizon))
+        return store.cursor(root_hash(self._fingerprint, seed, self._numerics, horizon))
 
-    def keep_whole(self, run: Run) -> None:
-        """Keep a run that stands in its lane at its end, though its epochs were cheap."""
-        if self.store is not None and run.lane is not None and not run.is_behind:
-            cursor = self._cursor(self.store, run.seed)
-            run.keep_whole(cursor)
-            cursor.end()
-
-    def end(self, run: Run) -> None:
-        """Let go of what a run held; what it trained is kept."""
-        if (cursor := self.cursors.pop(run, None)) is not None:
-            cursor.end()
-
-    def flush(self) -> None:
-        """Write what the runs trained since the last time."""
-        if self.store is not None:
-            self.store.flush()
-
-    def weigh(self, seconds: float, runs: int) -> None:
-        """Be told what an epoch of so many runs took: keep no more of them if it was cheap.
-
-        One epoch tells: compiling or a busy machine make others slower, but none is ever quicker.
-        """
-        if not self.are_cheap and seconds < _CHEAP_EPOCH * runs:
-            self.are_cheap = True
-            for run in list(self.cursors):
-                self.let_go(run)
-            self.flush()
-
-    def let_go(self, run: Run) -> None:
-        """Let a run train every epoch from here on, and keep nothing of it."""
-        run.detach_cursor()
+    def _stop_caching(self, run: Run) -> None:
+        run.stop_caching()
         self.end(run)
+
+
+def _next_key(run: Run) -> bytes:
+    return run.engine.key(run.next_values)
 
 
 def _checkpoint_policy(space: Space, branches: frozenset[int]) -> CheckpointPolicy:
@@ -110,11 +157,11 @@ def _checkpoint_policy(space: Space, branches: frozenset[int]) -> CheckpointPoli
     stops: frozenset[int] = frozenset()
     if pruner.name in ("asha", "hyperband"):
         stops = frozenset(rungs(pruner.min_epochs, pruner.reduction_factor, space.horizon))
-    # Where plans part at most epochs, the rule of changing values says enough.
+    # If plans branch at most epochs, checkpoints where a constant value changes are enough.
     few = len(branches) <= space.horizon / 3
     return CheckpointPolicy(
         horizon=space.horizon,
         rungs=stops,
         branches=branches if few else frozenset(),
-        spacing=max(1, round(_LOST * space.horizon)),
+        spacing=max(1, round(_MAX_LOST * space.horizon)),
     )

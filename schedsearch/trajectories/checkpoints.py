@@ -1,8 +1,8 @@
-"""Checkpoints: files that rows name, within a budget of bytes.
+"""Checkpoints: files within a budget of bytes, each with a row in the database.
 
-A file is written before its row, and removed after it, so a row names a file that was whole, and a
-crash in between leaves at most a file without a row: an orphan, which `sweep` removes. A file that
-is lost or damaged later is noticed by its hash.
+A file is written before its row and removed after it. So a row never names a partial file, and a
+crash in between leaves at most an orphan: a file without a row, which `sweep` removes. A file that
+is lost or damaged later is detected by its hash.
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ from sqlalchemy import Connection, bindparam, delete, func, select, update
 from schedsearch.errors import summarize_exception
 from schedsearch.storage import Database
 from schedsearch.storage.rows import chunks
-from schedsearch.trajectories.tables import add_missing, checkpoints, lock, pins
+from schedsearch.trajectories.tables import checkpoints, insert_if_missing, lock_tables, pins
 
-#: Bytes of all checkpoints of a database, unless told otherwise.
-BUDGET = 2 * 2**30
-#: Seconds after which a file without a row is an orphan: more than any round lasts.
-_ORPHANED = 3600.0
+#: Seconds after which a file without a row is an orphan: longer than any batch takes.
+_ORPHAN_AGE = 3600.0
 
 _TOTAL = select(func.coalesce(func.sum(checkpoints.c.bytes), 0))
 _EVICTABLE = (
@@ -36,7 +34,7 @@ _EVICTABLE = (
     )
     .order_by(checkpoints.c.used)
 )
-_NAMED = select(checkpoints).where(checkpoints.c.hash.in_(bindparam("names", expanding=True)))
+_BY_HASH = select(checkpoints).where(checkpoints.c.hash.in_(bindparam("names", expanding=True)))
 _DROP = delete(checkpoints).where(
     checkpoints.c.hash == bindparam("name"), checkpoints.c.artifact == bindparam("file")
 )
@@ -45,9 +43,9 @@ _UNPIN = delete(pins).where(pins.c.run.in_(bindparam("runs", expanding=True)))
 
 
 class Artifacts(Protocol):
-    """What keeps the files: Optuna's protocol of an artifact store, satisfied by each of its own.
+    """Stores the files: Optuna's artifact store protocol, which all stores of Optuna implement.
 
-    One that also has `older_than`, as `Folder` does, can be swept.
+    Orphans are removed from a store that also has `older_than`, as `Folder` does.
     """
 
     def open_reader(self, artifact_id: str) -> BinaryIO: ...
@@ -62,9 +60,10 @@ class Checkpoints:
 
     Args:
         database: has the rows.
-        artifacts: keeps the files.
-        budget: bytes of all of them together.
-        say: is told, once, that a checkpoint was lost or could not be written.
+        artifacts: stores the files.
+        budget: bytes of all files together.
+        say: called once for each kind of problem: checkpoints that are lost, cannot be written, or
+            cannot be read.
     """
 
     def __init__(
@@ -74,83 +73,83 @@ class Checkpoints:
         self._artifacts = artifacts
         self._budget = budget
         self._say = say
-        self._said: set[str] = set()
-        self._waiting: list[tuple[str, dict[str, Any]]] = []
-        self._useless: list[str] = []
-        # Bytes that may be added before all must be counted again: others add, too.
+        self._reported: set[str] = set()
+        self._pending: list[tuple[str, dict[str, Any]]] = []
+        self._unreferenced: list[str] = []
+        # Bytes that may be added before the total is counted again: other workers add files too.
         self._room = 0
 
     # --- writing ---------------------------------------------------------------------------------
 
-    def add(self, name: str, run: str, content: bytes) -> None:
-        """Write a file now, and keep its row to be written; the run is to go on from there."""
-        artifact = f"{name}.{secrets.token_hex(4)}.safetensors"
+    def save(self, node: str, run: str, content: bytes) -> None:
+        """Write the file of a node's checkpoint now, and its row later, pinned for a run."""
+        artifact = f"{node}.{secrets.token_hex(4)}.safetensors"
         try:
             self._artifacts.write(artifact, io.BytesIO(content))
-        except Exception as error:  # each kind of store has errors of its own
-            self._say_once(
+        except Exception as error:  # artifact stores raise different errors
+            self._report_once(
                 "written", f"checkpoints cannot be written: {summarize_exception(error)}"
             )
             return
         row = {
-            "hash": name,
+            "hash": node,
             "artifact": artifact,
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
         }
-        self._waiting.append((run, row))
+        self._pending.append((run, row))
 
     @property
-    def waiting(self) -> bool:
-        """Whether there are rows to be written."""
-        return bool(self._waiting)
+    def has_pending(self) -> bool:
+        """Whether there are rows to write."""
+        return bool(self._pending)
 
     def write(self, connection: Connection, moment: float, until: float) -> None:
-        """Write the rows that wait, and pin them; what the budget has no room for is dropped.
+        """Write the pending rows and pin them; drop checkpoints that exceed the budget.
 
-        To make room, what was not used for longest goes first, but nothing that is pinned.
+        The least recently used checkpoints are evicted to make room, except pinned ones.
         """
-        if not self._waiting:
+        if not self._pending:
             return
-        self._useless = []
+        self._unreferenced = []
         room = self._make_room(connection, moment)
         rows, pinned = [], {}
-        for run, row in self._waiting:
+        for run, row in self._pending:
             if row["bytes"] <= room:
                 room -= row["bytes"]
                 rows.append(row | {"used": moment})
                 pinned[run] = row["hash"]
         if rows:
-            connection.execute(add_missing(checkpoints, connection.dialect.name), rows)
+            connection.execute(insert_if_missing(checkpoints, connection.dialect.name), rows)
         self._room = min(room, self._budget // 64)
         _pin(connection, pinned, until)
-        named = self._named(connection)
-        files = [row["artifact"] for _, row in self._waiting]
-        self._useless += [file for file in files if file not in named]
+        referenced = self._referenced(connection)
+        files = [row["artifact"] for _, row in self._pending]
+        self._unreferenced += [file for file in files if file not in referenced]
 
-    def written(self) -> None:
-        """Drop what was written, and the files that no row names any more: it is committed."""
-        self._waiting.clear()
-        for artifact in self._useless:
+    def mark_committed(self) -> None:
+        """Drop the rows that `write` wrote, and remove files that no row names any more."""
+        self._pending.clear()
+        for artifact in self._unreferenced:
             self._remove(artifact)
-        self._useless = []
+        self._unreferenced = []
 
-    def _named(self, connection: Connection) -> set[str]:
-        """Return the files that the rows of what waits name: of two of one node, the first."""
-        named = set()
-        for names in chunks(row["hash"] for _, row in self._waiting):
-            named |= {row.artifact for row in connection.execute(_NAMED, {"names": names})}
-        return named
+    def _referenced(self, connection: Connection) -> set[str]:
+        """Return the files in the rows of the pending nodes: the first file of each node."""
+        referenced = set()
+        for names in chunks(row["hash"] for _, row in self._pending):
+            referenced |= {row.artifact for row in connection.execute(_BY_HASH, {"names": names})}
+        return referenced
 
     def _make_room(self, connection: Connection, moment: float) -> int:
-        """Evict until what waits has room, if anything may be evicted; return the bytes of room."""
-        needed = sum(row["bytes"] for _, row in self._waiting)
+        """Evict until the pending files fit, as far as possible; return the free bytes."""
+        needed = sum(row["bytes"] for _, row in self._pending)
         if needed <= self._room:
             return self._room
         room = self._budget - int(connection.execute(_TOTAL).scalar_one())
         if needed <= room:
             return room
-        # More than is needed now, so that it is not needed at each round.
+        # More than is needed now, so that not every batch has to evict.
         wanted = max(needed, self._budget // 16)
         evicted = []
         for row in connection.execute(_EVICTABLE, {"moment": moment}):
@@ -160,7 +159,7 @@ class Checkpoints:
             evicted.append({"name": row.hash, "file": row.artifact})
         if evicted:
             connection.execute(_DROP, evicted)
-        self._useless += [row["file"] for row in evicted]
+        self._unreferenced += [row["file"] for row in evicted]
         return room
 
     # --- reading ---------------------------------------------------------------------------------
@@ -168,8 +167,8 @@ class Checkpoints:
     def load(self, names: Sequence[str], run: str, seconds: float) -> bytes | None:
         """Return the checkpoint of the last of these nodes that has one, pinned for a run.
 
-        One that is lost or damaged is reported and forgotten; one that cannot be read now is only
-        reported. In place of either, the one before it is taken.
+        A checkpoint that is lost or damaged is reported and its row deleted; one that cannot be
+        read now is only reported. In both cases the checkpoint before it is tried.
         """
         rest = list(names)
         while rest:
@@ -178,22 +177,24 @@ class Checkpoints:
                 return None
             try:
                 content = self._read(row)
-            except Exception as error:  # each kind of store has errors of its own
-                self._say_once("read", f"checkpoints cannot be read: {summarize_exception(error)}")
+            except Exception as error:  # artifact stores raise different errors
+                self._report_once(
+                    "read", f"checkpoints cannot be read: {summarize_exception(error)}"
+                )
             else:
                 if content is not None:
                     return content
-                self._forget(row)
+                self._delete(row)
             del rest[rest.index(row.hash) :]
         return None
 
     def _pin_last(
         self, names: Sequence[str], run: str, seconds: float, connection: Connection
     ) -> Any:
-        moment = lock(connection)
-        for asked in chunks(reversed(names)):
-            found = {row.hash: row for row in connection.execute(_NAMED, {"names": asked})}
-            for name in asked:
+        moment = lock_tables(connection)
+        for chunk in chunks(reversed(names)):
+            found = {row.hash: row for row in connection.execute(_BY_HASH, {"names": chunk})}
+            for name in chunk:
                 if name in found:
                     connection.execute(_USE, {"name": name, "used": moment})
                     _pin(connection, {run: name}, moment + seconds)
@@ -201,7 +202,7 @@ class Checkpoints:
         return None
 
     def _read(self, row: Any) -> bytes | None:
-        """Return the file that a row names; None if it is missing, or not what was written."""
+        """Return the content of a row's file; None if the file is missing or damaged."""
         try:
             with self._artifacts.open_reader(row.artifact) as file:
                 content = file.read()
@@ -209,31 +210,31 @@ class Checkpoints:
             return None
         return content if hashlib.sha256(content).hexdigest() == row.sha256 else None
 
-    def _forget(self, row: Any) -> None:
+    def _delete(self, row: Any) -> None:
         dropped = {"name": row.hash, "file": row.artifact}
 
         def drop(connection: Connection) -> None:
-            lock(connection)
+            lock_tables(connection)
             connection.execute(_DROP, dropped)
 
         self._database.write(drop)
-        self._say_once(
+        self._report_once(
             "lost",
-            f"the checkpoint {row.artifact} is missing or damaged: its epochs are trained again",
+            f"checkpoint {row.artifact} is missing or damaged: its epochs are trained again",
         )
         self._remove(row.artifact)
 
     # --- files -----------------------------------------------------------------------------------
 
-    def sweep(self, seconds: float = _ORPHANED) -> int:
-        """Remove the files that no row has named for so long; return how many.
+    def sweep(self, seconds: float = _ORPHAN_AGE) -> int:
+        """Remove files without a row that are older than `seconds`; return how many.
 
-        A store of artifacts that cannot list its files keeps its orphans.
+        Artifact stores that cannot list their files keep their orphans.
         """
         listed = getattr(self._artifacts, "older_than", None)
         if listed is None:
             return 0
-        # The files before the rows: whatever gets its row in between is old enough to have one.
+        # List the files before the rows: a file that old has had time to get its row.
         files = set(listed(seconds))
         if not files:
             return 0
@@ -246,18 +247,18 @@ class Checkpoints:
         return len(orphans)
 
     def _remove(self, artifact: str) -> None:
-        # Whoever else removed it was right, too; what cannot be removed now is swept later.
+        # Another worker may have removed it; a file that cannot be removed now is swept later.
         with suppress(Exception):
             self._artifacts.remove(artifact)
 
-    def _say_once(self, about: str, message: str) -> None:
-        if about not in self._said:
-            self._said.add(about)
+    def _report_once(self, kind: str, message: str) -> None:
+        if kind not in self._reported:
+            self._reported.add(kind)
             self._say(message)
 
 
 def _pin(connection: Connection, pinned: Mapping[str, str], until: float) -> None:
-    """Let each run keep one checkpoint from being evicted, in place of the one before."""
+    """Pin one checkpoint for each run, in place of the run's earlier pin."""
     if pinned:
         connection.execute(_UNPIN, {"runs": list(pinned)})
         rows = [{"run": run, "hash": name, "expires": until} for run, name in pinned.items()]

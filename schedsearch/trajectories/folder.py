@@ -1,4 +1,4 @@
-"""A folder of artifacts: Optuna's protocol of an artifact store, and what a sweep needs."""
+"""A folder as an artifact store: Optuna's protocol, and a list of old files for cleaning up."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import BinaryIO
 
 from optuna.artifacts.exceptions import ArtifactNotFound
 
-#: What a file is called while it is written.
+#: Suffix of a file that is being written.
 _PART = ".part"
 
 
 class Folder:
-    """Keeps each artifact in a file of a folder, which is made with the first one.
+    """Stores each artifact in a file of a folder, which is created with the first file.
 
-    A file appears whole or not at all. It is not forced to the disk: whoever reads a checkpoint
-    compares its hash, so what a power cut takes is noticed, and costs some epochs, not a wrong
-    result.
+    Writes are atomic. They are not flushed to the disk (no fsync): the reader of a checkpoint
+    verifies its hash, so a file that a power failure damaged costs some epochs, and never gives a
+    wrong result.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,7 +34,7 @@ class Folder:
             raise ArtifactNotFound(artifact_id) from None
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Write an artifact, whole or not at all."""
+        """Write an artifact atomically."""
         self.path.mkdir(parents=True, exist_ok=True)
         part = self.path / f"{artifact_id}.{secrets.token_hex(4)}{_PART}"
         try:
@@ -53,7 +53,7 @@ class Folder:
             raise ArtifactNotFound(artifact_id) from None
 
     def older_than(self, seconds: float) -> Iterator[str]:
-        """Yield the names of the files, finished or not, that were last written so long ago."""
+        """Yield the names of files, partial ones included, last written at least `seconds` ago."""
         if not self.path.is_dir():
             return
         latest = time.time() - seconds

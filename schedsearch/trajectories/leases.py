@@ -1,4 +1,4 @@
-"""Leases: who trains which node, so that nobody else does at the same time."""
+"""Leases and pins: which run trains a node, and which checkpoints live runs depend on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
 
+from schedsearch.storage import Database
 from schedsearch.storage.rows import chunks
-from schedsearch.trajectories.nodes import trained
-from schedsearch.trajectories.tables import add_missing, leases, pins
+from schedsearch.trajectories.nodes import existing_nodes
+from schedsearch.trajectories.tables import insert_if_missing, leases, lock_tables, pins
+
+#: Seconds that a lease and a pin last unless they are renewed.
+LEASE = 60.0
 
 _RUNS: BindParameter[str] = bindparam("runs", expanding=True)
 _NAMES: BindParameter[str] = bindparam("names", expanding=True)
@@ -22,50 +26,136 @@ _RENEW = tuple(
 )
 
 
-def lease(
+class Leases:
+    """The leases and pins of one worker's runs.
+
+    A run has one lease at most: on the node that it trains next. No other run of any worker trains
+    that node until the lease is released or expires.
+
+    Args:
+        database: has the tables.
+        seconds: how long a lease and a pin last unless they are renewed.
+    """
+
+    def __init__(self, database: Database, seconds: float) -> None:
+        self.seconds = seconds
+        self._database = database
+        # From a run to its node: requested for the next write, granted in a transaction that is
+        # not yet committed, and granted.
+        self._requested: dict[str, str] = {}
+        self._granting: dict[str, str] = {}
+        self._granted: dict[str, str] = {}
+        # Runs that trained a node since the last write, that hold a lease or a pin, that ended.
+        self._advanced: set[str] = set()
+        self._live: set[str] = set()
+        self._ended: set[str] = set()
+
+    def holds(self, run: str, node: str) -> bool:
+        """Return whether a node is leased to a run."""
+        return self._granted.get(run) == node
+
+    def acquire(self, wanted: Mapping[str, str]) -> set[str]:
+        """Lease to each run the node that it is to train next, and return the runs that got it.
+
+        Leases that `write` has granted cost nothing; the others take one transaction.
+        """
+        missing = {run: node for run, node in wanted.items() if not self.holds(run, node)}
+        if missing:
+            granted = self._database.write(
+                lambda connection: _lease(
+                    connection, missing, lock_tables(connection), self.seconds
+                )
+            )
+            self._granted.update(granted)
+            self._live.update(granted)
+        return {run for run, node in wanted.items() if self.holds(run, node)}
+
+    def request(self, run: str, node: str) -> None:
+        """Request a lease that the next write grants, if it is free."""
+        self._requested[run] = node
+        self._live.add(run)
+
+    def release_trained(self, run: str) -> None:
+        """Release a run's lease with the next write: the run has trained the node."""
+        self._granted.pop(run, None)
+        self._advanced.add(run)
+
+    def mark_live(self, run: str) -> None:
+        """Renew a run's pin from now on, until the run ends."""
+        self._live.add(run)
+
+    def end(self, run: str) -> None:
+        """Release the lease and the pin of a run with the next write."""
+        self._requested.pop(run, None)
+        self._granted.pop(run, None)
+        if run in self._live:
+            self._live.discard(run)
+            self._ended.add(run)
+
+    def renew(self) -> None:
+        """Extend all leases and pins of live runs."""
+        if runs := list(self._live):
+            self._database.write(
+                lambda connection: _renew(connection, runs, lock_tables(connection) + self.seconds)
+            )
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether `write` has something to do."""
+        return bool(self._requested or self._advanced or self._ended)
+
+    def write(self, connection: Connection, moment: float) -> None:
+        """Release and grant leases as requested; to be called after the nodes are written."""
+        _release(connection, self._advanced | self._ended)
+        _unpin(connection, self._ended)
+        self._granting = _lease(connection, self._requested, moment, self.seconds)
+
+    def mark_committed(self) -> None:
+        """Drop what the last `write` wrote: its transaction has been committed."""
+        self._granted.update(self._granting)
+        for pending in (self._granting, self._requested, self._advanced, self._ended):
+            pending.clear()
+
+
+def _lease(
     connection: Connection, wanted: Mapping[str, str], moment: float, seconds: float
 ) -> dict[str, str]:
-    """Lease to each run the node that it wants to train next, and release what it had before.
+    """Release the leases of runs, lease to each the node that it wants, return those granted.
 
-    A run has one lease at most. An expired one is anybody's.
-
-    Returns:
-        what was granted: nobody else holds the node, and nobody has trained it yet.
+    A lease is not granted if another run holds the node, or if the node has been trained. An
+    expired lease counts as released.
     """
-    release(connection, wanted)
+    _release(connection, wanted)
     granted: dict[str, str] = {}
     for some in chunks(wanted.items()):
-        asked = dict(some)
-        names = sorted(set(asked.values()))
+        chunk = dict(some)
+        names = sorted(set(chunk.values()))
         connection.execute(_EXPIRE, {"names": names, "moment": moment})
-        known = trained(connection, names)
+        trained = existing_nodes(connection, names)
         rows = [
             {"hash": name, "run": run, "expires": moment + seconds}
-            for run, name in asked.items()
-            if name not in known
+            for run, name in chunk.items()
+            if name not in trained
         ]
         if rows:
-            connection.execute(add_missing(leases, connection.dialect.name), rows)
+            connection.execute(insert_if_missing(leases, connection.dialect.name), rows)
             found = connection.execute(_HOLDERS, {"names": names})
             holders = {row.hash: row.run for row in found}
-            granted |= {run: name for run, name in asked.items() if holders.get(name) == run}
+            granted |= {run: name for run, name in chunk.items() if holders.get(name) == run}
     return granted
 
 
-def release(connection: Connection, runs: Collection[str]) -> None:
-    """Release what runs have leased."""
+def _release(connection: Connection, runs: Collection[str]) -> None:
     for some in chunks(runs):
         connection.execute(_RELEASE, {"runs": some})
 
 
-def unpin(connection: Connection, runs: Collection[str]) -> None:
-    """Let the checkpoints be evicted that runs would have gone on from."""
+def _unpin(connection: Connection, runs: Collection[str]) -> None:
     for some in chunks(runs):
         connection.execute(_UNPIN, {"runs": some})
 
 
-def renew(connection: Connection, runs: Collection[str], until: float) -> None:
-    """Let the leases and pins of runs last until then."""
+def _renew(connection: Connection, runs: Collection[str], until: float) -> None:
     for some in chunks(runs):
         for statement in _RENEW:
             connection.execute(statement, {"runs": some, "until": until})

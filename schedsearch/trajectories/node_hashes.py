@@ -1,4 +1,4 @@
-"""Names of trajectories: equal names were trained alike, whoever trained them, in any study."""
+"""Hashes of trajectories: equal hashes mean equal trainings, in any study and by any worker."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def root_of(
+def root_hash(
     fingerprint: str, seed: int, numerics: Mapping[str, Any], horizon: int | None = None
 ) -> str:
-    """Return the name of a run before its first epoch: 32 hexadecimal digits (BLAKE2b).
+    """Return the hash of a run before its first epoch: 32 hexadecimal digits (BLAKE2b).
 
     Args:
-        fingerprint: the task's, see `task.fingerprint`.
-        seed: the run's.
-        numerics: all that changes bits, see `numerics_here`.
-        horizon: of a loop of the user's own, which sees it; a task does not.
+        fingerprint: of the task, see `task.fingerprint`.
+        seed: of the run.
+        numerics: see `current_numerics`.
+        horizon: of a training loop, which can read it; None for a task, which cannot.
 
-    >>> root_of("f", 0, {"threads": 1}) == root_of("f", 0, {"threads": 1})
+    >>> root_hash("f", 0, {"threads": 1}) == root_hash("f", 0, {"threads": 1})
     True
-    >>> root_of("f", 0, {"threads": 1}) == root_of("f", 0, {"threads": 2})
+    >>> root_hash("f", 0, {"threads": 1}) == root_hash("f", 0, {"threads": 2})
     False
     """
-    named = {
+    identity = {
         "fingerprint": fingerprint,
         "seed": seed,
         "numerics": dict(numerics),
         "horizon": horizon,
     }
-    return _hash(json.dumps(named, sort_keys=True).encode())
+    return _hash(json.dumps(identity, sort_keys=True).encode())
 
 
-def child_of(parent: str, key: bytes) -> str:
-    """Return the name of what an epoch makes of a run.
+def child_hash(parent: str, key: bytes) -> str:
+    """Return the hash of a run after one more epoch.
 
-    name(child) = BLAKE2b(name(parent) + key)
+    hash(child) = BLAKE2b(hash(parent) + key)
 
     Args:
-        parent: the run's name before the epoch.
-        key: the values in force, see `Engine.key`.
+        parent: the hash before the epoch.
+        key: the values of the epoch, see `Engine.key`.
     """
     return _hash(bytes.fromhex(parent) + key)
 

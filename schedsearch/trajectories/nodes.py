@@ -1,4 +1,4 @@
-"""What was trained, epoch by epoch: a trie of nodes, read a run at a time."""
+"""The trie of trained epochs: one node per epoch, read one run at a time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sqlalchemy import Connection, bindparam, select
 
 from schedsearch.engines import EpochResult
 from schedsearch.storage import Database
-from schedsearch.trajectories.tables import add_missing, nodes
+from schedsearch.trajectories.tables import insert_if_missing, nodes
 
-#: Nodes that are kept in memory, about half a kilobyte each; then the older half is forgotten.
-_REMEMBERED = 200_000
+#: Nodes cached in memory, about half a kilobyte each; beyond, the older half is dropped.
+_CACHE_SIZE = 200_000
 
 _FIRST = nodes.alias()
-_REST_OF_RUN = (
+_NODE_AND_FOLLOWING = (
     select(nodes.c.hash, nodes.c.result)
     .join_from(_FIRST, nodes, (nodes.c.run == _FIRST.c.run) & (nodes.c.epoch >= _FIRST.c.epoch))
     .where(_FIRST.c.hash == bindparam("hash"))
@@ -27,15 +27,15 @@ _REST_OF_RUN = (
 
 @dataclass(frozen=True)
 class Node:
-    """What one epoch made of a run.
+    """One trained epoch.
 
     Attributes:
-        hash: its name, see `child_of`.
-        parent: the name of what the epoch began with.
-        root: the name of the run before its first epoch.
-        run: the training that came here first.
-        epoch: how many epochs have been trained, this one included.
-        result: what the epoch gave.
+        hash: see `child_hash`.
+        parent: the hash of the node of the epoch before.
+        root: the hash of the run before its first epoch.
+        run: the training that reached this node first.
+        epoch: the number of epochs trained, this one included.
+        result: of the epoch.
     """
 
     hash: str
@@ -47,31 +47,32 @@ class Node:
 
 
 class Nodes:
-    """The nodes of a database, as far as they were asked for, and those to be written."""
+    """The nodes of a database: those that were looked up, and those pending to be written."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: dict[str, str] = {}
-        self._waiting: list[dict[str, Any]] = []
-        self._writing = 0
+        self._cache: dict[str, str] = {}
+        self._pending: list[dict[str, Any]] = []
+        self._written = 0
 
     def find(self, name: str) -> EpochResult | None:
-        """Return what a node's epoch gave; None if nobody has trained it.
+        """Return the result of a node; None if it has not been trained.
 
-        What is not in memory takes one query, which also reads what followed in the same training.
+        A node that is not in memory takes one query, which also reads the nodes that followed in
+        the same training.
         """
-        if name not in self._known:
+        if name not in self._cache:
             rows = self._database.read(
-                lambda connection: connection.execute(_REST_OF_RUN, {"hash": name}).all()
+                lambda connection: connection.execute(_NODE_AND_FOLLOWING, {"hash": name}).all()
             )
-            self._remember({row.hash: row.result for row in rows})
-        found = self._known.get(name)
-        return None if found is None else _result(found)
+            self._cache_results({row.hash: row.result for row in rows})
+        found = self._cache.get(name)
+        return None if found is None else _from_json(found)
 
     def add(self, node: Node) -> None:
-        """Keep a node to be written; it is found from now on."""
-        text = _text(node.result)
-        self._remember({node.hash: text})
+        """Add a node, to be written later; `find` returns it from now on."""
+        text = _to_json(node.result)
+        self._cache_results({node.hash: text})
         row = {
             "hash": node.hash,
             "parent": node.parent,
@@ -80,33 +81,33 @@ class Nodes:
             "epoch": node.epoch,
             "result": text,
         }
-        self._waiting.append(row)
+        self._pending.append(row)
 
     def write(self, connection: Connection) -> None:
-        """Write what waits; of two trainings of one node, which gave the same, the first stays."""
-        self._writing = len(self._waiting)
-        if self._waiting:
-            connection.execute(add_missing(nodes, connection.dialect.name), self._waiting)
+        """Write pending nodes; one that another training has written is left unchanged."""
+        self._written = len(self._pending)
+        if self._pending:
+            connection.execute(insert_if_missing(nodes, connection.dialect.name), self._pending)
 
-    def written(self) -> None:
-        """Drop what was written: its transaction has been committed."""
-        del self._waiting[: self._writing]
-        self._writing = 0
+    def mark_committed(self) -> None:
+        """Drop the nodes that the last `write` wrote: its transaction has been committed."""
+        del self._pending[: self._written]
+        self._written = 0
 
-    def _remember(self, found: Mapping[str, str]) -> None:
-        self._known.update(found)
-        if len(self._known) > _REMEMBERED:
-            for name in list(self._known)[: len(self._known) // 2]:
-                del self._known[name]
+    def _cache_results(self, found: Mapping[str, str]) -> None:
+        self._cache.update(found)
+        if len(self._cache) > _CACHE_SIZE:
+            for name in list(self._cache)[: len(self._cache) // 2]:
+                del self._cache[name]
 
 
-def trained(connection: Connection, names: Iterable[str]) -> set[str]:
+def existing_nodes(connection: Connection, names: Iterable[str]) -> set[str]:
     """Return which of these nodes have been trained."""
     return set(connection.scalars(select(nodes.c.hash).where(nodes.c.hash.in_(list(names)))))
 
 
-def _text(result: EpochResult) -> str:
-    """Return an epoch's result as JSON, which has no word for NaN: such numbers are text."""
+def _to_json(result: EpochResult) -> str:
+    """Return a result as JSON, with numbers that are not finite as text."""
     parts = (result.metrics, result.terms)
     return json.dumps([{name: _jsonable(v) for name, v in part.items()} for part in parts])
 
@@ -115,7 +116,7 @@ def _jsonable(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _result(text: str) -> EpochResult:
+def _from_json(text: str) -> EpochResult:
     metrics, terms = json.loads(text)
     return EpochResult(_floats(metrics), _floats(terms))
 

@@ -1,4 +1,4 @@
-"""A run's snapshot as bytes: safetensors, with JSON in the header. Nothing is ever pickled."""
+"""Snapshots as bytes: safetensors, with JSON in the header. Nothing is pickled."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from schedsearch.engines import Snapshot
 
-#: The one key of the header: several would be written in an order of chance, and equal snapshots
-#: would differ in their bytes.
+#: The only key of the header: safetensors writes several keys in random order, and then equal
+#: snapshots would differ in their bytes.
 _KEY = "snapshot"
 
 _DTYPES = frozenset(
@@ -37,8 +37,8 @@ _DTYPES = frozenset(
 def encode(snapshot: Snapshot) -> bytes | None:
     """Return a snapshot as the bytes of a safetensors file; equal snapshots give equal bytes.
 
-    What a loop of the user's own keeps may be made of tensors, numbers, text, None, lists, tuples
-    and dicts.
+    The state of a training loop may consist of tensors, numbers, text, None, lists, tuples and
+    dicts.
 
     Returns:
         None if it holds anything else: such a run cannot be stored.
@@ -57,7 +57,7 @@ def encode(snapshot: Snapshot) -> bytes | None:
 
 
 def decode(content: bytes) -> Snapshot:
-    """Return the snapshot that `encode` made these bytes of; its tensors are on the CPU."""
+    """Return the snapshot that `encode` encoded, with its tensors on the CPU."""
     tensors = load(content)
     header = json.loads(_header(content)["__metadata__"][_KEY])
     return Snapshot(
@@ -69,16 +69,16 @@ def decode(content: bytes) -> Snapshot:
 
 
 def _header(content: bytes) -> dict[str, Any]:
-    """Return a safetensors file's header: 8 bytes give its length."""
+    """Return the header of a safetensors file; the first 8 bytes are its length."""
     length = int.from_bytes(content[:8], "little")
     header: dict[str, Any] = json.loads(content[8 : 8 + length])
     return header
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return a value as JSON, with its tensors put aside under numbers.
+    """Return a value as JSON, with its tensors moved to `tensors` under numbers.
 
-    What JSON has no word for is a table of one key, its kind.
+    A value that JSON cannot express becomes a dict with one key: its type.
     """
     kind = type(value)
     if value is None or kind in (bool, int, str):
@@ -89,7 +89,7 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
         if value.layout is not torch.strided or value.dtype not in _DTYPES:
             raise TypeError(value.dtype)
         name = str(len(tensors))
-        # A copy, since tensors that share memory are not saved.
+        # A copy: safetensors refuses tensors that share memory.
         tensors[name] = value.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if kind is list:
@@ -97,7 +97,7 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
     if kind is tuple:
         return {"tuple": [_encode(item, tensors) for item in value]}
     if kind in (dict, OrderedDict):
-        # Pairs: the keys of an optimizer's state are numbers.
+        # Pairs: the keys of an optimizer's state are numbers, which JSON would turn into text.
         return {"dict": [[_encode(k, tensors), _encode(v, tensors)] for k, v in value.items()]}
     raise TypeError(kind)
 

@@ -1,4 +1,4 @@
-"""The tables of what was trained, beside Optuna's: their columns, their making, their version."""
+"""The tables of trained epochs, beside Optuna's: columns, creation and versions."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from schedsearch.storage import Database
 metadata = MetaData()
 
 
-def _name(key: str, *, primary: bool = False) -> Column[str]:
-    """Return a column for 32 hexadecimal digits, compared byte by byte."""
+def _hash_column(key: str, *, primary: bool = False) -> Column[str]:
+    """Return a column of 32 hexadecimal digits, compared byte by byte."""
     digits = mysql.CHAR(32, charset="ascii", collation="ascii_bin")
     kind = String(32).with_variant(digits, "mysql", "mariadb")
     return Column(key, kind, primary_key=primary, nullable=False)
@@ -43,15 +43,15 @@ versions = Table(
     Column("version", Integer, primary_key=True, autoincrement=False),
 )
 
-# A node never changes, and holds nothing but what was trained. `run` is that of the training that
-# made it: with one index, one query gives all that followed.
+# Nodes are immutable. `run` is the training that wrote the node: with the index, one query returns
+# all nodes that followed in that training.
 nodes = Table(
     "schedsearch_nodes",
     metadata,
-    _name("hash", primary=True),
-    _name("parent"),
-    _name("root"),
-    _name("run"),
+    _hash_column("hash", primary=True),
+    _hash_column("parent"),
+    _hash_column("root"),
+    _hash_column("run"),
     Column("epoch", Integer, nullable=False),
     Column("result", Text, nullable=False),
     Index("schedsearch_nodes_by_run", "run", "epoch"),
@@ -60,61 +60,61 @@ nodes = Table(
 checkpoints = Table(
     "schedsearch_checkpoints",
     metadata,
-    _name("hash", primary=True),
+    _hash_column("hash", primary=True),
     Column("artifact", String(80), nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
-    # Seconds since 1970 by the database's clock, like `expires` below.
+    # Seconds since 1970 by the clock of the database, like `expires` below.
     Column("used", Float(precision=53), nullable=False),
 )
 
-# Who trains which node.
+# Which run trains which node.
 leases = Table(
     "schedsearch_leases",
     metadata,
-    _name("hash", primary=True),
-    _name("run"),
+    _hash_column("hash", primary=True),
+    _hash_column("run"),
     Column("expires", Float(precision=53), nullable=False),
 )
 
-# Which checkpoint a live run would go on from.
+# The checkpoint from which each live run would be resumed.
 pins = Table(
     "schedsearch_pins",
     metadata,
-    _name("run", primary=True),
-    _name("hash"),
+    _hash_column("run", primary=True),
+    _hash_column("hash"),
     Column("expires", Float(precision=53), nullable=False),
 )
 
-#: Leads from one version of the tables to the next.
-Step = Callable[[Connection], None]
+#: Migrates the tables from one version to the next.
+Migration = Callable[[Connection], None]
 
 
 def _create(connection: Connection) -> None:
     metadata.create_all(connection)
 
 
-#: Step n leads from version n to n + 1; version 0 is a database without these tables.
-STEPS: tuple[Step, ...] = (_create,)
+#: Migration n leads from version n to n + 1; version 0 is a database without these tables.
+MIGRATIONS: tuple[Migration, ...] = (_create,)
 
 
-def upgrade(database: Database, steps: Sequence[Step] = STEPS) -> bool:
-    """Bring the tables to the version that is known here, if they are older or missing.
+def upgrade(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> bool:
+    """Create the tables if they are missing, and migrate them to this version if they are older.
 
-    Any number of workers may do so at once.
+    Several workers may call this at once.
 
     Returns:
-        False if the tables are of a later version: nobody here may read or write them.
+        False if the tables are of a later version: they must not be read or written.
     """
-    if _stored_version(database.engine) < len(steps):
+    if _stored_version(database.engine) < len(migrations):
         with database.creating():
-            for version in range(_stored_version(database.engine), len(steps)):
-                # One transaction each: a step that fails leaves its predecessor's version.
+            for version in range(_stored_version(database.engine), len(migrations)):
+                # A transaction for each: one that fails leaves the version before it.
                 with database.engine.begin() as connection:
-                    steps[version](connection)
+                    migrations[version](connection)
                     connection.execute(versions.delete())
                     connection.execute(insert(versions), {"version": version + 1})
-    return _stored_version(database.engine) == len(steps)
+    return _stored_version(database.engine) == len(migrations)
 
 
 def _stored_version(engine: Engine) -> int:
@@ -133,17 +133,17 @@ _CLOCKS = {
 }
 
 
-def lock(connection: Connection) -> float:
-    """Let one transaction at a time write to these tables; return the time, in seconds since 1970.
+def lock_tables(connection: Connection) -> float:
+    """Lock these tables until the end of the transaction, and return the time.
 
-    The time is the database's: the clocks of hosts differ.
+    The time is in seconds since 1970, by the clock of the database: the clocks of hosts differ.
     """
     connection.execute(_LOCK)
     return float(connection.execute(text(_CLOCKS[connection.dialect.name])).scalar_one())
 
 
-def add_missing(table: Table, dialect: str) -> Insert:
-    """Return the statement that inserts rows, and leaves alone those whose key is there."""
+def insert_if_missing(table: Table, dialect: str) -> Insert:
+    """Return a statement that inserts rows, except those whose primary key exists."""
     if dialect in ("mysql", "mariadb"):
         key = table.primary_key.columns.values()[0]
         return mysql.insert(table).on_duplicate_key_update({key.name: key})

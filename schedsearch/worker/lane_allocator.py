@@ -40,7 +40,7 @@ class LaneAllocator:
         for run in outside:
             engine, lane = self._idle.pop()
             try:
-                run.enter(lane, engine)
+                run.enter_lane(lane, engine)
             except BaseException:
                 self._idle.append((engine, lane))
                 raise
@@ -51,4 +51,4 @@ class LaneAllocator:
         for run in live.runs:
             if run.lane is not None:
                 self._idle.append((run.engine, run.lane))
-                run.leave()
+                run.leave_lane()

@@ -113,7 +113,11 @@ class Worker:
             raise self._given_up
         self._study.database.retrier.stop_waiting_when(self._should_stop)
         beating = heartbeats(
-            self._study.queue, self._trial_ids, self._reuse.renew, self._heartbeat, self._grace
+            self._study.queue,
+            self._trial_ids,
+            self._reuse.renew_leases,
+            self._heartbeat,
+            self._grace,
         )
         with self._study.unless_deleted(), beating:
             try:
@@ -130,7 +134,7 @@ class Worker:
                 return
         for live in self._live:
             for run in live.runs:
-                run.keep()
+                run.save_checkpoint()
 
     def _load(self) -> optuna.Study:
         """Return the study with a sampler and a pruner that remember nothing yet.
@@ -163,7 +167,7 @@ class Worker:
             # Last, since a loop of the user's own ends its epoch first, or never.
             for live in list(self._live):
                 self._drop(live)
-        self._reuse.close()
+        self._reuse.flush()
 
     # --- rounds ----------------------------------------------------------------------------------
 
@@ -181,7 +185,7 @@ class Worker:
             self._begin_claimed()
             self._follow()
             trained = self._train_epoch(self._enter_lanes())
-            self._reuse.write_with(written, (run for live in trained for run in live.runs))
+            self._reuse.add_to_batch(written, (run for live in trained for run in live.runs))
             self._stopped = self._should_stop() or self._given_up is not None
             written.ask(0 if self._stopped else self._room)
         self._notifier.refresh()
@@ -260,13 +264,13 @@ class Worker:
         """Let trials go on by all epochs that are known; each is reported and pruned on."""
         for live in list(self._live):
             with self._unless_taken_over(live):
-                while live in self._live and all(map(self._reuse.follow, live.next_to_train)):
+                while live in self._live and all(map(self._reuse.replay_epoch, live.next_to_train)):
                     self._report(live)
 
     def _enter_lanes(self) -> list[LiveTrial]:
         """Return the trials to train an epoch of, in lanes that stand where they do."""
         waiting = {live: live.next_to_train for live in self._live}
-        granted = self._reuse.granted(run for runs in waiting.values() for run in runs)
+        granted = self._reuse.lease(run for runs in waiting.values() for run in runs)
         found = []
         for live, runs in waiting.items():
             try:
@@ -299,10 +303,10 @@ class Worker:
                 for run in of_trial:
                     result = results[run]
                     assert isinstance(result, EpochResult)
-                    run.take(result)
+                    run.record_epoch(result)
                 if live.epochs > before:
                     self._report(live)
-        self._reuse.weigh(self._epoch_seconds, len(results))
+        self._reuse.record_epoch_time(self._epoch_seconds, len(results))
         return trials
 
     @contextmanager
@@ -321,7 +325,7 @@ class Worker:
         if self._outcomes.report(live, self._optuna):
             if live.epochs >= self._space.horizon and not math.isnan(live.metric):
                 rank = self._space.objective.lower_is_better(live.value)
-                self._reuse.keep_if_good(live.runs, rank)
+                self._reuse.save_if_among_best(live.runs, rank)
             self._drop(live)
 
     def _fail(self, live: LiveTrial, error: Exception) -> None:

@@ -96,7 +96,7 @@ class Outcomes:
     def _finish(self, live: LiveTrial, state: TrialState) -> None:
         for key, value in summary(live.runs).items():
             live.trial.set_user_attr(key, value)
-        trained = sum(run.trained for run in live.runs)
+        trained = sum(run.epochs_trained for run in live.runs)
         if trained != live.epochs * len(live.runs):
             live.trial.set_user_attr("trained", trained)
         complete = state is TrialState.COMPLETE

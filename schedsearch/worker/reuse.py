@@ -1,4 +1,4 @@
-"""What a worker's runs know of all that was trained before, and what they add to it."""
+"""Reuse of trained epochs by a worker's runs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from schedsearch.storage import Batch, StudyHandle
 from schedsearch.trajectories import TrajectoryStore
 from schedsearch.trajectories.cached_runs import CachedRuns
 
-#: The least share of a search's epochs for which cheap ones are kept nevertheless.
-_WORTH_KEEPING = 0.01
-#: So many of a worker's best trials are kept though their epochs are cheap.
-_MOST_KEPT = 20
-#: Plans that are drawn to see what those of the space have in common.
-_DRAWN = 200
+#: The expected share of reused epochs from which on cheap epochs are cached too.
+_WORTH_CACHING = 0.01
+#: The number of a worker's best trials that are saved even if their epochs are cheap.
+_BEST_SAVED = 20
+#: Plans sampled to estimate how many epochs the plans of the space share.
+_SAMPLED_PLANS = 200
 
 
 class Reuse:
-    """Lets a worker's runs follow what is known, and trains no epoch at two places at once.
+    """Lets a worker's runs replay cached epochs, and lets no two runs train the same epoch.
 
     Args:
-        study: whose trials.
+        study: of the trials.
         store: of the study's database; None: every run trains every epoch.
-        numerics: those of this worker, where they are not the study's.
+        numerics: of this worker, if they differ from those of the study.
     """
 
     def __init__(
@@ -37,88 +37,70 @@ class Reuse:
         store: TrajectoryStore | None,
         numerics: Mapping[str, Any] | None = None,
     ) -> None:
-        self._expected, branches = 0.0, frozenset[int]()
+        self._expected_reuse, branches = 0.0, frozenset[int]()
         if store is not None:
-            sharing = expected_sharing(study.space, _DRAWN, seed=0)
-            self._expected, branches = sharing.reuse, sharing.branches
-        self._known = CachedRuns(
+            sharing = expected_sharing(study.space, _SAMPLED_PLANS, seed=0)
+            self._expected_reuse, branches = sharing.reuse, sharing.branches
+        self._runs = CachedRuns(
             store,
             space=study.space,
             fingerprint=study.record.fingerprint,
             numerics=numerics or study.record.numerics,
             branches=branches,
         )
-        # A heap of the best trials' ranks, negated: the worst of them comes first.
+        # A heap of the negated ranks of the best trials: the worst of them is first.
         self._ranks: list[float] = []
 
     def begin(self, engine: Engine, plan: Plan, seed: int) -> Run:
-        """Return a run of a plan, at the beginning of its trail."""
-        return self._known.begin(engine, plan, seed)
-
-    def follow(self, run: Run) -> bool:
-        """Go on by an epoch that is known; False if it is to be trained."""
-        cursor = self._known.cursors.get(run)
-        if cursor is None or run.ended or cursor.holds(_next_key(run)):
-            return False
-        followed = run.follow()
-        if not followed and self._known.are_cheap and not run.epochs:
-            self._known.let_go(run)  # nothing of it is known
-        return followed
-
-    def granted(self, runs: Iterable[Run]) -> set[Run]:
-        """Return which runs may train their next epoch now; another run trains that of the rest."""
-        waiting, cursors = set(runs), self._known.cursors
-        if self._known.store is None or self._known.are_cheap:
-            return waiting
-        wanted = {cursors[run]: _next_key(run) for run in waiting if run in cursors}
-        granted = self._known.store.lease(wanted)
-        return {run for run in waiting if cursors.get(run) in (*granted, None)}
+        """Return a run of a plan before its first epoch."""
+        return self._runs.begin(engine, plan, seed)
 
     def end(self, run: Run) -> None:
-        """Let go of what a run held; what it trained is kept."""
-        self._known.end(run)
+        """Release the leases and pins of a run; what it trained stays cached."""
+        self._runs.end(run)
 
-    def keep_if_good(self, runs: Sequence[Run], rank: float) -> None:
-        """Keep the runs of a complete trial whose epochs are cheap, if few have been better.
+    def replay_epoch(self, run: Run) -> bool:
+        """Advance a run by one cached epoch; return False if the epoch has to be trained."""
+        return self._runs.replay_epoch(run)
 
-        Such a trial may go on over a longer horizon, or be trained once more as an exported config.
+    def lease(self, runs: Iterable[Run]) -> set[Run]:
+        """Return the runs that may train their next epoch now; other runs train the others' epochs.
+
+        A run that is not returned waits, and finds its epoch cached once it is trained.
+        """
+        return self._runs.lease(runs)
+
+    def save_if_among_best(self, runs: Sequence[Run], rank: float) -> None:
+        """Save the runs of a complete trial with cheap epochs, if it is among the worker's best.
+
+        A longer study, `train` and `confirm` are likely to continue from such a trial.
 
         Args:
-            runs: they stand in their lanes.
-            rank: what the trial counts for; lower is better.
+            runs: in their lanes.
+            rank: of the trial's value; lower is better.
         """
-        if not self._known.are_cheap:
+        if not self._runs.epochs_are_cheap:
             return
         heappush(self._ranks, -rank)
-        if len(self._ranks) > _MOST_KEPT and -heappop(self._ranks) <= rank:
+        if len(self._ranks) > _BEST_SAVED and -heappop(self._ranks) <= rank:
             return
         for run in runs:
-            self._known.keep_whole(run)
+            self._runs.save_whole_run(run)
 
-    def write_with(self, written: Batch, runs: Iterable[Run]) -> None:
-        """Write in a round's transaction what was trained, and ask for what these train next."""
-        store = self._known.store
-        if store is None:
-            return
-        for run in () if self._known.are_cheap else runs:
-            if (cursor := self._known.cursors.get(run)) is not None and not run.ended:
-                cursor.ask(_next_key(run))
-        written.on_commit(store.write, store.written)
+    def add_to_batch(self, batch: Batch, runs: Iterable[Run]) -> None:
+        """Write what was trained in a batch's transaction, and request leases for these runs."""
+        self._runs.request_leases(runs)
+        self._runs.add_to_batch(batch)
 
-    def renew(self) -> None:
-        """Say that the runs that hold something are alive."""
-        if self._known.store is not None:
-            self._known.store.renew()
+    def renew_leases(self) -> None:
+        """Extend the leases and pins of all runs."""
+        self._runs.renew_leases()
 
-    def close(self) -> None:
-        """Write what waits."""
-        self._known.flush()
+    def flush(self) -> None:
+        """Write what the runs trained in a separate transaction."""
+        self._runs.flush()
 
-    def weigh(self, seconds: float, runs: int) -> None:
-        """Be told what an epoch of so many runs took; see CachedRuns."""
-        if self._expected < _WORTH_KEEPING:
-            self._known.weigh(seconds, runs)
-
-
-def _next_key(run: Run) -> bytes:
-    return run.engine.key(run.next_values)
+    def record_epoch_time(self, seconds: float, runs: int) -> None:
+        """Cache no more epochs if this one was cheap and plans of the space share few epochs."""
+        if self._expected_reuse < _WORTH_CACHING:
+            self._runs.record_epoch_time(seconds, runs)

@@ -22,7 +22,7 @@ from schedsearch.run import Run
 from schedsearch.schedules import Constant
 from schedsearch.space import Objective
 from schedsearch.storage import plan_of
-from schedsearch.training import search_seeds, train_whole
+from schedsearch.training import search_seeds, train_to_end
 from tests import searches
 from tests.confirmation import tasks
 from tests.confirmation.tasks import FRESH, content_of, searched
@@ -227,7 +227,7 @@ def test_the_result_is_that_of_training_by_hand_on_the_same_seeds(study):
 
     def tested(tables, seed):
         run = Run(engine, space=study.space, plan=Plan.from_tables(tables), seed=seed)
-        train_whole([run])
+        train_to_end([run])
         return run.test()["test_loss"]
 
     runs = {

@@ -11,7 +11,7 @@ import pytest
 from schedsearch.confirmation.fresh import train_all
 from schedsearch.confirmation.runs import Job, Outcome, Recipe, StoppedError
 from schedsearch.errors import SchedSearchError
-from schedsearch.numerics import numerics_here
+from schedsearch.numerics import current_numerics
 from schedsearch.space import Space
 from tests import searches
 from tests.confirmation import tasks
@@ -28,7 +28,7 @@ def job(lr: float, seed: int = 0) -> Job:
 
 def outcomes(content: dict, *jobs: Job, workers: int = 1, stop=None):
     space = Space.from_document(content, "small.toml").with_defaults(DEFAULTS)
-    recipe = Recipe(space.to_document(), numerics_here("loop"), "fingerprint", None)
+    recipe = Recipe(space.to_document(), current_numerics("loop"), "fingerprint", None)
     found: dict[int, Outcome] = {}
     trained: list[int] = []
 

@@ -26,7 +26,7 @@ from schedsearch.report.dashboard_artifacts import picture_store
 from schedsearch.schedules import Constant
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database, open_study
-from schedsearch.training import train_whole
+from schedsearch.training import train_to_end
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.trajectories.tables import nodes
@@ -223,6 +223,6 @@ def test_killed_in_the_middle_of_a_batch_of_lanes_it_goes_on_from_checkpoints(ru
     engine = make_engine(prepared.task, horizon=30, numerics=numerics)
     schedules, constants = candidates(study, 1)
     runs = [known.begin(engine, c.plan, FRESH) for c in [*schedules, *constants][:2]]
-    train_whole(runs)
+    train_to_end(runs)
     assert [run.epochs for run in runs] == [30, 30]
-    assert all(run.trained <= 30 - 18 for run in runs)
+    assert all(run.epochs_trained <= 30 - 18 for run in runs)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from schedsearch.engines.autotune import choose_lanes, given_lanes
-from schedsearch.engines.precision import PLAIN
+from schedsearch.engines.autotune import choose_lanes, fixed_lanes
+from schedsearch.engines.precision import DEFAULT_PRECISION
 from tests.engines.test_batching import Random
 from tests.engines.toys import Toy
 
@@ -13,7 +13,7 @@ def choose(task, **changes):
     said = []
     search = {"horizon": 100, "trials": 100, "seeds": 1, "trained": 1.0, "most_lanes": 8}
     chosen = choose_lanes(
-        task, **(search | changes), arithmetic=PLAIN, device="cpu", say=said.append
+        task, **(search | changes), precision=DEFAULT_PRECISION, device="cpu", say=said.append
     )
     return chosen, said
 
@@ -45,7 +45,9 @@ def test_a_task_that_cannot_be_batched_is_told_why():
     chosen, _ = choose(Random(), trials=100_000)
     assert chosen.lanes == 1
     assert "cannot be batched: torch.randn_like draws random numbers" in chosen.reason
-    assert given_lanes(Random(), 4, arithmetic=PLAIN, device="cpu").reason == chosen.reason
+    assert (
+        fixed_lanes(Random(), 4, precision=DEFAULT_PRECISION, device="cpu").reason == chosen.reason
+    )
 
 
 def test_a_missing_compiler_leaves_lanes_that_are_not_compiled(monkeypatch):
@@ -67,6 +69,6 @@ def test_no_room_for_two_runs_means_one_lane(most, lanes):
 
 
 def test_given_lanes_are_taken():
-    chosen = given_lanes(Toy(), 5, arithmetic=PLAIN, device="cpu")
+    chosen = fixed_lanes(Toy(), 5, precision=DEFAULT_PRECISION, device="cpu")
     assert chosen.lanes == 5
     assert chosen.compiled

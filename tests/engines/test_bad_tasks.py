@@ -13,7 +13,7 @@ from torch import Tensor
 from schedsearch.engines import make_engine
 from schedsearch.engines.base import EpochResult
 from schedsearch.errors import SchedSearchError
-from schedsearch.numerics import numerics_here
+from schedsearch.numerics import current_numerics
 from tests.engines.toys import Toy
 
 Change = Callable[[Mapping[str, Tensor]], Any]
@@ -51,9 +51,9 @@ def train(request):
     """Train an epoch of two runs, and return what became of each."""
 
     def train(task: Toy) -> list[EpochResult | Exception | None]:
-        numerics = numerics_here("sequential")
+        numerics = current_numerics("sequential")
         if request.param == "lanes":
-            numerics = numerics_here("lanes", lanes=2, compiled=False)
+            numerics = current_numerics("lanes", lanes=2, compiled=False)
         engine = make_engine(task, horizon=3, numerics=numerics)
         for lane in range(engine.lanes):
             engine.fill(lane, seed=lane)

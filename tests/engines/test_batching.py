@@ -90,7 +90,7 @@ def test_a_step_is_checked_in_the_precision_that_it_will_have():
             return terms if whole else {**terms, "fit": terms["fit"] * output.sum().item()}
 
     assert why_not_batched(ItemOfHalves()) is None
-    found = why_not_batched(ItemOfHalves(), arithmetic=PrecisionSettings(autocast=True))
+    found = why_not_batched(ItemOfHalves(), precision=PrecisionSettings(autocast=True))
     assert found is not None
     assert found.startswith("torch.Tensor.item hands Python a number")
 

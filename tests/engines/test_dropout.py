@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from schedsearch.engines.dropout import EpochDropout, GivenDropout, stream
+from schedsearch.engines.dropout import DeterministicDropout, EpochDropout, dropout_generator
 
 
 def ones(*shape):
@@ -68,7 +68,7 @@ def test_evaluation_drops_nothing_and_draws_nothing():
 
 
 def test_an_epoch_drawn_step_by_step_is_the_epoch_drawn_at_once():
-    at_once = torch.rand(3, 8, 5, generator=stream(1, 0, 0))
+    at_once = torch.rand(3, 8, 5, generator=dropout_generator(1, 0, 0))
     dropout = EpochDropout(seed=1, epoch=0)
     for step in range(3):
         dropout.next_step()
@@ -84,7 +84,7 @@ def test_calls_are_numbered_within_a_step():
         asked.append((call, shape))
         return torch.rand(shape)
 
-    with GivenDropout(uniform):
+    with DeterministicDropout(uniform):
         functional.dropout(functional.dropout(ones(3)).repeat(2))
     assert asked == [(0, (3,)), (1, (6,))]
 

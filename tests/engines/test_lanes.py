@@ -360,7 +360,7 @@ def test_bfloat16_is_another_arithmetic_and_as_repeatable(lanes):
     runs = []
     for autocast in (False, True, True):
         engine = LanesEngine(
-            Toy(), lanes, arithmetic=PrecisionSettings(autocast=autocast), compiled=False
+            Toy(), lanes, precision=PrecisionSettings(autocast=autocast), compiled=False
         )
         engine.fill(lanes - 1, seed=1)
         runs.append(engine.train_epoch([*[None] * (lanes - 1), {}])[-1])

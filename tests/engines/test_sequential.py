@@ -158,7 +158,7 @@ def test_the_threads_are_set_for_the_epoch_alone():
             return {"threads": torch.get_num_threads()}
 
     before = torch.get_num_threads()
-    engine = SequentialEngine(Counting(), arithmetic=PrecisionSettings(threads=before + 2))
+    engine = SequentialEngine(Counting(), precision=PrecisionSettings(threads=before + 2))
     engine.fill(0, seed=1)
     assert engine.train_epoch([{}])[0].metrics == {"val_threads": before + 2}
     assert torch.get_num_threads() == before

@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import torch
 from torch import nn
-from schedsearch.engines.precision import PrecisionSettings, begin_threads
+from schedsearch.engines.precision import PrecisionSettings, start_torch_threads
 from schedsearch.engines.lanes.engine import LanesEngine
 from tests.engines.test_contract import same_snapshot
 from tests.engines.toys import Toy
@@ -29,13 +29,13 @@ class Faint(Toy):
 
 
 def trained(lane):
-    engine = LanesEngine(Faint(), 4, arithmetic=PrecisionSettings(threads=2), compiled=False)
+    engine = LanesEngine(Faint(), 4, precision=PrecisionSettings(threads=2), compiled=False)
     engine.fill(lane, seed=1)
     engine.train_epoch([{"weight_decay": 0.0} if i == lane else None for i in range(4)])
     return engine.snapshot(lane)
 
 
-begin_threads(2)
+start_torch_threads(2)
 snapshots = [trained(lane) for lane in range(4)]
 assert all(same_snapshot(snapshots[0], other) for other in snapshots[1:])
 squares = [t for name, t in snapshots[0].optimizer.items() if name.startswith("exp_avg_sq.0")]

@@ -32,14 +32,14 @@ def search(url: str, folder: Path, budget: int) -> None:
     """Train all paths, a write for each epoch, with more checkpoints than the budget holds."""
     store = opened(open_database(url), Folder(folder), budget=budget)
     for path in PATHS:
-        cursor = store.path(ROOT)
+        cursor = store.cursor(ROOT)
         while cursor.epoch < len(path) and cursor.find(key(path[cursor.epoch])) is not None:
             pass
         cursor.restore()
         while cursor.epoch < len(path):
             store.lease({cursor: key(path[cursor.epoch])})
             cursor.add(key(path[cursor.epoch]), result(path[: cursor.epoch + 1]))
-            cursor.keep(snapshot(path[: cursor.epoch]))
+            cursor.save(snapshot(path[: cursor.epoch]))
             store.flush()
         cursor.end()
         store.flush()
@@ -90,6 +90,6 @@ def take_leases(url: str, folder: Path, ready: Barrier, won: Queue[int]) -> None
     store = opened(open_database(url), Folder(folder))
     ready.wait()
     for value in range(50):
-        if store.lease({store.path(ROOT): key(value)}):
+        if store.lease({store.cursor(ROOT): key(value)}):
             won.put(value)
     won.put(-1)

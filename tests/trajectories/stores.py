@@ -9,9 +9,9 @@ import torch
 
 from schedsearch.engines import EpochResult, Snapshot
 from schedsearch.storage import Database
-from schedsearch.trajectories import Folder, TrajectoryStore, TrieCursor, open_store, root_of
+from schedsearch.trajectories import Folder, TrajectoryStore, TrieCursor, open_store, root_hash
 
-ROOT = root_of("fingerprint", 0, {"threads": 1})
+ROOT = root_hash("fingerprint", 0, {"threads": 1})
 
 
 def opened(
@@ -41,7 +41,7 @@ def snapshot(path: Sequence[int], size: int = 4) -> Snapshot:
 
 def follow(store: TrajectoryStore, values: Sequence[int], root: str = ROOT) -> TrieCursor:
     """Return a trail that has gone as far along the values as is known, and was told the truth."""
-    cursor = store.path(root)
+    cursor = store.cursor(root)
     while cursor.epoch < len(values):
         found = cursor.find(key(values[cursor.epoch]))
         if found is None:
@@ -58,7 +58,7 @@ def train(
     while cursor.epoch < len(values):
         cursor.add(key(values[cursor.epoch]), result(values[: cursor.epoch + 1]))
         if cursor.epoch in keep:
-            assert cursor.keep(snapshot(values[: cursor.epoch]))
+            assert cursor.save(snapshot(values[: cursor.epoch]))
     return cursor
 
 

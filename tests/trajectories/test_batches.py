@@ -22,7 +22,7 @@ def test_they_are_committed_together(study: StudyHandle, folder: Folder) -> None
     storage, store = BatchedStorage(study.database), opened(study.database, folder)
     with storage.round(study.study_id, "ann") as written:
         train(store, [0, 1], keep=[2])
-        written.on_commit(store.write, store.written)
+        written.on_commit(store.write, store.mark_committed)
         assert follow(opened(study.database, folder), [0, 1]).epoch == 0
     reader = follow(opened(study.database, folder), [0, 1])
     assert reader.epoch == 2
@@ -39,7 +39,7 @@ def test_a_round_that_fails_leaves_neither(study: StudyHandle, folder: Folder) -
     def write_in_a_round(write: Callable[[Connection], None]) -> None:
         with storage.round(study.study_id, "ann") as written:
             train(store, [0, 1])
-            written.on_commit(write, store.written)
+            written.on_commit(write, store.mark_committed)
 
     with pytest.raises(ZeroDivisionError):
         write_in_a_round(write_too_much)

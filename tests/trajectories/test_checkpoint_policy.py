@@ -10,12 +10,13 @@ import pytest
 
 from schedsearch.engines import EpochResult
 from schedsearch.plan import Plan
+from schedsearch.run import CheckpointPolicy
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
 from schedsearch.space.choosers import FixedChooser
 from schedsearch.space.sharing import expected_sharing
 from schedsearch.storage import Database
-from schedsearch.trajectories import CheckpointPolicy, Folder, TrajectoryStore
+from schedsearch.trajectories import Folder, TrajectoryStore
 from tests.space.documents import searching
 from tests.trajectories.stores import ROOT, opened, snapshot
 
@@ -38,7 +39,7 @@ def plans(space: Space) -> Iterator[Plan]:
 
 def train(store: TrajectoryStore, plan: Plan, checkpoint_policy: CheckpointPolicy) -> int:
     """Train a plan as far as it is not known; return how many epochs that took."""
-    cursor, state, made = store.path(ROOT), plan.start(), []
+    cursor, state, made = store.cursor(ROOT), plan.start(), []
     for _ in range(checkpoint_policy.horizon):
         made.append(struct.pack("d", plan.values(state)["u"]))
         state = plan.update(state, _FEEDBACK)
@@ -53,7 +54,7 @@ def train(store: TrajectoryStore, plan: Plan, checkpoint_policy: CheckpointPolic
         if epoch > cursor.epoch:
             cursor.add(made[epoch - 1], EpochResult({"val_loss": 0.5}, {}))
         if checkpoint_policy.should_save(epoch):
-            cursor.keep(snapshot([0] * epoch))
+            cursor.save(snapshot([0] * epoch))
     cursor.end()
     store.flush()
     return checkpoint_policy.horizon - begun

@@ -59,7 +59,7 @@ class TestRestoring:
         from schedsearch.engines import Snapshot
 
         cursor = train(opened(database, folder), [0])
-        assert not cursor.keep(Snapshot(1, {}, extra={"state": object()}))
+        assert not cursor.save(Snapshot(1, {}, extra={"state": object()}))
         assert not files(folder)
 
     def test_any_artifact_store_of_optuna_will_do(self, database: Database, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ class TestDamage:
         store = opened(database, folder)
         cursor = train(store, [0, 1, 2], keep=[1, 3])
         store.flush()
-        [deepest] = [file for file in files(folder) if file.name.startswith(cursor.name)]
+        [deepest] = [file for file in files(folder) if file.name.startswith(cursor.node)]
         damage(deepest)
         said: list[str] = []
         reader = opened(database, folder, said.append)
@@ -115,7 +115,7 @@ class TestDamage:
         files(folder)[0].unlink()
         cursor = follow(store, [0, 1])
         assert cursor.restore() is None
-        cursor.keep(snapshot([0, 1]))
+        cursor.save(snapshot([0, 1]))
         store.flush()
         assert same(follow(opened(database, folder), [0, 1]).restore(), snapshot([0, 1]))
 
@@ -173,7 +173,7 @@ class TestBudget:
         store = opened(database, folder, budget=2 * size())
         running = train(store, [0, 0, 0], keep=[1])
         store.flush()
-        running.keep(snapshot([0, 0]))
+        running.save(snapshot([0, 0]))
         store.flush()
         kept(store, [1])
         assert same(follow(store, [0, 0, 0]).restore(), snapshot([0, 0]))
@@ -187,7 +187,7 @@ class TestBudget:
         assert len(files(folder)) == 2
 
     def test_an_expired_pin_holds_nothing(self, database: Database, folder: Folder) -> None:
-        dead = opened(database, folder, seconds=0.0)
+        dead = opened(database, folder, lease_seconds=0.0)
         train(dead, [0], keep=[1])
         dead.flush()
         store = opened(database, folder, budget=size())

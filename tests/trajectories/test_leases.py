@@ -9,7 +9,7 @@ from tests.trajectories.stores import ROOT, follow, key, opened, result, train
 
 def test_a_node_is_leased_to_one_run_of_any_worker(database: Database, folder: Folder) -> None:
     mine, others = opened(database, folder), opened(database, folder)
-    first, twin, other = mine.path(ROOT), mine.path(ROOT), others.path(ROOT)
+    first, twin, other = mine.cursor(ROOT), mine.cursor(ROOT), others.cursor(ROOT)
     assert len(mine.lease({first: key(0), twin: key(0)})) == 1
     assert others.lease({other: key(0)}) == set()
     assert others.lease({other: key(1)}) == {other}
@@ -17,7 +17,7 @@ def test_a_node_is_leased_to_one_run_of_any_worker(database: Database, folder: F
 
 def test_a_run_that_waited_finds_what_was_trained(database: Database, folder: Folder) -> None:
     mine, others = opened(database, folder), opened(database, folder)
-    training, waiting = mine.path(ROOT), others.path(ROOT)
+    training, waiting = mine.cursor(ROOT), others.cursor(ROOT)
     mine.lease({training: key(0)})
     assert others.lease({waiting: key(0)}) == set()
     training.add(key(0), result([0]))
@@ -32,8 +32,8 @@ def test_a_lease_that_was_asked_for_is_granted_with_the_write(
 ) -> None:
     mine, others = opened(database, folder), opened(database, folder)
     first, second = train(mine, [0]), follow(mine, [0])
-    first.ask(key(1))
-    second.ask(key(1))
+    first.request_lease(key(1))
+    second.request_lease(key(1))
     mine.flush()
     assert len(mine.lease({first: key(1), second: key(1)})) == 1
     other = follow(others, [0])
@@ -42,7 +42,7 @@ def test_a_lease_that_was_asked_for_is_granted_with_the_write(
 
 def test_who_goes_on_elsewhere_releases_its_lease(database: Database, folder: Folder) -> None:
     mine, others = opened(database, folder), opened(database, folder)
-    run, other = mine.path(ROOT), others.path(ROOT)
+    run, other = mine.cursor(ROOT), others.cursor(ROOT)
     mine.lease({run: key(0)})
     mine.lease({run: key(1)})
     assert others.lease({other: key(0)}) == {other}
@@ -50,7 +50,7 @@ def test_who_goes_on_elsewhere_releases_its_lease(database: Database, folder: Fo
 
 def test_an_ended_run_releases_its_lease(database: Database, folder: Folder) -> None:
     mine, others = opened(database, folder), opened(database, folder)
-    run, other = mine.path(ROOT), others.path(ROOT)
+    run, other = mine.cursor(ROOT), others.cursor(ROOT)
     mine.lease({run: key(0)})
     run.end()
     mine.flush()
@@ -58,18 +58,18 @@ def test_an_ended_run_releases_its_lease(database: Database, folder: Folder) -> 
 
 
 def test_an_expired_lease_is_taken_over(database: Database, folder: Folder) -> None:
-    dead, alive = opened(database, folder, seconds=0.0), opened(database, folder)
-    lost, successor = dead.path(ROOT), alive.path(ROOT)
+    dead, alive = opened(database, folder, lease_seconds=0.0), opened(database, folder)
+    lost, successor = dead.cursor(ROOT), alive.cursor(ROOT)
     dead.lease({lost: key(0)})
     assert alive.lease({successor: key(0)}) == {successor}
     third = opened(database, folder)
-    assert third.lease({third.path(ROOT): key(0)}) == set()
+    assert third.lease({third.cursor(ROOT): key(0)}) == set()
 
 
 def test_a_renewed_lease_is_not_expired(database: Database, folder: Folder) -> None:
-    slow, other = opened(database, folder, seconds=0.0), opened(database, folder)
-    run = slow.path(ROOT)
+    slow, other = opened(database, folder, lease_seconds=0.0), opened(database, folder)
+    run = slow.cursor(ROOT)
     slow.lease({run: key(0)})
-    slow._seconds = 60.0
+    slow.leases.seconds = 60.0
     slow.renew()
-    assert other.lease({other.path(ROOT): key(0)}) == set()
+    assert other.lease({other.cursor(ROOT): key(0)}) == set()

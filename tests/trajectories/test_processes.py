@@ -60,7 +60,7 @@ def test_a_worker_may_be_killed_at_any_step(tmp_path: Path) -> None:
         assert died or worker.exitcode == 0
         database = open_database(url)
         check_whole(database, folder)
-        store = opened(database, folder, budget=_BUDGET, seconds=0.0)
+        store = opened(database, folder, budget=_BUDGET, lease_seconds=0.0)
         for path in PATHS:
             train(store, path, keep=[1, 2]).end()
             store.flush()

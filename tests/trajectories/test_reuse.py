@@ -30,7 +30,7 @@ def reusing(
     engine: Engine, rates: Sequence[float], store: TrajectoryStore
 ) -> tuple[list[EpochResult], int]:
     """Return what each epoch gave, and how many of them were trained."""
-    cursor, results = store.path(ROOT), []
+    cursor, results = store.cursor(ROOT), []
     keys = [engine.key({"lr": rate}) for rate in rates]
     while len(results) < len(rates) and (found := cursor.find(keys[len(results)])) is not None:
         results.append(found)
@@ -49,7 +49,7 @@ def reusing(
         kept = engine.snapshot(0)
         assert kept is not None
         if (at + 1) % 3 == 0:
-            cursor.keep(kept)
+            cursor.save(kept)
     cursor.end()
     store.flush()
     return results, len(rates) - begun

@@ -4,7 +4,7 @@ import pytest
 
 from schedsearch.errors import InputError
 from schedsearch.trajectories import checkpoint_folder
-from schedsearch.trajectories.store import checkpoint_budget
+from schedsearch.trajectories.settings import checkpoint_budget
 
 
 def test_each_database_has_a_folder_of_its_own_in_the_one_that_is_named(monkeypatch, tmp_path):
@@ -26,5 +26,7 @@ def test_the_budget_is_what_is_written(monkeypatch, given, size):
 @pytest.mark.parametrize("given", ["-5", "much", "1e9", ""])
 def test_what_is_no_size_is_refused(monkeypatch, given):
     monkeypatch.setenv("SCHEDSEARCH_CHECKPOINT_BUDGET", given)
-    with pytest.raises(InputError, match=f"^SCHEDSEARCH_CHECKPOINT_BUDGET: '{given}' is no size"):
+    with pytest.raises(
+        InputError, match=f"^SCHEDSEARCH_CHECKPOINT_BUDGET: '{given}' is not a size"
+    ):
         checkpoint_budget()

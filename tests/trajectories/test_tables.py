@@ -10,7 +10,7 @@ from sqlalchemy.schema import CreateTable
 
 from schedsearch.storage import Database
 from schedsearch.trajectories import Folder, open_store
-from schedsearch.trajectories.tables import STEPS, metadata, upgrade, versions
+from schedsearch.trajectories.tables import MIGRATIONS, metadata, upgrade, versions
 from tests.trajectories.stores import follow, opened, train
 
 
@@ -27,7 +27,7 @@ def test_every_database_can_have_them(dialect: Dialect) -> None:
 def test_later_tables_are_left_alone_with_one_warning(database: Database, folder: Folder) -> None:
     train(opened(database, folder), [0])
     with database.engine.begin() as connection:
-        connection.execute(update(versions).values(version=len(STEPS) + 1))
+        connection.execute(update(versions).values(version=len(MIGRATIONS) + 1))
     said: list[str] = []
     assert open_store(database, said.append, artifacts=folder) is None
     assert len(said) == 1
@@ -45,8 +45,8 @@ def test_older_tables_are_brought_forward(database: Database, folder: Folder) ->
         made += 1
         Table("schedsearch_more", MetaData(), Column("x", Integer)).create(connection)
 
-    assert upgrade(database, (*STEPS, step))
-    assert upgrade(database, (*STEPS, step))
+    assert upgrade(database, (*MIGRATIONS, step))
+    assert upgrade(database, (*MIGRATIONS, step))
     assert made == 1
     assert "schedsearch_more" in inspect(database.engine).get_table_names()
     assert not upgrade(database)
@@ -58,5 +58,5 @@ def test_a_step_that_fails_can_be_taken_again(database: Database) -> None:
         raise RuntimeError("no space left")
 
     with pytest.raises(RuntimeError):
-        upgrade(database, (*STEPS, fail))
+        upgrade(database, (*MIGRATIONS, fail))
     assert upgrade(database)

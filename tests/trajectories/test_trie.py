@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from schedsearch.engines import EpochResult
 from schedsearch.storage import Database
-from schedsearch.trajectories import Folder, child_of, root_of
+from schedsearch.trajectories import Folder, child_hash, root_hash
 from tests.trajectories.stores import ROOT, follow, key, opened, result, train
 
 _PATHS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=8)
@@ -26,7 +26,7 @@ _on_one_database = settings(
 
 
 def unused_root() -> str:
-    return root_of(secrets.token_hex(16), 0, {})
+    return root_hash(secrets.token_hex(16), 0, {})
 
 
 @contextmanager
@@ -45,15 +45,15 @@ def statements(database: Database) -> Iterator[list[str]]:
 
 class TestNames:
     def test_the_order_of_numerics_means_nothing(self) -> None:
-        assert root_of("f", 0, {"a": 1, "b": 2}) == root_of("f", 0, {"b": 2, "a": 1})
+        assert root_hash("f", 0, {"a": 1, "b": 2}) == root_hash("f", 0, {"b": 2, "a": 1})
 
     @pytest.mark.parametrize(
         "other",
         [
-            root_of("other", 0, {"threads": 1}),
-            root_of("fingerprint", 1, {"threads": 1}),
-            root_of("fingerprint", 0, {"threads": 2}),
-            root_of("fingerprint", 0, {"threads": 1}, horizon=60),
+            root_hash("other", 0, {"threads": 1}),
+            root_hash("fingerprint", 1, {"threads": 1}),
+            root_hash("fingerprint", 0, {"threads": 2}),
+            root_hash("fingerprint", 0, {"threads": 1}, horizon=60),
         ],
     )
     def test_whatever_changes_bits_makes_another_trie(
@@ -61,13 +61,13 @@ class TestNames:
     ) -> None:
         store = opened(database, folder)
         train(store, [1, 2])
-        assert store.path(other).find(key(1)) is None
+        assert store.cursor(other).find(key(1)) is None
 
     def test_a_node_is_named_by_all_values_on_the_way(self) -> None:
         def name(*values: int) -> str:
             at = ROOT
             for value in values:
-                at = child_of(at, key(value))
+                at = child_hash(at, key(value))
             return at
 
         assert len({name(1, 2), name(2, 1), name(1), name(2), name(1, 2, 0)}) == 5
@@ -102,9 +102,9 @@ class TestReplay:
         metrics = {str(i): number for i, number in enumerate(numbers)}
         root = unused_root()
         store = opened(database, folder)
-        store.path(root).add(key(0), EpochResult(metrics, {}))
+        store.cursor(root).add(key(0), EpochResult(metrics, {}))
         store.flush()
-        found = opened(database, folder).path(root).find(key(0))
+        found = opened(database, folder).cursor(root).find(key(0))
         assert found is not None
         for back, number in zip(found.metrics.values(), numbers, strict=True):
             assert back == number or (math.isnan(back) and math.isnan(number))
@@ -137,8 +137,8 @@ class TestReplay:
         self, database: Database, folder: Folder
     ) -> None:
         first, second = opened(database, folder), opened(database, folder)
-        first.path(ROOT).add(key(0), result([0]))
-        second.path(ROOT).add(key(0), result([9]))
+        first.cursor(ROOT).add(key(0), result([0]))
+        second.cursor(ROOT).add(key(0), result([9]))
         first.flush()
         second.flush()
         assert follow(opened(database, folder), [0]).epoch == 1

@@ -33,7 +33,7 @@ class LaneData:
             name: torch.stack([tensor] * lanes) for name, tensor in splits.validation.items()
         }
 
-    def place(self, lane: int, seed: int, splits: Splits) -> None:
+    def assign_seed(self, lane: int, seed: int, splits: Splits) -> None:
         """Give a lane the data of a seed.
 
         Raises:

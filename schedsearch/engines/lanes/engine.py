@@ -15,8 +15,13 @@ from schedsearch.engines.lanes.optimizers import LANE_OPTIMIZERS
 from schedsearch.engines.lanes.probe import Probe
 from schedsearch.engines.lanes.program import Program, build
 from schedsearch.engines.lanes.random_inputs import RandomInputs, stacked_steps
-from schedsearch.engines.precision import PLAIN, PrecisionSettings, single
-from schedsearch.engines.task_adapter import TaskAdapter, finite_or_nan, load, saved
+from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings, round_to_float32
+from schedsearch.engines.task_adapter import (
+    TaskAdapter,
+    copy_model_tensors,
+    finite_or_nan,
+    load_model_tensors,
+)
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Splits, Task
 
@@ -50,30 +55,30 @@ class LanesEngine:
         lanes: int,
         *,
         device: str = "cpu",
-        arithmetic: PrecisionSettings = PLAIN,
+        precision: PrecisionSettings = DEFAULT_PRECISION,
         compiled: bool = True,
     ) -> None:
         self.task = task
         self.lanes = lanes
         self.device = torch.device(device)
-        self.arithmetic = arithmetic
+        self.precision = precision
         self.compiled = compiled
         self._optimizer = LANE_OPTIMIZERS[task.optimizer]
         self._defaults = {**self._optimizer.defaults, **task.hyperparameters}
-        self._source = TaskAdapter(task, self.device, arithmetic, lanes)
+        self._adapter = TaskAdapter(task, self.device, precision, lanes)
         self._runs: list[_LaneRun | None] = [None] * lanes
         self._program: Program | None = None
 
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
         """Start a run in a lane; the first run of all also builds the step, and compiles it."""
-        with self.arithmetic.applied(), torch.no_grad():
-            splits = self._source.splits(seed)
-            model = self._source.fresh_model(seed)
+        with self.precision.apply(), torch.no_grad():
+            splits = self._adapter.splits(seed)
+            model = self._adapter.make_model(seed)
             if self._program is None:
                 self._program = self._build(seed, splits)
-            self._program.data.place(lane, seed, splits)
+            self._program.data.assign_seed(lane, seed, splits)
             if snapshot is not None:
-                load(model, snapshot)
+                load_model_tensors(model, snapshot)
             optimizer = {} if snapshot is None else snapshot.optimizer
             self._program.state.load(lane, model, optimizer)
         steps = next((t for name, t in optimizer.items() if name.startswith("step.")), 0)
@@ -97,7 +102,7 @@ class LanesEngine:
         }
         if training:
             try:
-                with self.arithmetic.applied(), torch.no_grad():
+                with self.precision.apply(), torch.no_grad():
                     for lane, result in self._train(training).items():
                         results[lane] = result
             except Exception as error:
@@ -108,16 +113,16 @@ class LanesEngine:
     def test(self, lane: int) -> dict[str, float]:
         """Return the metrics of a lane's model on the test split, computed for it alone."""
         run, program = self._running(lane)
-        with self.arithmetic.applied():
+        with self.precision.apply():
             program.state.save(lane, program.model)
-            splits = self._source.splits(run.seed)
-            return self._source.measure(program.model, splits.test, "test_")
+            splits = self._adapter.splits(run.seed)
+            return self._adapter.compute_metrics(program.model, splits.test, "test_")
 
     def snapshot(self, lane: int) -> Snapshot:
         """Return a copy of a lane's run, as an engine of one run would give it."""
         run, program = self._running(lane)
         program.state.save(lane, program.model)
-        model, extra = saved(program.model)
+        model, extra = copy_model_tensors(program.model)
         optimizer: dict[str, Tensor] = {}
         if run.epoch:
             optimizer = {name: m[lane].clone() for name, m in program.state.moments.items()}
@@ -133,16 +138,16 @@ class LanesEngine:
     def key(self, values: Mapping[str, float]) -> bytes:
         """Return the values, defaults filled in, as float32."""
         all_values = {**self._defaults, **values}
-        rounded = [single(all_values[name]) for name in sorted(all_values)]
+        rounded = [round_to_float32(all_values[name]) for name in sorted(all_values)]
         return struct.pack(f"<{len(rounded)}f", *rounded)
 
     def _build(self, seed: int, splits: Splits) -> Program:
         return build(
-            self._source,
+            self._adapter,
             splits,
             seed=seed,
             lanes=self.lanes,
-            arithmetic=self.arithmetic,
+            precision=self.precision,
             compile_it=self.compiled,
         )
 
@@ -226,7 +231,7 @@ class LanesEngine:
         """Return what the epoch gave, a row per lane; one transfer from the device for all."""
         validation = program.data.validation.values()
         tensors = [*program.state.models(), *validation, program.sums]
-        at_once = program.validated
+        at_once = program.validation_lanes
         blocks = [
             program.validate(*(tensor[start : start + at_once] for tensor in tensors))
             for start in range(0, self.lanes, at_once)

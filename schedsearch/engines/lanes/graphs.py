@@ -26,7 +26,7 @@ def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule
         return make_fx(function)(*(tensor.clone() for tensor in inputs))
 
 
-def largest(graph: GraphModule) -> int:
+def largest_result_bytes(graph: GraphModule) -> int:
     """Return the bytes of the largest result of an operation of a traced graph."""
     results = [node.meta.get("val") for node in graph.graph.nodes if node.op == "call_function"]
     return max(t.numel() * t.element_size() for t in results if isinstance(t, Tensor))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from schedsearch.engines.dropout import GivenDropout
+from schedsearch.engines.dropout import DeterministicDropout
 from schedsearch.engines.lanes.state import named_tensors
 from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.engines.task_adapter import TaskAdapter, check_metrics, weighted_sum
@@ -44,11 +44,11 @@ class Sample:
 
 
 def probe(
-    source: TaskAdapter,
+    adapter: TaskAdapter,
     model: nn.Module,
     sample: Sample,
     validation: Examples,
-    arithmetic: PrecisionSettings,
+    precision: PrecisionSettings,
 ) -> Probe:
     """Compute one step's loss, its gradient and the metrics; the model's buffers may change.
 
@@ -56,17 +56,17 @@ def probe(
     """
     before = {name: (id(b), b._version) for name, b in model.named_buffers()}
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    task: Task = source.task
-    dropout = GivenDropout(lambda call, shape, device: torch.rand(shape, device=device))
+    task: Task = adapter.task
+    dropout = DeterministicDropout(lambda call, shape, device: torch.rand(shape, device=device))
     model.train()
     with torch.random.fork_rng(), torch.enable_grad():
-        with dropout, arithmetic.forward(source.device):
+        with dropout, precision.forward(adapter.device):
             terms = task.terms(model, sample.batch, sample.hp, sample.noise)
         loss = weighted_sum(terms, sample.hp)
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     after = {name: (id(b), b._version) for name, b in model.named_buffers()}
     model.eval()
-    with torch.no_grad(), arithmetic.forward(source.device):
+    with torch.no_grad(), precision.forward(adapter.device):
         metrics = task.metrics(model, validation)
     check_metrics(task, metrics)
     return Probe(

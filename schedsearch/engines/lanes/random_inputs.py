@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from schedsearch.engines.dropout import stream
+from schedsearch.engines.dropout import dropout_generator
 from schedsearch.engines.random_streams import batch_indices, epoch_noise
 
 #: Bytes of draws kept for other lanes, and bytes stacked at once.
@@ -37,7 +37,7 @@ class RandomInputs:
 
 
 @dataclass(frozen=True)
-class Shapes:
+class RandomInputShapes:
     """How much an epoch draws."""
 
     examples: int
@@ -52,7 +52,7 @@ class Shapes:
         if self.examples:
             order = batch_indices(seed, epoch, self.examples, self.batch_size, self.steps)
         uniforms = [
-            torch.rand(self.steps, *shape, generator=stream(seed, epoch, call))
+            torch.rand(self.steps, *shape, generator=dropout_generator(seed, epoch, call))
             for call, shape in enumerate(self.dropout)
         ]
         return RandomInputs(order, epoch_noise(seed, epoch, self.steps, self.noise), uniforms)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from schedsearch.engines.dropout import GivenDropout
+from schedsearch.engines.dropout import DeterministicDropout
 from schedsearch.engines.lanes.optimizers import LaneOptimizer
 from schedsearch.engines.lanes.probe import Probe
 from schedsearch.engines.precision import PrecisionSettings
@@ -23,7 +23,7 @@ from schedsearch.engines.task_adapter import weighted_sum
 from schedsearch.task import Task
 
 
-class _InUse(nn.Module):
+class _ModelUser(nn.Module):
     """Lets `functional_call` replace a model's tensors, however a task uses the model."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -35,7 +35,7 @@ class _InUse(nn.Module):
 
 
 @dataclass(frozen=True)
-class Names:
+class TensorNames:
     """The names of the tensors that the functions take, in their order."""
 
     parameters: tuple[str, ...]
@@ -63,9 +63,9 @@ class LaneStep:
     task: Task
     model: nn.Module
     probe: Probe
-    names: Names
+    names: TensorNames
     optimizer: LaneOptimizer
-    arithmetic: PrecisionSettings
+    precision: PrecisionSettings
     device: torch.device
     steps: int
 
@@ -77,11 +77,11 @@ class LaneStep:
         optimizer (number, lanes); the sums of the loss terms so far (lanes, number), float64.
         """
         names, flat = self.names, iter(tensors)
-        parameters = _take(names.parameters, flat)
-        others = _take(names.others, flat)
-        moments = _take(names.moments, flat)
-        batch = _take(names.batch, flat)
-        noise = _take(names.noise, flat)
+        parameters = _take_named(names.parameters, flat)
+        others = _take_named(names.others, flat)
+        moments = _take_named(names.moments, flat)
+        batch = _take_named(names.batch, flat)
+        noise = _take_named(names.noise, flat)
         uniforms = list(islice(flat, len(self.probe.dropout)))
         hp, coefficients, sums = flat
         by_name = dict(zip(names.hp, hp.unbind(), strict=True))
@@ -94,7 +94,7 @@ class LaneStep:
         sums.add_(torch.stack([terms[name] for name in self.probe.terms], dim=1))
         for name, parameter in parameters.items():
             own = [moments[f"{key}.{name}"] for key in self.optimizer.moments]
-            self._move(parameter, gradients[name], own, coefficients)
+            self._update_parameter(parameter, gradients[name], own, coefficients)
         return ()
 
     def _lane_loss(
@@ -110,17 +110,17 @@ class LaneStep:
         changed = {name: others[name].clone() for name in self.probe.mutated}
         tensors = _in_model({**parameters, **others, **changed})
         self.model.train()
-        given = GivenDropout(lambda call, shape, device: uniforms[call])
-        with given, self.arithmetic.forward(self.device):
+        given = DeterministicDropout(lambda call, shape, device: uniforms[call])
+        with given, self.precision.forward(self.device):
             terms = functional_call(
-                _InUse(self.model),
+                _ModelUser(self.model),
                 tensors,
                 (lambda model: self.task.terms(model, batch, hp, noise),),
             )
         loss = weighted_sum(terms, hp)
         return loss, (terms, {name: tensors[f"model.{name}"] for name in changed})
 
-    def _move(
+    def _update_parameter(
         self, parameter: Tensor, gradient: Tensor, moments: list[Tensor], coefficients: Tensor
     ) -> None:
         per_lane = (-1, *[1] * (parameter.dim() - 1))
@@ -137,9 +137,9 @@ class LaneStep:
         The result has the shape (lanes, terms + metrics + 1).
         """
         names, flat = self.names, iter(tensors)
-        parameters = _take(names.parameters, flat)
-        others = _take(names.others, flat)
-        validation = _take(names.validation, flat)
+        parameters = _take_named(names.parameters, flat)
+        others = _take_named(names.others, flat)
+        validation = _take_named(names.validation, flat)
         [sums] = flat
         metrics = vmap(self._lane_metrics)({**parameters, **others}, validation)
         finite = sums.isfinite().all(dim=1)
@@ -152,9 +152,9 @@ class LaneStep:
         self, tensors: Mapping[str, Tensor], split: Mapping[str, Tensor]
     ) -> tuple[Tensor, ...]:
         self.model.eval()
-        with self.arithmetic.forward(self.device):
+        with self.precision.forward(self.device):
             metrics = functional_call(
-                _InUse(self.model),
+                _ModelUser(self.model),
                 _in_model(tensors),
                 (lambda model: self.task.metrics(model, split),),
             )
@@ -164,7 +164,7 @@ class LaneStep:
         )
 
 
-def _take(names: Sequence[str], tensors: Iterator[Tensor]) -> dict[str, Tensor]:
+def _take_named(names: Sequence[str], tensors: Iterator[Tensor]) -> dict[str, Tensor]:
     return {name: next(tensors) for name in names}
 
 
