@@ -12,8 +12,8 @@ from schedsearch.errors import FileError, InputError
 from schedsearch.export import config
 from schedsearch.report.optimization_history import by_family
 from schedsearch.report.pictures import draw_study
-from schedsearch.report.progress import summary_lines
 from schedsearch.report.status import read_status
+from schedsearch.report.status_text import summary_lines
 from schedsearch.space import Space
 from schedsearch.storage import OWN, plan_of
 from schedsearch.user_plans import queue_user_plans, read_user_plan

@@ -1,21 +1,72 @@
-"""The command line's frame: how commands are found, and how what goes wrong is said."""
+"""The Typer application: options that commands share, and how errors are printed."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
-from schedsearch.cli.quiet import QuietTyper
-from schedsearch.errors import FileError, InputError, SchedSearchError
-from schedsearch.report.quiet import is_quiet
+from schedsearch.cli.output import Quiet, say
+from schedsearch.cli.storage import StorageFile
+from schedsearch.errors import FileError, SchedSearchError
 
-app = QuietTyper(
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+SpaceFile = Annotated[
+    Path, typer.Argument(help="A space or a config: TOML, YAML or JSON.", show_default=False)
+]
+NoReuse = Annotated[
+    bool,
+    typer.Option("--no-reuse", help="Train every epoch, and store no epochs for later trials."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def _shared_options() -> Sequence[Any]:
+    """Return --storage-file and --quiet; Typer builds options only for a command."""
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def holder(storage_file: StorageFile = None, quiet: Quiet = False) -> None:
+        pass
+
+    options = typer.main.get_command(app).params[:2]
+    for option in options:
+        option.expose_value = False
+    return options
+
+
+class _Command(TyperCommand):
+    """A command that takes --quiet, and --storage-file if it takes --storage."""
+
+    def __init__(self, *args: Any, params: Sequence[Any] = (), **options: Any) -> None:
+        super().__init__(*args, params=list(_with_shared_options(params)), **options)
+
+
+def _with_shared_options(params: Sequence[Any]) -> Iterator[Any]:
+    storage_file, quiet = _shared_options()
+    for param in params:
+        yield param
+        if param.name == "storage":
+            yield storage_file
+    if not any("-q" in param.opts for param in params):
+        yield quiet
+
+
+class _App(typer.Typer):
+    def command(self, name: str | None = None, **options: Any) -> Callable[[_F], _F]:
+        """Register a command with the shared options."""
+        return super().command(name, **{"cls": _Command, **options})
+
+
+app = _App(
     name="schedsearch",
-    help="Search for hyperparameter schedules of PyTorch trainings, and learn whether they beat "
+    help="Search for hyperparameter schedules of PyTorch trainings, and test whether they beat "
     "the best constant.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -23,83 +74,9 @@ app = QuietTyper(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DEFAULT_STORAGE = "sqlite:///studies.db"
 
-
-def _read_storage_file(context: typer.Context, file: Path | None) -> Path | None:
-    if file is not None:
-        context.meta[_FROM_FILE] = _url_in(file)
-    return file
-
-
-def _url_in(file: Path) -> str:
-    """Return the database URL that a file holds, and nothing else."""
-    try:
-        lines = file.read_text().split()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text"
-        raise InputError(f"--storage-file {file}: cannot be read: {reason}") from None
-    if len(lines) != 1:
-        raise InputError(f"--storage-file {file}: must hold the database URL alone, in one line")
-    if file.stat().st_mode & 0o077:
-        say(f"warning: others may read {file}, which may hold a password: chmod 600 {file}")
-    return lines[0]
-
-
-def _choose_storage(context: typer.Context, url: str) -> str:
-    source = context.get_parameter_source("storage")
-    flag = source is not None and source.name == "COMMANDLINE"
-    if _FROM_FILE in context.meta:
-        if flag:
-            raise InputError("--storage and --storage-file both name a database: give one")
-        return str(context.meta[_FROM_FILE])
-    if flag:
-        _warn_of_password(url)
-    return url
-
-
-def _warn_of_password(url: str) -> None:
-    from schedsearch.storage import has_password
-
-    if has_password(url):
-        say(
-            "warning: the password in --storage can be read by every user of this machine: "
-            "give the URL by the variable SCHEDSEARCH_STORAGE, or in a file by --storage-file"
-        )
-
-
-_FROM_FILE = "schedsearch.storage_file"
-
-Storage = Annotated[
-    str,
-    typer.Option(
-        envvar="SCHEDSEARCH_STORAGE",
-        show_default=DEFAULT_STORAGE,
-        callback=_choose_storage,
-        help="Database URL. Give one that holds a password by the variable, or in a file.",
-    ),
-]
-StorageFile = Annotated[
-    Path | None,
-    typer.Option(
-        callback=_read_storage_file,
-        is_eager=True,
-        show_default=False,
-        help="A file that holds the database URL, in place of --storage.",
-    ),
-]
-SpaceFile = Annotated[
-    Path, typer.Argument(help="A space or a config: TOML, YAML or JSON.", show_default=False)
-]
-NoReuse = Annotated[
-    bool,
-    typer.Option("--no-reuse", help="Train every epoch anew, and keep nothing of it for others."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"schedsearch {version('schedsearch')}")
@@ -118,17 +95,8 @@ def _options(
     pass
 
 
-def say(message: str) -> None:
-    """Print a line for the person, on stderr: stdout is for data.
-
-    To one who asked for quiet only errors and warnings are said.
-    """
-    if not is_quiet() or message.startswith(("error:", "warning:")):
-        typer.echo(message, err=True)
-
-
 def main() -> None:
-    """Run the command line; exit 0 done, 1 the work failed, 2 the input was wrong."""
+    """Run the command line; exit with 0 for success, 1 for failed work, 2 for wrong input."""
     try:
         app()
     except FileError as error:
@@ -139,7 +107,7 @@ def main() -> None:
         say(f"error: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The reader of a pipe went away: not our error, and nothing more can be said to it.
+        # The program that reads stdout has ended. Redirect stdout, or Python would report it too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
@@ -151,8 +119,8 @@ def main() -> None:
 
 
 def _unexpected(error: Exception) -> SchedSearchError:
-    """Say a mistake of ours in one line; whoever looks for it asks for the traceback."""
+    """Return a bug of schedsearch as one line; SCHEDSEARCH_DEBUG=1 raises it with its traceback."""
     if os.environ.get("SCHEDSEARCH_DEBUG"):
         raise error
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return SchedSearchError(f"unexpected: {reason} (SCHEDSEARCH_DEBUG=1 shows where)")
+    return SchedSearchError(f"unexpected: {reason} (SCHEDSEARCH_DEBUG=1 prints the traceback)")

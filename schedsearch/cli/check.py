@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schedsearch.cli.app import AsJson, SpaceFile, app, say
-from schedsearch.cli.consent import TrustTask, consent
+from schedsearch.cli.app import AsJson, SpaceFile, app
+from schedsearch.cli.output import say
+from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.errors import FileError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a space or a config, and show what it searches: every mistake at once."""
-    from schedsearch.report.counting import busy
+    from schedsearch.report.progress import spinner
     from schedsearch.report.space_summary import space_json, space_lines
     from schedsearch.space.findings import findings
 
@@ -39,7 +40,7 @@ def check(
             problems = [dataclasses.asdict(problem) for problem in error.problems]
             typer.echo(json.dumps({"file": str(file), "problems": problems}, default=str))
         raise
-    with busy("drawing from the space"):
+    with spinner("drawing from the space"):
         warnings, lines = findings(space), list(space_lines(space))
     if as_json:
         content = {"file": str(file), **space_json(space), "warnings": warnings, "problems": []}
@@ -57,13 +58,13 @@ def _load(file: Path, *, task: bool, trusted: bool) -> Space:
     space = Space.load(file)
     if not task:
         return space
-    consent(space.task, trusted=trusted)
+    require_trust(space.task, trusted=trusted)
     from schedsearch.compatibility import validate_against_task
-    from schedsearch.report.counting import busy
+    from schedsearch.report.progress import spinner
     from schedsearch.samplers import make_sampler
     from schedsearch.task import is_train_function, load_task
 
-    with busy("trying the task"):
+    with spinner("trying the task"):
         complete = validate_against_task(space, str(file))
     make_sampler(complete, "check")
     if is_train_function(load_task(complete.task, complete.document.arguments)):

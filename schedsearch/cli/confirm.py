@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
-from schedsearch.cli.completion import Study
-from schedsearch.cli.consent import TrustTask, consent
-from schedsearch.cli.note import refresh_note
-from schedsearch.cli.opening import study as opened
+from schedsearch.cli.app import AsJson, NoReuse, app
+from schedsearch.cli.output import say
+from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, study_at
+from schedsearch.cli.trust import TrustTask, require_trust
 
 if TYPE_CHECKING:
     from schedsearch.storage import StudyHandle
@@ -32,7 +31,6 @@ def confirm(
     no_reuse: NoReuse = False,
     trust_task: TrustTask = False,
     storage: Storage = DEFAULT_STORAGE,
-    storage_file: StorageFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the best schedules and the best constants on fresh seeds, and compare them.
@@ -42,12 +40,13 @@ def confirm(
     ends: after Ctrl-C the same command goes on, and one with more --seeds trains only what is new.
     """
     from schedsearch.report.confirmation import confirmation_lines
+    from schedsearch.report.dashboard_artifacts import refresh_dashboard
 
-    handle = opened(storage, study)
-    consent(handle.space.task, trusted=trust_task)
+    handle = study_at(storage, study)
+    require_trust(handle.space.task, trusted=trust_task)
     _warn(handle)
     result = _run(handle, top, seeds, workers or _workers(handle), reuse=not no_reuse)
-    refresh_note(handle)
+    refresh_dashboard(handle, say)
     if as_json:
         typer.echo(json.dumps({"study": handle.name, **result}))
     else:
@@ -58,10 +57,10 @@ def confirm(
 def _run(handle: StudyHandle, top: int, seeds: int, workers: int, *, reuse: bool) -> dict[str, Any]:
     from schedsearch.confirmation.confirm import confirm as run
     from schedsearch.confirmation.runs import StoppedError
-    from schedsearch.report.counting import Counter
+    from schedsearch.report.progress import Progress
     from schedsearch.signals import stop_signals
 
-    with stop_signals() as request, Counter("runs") as counter:
+    with stop_signals() as request, Progress("runs") as display:
         try:
             return run(
                 handle,
@@ -69,13 +68,13 @@ def _run(handle: StudyHandle, top: int, seeds: int, workers: int, *, reuse: bool
                 seeds=seeds,
                 workers=workers,
                 reuse=reuse,
-                progress=lambda work, recorded, total: counter.show(
-                    work, total, f", {recorded} recorded"
+                progress=lambda work, recorded, total: display.count(
+                    work, total, f"{recorded} recorded"
                 ),
                 should_stop=lambda: bool(request),
             )
         except StoppedError as stopped:
-            counter.say(str(stopped))
+            display.say(str(stopped))
             raise typer.Exit(130) from None
 
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, Storage, StorageFile, app, say
-from schedsearch.cli.opening import database
+from schedsearch.cli.app import app
+from schedsearch.cli.output import say
+from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, database_at
 
 
 @app.command()
@@ -20,7 +21,6 @@ def dashboard(
         bool, typer.Option("--allow-edit", help="Let the browser write notes, and delete studies.")
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
-    storage_file: StorageFile = None,
 ) -> None:
     """Serve optuna-dashboard on the studies of a storage, to read only, until Ctrl-C."""
     from schedsearch.report.dashboard import (
@@ -33,7 +33,7 @@ def dashboard(
     )
     from schedsearch.report.dashboard_artifacts import picture_store
 
-    opened = database(storage)
+    opened = database_at(storage)
     studies = SharedReading(opened)
     application = make_app(studies, picture_store(opened), host, allow_edit=allow_edit)
     server = make_server(application, host, port)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, Storage, StorageFile, app, say
-from schedsearch.cli.completion import Study
-from schedsearch.cli.opening import study as opened
+from schedsearch.cli.app import app
+from schedsearch.cli.output import say
+from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, study_at
 
 if TYPE_CHECKING:
     from schedsearch.storage import StudyHandle
@@ -35,7 +35,6 @@ def export(
         ),
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
-    storage_file: StorageFile = None,
 ) -> None:
     """Write the best schedule as a config that `train` and your own loop read."""
     import tomli_w
@@ -43,7 +42,7 @@ def export(
     from schedsearch.export import best_trial, complete_trial, config
     from schedsearch.files import write_document
 
-    handle = opened(storage, study)
+    handle = study_at(storage, study)
     chosen = best_trial(handle) if trial is None else complete_trial(handle, trial)
     content = config(handle, chosen)
     if output is None:

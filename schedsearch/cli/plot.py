@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, Storage, StorageFile, app, say
-from schedsearch.cli.completion import study_names
-from schedsearch.cli.opening import study as opened
+from schedsearch.cli.app import app
+from schedsearch.cli.output import say
+from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, study_at, study_names
 from schedsearch.errors import InputError, StudyError
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ def plot(
         bool, typer.Option("--attach", help="Show the trial's picture in the dashboard.")
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
-    storage_file: StorageFile = None,
 ) -> None:
     """Draw a study, a trial, a confirmation or a config.
 
@@ -66,7 +65,7 @@ def _attach(what: str, storage: str) -> None:
         raise InputError(
             f"--attach needs a trial, but got {what}: write STUDY/NUMBER or STUDY/best"
         )
-    study = opened(storage, name)
+    study = study_at(storage, name)
     trial = _chosen(study, None if part == "best" else int(part))
     DashboardArtifacts(study).attach(trial)
     say(f"trial {trial.number} of {study.name} shows its picture in the dashboard")
@@ -82,7 +81,7 @@ def _write(what: str, output: Path, storage: str) -> None:
         figure, drawn = _config(Path(what))
     else:
         name, _, part = what.partition("/")
-        figure, drawn = _part(part)(opened(storage, name))
+        figure, drawn = _part(part)(study_at(storage, name))
     write_atomically(output, image(figure, output.suffix.removeprefix(".")))
     say(f"{output}: {drawn}")
 

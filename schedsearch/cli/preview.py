@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from schedsearch.cli.app import SpaceFile, app, say
+from schedsearch.cli.app import SpaceFile, app
+from schedsearch.cli.output import say
 from schedsearch.errors import InputError
 
 
@@ -27,15 +28,15 @@ def preview(
 
     Those that follow the training follow a made-up one.
     """
-    from schedsearch.report.counting import busy
     from schedsearch.report.preview import sample
     from schedsearch.report.preview_text import preview_lines
+    from schedsearch.report.progress import spinner
     from schedsearch.space import Space
 
     if png is not None and png.suffix != ".png":
         raise InputError(f"{png}: the name must end in .png")
     space = Space.load(file)
-    with busy("drawing from the space"):
+    with spinner("drawing from the space"):
         sampled = sample(space, count, seed)
     if not sampled.curves:
         raise InputError(f"{file}: the file moves no hyperparameter")
@@ -46,7 +47,7 @@ def preview(
         from schedsearch.report.pictures import draw_preview, image
 
         title = f"{space.name}: " + ("its plan" if space.is_config else f"{count} sampled plans")
-        with busy(f"drawing {png}"):
+        with spinner(f"drawing {png}"):
             content = image(draw_preview(sampled, title), "png")
         write_atomically(png, content)
         say(f"{png}: written")

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from schedsearch.cli import start_options as options
-from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
-from schedsearch.cli.consent import TrustTask, consent
-from schedsearch.cli.note import refresh_note
-from schedsearch.cli.opening import study as opened
+from schedsearch.cli.app import AsJson, NoReuse, app
+from schedsearch.cli.output import say
+from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, study_at
 from schedsearch.cli.study_creation import (
     create,
     duration,
@@ -20,6 +19,7 @@ from schedsearch.cli.study_creation import (
     make_setup,
     refuse_overrides,
 )
+from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ def start(
     no_reuse: NoReuse = False,
     trust_task: TrustTask = False,
     storage: Storage = DEFAULT_STORAGE,
-    storage_file: StorageFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a study, or continue it, and search with workers on this machine or a Ray cluster.
@@ -101,15 +100,15 @@ def start(
                 )
             given = {"device": device, "tf32": tf32, "autocast": autocast}
             searched = load_space(space, overrides)
-            consent(searched.task, trusted=trust_task)
+            require_trust(searched.task, trusted=trust_task)
             setup = make_setup(here, threads, lanes, given)
             prepared = prepare(searched, file=str(space))
             user_plans = [read_user_plan(path, prepared.space) for path in also or ()]
             handle = create(prepared, storage, setup, threads)
         else:
             refuse_overrides(overrides)
-            parent = opened(storage, str(space))
-            consent(parent.space.task, trusted=trust_task)
+            parent = study_at(storage, str(space))
+            require_trust(parent.space.task, trusted=trust_task)
             user_plans = [read_user_plan(path, parent.space) for path in also or ()]
             handle = go_on(parent, horizon, top, stretch=stretch, reuse=not no_reuse)
         queue_user_plans(handle, user_plans)
@@ -136,13 +135,15 @@ def _run(
     handle: StudyHandle, workers: int, launcher: Launcher, timeout: float | None, *, reuse: bool
 ) -> int:
     """Search unless the budget is spent; return the exit code."""
-    refresh_note(handle)
+    from schedsearch.report.dashboard_artifacts import refresh_dashboard
+
+    refresh_dashboard(handle, say)
     if _is_done(handle):
         _say_done(handle)
         return 0
     with handle.unless_deleted():
         exit_code = _search(handle, workers, launcher, timeout, reuse=reuse)
-        refresh_note(handle)
+        refresh_dashboard(handle, say)
     return exit_code
 
 
@@ -165,13 +166,13 @@ def _search(
 ) -> int:
     """Search until all workers have ended; return the exit code: 0 also if the time is up."""
     from schedsearch.launchers.supervisor import Supervisor
-    from schedsearch.report.progress import SearchDisplay
+    from schedsearch.report.progress import Progress
     from schedsearch.report.status import read_status
     from schedsearch.signals import stop_signals
 
     deadline = None if timeout is None else time.monotonic() + timeout
     shown, told, timed_out = 0.0, 0, False
-    with SearchDisplay(handle.total()) as display, stop_signals() as request:
+    with Progress("trials") as display, stop_signals() as request:
         supervisor = Supervisor(handle, workers, launcher, display.say, reuse=reuse)
         handle.database.retrier.stop_waiting_when(lambda: bool(request))
         try:
@@ -205,8 +206,8 @@ def _search(
 def _print_result(handle: StudyHandle, as_json: bool) -> None:
     import json
 
-    from schedsearch.report.progress import summary_lines
     from schedsearch.report.status import read_status
+    from schedsearch.report.status_text import summary_lines
 
     status = read_status(handle)
     typer.echo(json.dumps(status.to_json()) if as_json else "\n".join(summary_lines(status)))

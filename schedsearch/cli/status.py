@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, Storage, StorageFile, app, say
-from schedsearch.cli.completion import Study, study_names
-from schedsearch.cli.opening import database
+from schedsearch.cli.app import AsJson, app
+from schedsearch.cli.output import say
+from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, database_at, study_names
 from schedsearch.errors import StudyError
 
 
@@ -25,15 +25,14 @@ def status(
     ] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Also draw the best value so far.")] = False,
     storage: Storage = DEFAULT_STORAGE,
-    storage_file: StorageFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how a study stands: its trials, the best schedule, and the best constant."""
-    from schedsearch.report.progress import summary_lines
     from schedsearch.report.status import read_status
+    from schedsearch.report.status_text import summary_lines
     from schedsearch.storage import only_study, open_study
 
-    opened = database(storage)
+    opened = database_at(storage)
     handle = only_study(opened) if study is None else open_study(opened, study)
     found = read_status(handle)
     typer.echo(json.dumps(found.to_json()) if as_json else "\n".join(summary_lines(found)))
@@ -47,17 +46,16 @@ def status(
 @app.command(name="list")
 def list_studies(
     storage: Storage = DEFAULT_STORAGE,
-    storage_file: StorageFile = None,
     as_json: AsJson = False,
 ) -> None:
     """List the studies of a storage."""
     from schedsearch.confirmation.record import records
     from schedsearch.report.confirmation import verdict_line
-    from schedsearch.report.progress import comparison
     from schedsearch.report.status import read_status
+    from schedsearch.report.status_text import best_line
     from schedsearch.storage import every_study
 
-    opened = database(storage)
+    opened = database_at(storage)
     found = [read_status(handle) for handle in every_study(opened)]
     confirmed = records(opened.optuna)
     if as_json:
@@ -68,7 +66,7 @@ def list_studies(
         return
     for status in found:
         ended = f"{status.counts.finished}/{status.total} trials"
-        typer.echo(f"{status.study}  {status.state}  {ended}  {comparison(status)}")
+        typer.echo(f"{status.study}  {status.state}  {ended}  {best_line(status)}")
     for of in confirmed:
         verdict = "not done yet" if of.result is None else verdict_line(of.result)
         typer.echo(f"{of.name}  confirms {of.parent}  {of.runs} runs  {verdict}")
@@ -79,15 +77,14 @@ def delete(
     study: Study,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     storage: Storage = DEFAULT_STORAGE,
-    storage_file: StorageFile = None,
 ) -> None:
     """Delete a study with all its trials, and with what `confirm` recorded of it."""
     from schedsearch.confirmation.record import records
-    from schedsearch.report.counting import busy
     from schedsearch.report.dashboard_artifacts import DashboardArtifacts
+    from schedsearch.report.progress import spinner
     from schedsearch.storage import open_study
 
-    opened = database(storage)
+    opened = database_at(storage)
     confirmed = records(opened.optuna)
     if own := next((of for of in confirmed if of.name == study), None):
         _confirm_deletion(f"confirmation {study} with its {own.runs} runs", yes=yes)
@@ -106,7 +103,7 @@ def delete(
     _confirm_deletion(f"study {study} with its {counts.chains} trials{runs}", yes=yes)
     # The study last: cut off between the two, the same command deletes the rest.
     showcase = DashboardArtifacts(handle)
-    with busy(f"deleting study {study}"):
+    with spinner(f"deleting study {study}"):
         pictures = showcase.pictures()
         for study_id in [*(of.study_id for of in along), handle.study_id]:
             opened.optuna.delete_study(study_id)

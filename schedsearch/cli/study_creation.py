@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from schedsearch.cli.app import say
-from schedsearch.cli.opening import database
+from schedsearch.cli.output import say
 from schedsearch.cli.start_options import Place
+from schedsearch.cli.storage import database_at
 from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def create(prepared: Prepared, storage: str, setup: Setup, threads: int | None) 
     from schedsearch.storage import create_study, discard_untrained, recorded_numerics
 
     check_setup(prepared, setup)
-    opened = database(storage, create=True)
+    opened = database_at(storage, create=True)
     if discard_untrained(opened, prepared.space, prepared.fingerprint):
         say(
             f"study {prepared.space.name} was created otherwise, and trained nothing: "

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, AsJson, NoReuse, Storage, StorageFile, app, say
-from schedsearch.cli.consent import TrustTask, consent
+from schedsearch.cli.app import AsJson, NoReuse, app
+from schedsearch.cli.output import say
+from schedsearch.cli.storage import DEFAULT_STORAGE, Storage
+from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.errors import InputError, SchedSearchError
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ def train(
     no_reuse: NoReuse = False,
     trust_task: TrustTask = False,
     storage: Storage = DEFAULT_STORAGE,
-    storage_file: StorageFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Train with a config as its trial was trained, and save the model.
@@ -54,7 +55,7 @@ def train(
             f"{config}: something is left to choose in {', '.join(space.searched())}: "
             f"`schedsearch start {config}` searches, and `schedsearch export` writes a config"
         )
-    consent(space.task, trusted=trust_task)
+    require_trust(space.task, trusted=trust_task)
     loaded = Config(space, None if no_reuse else _store(storage))
     if loaded.differences:
         say(f"warning: numbers may differ from the config's: {'; '.join(loaded.differences)}")
@@ -75,12 +76,12 @@ def train(
 
 def _store(url: str) -> TrajectoryStore | None:
     """Return what a storage knows; None where there is none by default."""
-    from schedsearch.cli.opening import database
+    from schedsearch.cli.storage import database_at
     from schedsearch.errors import StorageError
     from schedsearch.trajectories import open_store
 
     try:
-        return open_store(database(url), say)
+        return open_store(database_at(url), say)
     except StorageError:
         if url == DEFAULT_STORAGE:
             return None
@@ -108,12 +109,12 @@ def _seeds(given: str | None, config: Config) -> list[int]:
 
 
 def _train(config: Config, seed: int) -> TrainedRun:
-    from schedsearch.report.counting import Counter
+    from schedsearch.report.progress import Progress
 
     name, horizon = config.space.objective.metric, config.space.horizon
-    with Counter("epochs") as counter:
+    with Progress("epochs") as progress:
         return config.train(
-            seed, lambda run: counter.show(run.epochs, horizon, f", {name} {run.metric:.5g}")
+            seed, lambda run: progress.count(run.epochs, horizon, f"{name} {run.metric:.5g}")
         )
 
 

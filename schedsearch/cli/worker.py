@@ -10,10 +10,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from schedsearch.cli.app import DEFAULT_STORAGE, NoReuse, Storage, StorageFile, app, say
-from schedsearch.cli.completion import Study
-from schedsearch.cli.consent import TrustTask, consent
-from schedsearch.cli.opening import study as opened
+from schedsearch.cli.app import NoReuse, app
+from schedsearch.cli.output import say
+from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, study_at
+from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.errors import DatabaseUnavailableError
 
 
@@ -21,7 +21,6 @@ from schedsearch.errors import DatabaseUnavailableError
 def worker(
     study: Study,
     storage: Storage = DEFAULT_STORAGE,
-    storage_file: StorageFile = None,
     timeout: Annotated[
         float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
     ] = None,
@@ -40,8 +39,8 @@ def worker(
     from schedsearch.report.dashboard_artifacts import DashboardArtifacts
     from schedsearch.signals import stop_signals
 
-    handle = opened(storage, study)
-    consent(handle.space.task, trusted=trust_task)
+    handle = study_at(storage, study)
+    require_trust(handle.space.task, trusted=trust_task)
     deadline = None if timeout is None else time.monotonic() + timeout
     name = name or f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}"
     flags = [*(["--no-reuse"] if no_reuse else []), *(["--quiet"] if quiet else [])]

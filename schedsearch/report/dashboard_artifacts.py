@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,8 +13,9 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial
 
 from schedsearch.confirmation.record import kept
-from schedsearch.report.note import note, with_what_was_added
-from schedsearch.report.plots import plots
+from schedsearch.errors import summarize_exception
+from schedsearch.report.dashboard_note import merge_note, study_note
+from schedsearch.report.dashboard_plots import study_plots
 from schedsearch.storage import Database, StudyHandle, ranked
 from schedsearch.trajectories import Folder, picture_folder
 
@@ -64,10 +65,11 @@ class DashboardArtifacts:
 
         study = self._study.load()
         before = get_note(study)
-        after = with_what_was_added(note(self._study.space, trials, kept(self._study)), before)
+        note = study_note(self._study.space, trials, kept(self._study))
+        after = merge_note(note, before)
         if after != before:
             save_note(study, after)
-        for name, graph in plots(self._study.space, trials).items():
+        for name, graph in study_plots(self._study.space, trials).items():
             save_plotly_graph_object(study, graph, graph_object_id=name)
 
     def pictures(self) -> list[str]:
@@ -103,6 +105,14 @@ class DashboardArtifacts:
             "encoding": None,
         }
         return artifact_id, json.dumps(about)
+
+
+def refresh_dashboard(study: StudyHandle, say: Callable[[str], None]) -> None:
+    """Update a study's note and plots; report a failure by `say`, since it must stop no command."""
+    try:
+        DashboardArtifacts(study).refresh(study.trials())
+    except Exception as error:
+        say(f"the dashboard's note and plots are out of date: {summarize_exception(error)}")
 
 
 def _pictures_in(attributes: Mapping[str, Any]) -> Iterator[str]:

@@ -1,44 +1,84 @@
-"""One live display of a search: on a terminal redrawn in place, elsewhere a line now and then."""
+"""Live progress on stderr: a bar on a terminal, elsewhere a plain line every ten seconds."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from schedsearch.pruners import Audit
-from schedsearch.report.quiet import is_quiet
-from schedsearch.report.status import Best, Status
-from schedsearch.report.text import describe_plan, describe_seconds
+from schedsearch.report.status_text import best_line
+from schedsearch.report.text import describe_seconds
+
+if TYPE_CHECKING:
+    from schedsearch.report.status import Status
 
 #: Seconds between two lines where the output is no terminal.
 PLAIN_INTERVAL = 10.0
 
+_quiet = False
 
-class SearchDisplay:
-    """Shows how a search goes, on stderr; use as a context manager."""
 
-    def __init__(self, total: int) -> None:
+def set_quiet(quiet: bool) -> None:
+    """Switch progress and remarks off or on, for this process."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Tell whether progress and remarks are switched off."""
+    return _quiet
+
+
+@contextmanager
+def spinner(activity: str) -> Iterator[None]:
+    """Show on a terminal that work of unknown length goes on, and for how long."""
+    console = Console(stderr=True, highlight=False)
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    off = is_quiet() or not console.is_terminal
+    with RichProgress(*columns, console=console, transient=True, disable=off) as progress:
+        progress.add_task(activity, total=None)
+        yield
+
+
+class Progress:
+    """Shows how many units of work are done, and the time left; use it as a context manager.
+
+    Args:
+        unit: what is counted, in the plural.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
         self._console = Console(stderr=True, highlight=False)
-        self._began = time.monotonic()
-        self._first: tuple[int, int] | None = None
-        self._printed = self._began
+        self._started = self._printed = time.monotonic()
+        self._first_done: float | None = None
+        self._first_epochs: int | None = None
         self._lock = threading.Lock()
-        self._progress = Progress(
+        self._bar = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("trials"),
+            TextColumn(unit, markup=False),
         )
-        self._task = self._progress.add_task("", total=total)
-        self._live = Live(self._progress, console=self._console, transient=True)
+        self._task = self._bar.add_task("", total=None)
+        self._live = Live(self._bar, console=self._console, transient=True)
 
-    def __enter__(self) -> SearchDisplay:
+    def __enter__(self) -> Progress:
         if self._console.is_terminal and not is_quiet():
             self._live.start()
         return self
@@ -52,108 +92,54 @@ class SearchDisplay:
         self._live.stop()
 
     def say(self, message: str) -> None:
-        """Print a line above the display."""
+        """Print a line above the bar."""
         with self._lock:
             self._console.print(message, markup=False, soft_wrap=True)
 
     def show(self, status: Status) -> None:
-        """Show how the study stands."""
-        if is_quiet():
-            return
-        counts, best = self._counts(status), comparison(status)
-        self._progress.update(
-            self._task,
-            completed=status.counts.finished,
-            total=status.total,
-            description=status.study,
-        )
-        lines = (Text(line, overflow="ellipsis", no_wrap=True) for line in (counts, best))
-        self._live.update(Group(self._progress, *lines))
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._printed > PLAIN_INTERVAL:
-            self._printed = now
-            finished = f"{status.counts.finished}/{status.total} trials"
-            self.say(f"{status.study}: {finished}, {counts}; {best}")
-
-    def _counts(self, status: Status) -> str:
+        """Show how far a study is: its trials, its speed, and its best values."""
         counts = status.counts
-        if self._first is None:
-            self._first = (counts.finished, counts.epochs)
-        seconds = max(time.monotonic() - self._began, 1e-9)
-        finished, epochs = counts.finished - self._first[0], counts.epochs - self._first[1]
-        left = status.total - counts.finished
-        parts = [
+        if self._first_epochs is None:
+            self._first_epochs = counts.epochs
+        speed = (counts.epochs - self._first_epochs) / self._seconds()
+        details = [
             f"{counts.running} running",
             f"{counts.pruned} pruned",
             f"{counts.failed} failed",
-            f"{epochs / seconds:.{1 if epochs < 10 * seconds else 0}f} epochs/s",
+            f"{speed:.{1 if speed < 10 else 0}f} epochs/s",
         ]
-        if finished and left:
-            parts.append(f"about {describe_seconds(left * seconds / finished)} left")
-        return ", ".join(parts)
+        self._draw(counts.finished, status.total, details, status.study, best_line(status))
 
+    def count(self, done: float, total: int, *details: str) -> None:
+        """Show how many units are done, with details such as the last metric."""
+        self._draw(done, total, details)
 
-def comparison(status: Status) -> str:
-    """Return the best so far against the best constant, in one line."""
-    if status.best is None:
-        return "no trial is complete yet"
-    return (
-        f"best schedule {_shown(status.best_schedule, status)}; "
-        f"best constant {_shown(status.best_constant, status)}"
-    )
+    def _draw(
+        self, done: float, total: int, details: Iterable[str], label: str = "", last_line: str = ""
+    ) -> None:
+        if is_quiet():
+            return
+        line = ", ".join([*details, *self._time_left(done, total)])
+        self._bar.update(self._task, completed=done, total=total, description=label)
+        below = [
+            Text(text, overflow="ellipsis", no_wrap=True) for text in (line, last_line) if text
+        ]
+        self._live.update(Group(self._bar, *below))
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._printed > PLAIN_INTERVAL:
+            self._printed = now
+            counted = f"{int(done)}/{total} {self._unit}"
+            plain = ", ".join(text for text in (counted, line) if text)
+            plain = "; ".join(text for text in (plain, last_line) if text)
+            self.say(f"{label}: {plain}" if label else plain)
 
+    def _seconds(self) -> float:
+        return max(time.monotonic() - self._started, 1e-9)
 
-def _shown(best: Best | None, status: Status) -> str:
-    if best is None:
-        return "none complete" if status.state == "done" else "none yet"
-    return f"{status.metric} {best.value:.5g} (trial {best.number})"
-
-
-def summary_lines(status: Status) -> list[str]:
-    """Return how a study stands, in lines for the terminal."""
-    counts = status.counts
-    lines = [
-        f"study     {status.study} ({status.state})",
-        f"trials    {counts.finished} of {status.total} ended: {counts.complete} complete, "
-        f"{counts.pruned} pruned ({status.diverged} of them diverged), {counts.failed} failed; "
-        f"{counts.running} running, {counts.waiting} waiting",
-        f"epochs    {counts.epochs} in {describe_seconds(status.seconds)} of training: "
-        f"{status.epochs_per_second:.1f} per second",
-    ]
-    if status.epochs_trained != status.epochs_asked:
-        lines.append(
-            f"reuse     {status.epochs_asked} epochs asked for, {status.epochs_trained} trained: "
-            f"a ratio of {status.epochs_asked / max(1, status.epochs_trained):.2f}"
-        )
-    for title, best in (("schedule", status.best_schedule), ("constant", status.best_constant)):
-        budget = f", the best of {best.among} after {status.horizon} epochs" if best else ""
-        lines.append(f"{title:<10}{_shown(best, status)}{budget}")
-        if best is not None:
-            lines.extend(f"          {line}" for line in describe_plan(best.plan))
-    for own in status.own:
-        value = own.state if own.value is None else f"{status.metric} {own.value:.5g}"
-        lines.append(f"own       {value} (trial {own.number}, {own.file})")
-        lines.extend(f"          {line}" for line in describe_plan(own.plan))
-    if status.confirmation is not None:
-        lines.append(f"confirmed {status.confirmation}")
-    if status.audit is not None:
-        lines.append(f"pruning   {_audit_line(status.audit)}")
-    if status.clamped:
-        shown = ", ".join(f"{name} in {count}" for name, count in status.clamped.items())
-        lines.append(f"bounds    of all epochs, held at its bounds: {shown}")
-    return lines
-
-
-def _audit_line(audit: Audit) -> str:
-    line = f"of {audit.ended} trials kept to the end to audit it, it would have ended "
-    if not audit.would_prune:
-        return line + "none"
-    epochs = ", ".join(
-        f"trial {one.number} after epoch {one.epoch}" for one in audit.would_prune[:5]
-    )
-    more = f" and {len(audit.would_prune) - 5} more" if len(audit.would_prune) > 5 else ""
-    better = sum(one.is_better for one in audit.would_prune)
-    return line + (
-        f"{len(audit.would_prune)} ({epochs}{more}); better in the end than the best survivor: "
-        f"{better}"
-    )
+    def _time_left(self, done: float, total: int) -> Iterator[str]:
+        # Work that was done before the start says nothing about the speed.
+        if self._first_done is None:
+            self._first_done = done
+        if self._first_done < done < total:
+            left = self._seconds() / (done - self._first_done) * (total - done)
+            yield f"about {describe_seconds(left)} left"

@@ -107,6 +107,12 @@ def test_every_command_can_be_quiet(name):
     assert any("-q" in parameter.opts for parameter in COMMANDS[name].params)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_with_a_storage_takes_it_from_a_file_too(name):
+    flags = [flag for parameter in COMMANDS[name].params for flag in parameter.opts]
+    assert ("--storage" in flags) == ("--storage-file" in flags)
+
+
 def test_quiet_leaves_out_remarks_and_keeps_data_warnings_and_errors(run, study, config):
     loud, quiet = run("export", "small"), run("export", "small", "-q")
     assert (loud.out, quiet.err) == (quiet.out, "")

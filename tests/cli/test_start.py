@@ -176,7 +176,7 @@ def test_a_password_in_the_flag_earns_a_warning_and_is_not_repeated(
         main()
     err = capsys.readouterr().err
     assert ended.value.code == 2
-    assert "warning: the password in --storage can be read by every user" in err
+    assert "warning: every user of this machine can read the password in --storage" in err
     assert "secret" not in err
     monkeypatch.setenv("SCHEDSEARCH_STORAGE", url)
     monkeypatch.setattr("sys.argv", ["schedsearch", "start", str(path)])

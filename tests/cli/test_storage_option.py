@@ -39,7 +39,7 @@ def test_a_file_and_a_flag_are_one_too_many(run, file):
     by_file, by_flag = ["--storage-file", file], ["--storage", "x"]
     for order in ([*by_file, *by_flag], [*by_flag, *by_file]):
         done = run("list", *order)
-        said = "error: --storage and --storage-file both name a database: give one\n"
+        said = "error: --storage and --storage-file both name a database: give only one\n"
         assert (done.status, done.err) == (2, said)
 
 
@@ -47,16 +47,16 @@ def test_a_file_that_others_may_read_earns_a_warning(run, file):
     file.chmod(0o644)
     done = run("list", "--storage-file", file)
     assert done.status == 0
-    assert f"warning: others may read {file}, which may hold a password: chmod 600" in done.err
+    assert f"warning: other users can read {file}, which may hold a password: chmod 600" in done.err
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (None, "cannot be read: No such file or directory"),
-        (b"", "must hold the database URL alone, in one line"),
-        (b"sqlite:///a.db\nsqlite:///b.db\n", "must hold the database URL alone, in one line"),
-        (b"\xff\xfe", "cannot be read: not a text"),
+        (b"", "must contain one line, the database URL"),
+        (b"sqlite:///a.db\nsqlite:///b.db\n", "must contain one line, the database URL"),
+        (b"\xff\xfe", "cannot be read: it is not text"),
     ],
 )
 def test_a_file_without_a_url_is_refused_by_its_name(run, tmp_path, content, said):
@@ -75,7 +75,7 @@ def test_every_command_warns_of_a_password_in_the_flag(run, tmp_path, name):
     url = "postgresql+psycopg://ann:hidden@127.0.0.1:9/db"
     done = run(name, *arguments.get(name, ["small"]), "--storage", url)
     assert done.status == 2
-    assert "by the variable SCHEDSEARCH_STORAGE, or in a file by --storage-file" in done.err
+    assert "every user of this machine can read the password in --storage" in done.err
     assert "hidden" not in done.err + done.out
 
 

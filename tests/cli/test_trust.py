@@ -80,7 +80,7 @@ def test_nothing_of_a_strangers_code_runs_unasked(run, place, command):
     assert (done.status, done.out) == (2, "")
     assert done.err == (
         f"error: task 'stranger.tasks:train' runs code of {init}, which is not under the current "
-        "folder: --trust-task lets it\n"
+        "folder: add --trust-task to run it\n"
     )
     assert not (place / "trace").exists()
 

@@ -34,7 +34,7 @@ class Graph:
         return json.dumps({"data": self.data, "layout": self.layout})
 
 
-def plots(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, Graph]:
+def study_plots(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, Graph]:
     """Return the plots of a study by the name that each is kept under; none of an empty one."""
     ends = optimization_history(space, trials)
     if all(end.value is None for end in ends):

@@ -16,19 +16,19 @@ from schedsearch.storage import ranked
 _END = "*schedsearch keeps the text above this line current; write below it.*"
 
 
-def note(
+def study_note(
     space: Space, trials: Sequence[FrozenTrial], confirmation: Mapping[str, Any] | None
 ) -> str:
     """Return a study's note: task, space, the best against the best constant, how to export."""
     return "\n".join(_lines(space, trials, confirmation))
 
 
-def with_what_was_added(text: str, before: str) -> str:
+def merge_note(text: str, before: str) -> str:
     """Return a new text of ours with what a person has written below or instead of the old one.
 
-    >>> with_what_was_added("new", "")
+    >>> merge_note("new", "")
     'new'
-    >>> with_what_was_added("new", "a person's own words")
+    >>> merge_note("new", "a person's own words")
     "a person's own words"
     """
     if before and _END not in before:

@@ -1,0 +1,124 @@
+"""From the options --storage and --storage-file to an open database or study."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from schedsearch.cli.output import say
+from schedsearch.errors import InputError
+
+if TYPE_CHECKING:
+    from schedsearch.storage import Database, StudyHandle
+
+DEFAULT_STORAGE = "sqlite:///studies.db"
+_URL_FROM_FILE = "schedsearch.storage_file"
+
+
+def database_at(url: str, *, create: bool = False) -> Database:
+    """Open the database at a URL, as `--storage` names it."""
+    import optuna
+
+    from schedsearch.storage import open_database
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # The pool prints a traceback for each lost connection; the retry reports these in one line.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+    database = open_database(url, create=create)
+    if not database.known_schema:
+        say(
+            "warning: the tables come from an Optuna version that schedsearch does not know: "
+            "the search is slower"
+        )
+    return database
+
+
+def study_at(url: str, name: str) -> StudyHandle:
+    """Open a study in the database at a URL, as `--storage` names it."""
+    from schedsearch.storage import open_study
+
+    return open_study(database_at(url), name)
+
+
+# --- the options ---------------------------------------------------------------------------------
+
+
+def _remember_url(context: typer.Context, file: Path | None) -> None:
+    if file is not None:
+        context.meta[_URL_FROM_FILE] = _read_url(file)
+
+
+def _read_url(file: Path) -> str:
+    """Return the database URL in a file that contains nothing else."""
+    try:
+        lines = file.read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InputError(f"--storage-file {file}: cannot be read: {reason}") from None
+    if len(lines) != 1:
+        raise InputError(f"--storage-file {file}: must contain one line, the database URL")
+    if file.stat().st_mode & 0o077:
+        say(f"warning: other users can read {file}, which may hold a password: chmod 600 {file}")
+    return lines[0]
+
+
+def _choose_url(context: typer.Context, url: str) -> str:
+    source = context.get_parameter_source("storage")
+    is_flag = source is not None and source.name == "COMMANDLINE"
+    if _URL_FROM_FILE in context.meta:
+        if is_flag:
+            raise InputError("--storage and --storage-file both name a database: give only one")
+        return str(context.meta[_URL_FROM_FILE])
+    if is_flag:
+        _warn_of_password(url)
+    return url
+
+
+def _warn_of_password(url: str) -> None:
+    from schedsearch.storage import has_password
+
+    if has_password(url):
+        say(
+            "warning: every user of this machine can read the password in --storage: "
+            "set SCHEDSEARCH_STORAGE to the URL, or put the URL into a file for --storage-file"
+        )
+
+
+def study_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the study names that complete a prefix; an empty list if there is no storage."""
+    from schedsearch.errors import SchedSearchError
+
+    try:
+        database = database_at(context.params.get("storage") or DEFAULT_STORAGE)
+    except SchedSearchError:
+        return []
+    names = (study.study_name for study in database.optuna.get_all_studies())
+    return [name for name in names if name.startswith(incomplete)]
+
+
+#: The database URL. Every command with a parameter of this type takes --storage-file as well.
+Storage = Annotated[
+    str,
+    typer.Option(
+        envvar="SCHEDSEARCH_STORAGE",
+        show_default=DEFAULT_STORAGE,
+        callback=_choose_url,
+        help="Database URL. If it contains a password, use the variable or --storage-file.",
+    ),
+]
+StorageFile = Annotated[
+    Path | None,
+    typer.Option(
+        callback=_remember_url,
+        is_eager=True,
+        show_default=False,
+        help="A file that contains the database URL, instead of --storage.",
+    ),
+]
+Study = Annotated[
+    str,
+    typer.Argument(help="Name of the study.", show_default=False, autocompletion=study_names),
+]

@@ -1,0 +1,85 @@
+"""The live progress: where the output is no terminal, a plain line every ten seconds."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from schedsearch.report import progress
+from schedsearch.report.progress import Progress, set_quiet, spinner
+from schedsearch.report.status import read_status
+from tests.searches import make_study, work
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Put a clock that stands still in the place of the machine's."""
+    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def quiet():
+    set_quiet(True)
+    yield
+    set_quiet(False)
+
+
+def test_plain_lines_come_at_most_every_ten_seconds(clock, capsys):
+    with Progress("runs") as shown:
+        for second in range(26):
+            clock.now = 100.0 + second
+            shown.count(second, 26)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["11/26 runs", "22/26 runs"]
+
+
+def test_the_time_left_follows_from_the_speed_since_the_start(clock, capsys):
+    with Progress("runs") as shown:
+        shown.count(40, 100, "first")  # 40 were done before: they say nothing about the speed
+        clock.now += 20
+        shown.count(50, 100, "second")
+    # 10 runs took 20 seconds, and 50 are left.
+    assert capsys.readouterr().err == "50/100 runs, second, about 1 min 40 s left\n"
+
+
+def test_finished_work_has_no_time_left(clock, capsys):
+    with Progress("runs") as shown:
+        shown.count(0, 2)
+        clock.now += 20
+        shown.count(2, 2)
+    assert capsys.readouterr().err == "2/2 runs\n"
+
+
+def test_a_study_is_shown_with_its_counts_its_speed_and_its_best_values(tmp_path, clock, capsys):
+    study = make_study(tmp_path)
+    before = read_status(study)
+    work(study)
+    after = read_status(study)
+    with Progress("trials") as shown:
+        shown.show(before)
+        clock.now += 20
+        shown.show(after)
+    counts, best = after.counts, after.best_constant
+    assert best is not None
+    assert capsys.readouterr().err == (
+        f"small: 10/10 trials, 0 running, {counts.pruned} pruned, 0 failed, "
+        f"{counts.epochs / 20:.1f} epochs/s; best schedule none complete; "
+        f"best constant val_loss {best.value:.5g} (trial {best.number})\n"
+    )
+
+
+def test_a_message_is_printed_as_it_is(capsys):
+    with Progress("runs") as shown:
+        shown.say("[bold]50 %[/bold] of " + 30 * "a long line ")
+    assert capsys.readouterr().err == "[bold]50 %[/bold] of " + 30 * "a long line " + "\n"
+
+
+@pytest.mark.usefixtures("quiet")
+def test_quiet_hides_progress(clock, capsys):
+    with Progress("runs") as shown, spinner("waiting"):
+        clock.now += 20
+        shown.count(1, 2)
+    assert capsys.readouterr().err == ""
