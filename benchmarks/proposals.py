@@ -39,7 +39,7 @@ def stored(space: Space, trials: int, sampler: BaseSampler) -> optuna.Study:
     values = np.random.default_rng(0).random(trials).tolist()
     for i, value in enumerate(values):
         trial = study.ask()
-        space.draw(trial)
+        space.suggest_tables(trial)
         if i % 3:
             trial.report(value, 1)
             study.tell(trial, state=TrialState.PRUNED)
@@ -55,7 +55,7 @@ def milliseconds(space: Space, study: optuna.Study, proposals: int) -> float:
     for _ in range(proposals):
         began = time.process_time()
         trial = study.ask()
-        space.draw(trial)
+        space.suggest_tables(trial)
         spent += time.process_time() - began
         study.tell(trial, 0.5)
     return 1000 * spent / proposals

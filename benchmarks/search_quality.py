@@ -30,7 +30,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from schedsearch.samplers.parzen import Numbers, axis
+from schedsearch.samplers.parzen import NumericAxis, axis_of
 from schedsearch.samplers.tpe import TreeParzenSampler
 from schedsearch.space import Space
 
@@ -74,8 +74,8 @@ class Landscape:
     ) -> Iterator[tuple[str, float]]:
         for name, distribution in distributions.items():
             if not isinstance(distribution, CategoricalDistribution):
-                numbers = axis(distribution)
-                assert isinstance(numbers, Numbers)
+                numbers = axis_of(distribution)
+                assert isinstance(numbers, NumericAxis)
                 yield name, float(numbers.to_unit(np.asarray(float(params[name]))))
 
     def optimum(self) -> float:
@@ -127,9 +127,9 @@ ARMS: dict[str, Callable[[int], BaseSampler]] = {
     "random": RandomSampler,
     "stock": _stock,
     "ours": TreeParzenSampler,
-    "ours, 50 kept": lambda seed: TreeParzenSampler(seed, history=50),
-    "ours, 200 kept": lambda seed: TreeParzenSampler(seed, history=200),
-    "ours, all kept": lambda seed: TreeParzenSampler(seed, history=sys.maxsize),
+    "ours, 50 kept": lambda seed: TreeParzenSampler(seed, max_above=50),
+    "ours, 200 kept": lambda seed: TreeParzenSampler(seed, max_above=200),
+    "ours, all kept": lambda seed: TreeParzenSampler(seed, max_above=sys.maxsize),
     "ours, shared by 32": lambda seed: SharedFit(TreeParzenSampler(seed), 32),
 }
 
@@ -147,7 +147,7 @@ def search(arm: str, seed: int, trials: int, in_flight: int) -> list[float]:
     for number in range(trials + in_flight - 1):
         if number < trials:
             trial = study.ask()
-            space.draw(trial)
+            space.suggest_tables(trial)
             running.append((trial, landscape.value(trial)))
         if number < in_flight - 1:
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from schedsearch.errors import FileError, Problem, TaskError, did_you_mean
 from schedsearch.space import Space
-from schedsearch.space.templates import texts_of
+from schedsearch.space.domains import referenced_names
 from schedsearch.task import (
     OPTIMIZER_HYPERPARAMETERS,
     Task,
@@ -92,7 +92,7 @@ def _check_outputs(space: Space, outputs: TaskOutputs | None) -> Iterator[Proble
         hint = did_you_mean(metric, outputs.metrics) or "it gives " + ", ".join(outputs.metrics)
         yield Problem("objective.metric", "the task gives no such metric", metric, hint)
     for name, families in space.hyperparameters.items():
-        for term in dict.fromkeys(texts_of(families, "term")):
+        for term in dict.fromkeys(referenced_names(families, "term")):
             if term not in outputs.terms:
                 hint = did_you_mean(term, outputs.terms) or "it gives " + ", ".join(outputs.terms)
                 rule = f"follows the loss term `{term}`, which the task does not give"

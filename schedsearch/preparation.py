@@ -14,7 +14,7 @@ from schedsearch.compatibility import validate_against_task
 from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document
 from schedsearch.numerics import current_numerics
-from schedsearch.samplers import make_sampler, trials_of
+from schedsearch.samplers import limit_trials, make_sampler
 from schedsearch.space import Space
 from schedsearch.storage import StudyRecord
 from schedsearch.task import Task, TrainFunction, fingerprint, is_train_function, load_task
@@ -88,7 +88,7 @@ class Prepared:
 
     def record(self, numerics: Mapping[str, Any]) -> StudyRecord:
         """Return what a study with these numerics fixes."""
-        trials = trials_of(self.space, self.space.search.trials)
+        trials = limit_trials(self.space, self.space.search.trials)
         return StudyRecord(self.space, trials, numerics, self.fingerprint)
 
 
@@ -149,7 +149,7 @@ def _choose_lanes(space: Space, task: Task, setup: Setup, say: Callable[[str], N
     from schedsearch.engines.autotune import choose_lanes, fixed_lanes
     from schedsearch.engines.precision import PrecisionSettings
 
-    seeds, trials = space.search.seeds, trials_of(space, space.search.trials)
+    seeds, trials = space.search.seeds, limit_trials(space, space.search.trials)
     precision = PrecisionSettings(setup.threads, setup.tf32, setup.autocast)
     if setup.lanes is not None:
         return fixed_lanes(task, setup.lanes, precision=precision, device=setup.device)

@@ -13,7 +13,7 @@ from schedsearch.compatibility import validate_against_task
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
-from schedsearch.space.choosers import FixedChooser
+from schedsearch.space.suggesters import FixedSuggester
 from schedsearch.storage import OWN, UNPRUNED, StudyHandle, plan_of
 
 
@@ -58,7 +58,7 @@ def read_user_plan(path: Path, space: Space) -> UserPlan:
 
 def _in_baseline(space: Space, own: Space) -> Plan:
     """Return trial 0's plan with a config's schedules in the place of its own."""
-    baseline, given = space.baseline_tables(), own.draw(FixedChooser({}))
+    baseline, given = space.baseline_tables(), own.suggest_tables(FixedSuggester({}))
     grouped = {member for group in given["groups"].values() for member in group["members"]}
     moved = grouped | given["hyperparameters"].keys()
     tables: dict[str, Any] = {}

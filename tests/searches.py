@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from optuna.trial import FrozenTrial
 
 from schedsearch.engines.loop import LoopEngine, LoopRun
 from schedsearch.preparation import Setup, choose_numerics, prepare
@@ -217,3 +218,8 @@ def begin(*arguments: object, folder: Path, **environment: str) -> subprocess.Po
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def is_constant(study: StudyHandle, trial: FrozenTrial) -> bool:
+    """Tell whether a trial's plan holds everything constant that the study searches."""
+    return study.space.is_constant_plan(trial.user_attrs["plan"])

@@ -47,7 +47,7 @@ def test_groups_keep_their_name_and_members(family):
     }
     weights = {"weights.fit": 1.0, "weights.penalty": 1.0}
     space = Space.from_document(content, "small.toml").with_defaults({"lr": 0.1, **weights})
-    draws = [space.at(3, i) for i in range(int(space.size(3)))]
+    draws = [space.grid_point(3, i) for i in range(int(space.size(3)))]
     plan = space.suggest(FixedTrial(next(d for d in draws if d["balance.family"] == family)))
     tables = plan_tables(space, plan)
     assert set(tables["groups"]) == ({"balance"} if family == "dwa" else set())

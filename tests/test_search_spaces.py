@@ -8,7 +8,7 @@ import torch
 
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
-from schedsearch.space.choosers import FixedChooser, RandomChooser
+from schedsearch.space.suggesters import FixedSuggester, RandomSuggester
 from schedsearch.task import load_task
 from schedsearch.tasks import BUILT_IN
 
@@ -54,7 +54,7 @@ def test_the_defaults_of_a_space_are_the_tasks(space):
 def test_whatever_is_drawn_runs_to_the_horizon_within_its_bounds(space):
     terms = {"equation": 0.1, "boundary": 0.01, "l2": 0.3, "l1": 0.5, "kl": 7.0}
     for seed in range(20):
-        plan = space.suggest(RandomChooser(seed)).resolve(space.horizon, seed)
+        plan = space.suggest(RandomSuggester(seed)).resolve(space.horizon, seed)
         state = plan.start()
         for epoch in range(space.horizon):
             for name, value in plan.values(state).items():
@@ -66,7 +66,7 @@ def test_whatever_is_drawn_runs_to_the_horizon_within_its_bounds(space):
 def drawn(name, chosen):
     """Return the plan that the shipped space gives for these choices."""
     space = Space.load(SPACES / f"{name}.toml")
-    return space.suggest(FixedChooser(chosen)).resolve(space.horizon, 0)
+    return space.suggest(FixedSuggester(chosen)).resolve(space.horizon, 0)
 
 
 def values_over(plan, feedbacks):

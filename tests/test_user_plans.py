@@ -18,7 +18,7 @@ from schedsearch.space import Space
 from schedsearch.storage import OWN, plan_of
 from schedsearch.user_plans import queue_user_plans, read_user_plan
 from tests.cli.command import Command
-from tests.searches import document, make_study, url_of, work, write_space
+from tests.searches import document, is_constant, make_study, url_of, work, write_space
 
 #: A family outside the space, and a hyperparameter that the space does not name.
 MINE = {
@@ -43,7 +43,7 @@ def test_a_users_own_plan_is_trained_in_full_beside_the_search(tmp_path):
     assert own.user_attrs["values"]["lr"][:3] == pytest.approx([0.9, 0.74, 0.58])
     assert own.user_attrs["values"]["reg"] == 0.25
     assert own.params == {}
-    assert not study.holds_constant(own)
+    assert not is_constant(study, own)
     assert study.queue.counts().finished == study.total() == 25
 
 
@@ -96,7 +96,7 @@ def test_a_constant_of_ones_own_is_a_constant(tmp_path):
     study = make_study(tmp_path)
     mine = write(tmp_path, {"lr": {"families": {"constant": {"value": 0.95}}}})
     queue_user_plans(study, [read_user_plan(mine, study.space)])
-    assert study.holds_constant(study.trial(1))
+    assert is_constant(study, study.trial(1))
 
 
 def test_what_it_does_not_name_is_as_in_trial_0(tmp_path):

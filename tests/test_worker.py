@@ -17,7 +17,7 @@ from schedsearch.report.status import read_status
 from schedsearch.storage import database_failure
 from tests import searches
 from tests.claims import claim
-from tests.searches import Ears, document, make_study, make_worker, work
+from tests.searches import Ears, document, is_constant, make_study, make_worker, work
 
 
 def test_workers_after_each_other_never_overshoot_the_total(tmp_path):
@@ -52,7 +52,7 @@ def test_a_trial_keeps_its_plan_values_terms_and_runs_and_little_else(tmp_path):
     }
     assert baseline.user_attrs["values"] == {"lr": 0.1}
     assert len(baseline.user_attrs["terms"]["fit"]) == 9
-    decaying = next(trial for trial in drawn if not study.holds_constant(trial))
+    decaying = next(trial for trial in drawn if not is_constant(study, trial))
     assert len(decaying.user_attrs["values"]["lr"]) == len(decaying.intermediate_values)
 
 
@@ -219,7 +219,7 @@ def test_constants_are_a_share_of_the_draws_spread_over_the_study(tmp_path):
     work(study)
     strata = [t.user_attrs["draw"] for t in study.trials()[1:] if "unpruned" in t.user_attrs]
     assert strata == [6, 13, 19, 26, 33, 39]
-    assert all(study.holds_constant(t) for t in study.trials() if "unpruned" in t.user_attrs)
+    assert all(is_constant(study, t) for t in study.trials() if "unpruned" in t.user_attrs)
 
 
 def test_a_worker_takes_over_the_trial_of_one_that_died_before_it_ends(tmp_path):

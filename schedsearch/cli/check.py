@@ -31,7 +31,7 @@ def check(
     """Check a space or a config, and show what it searches: every mistake at once."""
     from schedsearch.report.progress import spinner
     from schedsearch.report.space_summary import space_json, space_lines
-    from schedsearch.space.findings import findings
+    from schedsearch.space.lint import lint_warnings
 
     try:
         space = _load(file, task=task, trusted=trust_task)
@@ -41,7 +41,7 @@ def check(
             typer.echo(json.dumps({"file": str(file), "problems": problems}, default=str))
         raise
     with spinner("drawing from the space"):
-        warnings, lines = findings(space), list(space_lines(space))
+        warnings, lines = lint_warnings(space), list(space_lines(space))
     if as_json:
         content = {"file": str(file), **space_json(space), "warnings": warnings, "problems": []}
         typer.echo(json.dumps(content))

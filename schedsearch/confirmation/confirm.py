@@ -13,7 +13,7 @@ from schedsearch.confirmation.runs import Job, Outcome, Recipe, StoppedError
 from schedsearch.confirmation.verdicts import common_metric, contend, document
 from schedsearch.errors import InputError
 from schedsearch.space import Objective
-from schedsearch.space.constants import coarse_constants
+from schedsearch.space.constant_coverage import constant_coverage_warnings
 from schedsearch.storage import StudyHandle
 from schedsearch.study_task import load_study_task
 from schedsearch.training import fresh_seeds
@@ -80,7 +80,7 @@ def confirm(
     result = _judge(schedules, constants, outcomes, study.space.objective, fresh)
     result["judged"] = _judged(study, seeds, schedules)
     result["looks"] = [seeds for seeds, _ in result["judged"]]
-    result["coarse"] = [*coarse_constants(study.space), *few_constants(study)]
+    result["coarse"] = [*constant_coverage_warnings(study.space), *few_constants(study)]
     record.keep(result)
     return result
 

@@ -78,7 +78,7 @@ class Record:
             user_attrs={
                 **number,
                 "plan": candidate.plan.to_tables(),
-                "constant": self.study.space.holds_constant(candidate.plan.to_tables()),
+                "constant": self.study.space.is_constant_plan(candidate.plan.to_tables()),
                 "validation": None if diverged else outcome.validation,
                 "test": None if diverged else outcome.test,
             },

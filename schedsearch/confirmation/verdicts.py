@@ -55,7 +55,7 @@ def contend(
     known = [value for values in runs for value in values if not math.isnan(value)]
     if not known:
         raise SchedSearchError("every run diverged: there is nothing to compare")
-    worst = max(known, key=objective.lower_is_better)
+    worst = max(known, key=objective.to_minimize)
     return [
         Contender(
             number=candidate.number,
@@ -79,7 +79,7 @@ def document(
     Differences are those of the metric as it is, a schedule's minus a constant's; `interval` is at
     the plan's own Holm level. `baseline` is the constant with the best mean.
     """
-    baseline = min(constants, key=lambda constant: objective.lower_is_better(constant.mean))
+    baseline = min(constants, key=lambda constant: objective.to_minimize(constant.mean))
     pairs = [[_pair(plan, constant, objective) for constant in constants] for plan in schedules]
     judgements = [
         _held_back(judgement, plan, constants)
@@ -124,7 +124,7 @@ def _judged(
 
 
 def _pair(plan: Contender, constant: Contender, objective: Objective) -> Paired:
-    lower = objective.lower_is_better
+    lower = objective.to_minimize
     return Paired.of([lower(v) for v in plan.values], [lower(v) for v in constant.values])
 
 
@@ -153,8 +153,8 @@ def _entry(contender: Contender) -> dict[str, Any]:
 
 def _difference(pair: Paired, level: float, objective: Objective) -> dict[str, Any]:
     return {
-        "difference": objective.lower_is_better(pair.mean),
-        "interval": sorted(map(objective.lower_is_better, pair.interval(level))),
+        "difference": objective.to_minimize(pair.mean),
+        "interval": sorted(map(objective.to_minimize, pair.interval(level))),
         "wins": pair.wins,
         "losses": pair.losses,
     }

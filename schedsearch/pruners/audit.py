@@ -1,10 +1,9 @@
-"""The audit of a pruner: a share of the trials goes on to the end, whatever it says of them.
+"""The audit of a pruner: a share of the trials is trained in full, to measure what pruning misses.
 
-A rule that looks at early epochs may end what learns slowly and gets far. What it ended nobody can
-know, unless some of it is trained nevertheless. An audited trial is asked about like any other
-until the pruner first says that it ends; it goes on with that verdict written down. From then on it
-is for pruners and samplers what it would have been: one that was ended at that epoch. So the audit
-shows a search, and does not change it.
+A pruner sees early epochs only, and may stop trials that improve late. Whether it did is known only
+for trials that are trained in full nevertheless. The pruner is asked about an audited trial until
+it would stop it; that epoch is recorded, and the trial continues. From then on, pruners and
+samplers see the trial as if it had been pruned, so the audit does not change the search.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.pruners.exempt import is_exempt
+from schedsearch.pruners.exempt_trials import is_exempt
 from schedsearch.schedules.parameters import to_epochs
 from schedsearch.space import Objective, Space
 from schedsearch.storage import AUDITED, WOULD_PRUNE
@@ -25,38 +24,46 @@ from schedsearch.storage import AUDITED, WOULD_PRUNE
 
 @dataclass(frozen=True)
 class PruneDecision:
-    """What becomes of a trial that has reported: does it end here, or would it have?"""
+    """The decision about a trial that has reported an epoch.
 
-    ends: bool
+    Attributes:
+        prune: whether to stop the trial.
+        would_prune: whether the pruner would stop it, but it is audited and continues.
+    """
+
+    prune: bool
     would_prune: bool = False
 
 
-_GOES_ON = PruneDecision(ends=False)
+_CONTINUE = PruneDecision(prune=False)
 
 
-def decide(pruner: BasePruner, space: Space, study: Study, trial: FrozenTrial) -> PruneDecision:
-    """Ask a pruner about a trial, unless it is exempt, still protected, or condemned already."""
+def decide_pruning(
+    pruner: BasePruner, space: Space, study: Study, trial: FrozenTrial
+) -> PruneDecision:
+    """Ask the pruner, unless the trial is exempt, protected, or would have been pruned before."""
     protected = to_epochs(space.search.pruner.protected, space.horizon)
     if is_exempt(trial) or WOULD_PRUNE in trial.user_attrs or (trial.last_step or 0) < protected:
-        return _GOES_ON
+        return _CONTINUE
     if not pruner.prune(study, trial):
-        return _GOES_ON
+        return _CONTINUE
     audited = AUDITED in trial.user_attrs
-    return PruneDecision(ends=not audited, would_prune=audited)
+    return PruneDecision(prune=not audited, would_prune=audited)
 
 
-# --- what it shows -------------------------------------------------------------------------------
+# --- the result ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class WouldPrune:
-    """A complete trial that the pruner would have ended.
+class WouldBePrunedTrial:
+    """A complete audited trial that the pruner would have stopped.
 
     Attributes:
-        epoch: after which the pruner would have ended it.
-        value: what it came to.
-        best_survivor: the best value, when it ended, of the trials that the pruner had let through.
-        is_better: whether it came to more than that.
+        number: of the trial.
+        epoch: the epoch after which the pruner would have stopped it.
+        value: the final value of the trial.
+        best_survivor: the best value, when it ended, of the trials that were not pruned.
+        is_better: whether its value is better than that.
     """
 
     number: int
@@ -68,57 +75,62 @@ class WouldPrune:
 
 @dataclass(frozen=True)
 class Audit:
-    """What the audited trials say of a pruner: how many are complete, and who was condemned.
+    """The result of the audit.
 
-    One that failed or diverged was not trained to the end, and says nothing.
+    Attributes:
+        complete: the number of complete audited trials; failed and diverged ones do not count.
+        would_prune: those of them that the pruner would have stopped.
     """
 
-    ended: int
-    would_prune: tuple[WouldPrune, ...]
+    complete: int
+    would_prune: tuple[WouldBePrunedTrial, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the part of a document."""
+        """Return the audit as plain data."""
         return {
-            "ended": self.ended,
+            "ended": self.complete,
             "would_have_been_pruned": len(self.would_prune),
-            "better_than_best_survivor": sum(one.is_better for one in self.would_prune),
-            "trials": [asdict(one) for one in self.would_prune],
+            "better_than_best_survivor": sum(trial.is_better for trial in self.would_prune),
+            "trials": [asdict(trial) for trial in self.would_prune],
         }
 
 
-def audit_of(trials: Sequence[FrozenTrial], objective: Objective) -> Audit | None:
-    """Return what the audited trials of a study say; None if none is complete."""
-    complete = [t for t in trials if t.state is TrialState.COMPLETE]
-    ended = [t for t in complete if AUDITED in t.user_attrs]
-    if not ended:
+def summarize_audit(trials: Sequence[FrozenTrial], objective: Objective) -> Audit | None:
+    """Return the audit of a study's pruner; None if no audited trial is complete."""
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    audited = [trial for trial in complete if AUDITED in trial.user_attrs]
+    if not audited:
         return None
     survivors = [
         trial for trial in complete if not is_exempt(trial) and WOULD_PRUNE not in trial.user_attrs
     ]
-    would_prune = (trial for trial in ended if WOULD_PRUNE in trial.user_attrs)
-    return Audit(
-        len(ended), tuple(_would_prune(trial, survivors, objective) for trial in would_prune)
+    would_prune = (
+        _compare(trial, survivors, objective)
+        for trial in audited
+        if WOULD_PRUNE in trial.user_attrs
     )
+    return Audit(len(audited), tuple(would_prune))
 
 
-def _would_prune(
+def _compare(
     trial: FrozenTrial, survivors: Iterable[FrozenTrial], objective: Objective
-) -> WouldPrune:
-    lower, moment = objective.lower_is_better, trial.datetime_complete
-    before = [
+) -> WouldBePrunedTrial:
+    """Compare a trial with the survivors that were complete when it ended."""
+    loss, ended = objective.to_minimize, trial.datetime_complete
+    values = [
         survivor.value
         for survivor in survivors
         if survivor.value is not None
         and survivor.datetime_complete is not None
-        and moment is not None
-        and survivor.datetime_complete <= moment
+        and ended is not None
+        and survivor.datetime_complete <= ended
     ]
     assert trial.value is not None
-    best = min(before, key=lower, default=None)
-    return WouldPrune(
+    best = min(values, key=loss, default=None)
+    return WouldBePrunedTrial(
         number=trial.number,
         epoch=trial.user_attrs[WOULD_PRUNE],
         value=trial.value,
         best_survivor=best,
-        is_better=best is not None and lower(trial.value) < lower(best),
+        is_better=best is not None and loss(trial.value) < loss(best),
     )

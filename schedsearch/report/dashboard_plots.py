@@ -67,7 +67,7 @@ def _best_so_far(space: Space, ends: Sequence[FinishedTrial]) -> Graph:
 
 
 def _families(space: Space, trials: Sequence[FrozenTrial]) -> Graph:
-    lower = space.objective.lower_is_better
+    lower = space.objective.to_minimize
     every = {
         f"{name}: {family} ({len(values)})": values
         for name, families in by_family(space, trials).items()

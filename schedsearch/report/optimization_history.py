@@ -48,7 +48,7 @@ def optimization_history(space: Space, trials: Sequence[FrozenTrial]) -> list[Fi
     for count, trial in enumerate(ended, start=1):
         asked = len(trial.intermediate_values) * space.search.seeds
         epochs += trial.user_attrs.get("trained", asked)
-        constant = space.holds_constant(trial.user_attrs.get("plan", {}))
+        constant = space.is_constant_plan(trial.user_attrs.get("plan", {}))
         found.append(FinishedTrial(trial.number, count, epochs, _value(trial), constant))
     return found
 
@@ -58,7 +58,7 @@ def improvements(ends: Sequence[FinishedTrial], objective: Objective) -> list[Fi
     found: list[FinishedTrial] = []
     best = math.inf
     for end in ends:
-        if end.value is not None and (lower := objective.lower_is_better(end.value)) < best:
+        if end.value is not None and (lower := objective.to_minimize(end.value)) < best:
             best = lower
             found.append(end)
     return found

@@ -12,9 +12,9 @@ from schedsearch.errors import InputError
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
-from schedsearch.space.choosers import RandomChooser
+from schedsearch.space.domains import ListDomain, Range
+from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.space.synthetic_feedback import synthetic_feedback
-from schedsearch.space.templates import Range, Several
 
 #: How often a plan whose parameters break a rule between them is drawn again.
 _TRIES = 100
@@ -101,12 +101,12 @@ def is_logarithmic(space: Space, name: str) -> bool:
     groups = (g for g, group in space.document.groups.items() if name in group.members)
     families = space.families.get(next(groups, name))
     constant = families.options.get("constant") if families else None
-    template = constant.of.get("value") if constant else None
-    ranges = template.items if isinstance(template, Several) else (template,)
+    domain = constant.domains.get("value") if constant else None
+    ranges = domain.items if isinstance(domain, ListDomain) else (domain,)
     return any(isinstance(item, Range) and item.log for item in ranges)
 
 
-class _InTurn(RandomChooser):
+class _InTurn(RandomSuggester):
     """Draws at random, but the families of a hyperparameter one after the other."""
 
     def __init__(self, seed: str, turns: Mapping[str, int]) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from schedsearch.space import Space
 from schedsearch.space.document import HyperparameterTable
-from schedsearch.space.sharing import Sharing, expected_sharing
-from schedsearch.space.templates import Families, Parameters, Several, Template
+from schedsearch.space.domains import Domain, Families, FamilyParameters, ListDomain
+from schedsearch.space.prefix_sharing import PrefixSharing, estimate_prefix_sharing
 
 #: Larger sizes are not told apart: no search tries so many.
 _COUNTABLE = 10**15
@@ -51,17 +51,18 @@ def space_lines(space: Space) -> Iterator[str]:
     yield f"reuse      {_reuse_words(_sharing(space))}"
 
 
-def _sharing(space: Space) -> Sharing:
-    return expected_sharing(space, min(space.search.trials, _DRAWN), seed=0)
+def _sharing(space: Space) -> PrefixSharing:
+    return estimate_prefix_sharing(space, min(space.search.trials, _DRAWN), seed=0)
 
 
-def _reuse_words(sharing: Sharing) -> str:
+def _reuse_words(sharing: PrefixSharing) -> str:
     """Say how much of a search is trained once for several trials."""
     if sharing.reuse >= 0.005:
         return f"about {100 * sharing.reuse:.0f} % of the epochs are known from other trials"
-    if not sharing.alone:
+    if not sharing.never_shared:
         return "no epochs to speak of are known from other trials"
-    names, verb = " and ".join(sharing.alone), "differ" if len(sharing.alone) > 1 else "differs"
+    names = " and ".join(sharing.never_shared)
+    verb = "differ" if len(sharing.never_shared) > 1 else "differs"
     return (
         f"none: {names} {verb} in every trial from the first epoch on (levels or a step would not)"
     )
@@ -108,21 +109,21 @@ def _family_lines(families: Families | None) -> Iterator[str]:
             yield f"    {name:{width}}  {text}"
 
 
-def _leaves(template: Template, name: str) -> Iterator[tuple[str, str]]:
+def _leaves(domain: Domain, name: str) -> Iterator[tuple[str, str]]:
     """Yield each parameter's dotted name, with what it may be."""
-    match template:
+    match domain:
         case Families(options):
             for family, option in options.items():
                 yield from _leaves(option, f"{name}.{family}")
-        case Parameters(of):
+        case FamilyParameters(of):
             for key, item in of.items():
                 yield from _leaves(item, f"{name}.{key}" if name else key)
-        case Several(items) if _holds_families(items):
+        case ListDomain(items) if _holds_families(items):
             for i, item in enumerate(items):
                 yield from _leaves(item, f"{name}.{i}")
         case _:
-            yield name, str(template)
+            yield name, str(domain)
 
 
-def _holds_families(items: Sequence[Template]) -> bool:
+def _holds_families(items: Sequence[Domain]) -> bool:
     return any(isinstance(item, Families) for item in items)

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.confirmation.record import kept
 from schedsearch.confirmation.verdicts import not_judged
-from schedsearch.pruners import Audit, audit_of
+from schedsearch.pruners import Audit, summarize_audit
 from schedsearch.report.confirmation import verdict_line
 from schedsearch.storage import OWN, Counts, StudyHandle, ranked
 
@@ -146,7 +146,7 @@ def read_status(study: StudyHandle) -> Status:
             row.user_attrs.get("trained", epochs) for row, epochs in zip(rows, asked, strict=True)
         ),
         confirmation=None if result is None else _verdict(result, schedule, constant),
-        audit=audit_of(trials, objective),
+        audit=summarize_audit(trials, objective),
     )
 
 

@@ -63,7 +63,7 @@ def summary_lines(status: Status) -> list[str]:
 
 
 def _audit_line(audit: Audit) -> str:
-    line = f"of {audit.ended} trials kept to the end to audit it, it would have ended "
+    line = f"of {audit.complete} trials kept to the end to audit it, it would have ended "
     if not audit.would_prune:
         return line + "none"
     epochs = ", ".join(

@@ -18,7 +18,7 @@ class CheckpointPolicy:
     Attributes:
         horizon: epochs of a full training.
         rungs: the epochs at which the pruner decides, see `rungs`.
-        branches: the epochs after which plans of the space branch, see `expected_sharing`.
+        branches: the epochs after which plans of the space branch, see `estimate_prefix_sharing`.
         spacing: the largest number of epochs between two checkpoints.
 
     >>> policy = CheckpointPolicy(horizon=60, branches=frozenset({20, 40}), spacing=15)

@@ -98,7 +98,7 @@ class Run:
         """The objective's value so far: the metric of the last or of the best epoch."""
         if self.space.objective.value == "last":
             return self.metric
-        lower = self.space.objective.lower_is_better
+        lower = self.space.objective.to_minimize
         known = [m for m in self.history.objective(self.space.objective.metric) if m == m]
         return lower(min(map(lower, known))) if known else math.nan
 
@@ -138,7 +138,7 @@ class Run:
         self._append(result)
         self._cache_epoch(result)
         if self._best is not None:
-            rank = self.space.objective.lower_is_better(self.metric)
+            rank = self.space.objective.to_minimize(self.metric)
             self._best.update(rank, self._required_snapshot)
 
     def _append(self, result: EpochResult) -> None:

@@ -1,103 +1,67 @@
-"""The stratum of constants: a share of the trials, spread over the study, tries constants only."""
+"""The constant share: the trials, evenly spread over a study, that try constants only."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
-from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from schedsearch.plan import Plan
+from schedsearch.samplers.delegating import DelegatingSampler
 from schedsearch.space import Space
+from schedsearch.storage import SAMPLE_INDEX
 
 
-def is_chosen(draw: int, share: float) -> bool:
-    """Tell whether a share of all draws, spread evenly, holds this one.
+def in_share(index: int, share: float) -> bool:
+    """Return whether an index belongs to a share of all indices, spread evenly.
 
-    >>> [draw for draw in range(20) if is_chosen(draw, 0.15)]
+    >>> [index for index in range(20) if in_share(index, 0.15)]
     [6, 13, 19]
     """
-    return math.floor((draw + 1) * share) > math.floor(draw * share)
+    return math.floor((index + 1) * share) > math.floor(index * share)
 
 
-def is_trained_in_full(space: Space, draw: int, plan: Plan) -> bool:
-    """Tell whether a draw belongs to the constants that a search compares its schedules with.
+def is_exempt_from_pruning(space: Space, sample_index: int, plan: Plan) -> bool:
+    """Return whether a sampled trial is a constant that schedules are compared with.
 
-    They are those of the stratum; a grid has none, so there they are the constants of the grid.
+    These are the trials of the constant share. A grid has no such share: there, they are all
+    constants of the grid.
     """
     options = space.search.sampler
     if options.name == "grid":
-        return space.holds_constant(plan.to_tables())
-    return is_chosen(draw, options.constants)
+        return space.is_constant_plan(plan.to_tables())
+    return in_share(sample_index, options.constants)
 
 
-def is_audited(space: Space, draw: int) -> bool:
-    """Tell whether a draw is among those that the pruner is audited by.
+def is_audited(space: Space, sample_index: int) -> bool:
+    """Return whether a sampled trial is audited: a share of the trials outside the constant share.
 
-    They are a share of the draws that compete, so of those that are not the stratum's.
+    Audited trials are trained in full, to measure what the pruner misses.
     """
     sampler, pruner = space.search.sampler, space.search.pruner
-    in_stratum = 0 if sampler.name == "grid" else math.floor(draw * sampler.constants)
-    return pruner.name != "none" and is_chosen(draw - in_stratum, pruner.audit)
+    constants = 0 if sampler.name == "grid" else math.floor(sample_index * sampler.constants)
+    return pruner.name != "none" and in_share(sample_index - constants, pruner.audit)
 
 
-class ConstantShareSampler(BaseSampler):
-    """Gives the stratum of constants a sampler of its own.
+class ConstantShareSampler(DelegatingSampler):
+    """Samples the constant share with a separate sampler.
 
-    The best constants are to be found in their own right: a learning rate that suits a schedule
-    need not suit them.
+    A learning rate that suits schedules need not suit constants, so a sampler for the constants
+    learns from constants alone.
 
     Args:
-        schedules: draws the trials of the competition.
-        constants: draws the trials of the stratum.
-        share: the stratum's share of the study's draws.
+        schedules: samples all other trials.
+        constants: samples the trials of the constant share.
+        share: the share of sampled trials, in [0, 1].
     """
 
     def __init__(self, schedules: BaseSampler, constants: BaseSampler, share: float) -> None:
-        self._schedules, self._constants, self._share = schedules, constants, share
+        super().__init__(schedules, constants)
+        self._share = share
 
-    def _of(self, trial: FrozenTrial) -> BaseSampler:
-        draw = trial.user_attrs.get("draw")
-        in_stratum = draw is not None and is_chosen(draw, self._share)
-        return self._constants if in_stratum else self._schedules
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Ask the trial's sampler."""
-        return self._of(trial).infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Ask the trial's sampler."""
-        return self._of(trial).sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Ask the trial's sampler."""
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Pass on."""
-        self._of(trial).before_trial(study, trial)
-
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Pass on."""
-        self._of(trial).after_trial(study, trial, state, values)
-
-    def reseed_rng(self) -> None:
-        """Pass on."""
-        self._schedules.reseed_rng()
-        self._constants.reseed_rng()
+    def _sampler_of(self, trial: FrozenTrial) -> BaseSampler:
+        schedules, constants = self._samplers
+        sample_index = trial.user_attrs.get(SAMPLE_INDEX)
+        is_constant = sample_index is not None and in_share(sample_index, self._share)
+        return constants if is_constant else schedules

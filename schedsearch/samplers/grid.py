@@ -1,4 +1,4 @@
-"""Grid search over the family tree: every distinct point once, however many workers share it."""
+"""Grid search over the tree of families: workers together try every distinct point once."""
 
 from __future__ import annotations
 
@@ -11,66 +11,69 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from schedsearch.space import Space
+from schedsearch.storage import SAMPLE_INDEX
 
 
 class FamilyGridSampler(BaseSampler):
-    """Gives the n-th draw of a study the n-th point of a shuffled grid.
+    """Assigns point n of a shuffled grid to sample n of a study.
 
-    Optuna's own grid needs every trial to have every parameter, so it trains one schedule many
-    times when a parameter belongs to a family that was not chosen.
+    Optuna's GridSampler gives every trial every parameter, so it would train a schedule repeatedly
+    for each value of a parameter of another family.
 
     Args:
-        space: the space; a continuous range counts as `points` values. The baseline, which is
-            trial 0, is left out of the grid.
-        points: how many values stand for a continuous range.
-        seed: shuffles the grid, so that a study shorter than the grid is spread over it.
+        space: the search space. The grid leaves out the baseline, which is trial 0.
+        points: the number of values of a continuous range.
+        seed: shuffles the grid, so that a study with fewer trials covers all of it evenly.
     """
 
     def __init__(self, space: Space, points: int, seed: int) -> None:
         self._space = space
         self._points = points
         self._baseline = space.baseline_parameters()
-        self._order = _Permutation(int(space.size(points)), seed)
-        self._drawn: list[dict[str, Any]] = []
+        self._order = _LazyShuffle(int(space.size(points)), seed)
+        self._generated: list[dict[str, Any]] = []
 
     @property
     def size(self) -> int:
-        """The number of points; no `len`, since that ends at 2**63."""
-        return self._order.length - self._holds_baseline()
+        """The number of points; `len` could not exceed 2**63."""
+        return self._order.length - self._contains_baseline()
 
-    def point(self, draw: int) -> dict[str, Any]:
-        """Return the parameters that a draw stands for, by name."""
-        while len(self._drawn) <= draw:
-            point = self._space.at(self._points, self._order.next())
+    def grid_point(self, sample_index: int) -> dict[str, Any]:
+        """Return the parameters of a sample, by name."""
+        while len(self._generated) <= sample_index:
+            point = self._space.grid_point(self._points, self._order.next())
             if point != self._baseline:
-                self._drawn.append(point)
-        return self._drawn[draw]
+                self._generated.append(point)
+        return self._generated[sample_index]
 
-    def _holds_baseline(self) -> bool:
+    def _contains_baseline(self) -> bool:
         for name, families in self._space.searched().items():
-            choice, constant = f"{name}.family", f"{name}.constant"
-            template = families.options["constant"]
-            chosen = {choice: "constant"} if len(families.options) > 1 else {}
-            own = {
+            family_key, constant_key = f"{name}.family", f"{name}.constant"
+            constants = families.options["constant"]
+            family = {family_key: "constant"} if len(families.options) > 1 else {}
+            baseline = {
                 key: value
                 for key, value in self._baseline.items()
-                if key == choice or key.startswith(f"{constant}.")
+                if key == family_key or key.startswith(f"{constant_key}.")
             }
-            draws = range(int(template.size(self._points)))
-            if not any(chosen | template.at(constant, self._points, i) == own for i in draws):
+            points = (
+                constants.grid_point(constant_key, self._points, index)
+                for index in range(int(constants.size(self._points)))
+            )
+            if not any(family | point == baseline for point in points):
                 return False
         return True
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Return nothing: every parameter is looked up by itself."""
+        """Return nothing: `sample_independent` looks up each parameter."""
         return {}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return nothing: every parameter is looked up by itself."""
+        """Return nothing: `sample_independent` looks up each parameter."""
         return {}
 
     def sample_independent(
@@ -80,14 +83,14 @@ class FamilyGridSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Look the parameter up in the point that the trial's draw stands for."""
-        return self.point(trial.user_attrs["draw"])[param_name]
+        """Return the parameter of the trial's grid point."""
+        return self.grid_point(trial.user_attrs[SAMPLE_INDEX])[param_name]
 
 
-class _Permutation:
-    """The numbers below a length in random order, one by one: memory for those drawn alone.
+class _LazyShuffle:
+    """The numbers below a length in random order, in memory proportional to the numbers taken.
 
-    Source: Fisher and Yates 1938, with only the swapped places kept.
+    Source: Fisher and Yates 1938; only swapped positions are stored.
     """
 
     def __init__(self, length: int, seed: int) -> None:
@@ -98,8 +101,8 @@ class _Permutation:
 
     def next(self) -> int:
         """Return the next number."""
-        place = self._random.randrange(self._next, self.length)
-        number = self._swapped.get(place, place)
-        self._swapped[place] = self._swapped.pop(self._next, self._next)
+        position = self._random.randrange(self._next, self.length)
+        number = self._swapped.get(position, position)
+        self._swapped[position] = self._swapped.pop(self._next, self._next)
         self._next += 1
         return number

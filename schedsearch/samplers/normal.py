@@ -1,4 +1,4 @@
-"""The normal distribution over arrays: NumPy has no error function, and SciPy is not required."""
+"""The normal distribution on arrays: NumPy has no error function, and SciPy is optional."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.polynomial import Chebyshev, Polynomial
 
 Array = npt.NDArray[np.float64]
 
-# Where the half-line is folded, and the degree at which rounding is all that is left of the error.
+# The scale of the change of variable, and the degree at which only rounding errors remain.
 _SCALE = 3.75
 _DEGREE = 20
 
 
 def _scaled_erfc(z: float) -> float:
-    """Return exp(z²) erfc(z): by a continued fraction where erfc alone would underflow.
+    """Return exp(z²) erfc(z), by a continued fraction where erfc would underflow.
 
     Source: Abramowitz and Stegun 1964, 7.1.14.
     """
@@ -29,7 +29,7 @@ def _scaled_erfc(z: float) -> float:
 
 
 def _coefficients() -> list[float]:
-    """Return the coefficients of R, see `erfc`, as a polynomial in 2t - 1."""
+    """Return the coefficients of R (see `erfc`) as a polynomial in 2t - 1."""
 
     def ratio(nodes: Array) -> Array:
         return np.array([_scaled_erfc(_SCALE / t - _SCALE) / t for t in nodes])
@@ -42,14 +42,15 @@ _COEFFICIENTS = _coefficients()
 
 
 def erfc(x: Array) -> Array:
-    """Return the complementary error function, to a relative 1e-12 down to 1e-290.
+    """Return the complementary error function, with a relative error of 1e-12 down to 1e-290.
 
     erfc(z) = t exp(-z²) R(t), t = c / (c + z), z >= 0; erfc(-z) = 2 - erfc(z)
 
-    R is smooth over the whole half-line, so one polynomial does, without cases.
+    R is smooth over the whole half-line, so one polynomial approximates it everywhere.
 
-    Source: the change of variable is that of Shepherd and Laframboise 1981, up to its sign. R is
-    interpolated at Chebyshev nodes (c = 3.75, degree 20) when the module is loaded.
+    R is interpolated at Chebyshev nodes (c = 3.75, degree 20) when the module is imported.
+
+    Source: Shepherd and Laframboise 1981, for the change of variable (up to its sign).
     """
     z = np.abs(x)
     t = _SCALE / (_SCALE + z)
@@ -63,11 +64,11 @@ def erfc(x: Array) -> Array:
 
 
 def log_mass(low: Array, high: Array) -> Array:
-    """Return the logarithm of the mass that the standard normal distribution has in intervals.
+    """Return the logarithm of the standard normal probability of intervals.
 
-    log(Φ(high) - Φ(low)), low < high; masses below 1e-300 count as 1e-300.
+    log(Φ(high) - Φ(low)), low < high; probabilities below 1e-300 count as 1e-300.
     """
-    # The difference of two numbers near 2 would leave nothing of a mass in the left tail.
+    # Mirror the left tail, where the difference of two numbers near 2 would cancel.
     left = low + high < 0
     ends = np.stack((np.where(left, -high, low), np.where(left, -low, high)))
     near, far = erfc(ends * math.sqrt(0.5))

@@ -1,4 +1,4 @@
-"""What a sampler remembers of a study's trials: parameters as arrays, and the order of the best."""
+"""The trials of a study as a sampler observes them: parameters as arrays, and a ranking."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from schedsearch.storage import WOULD_PRUNE
 
 Rows = npt.NDArray[np.intp]
 
-_LEARNED_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
+_OBSERVED_STATES = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Observations:
-    """The parameters of a study's trials, each read when it changes and not again once finished.
+    """The parameters of a study's trials; an update reads a trial only until it has finished.
 
-    A row is a trial's number. Trials that are complete or pruned are ranked; of those that run, the
-    parameters are known; those that failed or wait leave no trace.
+    The row of a trial is its number. Complete and pruned trials are ranked. Of running trials only
+    the parameters are used. Failed and waiting trials are ignored.
 
     Args:
         direction: of the objective.
@@ -36,48 +36,49 @@ class Observations:
         self._columns: dict[str, Array] = {}
         self._capacity = 0
         self._seen = 0
+        #: How many parameters are stored of each unfinished trial, by number.
         self._unfinished: dict[int, int] = {}
         self._ranking: list[tuple[int, float, float, int]] = []
-        self._signatures: set[frozenset[str]] = set()
+        self._parameter_sets: set[frozenset[str]] = set()
         self._groups: list[frozenset[str]] = []
 
-    # --- taking in -----------------------------------------------------------------------------
+    # --- updates -------------------------------------------------------------------------------
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
-        """Take in what changed: `trials` are all of the study's, by increasing number."""
-        for trial in self._changed(trials):
+        """Read what changed; `trials` are all trials of the study in the order of their numbers."""
+        for trial in self._unfinished_trials(trials):
             if trial.state.is_finished():
                 self._finish(trial)
             elif trial.state is TrialState.RUNNING:
-                known = self._unfinished[trial.number]
-                if len(trial.params) > known:
-                    self._write(trial)
+                stored = self._unfinished[trial.number]
+                if len(trial.params) > stored:
+                    self._store(trial)
                     self._unfinished[trial.number] = len(trial.params)
 
-    def _changed(self, trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
+    def _unfinished_trials(self, trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
         end = trials[-1].number + 1 if trials else 0
-        # Where a trial is committed late, its number is missing at first.
-        found = trials if end == len(trials) else {trial.number: trial for trial in trials}
+        # A number is missing until its trial is committed.
+        by_number = trials if end == len(trials) else {trial.number: trial for trial in trials}
         self._unfinished |= dict.fromkeys(range(self._seen, end), 0)
         self._seen = max(self._seen, end)
         for number in list(self._unfinished):
-            if number < end and (isinstance(found, Sequence) or number in found):
-                yield found[number]
+            if number < end and (isinstance(by_number, Sequence) or number in by_number):
+                yield by_number[number]
 
     def _finish(self, trial: FrozenTrial) -> None:
         del self._unfinished[trial.number]
-        if trial.state not in _LEARNED_FROM:
+        if trial.state not in _OBSERVED_STATES:
             for column in self._columns.values():
                 column[trial.number : trial.number + 1] = math.nan
             return
-        self._write(trial)
+        self._store(trial)
         bisect.insort(self._ranking, self._rank(trial))
-        signature = frozenset(trial.params)
-        if signature not in self._signatures:
-            self._signatures.add(signature)
-            self._groups = list(_refined(self._groups, signature))
+        names = frozenset(trial.params)
+        if names not in self._parameter_sets:
+            self._parameter_sets.add(names)
+            self._groups = list(_split_groups(self._groups, names))
 
-    def _write(self, trial: FrozenTrial) -> None:
+    def _store(self, trial: FrozenTrial) -> None:
         if trial.number >= self._capacity:
             more = max(64, self._seen)
             for name, column in self._columns.items():
@@ -90,10 +91,10 @@ class Observations:
             self.distributions[name] = distribution
 
     def _rank(self, trial: FrozenTrial) -> tuple[int, float, float, int]:
-        """Return what sorts trials, best first: complete before pruned, then the later pruned.
+        """Return a sort key, best first: complete before pruned, and later pruned before earlier.
 
-        One that is complete only for the audit counts as what the pruner would have made of it, or
-        the worst that are audited would come before the best that are pruned.
+        An audited trial ranks as if it had been pruned: otherwise the worst audited trials would
+        rank before the best pruned ones.
         """
         would_prune = trial.user_attrs.get(WOULD_PRUNE)
         if trial.state is TrialState.COMPLETE and would_prune is None:
@@ -105,38 +106,38 @@ class Observations:
         value = trial.intermediate_values[step]
         return 1, -step, math.inf if math.isnan(value) else self._sign * value, trial.number
 
-    # --- giving out ----------------------------------------------------------------------------
+    # --- queries -------------------------------------------------------------------------------
 
     @property
-    def finished(self) -> int:
-        """The number of trials that are complete or pruned."""
+    def count(self) -> int:
+        """The number of ranked trials: complete or pruned."""
         return len(self._ranking)
 
-    def group(self, name: str) -> frozenset[str]:
-        """Return the parameters that a finished trial has if it has this one, and lacks if not."""
+    def parameter_group(self, name: str) -> frozenset[str]:
+        """Return the parameters that occur in exactly the ranked trials in which this one does."""
         return next((group for group in self._groups if name in group), frozenset())
 
-    def has_ended(self, number: int) -> bool:
-        """Tell whether a trial was seen, and had ended."""
+    def has_finished(self, number: int) -> bool:
+        """Return whether a trial is known to have finished."""
         return number < self._seen and number not in self._unfinished
 
     def is_running(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Tell for each row whether its trial is unfinished."""
+        """Return for each row whether its trial is unfinished."""
         running = np.zeros(self._capacity, dtype=bool)
         running[[number for number in self._unfinished if number < self._capacity]] = True
         return running[rows]
 
-    def ranked(self, count: int | None = None) -> list[int]:
-        """Return the rows of the best finished trials, or of all of them, best first."""
+    def best_rows(self, count: int | None = None) -> list[int]:
+        """Return the rows of the `count` best trials, or of all ranked trials, best first."""
         return [rank[-1] for rank in self._ranking[:count]]
 
-    def holding(self, names: Iterable[str]) -> npt.NDArray[np.bool_]:
-        """Tell for each row whether its trial has all these parameters."""
-        held = np.ones(self._capacity, dtype=bool)
+    def has_all(self, names: Iterable[str]) -> npt.NDArray[np.bool_]:
+        """Return for each row whether its trial has all these parameters."""
+        mask = np.ones(self._capacity, dtype=bool)
         for name in names:
             column = self._columns.get(name)
-            held &= False if column is None else ~np.isnan(column)
-        return held
+            mask &= False if column is None else ~np.isnan(column)
+        return mask
 
     def values(self, names: Sequence[str], rows: Rows) -> Array:
         """Return parameters, shape (rows, names), in Optuna's internal representation."""
@@ -145,8 +146,10 @@ class Observations:
         return np.stack([self._columns[name][rows] for name in names], axis=1)
 
 
-def _refined(groups: Iterable[frozenset[str]], names: frozenset[str]) -> Iterator[frozenset[str]]:
-    """Split groups where a set of names cuts them; the names that are new are a group."""
+def _split_groups(
+    groups: Iterable[frozenset[str]], names: frozenset[str]
+) -> Iterator[frozenset[str]]:
+    """Split each group into the part in `names` and the rest; new names are one more group."""
     for group in groups:
         yield from filter(None, (group & names, group - names))
         names -= group

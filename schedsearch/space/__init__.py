@@ -1,4 +1,4 @@
-"""Spaces and configs: one grammar. Never imports torch, and draws from anything that suggests."""
+"""Search spaces and configs: one file grammar. Imports neither torch nor optuna."""
 
 from schedsearch.space.document import Objective
 from schedsearch.space.space import Space

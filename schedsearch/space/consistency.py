@@ -8,12 +8,12 @@ from graphlib import CycleError, TopologicalSorter
 
 from schedsearch.errors import Problem, did_you_mean
 from schedsearch.space.document import GroupTable, HyperparameterTable
-from schedsearch.space.templates import Families, Range, texts_of
+from schedsearch.space.domains import Families, Range, referenced_names
 
 
 @dataclass(frozen=True)
-class Draft:
-    """What could be read of a file, whatever else is wrong with it."""
+class ParsedTables:
+    """The tables of a file that could be parsed, even if other parts of the file are invalid."""
 
     hyperparameters: Mapping[str, HyperparameterTable]
     groups: Mapping[str, GroupTable]
@@ -22,76 +22,78 @@ class Draft:
 
     @property
     def searched(self) -> Iterator[tuple[str, Families]]:
-        """The keys of the tables that have something to choose, and their families."""
-        for kind, searched in (
+        """The keys of the tables that are searched, with their families."""
+        for kind, tables in (
             ("hyperparameters", self.families),
             ("groups", self.group_families),
         ):
-            for name, families in searched.items():
+            for name, families in tables.items():
                 if families.options and not families.is_fixed:
                     yield f"{kind}.{name}", families
 
 
-def broken_rules(draft: Draft) -> Iterator[Problem]:
-    """Yield every mistake that only shows where tables meet."""
-    yield from _check_defaults(draft)
-    yield from _check_members(draft)
-    yield from _check_constants(draft)
-    yield from _check_coupling(draft)
+def find_inconsistencies(tables: ParsedTables) -> Iterator[Problem]:
+    """Yield the problems that involve more than one value or table."""
+    yield from _check_bounds(tables)
+    yield from _check_members(tables)
+    yield from _check_constants(tables)
+    yield from _check_coupling(tables)
 
 
-def _check_defaults(draft: Draft) -> Iterator[Problem]:
-    for name, table in draft.hyperparameters.items():
+def _check_bounds(tables: ParsedTables) -> Iterator[Problem]:
+    for name, table in tables.hyperparameters.items():
         key = f"hyperparameters.{name}"
         if table.bounds is None:
             continue
         low, high = table.bounds
         if low > high:
-            yield Problem(f"{key}.bounds", "must be from low to high", list(table.bounds))
+            yield Problem(f"{key}.bounds", "must be [low, high] with low <= high", [low, high])
         elif table.default is not None and not low <= table.default <= high:
-            rule = f"must lie within the bounds [{low}, {high}]"
+            rule = f"must be within the bounds [{low}, {high}]"
             yield Problem(f"{key}.default", rule, table.default)
 
 
-def _check_members(draft: Draft) -> Iterator[Problem]:
-    claimed: dict[str, str] = {}
-    for name, group in draft.groups.items():
+def _check_members(tables: ParsedTables) -> Iterator[Problem]:
+    group_of: dict[str, str] = {}
+    for name, group in tables.groups.items():
         key = f"groups.{name}.members"
-        if name in draft.hyperparameters:
-            yield Problem(f"groups.{name}", "has the name of a hyperparameter: rename it")
+        if name in tables.hyperparameters:
+            yield Problem(
+                f"groups.{name}", "is also the name of a hyperparameter: rename the group"
+            )
         for member in group.members:
             if not member.removeprefix("weights.") or not member.startswith("weights."):
-                yield Problem(key, "must be weights of loss terms, named weights.TERM", member)
-            if member in draft.families:
-                rule = f"is also moved by hyperparameters.{member}.families: leave one of them out"
+                yield Problem(key, "must be the weight of a loss term, named weights.TERM", member)
+            if member in tables.families:
+                rule = f"also has hyperparameters.{member}.families: remove one of the two"
                 yield Problem(key, rule, member)
-            if member in claimed:
-                yield Problem(key, f"is already a member of groups.{claimed[member]}", member)
-            claimed[member] = name
+            if member in group_of:
+                yield Problem(key, f"is already a member of groups.{group_of[member]}", member)
+            group_of[member] = name
 
 
-def _check_constants(draft: Draft) -> Iterator[Problem]:
-    """A schedule can only be said to beat the best constant if the search also tries constants."""
-    for key, families in draft.searched:
+def _check_constants(tables: ParsedTables) -> Iterator[Problem]:
+    """Require constants: only against the best constant can a schedule be called better."""
+    for key, families in tables.searched:
         kind, _, name = key.partition(".")
-        table = draft.hyperparameters.get(name)
+        table = tables.hyperparameters.get(name)
         given = (
-            table if kind == "hyperparameters" else draft.groups[name]
+            table if kind == "hyperparameters" else tables.groups[name]
         ) or HyperparameterTable()
-        # A misspelt one is a mistake of its own.
+        # A misspelt `constant` is reported as an unknown family.
         if not any(did_you_mean(family, ["constant"]) for family in given.families):
             like = _initial_range(families) or _bounds_range(table) or "low = …, high = …"
             quoted = f'"{name}"' if "." in name else name
             yield Problem(
                 f"{key}.families",
-                "is searched, so it needs a `constant` family to be compared with",
+                "needs a `constant` family, the baseline of the schedules",
                 hint=f"add [{kind}.{quoted}.families.constant] with value = {{ {like} }}",
             )
 
 
 def _initial_range(families: Families) -> str | None:
     for option in families.options.values():
-        initial = option.of.get("initial")
+        initial = option.domains.get("initial")
         if isinstance(initial, Range):
             log = ", log = true" if initial.log else ""
             return f"low = {initial.low!r}, high = {initial.high!r}{log}"
@@ -105,16 +107,18 @@ def _bounds_range(table: HyperparameterTable | None) -> str | None:
     return f"low = {low!r}, high = {high!r}"
 
 
-def _check_coupling(draft: Draft) -> Iterator[Problem]:
-    members = [member for group in draft.groups.values() for member in group.members]
-    known = [*draft.hyperparameters, *members]
-    graph = {name: set(texts_of(families, "to")) for name, families in draft.families.items()}
+def _check_coupling(tables: ParsedTables) -> Iterator[Problem]:
+    members = [member for group in tables.groups.values() for member in group.members]
+    names = [*tables.hyperparameters, *members]
+    graph = {
+        name: set(referenced_names(families, "to")) for name, families in tables.families.items()
+    }
     for name, peers in graph.items():
-        for peer in sorted(peers - set(known)):
+        for peer in sorted(peers - set(names)):
             yield Problem(
                 f"hyperparameters.{name}.families",
-                f"is coupled to `{peer}`, which the file does not have",
-                hint=did_you_mean(peer, known) or f"add [hyperparameters.{peer}]",
+                f"is coupled to `{peer}`, which is not in the file",
+                hint=did_you_mean(peer, names) or f"add [hyperparameters.{peer}]",
             )
     try:
         TopologicalSorter(graph).prepare()

@@ -1,4 +1,4 @@
-"""The fixed part of a space file, checked by pydantic: all but the families' parameters."""
+"""The schema of a space file, checked by pydantic; `family_parser` checks the families."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _check_duration(value: int | str) -> int | str:
 
 
 Real = Annotated[FiniteFloat, Field(strict=True)]
-#: Names of studies stand in commands; those of hyperparameters and groups in parameter names.
+#: A study name is part of commands, a hyperparameter or group name part of parameter names.
 StudyName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_.@+-]+$", max_length=128)]
 Name = Annotated[StrictStr, Field(pattern=r"^[^\s,]+$", max_length=128)]
 Duration = Annotated[StrictInt | StrictStr, AfterValidator(_check_duration)]
@@ -43,72 +43,72 @@ class _Table(BaseModel):
 
 
 class Objective(_Table):
-    """What the search optimises: a validation metric, out of the schedules' reach."""
+    """The validation metric that the search optimises; it does not depend on any schedule."""
 
-    #: A validation metric of the task, for instance `val_error`.
+    #: The name of a validation metric of the task, for example `val_error`.
     metric: StrictStr
-    #: Whether less or more of it is better.
+    #: Whether a lower or a higher value is better.
     direction: Direction = "minimize"
-    #: "last": the last epoch's value counts. "best": the best epoch's, and `train` keeps its model.
+    #: "last": the value of the last epoch. "best": of the best epoch, whose model `train` keeps.
     value: Literal["last", "best"] = "last"
 
-    def lower_is_better(self, value: float) -> float:
-        """Return the value with its sign turned so that lower is better; the turn undoes itself."""
+    def to_minimize(self, value: float) -> float:
+        """Return the value, negated if higher is better; applying it twice gives the value back."""
         return value if self.direction == "minimize" else -value
 
 
 class SamplerOptions(_Table):
-    """What proposes trials."""
+    """How new trials are proposed."""
 
-    #: What proposes: `tpe` and `grid` over the tree of families, `pbt` (population-based training)
-    #: over `piecewise` alone, or one of Optuna's others.
+    #: `tpe` and `grid` search the tree of families, `pbt` (population-based training) needs
+    #: `piecewise` families; `random`, `gp`, `cmaes` and `qmc` are Optuna's.
     name: Literal["tpe", "random", "grid", "pbt", "gp", "cmaes", "qmc"] = "tpe"
-    #: tpe, gp, cmaes: proposals drawn at random before the sampler's own begin.
+    #: tpe, gp, cmaes: the number of random trials before the model is used; if left out, 10.
     startup_trials: Annotated[StrictInt, Field(ge=0)] | None = None
-    #: grid: how many values stand for a continuous range.
+    #: grid: the number of values of a continuous range.
     points: Annotated[StrictInt, Field(ge=2)] = 5
-    #: pbt: plans, constant ones drawn at random, before the first that branches off from another.
+    #: pbt: the number of random constant plans before the first plan that copies another.
     population: Annotated[StrictInt, Field(ge=2)] = 20
-    #: pbt: the best share, at the epoch where a plan branches off, that it may branch off from.
+    #: pbt: the share of plans, best first at the epoch of branching, that may be copied.
     truncation: Annotated[Real, Field(gt=0, le=1)] = 0.2
-    #: pbt: how often a value is drawn anew where a plan branches off, instead of perturbed.
+    #: pbt: the probability that a value is resampled at the branch instead of perturbed.
     resample: Annotated[Real, Field(ge=0, le=1)] = 0.25
-    #: The share of trials, spread over the study, whose families are all `constant`.
+    #: The share of trials, spread over the study, that use `constant` families only.
     constants: Annotated[Real, Field(ge=0, le=1)] = 0.15
 
 
 class PrunerOptions(_Table):
-    """What ends a trial early, asked after each epoch."""
+    """When a trial is stopped early; the pruner is called after each epoch."""
 
-    #: The rule; `none` trains every trial in full.
+    #: The pruning rule; `none` trains every trial in full.
     name: Literal["asha", "hyperband", "median", "patient", "none"] = "asha"
-    #: No trial is pruned before so many epochs.
+    #: The number of epochs before a trial can be pruned.
     min_epochs: Annotated[StrictInt, Field(ge=1)] = 5
-    #: asha, hyperband: one trial in so many survives a rung.
+    #: asha, hyperband: the best 1 / reduction_factor of the trials continue at a rung.
     reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3
-    #: median, patient: no trial is pruned before so many are complete.
+    #: median, patient: the number of complete trials before any trial is pruned.
     startup_trials: Annotated[StrictInt, Field(ge=0)] = 5
-    #: patient: epochs without improvement before the median rule may prune.
+    #: patient: the number of epochs without improvement before the median rule can prune.
     patience: Annotated[StrictInt, Field(ge=0)] = 5
-    #: The share of the schedules that is trained to the end whatever the pruner says, to learn what
-    #: it would have missed: see `status`.
+    #: The share of schedules that are trained in full although the pruner would stop them, to
+    #: measure what pruning misses; see `status`.
     audit: Annotated[Real, Field(ge=0, le=1)] = 0.1
-    #: An opening without pruning: a number of epochs, or a share of the horizon ("20%").
+    #: The first epochs, without pruning: a number, or a share of the horizon ("20%").
     protected: Duration = 0
 
 
 class Search(_Table):
-    """How the study searches; flags of `start` override it."""
+    """How the study searches; options of `start` override these values."""
 
-    #: Trials of the study in all, trial 0 (the defaults) included.
+    #: The total number of trials, including trial 0 (the defaults).
     trials: Annotated[StrictInt, Field(ge=1)] = 100
-    #: Epochs that the study's trials report in all, at most; if left out, as many as they need.
+    #: The largest number of epochs that all trials together may report; if left out, no limit.
     epochs: Annotated[StrictInt, Field(ge=1)] | None = None
-    #: Seconds that an epoch may take; a trial that takes longer fails. If left out, no limit.
+    #: The time limit of an epoch in seconds; a trial that exceeds it fails. If left out, no limit.
     epoch_timeout: Annotated[Real, Field(gt=0)] | None = None
-    #: Runs per trial, side by side; their mean is reported.
+    #: The number of runs per trial, one per seed; a trial reports their mean.
     seeds: Annotated[StrictInt, Field(ge=1)] = 1
-    #: The first seed of every training; the samplers also draw by it, and by the worker.
+    #: The first seed of each trial's runs; samplers use it too, together with the worker's name.
     seed: Annotated[StrictInt, Field(ge=0, lt=2**31)] = 0
     #: See [search.sampler].
     sampler: SamplerOptions = SamplerOptions()
@@ -117,45 +117,45 @@ class Search(_Table):
 
 
 class HyperparameterTable(_Table):
-    """One hyperparameter: where it stands unless a family moves it, and how far it may go."""
+    """One hyperparameter: its default value, its bounds, and the families to search."""
 
-    #: Its value in trial 0, and wherever no family moves it; if left out, the task's.
+    #: The value in trial 0, and where no family applies; if left out, the task's value.
     default: Real | None = None
-    #: Lowest and highest value: they clamp whatever a family says, and go with an exported plan.
+    #: The lowest and the highest value; schedules are clamped to them, also in an exported config.
     bounds: tuple[Real, Real] | None = None
-    #: The families to choose from, each with its parameters; see docs/families.md.
+    #: The families to choose from, each with the ranges of its parameters; see docs/families.md.
     families: dict[str, Any] = {}
 
 
 class GroupTable(_Table):
-    """Weights of loss terms that one family moves together."""
+    """Weights of loss terms that one family schedules together."""
 
-    #: The hyperparameters that it moves, each named weights.TERM.
+    #: The hyperparameters of the group, each named weights.TERM.
     members: Annotated[list[StrictStr], Field(min_length=2)]
-    #: Families of groups, or `constant`, which draws a value for each member.
+    #: Families for groups, or `constant`, which has one value for each member.
     families: dict[str, Any]
 
 
 class Document(_Table):
-    """A space file, or a config: the same grammar."""
+    """A space file or a config: both have the same grammar."""
 
-    #: The study's name; if left out, the file's without its suffix.
+    #: The study's name; if left out, the file name without its suffix.
     name: StudyName
-    #: MODULE:ATTRIBUTE of a task, or of a function `train(run)`; the current folder is importable.
+    #: MODULE:ATTRIBUTE of a task or of a function `train(run)`, importable from the current folder.
     task: StrictStr
     #: Arguments of the task's class: text, numbers, true or false.
     arguments: dict[str, Argument] = {}
-    #: Epochs of a full training.
+    #: The number of epochs of a full training.
     horizon: Annotated[StrictInt, Field(ge=1, le=1_000_000)]
     #: See [objective].
     objective: Objective
     #: See [search].
     search: Search = Search()
-    #: What moves, by name; see [hyperparameters.NAME].
+    #: The hyperparameters by name; see [hyperparameters.NAME].
     hyperparameters: dict[Name, HyperparameterTable] = {}
-    #: Weights that one family moves together; see [groups.NAME].
+    #: Weights that one family schedules together, by name; see [groups.NAME].
     groups: dict[Name, GroupTable] = {}
-    #: In a config: where the plan comes from (study, trial, metric, seeds, versions, confirmation).
+    #: In a config: the origin of the plan (study, trial, metric, seeds, versions, confirmation).
     source: dict[str, Any] = {}
-    #: In a config: what changes bits without changing meaning, as it was when the plan was found.
+    #: In a config: the numerical settings (engine, device, versions) of the search.
     numerics: dict[str, Any] = {}

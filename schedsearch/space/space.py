@@ -13,25 +13,25 @@ from schedsearch.errors import FileError, InputError
 from schedsearch.files import read_document, write_document
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
-from schedsearch.space.choosers import FixedChooser
 from schedsearch.space.document import Document, HyperparameterTable, Objective, Search
-from schedsearch.space.reading import read
-from schedsearch.space.templates import (
-    Chooser,
+from schedsearch.space.domains import (
+    Domain,
     Families,
     Fixed,
     Levels,
+    ListDomain,
     Range,
-    Several,
-    Template,
-    combination,
-    size_of_all,
+    Suggester,
+    product_grid_point,
+    product_size,
 )
+from schedsearch.space.suggesters import FixedSuggester
+from schedsearch.space.validation import validate_document
 
 
 @dataclass(frozen=True)
 class Space:
-    """A space file, read and found right. A config is a space with nothing left to choose."""
+    """A valid space file. A config is a space without choices."""
 
     document: Document
     hyperparameters: Mapping[str, Families]
@@ -42,7 +42,7 @@ class Space:
         """Read a space or a config from a TOML, YAML or JSON file.
 
         Raises:
-            FileError: all mistakes of the file at once.
+            FileError: the file is invalid; the message lists all problems.
             InputError: the file cannot be read.
         """
         path = Path(path)
@@ -52,11 +52,15 @@ class Space:
 
     @classmethod
     def from_document(cls, content: Mapping[str, Any], file: str) -> Space:
-        """Check the content of a file and make a space of it; `file` names it in messages."""
-        reading = read(content)
-        if reading.problems or reading.document is None:
-            raise FileError(file, reading.problems)
-        return cls(reading.document, reading.hyperparameters, reading.groups)
+        """Validate the content of a file and return the space; `file` is its name in messages.
+
+        Raises:
+            FileError: the content is invalid; the message lists all problems.
+        """
+        result = validate_document(content)
+        if result.problems or result.document is None:
+            raise FileError(file, result.problems)
+        return cls(result.document, result.hyperparameters, result.groups)
 
     @property
     def name(self) -> str:
@@ -79,59 +83,59 @@ class Space:
         return self.document.search
 
     def to_document(self) -> dict[str, Any]:
-        """Return the normalised content: `from_document` makes an equal space of it."""
+        """Return the normalised content; `from_document` turns it into an equal space."""
         return self.document.model_dump(mode="json", exclude_none=True, exclude_defaults=False)
 
     def save(self, path: Path) -> None:
-        """Write the space to a TOML, YAML or JSON file, whole or not at all."""
+        """Write the space to a TOML, YAML or JSON file, atomically."""
         content = self.document.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
         write_document(path, content)
 
-    # --- drawing -------------------------------------------------------------------------------
+    # --- suggesting ----------------------------------------------------------------------------
 
-    def suggest(self, chooser: Chooser) -> Plan:
-        """Return a plan drawn from the space: `chooser` is an Optuna trial, live or finished.
+    def suggest(self, suggester: Suggester) -> Plan:
+        """Return a plan of the space; `suggester` is an Optuna trial, running or finished.
 
         Raises:
-            InputError: the drawn parameters break a rule between them.
+            InputError: the suggested parameters break a rule between them.
         """
-        return Plan.from_tables(self.draw(chooser))
+        return Plan.from_tables(self.suggest_tables(suggester))
 
-    def draw(self, chooser: Chooser) -> dict[str, Any]:
-        """Return the `hyperparameters` and `groups` tables of a config drawn from the space."""
+    def suggest_tables(self, suggester: Suggester) -> dict[str, Any]:
+        """Return a plan of the space as the `hyperparameters` and `groups` tables of a config."""
         tables: dict[str, Any] = {}
         for name, table in self.document.hyperparameters.items():
             kept = table.model_dump(mode="json", exclude_none=True, exclude={"families"})
             if name in self.hyperparameters:
-                kept["families"] = self.hyperparameters[name].draw(chooser, name)
+                kept["families"] = self.hyperparameters[name].suggest(suggester, name)
             tables[name] = kept
         groups: dict[str, Any] = {}
         for name, families in self.groups.items():
             members = self.document.groups[name].members
-            drawn = families.draw(chooser, name)
-            if "constant" in drawn:
-                for member, value in zip(members, drawn["constant"]["value"], strict=True):
+            family = families.suggest(suggester, name)
+            if "constant" in family:
+                for member, value in zip(members, family["constant"]["value"], strict=True):
                     tables.setdefault(member, {})["families"] = {"constant": {"value": value}}
             else:
-                groups[name] = {"members": members, "families": drawn}
+                groups[name] = {"members": members, "families": family}
         return {"hyperparameters": tables, "groups": groups}
 
     @property
     def is_config(self) -> bool:
-        """Whether nothing is left to choose."""
+        """Whether the space has no choices."""
         return not self.searched()
 
     def plan(self) -> Plan:
-        """Return the plan of a config; raise InputError if something is left to choose."""
+        """Return the plan of a config; raise InputError if this is a space with choices."""
         if not self.is_config:
             raise InputError(
-                f"{self.name}: something is left to choose in {', '.join(self.searched())}; "
-                "a config gives one family and one value for each parameter"
+                f"{self.name} is a space, not a config: it searches {', '.join(self.searched())}; "
+                "give one family with one value for each parameter, or `export` a trial"
             )
-        return self.suggest(FixedChooser({}))
+        return self.suggest(FixedSuggester({}))
 
     def scheduler(self, seed: int = 0) -> Scheduler:
-        """Return a config's plan in motion, for a training loop of your own."""
+        """Return a scheduler that runs the plan of a config in your training loop."""
         return Scheduler(
             self.plan(), horizon=self.horizon, seed=seed, direction=self.objective.direction
         )
@@ -140,23 +144,23 @@ class Space:
 
     @property
     def families(self) -> dict[str, Families]:
-        """The families of each hyperparameter or group that has some, by its name."""
+        """The families by the name of the hyperparameter or group."""
         return {**self.hyperparameters, **self.groups}
 
     def searched(self) -> dict[str, Families]:
-        """Return what has something to choose, by the name of the hyperparameter or the group."""
-        return {name: found for name, found in self.families.items() if not found.is_fixed}
+        """Return the families with choices, by the name of the hyperparameter or group."""
+        return {name: each for name, each in self.families.items() if not each.is_fixed}
 
     def size(self, points: float = math.inf) -> float:
         """Return the number of distinct plans, where a continuous range counts as `points`."""
-        return size_of_all(families.size(points) for families in self.searched().values())
+        return product_size(families.size(points) for families in self.searched().values())
 
-    def at(self, points: int, index: int) -> dict[str, Any]:
-        """Return one of the `size(points)` distinct draws, as parameters by name."""
-        return combination(self.searched(), points, index)
+    def grid_point(self, points: int, index: int) -> dict[str, Any]:
+        """Return grid point `index` of `size(points)`, as Optuna parameters by name."""
+        return product_grid_point(self.searched(), points, index)
 
-    def family_choices(self) -> frozenset[str]:
-        """Return the names of the parameters that choose between `constant` and other families."""
+    def family_parameters(self) -> frozenset[str]:
+        """Return the Optuna parameters that choose between `constant` and other families."""
         return frozenset(
             f"{name}.family"
             for name, families in self.searched().items()
@@ -166,7 +170,7 @@ class Space:
     # --- the baseline --------------------------------------------------------------------------
 
     def with_defaults(self, defaults: Mapping[str, float]) -> Space:
-        """Return the space with the task's defaults where the file gives none."""
+        """Return the space with the task's defaults where the file has none."""
         tables = dict(self.document.hyperparameters)
         members = [m for group in self.document.groups.values() for m in group.members]
         for name in [*tables, *members]:
@@ -176,11 +180,11 @@ class Space:
         return replace(self, document=self.document.model_copy(update={"hyperparameters": tables}))
 
     def baseline(self) -> Plan:
-        """Return trial 0: what is searched held at its defaults, and what is given as it is."""
+        """Return the plan of trial 0: constant defaults for all that is searched, else as given."""
         return Plan.from_tables(self.baseline_tables())
 
     def baseline_tables(self) -> dict[str, Any]:
-        """Return trial 0 as the `hyperparameters` and `groups` tables of a config."""
+        """Return the plan of trial 0 as the `hyperparameters` and `groups` tables of a config."""
         tables = self.document.hyperparameters
         kept = {
             name: table.model_dump(mode="json", exclude_none=True, exclude={"families"})
@@ -190,15 +194,15 @@ class Space:
         for name, families in self.families.items():
             if not families.is_fixed:
                 continue
-            given = families.draw(FixedChooser({}), name)
+            given = families.suggest(FixedSuggester({}), name)
             if name not in self.groups:
                 kept[name]["families"] = given
             elif "constant" not in given:
                 groups[name] = {"members": self.document.groups[name].members, "families": given}
         return {"hyperparameters": kept, "groups": groups}
 
-    def holds_constant(self, tables: Mapping[str, Any]) -> bool:
-        """Tell whether a plan's tables hold all constant that trial 0 does."""
+    def is_constant_plan(self, tables: Mapping[str, Any]) -> bool:
+        """Return whether a plan holds constant all that is searched, given its tables."""
         baseline = self._baseline
         hyperparameters, groups = tables.get("hyperparameters", {}), tables.get("groups", {})
         return bool(hyperparameters or groups) and (
@@ -215,7 +219,7 @@ class Space:
         return self.baseline().to_tables()
 
     def baseline_parameters(self) -> dict[str, Any]:
-        """Return the baseline as the study's parameters, as far as its ranges hold the defaults."""
+        """Return the Optuna parameters of the baseline, where the ranges contain the defaults."""
         parameters: dict[str, Any] = {}
         for name, families in self.searched().items():
             if "constant" in families.options:
@@ -223,24 +227,24 @@ class Space:
         return parameters
 
     def _constant_parameters(self, name: str, families: Families) -> dict[str, Any] | None:
-        """Return the draw that gives the defaults; None if the ranges do not hold them."""
+        """Return the parameters that give the defaults; None if the ranges do not contain them."""
         group = self.document.groups.get(name)
-        value = families.options["constant"].of["value"]
-        templates = list(value.items) if isinstance(value, Several) else [value]
-        chosen = {f"{name}.family": "constant"} if len(families.options) > 1 else {}
+        value = families.options["constant"].domains["value"]
+        domains = list(value.items) if isinstance(value, ListDomain) else [value]
+        parameters = {f"{name}.family": "constant"} if len(families.options) > 1 else {}
         for i, member in enumerate(group.members if group else [name]):
             table = self.document.hyperparameters.get(member)
             key = f"{name}.constant.value.{i}" if group else f"{name}.constant.value"
-            found = _choice_of(templates[i], key, table.default if table else None)
-            if found is None:
+            part = _parameters_for(domains[i], key, table.default if table else None)
+            if part is None:
                 return None
-            chosen |= found
-        return chosen
+            parameters |= part
+        return parameters
 
 
-def _choice_of(template: Template, name: str, value: float | None) -> dict[str, Any] | None:
-    """Return the choice by which a template gives a value; None if it cannot."""
-    match template:
+def _parameters_for(domain: Domain, name: str, value: float | None) -> dict[str, Any] | None:
+    """Return the Optuna parameters with which a domain gives a value; None if it does not."""
+    match domain:
         case Range(low, high, step=step) if value is not None and low <= value <= high:
             steps = (value - low) / step if step else 0.0
             return {name: value} if math.isclose(steps, round(steps), abs_tol=1e-9) else None

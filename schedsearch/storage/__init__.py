@@ -6,6 +6,7 @@ from schedsearch.storage.attributes import (
     FROM_EPOCH,
     OWN,
     PARENT,
+    SAMPLE_INDEX,
     UNPRUNED,
     WOULD_PRUNE,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "GRACE",
     "OWN",
     "PARENT",
+    "SAMPLE_INDEX",
     "UNPRUNED",
     "WOULD_PRUNE",
     "Batch",

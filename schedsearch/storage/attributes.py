@@ -2,9 +2,9 @@
 
 #: Of a study that records a confirmation: the name of the study that is confirmed.
 CONFIRMS = "confirms"
-#: Of a trial that stands outside the competition: no pruner ends it, or counts it.
+#: Of a trial that is exempt from pruning: no pruner stops it or counts it.
 UNPRUNED = "unpruned"
-#: Of a trial that is kept to the end whatever the pruner says of it, to see what it would miss.
+#: Of a trial that is trained in full although the pruner would stop it, to audit the pruner.
 AUDITED = "audited"
 #: Of a trial whose plan is the user's own: the file that it comes from.
 OWN = "own"
@@ -12,5 +12,7 @@ OWN = "own"
 #: epoch a trial parted from it.
 PARENT = "parent"
 FROM_EPOCH = "from_epoch"
-#: Of an audited trial: the epoch after which the pruner would have ended it.
+#: Of a sampled trial: its index among all trials that were sampled, which no retry changes.
+SAMPLE_INDEX = "draw"
+#: Of an audited trial: the epoch after which the pruner would have stopped it.
 WOULD_PRUNE = "would_prune"

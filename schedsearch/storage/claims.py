@@ -11,6 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from schedsearch.storage.attributes import SAMPLE_INDEX
 from schedsearch.storage.mirror import StudyMirror
 from schedsearch.storage.rows import copy_of, local, now, running
 from schedsearch.storage.tables import (
@@ -113,13 +114,13 @@ def claim(
     for trial in claimed:
         trial.state, trial.datetime_start = TrialState.RUNNING, local(moment)
     claimed += _insert(connection, mirror, wanted, moment)
-    draw = mirror.draws
+    sample_index = mirror.samples
     attributes: dict[tuple[int, str], str] = {}
     for trial in claimed:
         added: dict[str, Any] = {"worker": worker}
         # One that Optuna's own tools queued has neither; a sampler may complete it.
-        if not {"plan", "draw"} & trial.user_attrs.keys():
-            added["draw"], draw = draw, draw + 1
+        if not {"plan", SAMPLE_INDEX} & trial.user_attrs.keys():
+            added[SAMPLE_INDEX], sample_index = sample_index, sample_index + 1
         trial.user_attrs |= added
         attributes |= {(trial._trial_id, key): json.dumps(added[key]) for key in added}
     add_attributes(connection, user_attributes, attributes)

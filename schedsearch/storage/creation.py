@@ -104,7 +104,7 @@ def _baseline(space: Space) -> FrozenTrial:
     drawn = FixedTrial(space.baseline_parameters())
     # Samplers learn nothing of it where a default lies outside the range of the constants.
     with suppress(ValueError):
-        space.draw(drawn)
+        space.suggest_tables(drawn)
     return create_trial(
         state=TrialState.WAITING,
         params=drawn.params,

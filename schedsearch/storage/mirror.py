@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, bindparam, select
 
+from schedsearch.storage.attributes import SAMPLE_INDEX
 from schedsearch.storage.rows import PARTS, TRIAL_ROWS, Part, chunks, copy_of, read_whole
 from schedsearch.storage.tables import studies, trials
 
@@ -36,8 +37,8 @@ class StudyMirror:
         self.study_id = study_id
         #: By number, which is also the place.
         self.trials: list[FrozenTrial] = []
-        #: How many chains of rows that replace each other there are, and how many were drawn.
-        self.chains = self.draws = 0
+        #: How many chains of rows that replace each other there are, and how many were sampled.
+        self.chains = self.samples = 0
         #: How many chains have ended, and how many epochs these reported.
         self.ended = self.ended_epochs = 0
         self._places: dict[int, int] = {}
@@ -99,7 +100,7 @@ class StudyMirror:
     def _count(self, trial: FrozenTrial, sign: int) -> None:
         if "superseded_by" not in trial.user_attrs:
             self.chains += sign
-            self.draws += sign * ("draw" in trial.user_attrs)
+            self.samples += sign * (SAMPLE_INDEX in trial.user_attrs)
             if trial.state.is_finished():
                 self.ended += sign
                 self.ended_epochs += sign * len(trial.intermediate_values)

@@ -15,6 +15,7 @@ from datetime import timedelta
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from schedsearch.storage.attributes import SAMPLE_INDEX
 from schedsearch.storage.claims import Budget
 from schedsearch.storage.database import Database
 from schedsearch.storage.queue import GRACE, INHERITED, Counts, TrialQueue
@@ -40,7 +41,8 @@ class PlainTrialQueue(TrialQueue):
             if not self.room():
                 return None
             drawn = create_trial(
-                state=TrialState.RUNNING, user_attrs={"draw": self._draws(), "worker": worker}
+                state=TrialState.RUNNING,
+                user_attrs={SAMPLE_INDEX: self._samples(), "worker": worker},
             )
             trial_id = self._storage.create_new_trial(self._study_id, drawn)
         self._storage.set_trial_user_attr(trial_id, "worker", worker)
@@ -100,16 +102,16 @@ class PlainTrialQueue(TrialQueue):
             if trial.state is TrialState.WAITING:
                 with suppress(UpdateFinishedTrialError):
                     if self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-                        if not {"plan", "draw"} & trial.user_attrs.keys():
+                        if not {"plan", SAMPLE_INDEX} & trial.user_attrs.keys():
                             self._storage.set_trial_user_attr(
-                                trial._trial_id, "draw", self._draws()
+                                trial._trial_id, SAMPLE_INDEX, self._samples()
                             )
                         return trial._trial_id
         return None
 
-    def _draws(self) -> int:
+    def _samples(self) -> int:
         attributes = (trial.user_attrs for trial in self._trials())
-        return sum("draw" in found and "superseded_by" not in found for found in attributes)
+        return sum(SAMPLE_INDEX in found and "superseded_by" not in found for found in attributes)
 
     def _hand_back(self, is_lost: Callable[[FrozenTrial], bool]) -> int:
         handed_back = 0

@@ -1,4 +1,4 @@
-"""A study as it would be had its pruner ended the trials that are kept to audit it."""
+"""A view of a study in which audited trials were pruned as the pruner decided."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEPT = ("study_name", "_study_id", "_storage", "_directions", "_thread_local", 
 
 
 def as_pruned(study: Study) -> Study:
-    """Return a view of a study in which each condemned trial ended where it was condemned."""
+    """Return a view in which each trial that would have been pruned ended at that epoch."""
     view = _AsPruned.__new__(_AsPruned)
     view.__dict__.update({name: getattr(study, name) for name in _KEPT}, inner=study)
     return view

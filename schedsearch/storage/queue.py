@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Select, exists, func, insert, literal, select, update
 
-from schedsearch.storage.attributes import AUDITED, FROM_EPOCH, OWN, PARENT, UNPRUNED
+from schedsearch.storage.attributes import AUDITED, FROM_EPOCH, OWN, PARENT, SAMPLE_INDEX, UNPRUNED
 from schedsearch.storage.claims import Budget, lock_study, stored_budget
 from schedsearch.storage.database import Database
 from schedsearch.storage.rows import now
@@ -35,7 +35,7 @@ from schedsearch.storage.writes import add_attributes
 #: A worker that is silent for longer, on any machine, is taken for dead.
 GRACE = timedelta(seconds=120)
 #: The user attributes that a trial's successor takes over; the rest it earns by itself.
-INHERITED = ("baseline", "draw", "plan", PARENT, FROM_EPOCH, UNPRUNED, AUDITED, OWN)
+INHERITED = ("baseline", SAMPLE_INDEX, "plan", PARENT, FROM_EPOCH, UNPRUNED, AUDITED, OWN)
 
 _Found = TypeVar("_Found")
 

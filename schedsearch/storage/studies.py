@@ -117,10 +117,6 @@ class StudyHandle:
         """Return the complete trials, best first; `constant` keeps one kind: constants, or not."""
         return ranked(self.space, self.trials(), constant=constant)
 
-    def holds_constant(self, trial: FrozenTrial) -> bool:
-        """Tell whether a trial's plan holds everything constant that the study searches."""
-        return self.space.holds_constant(trial.user_attrs.get("plan", {}))
-
     def trial(self, number: int) -> FrozenTrial:
         """Return a trial by its number; raise StudyError if there is none."""
         for trial in self.trials():
@@ -133,14 +129,16 @@ def ranked(
     space: Space, trials: Iterable[FrozenTrial], *, constant: bool | None = None
 ) -> list[FrozenTrial]:
     """Return the complete ones of some trials, best first; `constant` keeps one kind."""
-    lower = space.objective.lower_is_better
+    lower = space.objective.to_minimize
     found = [
         trial
         for trial in trials
         if trial.state is TrialState.COMPLETE
         and trial.value is not None
         and math.isfinite(trial.value)
-        and (constant is None or space.holds_constant(trial.user_attrs.get("plan", {})) == constant)
+        and (
+            constant is None or space.is_constant_plan(trial.user_attrs.get("plan", {})) == constant
+        )
     ]
     return sorted(found, key=lambda trial: (lower(trial.value or 0.0), trial.number))
 

@@ -49,12 +49,12 @@ class BestTrialNotifier:
     def on_best_trial(self, live: LiveTrial) -> None:
         """Give a new best trial its picture, before it ends: then nothing can be added to it."""
         space = self._study.space
-        lower = space.objective.lower_is_better(live.value)
+        lower = space.objective.to_minimize(live.value)
         if self._callback is None or not lower < self._best:
             return
         trials = self._trials()
         before = ranked(space, trials)
-        best = space.objective.lower_is_better(before[0].value or 0.0) if before else math.inf
+        best = space.objective.to_minimize(before[0].value or 0.0) if before else math.inf
         self._best = min(best, lower)
         if lower >= best:
             return

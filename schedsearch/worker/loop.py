@@ -324,7 +324,7 @@ class Worker:
     def _report(self, live: LiveTrial) -> None:
         if self._outcomes.report(live, self._optuna):
             if live.epochs >= self._space.horizon and not math.isnan(live.metric):
-                rank = self._space.objective.lower_is_better(live.value)
+                rank = self._space.objective.to_minimize(live.value)
                 self._reuse.save_if_among_best(live.runs, rank)
             self._drop(live)
 

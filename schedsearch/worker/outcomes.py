@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from schedsearch.errors import InputError
-from schedsearch.pruners import decide
+from schedsearch.pruners import decide_pruning
 from schedsearch.space import Space
 from schedsearch.storage import WOULD_PRUNE, BatchedStorage
 from schedsearch.worker.best_trial import BestTrialNotifier
@@ -63,10 +63,10 @@ class Outcomes:
 
     def _should_prune(self, live: LiveTrial, study: optuna.Study) -> bool:
         trial = self._storage.get_trial(live.trial_id)
-        found = decide(study.pruner, self._space, study, trial)
+        found = decide_pruning(study.pruner, self._space, study, trial)
         if found.would_prune:
             live.trial.set_user_attr(WOULD_PRUNE, live.epochs)
-        return found.ends
+        return found.prune
 
     def refuse(self, live: LiveTrial, error: InputError) -> None:
         """End a trial whose parameters break a rule together."""

@@ -9,7 +9,7 @@ from typing import Any
 from schedsearch.engines import Engine
 from schedsearch.plan import Plan
 from schedsearch.run import Run
-from schedsearch.space.sharing import expected_sharing
+from schedsearch.space.prefix_sharing import estimate_prefix_sharing
 from schedsearch.storage import Batch, StudyHandle
 from schedsearch.trajectories import TrajectoryStore
 from schedsearch.trajectories.cached_runs import CachedRuns
@@ -39,8 +39,8 @@ class Reuse:
     ) -> None:
         self._expected_reuse, branches = 0.0, frozenset[int]()
         if store is not None:
-            sharing = expected_sharing(study.space, _SAMPLED_PLANS, seed=0)
-            self._expected_reuse, branches = sharing.reuse, sharing.branches
+            sharing = estimate_prefix_sharing(study.space, _SAMPLED_PLANS, seed=0)
+            self._expected_reuse, branches = sharing.reuse, sharing.branch_epochs
         self._runs = CachedRuns(
             store,
             space=study.space,

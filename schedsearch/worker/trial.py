@@ -10,9 +10,9 @@ from optuna.trial import Trial
 
 from schedsearch.plan import Plan
 from schedsearch.run import Run
-from schedsearch.samplers import is_audited, is_trained_in_full
+from schedsearch.samplers import is_audited, is_exempt_from_pruning
 from schedsearch.space import Objective, Space
-from schedsearch.storage import AUDITED, UNPRUNED
+from schedsearch.storage import AUDITED, SAMPLE_INDEX, UNPRUNED
 from schedsearch.training import search_seeds
 
 
@@ -68,9 +68,9 @@ def plan_for(trial: Trial, space: Space) -> Plan:
     plan = space.suggest(trial)
     for seed in search_seeds(space):
         plan.resolve(space.horizon, seed)  # some rules depend on the horizon
-    if is_trained_in_full(space, trial.user_attrs["draw"], plan):
+    if is_exempt_from_pruning(space, trial.user_attrs[SAMPLE_INDEX], plan):
         trial.set_user_attr(UNPRUNED, True)
-    elif is_audited(space, trial.user_attrs["draw"]):
+    elif is_audited(space, trial.user_attrs[SAMPLE_INDEX]):
         trial.set_user_attr(AUDITED, True)
     trial.set_user_attr("plan", plan.to_tables())
     return plan

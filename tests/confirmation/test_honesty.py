@@ -10,7 +10,7 @@ from schedsearch.confirmation.record import open_record
 from schedsearch.plan import Plan
 from schedsearch.report.confirmation import confirmation_lines
 from schedsearch.space import Space
-from schedsearch.space.constants import coarse_constants
+from schedsearch.space.constant_coverage import constant_coverage_warnings
 from tests.confirmation import tasks
 from tests.confirmation.tasks import content_of, searched
 
@@ -58,8 +58,8 @@ def test_constants_that_are_coarse_would_make_a_schedule_look_good_and_the_study
     # Such a study says so itself: `check` beforehand, and the verdict afterwards.
     assert result["coarse"] == []
     lr["families"]["constant"] = {"value": {"levels": [0.01, 0.455, 0.9]}}
-    [warning] = coarse_constants(Space.from_document(content, "small.toml"))
-    assert warning.startswith("lr: its constants have 3 values only")
+    [warning] = constant_coverage_warnings(Space.from_document(content, "small.toml"))
+    assert warning.startswith("lr: `constant` has only 3 values")
     assert confirmation_lines(result | {"coarse": [warning]})[-1].endswith(warning)
 
 

@@ -12,9 +12,9 @@ from optuna.trial import TrialState, create_trial
 
 from schedsearch.cli import main
 from schedsearch.errors import InputError
-from schedsearch.pruners import AshaPruner, audit_of, decide, make_pruner
+from schedsearch.pruners import AshaPruner, decide_pruning, make_pruner, summarize_audit
 from schedsearch.samplers import is_audited, make_sampler
-from schedsearch.samplers.constant_share import is_chosen
+from schedsearch.samplers.constant_share import in_share
 from schedsearch.samplers.observations import Observations
 from schedsearch.space import Objective, Space
 from schedsearch.space.document import PrunerOptions
@@ -46,7 +46,7 @@ def ended(minute: int, value: float | None, **attributes):
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 1.0])
 def test_the_share_is_of_the_draws_that_compete_and_spread_evenly(share):
     space = space_of(audit=share)
-    competing = [d for d in range(400) if not is_chosen(d, space.search.sampler.constants)]
+    competing = [d for d in range(400) if not in_share(d, space.search.sampler.constants)]
     audited = [is_audited(space, draw) for draw in competing]
     for count in (50, 100, len(competing)):
         assert abs(sum(audited[:count]) - share * count) <= 1
@@ -120,9 +120,9 @@ def test_once_condemned_a_trial_is_not_asked_about_again():
                 state=TrialState.RUNNING, user_attrs=attributes, intermediate_values={1: 0.5}
             )
         )
-    found = [decide(pruner, space, study, trial) for trial in study.trials]
+    found = [decide_pruning(pruner, space, study, trial) for trial in study.trials]
     assert [one.would_prune for one in found] == [True, False, False]
-    assert [one.ends for one in found] == [False, False, True]
+    assert [one.prune for one in found] == [False, False, True]
     assert len(asked) == 2
 
 
@@ -193,7 +193,7 @@ def proposal(space: Space, *, audited: bool) -> str:
 
 
 def test_to_a_sampler_the_condemned_rank_as_if_they_had_ended_there():
-    study, history = optuna.create_study(), Observations(StudyDirection.MINIMIZE)
+    study, observations = optuna.create_study(), Observations(StudyDirection.MINIMIZE)
     curve = {1: 0.9, 2: 0.8}
     study.add_trial(create_trial(value=0.5, intermediate_values={1: 0.6, 2: 0.5}))
     study.add_trial(
@@ -201,8 +201,8 @@ def test_to_a_sampler_the_condemned_rank_as_if_they_had_ended_there():
     )
     study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values=curve))
     study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.7}))
-    history.update(study.trials)
-    assert history.ranked() == [0, 2, 3, 1]
+    observations.update(study.trials)
+    assert observations.best_rows() == [0, 2, 3, 1]
 
 
 # --- the opening ---------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_an_opening_that_is_no_duration_is_refused(given):
 def test_the_audit_counts_the_condemned_and_those_that_came_to_more_than_the_best_survivor(
     objective,
 ):
-    sign = objective.lower_is_better
+    sign = objective.to_minimize
     trials = [
         ended(0, sign(0.1), unpruned=True),  # stands outside
         ended(1, sign(0.5)),
@@ -244,9 +244,9 @@ def test_the_audit_counts_the_condemned_and_those_that_came_to_more_than_the_bes
         ended(7, None, audited=True, would_prune=3, diverged=8),  # never came to its end
         ended(8, sign(0.2)),
     ]
-    audit = audit_of(trials, objective)
+    audit = summarize_audit(trials, objective)
     assert audit is not None
-    assert (audit.ended, [one.number for one in audit.would_prune]) == (5, [2, 3, 4, 6])
+    assert (audit.complete, [one.number for one in audit.would_prune]) == (5, [2, 3, 4, 6])
     assert [one.number for one in audit.would_prune if one.is_better] == [2, 3]
     assert [one.best_survivor for one in audit.would_prune] == [
         sign(v) for v in (0.5, 0.5, 0.5, 0.3)
@@ -257,14 +257,14 @@ def test_the_audit_counts_the_condemned_and_those_that_came_to_more_than_the_bes
 
 
 def test_without_an_audited_trial_there_is_no_audit():
-    assert audit_of([ended(0, 0.1)], LESS) is None
+    assert summarize_audit([ended(0, 0.1)], LESS) is None
 
 
 def test_status_tells_the_audit_to_people_and_to_programs(tmp_path, monkeypatch, capsys):
     options = {"name": "asha", "min_epochs": 1, "audit": 0.5}
     study = make_study(tmp_path, document(trials=30, pruner=options, sampler={"name": "random"}))
     work(study)
-    audit = audit_of(study.trials(), study.space.objective)
+    audit = summarize_audit(study.trials(), study.space.objective)
 
     def status(*flags: str) -> str:
         monkeypatch.setattr("sys.argv", ["schedsearch", "status", *flags])
@@ -276,6 +276,8 @@ def test_status_tells_the_audit_to_people_and_to_programs(tmp_path, monkeypatch,
     assert audit is not None
     assert json.loads(status("--json"))["audit"] == audit.to_json()
     [line] = [line for line in status().splitlines() if line.startswith("pruning ")]
-    expected = f"pruning   of {audit.ended} trials kept to the end to audit it, it would have ended"
+    expected = (
+        f"pruning   of {audit.complete} trials kept to the end to audit it, it would have ended"
+    )
     assert line.startswith(f"{expected} {len(audit.would_prune)} (trial ")
     assert f"trial {audit.would_prune[0].number} after epoch {audit.would_prune[0].epoch}" in line

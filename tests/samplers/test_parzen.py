@@ -17,7 +17,7 @@ from optuna.distributions import (
 from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator, _ParzenEstimatorParameters
 from optuna.samplers._tpe.sampler import default_weights
 
-from schedsearch.samplers.parzen import axis, fit
+from schedsearch.samplers.parzen import axis_of, fit_parzen
 from schedsearch.samplers.tpe import recency_weights
 
 KINDS: dict[str, BaseDistribution] = {
@@ -44,7 +44,7 @@ def draw(names: list[str], count: int, rng: np.random.Generator) -> np.ndarray:
             columns.append(rng.integers(len(d.choices), size=count).astype(float))
         else:
             places = np.clip(rng.uniform(-0.1, 1.1, count), 0, 1)
-            columns.append(axis(d).from_unit(places))
+            columns.append(axis_of(d).from_unit(places))
     return np.stack(columns, axis=1)
 
 
@@ -59,11 +59,11 @@ def reference(names: list[str], observed: np.ndarray) -> _ParzenEstimator:
 def test_the_ratio_of_two_densities_is_optunas(names, below, above, seed):
     rng = np.random.default_rng(seed)
     good, bad, points = (draw(names, n, rng) for n in (below, above, 24))
-    axes = [axis(KINDS[name]) for name in names]
+    axes = [axis_of(KINDS[name]) for name in names]
     ours, theirs = (
         [estimator(sample) for sample in (good, bad)]
         for estimator in (
-            lambda x: fit(axes, x, recency_weights(len(x))).log_density(points),
+            lambda x: fit_parzen(axes, x, recency_weights(len(x))).log_density(points),
             lambda x: reference(names, x).log_pdf({n: points[:, j] for j, n in enumerate(names)}),
         )
     )
@@ -74,8 +74,8 @@ def test_the_ratio_of_two_densities_is_optunas(names, below, above, seed):
 @settings(max_examples=60, deadline=None)
 def test_samples_lie_in_their_ranges_and_on_their_steps(names, count, seed):
     rng = np.random.default_rng(seed)
-    axes = [axis(KINDS[name]) for name in names]
-    points = fit(axes, draw(names, count, rng), recency_weights(count)).sample(rng, 50)
+    axes = [axis_of(KINDS[name]) for name in names]
+    points = fit_parzen(axes, draw(names, count, rng), recency_weights(count)).sample(rng, 50)
     for j, name in enumerate(names):
         d = KINDS[name]
         for value in points[:, j].tolist():
@@ -94,8 +94,8 @@ def test_samples_lie_in_their_ranges_and_on_their_steps(names, count, seed):
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_samples_follow_the_density(name, count):
     rng = np.random.default_rng(1)
-    column = axis(KINDS[name])
-    estimator = fit([column], draw([name], count, rng), recency_weights(count))
+    column = axis_of(KINDS[name])
+    estimator = fit_parzen([column], draw([name], count, rng), recency_weights(count))
     drawn = estimator.sample(rng, 20_000)[:, 0]
     if name in ("wide", "log"):
         middles = (np.arange(2000) + 0.5) / 2000
@@ -115,23 +115,23 @@ def test_samples_follow_the_density(name, count):
 
 
 def test_an_observation_outside_a_range_that_was_narrowed_counts_at_its_end():
-    axes = [axis(FloatDistribution(0.0, 1.0))]
-    outside, end = (fit(axes, np.array([[x]]), np.ones(1)) for x in (3.0, 1.0))
+    axes = [axis_of(FloatDistribution(0.0, 1.0))]
+    outside, end = (fit_parzen(axes, np.array([[x]]), np.ones(1)) for x in (3.0, 1.0))
     points = np.linspace(0, 1, 9)[:, None]
     assert outside.log_density(points).tolist() == end.log_density(points).tolist()
 
 
 @given(low=st.floats(1e-12, 1e6), ratio=st.floats(1.001, 1e6))
 def test_rounding_does_not_carry_a_value_out_of_a_log_range(low, ratio):
-    column = axis(FloatDistribution(low, low * ratio, log=True))
+    column = axis_of(FloatDistribution(low, low * ratio, log=True))
     first, last = column.from_unit(np.array([0.0, 1.0]))
     assert low <= first == pytest.approx(low)
     assert low * ratio >= last == pytest.approx(low * ratio)
 
 
 def test_a_range_of_one_value_gives_that_value() -> None:
-    one = axis(FloatDistribution(0.5, 0.5))
-    estimate = fit([one], np.array([[0.5], [0.5]]), np.ones(2))
+    one = axis_of(FloatDistribution(0.5, 0.5))
+    estimate = fit_parzen([one], np.array([[0.5], [0.5]]), np.ones(2))
     drawn = estimate.sample(np.random.default_rng(0), 5)
     assert drawn.tolist() == [[0.5]] * 5
     assert np.isfinite(estimate.log_density(drawn)).all()

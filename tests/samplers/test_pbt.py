@@ -1,4 +1,4 @@
-"""Population-based training: what a plan takes over from which other, and what it changes."""
+"""Population-based training: which plans are copied, up to which epoch, and what changes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
 from schedsearch.errors import InputError
 from schedsearch.samplers import make_sampler
-from schedsearch.samplers.parzen import axis
-from schedsearch.samplers.pbt import PopulationSampler, perturbed
+from schedsearch.samplers.parzen import axis_of
+from schedsearch.samplers.pbt import PbtSampler, perturb
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
 from tests.searches import make_study, work
@@ -53,15 +53,15 @@ def content(
 
 
 def space_of(**changes: Any) -> Space:
-    return Space.from_document(content(**changes), "population.toml")
+    return Space.from_document(content(**changes), "pbt.toml")
 
 
-class Population:
+class PbtStudy:
     """A study in memory whose trials are trained by hand."""
 
     def __init__(self, seed: int = 0, direction: str = "minimize", **changes: Any) -> None:
         self.space = space_of(**changes)
-        sampler = PopulationSampler(self.space, seed)
+        sampler = PbtSampler(self.space, seed)
         self.study = optuna.create_study(sampler=sampler, direction=direction)
 
     def ask(self) -> Trial:
@@ -93,15 +93,13 @@ class Population:
         return found
 
 
-def grown(trials: int = 40, **changes: Any) -> tuple[Population, list[FrozenTrial]]:
+def grown(trials: int = 40, **changes: Any) -> tuple[PbtStudy, list[FrozenTrial]]:
     """Return a population whose trials were trained in full, one after the other."""
-    population = Population(**changes)
+    pbt = PbtStudy(**changes)
     for number in range(trials):
-        trial = population.report(
-            population.ask(), *([1 / (1 + number)] * population.space.horizon)
-        )
-        population.study.tell(trial, 1.0)
-    return population, population.study.get_trials()
+        trial = pbt.report(pbt.ask(), *([1 / (1 + number)] * pbt.space.horizon))
+        pbt.study.tell(trial, 1.0)
+    return pbt, pbt.study.get_trials()
 
 
 def test_the_first_plans_are_constant_and_later_ones_branch_off():
@@ -115,11 +113,11 @@ def test_the_first_plans_are_constant_and_later_ones_branch_off():
 
 
 def test_a_plan_equals_its_parents_to_the_bit_until_it_branches_off_and_is_then_held():
-    population, trials = grown()
+    pbt, trials = grown()
     depths = set()
     for trial in trials[6:]:
-        own = population.realised(trial)
-        parents = population.realised(trials[trial.user_attrs["parent"]])
+        own = pbt.realised(trial)
+        parents = pbt.realised(trials[trial.user_attrs["parent"]])
         epoch = trial.user_attrs["from_epoch"]
         assert own[:epoch] == parents[:epoch]
         assert own[epoch:] == [own[epoch]] * (8 - epoch)
@@ -130,64 +128,64 @@ def test_a_plan_equals_its_parents_to_the_bit_until_it_branches_off_and_is_then_
 
 @pytest.mark.parametrize(("direction", "best"), [("minimize", {0, 1, 2}), ("maximize", {7, 8, 9})])
 def test_parents_are_among_the_best_share_at_the_epoch(direction, best):
-    population = Population(direction=direction, population=10, truncation=0.3)
-    started = [population.ask() for _ in range(10)]
+    pbt = PbtStudy(direction=direction, population=10, truncation=0.3)
+    started = [pbt.ask() for _ in range(10)]
     for number, trial in enumerate(started):
-        population.report(trial, 0.5, float(number))
-    assert population.parents(60) == best
+        pbt.report(trial, 0.5, float(number))
+    assert pbt.parents(60) == best
 
 
 def test_what_counts_is_the_metric_where_a_plan_branches_off_and_not_the_last():
-    population = Population(population=2, truncation=0.5)
-    early, late = population.ask(), population.ask()
-    population.report(early, 9, 1, 9, 9, 9, 9, 9, 9)
-    population.report(late, 1, 9, 1, 1, 1, 1, 1, 1)
-    found = {population.lineage(population.ask()) for _ in range(40)}
+    pbt = PbtStudy(population=2, truncation=0.5)
+    early, late = pbt.ask(), pbt.ask()
+    pbt.report(early, 9, 1, 9, 9, 9, 9, 9, 9)
+    pbt.report(late, 1, 9, 1, 1, 1, 1, 1, 1)
+    found = {pbt.lineage(pbt.ask()) for _ in range(40)}
     assert found == {(early.number, 2), (late.number, 4), (late.number, 6)}
 
 
 def test_plans_that_were_alike_until_then_are_one_parent():
-    population = Population(population=4, truncation=0.5)
-    for metric, trial in enumerate([population.ask() for _ in range(4)]):
-        population.report(trial, 0.0, float(metric))
+    pbt = PbtStudy(population=4, truncation=0.5)
+    for metric, trial in enumerate([pbt.ask() for _ in range(4)]):
+        pbt.report(trial, 0.0, float(metric))
     for _ in range(30):  # all of them copy the first or the second, and do as well by epoch 2
-        trial = population.ask()
-        parent, _ = population.lineage(trial)
-        population.report(trial, 0.0, float(parent))
-    assert population.parents(30) == {0, 1}
+        trial = pbt.ask()
+        parent, _ = pbt.lineage(trial)
+        pbt.report(trial, 0.0, float(parent))
+    assert pbt.parents(30) == {0, 1}
 
 
 def test_running_and_pruned_trials_are_parents_and_diverged_ones_are_not():
-    population = Population(population=4, truncation=1.0)
-    running, pruned, diverged, infinite = (population.ask() for _ in range(4))
-    population.report(running, 1.0, 1.0)
-    population.study.tell(population.report(pruned, 1.0, 1.0), state=TrialState.PRUNED)
-    population.study.tell(population.report(diverged, 1.0, math.nan), state=TrialState.PRUNED)
-    population.report(infinite, 1.0, -math.inf)
-    assert population.parents(40) == {running.number, pruned.number}
+    pbt = PbtStudy(population=4, truncation=1.0)
+    running, pruned, diverged, infinite = (pbt.ask() for _ in range(4))
+    pbt.report(running, 1.0, 1.0)
+    pbt.study.tell(pbt.report(pruned, 1.0, 1.0), state=TrialState.PRUNED)
+    pbt.study.tell(pbt.report(diverged, 1.0, math.nan), state=TrialState.PRUNED)
+    pbt.report(infinite, 1.0, -math.inf)
+    assert pbt.parents(40) == {running.number, pruned.number}
 
 
 def test_nothing_branches_off_before_anything_has_come_to_a_segments_end():
-    population = Population(population=2)
-    for trial in [population.ask() for _ in range(2)]:
-        population.report(trial, 1.0)
-    assert population.parents(10) == {None}
+    pbt = PbtStudy(population=2)
+    for trial in [pbt.ask() for _ in range(2)]:
+        pbt.report(trial, 1.0)
+    assert pbt.parents(10) == {None}
 
 
 @pytest.mark.parametrize(("low", "lineage"), [(1e-3, (0, 2)), (2e-3, (None, None))])
 def test_constants_of_the_same_range_are_parents_too(low, lineage):
-    population = Population(population=2)
+    pbt = PbtStudy(population=2)
     made = content(population=2)
     made["hyperparameters"]["lr"]["families"]["constant"]["value"] = LR | {"low": low}
-    population.space = Space.from_document(made, "population.toml")
-    population.study.sampler = PopulationSampler(population.space, 0)
+    pbt.space = Space.from_document(made, "pbt.toml")
+    pbt.study.sampler = PbtSampler(pbt.space, 0)
     constant = {"lr.family": "constant", "lr.constant.value": 0.01}
     constant |= {"reg.family": "constant", "reg.constant.value": 0.5}
-    population.study.enqueue_trial(constant)
-    population.report(population.ask(), 1.0, 1.0)
-    population.ask()
-    child = population.ask()
-    assert population.lineage(child) == lineage
+    pbt.study.enqueue_trial(constant)
+    pbt.report(pbt.ask(), 1.0, 1.0)
+    pbt.ask()
+    child = pbt.ask()
+    assert pbt.lineage(child) == lineage
     assert (child.params["lr.piecewise.values.0"] == 0.01) == (lineage[0] is not None)
 
 
@@ -217,8 +215,8 @@ RANGES = st.one_of(
 @settings(max_examples=300, deadline=None)
 def test_a_perturbed_value_is_another_one_of_the_range(distribution, place, seed):
     rng = np.random.default_rng(seed)
-    value = float(axis(distribution).from_unit(np.array([place]))[0])
-    found = distribution.to_external_repr(perturbed(rng, distribution, value))
+    value = float(axis_of(distribution).from_unit(np.array([place]))[0])
+    found = distribution.to_external_repr(perturb(rng, distribution, value))
     assert found != value
     assert distribution._contains(distribution.to_internal_repr(found))
     if isinstance(distribution, FloatDistribution) and distribution.step:
@@ -237,8 +235,8 @@ def test_a_perturbed_value_is_another_one_of_the_range(distribution, place, seed
 @settings(max_examples=20, deadline=None)
 def test_levels_and_steps_are_kept(values, seed):
     lr, allowed = values
-    population, trials = grown(seed=seed, trials=20, lr=lr)
-    used = {in_force["lr"] for trial in trials for in_force in population.realised(trial)}
+    pbt, trials = grown(seed=seed, trials=20, lr=lr)
+    used = {in_force["lr"] for trial in trials for in_force in pbt.realised(trial)}
     assert len(used) == 3
     assert sorted(used) == pytest.approx(sorted(allowed), rel=1e-15)
 
@@ -248,11 +246,11 @@ def test_levels_and_steps_are_kept(values, seed):
     [
         ({"linear": {"initial": LR, "final": 0.0}}, "lr has constant, piecewise, linear"),
         ({"piecewise": {"segments": 3, "values": REG}}, "reg has 4 segments in 8 epochs"),
-        ({"piecewise": {"segments": 1, "values": REG}}, "lr begins no second segment before"),
-        ({"piecewise": {"values": [0.1, REG]}}, "lr draws its segments otherwise"),
+        ({"piecewise": {"segments": 1, "values": REG}}, "lr has no second segment before"),
+        ({"piecewise": {"values": [0.1, REG]}}, "lr has segments with different or fixed values"),
         (
             {"piecewise": {"segments": 4, "values": REG, "duration": {"low": 2, "high": 8}}},
-            "lr draws its duration",
+            "lr searches its duration",
         ),
     ],
 )
@@ -260,15 +258,15 @@ def test_spaces_without_common_segments_are_refused(change, problem):
     given = content()
     given["hyperparameters"]["lr"]["families"] |= change
     with pytest.raises(InputError, match=problem):
-        make_sampler(Space.from_document(given, "population.toml"), "ann")
+        make_sampler(Space.from_document(given, "pbt.toml"), "ann")
 
 
 def test_a_duration_that_ends_early_moves_the_branches():
     given = content(segments=3)
     for table in given["hyperparameters"].values():
         table["families"]["piecewise"]["duration"] = 4
-    sampler = PopulationSampler(Space.from_document(given, "population.toml"), 0)
-    assert sampler._segments.branches == {1: 2, 2: 3}
+    sampler = PbtSampler(Space.from_document(given, "pbt.toml"), 0)
+    assert sampler._space.branch_epochs == {1: 2, 2: 3}
 
 
 def reusing(**changes: Any) -> dict[str, Any]:

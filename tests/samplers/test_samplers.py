@@ -8,10 +8,11 @@ import pytest
 from optuna.trial import TrialState
 
 from schedsearch.errors import InputError
-from schedsearch.samplers import FamilyGridSampler, make_sampler, trials_of
+from schedsearch.samplers import limit_trials, make_sampler
+from schedsearch.samplers.grid import FamilyGridSampler
 from schedsearch.space import Space
 from tests.claims import claim
-from tests.searches import document, make_study, work
+from tests.searches import document, is_constant, make_study, work
 
 SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes", "qmc")
 
@@ -43,8 +44,8 @@ def test_every_sampler_ends_a_study_with_its_constants_and_its_schedules(tmp_pat
     if sampler != "grid":
         draws = [t.user_attrs.get("draw") for t in trials if t.user_attrs.get("unpruned")]
         assert draws == [None, 6, 13, 19]
-        assert all(study.holds_constant(t) for t in trials if t.user_attrs.get("unpruned"))
-    assert sum(not study.holds_constant(trial) for trial in trials) >= 8
+        assert all(is_constant(study, t) for t in trials if t.user_attrs.get("unpruned"))
+    assert sum(not is_constant(study, trial) for trial in trials) >= 8
     assert len({str(trial.user_attrs["plan"]) for trial in trials}) == 24
 
 
@@ -108,9 +109,9 @@ def test_a_grid_without_the_baseline_among_its_points_tries_them_all():
     given = grid_content()
     given["hyperparameters"]["lr"]["default"] = 0.25
     space = Space.from_document(given, "small.toml")
-    assert trials_of(space, 1000) == 1 + 11
+    assert limit_trials(space, 1000) == 1 + 11
     grid = FamilyGridSampler(space, 5, seed=0)
-    assert len({tuple(grid.point(draw).items()) for draw in range(11)}) == 11
+    assert len({tuple(grid.grid_point(draw).items()) for draw in range(11)}) == 11
 
 
 def test_a_large_grid_begins_at_once_and_repeats_no_point():
@@ -120,10 +121,10 @@ def test_a_large_grid_begins_at_once_and_repeats_no_point():
         "values": {"low": 0.0, "high": 1.0},
     }
     space = Space.from_document(given, "small.toml")
-    assert trials_of(space, 500) == 500
+    assert limit_trials(space, 500) == 500
     grid = FamilyGridSampler(space, 5, seed=3)
     assert grid.size == 5**8 + 5 + 25
-    drawn = [tuple(grid.point(draw).items()) for draw in range(500)]
+    drawn = [tuple(grid.grid_point(draw).items()) for draw in range(500)]
     assert len(set(drawn)) == 500
     again = FamilyGridSampler(space, 5, seed=3)
-    assert tuple(again.point(499).items()) == drawn[499]
+    assert tuple(again.grid_point(499).items()) == drawn[499]

@@ -26,7 +26,13 @@ from optuna.testing.pytest_samplers import (
 from optuna.trial import Trial, TrialState, create_trial
 
 from schedsearch.samplers.observations import Observations
-from schedsearch.samplers.tpe import TreeParzenSampler, good, recency_weights, sides, thinned
+from schedsearch.samplers.tpe import (
+    TreeParzenSampler,
+    below_count,
+    recency_weights,
+    split_below_above,
+    subsample,
+)
 from schedsearch.space import Space
 from tests.searches import ROOT
 
@@ -74,10 +80,10 @@ def study_of_all_states(seed: int, trials: int, direction: str = "minimize") -> 
     return study
 
 
-def history_of(study: Study) -> Observations:
-    history = Observations(study.direction)
-    history.update(study.get_trials(deepcopy=False))
-    return history
+def observe(study: Study) -> Observations:
+    observations = Observations(study.direction)
+    observations.update(study.get_trials(deepcopy=False))
+    return observations
 
 
 def params_of(study: Study) -> list[dict]:
@@ -96,10 +102,12 @@ def test_good_and_other_trials_are_optunas(seed, trials, direction):
     seen = study.get_trials(deepcopy=False, states=states)
     finished = sum(trial.state.is_finished() for trial in seen)
     expected = _split_trials(study, seen, default_gamma(finished))
-    history = history_of(study)
-    assert history.finished == finished
+    observations = observe(study)
+    assert observations.count == finished
     for names in (["x", "family"], ["constant.value"], ["linear.patience", "linear.slope"]):
-        found = sides(history, names, history.ranked(good(finished)))
+        found = split_below_above(
+            observations, names, observations.best_rows(below_count(finished))
+        )
         assert [rows.tolist() for rows in found] == [
             [t.number for t in side if t.params.keys() >= set(names)] for side in expected
         ]
@@ -113,56 +121,62 @@ def test_good_and_other_trials_are_optunas(seed, trials, direction):
 @settings(max_examples=20, deadline=None)
 def test_trials_are_ranked_as_optuna_does(seed, trials, direction):
     study = study_of_all_states(seed, trials, direction)
-    history = history_of(study)
+    observations = observe(study)
     seen = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     for count in range(len(seen) + 1):
         below, _ = _split_trials(study, seen, count)
-        assert sorted(history.ranked(count)) == [trial.number for trial in below]
+        assert sorted(observations.best_rows(count)) == [trial.number for trial in below]
 
 
 def test_what_was_told_piece_by_piece_is_what_is_read_at_once():
     study = optuna.create_study(sampler=RandomSampler(1))
-    history = Observations(study.direction)
+    observations = Observations(study.direction)
     running: list[Trial] = []
     for i in range(60):
         running.append(study.ask())
-        history.update(study.get_trials(deepcopy=False))
+        observations.update(study.get_trials(deepcopy=False))
         value = walk(running[-1])
-        history.update(study.get_trials(deepcopy=False))
+        observations.update(study.get_trials(deepcopy=False))
         if i % 3 == 2:
             study.tell(running.pop(i % len(running)), value)
             failed = running.pop(0)
             study.tell(failed, state=TrialState.FAIL)
-    history.update(study.get_trials(deepcopy=False))
-    whole = history_of(study)
-    assert history.ranked() == whole.ranked()
-    unended = [number for number in range(60) if not history.has_ended(number)]
+    observations.update(study.get_trials(deepcopy=False))
+    whole = observe(study)
+    assert observations.best_rows() == whole.best_rows()
+    unended = [number for number in range(60) if not observations.has_finished(number)]
     assert unended == sorted(t.number for t in running)
     for name in ("x", "constant.value"):
-        assert history.group(name) == whole.group(name)
-        held = np.flatnonzero(history.holding([name]))
-        assert held.tolist() == np.flatnonzero(whole.holding([name])).tolist()
-        assert np.array_equal(history.values([name], held), whole.values([name], held))
+        assert observations.parameter_group(name) == whole.parameter_group(name)
+        held = np.flatnonzero(observations.has_all([name]))
+        assert held.tolist() == np.flatnonzero(whole.has_all([name])).tolist()
+        assert np.array_equal(observations.values([name], held), whole.values([name], held))
 
 
 def test_a_trial_that_becomes_visible_late_is_still_learned_from():
     study = study_of_all_states(3, 40)
     trials = study.get_trials(deepcopy=False)
-    history = Observations(study.direction)
-    history.update([trial for trial in trials if trial.number not in (4, 5, 20)])
-    history.update(trials[:30])  # an older view: nothing is lost by it
-    history.update(trials)
-    assert history.ranked() == history_of(study).ranked()
-    whole = history_of(study)
-    assert [history.has_ended(n) for n in range(40)] == [whole.has_ended(n) for n in range(40)]
+    observations = Observations(study.direction)
+    observations.update([trial for trial in trials if trial.number not in (4, 5, 20)])
+    observations.update(trials[:30])  # an older view: nothing is lost by it
+    observations.update(trials)
+    assert observations.best_rows() == observe(study).best_rows()
+    whole = observe(study)
+    assert [observations.has_finished(n) for n in range(40)] == [
+        whole.has_finished(n) for n in range(40)
+    ]
 
 
 def test_parameters_that_occur_together_are_a_group():
-    history = history_of(study_of_all_states(0, 60))
-    assert history.group("x") == history.group("family") == {"x", "family"}
-    assert history.group("linear.slope") == {"linear.slope", "linear.patience"}
-    assert history.group("constant.value") == {"constant.value"}
-    assert history.group("unheard of") == frozenset()
+    observations = observe(study_of_all_states(0, 60))
+    assert (
+        observations.parameter_group("x")
+        == observations.parameter_group("family")
+        == {"x", "family"}
+    )
+    assert observations.parameter_group("linear.slope") == {"linear.slope", "linear.patience"}
+    assert observations.parameter_group("constant.value") == {"constant.value"}
+    assert observations.parameter_group("unheard of") == frozenset()
 
 
 def test_a_family_is_drawn_jointly():
@@ -268,7 +282,7 @@ def test_the_given_parameters_are_learned_from_the_trials_that_have_them_all():
 @settings(max_examples=60, deadline=None)
 def test_a_thinned_history_keeps_the_weight_the_running_and_the_newest(count, most, running):
     rows = np.arange(count)
-    kept, weights = thinned(rows, np.isin(rows, list(running)), most)
+    kept, weights = subsample(rows, np.isin(rows, list(running)), most)
     assert weights.sum() == pytest.approx(recency_weights(count).sum())
     assert len(kept) <= most + len(running)
     assert set(kept) >= {row for row in running if row < count}
@@ -381,9 +395,9 @@ def test_each_bracket_of_hyperband_is_read_once_and_not_at_each_parameter():
     study = optuna.create_study(sampler=sampler, pruner=pruner)
     study.optimize(optimised, n_trials=20)
     views = [pruner._create_bracket_study(study, bracket) for bracket in (0, 1, 2, 0, 1, 2)]
-    memories = [sampler._memory(view) for view in views]
-    assert memories[:3] == memories[3:]
-    assert len({id(memory) for memory in memories}) == 3
+    caches = [sampler._cache_of(view) for view in views]
+    assert caches[:3] == caches[3:]
+    assert len({id(cache) for cache in caches}) == 3
 
 
 def optimised(trial: Trial) -> float:

@@ -19,7 +19,7 @@ from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.files import read_document
 from schedsearch.schedules import FAMILIES
 from schedsearch.space import Space
-from schedsearch.space.choosers import RandomChooser
+from schedsearch.space.suggesters import RandomSuggester
 from tests.searches import ROOT
 
 SHIPPED = [*sorted((ROOT / "search_spaces").glob("*.toml")), *(ROOT / "examples").glob("*.toml")]
@@ -100,7 +100,7 @@ def use(path: Path) -> None:
     """Read a file, and set a plan of it in motion."""
     space = Space.load(path)
     assert Space.from_document(space.to_document(), "again") == space
-    plan = space.suggest(RandomChooser(0)).resolve(space.horizon, 0)
+    plan = space.suggest(RandomSuggester(0)).resolve(space.horizon, 0)
     assert plan.to_tables()
     if space.is_config:
         scheduler = space.scheduler()

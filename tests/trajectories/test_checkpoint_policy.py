@@ -13,8 +13,8 @@ from schedsearch.plan import Plan
 from schedsearch.run import CheckpointPolicy
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
-from schedsearch.space.choosers import FixedChooser
-from schedsearch.space.sharing import expected_sharing
+from schedsearch.space.prefix_sharing import estimate_prefix_sharing
+from schedsearch.space.suggesters import FixedSuggester
 from schedsearch.storage import Database
 from schedsearch.trajectories import Folder, TrajectoryStore
 from tests.space.documents import searching
@@ -32,7 +32,9 @@ def grid(segments: int, levels: int, horizon: int) -> Space:
 
 
 def plans(space: Space) -> Iterator[Plan]:
-    every = [space.suggest(FixedChooser(space.at(1, i))) for i in range(int(space.size()))]
+    every = [
+        space.suggest(FixedSuggester(space.grid_point(1, i))) for i in range(int(space.size()))
+    ]
     random.Random(0).shuffle(every)
     yield from (plan.resolve(space.horizon, 0) for plan in every)
 
@@ -69,8 +71,8 @@ def test_a_full_grid_trains_each_segment_once(
     """S segments of b values each cost the sum of b^i over i = 1..S, in place of S x b^S."""
     horizon = segments * length
     space = grid(segments, levels, horizon)
-    sharing = expected_sharing(space, 200, seed=0)
-    checkpoint_policy = CheckpointPolicy(horizon, branches=sharing.branches, spacing=horizon)
+    sharing = estimate_prefix_sharing(space, 200, seed=0)
+    checkpoint_policy = CheckpointPolicy(horizon, branches=sharing.branch_epochs, spacing=horizon)
     store = opened(database, folder)
     trained = sum(train(store, plan, checkpoint_policy) for plan in plans(space))
     assert trained == length * sum(levels**i for i in range(1, segments + 1))

@@ -149,7 +149,7 @@ def _draw_families(
     known = [(found, row) for found, row in zip(values, at, strict=True) if found]
     rows = [row for _, row in known]
     medians = [statistics.median(found) for found, _ in known]
-    best = [min(found, key=objective.lower_is_better) for found, _ in known]
+    best = [min(found, key=objective.to_minimize) for found, _ in known]
     style: dict[str, Any] = {"zorder": 3, "linewidths": 2}
     axis.scatter(medians, rows, marker="|", s=110, color="#000000", label="median", **style)
     axis.scatter(best, rows, marker="D", s=16, color=COLOURS[1], label="best", **style)
@@ -159,7 +159,7 @@ def _draw_families(
 
 
 def _best(values: Sequence[float], objective: Objective) -> float:
-    return min(map(objective.lower_is_better, values), default=math.inf)
+    return min(map(objective.to_minimize, values), default=math.inf)
 
 
 def _draw_importances(axis: Axes, shares: Mapping[str, Mapping[str, float]]) -> None:

@@ -1,4 +1,4 @@
-"""Every mistake in a space is told by file, key, value and rule, all of them at once."""
+"""An invalid space is refused with all its problems: file, key, value, rule, and a hint."""
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +11,8 @@ from schedsearch.space import Space
 from tests.space.documents import searching, small
 
 
-def mistakes(content):
-    """Return the lines that say what is wrong, without the file's name that each begins with."""
+def problems_of(content):
+    """Return the problems of a file, without the file name at the beginning of each."""
     with pytest.raises(FileError) as refused:
         Space.from_document(content, "file.toml")
     lines = str(refused.value).splitlines()
@@ -35,7 +35,7 @@ PENALTY = "hyperparameters__weights.penalty"
         ({"objective": "val_loss"}, "objective = 'val_loss': must be a table"),
         (
             {"objective__metrik": "a"},
-            "objective.metrik = 'a': there is no such key (hint: did you mean `metric`",
+            "objective.metrik = 'a': unknown key (hint: did you mean `metric`",
         ),
         (
             {"objective__direction": "maximise"},
@@ -43,12 +43,12 @@ PENALTY = "hyperparameters__weights.penalty"
         ),
         (
             {"hyperparameter": {}},
-            "hyperparameter: there is no such key (hint: did you mean `hyperparameters`",
+            "hyperparameter: unknown key (hint: did you mean `hyperparameters`",
         ),
-        ({"trials": 30}, "trials = 30: there is no such key (hint: it belongs in [search])"),
+        ({"trials": 30}, "trials = 30: unknown key (hint: move it to [search])"),
         (
             {"search__trails": 3},
-            "search.trails = 3: there is no such key (hint: did you mean `trials`?)",
+            "search.trails = 3: unknown key (hint: did you mean `trials`?)",
         ),
         ({"search__trials": 0}, "search.trials = 0: must be at least 1"),
         ({"search__seed": 2**31}, "search.seed = 2147483648: must be less than 2147483648"),
@@ -56,7 +56,7 @@ PENALTY = "hyperparameters__weights.penalty"
         ({"search__sampler__constants": 1.5}, "search.sampler.constants = 1.5: must be at most 1"),
         (
             {"search__pruner": {"nme": "asha"}},
-            "search.pruner.nme = 'asha': there is no such key (hint: did you mean `name`?)",
+            "search.pruner.nme = 'asha': unknown key (hint: did you mean `name`?)",
         ),
         (
             {"arguments": {"widths": [1, 2]}},
@@ -65,7 +65,7 @@ PENALTY = "hyperparameters__weights.penalty"
         ({"hyperparameters": []}, "hyperparameters = []: must be a table"),
         (
             {"hyperparameters__lr__defualt": 1},
-            "hyperparameters.lr.defualt = 1: there is no such key (hint: did you mean `default`?)",
+            "hyperparameters.lr.defualt = 1: unknown key (hint: did you mean `default`?)",
         ),
         (
             {"hyperparameters__lr__default": True},
@@ -73,11 +73,11 @@ PENALTY = "hyperparameters__weights.penalty"
         ),
         (
             {"hyperparameters__lr__default": 2.0},
-            "hyperparameters.lr.default = 2.0: must lie within the bounds [0.0, 1.0]",
+            "hyperparameters.lr.default = 2.0: must be within the bounds [0.0, 1.0]",
         ),
         (
             {"hyperparameters__lr__bounds": [1.0, 0.0]},
-            "hyperparameters.lr.bounds = [1.0, 0.0]: must be from low to high",
+            "hyperparameters.lr.bounds = [1.0, 0.0]: must be [low, high] with low <= high",
         ),
         ({"hyperparameters__lr__bounds": [1.0]}, "hyperparameters.lr.bounds.1: is missing"),
         (
@@ -95,8 +95,8 @@ PENALTY = "hyperparameters__weights.penalty"
         ),
     ],
 )
-def test_a_mistake_in_a_table_is_told(changes, message):
-    [line] = mistakes(small(**changes))
+def test_a_problem_of_a_table_is_reported(changes, message):
+    [line] = problems_of(small(**changes))
     assert message in line
 
 
@@ -105,18 +105,18 @@ def test_a_mistake_in_a_table_is_told(changes, message):
     [
         (
             {"exponental": {}},
-            "exponental: there is no such family (hint: did you mean `exponential`?)",
+            "exponental: unknown family (hint: did you mean `exponential`?)",
         ),
         ({"linear": 3}, "linear = 3: must be a table of parameters"),
-        ({"linear": {"initial": 0.0}}, "linear.final: is missing, and has no default"),
+        ({"linear": {"initial": 0.0}}, "linear.final: is missing and has no default"),
         (
             {"exponential": {"initial": 1.0, "decayrate": 0.9}},
-            "decayrate = 0.9: there is no such parameter (hint: did you mean `decay_rate`?)",
+            "decayrate = 0.9: unknown parameter (hint: did you mean `decay_rate`?)",
         ),
         ({"linear": {"initial": "a", "final": 1}}, "linear.initial = 'a': must be a number"),
         (
             {"linear": {"initial": "1e-4", "final": 1}},
-            "YAML takes 1e-4 for text, and 1.0e-4 for a number",
+            "YAML reads 1e-4 as text, and 1.0e-4 as a number",
         ),
         (
             {"linear": {"initial": 0.0, "final": 1, "duration": "20"}},
@@ -136,7 +136,7 @@ def test_a_mistake_in_a_table_is_told(changes, message):
             {"piecewise": {"segments": 0, "values": {"low": 0.0, "high": 1.0}}},
             "segments = 0: must be a whole number from 1 to 1000",
         ),
-        ({"dwa": {}}, "dwa: moves a group of weights: write it under [groups.NAME.families]"),
+        ({"dwa": {}}, "dwa: is a family for groups: move it to [groups.NAME.families]"),
         (
             {"coupled": {"to": "lr", "factor": 3}},
             "coupled.factor = 3: must be a table of at least one family",
@@ -151,7 +151,7 @@ def test_a_mistake_in_a_table_is_told(changes, message):
         ),
         (
             {"coupled": {"to": "v", "factor": {"constant": {"value": 1}}}},
-            "is coupled to `v`, which the file does not have (hint: add [hyperparameters.v])",
+            "is coupled to `v`, which is not in the file (hint: add [hyperparameters.v])",
         ),
         (
             {"coupled": {"to": "u", "factor": {"constant": {"value": 1}}}},
@@ -173,8 +173,8 @@ def test_a_mistake_in_a_table_is_told(changes, message):
         ),
     ],
 )
-def test_a_mistake_in_a_family_is_told(families, message):
-    lines = mistakes(searching(families))
+def test_a_problem_of_a_family_is_reported(families, message):
+    lines = problems_of(searching(families))
     assert any(message in line for line in lines), lines
     assert len(lines) == (2 if "lr" in str(families) else 1)
 
@@ -192,7 +192,7 @@ def test_a_mistake_in_a_family_is_told(families, message):
         ({"low": 0.0}, "value.high: is missing: a range has low and high"),
         (
             {"low": 0.0, "hihg": 1.0},
-            "value.hihg = 1.0: there is no such key in a range (hint: did you mean `high`?)",
+            "value.hihg = 1.0: unknown key of a range (hint: did you mean `high`?)",
         ),
         ({"low": 0.0, "high": 1.0, "level": [1]}, "(hint: did you mean `levels`?)"),
         ({"low": "a", "high": 1.0}, "value.low = 'a': must be a number"),
@@ -210,22 +210,22 @@ def test_a_mistake_in_a_family_is_told(families, message):
         ),
         (
             {"low": 0.0, "high": 1.0, "step": 0.3},
-            "must lead from `low` to `high`, which is 1.0 (hint: high = 0.9)",
+            "must lead from `low` to `high` exactly, but high is 1.0 (hint: high = 0.9)",
         ),
-        ({"low": 0.0, "high": 1.0, "step": 2.0}, "in 1 to 1,000,000 steps"),
+        ({"low": 0.0, "high": 1.0, "step": 2.0}, "must divide the range into 1 to 1,000,000 steps"),
         (
             {"low": 0.1, "high": 1.0, "step": 0.1, "log": True},
-            "value.step = 0.1: cannot stand beside `log`",
+            "value.step = 0.1: cannot be combined with `log`",
         ),
-        ({"low": -1e308, "high": 1e308}, "must not be wider than the numbers go"),
+        ({"low": -1e308, "high": 1e308}, "is too wide"),
         ({"levels": []}, "value.levels = []: must be a list of at least one value"),
         ({"levels": [1.0, 1.0]}, "must not repeat a value"),
         ({"levels": [1.0, "b"]}, "value.levels.1 = 'b': must be a number"),
-        ({"levels": [1.0, 2.0], "low": 1.0}, "value.low = 1.0: cannot stand beside `levels`"),
+        ({"levels": [1.0, 2.0], "low": 1.0}, "value.low = 1.0: cannot be combined with `levels`"),
     ],
 )
-def test_a_mistake_in_a_range_is_told(value, message):
-    [line] = mistakes(searching({"constant": {"value": value}}))
+def test_a_problem_of_a_range_is_reported(value, message):
+    [line] = problems_of(searching({"constant": {"value": value}}))
     assert line.startswith("hyperparameters.u.families.constant.value")
     assert message in line
 
@@ -233,22 +233,24 @@ def test_a_mistake_in_a_range_is_told(value, message):
 @pytest.mark.parametrize(
     ("duration", "message"),
     [
-        ({"low": 1, "high": "50%"}, "must be all in epochs, or all in shares of the horizon"),
-        ({"low": "10%", "high": "50%", "step": 5}, "must be all in epochs, or all in shares"),
+        ({"low": 1, "high": "50%"}, "must be all in epochs or all in shares of the horizon"),
+        ({"low": "10%", "high": "50%", "step": 5}, "must be all in epochs or all in shares"),
         ({"low": 1, "high": 5, "step": 0.5}, "duration.step = 0.5: must be a whole number"),
         ({"low": "10%", "high": "50%", "step": "15%"}, "(hint: high = 40%)"),
     ],
 )
-def test_a_mistake_in_a_range_of_durations_is_told(duration, message):
-    [line] = mistakes(searching({"linear": {"initial": 0.0, "final": 1.0, "duration": duration}}))
+def test_a_problem_of_a_range_of_durations_is_reported(duration, message):
+    [line] = problems_of(
+        searching({"linear": {"initial": 0.0, "final": 1.0, "duration": duration}})
+    )
     assert message in line
 
 
-def test_a_searched_hyperparameter_without_a_constant_is_shown_the_lines_to_add():
+def test_the_hint_for_a_missing_constant_has_the_lines_to_add():
     content = small(**{f"{PENALTY}__families__constant": None})
-    assert mistakes(content) == [
-        "hyperparameters.weights.penalty.families: is searched, so it needs a `constant` family to "
-        'be compared with (hint: add [hyperparameters."weights.penalty".families.constant] with '
+    assert problems_of(content) == [
+        "hyperparameters.weights.penalty.families: needs a `constant` family, the baseline of "
+        'the schedules (hint: add [hyperparameters."weights.penalty".families.constant] with '
         "value = { low = 0.0, high = 0.5 })"
     ]
 
@@ -272,7 +274,7 @@ GROUP = {"constant": {"value": {"low": 0.1, "high": 1.0}}, "dwa": {}}
         ),
         (
             {"g": {"members": ["weights.a", "b"], "families": GROUP}},
-            "groups.g.members = 'b': must be weights of loss terms, named weights.TERM",
+            "groups.g.members = 'b': must be the weight of a loss term, named weights.TERM",
         ),
         (
             {"g": {"members": ["weights.a", "weights.a"], "families": GROUP}},
@@ -287,7 +289,7 @@ GROUP = {"constant": {"value": {"low": 0.1, "high": 1.0}}, "dwa": {}}
         ),
         (
             {"g": {"members": MEMBERS, "families": {"linear": {"initial": 0.0, "final": 1.0}}}},
-            "groups.g.families.linear: moves one hyperparameter, not a group",
+            "groups.g.families.linear: is a family for one hyperparameter",
         ),
         (
             {"g": {"members": MEMBERS, "families": {}}},
@@ -309,33 +311,33 @@ GROUP = {"constant": {"value": {"low": 0.1, "high": 1.0}}, "dwa": {}}
         ),
         (
             {"u": {"members": MEMBERS, "families": GROUP}},
-            "groups.u: has the name of a hyperparameter: rename it",
+            "groups.u: is also the name of a hyperparameter: rename the group",
         ),
     ],
 )
-def test_a_mistake_in_a_group_is_told(groups, message):
-    [line] = mistakes(searching({}, groups=groups))
+def test_a_problem_of_a_group_is_reported(groups, message):
+    [line] = problems_of(searching({}, groups=groups))
     assert message in line
 
 
-def test_a_group_and_a_family_cannot_move_the_same_hyperparameter():
+def test_a_member_of_a_group_cannot_have_families():
     content = small(groups={"g": {"members": ["weights.penalty", "weights.b"], "families": GROUP}})
-    assert mistakes(content) == [
-        "groups.g.members = 'weights.penalty': is also moved by "
-        "hyperparameters.weights.penalty.families: leave one of them out"
+    assert problems_of(content) == [
+        "groups.g.members = 'weights.penalty': also has "
+        "hyperparameters.weights.penalty.families: remove one of the two"
     ]
 
 
-def test_coupling_in_a_cycle_is_refused_wherever_it_is_hidden():
+def test_a_cycle_of_couplings_in_inner_schedules_is_refused():
     def coupled(to):
         inner = {"coupled": {"to": to, "factor": {"constant": {"value": 1.0}}}}
         return {"families": {"warmup": {"inner": inner}}}
 
     content = small(hyperparameters={"a": coupled("b"), "b": coupled("a")})
-    assert mistakes(content) == ["hyperparameters: must not be coupled in a cycle: a -> b -> a"]
+    assert problems_of(content) == ["hyperparameters: must not be coupled in a cycle: a -> b -> a"]
 
 
-def test_all_mistakes_of_a_file_are_told_at_once_whatever_kind_they_are():
+def test_all_problems_of_a_file_are_reported_at_once():
     content = small(
         horizon=-1,
         hyperparameters__lr__default=7.0,
@@ -343,24 +345,24 @@ def test_all_mistakes_of_a_file_are_told_at_once_whatever_kind_they_are():
         groups={"g": {"members": ["weights.penalty", "kl"], "families": GROUP}},
         **{f"{PENALTY}__families__exponental": {}, f"{PENALTY}__families__constant": None},
     )
-    told = mistakes(content)
+    problems = problems_of(content)
     for key in (
         "horizon",
         "hyperparameters.lr.familys",
         "hyperparameters.lr.default",
         "hyperparameters.weights.penalty.families.exponental",
-        "hyperparameters.weights.penalty.families: is searched",
+        "hyperparameters.weights.penalty.families: needs a `constant`",
         "groups.g.members = 'weights.penalty'",
         "groups.g.members = 'kl'",
     ):
-        assert sum(line.startswith(key) for line in told) == 1, (key, told)
-    assert len(told) == 7
+        assert sum(line.startswith(key) for line in problems) == 1, (key, problems)
+    assert len(problems) == 7
 
 
-def test_a_value_and_a_key_cannot_fill_the_screen_or_write_on_it():
-    [line] = mistakes(small(horizon="9" * 5000))
+def test_long_values_are_shortened_and_control_characters_are_escaped():
+    [line] = problems_of(small(horizon="9" * 5000))
     assert len(line) < 120
-    [line] = mistakes(small(**{"\x1b[31mred\n": 1}))
+    [line] = problems_of(small(**{"\x1b[31mred\n": 1}))
     assert "\x1b" not in line
 
 
@@ -395,7 +397,7 @@ FAMILY_TABLES = st.dictionaries(st.sampled_from(list(FAMILIES)), PARAMETERS, max
     group=FAMILY_TABLES | VALUES,
     table=st.dictionaries(KEY, VALUES, max_size=3),
 )
-def test_whatever_stands_in_a_file_it_is_a_space_or_refused(changes, families, group, table):
+def test_any_content_is_a_space_or_an_error(changes, families, group, table):
     content = searching(
         families, groups={"g": {"members": ["weights.a", "weights.b"], "families": group}}
     )

@@ -13,8 +13,8 @@ from schedsearch.errors import InputError
 from schedsearch.plan import Plan
 from schedsearch.schedules import Constant, Linear, Piecewise
 from schedsearch.space import Space
-from schedsearch.space.choosers import FixedChooser, RandomChooser
-from schedsearch.space.templates import Range
+from schedsearch.space.domains import Range
+from schedsearch.space.suggesters import FixedSuggester, RandomSuggester
 from tests.space.documents import searching, small
 
 SHIPPED = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.toml"))
@@ -79,10 +79,10 @@ def test_the_name_is_the_files_unless_given(tmp_path):
 @given(seed=st.integers(0, 10_000))
 def test_what_is_drawn_is_a_config_of_the_same_plan(seed):
     space = space_of(EVERY_KIND)
-    tables = space.draw(RandomChooser(seed))
+    tables = space.suggest_tables(RandomSuggester(seed))
     config = space_of({**space.to_document(), **tables})
     assert config.is_config
-    assert config.plan() == Plan.from_tables(tables) == space.suggest(RandomChooser(seed))
+    assert config.plan() == Plan.from_tables(tables) == space.suggest(RandomSuggester(seed))
 
 
 def test_live_frozen_and_fixed_trials_draw_the_same_plan():
@@ -96,7 +96,7 @@ def test_live_frozen_and_fixed_trials_draw_the_same_plan():
         frozen = study.get_trials(deepcopy=False)[-1]
         assert space.suggest(frozen) == plan
         assert space.suggest(optuna.trial.FixedTrial(frozen.params)) == plan
-        assert space.suggest(FixedChooser(frozen.params)) == plan
+        assert space.suggest(FixedSuggester(frozen.params)) == plan
         seen.update(frozen.params)
     assert {"u.family", "u.linear.initial.level", "u.piecewise.values.1", "g.family"} <= seen
     assert {"u.warmup.inner.family", "u.warmup.inner.step.step_size", "g.constant.value.1"} <= seen
@@ -106,8 +106,8 @@ def test_live_frozen_and_fixed_trials_draw_the_same_plan():
 @given(points=st.integers(2, 4))
 def test_a_grid_has_as_many_points_as_the_size_says_and_each_once(points):
     space = space_of(EVERY_KIND)
-    draws = [space.at(points, i) for i in range(int(space.size(points)))]
-    plans = {space.suggest(FixedChooser(draw)) for draw in draws}
+    draws = [space.grid_point(points, i) for i in range(int(space.size(points)))]
+    plans = {space.suggest(FixedSuggester(draw)) for draw in draws}
     assert len(plans) == len(draws)
 
 
@@ -116,29 +116,29 @@ def test_the_points_of_a_grid_lie_where_optuna_allows_them():
     with warnings.catch_warnings():
         # Optuna warns of a value that a distribution does not contain.
         warnings.simplefilter("error")
-        for draw in (space.at(5, i) for i in range(0, int(space.size(5)), 7)):
+        for draw in (space.grid_point(5, i) for i in range(0, int(space.size(5)), 7)):
             study = optuna.create_study()
             study.enqueue_trial(dict(draw))
             trial = study.ask()
-            space.draw(trial)
+            space.suggest_tables(trial)
             assert trial.params == draw
             study.tell(trial, 0.0)
 
 
-@pytest.mark.parametrize("template", [Range(0.62, 1.86), Range(0.4, 1.2, step=0.8)])
-def test_rounding_carries_no_point_out_of_its_range(template):
+@pytest.mark.parametrize("domain", [Range(0.62, 1.86), Range(0.4, 1.2, step=0.8)])
+def test_rounding_carries_no_point_out_of_its_range(domain):
     # In floats 0.62 + (1.86 - 0.62) and 0.4 + 0.8 are more than the upper ends.
-    assert [template.at("x", 2, i)["x"] for i in range(2)] == [template.low, template.high]
+    assert [domain.grid_point("x", 2, i)["x"] for i in range(2)] == [domain.low, domain.high]
 
 
 @given(low=st.floats(1e-6, 1e6), width=st.floats(1e-6, 1e6), points=st.integers(3, 20))
 def test_points_are_even_in_what_the_scale_says(low, width, points):
-    for template, scale in (
+    for domain, scale in (
         (Range(low, low + width), float),
         (Range(low, low + width, log=True), math.log),
     ):
-        values = [scale(template.at("x", points, i)["x"]) for i in range(points)]
-        ends = scale(template.low), scale(template.high)
+        values = [scale(domain.grid_point("x", points, i)["x"]) for i in range(points)]
+        ends = scale(domain.low), scale(domain.high)
         even = [ends[0] + i / (points - 1) * (ends[1] - ends[0]) for i in range(points)]
         assert values == pytest.approx(even, rel=1e-9, abs=1e-9)
 
@@ -169,20 +169,22 @@ def test_a_range_from_a_number_to_itself_is_that_number():
 def test_segments_are_drawn_each_on_its_own():
     families = {"piecewise": {"segments": 3, "values": {"low": 0.0, "high": 1.0}}}
     draw = {"u.family": "piecewise"} | {f"u.piecewise.values.{i}": i / 2 for i in range(3)}
-    plan = space_of(searching(families)).suggest(FixedChooser(draw))
+    plan = space_of(searching(families)).suggest(FixedSuggester(draw))
     assert plan.schedules["u",] == Piecewise((0.0, 0.5, 1.0))
 
 
 def test_the_constant_of_a_group_is_one_for_each_member():
     draw = {"u.family": "constant", "u.constant.value": 0.0, "g.family": "constant"}
     draw |= {"g.constant.value.0": 2.0, "g.constant.value.1": 3.0}
-    plan = space_of(EVERY_KIND).suggest(FixedChooser(draw))
+    plan = space_of(EVERY_KIND).suggest(FixedSuggester(draw))
     assert plan.schedules["weights.a",] == Constant(2.0)
     assert plan.schedules["weights.b",] == Constant(3.0)
 
 
 def test_a_space_that_has_something_to_choose_has_no_plan():
-    with pytest.raises(InputError, match=r"small: something is left to choose in weights\.penalty"):
+    with pytest.raises(
+        InputError, match=r"small is a space, not a config: it searches weights\.penalty"
+    ):
         space_of(small()).plan()
 
 
@@ -196,7 +198,7 @@ def test_the_baseline_holds_every_default(shipped):
 
 
 def test_the_parameters_of_the_baseline_draw_it(shipped):
-    drawn = shipped.suggest(FixedChooser(shipped.baseline_parameters()))
+    drawn = shipped.suggest(FixedSuggester(shipped.baseline_parameters()))
     assert drawn == shipped.baseline()
 
 

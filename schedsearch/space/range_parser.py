@@ -1,4 +1,4 @@
-"""From `{ low, high, log, step }` to a range, or to what is wrong with it."""
+"""Parsing of `{ low, high, log, step }` into a range."""
 
 from __future__ import annotations
 
@@ -9,27 +9,33 @@ from typing import Any
 
 from schedsearch.errors import Problem, did_you_mean
 from schedsearch.schedules.parameters import Parameter, ParameterType, parse_share
-from schedsearch.space.templates import Fixed, Range, Template
+from schedsearch.space.domains import Domain, Fixed, Range
 
 _KEYS = ("low", "high", "log", "step")
 
 
 def parse_range(
-    parameter: Parameter, table: Mapping[str, Any], key: str, *, sound: bool
-) -> tuple[Template, list[Problem]]:
-    """Return the range that a table stands for, and its problems; `sound` tells that each end is.
+    parameter: Parameter, table: Mapping[str, Any], key: str, *, ends_are_valid: bool
+) -> tuple[Domain, list[Problem]]:
+    """Return the domain that a table describes, and its problems.
 
     A range from a number to the same number is that number.
+
+    Args:
+        parameter: the rules for its values.
+        table: the content of the file at `key`.
+        key: the place in the file, for messages.
+        ends_are_valid: whether `low` and `high`, each by itself, keep the parameter's rules.
     """
     problems = list(_key_problems(table, key))
-    if problems or not sound:
+    if problems or not ends_are_valid:
         return Fixed(None), problems
-    if problem := _problem(parameter, table, key):
+    if problem := _range_problem(parameter, table, key):
         return Fixed(None), [problem]
     low, high, step = table["low"], table["high"], table.get("step")
     if _number(low) == _number(high):
         return Fixed(low), []
-    template = Range(
+    domain = Range(
         low=_number(low),
         high=_number(high),
         log=table.get("log", False),
@@ -37,26 +43,26 @@ def parse_range(
         whole=_is_whole(parameter, low),
         percent=isinstance(low, str),
     )
-    return template, []
+    return domain, []
 
 
 def _key_problems(table: Mapping[str, Any], key: str) -> Iterator[Problem]:
     unknown = [name for name in table if name not in _KEYS]
     for name in unknown:
         hint = did_you_mean(name, (*_KEYS, "levels")) or "a range has low, high, log, step"
-        yield Problem(f"{key}.{name}", "there is no such key in a range", table[name], hint)
+        yield Problem(f"{key}.{name}", "unknown key of a range", table[name], hint)
     for end in ("low", "high"):
         if end not in table and not unknown:
             yield Problem(f"{key}.{end}", "is missing: a range has low and high")
 
 
-def _problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> Problem | None:
-    """Return what is wrong with a range whose ends are each right on their own."""
+def _range_problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> Problem | None:
+    """Return the problem of a range whose ends are valid by themselves."""
     low, high, step, log = table["low"], table["high"], table.get("step"), table.get("log", False)
     if len({isinstance(value, str) for value in (low, high, step) if value is not None}) > 1:
-        rule = "must be all in epochs, or all in shares of the horizon"
         if parameter.type is not ParameterType.DURATION:
             return Problem(f"{key}.step", "must be a number greater than 0", step)
+        rule = "must be all in epochs or all in shares of the horizon"
         return Problem(key, rule, dict(table))
     if not isinstance(log, bool):
         return Problem(f"{key}.log", "must be true or false", log)
@@ -65,7 +71,7 @@ def _problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> Proble
     if log and _number(low) <= 0:
         return Problem(f"{key}.low", "must be greater than 0 on a log scale", low)
     if not math.isfinite(_number(high) - _number(low)):
-        return Problem(key, "must not be wider than the numbers go", dict(table))
+        return Problem(key, "is too wide: high - low must be a finite number", dict(table))
     return None if step is None else _step_problem(parameter, table, key)
 
 
@@ -73,18 +79,18 @@ def _step_problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> P
     low, high, step = table["low"], table["high"], table["step"]
     key = f"{key}.step"
     if table.get("log"):
-        return Problem(key, "cannot stand beside `log`", step)
+        return Problem(key, "cannot be combined with `log`", step)
     if isinstance(step, bool) or not isinstance(step, int | float | str) or not _number(step) > 0:
         return Problem(key, "must be a number greater than 0", step)
     if _is_whole(parameter, low) and not isinstance(step, int):
         return Problem(key, "must be a whole number", step)
-    # In decimals, as a person counts: 0.1 leads from 0 to 1.
+    # In decimals, since 1.0 is a multiple of 0.1 to a person but not in binary.
     first, last, by = (Decimal(str(_number(value))) for value in (low, high, step))
     if by > last - first > 0 or (last - first) / by > 1_000_000:
-        return Problem(key, "must lead from `low` to `high` in 1 to 1,000,000 steps", step)
+        return Problem(key, "must divide the range into 1 to 1,000,000 steps", step)
     if rest := (last - first) % by:
         unit = "%" if isinstance(low, str) else ""
-        rule = f"must lead from `low` to `high`, which is {high!r}"
+        rule = f"must lead from `low` to `high` exactly, but high is {high!r}"
         return Problem(key, rule, step, f"high = {float(last - rest):.12g}{unit}")
     return None
 
@@ -94,7 +100,7 @@ def _is_whole(parameter: Parameter, end: Any) -> bool:
 
 
 def _number(value: float | str) -> float:
-    """Return a number as it is, and the number of percents of a share; NaN if it is neither."""
+    """Return a number unchanged, and a share in percent; NaN for other text."""
     if not isinstance(value, str):
         return float(value)
     return float(value[:-1]) if parse_share(value) is not None else math.nan

@@ -1,4 +1,4 @@
-"""Choosers that need no study: a random one, and one that is told what to choose."""
+"""Suggesters that need no study: random values, and given values."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-class RandomChooser:
-    """Draws every parameter uniformly, in the logarithm where asked."""
+class RandomSuggester:
+    """Suggests uniformly random values, log-uniform where `log`."""
 
     def __init__(self, seed: int | str) -> None:
         self._random = random.Random(seed)
@@ -29,29 +29,29 @@ class RandomChooser:
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
         if log:
-            drawn = math.exp(self._random.uniform(math.log(low - 0.5), math.log(high + 0.5)))
-            return min(high, max(low, round(drawn)))
+            value = math.exp(self._random.uniform(math.log(low - 0.5), math.log(high + 0.5)))
+            return min(high, max(low, round(value)))
         return low + step * self._random.randint(0, (high - low) // step)
 
     def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any:
         return self._random.choice(choices)
 
 
-class FixedChooser:
-    """Chooses what a mapping from parameter names says; raises KeyError where it says nothing."""
+class FixedSuggester:
+    """Suggests the values of a mapping by parameter name; raises KeyError if a name is missing."""
 
-    def __init__(self, chosen: Mapping[str, Any]) -> None:
-        self._chosen = chosen
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        return float(self._chosen[name])
+        return float(self._values[name])
 
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
-        return int(self._chosen[name])
+        return int(self._values[name])
 
     def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any:
-        return self._chosen[name]
+        return self._values[name]

@@ -1,4 +1,4 @@
-"""Reading a space file: the document by pydantic, the families by their own descriptions."""
+"""Validation of a space file: the document by pydantic, the families by their parameter rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schedsearch.errors import Problem, did_you_mean
-from schedsearch.space.consistency import Draft, broken_rules
+from schedsearch.space.consistency import ParsedTables, find_inconsistencies
 from schedsearch.space.document import (
     Document,
     GroupTable,
@@ -18,17 +18,17 @@ from schedsearch.space.document import (
     Objective,
     Search,
 )
-from schedsearch.space.parsing import FamilyParser
-from schedsearch.space.templates import Families
+from schedsearch.space.domains import Families
+from schedsearch.space.family_parser import FamilyParser
 
 _Table = TypeVar("_Table", bound=BaseModel)
-#: Tables whose keys are taken for a document's own, where they stand outside of any.
+#: Tables whose keys are often written at the top level by mistake.
 _TABLES: dict[str, type[BaseModel]] = {"search": Search, "objective": Objective}
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a file says, and all that is wrong with it."""
+class ValidationResult:
+    """The parsed content of a file and all its problems; without problems there is a document."""
 
     document: Document | None
     hyperparameters: Mapping[str, Families]
@@ -36,33 +36,33 @@ class Reading:
     problems: tuple[Problem, ...]
 
 
-def read(content: Mapping[str, Any]) -> Reading:
-    """Check a file's content against every rule that needs no task, and collect all problems.
+def validate_document(content: Mapping[str, Any]) -> ValidationResult:
+    """Check the content of a file against every rule that needs no task, and collect all problems.
 
-    What is wrong in one place keeps no check from running in another.
+    A problem in one place does not keep the checks of another place from running.
     """
     problems: list[Problem] = []
     document = None
     try:
         document = Document.model_validate(content)
     except ValidationError as error:
-        problems.extend(map(_problem, error.errors(include_url=False)))
-    draft = _draft(content, problems)
-    problems.extend(broken_rules(draft))
-    return Reading(document, draft.families, draft.group_families, tuple(problems))
+        problems.extend(map(_to_problem, error.errors(include_url=False)))
+    tables = _parse_tables(content, problems)
+    problems.extend(find_inconsistencies(tables))
+    return ValidationResult(document, tables.families, tables.group_families, tuple(problems))
 
 
-def _draft(content: Mapping[str, Any], problems: list[Problem]) -> Draft:
-    """Return what can be made of the content; the families' mistakes are added to the problems."""
+def _parse_tables(content: Mapping[str, Any], problems: list[Problem]) -> ParsedTables:
+    """Return the tables that can be parsed; problems of the families are added to `problems`."""
     parser = FamilyParser()
     hyperparameters = {
-        name: _salvaged(HyperparameterTable, table) or HyperparameterTable()
+        name: _validate_partially(HyperparameterTable, table) or HyperparameterTable()
         for name, table in _tables(content, "hyperparameters")
     }
     groups = {
         name: group
         for name, table in _tables(content, "groups")
-        if (group := _salvaged(GroupTable, table)) is not None
+        if (group := _validate_partially(GroupTable, table)) is not None
     }
     families = {
         name: parser.families(table.families, f"hyperparameters.{name}.families")
@@ -70,7 +70,7 @@ def _draft(content: Mapping[str, Any], problems: list[Problem]) -> Draft:
         if table.families
     }
     group_families = {
-        # Stand-ins: what is wrong with the members is said once, where they stand.
+        # Placeholder names, so that a problem of the members is reported only once.
         name: parser.families(
             group.families,
             f"groups.{name}.families",
@@ -79,7 +79,7 @@ def _draft(content: Mapping[str, Any], problems: list[Problem]) -> Draft:
         for name, group in groups.items()
     }
     problems.extend(parser.problems)
-    return Draft(hyperparameters, groups, families, group_families)
+    return ParsedTables(hyperparameters, groups, families, group_families)
 
 
 def _tables(content: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -90,18 +90,18 @@ def _tables(content: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping
                 yield str(name), table
 
 
-def _salvaged(model: type[_Table], table: Mapping[str, Any]) -> _Table | None:
-    """Return a table without what is wrong in it; None if something required is."""
+def _validate_partially(model: type[_Table], table: Mapping[str, Any]) -> _Table | None:
+    """Return a table without its invalid keys; None if a required one is invalid."""
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
-    right = {key: value for key, value in table.items() if key not in wrong}
-    return _salvaged(model, right) if len(right) < len(table) else None
+        invalid = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+    valid = {key: value for key, value in table.items() if key not in invalid}
+    return _validate_partially(model, valid) if len(valid) < len(table) else None
 
 
-def _problem(detail: ErrorDetails) -> Problem:
-    """Say a pydantic error in the words of the file."""
+def _to_problem(detail: ErrorDetails) -> Problem:
+    """Translate a pydantic error into the terms of the file."""
     key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     value = detail["input"]
     match detail["type"]:
@@ -109,7 +109,7 @@ def _problem(detail: ErrorDetails) -> Problem:
             return Problem(key, "is missing")
         case "extra_forbidden":
             shown = None if isinstance(value, Mapping) else value
-            return Problem(key, "there is no such key", shown, _nearest_key(detail))
+            return Problem(key, "unknown key", shown, _key_hint(detail))
         case "literal_error":
             words = str(detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
             hint = did_you_mean(value, words.split(", ")) if isinstance(value, str) else None
@@ -139,17 +139,17 @@ _RULES = {
 }
 
 
-def _nearest_key(detail: ErrorDetails) -> str | None:
-    """Return what may be meant by a key that the table where it stands does not have."""
+def _key_hint(detail: ErrorDetails) -> str | None:
+    """Return a hint for a key that its table does not have."""
     *path, last = detail["loc"]
     model: Any = Document
     for part in path:
-        of_tables = get_origin(model) is dict
-        model = get_args(model)[1] if of_tables else model.model_fields[part].annotation
+        is_mapping = get_origin(model) is dict
+        model = get_args(model)[1] if is_mapping else model.model_fields[part].annotation
     if model is Document:
         for table, options in _TABLES.items():
             if last in options.model_fields:
-                return f"it belongs in [{table}]"
+                return f"move it to [{table}]"
     if hint := did_you_mean(str(last), model.model_fields):
         return hint
     if model is HyperparameterTable and isinstance(detail["input"], Mapping):

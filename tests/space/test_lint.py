@@ -1,42 +1,42 @@
-"""What is legal and yet worth knowing is remarked, and nothing else is."""
+"""Lint warnings: for valid spaces that waste trials or mislead, and for no others."""
 
 import pytest
 
 from schedsearch.space import Space
-from schedsearch.space.findings import findings
+from schedsearch.space.lint import lint_warnings
 from tests.space.documents import LINEAR, searching, small
 
 PENALTY = "hyperparameters__weights.penalty"
 
 
-def found(content):
-    return findings(Space.from_document(content, "file.toml"))
+def warnings_of(content):
+    return lint_warnings(Space.from_document(content, "file.toml"))
 
 
-def test_a_space_with_nothing_to_remark_has_no_findings():
-    assert found(small()) == []
+def test_a_good_space_has_no_warnings():
+    assert warnings_of(small()) == []
 
 
 @pytest.mark.parametrize(
     ("duration", "longest"),
     [(21, 21), ({"low": 5, "high": 30}, 30), ({"levels": [5, "150%"]}, 30), ("101%", None)],
 )
-def test_a_duration_beyond_the_horizon_is_remarked(duration, longest):
-    lines = found(small(**{f"{PENALTY}__families__linear": {**LINEAR, "duration": duration}}))
+def test_a_duration_beyond_the_horizon_gives_a_warning(duration, longest):
+    lines = warnings_of(small(**{f"{PENALTY}__families__linear": {**LINEAR, "duration": duration}}))
     expected = f"weights.penalty.linear.duration may be {longest} epochs, but the horizon is 20"
     assert [line.split(":")[0] for line in lines] == ([expected] if longest else [])
 
 
-def test_durations_of_inner_schedules_are_looked_at_too():
+def test_durations_of_inner_schedules_are_checked():
     inner = {"linear": {"initial": 0.0, "final": 1.0, "duration": 99}}
-    [line] = found(searching({"scale": {"inner": inner, "factor": 2.0}}))
+    [line] = warnings_of(searching({"scale": {"inner": inner, "factor": 2.0}}))
     assert line.startswith("u.scale.inner.linear.duration may be 99 epochs")
 
 
-def test_draws_that_break_a_rule_between_parameters_are_counted():
+def test_invalid_samples_are_counted():
     ends = {"low": 0.0, "high": 1.0}
     clamp = {"low": ends, "high": ends, "inner": {"constant": {"value": 0.5}}}
-    [line] = found(searching({"clamp": clamp}))
+    [line] = warnings_of(searching({"clamp": clamp}))
     count = int(line.split(": ")[1].split(" of 200")[0])
     assert 60 < count < 140
     assert "must be at most `high`" in line
@@ -59,28 +59,28 @@ RISING = {"linear": {"initial": 0.0, "final": {"low": 0.5, "high": 1.0}, "durati
         ({"low": 0.0, "high": 1.0}, None),
     ],
 )
-def test_few_constants_are_remarked_where_a_schedule_may_pass_between_them(value, said):
-    lines = found(with_constants(value, **RISING))
-    assert [line.split(" only,")[0] for line in lines] == (
-        [f"u: its constants have {said}"] if said else []
+def test_fewer_than_ten_constants_give_a_warning_if_there_are_schedules(value, said):
+    lines = warnings_of(with_constants(value, **RISING))
+    assert [line.split(", so a")[0] for line in lines] == (
+        [f"u: `constant` has only {said}"] if said else []
     )
-    assert found(with_constants(value)) == []  # nothing else moves it
+    assert warnings_of(with_constants(value)) == []  # no schedule competes with them
 
 
 @pytest.mark.parametrize(("high", "beyond"), [(0.2, True), (0.3, True), (0.5, False)])
-def test_constants_that_do_not_reach_the_means_of_the_schedules_are_remarked(high, beyond):
-    # Each rises from 0 to its end, between 0.5 and 1: the means lie between 0.25 and 0.5.
-    lines = found(with_constants({"low": 0.0, "high": high}, **RISING))
+def test_constants_that_do_not_cover_the_means_of_the_schedules_give_a_warning(high, beyond):
+    # Each rises from 0 to between 0.5 and 1, so the means are between 0.25 and 0.5.
+    lines = warnings_of(with_constants({"low": 0.0, "high": high}, **RISING))
     assert len(lines) == beyond
-    assert all(line.startswith(f"u: its constants go from 0 to {high}, but") for line in lines)
+    assert all(line.startswith(f"u: `constant` ranges from 0 to {high}, but") for line in lines)
 
 
-def test_a_decay_that_only_ends_below_the_constants_is_no_reason_to_remark():
+def test_a_decay_that_only_ends_below_the_constants_gives_no_warning():
     decay = {"exponential": {"initial": {"low": 0.5, "high": 1.0}, "decay_rate": 0.8}}
-    assert found(with_constants({"low": 0.05, "high": 1.0, "log": True}, **decay)) == []
+    assert warnings_of(with_constants({"low": 0.05, "high": 1.0, "log": True}, **decay)) == []
 
 
-def test_each_member_of_a_group_is_compared_with_its_own_constants():
+def test_each_member_of_a_group_is_compared_with_its_constants():
     group = {
         "members": ["weights.a", "weights.b"],
         "families": {
@@ -89,5 +89,5 @@ def test_each_member_of_a_group_is_compared_with_its_own_constants():
         },
     }
     content = small(groups={"balance": group})
-    lines = [line for line in found(content) if "its constants go" in line]
+    lines = [line for line in warnings_of(content) if "`constant` ranges" in line]
     assert [line.split(":")[0] for line in lines] == ["weights.a", "weights.b"]
