@@ -217,8 +217,8 @@ def test_a_database_that_fails_in_mid_run_is_one_line_and_no_input_error(tmp_pat
 def test_constants_are_a_share_of_the_draws_spread_over_the_study(tmp_path):
     study = make_study(tmp_path, document(trials=41, pruner={"name": "none"}))
     work(study)
-    strata = [t.user_attrs["draw"] for t in study.trials()[1:] if "unpruned" in t.user_attrs]
-    assert strata == [6, 13, 19, 26, 33, 39]
+    indices = [t.user_attrs["draw"] for t in study.trials()[1:] if "unpruned" in t.user_attrs]
+    assert indices == [6, 13, 19, 26, 33, 39]
     assert all(is_constant(study, t) for t in study.trials() if "unpruned" in t.user_attrs)
 
 
@@ -254,9 +254,9 @@ def test_a_schedule_that_is_given_is_no_difference_between_constants_and_schedul
     work(study)
     baseline = study.trial(0).user_attrs["plan"]["hyperparameters"]
     assert set(baseline["lr"]["families"]) == {"exponential"}
-    stratum = [t for t in study.trials() if "unpruned" in t.user_attrs]
-    assert len(stratum) == 4
-    assert {t.number for t in stratum} <= {t.number for t in study.complete(constant=True)}
+    exempt = [t for t in study.trials() if "unpruned" in t.user_attrs]
+    assert len(exempt) == 4
+    assert {t.number for t in exempt} <= {t.number for t in study.complete(constant=True)}
 
 
 def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path):
@@ -279,10 +279,11 @@ def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path)
     remembered, fresh = worker._optuna.pruner, AshaPruner(2, 3)
     assert isinstance(remembered, AshaPruner)
     for pruner in (remembered, fresh):
-        pruner._take_in(trials, 1.0)
-    assert remembered._ended == fresh._ended
-    [memory] = worker._optuna.sampler._schedules._memories[worker._storage].values()
-    learned = memory.updated(worker._optuna).ranked()
+        pruner._update(trials, 1.0)
+    assert remembered._finished == fresh._finished
+    schedules, _ = worker._optuna.sampler._samplers
+    [cache] = schedules._caches[worker._storage].values()
+    learned = cache.update(worker._optuna).best_rows()
     assert sorted(learned) == [t.number for t in trials if "superseded_by" not in t.user_attrs]
 
 
