@@ -1,7 +1,7 @@
-"""Write the generated parts of the documentation, between their markers.
+"""Write the generated parts of the documentation.
 
-A part stands between `<!-- generated: NAME -->` and `<!-- end -->`, and NAME says which function
-below writes it. `--check` writes nothing and fails where a page is not what it would write.
+A part is between `<!-- generated: NAME -->` and `<!-- end -->`; NAME selects the function below
+that writes it. `--check` writes nothing, and fails if a page is out of date.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import typer
 from pydantic import BaseModel
 from shown import IMAGES, SHOWN, picture
 
+import schedsearch
+from schedsearch import errors
 from schedsearch.cli import app
 from schedsearch.schedules import Schedule
 from schedsearch.schedules.families import (
@@ -35,7 +37,7 @@ _PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 class UndocumentedError(Exception):
-    """Something that the pages must describe has no description where it is defined."""
+    """An object that the pages describe has no description in the code."""
 
 
 # --- commands ------------------------------------------------------------------------------------
@@ -69,7 +71,7 @@ def _families(classes: Sequence[type[Schedule]]) -> str:
 
 
 def _family(cls: type[Schedule]) -> str:
-    """Return the section of one family: its docstring, with a table of its parameters."""
+    """Return the section of one family: its docstring, and a table of its parameters."""
     paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
     explained: dict[str, str] = {}
     lines = [f"### {cls.family}", ""]
@@ -168,8 +170,8 @@ def _model_table(model: type[BaseModel]) -> str:
     return f"{inspect.getdoc(model)}\n\n{_table(rows)}\n"
 
 
-def _field_comments(model: type[BaseModel]) -> dict[str, str]:
-    """Return the `#:` comments above the fields of a model, by field."""
+def _field_comments(model: type) -> dict[str, str]:
+    """Return the `#:` comments above the fields of a class, by field."""
     found: dict[str, str] = {}
     comment: list[str] = []
     for line in inspect.getsource(model).splitlines():
@@ -205,9 +207,119 @@ def _json_kind(described: Mapping[str, Any]) -> str:
     return ", ".join([kinds.get(described.get("type", ""), "a table"), *said])
 
 
+# --- Python --------------------------------------------------------------------------------------
+
+#: The members that the page shows of each public class; the others are internal.
+MEMBERS: Mapping[str, Sequence[str]] = {
+    "Feedback": (),
+    "InputError": (),
+    "LoopRun": ("__iter__", "report", "checkpoint", "restored", "test"),
+    "Plan": ("names", "start", "evaluate", "update", "resolve", "to_tables", "from_tables"),
+    "SchedSearchError": (),
+    "Schedule": ("resolve", "start", "evaluate", "update"),
+    "Scheduler": ("values", "step", "apply", "clamped", "state_dict", "load_state_dict"),
+    "Space": ("is_config", "plan", "scheduler", "suggest", "save"),
+    "Splits": (),
+    "Task": ("data", "model", "terms", "metrics"),
+    "WeightedLoss": ("set", "forward"),
+}
+#: Public classes that no user constructs: an engine does, or they are only to be written or caught.
+NOT_CONSTRUCTED = ("InputError", "LoopRun", "SchedSearchError", "Schedule", "Space", "Task")
+
+
+def _public(name: str) -> str:
+    """Return the reference of one public name: its signature, docstring and members."""
+    found = getattr(schedsearch, name)
+    lines = []
+    if name not in NOT_CONSTRUCTED:
+        lines.append(_block(f"schedsearch.{name}{_typed_signature(found)}", "python"))
+    lines.append(_markdown(inspect.getdoc(found) or ""))
+    if not inspect.isclass(found):
+        return "\n".join(lines)
+    rows = [(f"`{field}`", comment) for field, comment in _field_comments(found).items() if comment]
+    if rows:
+        lines.append(_table([("attribute", "meaning"), *rows]) + "\n")
+    if MEMBERS[name]:
+        lines.append("Members:\n")
+    lines.extend(_member(name, member) for member in MEMBERS[name])
+    return "\n".join(lines)
+
+
+def _member(owner: str, name: str) -> str:
+    """Return a list item for a method or a property."""
+    found = inspect.getattr_static(getattr(schedsearch, owner), name)
+    documented = inspect.getdoc(found)
+    if not documented:
+        raise UndocumentedError(f"`{owner}.{name}` has no docstring")
+    if name == "__iter__":
+        shown = "for epoch, values in run"
+    elif isinstance(found, property):
+        shown = name
+    else:
+        function = getattr(found, "__func__", found)
+        parameters = [*inspect.signature(function).parameters.values()][1:]
+        shown = f"{name}({_parameters(parameters, typed=False)})"
+    text = textwrap.indent(_markdown(documented), "  ").strip()
+    return f"- `{shown}`: {text}\n"
+
+
+def _typed_signature(function: Callable[..., object]) -> str:
+    signature = inspect.signature(function)
+    end = "" if inspect.isclass(function) else f" -> {signature.return_annotation}"
+    return f"({_parameters([*signature.parameters.values()], typed=True)}){end}"
+
+
+def _parameters(parameters: Sequence[inspect.Parameter], *, typed: bool) -> str:
+    """Return parameters as they are written in a `def`."""
+    shown = []
+    for position, parameter in enumerate(parameters):
+        keyword_only = parameter.kind is parameter.KEYWORD_ONLY
+        if keyword_only and not any(p.kind is p.KEYWORD_ONLY for p in parameters[:position]):
+            shown.append("*")
+        text = f"**{parameter.name}" if parameter.kind is parameter.VAR_KEYWORD else parameter.name
+        if typed:
+            text += f": {parameter.annotation}"
+        if parameter.default is not parameter.empty:
+            # A default_factory has no value to show.
+            plain = isinstance(parameter.default, int | float | str | None)
+            text += f" = {parameter.default!r}" if plain else " = ..."
+        shown.append(text if typed else text.replace(" = ", "="))
+    return ", ".join(shown)
+
+
+def _markdown(docstring: str) -> str:
+    """Return a docstring as Markdown: sections as lists, examples as blocks of code."""
+    shown = []
+    for paragraph in docstring.split("\n\n"):
+        title, _, _ = paragraph.partition("\n")
+        if title in ("Args:", "Attributes:"):
+            items = _arguments(paragraph).items()
+            lines = [f"- `{name}`: {text}" for name, text in items]
+            heading = {"Args:": "Arguments", "Attributes:": "Attributes"}[title]
+            shown.append("\n".join([f"{heading}:\n", *lines]))
+        elif title == "Raises:":
+            items = _arguments(paragraph).items()
+            shown.append("\n".join(f"Raises `{name}`: {text}" for name, text in items))
+        elif paragraph.startswith(">>>"):
+            shown.append(_block(paragraph, "python").strip())
+        elif paragraph.startswith(" ") or _is_formula(paragraph):
+            shown.append(_block(textwrap.dedent(paragraph)).strip())
+        else:
+            shown.append(paragraph)
+    return "\n\n".join(shown) + "\n"
+
+
+def _errors() -> str:
+    """Return the tree of errors, as the module's docstring draws it."""
+    _, _, tree = (errors.__doc__ or "").partition("\n\n")
+    return _block(tree)
+
+
 # --- pages ---------------------------------------------------------------------------------------
 
 PARTS: Mapping[str, Callable[[], str]] = {
+    **{f"python_{name}": functools.partial(_public, name) for name in schedsearch.__all__},
+    "python_errors": _errors,
     "commands": commands,
     "open_loop_families": functools.partial(_families, OPEN_LOOP_FAMILIES),
     "metric_families": functools.partial(_families, METRIC_FAMILIES),
@@ -224,7 +336,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
 
 
 def generated(page: str) -> str:
-    """Return a page with its generated parts written anew."""
+    """Return a page with its generated parts up to date."""
     return _PART.sub(lambda part: f"{part[1]}\n{PARTS[part[2]]()}\n{part[3]}", page)
 
 
@@ -233,7 +345,7 @@ def main(arguments: Sequence[str]) -> int:
     pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
     placed = {part[2] for page in pages.values() for part in _PART.finditer(page)}
     if placed != set(PARTS):
-        print(f"parts without a page, or unknown: {sorted(placed ^ set(PARTS))}", file=sys.stderr)
+        print(f"parts on no page, or unknown: {sorted(placed ^ set(PARTS))}", file=sys.stderr)
         return 1
     wanted = {path: generated(page).encode() for path, page in pages.items()}
     wanted |= {IMAGES / f"{name}.svg": picture(shown.schedule) for name, shown in SHOWN.items()}
