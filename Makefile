@@ -1,7 +1,7 @@
-# `make help` lists the targets. Each one makes .venv first if it is missing.
+# `make help` lists the targets. Each one creates .venv first if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-# Written last, so that an environment whose making was cut off does not count as made.
+# Created last, so that an interrupted installation is not taken for a finished one.
 READY := .venv/.ready
 SPACE := search_spaces/noisy_digits.toml
 
@@ -9,15 +9,15 @@ SPACE := search_spaces/noisy_digits.toml
 .DELETE_ON_ERROR:
 .PHONY: help .venv demo test test-long check dashboard example-db bench docs site
 
-help: ## show this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-.venv: $(READY) ## make the environment alone, from constraints.txt (PYTHON=python3.12 picks another Python)
+.venv: $(READY) ## create only the environment, from constraints.txt (PYTHON=python3.12 selects a Python)
 
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "schedsearch needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 1; }
-	@echo "making .venv: downloads and installation take a few minutes"
+	@echo "creating .venv: the download and installation take a few minutes"
 	@test -e $@ || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[samplers,tasks,lightning,transformers,docs,postgresql,mysql,ray,test]'
@@ -31,13 +31,13 @@ demo: $(READY) ## search, confirm, export, plot and train on real data: a few mi
 	$(BIN)/schedsearch plot noisy_digits/best -o best.png
 	$(BIN)/schedsearch train best.toml --no-reuse
 
-test: $(READY) ## run the tests, but for the long ones, a process per core
+test: $(READY) ## run the tests except the long ones, in one process per core
 	$(BIN)/pytest --numprocesses auto --dist loadgroup -m "not long"
 
-test-long: $(READY) ## run the long tests: kills, grids with two workers, every compiled step
+test-long: $(READY) ## run the long tests: killed workers, grids with two workers, every compiled step
 	$(BIN)/pytest --numprocesses auto --dist loadgroup -m long
 
-check: $(READY) ## format, lint, types, import directions, doctests, documentation
+check: $(READY) ## check format, lint, types, import directions, doctests and documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -46,17 +46,17 @@ check: $(READY) ## format, lint, types, import directions, doctests, documentati
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/sphinx-build --quiet --fail-on-warning docs site
 
-docs: $(READY) ## write the generated parts of docs/ anew
+docs: $(READY) ## update the generated parts of docs/
 	$(BIN)/python docs/generate.py
 
-site: $(READY) ## build docs/ as a site in site/
+site: $(READY) ## build the website in site/ from docs/
 	$(BIN)/sphinx-build --quiet --fail-on-warning docs site
 
 dashboard: $(READY) ## show the studies of studies.db in a browser
 	$(BIN)/schedsearch dashboard
 
-example-db: $(READY) ## search noisy_digits anew and keep the study as studies.db.example
+example-db: $(READY) ## search noisy_digits again and store the study as studies.db.example
 	$(BIN)/python -m tests.example_db
 
-bench: $(READY) ## measure this machine and write docs/benchmarks.md: an hour or so
+bench: $(READY) ## run all benchmarks and write docs/benchmarks.md: about an hour
 	$(BIN)/python -m benchmarks

@@ -1,4 +1,4 @@
-"""Run all benchmarks and write docs/benchmarks.md: `make bench`, an hour or so on two cores."""
+"""Run all benchmarks and write docs/benchmarks.md: `make bench`, about an hour on two cores."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """\
 # Benchmarks
 
-What was measured, by which command, on which machine. `make bench` measures all of it anew and
-writes this page. Each ratio is taken within one run, as the median over repeats that alternate, so
-that whatever else the machine did met both sides alike; absolute numbers are of that machine alone.
-[Performance](performance.md) says where the time goes.
+Each section has the command, the machine and the results. `make bench` runs all benchmarks again
+and writes this page. A ratio is the median over alternating repeats within one run, so that other
+load on the machine affects both sides equally; absolute numbers hold for that machine only.
+[Performance](performance.md) explains where the time goes.
 """
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A command of this folder, and what its table shows."""
+    """A command of this folder, and the title and description of its table."""
 
     title: str
-    says: str
+    description: str
     arguments: tuple[str, ...]
 
     @property
@@ -32,29 +32,31 @@ class Benchmark:
         return " ".join(("python -m", *self.arguments))
 
     def run(self) -> str:
-        """Return what the command prints: the machine, and a table."""
+        """Return the output of the command: the machine, and a table."""
         command = [sys.executable, "-m", *self.arguments]
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
-    def section(self, printed: str) -> str:
+    def section(self, output: str) -> str:
         """Return the benchmark as a section of the page."""
-        on, _, rest = printed.strip().partition("\n")
-        return f"## {self.title}\n\n{self.says}\n\n    {self.command}\n\n{on}\n\n{rest.strip()}\n"
+        machine, _, rest = output.strip().partition("\n")
+        parts = [f"## {self.title}", self.description, f"    {self.command}", machine, rest.strip()]
+        return "\n\n".join(parts) + "\n"
 
 
 BENCHMARKS = (
     Benchmark(
-        "A worker against the loop written by hand",
+        "Throughput of one worker",
         "Trial-epochs per second of one worker that writes to a SQLite file, and of "
-        "`study.optimize` over the same model, sampler and pruner, with its study in memory and in "
-        "a SQLite file with Optuna's own settings. One thread each. Compiling is not in the rate.",
+        "`study.optimize` over the same model, sampler and pruner, with the study in memory and "
+        "in a SQLite file with Optuna's default settings. One thread each. The rates do not "
+        "include compilation.",
         (
             *("benchmarks.throughput", "--task", "noisy_digits", "--lanes", "32"),
             *("--trials", "400"),
         ),
     ),
     Benchmark(
-        "The same on other tasks",
+        "Throughput on other tasks",
         "`small_cnn` has two convolutions of 8 and 16 channels on 14 x 14 pixels.",
         (
             *("benchmarks.throughput", "--task", "noisy_mnist", "vae", "small_cnn"),
@@ -62,80 +64,86 @@ BENCHMARKS = (
         ),
     ),
     Benchmark(
-        "What a search costs beside training",
+        "Overhead of a search",
         "Milliseconds per trial-epoch for the database, reports, pruning and bookkeeping, in a "
-        "SQLite file that holds many trials already, with an engine that answers at once.",
+        "SQLite file that already has many trials, with an engine that does not train.",
         ("benchmarks.overhead",),
     ),
     Benchmark(
-        "A proposal of TPE",
-        "Milliseconds of processor time from the ask to the plan's parameters; the random sampler "
-        "shows what Optuna's own bookkeeping costs.",
+        "Time of a TPE proposal",
+        "Milliseconds of CPU time from `ask` to the plan's parameters; the random sampler shows "
+        "the cost of Optuna's bookkeeping.",
         ("benchmarks.proposals",),
     ),
     Benchmark(
         "Two workers",
-        "Trial-epochs per second on one SQLite file. Each process has one thread. Once the last "
-        "trial is handed out, more and more lanes stand idle; the whole includes that.",
+        'Trial-epochs per second on one SQLite file. Each process has one thread. "Handing out" '
+        'is until the last trial was claimed; "whole" is until the last process ended, and '
+        "includes the time in which lanes run out of trials.",
         ("benchmarks.workers",),
     ),
     Benchmark(
-        "What sharing a study costs",
-        "Trials and reports per second of workers of one lane whose training is free, and of so "
-        "many processes of plain Optuna. The servers run on the same cores, and do not wait for "
-        "the disk.",
+        "Cost of sharing a study",
+        "Trials and reports per second of workers with one lane and no training, and of as many "
+        "plain Optuna processes. The servers run on the same cores, without waiting for the "
+        "disk.",
         ("benchmarks.coordination", "--seconds", "3"),
     ),
     Benchmark(
         "Many workers on one PostgreSQL server",
-        "A round is all that a worker does between two epochs; an epoch is a second of sleep. The "
-        "server and all workers share the cores of one machine, and their use is given in cores.",
+        "A batch is everything that a worker does between two epochs; an epoch is one second of "
+        "sleep. The server and all workers share the cores of one machine; their CPU use is in "
+        "cores.",
         ("benchmarks.many_workers", "--seconds", "12"),
     ),
     Benchmark(
-        "From a kill to the next worker",
-        "A worker process is killed while it trains; `start` would look after it five times a "
-        "second. The time until another worker has the trial is mostly that of a new process.",
+        "Recovery after a killed worker",
+        "A worker process is killed while it trains; `start` checks its workers five times a "
+        "second. Starting the new process takes most of the time until another worker has the "
+        "trial.",
         ("benchmarks.requeueing",),
     ),
     Benchmark(
-        "What `--lanes auto` costs",
-        "Seconds of whole searches, measuring and compiling included, against one lane.",
+        "Cost of `--lanes auto`",
+        "Seconds of whole searches, including measurement and compilation, against one lane.",
         ("benchmarks.auto",),
     ),
     Benchmark(
-        "What many lanes do to a search",
-        "Test error of the best schedule after the same number of trial-epochs, 10 searches each "
-        "with 95 % intervals.",
+        "Search quality with many lanes",
+        "Test error of the best schedule after the same number of trial-epochs; means of 10 "
+        "searches with 95 % intervals.",
         ("benchmarks.equal_epochs", "lanes", "1", "8", "32", "--epochs", "4000"),
     ),
     Benchmark(
-        "What reuse saves",
-        "Epochs that searches ask for, and those of them that are trained; nothing is pruned. A "
-        "full grid of S equal segments with b values each needs the sum of b^i segments at least.",
+        "Epochs saved by reuse",
+        "Epochs that searches request, and how many of them are trained; nothing is pruned. A "
+        "full grid of S equal segments with b values each needs at least the sum of b^i "
+        "segments for i = 1 to S.",
         ("benchmarks.reuse",),
     ),
     Benchmark(
-        "What keeping costs",
-        "A node is an epoch of a run; the look-up is by a worker that has read nothing before.",
+        "Cost of the trajectory store",
+        "A node is one epoch of a run; each lookup is by a worker with an empty cache.",
         ("benchmarks.trajectories",),
     ),
     Benchmark(
-        "How long the dashboard takes to answer",
-        "Seconds to the last byte, by HTTP: the study list, a study's whole page in the moment of "
-        "the start, when its trials are still being read, and later, and the poll by which an open "
-        "page asks for what is new.",
+        "Response time of the dashboard",
+        "Seconds to the last byte over HTTP: the study list; the page of a study right after "
+        "the start, while its trials are still being read, and later; and the poll for new "
+        "trials of an open page.",
         ("benchmarks.dashboard",),
     ),
     Benchmark(
         "Population-based training against TPE",
-        "Test error of the best schedule over 24 fresh seeds, after 1,440 trained epochs; 10 "
-        "searches each, one seed per trial, on 8 lanes.",
+        "Test error of the best schedule over 24 fresh seeds, after 1,440 trained epochs; means "
+        "of 10 searches with 95 % intervals, one seed per trial, 8 lanes.",
         ("benchmarks.pbt", "noisy_digits", "long_tail", "helmholtz"),
     ),
     Benchmark(
-        "What several seeds per trial do to a search",
-        "Test error of the best schedule after the same number of run-epochs, 10 searches each.",
+        "Search quality with several seeds per trial",
+        "Test error of the best schedule after the same number of run-epochs; means of 10 "
+        "searches with 95 % intervals. A trial of k seeds costs k times as much, so fewer plans "
+        "are tried, and the value of each is more certain.",
         ("benchmarks.equal_epochs", "seeds", "1", "2", "3", "5", "--epochs", "9000"),
     ),
 )
@@ -146,7 +154,7 @@ def main() -> None:
     for benchmark in BENCHMARKS:
         print(f"{benchmark.title}: {benchmark.command}", file=sys.stderr, flush=True)
         sections.append(benchmark.section(benchmark.run()))
-        # After each, so that what is measured is kept.
+        # After each benchmark, so that an interruption loses no results.
         PAGE.write_text("\n".join(sections))
 
 

@@ -1,10 +1,10 @@
-"""What sharing a study costs: workers whose training is free, on each kind of database.
+"""The cost of sharing a study: workers without training, on each kind of database.
 
     python -m benchmarks.coordination [--workers 1 2 4 8 16] [--seconds 4] [--backends sqlite …]
 
-Each worker is a process of one lane, with a random sampler and no pruner; a trial is ten epochs.
-Beside them, so many processes of plain Optuna do the same in a database of their own. PostgreSQL
-and MariaDB are servers of this machine that do not wait for the disk.
+Each worker is a process with one lane, a random sampler and no pruner; a trial has ten epochs. The
+same number of plain Optuna processes do the same in another database. PostgreSQL and MariaDB run on
+this machine, without waiting for the disk.
 """
 
 from __future__ import annotations
@@ -22,27 +22,32 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks.measuring import machine, quiet, table
+from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
 from benchmarks.overhead import InstantEngine
+<<<<<<< HEAD
 from benchmarks.searching import SPACES
 from schedsearch.numerics import current_numerics
+=======
+from benchmarks.search import SPACES
+from schedsearch.numerics import numerics_here
+>>>>>>> fce8eaa (Name the benchmarks and their parts by what they measure)
 from schedsearch.preparation import Prepared, load_space, prepare
 from schedsearch.storage import TrialQueue, create_study, open_database, open_study
 from schedsearch.worker import Reuse, Worker
 from tests.servers import SERVERS, Servers
 
 HORIZON = 10
-#: More trials than are ever begun.
-_ENDLESS = 10_000_000
-#: Forked, so that importing torch is paid once.
+#: More trials than any run begins.
+_UNLIMITED = 10_000_000
+#: Forked processes, so that torch is imported once.
 _FORK = multiprocessing.get_context("fork")
 
 
-def endless() -> Prepared:
-    """Return a search of ten epochs a trial that never runs out of trials."""
+def unlimited_search() -> Prepared:
+    """Return a search with ten epochs per trial that never runs out of trials."""
     changes = {
         "horizon": HORIZON,
-        "search.trials": _ENDLESS,
+        "search.trials": _UNLIMITED,
         "search.seeds": 1,
         "search.sampler.name": "random",
         "search.pruner.name": "none",
@@ -50,13 +55,21 @@ def endless() -> Prepared:
     return prepare(load_space(SPACES / "noisy_digits.toml", changes))
 
 
-def begin_study(url: str) -> None:
+def create_shared_study(url: str) -> None:
     """Create the study that the workers share."""
+<<<<<<< HEAD
     create_study(open_database(url, create=True), endless().record(current_numerics("sequential")))
+=======
+    create_study(
+        open_database(url, create=True), unlimited_search().record(numerics_here("sequential"))
+    )
+>>>>>>> fce8eaa (Name the benchmarks and their parts by what they measure)
 
 
-def worker(url: str, name: str, engine: InstantEngine, should_stop: Callable[[], bool]) -> Worker:
-    """Return a worker of the study, its connections open."""
+def make_worker(
+    url: str, name: str, engine: InstantEngine, should_stop: Callable[[], bool]
+) -> Worker:
+    """Return a worker of the study, with open connections."""
     study = open_study(open_database(url), "noisy_digits")
     return Worker(
         study,
@@ -69,18 +82,18 @@ def worker(url: str, name: str, engine: InstantEngine, should_stop: Callable[[],
     )
 
 
-def _ours(url: str, number: int, start: Barrier, seconds: float) -> None:
-    quiet()
+def _run_worker(url: str, number: int, start: Barrier, seconds: float) -> None:
+    use_one_thread()
     end = math.inf
-    mine = worker(url, f"worker-{number}", InstantEngine(1), lambda: time.monotonic() > end)
+    mine = make_worker(url, f"worker-{number}", InstantEngine(1), lambda: time.monotonic() > end)
     start.wait()
     end = time.monotonic() + seconds
     mine.run()
 
 
-def _plain(url: str, number: int, start: Barrier, seconds: float) -> None:
-    quiet()
-    space = endless().space
+def _run_plain_optuna(url: str, number: int, start: Barrier, seconds: float) -> None:
+    use_one_thread()
+    space = unlimited_search().space
     sampler = optuna.samplers.RandomSampler(seed=number)
     pruner = optuna.pruners.NopPruner()
     study = optuna.load_study(study_name="plain", storage=url, sampler=sampler, pruner=pruner)
@@ -99,12 +112,13 @@ def _plain(url: str, number: int, start: Barrier, seconds: float) -> None:
 
 
 def rates(
-    url: str, kind: Callable[[str, int, Barrier, float], None], workers: int, seconds: float
+    url: str, target: Callable[[str, int, Barrier, float], None], workers: int, seconds: float
 ) -> tuple[float, float, int]:
-    """Return the trials and the reports per second of so many workers, and how many failed."""
+    """Return the trials and reports per second of some workers, and how many of them failed."""
     start = _FORK.Barrier(workers + 1)
     processes = [
-        _FORK.Process(target=kind, args=(url, number, start, seconds)) for number in range(workers)
+        _FORK.Process(target=target, args=(url, number, start, seconds))
+        for number in range(workers)
     ]
     for process in processes:
         process.start()
@@ -121,8 +135,8 @@ def rates(
 
 
 @contextmanager
-def empty(servers: Servers, backend: str) -> Iterator[str]:
-    """Make an empty database."""
+def empty_database(servers: Servers, backend: str) -> Iterator[str]:
+    """Yield the URL of an empty database."""
     if backend == "sqlite":
         with tempfile.TemporaryDirectory() as folder:
             yield f"sqlite:///{Path(folder) / 'studies.db'}"
@@ -132,16 +146,16 @@ def empty(servers: Servers, backend: str) -> Iterator[str]:
 
 
 def measure(servers: Servers, backend: str, workers: int, seconds: float) -> list[str]:
-    """Return a row: ours and plain Optuna's rates, one after the other."""
-    with empty(servers, backend) as url:
-        begin_study(url)
-        trials, reports, failed = rates(url, _ours, workers, seconds)
-    with empty(servers, backend) as url:
+    """Return a row of the table: our rates, and those of plain Optuna, measured in turn."""
+    with empty_database(servers, backend) as url:
+        create_shared_study(url)
+        trials, reports, failed = rates(url, _run_worker, workers, seconds)
+    with empty_database(servers, backend) as url:
         optuna.create_study(storage=url, study_name="plain")
-        theirs, their_reports, died = rates(url, _plain, workers, seconds)
+        plain_trials, plain_reports, plain_failed = rates(url, _run_plain_optuna, workers, seconds)
     row = [
-        *(backend, str(workers), f"{trials:.0f}", f"{reports:.0f}", f"{theirs:.1f}"),
-        *(f"{their_reports:.0f}", f"{reports / their_reports:.0f}", f"{failed} / {died}"),
+        *(backend, str(workers), f"{trials:.0f}", f"{reports:.0f}", f"{plain_trials:.1f}"),
+        *(f"{plain_reports:.0f}", f"{reports / plain_reports:.0f}", f"{failed} / {plain_failed}"),
     ]
     print(" ".join(row), file=sys.stderr, flush=True)
     return row
@@ -153,7 +167,7 @@ def main() -> None:
     parser.add_argument("--backends", nargs="*", default=["sqlite", *SERVERS])
     parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()
-    quiet()
+    use_one_thread()
     servers = Servers()
     try:
         rows = [
@@ -163,9 +177,9 @@ def main() -> None:
         ]
     finally:
         servers.end()
-    print(machine())
+    print(describe_machine())
     heads = ["database", "workers", "trials /s", "reports /s", "plain Optuna, trials /s"]
-    print("\n".join(table([*heads, "reports /s", "ratio", "workers that failed"], rows)))
+    print("\n".join(markdown_table([*heads, "reports /s", "ratio", "workers that failed"], rows)))
 
 
 if __name__ == "__main__":

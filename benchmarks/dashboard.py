@@ -1,10 +1,11 @@
-"""How long the dashboard takes to answer, by the number of stored trials of 60 epochs.
+"""The response time of the dashboard, by the number of stored trials of 60 epochs.
 
-The study list, a study's whole page in the moment of the start, when its trials are still being
-read, and later, and the poll by which an open page asks for what is new. Requests go by HTTP to the
-command `schedsearch dashboard`, in a process of its own, and count until the last byte; the
-dashboard keeps trials for 10 seconds, so the later page and the poll are asked after it let go of
-them.
+    python -m benchmarks.dashboard [--stored 100 1000 10000]
+
+Measured: the study list; the page of a study right after the start, while its trials are still
+being read, and later; and the poll for new trials of an open page. Requests go over HTTP to a
+process of `schedsearch dashboard`, and are timed to the last byte. The dashboard caches trials for
+10 seconds, so the later page and the poll are requested after the cache has expired.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-from benchmarks.measuring import machine, quiet, seconds, table
-from benchmarks.stored import store_trials
+from benchmarks.measurement import describe_machine, markdown_table, time_call, use_one_thread
+from benchmarks.stored_trials import store_trials
 from schedsearch.preparation import Setup, choose_numerics, load_space, prepare
 from schedsearch.report.dashboard_artifacts import DashboardArtifacts
 from schedsearch.storage import create_study, open_database
 
 SPACE = Path(__file__).parent.parent / "search_spaces" / "noisy_digits.toml"
 EPOCHS = 60
-#: Seconds that the dashboard keeps what it read of a study's trials, and a little more.
-_KEPT = 10.5
+#: Seconds until the dashboard's cache of a study's trials has expired.
+_CACHE_EXPIRY = 10.5
 
 
-def fill(url: str, trials: int) -> int:
-    """Make a study with so many complete trials, its note and its plots; return its id."""
+def create_filled_study(url: str, trials: int) -> int:
+    """Create a study with some complete trials, its note and its plots; return its id."""
     prepared = prepare(load_space(SPACE, {}))
     numerics = choose_numerics(prepared, Setup(lanes=1), lambda line: None)
     study = create_study(open_database(url, create=True), prepared.record(numerics))
@@ -45,7 +46,7 @@ def fill(url: str, trials: int) -> int:
 
 @contextmanager
 def served(url: str) -> Iterator[str]:
-    """Serve the studies; yield the address of the dashboard's interface."""
+    """Serve the studies; yield the address of the dashboard's API."""
     process = subprocess.Popen(
         [sys.executable, "-m", "schedsearch", "dashboard", "--port", "0"],
         env=os.environ | {"SCHEDSEARCH_STORAGE": url},
@@ -65,19 +66,19 @@ def measure(trials: int) -> list[str]:
     """Return a row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/studies.db"
-        study_id = fill(url, trials)
+        study_id = create_filled_study(url, trials)
         with served(url) as api:
             page = f"{api}/{study_id}"
 
-            def ask(address: str) -> float:
-                return seconds(lambda: urlopen(address).read())
+            def request(address: str) -> float:
+                return time_call(lambda: urlopen(address).read())
 
-            listed, first = ask(api), ask(page)
+            listed, first = request(api), request(page)
             size = len(urlopen(page).read()) / 1e6
-            time.sleep(_KEPT)
-            again = ask(page)
-            time.sleep(_KEPT)
-            poll = ask(f"{page}?after={trials}")
+            time.sleep(_CACHE_EXPIRY)
+            again = request(page)
+            time.sleep(_CACHE_EXPIRY)
+            poll = request(f"{page}?after={trials}")
     return [
         f"{trials:,}",
         *(f"{taken:.2f}" for taken in (listed, first, again, poll)),
@@ -89,11 +90,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stored", type=int, nargs="+", default=[100, 1000, 10_000])
     options = parser.parse_args()
-    quiet()
+    use_one_thread()
     rows = [measure(trials) for trials in options.stored]
-    print(f"{machine()}: seconds, trials of {EPOCHS} epochs in a SQLite file")
+    print(f"{describe_machine()}: seconds, trials of {EPOCHS} epochs in a SQLite file")
     heads = ["stored trials", "study list", "page at the start", "page", "poll", "page, MB"]
-    print("\n".join(table(heads, rows)))
+    print("\n".join(markdown_table(heads, rows)))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What a search costs beside training and proposing: database, reports, pruning, bookkeeping.
+"""The overhead of a search beside training and proposals.
 
     python -m benchmarks.overhead [--stored 100 10000] [--lanes 32]
 
-Nothing is trained: an engine that answers at once takes its place, and that of TPE a random
-sampler, which costs next to nothing. Both searches write to a SQLite file that holds many trials.
+The overhead is that of database, reports, pruning and bookkeeping. The engine trains nothing, and a
+random sampler, which costs almost nothing, replaces TPE. Both searches write to a SQLite file that
+already has many trials.
 """
 
 from __future__ import annotations
@@ -17,18 +18,23 @@ from functools import partial
 
 import optuna
 
-from benchmarks.measuring import alternate, machine, quiet, table
-from benchmarks.searching import begun, prepared
-from benchmarks.stored import store_trials
+from benchmarks.measurement import (
+    describe_machine,
+    markdown_table,
+    measure_alternating,
+    use_one_thread,
+)
+from benchmarks.search import prepare_search, start_search
+from benchmarks.stored_trials import store_trials
 from schedsearch.engines import EpochResult, Snapshot
 from schedsearch.preparation import Prepared
 
-#: Trials that are searched, on top of those stored.
+#: New trials of each search, in addition to the stored ones.
 _NEW = 200
 
 
 class InstantEngine:
-    """Trains nothing: errors that fall, a little at random."""
+    """Trains nothing, and returns errors that fall at random."""
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
@@ -61,9 +67,9 @@ class InstantEngine:
         return b""
 
 
-def ours(given: Prepared, stored: int, lanes: int) -> float:
-    """Return the milliseconds per trial-epoch of a worker whose engine and sampler are free."""
-    with begun(given, 1, InstantEngine(lanes)) as search:
+def measure_worker(given: Prepared, stored: int, lanes: int) -> float:
+    """Return the milliseconds per trial-epoch of a worker."""
+    with start_search(given, 1, InstantEngine(lanes)) as search:
         store_trials(search.study, stored)
         before = search.study.queue.counts().epochs
         began = time.perf_counter()
@@ -72,10 +78,10 @@ def ours(given: Prepared, stored: int, lanes: int) -> float:
         return 1e3 * seconds / (search.study.queue.counts().epochs - before)
 
 
-def optunas(given: Prepared, stored: int) -> float:
-    """Return the milliseconds per trial-epoch of `study.optimize` over the same."""
+def measure_optuna(given: Prepared, stored: int) -> float:
+    """Return the milliseconds per trial-epoch of `study.optimize` with the same search."""
     space = given.space
-    with begun(given, 1) as search:
+    with start_search(given, 1) as search:
         study = search.study
         store_trials(study, stored)
         plain = optuna.load_study(
@@ -114,20 +120,22 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    quiet()
+    use_one_thread()
     rows = []
     for stored in options.stored:
-        given = prepared("noisy_digits", trials=1 + stored + _NEW, **{"sampler.name": "random"})
+        given = prepare_search(
+            "noisy_digits", trials=1 + stored + _NEW, **{"sampler.name": "random"}
+        )
         runs = {
-            "ours": partial(ours, given, stored, options.lanes),
-            "Optuna": partial(optunas, given, stored),
+            "ours": partial(measure_worker, given, stored, options.lanes),
+            "Optuna": partial(measure_optuna, given, stored),
         }
-        mine, theirs = alternate(runs, options.repeats)
+        mine, theirs = measure_alternating(runs, options.repeats)
         ratio = f"{theirs.ratio_to(mine):.0f}"
         rows.append([f"{stored:,}", f"{mine.median:.3f}", f"{theirs.median:.1f}", ratio])
-    print(machine())
+    print(describe_machine())
     heads = ["stored trials", f"ours, {options.lanes} lanes, ms", "plain Optuna, ms", "ratio"]
-    print("\n".join(table(heads, rows)))
+    print("\n".join(markdown_table(heads, rows)))
 
 
 if __name__ == "__main__":

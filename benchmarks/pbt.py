@@ -1,11 +1,11 @@
-"""Population-based training against TPE over families and random search, at equal trained epochs.
+"""Population-based training against TPE and random search, after equal numbers of epochs.
 
     python -m benchmarks.pbt noisy_digits long_tail helmholtz [--searches 10] [--epochs 1440]
 
-TPE and random search draw from the families of the shipped space, pbt from segments with the ranges
-of its constants; all under successive halving, with a stratum of constants. A search ends when its
-engine has trained so many epochs: what is known from other trials costs nothing. Then the plan that
-is best by validation is trained on fresh seeds, and its test error counts.
+TPE and random search propose the families of the shipped space; pbt proposes segments with the
+range of its constants. All use successive halving and the share of constants. A search ends when its
+engine has trained the given number of epochs; cached epochs are free. Then the best plan by
+validation is trained on fresh seeds; its mean test error is the result.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import statistics
 import sys
 from typing import Any
 
-from benchmarks.equal_epochs import with_interval
-from benchmarks.measuring import machine, quiet, table
-from benchmarks.searching import SPACES, begun, numerics_of
+from benchmarks.equal_epochs import mean_with_interval
+from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
+from benchmarks.search import SPACES, choose_search_numerics, start_search
 from schedsearch.engines import Engine, EpochResult, make_engine
 from schedsearch.plan import Plan
 from schedsearch.preparation import Prepared, load_space, prepare
@@ -27,7 +27,7 @@ from schedsearch.space import Space
 from schedsearch.storage import plan_of
 from schedsearch.training import fresh_seeds, train_to_end
 
-#: More trials than any search comes to: the epochs end it.
+#: More trials than any search reaches: the number of epochs ends it.
 _TRIALS = 5_000
 _FRESH = 24
 _SAMPLERS = ("tpe", "random", "pbt")
@@ -50,8 +50,8 @@ class CountingEngine:
         return results
 
 
-def in_segments(space: Space, segments: int) -> Space:
-    """Return the space with its families replaced by segments that have the constants' range."""
+def with_segments(space: Space, segments: int) -> Space:
+    """Return the space with segments over the range of the constants as its only schedules."""
     content = space.to_document()
     for name in space.searched():
         given = content["hyperparameters"][name]["families"]
@@ -64,21 +64,23 @@ def in_segments(space: Space, segments: int) -> Space:
     return Space.from_document(content, space.name)
 
 
-def search_of(task: str, sampler: str, search_seed: int, options: argparse.Namespace) -> Prepared:
-    """Return a search of a task's shipped space, its families replaced for pbt."""
+def prepare_sampler_search(
+    task: str, sampler: str, search_seed: int, options: argparse.Namespace
+) -> Prepared:
+    """Return a search of a task's shipped space with a sampler; pbt gets segments."""
     changes = {"trials": _TRIALS, "seed": search_seed, "seeds": options.seeds}
     space = load_space(SPACES / f"{task}.toml", {f"search.{key}": v for key, v in changes.items()})
     if sampler == "pbt":
-        space = in_segments(space, options.segments)
+        space = with_segments(space, options.segments)
     content = space.to_document()
     content["search"]["sampler"]["name"] = sampler
     return prepare(Space.from_document(content, task))
 
 
 def best_plan(given: Prepared, engine: Engine, epochs: int) -> tuple[Plan, int]:
-    """Search until so many epochs are trained; return the best plan, and the trials begun."""
+    """Search for a number of trained epochs; return the best plan, and the number of trials."""
     counting: Any = CountingEngine(engine)
-    with begun(given, engine.lanes, counting) as search:
+    with start_search(given, engine.lanes, counting) as search:
         search.run(lambda: counting.trained >= epochs)
         for lane in range(engine.lanes):
             engine.release(lane)
@@ -96,25 +98,30 @@ def test_errors(given: Prepared, engine: Engine, plans: list[Plan]) -> list[floa
             Run(engine, space=space, plan=plan, seed=seed)
             for plan, seed in jobs[first : first + engine.lanes]
         ]
+<<<<<<< HEAD
         train_to_end(runs)
         # A plan that diverges on a seed counts as one that learned nothing.
+=======
+        train_whole(runs)
+        # A diverged run counts as an error of 100 %.
+>>>>>>> fce8eaa (Name the benchmarks and their parts by what they measure)
         errors.extend(run.test()[metric] if math.isfinite(run.metric) else 1.0 for run in runs)
         for run in runs:
             run.leave_lane()
     return [statistics.fmean(errors[i : i + _FRESH]) for i in range(0, len(errors), _FRESH)]
 
 
-def compared(task: str, options: argparse.Namespace) -> list[list[str]]:
-    """Return a row for each sampler."""
-    given = search_of(task, "tpe", 0, options)
-    numerics, _ = numerics_of(given, options.lanes)
+def compare_samplers(task: str, options: argparse.Namespace) -> list[list[str]]:
+    """Return a row of the table for each sampler."""
+    given = prepare_sampler_search(task, "tpe", 0, options)
+    numerics, _ = choose_search_numerics(given, options.lanes)
     engine = make_engine(given.task, horizon=given.space.horizon, numerics=numerics)
     errors: dict[str, list[float]] = {}
     begun_trials: dict[str, list[int]] = {}
     for sampler in options.samplers:
         found = []
         for search_seed in range(options.searches):
-            searched = search_of(task, sampler, search_seed, options)
+            searched = prepare_sampler_search(task, sampler, search_seed, options)
             found.append(best_plan(searched, engine, options.epochs))
             said = f"{task}, {sampler}, search {search_seed + 1}: {found[-1][1]} trials"
             print(said, file=sys.stderr, flush=True)
@@ -128,8 +135,8 @@ def compared(task: str, options: argparse.Namespace) -> list[list[str]]:
             task,
             sampler,
             f"{statistics.fmean(begun_trials[sampler]):.0f}",
-            with_interval(found),
-            with_interval([a - b for a, b in zip(found, first, strict=True)]),
+            mean_with_interval(found),
+            mean_with_interval([a - b for a, b in zip(found, first, strict=True)]),
             f"{100 * max(found):.2f}",
         ]
         for sampler, found in errors.items()
@@ -146,12 +153,12 @@ def main() -> None:
     parser.add_argument("--segments", type=int, default=6)
     parser.add_argument("--lanes", type=int, default=8)
     options = parser.parse_args()
-    quiet()
-    rows = [row for task in options.tasks for row in compared(task, options)]
-    print(machine())
+    use_one_thread()
+    rows = [row for task in options.tasks for row in compare_samplers(task, options)]
+    print(describe_machine())
     heads = ["task", "sampler", "trials", "test error, %"]
     heads += [f"difference to {options.samplers[0]}, points", "worst search, %"]
-    print("\n".join(table(heads, rows)))
+    print("\n".join(markdown_table(heads, rows)))
 
 
 if __name__ == "__main__":

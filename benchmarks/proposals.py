@@ -1,8 +1,10 @@
-"""What a proposal costs by the number of stored trials: ours, Optuna's TPE, and a random draw.
+"""The CPU time of a proposal by the number of stored trials: our TPE, Optuna's TPE, and random.
 
-A proposal is the ask and the walk through the space of noisy_digits, on a study in memory, in
-milliseconds of processor time on one thread. The random draw is what Optuna's bookkeeping costs by
-itself. Repeats alternate, so that all meet the same machine.
+    python -m benchmarks.proposals [--stored 100 1000 10000]
+
+A proposal is `ask` and the parameters of a plan of noisy_digits, for a study in memory, on one
+thread. The random sampler shows the cost of Optuna's bookkeeping. Repeats alternate, so that other
+load on the machine affects all equally.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from benchmarks.measuring import alternate, machine, table
+from benchmarks.measurement import describe_machine, markdown_table, measure_alternating
 from schedsearch.samplers.tpe import TreeParzenSampler
 from schedsearch.space import Space
 
@@ -33,8 +35,8 @@ ARMS: dict[str, Callable[[], BaseSampler]] = {
 }
 
 
-def stored(space: Space, trials: int, sampler: BaseSampler) -> optuna.Study:
-    """Return a study of random trials, two thirds of them pruned, that a sampler goes on with."""
+def create_filled_study(space: Space, trials: int, sampler: BaseSampler) -> optuna.Study:
+    """Return a study with random trials, two thirds of them pruned, and the given sampler."""
     study = optuna.create_study(sampler=RandomSampler(seed=0))
     values = np.random.default_rng(0).random(trials).tolist()
     for i, value in enumerate(values):
@@ -50,7 +52,7 @@ def stored(space: Space, trials: int, sampler: BaseSampler) -> optuna.Study:
 
 
 def milliseconds(space: Space, study: optuna.Study, proposals: int) -> float:
-    """Return the processor time of a proposal, the mean over some; each is told at once."""
+    """Return the mean CPU time of a proposal; each trial ends at once."""
     spent = 0.0
     for _ in range(proposals):
         began = time.process_time()
@@ -73,18 +75,18 @@ def main() -> None:
     space = Space.load(SPACE)
     rows, numbers = [], {}
     for trials in options.stored:
-        studies = {name: stored(space, trials, make()) for name, make in ARMS.items()}
+        studies = {name: create_filled_study(space, trials, make()) for name, make in ARMS.items()}
         for study in studies.values():
-            milliseconds(space, study, 1)  # whatever is done once: reading what is stored
+            milliseconds(space, study, 1)  # the first proposal reads the stored trials
         runs = {
             name: partial(milliseconds, space, study, options.proposals)
             for name, study in studies.items()
         }
-        found = alternate(runs, options.repeats)
+        found = measure_alternating(runs, options.repeats)
         rows.append([f"{trials:,}", *(f"{one.median:.2f}" for one in found)])
         numbers[trials] = {one.name: one.numbers for one in found}
-    print(f"{machine()}: ms per proposal, medians of {options.repeats} repeats")
-    print("\n".join(table(["stored trials", *ARMS], rows)))
+    print(f"{describe_machine()}: ms per proposal, medians of {options.repeats} repeats")
+    print("\n".join(markdown_table(["stored trials", *ARMS], rows)))
     if options.json:
         options.json.write_text(json.dumps(numbers, indent=2))
 

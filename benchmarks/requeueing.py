@@ -1,9 +1,9 @@
-"""How soon a killed worker's trial is queued anew, and how soon another worker trains it.
+"""How soon a killed worker's trial is queued again, and how soon another worker trains it.
 
     python -m benchmarks.requeueing [--kills 10]
 
-A worker process of this machine is killed while it trains; a supervisor looks after it as often as
-that of `start` does, and replaces it. The study is a SQLite file.
+A worker process of this machine is killed while it trains. A supervisor checks it as often as
+`start` does, and replaces it. The study is in a SQLite file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measuring import machine, quiet, table
+from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
 from schedsearch.launchers.local import LocalLauncher
 from schedsearch.launchers.supervisor import Supervisor
 from schedsearch.preparation import Setup, choose_numerics, prepare
@@ -24,16 +24,16 @@ from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database
 from tests.processes import workers_of
 
-#: Seconds between two looks, as in `start`.
-_LOOK = 0.2
+#: Seconds between two checks, as in `start`.
+_CHECK_INTERVAL = 0.2
 
 
-def silent(line: str) -> None:
-    """Say nothing."""
+def discard(line: str) -> None:
+    """Ignore a message."""
 
 
-def endless_study(folder: Path) -> StudyHandle:
-    """Create a study whose trials take a minute."""
+def create_long_study(folder: Path) -> StudyHandle:
+    """Create a study whose trials take about a minute."""
     lr = {"families": {"constant": {"value": {"low": 0.01, "high": 0.9}}}}
     content = {
         "name": "small",
@@ -44,31 +44,31 @@ def endless_study(folder: Path) -> StudyHandle:
         "hyperparameters": {"lr": lr},
     }
     prepared = prepare(Space.from_document(content, "small.toml"))
-    record = prepared.record(choose_numerics(prepared, Setup(), silent))
+    record = prepared.record(choose_numerics(prepared, Setup(), discard))
     return create_study(open_database(f"sqlite:///{folder / 'studies.db'}", create=True), record)
 
 
-def _trains(study: StudyHandle) -> bool:
+def _is_training(study: StudyHandle) -> bool:
     return study.queue.counts().running == 1
 
 
-def kill_one(folder: Path) -> tuple[float, float]:
-    """Return the seconds from a kill until its trial waits, and until another worker has it."""
-    study = endless_study(folder)
-    supervisor = Supervisor(study, 1, LocalLauncher(), silent)
+def measure_kill(folder: Path) -> tuple[float, float]:
+    """Return the seconds from a kill until its trial is queued, and until another worker has it."""
+    study = create_long_study(folder)
+    supervisor = Supervisor(study, 1, LocalLauncher(), discard)
     supervisor.start()
     try:
-        while not _trains(study):
+        while not _is_training(study):
             supervisor.watch()
-            time.sleep(_LOOK)
+            time.sleep(_CHECK_INTERVAL)
         [pid] = workers_of(study.database.url)
-        time.sleep(_LOOK * (pid % 10) / 10)  # kills do not wait for looks
+        time.sleep(_CHECK_INTERVAL * (pid % 10) / 10)  # at a random time between two checks
         os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
-        time.sleep(_LOOK * (1 - pid % 10 / 10))
+        time.sleep(_CHECK_INTERVAL * (1 - pid % 10 / 10))
         supervisor.watch()
         while study.queue.counts().waiting == 0:
-            time.sleep(_LOOK)
+            time.sleep(_CHECK_INTERVAL)
             supervisor.watch()
         waits = time.monotonic() - killed
         while study.queue.counts().running == 0:
@@ -82,21 +82,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     options = parser.parse_args()
-    quiet()
+    use_one_thread()
     found = []
     for _ in range(options.kills):
         with tempfile.TemporaryDirectory() as folder:
-            found.append(kill_one(Path(folder)))
+            found.append(measure_kill(Path(folder)))
     rows = [
         [what, f"{statistics.median(seconds):.2f}", f"{max(seconds):.2f}"]
         for what, seconds in zip(
-            ["its trial is queued anew", "another worker has it"],
+            ["its trial is queued again", "another worker has it"],
             zip(*found, strict=True),
             strict=True,
         )
     ]
-    print(machine())
-    print("\n".join(table(["from the kill until", "median, s", "most, s"], rows)))
+    print(describe_machine())
+    print("\n".join(markdown_table(["from the kill until", "median, s", "maximum, s"], rows)))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How many epochs a search asks for, for each that it trains.
+"""How many epochs a search requests, for each epoch that it trains.
 
     python -m benchmarks.reuse [--trials 150]
 
-Full grids of equal segments with a few values each, on one lane and on 16; and noisy_digits with
-the learning rate under plateau rules and steps from one starting value, their parameters with a few
-levels each, and continuous. Nothing is pruned.
+Searches: full grids of equal segments with a few values each, with 1 and 16 lanes; and noisy_digits
+with plateau rules and steps for the learning rate, all with the same initial value, and with a few
+levels or a continuous range for each parameter. Nothing is pruned.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.measuring import machine, quiet, table
+from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
 from schedsearch.engines import make_engine
 from schedsearch.numerics import current_numerics
 from schedsearch.preparation import prepare
@@ -28,7 +28,7 @@ _START = 0.003
 
 
 def document(horizon: int, families: Mapping[str, Any], **search: Any) -> dict[str, Any]:
-    """Return a space in which the learning rate of noisy_digits moves."""
+    """Return a space with schedules for the learning rate of noisy_digits."""
     return {
         "name": "reuse",
         "task": "schedsearch.tasks.noisy_digits:NoisyDigits",
@@ -40,7 +40,7 @@ def document(horizon: int, families: Mapping[str, Any], **search: Any) -> dict[s
 
 
 def grid(segments: int, values: int) -> dict[str, Any]:
-    """Return a space of all plans of equal segments of two epochs."""
+    """Return a space of all plans with equal segments of two epochs."""
     levels = [_START * (1 + i) / 2 for i in range(values)]
     families = {
         "constant": {"value": {"levels": levels}},
@@ -50,7 +50,7 @@ def grid(segments: int, values: int) -> dict[str, Any]:
 
 
 def rules(trials: int, *, levels: bool) -> dict[str, Any]:
-    """Return a space of plateau rules and steps that all begin with one value."""
+    """Return a space of plateau rules and steps that all have the same initial value."""
     few = {
         "factor": {"levels": [0.2, 0.4, 0.6]},
         "patience": {"levels": [2, 4, 8]},
@@ -75,7 +75,7 @@ def rules(trials: int, *, levels: bool) -> dict[str, Any]:
 
 
 def measure(content: Mapping[str, Any], lanes: int) -> list[str]:
-    """Search, and return how many epochs were asked for and trained."""
+    """Search, and return how many epochs were requested and trained."""
     prepared = prepare(Space.from_document(content, "space"))
     numerics = current_numerics("sequential" if lanes == 1 else "lanes", lanes=lanes)
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=150)
     options = parser.parse_args()
-    quiet()
+    use_one_thread()
     rows = []
     for segments, values in ((3, 3), (4, 3), (4, 5), (10, 2)):
         least = 2 * sum(values**i for i in range(1, segments + 1))
@@ -111,9 +111,9 @@ def main() -> None:
     for levels in (True, False):
         name = "rules, a few levels" if levels else "rules, continuous"
         rows.append([name, "16", *measure(rules(options.trials, levels=levels), 16), ""])
-    print(machine())
-    heads = ["search", "lanes", "asked for", "trained", "ratio", "at least needed"]
-    print("\n".join(table(heads, rows)))
+    print(describe_machine())
+    heads = ["search", "lanes", "requested", "trained", "ratio", "minimum"]
+    print("\n".join(markdown_table(heads, rows)))
 
 
 if __name__ == "__main__":

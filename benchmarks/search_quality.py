@@ -1,10 +1,12 @@
-"""How good a search gets by the number of its trials: several samplers on the same objectives.
+"""The quality of a search by the number of its trials: several samplers on the same objectives.
 
-The objectives need no training. Each seed makes one of a shipped space: an offset for each family,
-a rugged bowl over the parameters, which interact, and a place of the bowl that depends on the
-family for what all families share. Its optimum is known, so what is shown is the regret: the true
-value of the trial that looked best, less the optimum. Observations are noisy, and the worse half of
-the trials after a first, noisier look is pruned.
+    python -m benchmarks.search_quality [--seeds 60] [--trials 200] [--in-flight 1 32]
+
+The objectives need no training. Each seed makes one for a shipped space: an offset for each family,
+and a rugged bowl over the parameters, which interact. For parameters that all families share, the
+minimum of the bowl depends on the family. The optimum is known, so the result is the regret: the
+true value of the trial with the best observed value, minus the optimum. Observations are noisy.
+After a first observation with more noise, the worse half of the trials is pruned.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class Landscape:
             steepness = 0.5 + 1.5 * self._uniform(name, "steepness")
             total += steepness * x**2 + 0.02 * (1 - math.cos(8 * math.pi * x))
         for (a, x), (b, y) in itertools.combinations(apart.items(), 2):
-            # Weak enough beside a steepness of at least 0.5 for the bowl to keep its place.
+            # Weak against the steepness of at least 0.5, so that the minimum hardly moves.
             total += (2 * self._uniform(a, b) - 1) * x * y / len(apart)
         return total
 
@@ -79,7 +81,7 @@ class Landscape:
                 yield name, float(numbers.to_unit(np.asarray(float(params[name]))))
 
     def optimum(self) -> float:
-        """Return a bound from below that is met where no parameter is whole or stepped."""
+        """Return a lower bound, which is attained if no parameter is an integer or stepped."""
         return sum(
             min(self._uniform(f"{name}.family", option) / 2 for option in families.options)
             for name, families in self.space.searched().items()
@@ -88,7 +90,7 @@ class Landscape:
 
 
 class SharedFit(BaseSampler):
-    """Shows a sampler the trials as they were at the last multiple of `batch` trials."""
+    """Shows a sampler the trials as of the last multiple of `batch` trials."""
 
     def __init__(self, inner: BaseSampler, batch: int) -> None:
         self._inner, self._batch = inner, batch
@@ -115,8 +117,8 @@ class SharedFit(BaseSampler):
         if trial.number // self._batch > self._block:
             self._block = trial.number // self._batch
             self._trials = study.get_trials(deepcopy=False)[:-1]
-        shown = cast("optuna.Study", self)
-        return self._inner.sample_independent(shown, trial, name, distribution)
+        view = cast("optuna.Study", self)
+        return self._inner.sample_independent(view, trial, name, distribution)
 
 
 def _stock(seed: int) -> BaseSampler:
@@ -135,7 +137,7 @@ ARMS: dict[str, Callable[[int], BaseSampler]] = {
 
 
 def search(arm: str, seed: int, trials: int, in_flight: int) -> list[float]:
-    """Return the regret after each trial that was told."""
+    """Return the regret after each finished trial."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     space = Space.load(SPACES / f"{NAMES[seed % len(NAMES)]}.toml")
@@ -167,7 +169,7 @@ def search(arm: str, seed: int, trials: int, in_flight: int) -> list[float]:
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Return the mean and half of its 95 % interval."""
+    """Return the mean and the half-width of its 95 % interval."""
     return statistics.mean(values), 1.96 * statistics.stdev(values) / math.sqrt(len(values))
 
 
@@ -176,9 +178,9 @@ def _search(job: tuple[str, int, int, int]) -> list[float]:
 
 
 def compare(arms: list[str], options: argparse.Namespace, in_flight: int) -> dict[str, Any]:
-    """Run every arm on the same seeds; print and return the regrets, and their differences.
+    """Run every sampler on the same seeds; print and return the regrets and their differences.
 
-    Differences are those to the first arm, seed by seed: after the last trial, and in the mean over
+    Differences are to the first sampler, seed by seed: after the last trial, and in the mean over
     all numbers of trials.
     """
     seeds = range(options.first_seed, options.first_seed + options.seeds)

@@ -1,4 +1,4 @@
-"""A small convolutional network on noisy_mnist's digits: what gains least from lanes."""
+"""A small convolutional network on the digits of noisy_mnist, which gains least from lanes."""
 
 from __future__ import annotations
 

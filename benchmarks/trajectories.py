@@ -1,9 +1,9 @@
-"""What the store of trajectories costs: a node written, a path looked up, a checkpoint kept.
+"""The cost of the trajectory store: writing nodes, looking up paths, storing checkpoints.
 
     python -m benchmarks.trajectories [--nodes 100000] [--lanes 32]
 
-The paths branch at random, as those of trials that share prefixes do; a look-up is by another
-worker, which has read nothing before.
+The paths branch at random, like those of trials that share prefixes. Each lookup is by another
+worker with an empty cache.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measuring import machine, quiet, seconds, table
+from benchmarks.measurement import describe_machine, markdown_table, time_call, use_one_thread
 from schedsearch.engines import EpochResult, Snapshot
 from schedsearch.storage import Database, open_database
 from schedsearch.trajectories import TrajectoryStore, TrieCursor, open_store, root_hash
@@ -26,9 +26,9 @@ from schedsearch.trajectories import TrajectoryStore, TrieCursor, open_store, ro
 _EPOCHS = 60
 _ROOT = root_hash("benchmark", 0, {})
 _RESULT = EpochResult({"val_error": 0.0625, "val_loss": 0.25}, {"cross_entropy": 0.3125})
-#: The choices at each of a path's branches, and the epochs between two of them.
+#: The values to choose from at each branch of a path, and the epochs between two branches.
 _CHOICES, _SEGMENT = 24, 15
-_LOOK_UPS = 200
+_LOOKUPS = 200
 
 
 def main() -> None:
@@ -36,33 +36,33 @@ def main() -> None:
     options.add_argument("--nodes", type=int, default=100_000)
     options.add_argument("--lanes", type=int, default=32)
     given = options.parse_args()
-    quiet()
+    use_one_thread()
     with tempfile.TemporaryDirectory() as folder:
         database = open_database(f"sqlite:///{Path(folder) / 'studies.db'}", create=True)
         rows = [["nodes written", *_write(database, given.nodes, given.lanes)]]
-        rows.append([f"{_EPOCHS}-epoch paths looked up", *_look_up(database)])
-        rows.append(["checkpoints of 57 kB kept", *_keep(database, given.lanes)])
-        rows.append(["checkpoints of 57 kB restored", *_restore(database)])
-    print("\n".join(table(["", "number", "median ms each", "worst ms each"], rows)))
-    print(f"\n{given.lanes} lanes to a write, SQLite on a local disk; {machine()}")
+        rows.append([f"{_EPOCHS}-epoch paths looked up", *_look_up_paths(database)])
+        rows.append(["checkpoints of 57 kB stored", *_store_checkpoints(database, given.lanes)])
+        rows.append(["checkpoints of 57 kB restored", *_restore_checkpoints(database)])
+    print("\n".join(markdown_table(["", "number", "median ms each", "worst ms each"], rows)))
+    print(f"\n{given.lanes} lanes per write, SQLite on a local disk; {describe_machine()}")
 
 
-def _opened(database: Database) -> TrajectoryStore:
+def _open(database: Database) -> TrajectoryStore:
     store = open_store(database, print)
     assert store is not None
     return store
 
 
 def _keys(seed: int) -> Iterator[bytes]:
-    draws = random.Random(seed)
+    rng = random.Random(seed)
     for epoch in range(_EPOCHS):
         if epoch % _SEGMENT == 0:
-            value = draws.randrange(_CHOICES)
+            value = rng.randrange(_CHOICES)
         yield bytes([value])
 
 
-def _walked(store: TrajectoryStore, seed: int) -> tuple[TrieCursor, list[bytes]]:
-    """Return a cursor at the end of what is known, and the values that follow there."""
+def _cached_path(store: TrajectoryStore, seed: int) -> tuple[TrieCursor, list[bytes]]:
+    """Return a cursor at the end of the stored epochs of a path, and the keys that follow."""
     cursor, keys = store.cursor(_ROOT), list(_keys(seed))
     while cursor.epoch < _EPOCHS and cursor.find(keys[cursor.epoch]) is not None:
         pass
@@ -70,24 +70,24 @@ def _walked(store: TrajectoryStore, seed: int) -> tuple[TrieCursor, list[bytes]]
 
 
 def _write(database: Database, number: int, lanes: int) -> list[str]:
-    """Write so many nodes in rounds, as a worker does; what counts is the last tenth."""
-    store = _opened(database)
+    """Write nodes in batches, as a worker does; the result is that of the last tenth."""
+    store = _open(database)
     written, seed = 0, 0
     costs: list[float] = []
     live: list[tuple[TrieCursor, list[bytes]]] = []
     while written < number:
         while len(live) < lanes:
-            cursor, keys = _walked(store, seed)
+            cursor, keys = _cached_path(store, seed)
             seed += 1
             if keys:
                 live.append((cursor, keys))
-        costs.append(seconds(partial(_write_round, store, live)) / lanes)
+        costs.append(time_call(partial(_write_batch, store, live)) / lanes)
         written += lanes
         live = [(cursor, keys) for cursor, keys in live if keys]
     return [f"{written:,}", *_milliseconds(costs[-len(costs) // 10 :])]
 
 
-def _write_round(store: TrajectoryStore, live: list[tuple[TrieCursor, list[bytes]]]) -> None:
+def _write_batch(store: TrajectoryStore, live: list[tuple[TrieCursor, list[bytes]]]) -> None:
     for cursor, keys in live:
         cursor.add(keys.pop(0), _RESULT)
         if keys:
@@ -97,38 +97,38 @@ def _write_round(store: TrajectoryStore, live: list[tuple[TrieCursor, list[bytes
     store.flush()
 
 
-def _look_up(database: Database) -> list[str]:
+def _look_up_paths(database: Database) -> list[str]:
     costs = []
-    for seed in range(_LOOK_UPS):
-        store = _opened(database)
-        costs.append(seconds(partial(_walked, store, seed)))
-    return [f"{_LOOK_UPS:,}", *_milliseconds(costs)]
+    for seed in range(_LOOKUPS):
+        store = _open(database)
+        costs.append(time_call(partial(_cached_path, store, seed)))
+    return [f"{_LOOKUPS:,}", *_milliseconds(costs)]
 
 
-def _keep(database: Database, lanes: int) -> list[str]:
-    store = _opened(database)
+def _store_checkpoints(database: Database, lanes: int) -> list[str]:
+    store = _open(database)
     snapshot = _snapshot()
     costs = []
-    for seed in range(_LOOK_UPS // lanes):
-        cursors = [_walked(store, seed * lanes + lane)[0] for lane in range(lanes)]
-        costs.append(seconds(partial(_keep_round, store, cursors, snapshot)) / lanes)
+    for seed in range(_LOOKUPS // lanes):
+        cursors = [_cached_path(store, seed * lanes + lane)[0] for lane in range(lanes)]
+        costs.append(time_call(partial(_store_batch, store, cursors, snapshot)) / lanes)
     return [f"{len(costs) * lanes:,}", *_milliseconds(costs)]
 
 
-def _keep_round(store: TrajectoryStore, cursors: list[TrieCursor], snapshot: Snapshot) -> None:
+def _store_batch(store: TrajectoryStore, cursors: list[TrieCursor], snapshot: Snapshot) -> None:
     for cursor in cursors:
         cursor.save(snapshot)
     store.flush()
 
 
-def _restore(database: Database) -> list[str]:
-    store = _opened(database)
-    cursors = [_walked(store, seed)[0] for seed in range(_LOOK_UPS // 2)]
-    return [f"{len(cursors):,}", *_milliseconds([seconds(cursor.restore) for cursor in cursors])]
+def _restore_checkpoints(database: Database) -> list[str]:
+    store = _open(database)
+    cursors = [_cached_path(store, seed)[0] for seed in range(_LOOKUPS // 2)]
+    return [f"{len(cursors):,}", *_milliseconds([time_call(cursor.restore) for cursor in cursors])]
 
 
 def _snapshot() -> Snapshot:
-    """Return what Adam keeps of an MLP 64-64-10, at the end of a training."""
+    """Return the state of an MLP 64-64-10 and of Adam at the end of a training."""
     shapes = {"0.weight": (64, 64), "0.bias": (64,), "2.weight": (10, 64), "2.bias": (10,)}
     model = {name: torch.randn(shape) for name, shape in shapes.items()}
     moments = {

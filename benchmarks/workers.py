@@ -2,10 +2,10 @@
 
     python -m benchmarks.workers [--trials 3000] [--lanes 32] [--repeats 3]
 
-Each worker is a process with one thread. The clock runs from when the lanes have reported 60 epochs
-each on average, so that neither imports nor compiling count. It is read twice: when the last trial
-is handed out, and when the last process has ended, which adds the time in which more and more lanes
-have nothing left to do.
+Each worker is a process with one thread. The measurement begins when the lanes have reported 60
+epochs each on average, so that it includes neither imports nor compilation. It is read twice: when
+the last trial was claimed, and when the last process has ended, which includes the time in which
+lanes run out of trials.
 """
 
 from __future__ import annotations
@@ -22,9 +22,15 @@ from pathlib import Path
 
 import optuna
 
-from benchmarks import plain
-from benchmarks.measuring import Measured, alternate, machine, quiet, table
-from benchmarks.searching import numerics_of, prepared
+from benchmarks import plain_loop
+from benchmarks.measurement import (
+    Measurement,
+    describe_machine,
+    markdown_table,
+    measure_alternating,
+    use_one_thread,
+)
+from benchmarks.search import choose_search_numerics, prepare_search
 from schedsearch.storage import Counts, TrialQueue, create_study, open_database
 from schedsearch.task import is_train_function
 
@@ -34,24 +40,24 @@ _WARM = 60
 
 @dataclass(frozen=True)
 class Rates:
-    """Trial-epochs per second until the last trial was handed out, and until the last one ended."""
+    """Trial-epochs per second until the last trial was claimed, and until the last one ended."""
 
     handing_out: float
     whole: float
 
 
-def ours(folder: Path, trials: int, lanes: int, workers: int) -> Rates:
-    """Measure so many workers."""
-    given = prepared("noisy_digits", trials=trials)
-    numerics, _ = numerics_of(given, lanes)
+def measure_workers(folder: Path, trials: int, lanes: int, workers: int) -> Rates:
+    """Measure a number of workers."""
+    given = prepare_search("noisy_digits", trials=trials)
+    numerics, _ = choose_search_numerics(given, lanes)
     url = f"sqlite:///{tempfile.mkdtemp(dir=folder)}/studies.db"
     study = create_study(open_database(url, create=True), given.record(numerics))
     command = ["-m", "schedsearch", "worker", study.name, "--storage", url, "-q"]
     return _rates([command] * workers, study.queue, trials, _WARM * lanes * workers)
 
 
-def optunas(folder: Path, trials: int, workers: int) -> Rates:
-    """Measure so many plain Optuna processes."""
+def measure_optuna(folder: Path, trials: int, workers: int) -> Rates:
+    """Measure a number of plain Optuna processes."""
     url = f"sqlite:///{tempfile.mkdtemp(dir=folder)}/studies.db"
     study = optuna.create_study(storage=url, study_name="plain")
     command = ["-m", "benchmarks.workers", "--plain", url, str(trials // workers)]
@@ -66,7 +72,7 @@ def _rates(commands: list[list[str]], queue: TrialQueue, trials: int, warm: int)
         while not reached(counts := queue.counts()):
             if any(process.poll() for process in processes):
                 raise SystemExit("a process failed")
-            time.sleep(2.0)  # to count takes time from who is measured
+            time.sleep(2.0)  # counting takes CPU time from the workers
         return counts.epochs, time.perf_counter()
 
     begun, began = wait(lambda counts: counts.epochs >= warm)
@@ -79,9 +85,9 @@ def _rates(commands: list[list[str]], queue: TrialQueue, trials: int, warm: int)
 
 
 def _search_plainly(url: str, trials: int) -> None:
-    given = prepared("noisy_digits")
+    given = prepare_search("noisy_digits")
     assert not is_train_function(given.task)
-    plain.search(given.space, given.task, trials, url, "plain")
+    plain_loop.search(given.space, given.task, trials, url, "plain")
 
 
 def main() -> None:
@@ -92,7 +98,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--plain", nargs=2, metavar=("URL", "TRIALS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    quiet()
+    use_one_thread()
     if options.plain:
         _search_plainly(options.plain[0], int(options.plain[1]))
         return
@@ -109,12 +115,12 @@ def main() -> None:
             return run
 
         found = {
-            "one worker": lambda: ours(folder, options.trials, options.lanes, 1),
-            "two workers": lambda: ours(folder, options.trials, options.lanes, 2),
-            "one plain process": lambda: optunas(folder, options.plain_trials, 1),
-            "two plain processes": lambda: optunas(folder, options.plain_trials, 2),
+            "one worker": lambda: measure_workers(folder, options.trials, options.lanes, 1),
+            "two workers": lambda: measure_workers(folder, options.trials, options.lanes, 2),
+            "one plain process": lambda: measure_optuna(folder, options.plain_trials, 1),
+            "two plain processes": lambda: measure_optuna(folder, options.plain_trials, 2),
         }
-        one, two, plain_one, plain_two = alternate(
+        one, two, plain_one, plain_two = measure_alternating(
             {name: handing_out(name, measure) for name, measure in found.items()}, options.repeats
         )
     rows = []
@@ -124,13 +130,17 @@ def main() -> None:
         (plain_one, plain_one),
         (plain_two, plain_one),
     ):
-        whole, alone = (Measured(one.name, tuple(wholes[one.name])) for one in (measured, single))
+        whole, alone = (
+            Measurement(one.name, tuple(wholes[one.name])) for one in (measured, single)
+        )
         ratios = f"{measured.ratio_to(single):.2f}", f"{whole.ratio_to(alone):.2f}"
         rows.append([measured.name, f"{measured.median:.0f}", f"{whole.median:.0f}", *ratios])
-    print(machine())
+    print(describe_machine())
     print(
         "\n".join(
-            table(["", "handing out /s", "whole /s", "handing out, against one", "whole"], rows)
+            markdown_table(
+                ["", "handing out /s", "whole /s", "handing out, against one", "whole"], rows
+            )
         )
     )
     print(f"\ntwo workers against two plain processes: {two.ratio_to(plain_two):.1f}")

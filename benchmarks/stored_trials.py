@@ -1,4 +1,4 @@
-"""A study that holds many trials already, written in one go."""
+"""Fill a study with many trials in one transaction."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from schedsearch.plan import Plan
 from schedsearch.storage import StudyHandle
 from schedsearch.storage.tables import parameters, reports, trials, user_attributes, values
 
-#: Epochs that each stored trial reported, unless told otherwise.
+#: Epochs that each stored trial reported, by default.
 EPOCHS = 20
-#: The first id of the rows: far from those that the study has by itself.
+#: The first trial id, larger than the ids that the study already has.
 _FIRST = 1_000
 
 
 def store_trials(study: StudyHandle, number: int, epochs: int = EPOCHS) -> None:
-    """Add so many complete trials, drawn at random, with their reports and their plans."""
-    drawn = list(_draw(study, number))
+    """Add `number` complete random trials with their reports and plans."""
+    sampled = list(_sample(study, number))
     moment = datetime.now()
     rows: dict[Any, list[dict[str, Any]]] = {
         table: [] for table in (trials, parameters, reports, values, user_attributes)
     }
-    for count, (trial, plan) in enumerate(drawn):
+    for count, (trial, plan) in enumerate(sampled):
         trial_id, errors = _FIRST + count, _errors(count, epochs)
-        mine = {"trial_id": trial_id}
+        row = {"trial_id": trial_id}
         rows[trials].append(
             {
-                **mine,
+                **row,
                 "number": 1 + count,
                 "study_id": study.study_id,
                 "state": "COMPLETE",
@@ -44,7 +44,7 @@ def store_trials(study: StudyHandle, number: int, epochs: int = EPOCHS) -> None:
         )
         rows[parameters].extend(
             {
-                **mine,
+                **row,
                 "param_name": name,
                 "param_value": distribution.to_internal_repr(trial.params[name]),
                 "distribution_json": distribution_to_json(distribution),
@@ -52,13 +52,13 @@ def store_trials(study: StudyHandle, number: int, epochs: int = EPOCHS) -> None:
             for name, distribution in trial.distributions.items()
         )
         rows[reports].extend(
-            {**mine, "step": step, "intermediate_value": e, "intermediate_value_type": "FINITE"}
+            {**row, "step": step, "intermediate_value": e, "intermediate_value_type": "FINITE"}
             for step, e in enumerate(errors, start=1)
         )
-        rows[values].append({**mine, "objective": 0, "value": errors[-1], "value_type": "FINITE"})
+        rows[values].append({**row, "objective": 0, "value": errors[-1], "value_type": "FINITE"})
         attributes = {"draw": count, "worker": "earlier", "plan": plan.to_tables()}
         rows[user_attributes].extend(
-            {**mine, "key": key, "value_json": json.dumps(value)}
+            {**row, "key": key, "value_json": json.dumps(value)}
             for key, value in attributes.items()
         )
     with study.database.engine.begin() as connection:
@@ -66,7 +66,7 @@ def store_trials(study: StudyHandle, number: int, epochs: int = EPOCHS) -> None:
             connection.execute(insert(table), of_table)
 
 
-def _draw(study: StudyHandle, number: int) -> Iterator[tuple[optuna.Trial, Plan]]:
+def _sample(study: StudyHandle, number: int) -> Iterator[tuple[optuna.Trial, Plan]]:
     memory = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(number):
         trial = memory.ask()
@@ -74,5 +74,5 @@ def _draw(study: StudyHandle, number: int) -> Iterator[tuple[optuna.Trial, Plan]
 
 
 def _errors(count: int, epochs: int) -> list[float]:
-    draws = random.Random(count)
-    return [draws.uniform(0.2, 1.0) * 0.97**epoch for epoch in range(epochs)]
+    rng = random.Random(count)
+    return [rng.uniform(0.2, 1.0) * 0.97**epoch for epoch in range(epochs)]

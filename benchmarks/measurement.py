@@ -1,4 +1,4 @@
-"""What the benchmarks share: repeats that alternate, tables, and what was measured on."""
+"""Shared by the benchmarks: alternating repeats, tables, and the description of the machine."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import torch
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The numbers of one thing, a repeat each."""
+class Measurement:
+    """The numbers of one side of a comparison, one per repeat."""
 
     name: str
     numbers: tuple[float, ...]
@@ -26,36 +26,42 @@ class Measured:
     def median(self) -> float:
         return statistics.median(self.numbers)
 
-    def ratio_to(self, other: Measured) -> float:
-        """The median of the ratios within a repeat: what the machine did then met both alike."""
+    def ratio_to(self, other: Measurement) -> float:
+        """Return the median of the ratios within a repeat, where both had the same other load."""
         pairs = zip(self.numbers, other.numbers, strict=True)
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
 
-def alternate(runs: Mapping[str, Callable[[], float]], repeats: int) -> list[Measured]:
-    """Measure each in turn, and all of them again, so many times, every other time backwards.
+def measure_alternating(runs: Mapping[str, Callable[[], float]], repeats: int) -> list[Measurement]:
+    """Run all in turn, `repeats` times, in reversed order every other time.
 
-    So what grows slower with time, as a processor that heats up, favours none of them.
+    So a drift, such as a processor that heats up, affects all of them equally.
     """
     numbers: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats):
         order = [*runs] if repeat % 2 == 0 else [*runs][::-1]
         for name in order:
             numbers[name].append(runs[name]())
-            said = f"{name}, {repeat + 1} of {repeats}: {numbers[name][-1]:.4g}"
-            print(said, file=sys.stderr, flush=True)
-    return [Measured(name, tuple(found)) for name, found in numbers.items()]
+            line = f"{name}, {repeat + 1} of {repeats}: {numbers[name][-1]:.4g}"
+            print(line, file=sys.stderr, flush=True)
+    return [Measurement(name, tuple(found)) for name, found in numbers.items()]
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table as lines of Markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table as lines."""
+    lines = [header, ["---"] * len(header), *rows]
     return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
+<<<<<<< HEAD:benchmarks/measuring.py
 def machine() -> str:
     """Return what the numbers were taken on."""
     from schedsearch.numerics import current_numerics
+=======
+def describe_machine() -> str:
+    """Return processor, cores and versions in words."""
+    from schedsearch.numerics import numerics_here
+>>>>>>> fce8eaa (Name the benchmarks and their parts by what they measure):benchmarks/measurement.py
 
     processor = current_numerics("sequential")["processor"]
     cores = len(os.sched_getaffinity(0))
@@ -64,15 +70,15 @@ def machine() -> str:
     return f"{cores} cores of {processor}; Python {python}, torch {torchs}, optuna {optunas}"
 
 
-def quiet() -> None:
-    """One thread, and no word from Optuna."""
+def use_one_thread() -> None:
+    """Use one thread in this process, and turn off Optuna's messages."""
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Return how long something takes."""
+def time_call(run: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
     began = time.perf_counter()
     run()
     return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""The search as one writes it by hand: `study.optimize` over an ordinary training loop."""
+"""A hand-written search: `study.optimize` over an ordinary training loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schedsearch.task import Task, count_examples, count_steps
 def search(
     space: Space, task: Task, trials: int, storage: str | None, name: str | None = None
 ) -> optuna.Study:
-    """Search with Optuna's TPE and successive halving; None keeps the study in memory."""
+    """Search with Optuna's TPE and successive halving; `storage=None` is a study in memory."""
     study = optuna.create_study(
         storage=storage,
         study_name=name,

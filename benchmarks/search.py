@@ -1,4 +1,4 @@
-"""A worker in this process, on a study of its own in a SQLite file that is thrown away."""
+"""A study in a temporary SQLite file, and a worker in this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schedsearch.trajectories import open_store
 from schedsearch.worker import Reuse, Worker
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
-#: What is searched: a space, and what is changed in it.
+#: The searches by name: a shipped space, and changes to it.
 SEARCHES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "noisy_digits": ("noisy_digits", {}),
     "noisy_mnist": ("noisy_mnist", {}),
@@ -27,16 +27,16 @@ SEARCHES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A study, and what is to train it."""
+class StartedSearch:
+    """A study, and the engine that trains it."""
 
     study: StudyHandle
     engine: Engine
-    why: str
+    reason: str
     reuse: bool
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Work until nothing is left to begin, or told to stop."""
+        """Work until nothing is left to begin, or until `should_stop`."""
         Worker(
             self.study,
             [self.engine],
@@ -48,15 +48,18 @@ class Begun:
         ).run()
 
 
-def prepared(name: str, **search: Any) -> Prepared:
-    """Return a search with one seed per trial, and other settings of [search] by dotted key."""
+def prepare_search(name: str, **search: Any) -> Prepared:
+    """Return a search with one seed per trial, and given settings of [search] by dotted key."""
     file, changes = SEARCHES[name]
     fixed = {f"search.{key}": value for key, value in ({"seeds": 1} | search).items()}
     return prepare(load_space(SPACES / f"{file}.toml", {**fixed, **changes}))
 
 
-def numerics_of(given: Prepared, lanes: int | None) -> tuple[dict[str, Any], str]:
-    """Return a study's numerics, and why: None lets auto choose, and several lanes are compiled."""
+def choose_search_numerics(given: Prepared, lanes: int | None) -> tuple[dict[str, Any], str]:
+    """Return the numerics of a study, and the reason for them.
+
+    `lanes=None` is the choice of auto; several lanes are compiled.
+    """
     if lanes is None or lanes == 1:
         reasons = [""]
         return choose_numerics(given, Setup(lanes=lanes), reasons.append), reasons[-1]
@@ -64,14 +67,14 @@ def numerics_of(given: Prepared, lanes: int | None) -> tuple[dict[str, Any], str
 
 
 @contextmanager
-def begun(
+def start_search(
     given: Prepared, lanes: int | None, engine: Engine | None = None, *, reuse: bool = True
-) -> Iterator[Begun]:
-    """Begin a study; an engine may be brought along, and reuse of trajectories turned off."""
-    numerics, why = numerics_of(given, lanes)
+) -> Iterator[StartedSearch]:
+    """Create a study; `engine` replaces the engine, `reuse=False` turns off the cache of epochs."""
+    numerics, reason = choose_search_numerics(given, lanes)
     with tempfile.TemporaryDirectory() as folder:
         database = open_database(f"sqlite:///{folder}/studies.db", create=True)
         study = create_study(database, given.record(numerics))
         if engine is None:
             engine = make_engine(given.task, horizon=given.space.horizon, numerics=numerics)
-        yield Begun(study, engine, why, reuse)
+        yield StartedSearch(study, engine, reason, reuse)
