@@ -3,8 +3,8 @@
     python -m benchmarks.pbt noisy_digits long_tail helmholtz [--searches 10] [--epochs 1440]
 
 TPE and random search propose the families of the shipped space; pbt proposes segments with the
-range of its constants. All use successive halving and the share of constants. A search ends when its
-engine has trained the given number of epochs; cached epochs are free. Then the best plan by
+range of its constants. All use successive halving and the share of constants. A search ends when
+its engine has trained the given number of epochs; cached epochs are free. Then the best plan by
 validation is trained on fresh seeds; its mean test error is the result.
 """
 

@@ -3,7 +3,8 @@
     python -m benchmarks.throughput [--task NAME ...] [--trials 400] [--lanes 32] [--repeats 3]
 
 The worker writes to a SQLite file. The plain loop has its study in memory, and then in a SQLite
-file with Optuna's default settings. One thread each, TPE and successive halving, one seed per trial.
+file with Optuna's default settings. One thread each, TPE and successive halving, one seed per
+trial.
 """
 
 from __future__ import annotations
