@@ -24,13 +24,8 @@ import optuna
 
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
 from benchmarks.overhead import InstantEngine
-<<<<<<< HEAD
-from benchmarks.searching import SPACES
-from schedsearch.numerics import current_numerics
-=======
 from benchmarks.search import SPACES
-from schedsearch.numerics import numerics_here
->>>>>>> fce8eaa (Name the benchmarks and their parts by what they measure)
+from schedsearch.numerics import current_numerics
 from schedsearch.preparation import Prepared, load_space, prepare
 from schedsearch.storage import TrialQueue, create_study, open_database, open_study
 from schedsearch.worker import Reuse, Worker
@@ -57,13 +52,9 @@ def unlimited_search() -> Prepared:
 
 def create_shared_study(url: str) -> None:
     """Create the study that the workers share."""
-<<<<<<< HEAD
-    create_study(open_database(url, create=True), endless().record(current_numerics("sequential")))
-=======
     create_study(
-        open_database(url, create=True), unlimited_search().record(numerics_here("sequential"))
+        open_database(url, create=True), unlimited_search().record(current_numerics("sequential"))
     )
->>>>>>> fce8eaa (Name the benchmarks and their parts by what they measure)
 
 
 def make_worker(

@@ -53,15 +53,9 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list
     return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
-<<<<<<< HEAD:benchmarks/measuring.py
-def machine() -> str:
-    """Return what the numbers were taken on."""
-    from schedsearch.numerics import current_numerics
-=======
 def describe_machine() -> str:
     """Return processor, cores and versions in words."""
-    from schedsearch.numerics import numerics_here
->>>>>>> fce8eaa (Name the benchmarks and their parts by what they measure):benchmarks/measurement.py
+    from schedsearch.numerics import current_numerics
 
     processor = current_numerics("sequential")["processor"]
     cores = len(os.sched_getaffinity(0))

@@ -98,13 +98,8 @@ def test_errors(given: Prepared, engine: Engine, plans: list[Plan]) -> list[floa
             Run(engine, space=space, plan=plan, seed=seed)
             for plan, seed in jobs[first : first + engine.lanes]
         ]
-<<<<<<< HEAD
         train_to_end(runs)
-        # A plan that diverges on a seed counts as one that learned nothing.
-=======
-        train_whole(runs)
         # A diverged run counts as an error of 100 %.
->>>>>>> fce8eaa (Name the benchmarks and their parts by what they measure)
         errors.extend(run.test()[metric] if math.isfinite(run.metric) else 1.0 for run in runs)
         for run in runs:
             run.leave_lane()

@@ -212,8 +212,10 @@ def _json_kind(described: Mapping[str, Any]) -> str:
 #: The members that the page shows of each public class; the others are internal.
 MEMBERS: Mapping[str, Sequence[str]] = {
     "Feedback": (),
+    "FileError": (),
     "InputError": (),
     "LoopRun": ("__iter__", "report", "checkpoint", "restored", "test"),
+    "ParameterError": (),
     "Plan": ("names", "start", "evaluate", "update", "resolve", "to_tables", "from_tables"),
     "SchedSearchError": (),
     "Schedule": ("resolve", "start", "evaluate", "update"),
@@ -223,8 +225,14 @@ MEMBERS: Mapping[str, Sequence[str]] = {
     "Task": ("data", "model", "terms", "metrics"),
     "WeightedLoss": ("set", "forward"),
 }
-#: Public classes that no user constructs: an engine does, or they are only to be written or caught.
-NOT_CONSTRUCTED = ("InputError", "LoopRun", "SchedSearchError", "Schedule", "Space", "Task")
+#: Public classes that users read, implement or catch, but do not construct.
+NOT_CONSTRUCTED = (
+    *("FileError", "InputError", "LoopRun", "ParameterError", "SchedSearchError"),
+    *("Schedule", "Space", "Task"),
+)
+
+
+_SECTIONS = {"Args:": "Arguments", "Attributes:": "Attributes", "Raises:": "Raises"}
 
 
 def _public(name: str) -> str:
@@ -292,14 +300,9 @@ def _markdown(docstring: str) -> str:
     shown = []
     for paragraph in docstring.split("\n\n"):
         title, _, _ = paragraph.partition("\n")
-        if title in ("Args:", "Attributes:"):
-            items = _arguments(paragraph).items()
-            lines = [f"- `{name}`: {text}" for name, text in items]
-            heading = {"Args:": "Arguments", "Attributes:": "Attributes"}[title]
-            shown.append("\n".join([f"{heading}:\n", *lines]))
-        elif title == "Raises:":
-            items = _arguments(paragraph).items()
-            shown.append("\n".join(f"Raises `{name}`: {text}" for name, text in items))
+        if title in _SECTIONS:
+            items = [f"- `{name}`: {text}" for name, text in _arguments(paragraph).items()]
+            shown.append("\n".join([f"{_SECTIONS[title]}:\n", *items]))
         elif paragraph.startswith(">>>"):
             shown.append(_block(paragraph, "python").strip())
         elif paragraph.startswith(" ") or _is_formula(paragraph):

@@ -38,7 +38,9 @@ class Task(Protocol):
     #: Every name that the loss or the optimizer reads, with its default. `lr`, `weight_decay` and
     #: `momentum` (Adam's first beta) go to the optimizer, `weights.TERM` multiplies a loss term.
     hyperparameters: Mapping[str, float]
+    #: `"sgd"`, `"adam"` or `"adamw"`: which of torch's optimizers trains the model.
     optimizer: OptimizerName
+    #: Training examples per optimizer step.
     batch_size: int
     #: Optimizer steps per epoch, or None for one pass over the training data. A last batch that is
     #: too short is left out.
