@@ -1,4 +1,4 @@
-"""Make studies.db.example: a search of noisy_digits, whole, in one file that is safe to copy."""
+"""Make studies.db.example: a complete search of noisy_digits in one file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def main() -> None:
         storage = ["--storage", f"sqlite:///{searched}"]
         subprocess.run([*command, "--trials", "200", *storage], check=True, cwd=ROOT)
         copy = Path(folder) / EXAMPLE.name
-        keep(searched, copy)
+        copy_for_publication(searched, copy)
         EXAMPLE.write_bytes(copy.read_bytes())
     print(f"{EXAMPLE.name}: {EXAMPLE.stat().st_size / 1e6:.1f} MB")
 
 
-def keep(searched: Path, copy: Path) -> None:
-    """Copy a database without names of machines, and without what needs files beside it."""
+def copy_for_publication(searched: Path, copy: Path) -> None:
+    """Copy a database without host names, checkpoints and pictures."""
     with closing(sqlite3.connect(searched)) as connection:
         connection.execute("VACUUM INTO ?", (str(copy),))
     with closing(sqlite3.connect(copy, isolation_level=None)) as connection:

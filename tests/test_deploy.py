@@ -1,4 +1,4 @@
-"""The files of docs/deploy are accepted by the programs that read them."""
+"""The programs that read the files of docs/deploy accept them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ BIN = Path(sys.executable).parent
 
 
 def run(*command: object) -> str:
-    """Run a program; return what it says, and fail if it finds a mistake."""
+    """Run a program that must succeed; return its output."""
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path):
+def test_systemd_accepts_the_unit(tmp_path):
     unit = (DEPLOY / "schedsearch-worker@.service").read_text()
     installed = unit.replace("/opt/schedsearch/.venv/bin/schedsearch", str(BIN / "schedsearch"))
     assert installed != unit
@@ -30,12 +30,12 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path):
     assert run("systemd-analyze", "verify", tmp_path / "schedsearch-worker@1.service") == ""
 
 
-def test_shellcheck_finds_nothing_wrong_with_the_batch_script():
+def test_shellcheck_accepts_the_batch_script():
     assert run(BIN / "shellcheck", DEPLOY / "workers.sbatch") == ""
 
 
 def test_slurm_reads_all_directives_of_the_batch_script():
-    """Slurm stops looking for them at the first command."""
+    """Slurm ignores directives after the first command."""
     lines = (DEPLOY / "workers.sbatch").read_text().splitlines()
     first = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
     directives = [line for line in lines if line.startswith("#SBATCH")]
@@ -44,11 +44,11 @@ def test_slurm_reads_all_directives_of_the_batch_script():
     assert all(re.fullmatch(r"#SBATCH --[a-z-]+(=\S+)?", line) for line in directives)
 
 
-def test_the_job_keeps_the_schema_of_kubernetes():
+def test_the_job_conforms_to_the_schema_of_kubernetes():
     assert "passed" in run(BIN / "kubernetes-validate", "--strict", DEPLOY / "kubernetes.yaml")
 
 
-def test_the_url_is_nowhere_but_in_the_secret():
+def test_only_the_secret_contains_the_url():
     [job] = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
     [container] = job["spec"]["template"]["spec"]["containers"]
     [variable] = container["env"]
@@ -57,6 +57,6 @@ def test_the_url_is_nowhere_but_in_the_secret():
     assert "://" not in " ".join(container["command"])
 
 
-def test_the_page_names_every_file():
+def test_the_page_links_every_file():
     page = (ROOT / "docs" / "deploy.md").read_text()
     assert all(f"(deploy/{file.name})" in page for file in DEPLOY.iterdir())

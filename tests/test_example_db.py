@@ -1,4 +1,4 @@
-"""studies.db.example is a real study of noisy_digits that this version made."""
+"""studies.db.example is a real study of noisy_digits, made by this version."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import pytest
 from schedsearch.preparation import load_space
 from schedsearch.storage import StudyHandle, only_study, open_database
 from schedsearch.task import fingerprint, load_task
-from tests.example_db import EXAMPLE, ROOT, SPACE, keep
+from tests.example_db import EXAMPLE, ROOT, SPACE, copy_for_publication
 
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """A copy that may be opened: what opens it must not leave files beside the original."""
+    """A copy, so that no test leaves files beside the original."""
     return Path(shutil.copy(EXAMPLE, tmp_path / EXAMPLE.name))
 
 
@@ -39,20 +39,20 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_its_space_is_the_shipped_one(study: StudyHandle):
+def test_its_space_is_the_shipped_space(study: StudyHandle):
     space = load_space(SPACE, {"search.trials": study.total()})
     task = load_task(space.task, space.document.arguments)
     assert study.space == space.with_defaults(task.hyperparameters), "run `make example-db`"
 
 
-def test_its_task_is_the_one_of_today(study: StudyHandle):
+def test_its_task_is_the_current_task(study: StudyHandle):
     space = study.space
     task = load_task(space.task, space.document.arguments)
     now = fingerprint(task, space.task, space.document.arguments)
     assert study.record.fingerprint == now, "run `make example-db`"
 
 
-def test_it_is_a_whole_search_in_a_small_file(study: StudyHandle):
+def test_it_is_a_complete_search_in_a_small_file(study: StudyHandle):
     counts = study.queue.counts()
     assert counts.finished == study.total() == 200
     assert counts.failed == counts.running == counts.waiting == 0
@@ -61,13 +61,13 @@ def test_it_is_a_whole_search_in_a_small_file(study: StudyHandle):
     assert EXAMPLE.stat().st_size < 5_000_000
 
 
-def test_it_names_no_machine(study: StudyHandle):
+def test_it_contains_no_host_name(study: StudyHandle):
     workers = {trial.user_attrs["worker"] for trial in study.trials()}
     assert workers == {f"worker-{i}" for i in range(len(workers))}
 
 
 @pytest.mark.parametrize("command", ["status", "list"])
-def test_reading_it_leaves_it_as_it_is(example: Path, command: str):
+def test_reading_does_not_change_it(example: Path, command: str):
     before = digest(example)
     done = schedsearch(command, "--storage", f"sqlite:///{example}", "--json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -96,9 +96,9 @@ def test_the_dashboard_opens_it(example: Path):
     assert digest(example) == before
 
 
-def test_a_kept_database_is_one_file_without_a_log(example: Path, tmp_path: Path):
+def test_a_copied_database_is_one_file_without_a_log(example: Path, tmp_path: Path):
     copy = tmp_path / "again.db"
-    keep(example, copy)
+    copy_for_publication(example, copy)
     write_version, read_version = copy.read_bytes()[18:20]
     assert (write_version, read_version) == (1, 1), "1 is a rollback journal, 2 a write-ahead log"
     assert EXAMPLE.read_bytes()[18:20] == b"\x01\x01"

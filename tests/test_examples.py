@@ -35,8 +35,8 @@ def test_the_plain_loop_trains_with_a_config(printed):
     lines = list(map(values_in, printed.splitlines()))
     assert len(lines) == 60
     errors = [line["error"] for line in lines]
-    assert max(errors) < 0.7, "always saying the mean gives 0.86"
-    # Each new best adds a hundredth, in the epoch that follows.
+    assert max(errors) < 0.7, "predicting the mean gives 0.86"
+    # Each new best error adds 0.01 in the next epoch.
     bests = [
         sum(e < min(errors[:i], default=9.0) for i, e in enumerate(errors[:k])) for k in range(60)
     ]
@@ -45,7 +45,7 @@ def test_the_plain_loop_trains_with_a_config(printed):
     assert lines[0]["lr"] == 0.01 > lines[-1]["lr"]
 
 
-def test_the_plain_loop_takes_a_config_in_another_format(tmp_path, printed):
+def test_the_plain_loop_reads_a_config_in_another_format(tmp_path, printed):
     config = schedsearch.load(EXAMPLES / "best.toml")
     config.save(tmp_path / "best.yaml")
     assert schedsearch.load(tmp_path / "best.yaml") == config
@@ -54,7 +54,7 @@ def test_the_plain_loop_takes_a_config_in_another_format(tmp_path, printed):
 
 @pytest.mark.long
 @pytest.mark.parametrize("framework", ["lightning", "transformers"])
-def test_a_frameworks_training_is_searched_and_then_trains_with_what_was_found(tmp_path, framework):
+def test_a_framework_is_searched_and_then_trains_with_the_exported_config(tmp_path, framework):
     name = f"with_{framework}"
     (tmp_path / "examples").symlink_to(EXAMPLES)
     schedsearch = [sys.executable, "-m", "schedsearch"]
@@ -66,14 +66,14 @@ def test_a_frameworks_training_is_searched_and_then_trains_with_what_was_found(t
     assert re.search(r"^test \w+ \d\.\d+", done.stdout, re.MULTILINE)
 
 
-def test_gradnorm_gives_the_term_that_lags_the_larger_weight():
+def test_gradnorm_gives_the_slower_term_the_larger_weight():
     torch.manual_seed(0)
     model = learned_weights.Wines()
     rule = learned_weights.GradNorm(model, rate=0.025)
     inputs, labels = torch.randn(20, 13), torch.arange(20) % 3
     first = model(inputs, labels)
     rule(first)
-    # The second term has fallen to a tenth, the first has not: it shall learn faster.
+    # The second term has fallen to a tenth and the first has not, so the first needs more weight.
     rule(torch.stack([first[0], 0.1 * first[1]]))
     rule.step()
     assert rule.weights[0] > 1 > rule.weights[1]
