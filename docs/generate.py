@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from family_examples import EXAMPLES, IMAGES, picture
 from pydantic import BaseModel
-from shown import IMAGES, SHOWN, picture
 
 import schedsearch
 from schedsearch import errors
@@ -93,7 +93,7 @@ def _family(cls: type[Schedule]) -> str:
             f"the docstring of `{cls.family}` lacks a formula, Args or an example"
         )
     shown = f"![an example of {cls.family}](images/families/{cls.family}.svg)"
-    lines += [f"Use it where {SHOWN[cls.family].when}", "", shown]
+    lines += [f"Use it when {EXAMPLES[cls.family].when}", "", shown]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -351,7 +351,9 @@ def main(arguments: Sequence[str]) -> int:
         print(f"parts on no page, or unknown: {sorted(placed ^ set(PARTS))}", file=sys.stderr)
         return 1
     wanted = {path: generated(page).encode() for path, page in pages.items()}
-    wanted |= {IMAGES / f"{name}.svg": picture(shown.schedule) for name, shown in SHOWN.items()}
+    wanted |= {
+        IMAGES / f"{name}.svg": picture(example.schedule) for name, example in EXAMPLES.items()
+    }
     stale = [path for path, content in wanted.items() if _content(path) != content]
     for path in stale:
         name = path.relative_to(DOCS)
