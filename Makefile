@@ -7,7 +7,7 @@ SPACE := search_spaces/noisy_digits.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv demo test test-long check dashboard example-db bench docs site
+.PHONY: help .venv demo test test-long check dashboard example-db bench docs site dist
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -60,3 +60,9 @@ example-db: $(READY) ## search noisy_digits again and store the study as studies
 
 bench: $(READY) ## run all benchmarks and write docs/benchmarks.md: about an hour
 	$(BIN)/python -m benchmarks
+
+dist: $(READY) ## build the sdist, and from it the wheel, of the last commit in dist/
+	@rm -rf build dist
+	@mkdir -p build/sources
+	git archive HEAD | tar --extract --directory build/sources
+	$(BIN)/python -m build --no-isolation --outdir dist build/sources
