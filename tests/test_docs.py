@@ -76,7 +76,7 @@ def test_every_public_name_has_a_section():
 
 
 def test_links_and_pictures_of_the_pages_exist():
-    for page in [*DOCS.glob("*.md"), ROOT / "README.md"]:
+    for page in [*DOCS.glob("*.md"), *ROOT.glob("*.md")]:
         prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
         for target in re.findall(r"\]\(([^)#]+)|src=\"([^\"]+)\"", prose):
             path = "".join(target)

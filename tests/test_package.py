@@ -1,4 +1,4 @@
-"""The sdist has every file of the repository, and the wheel works where nothing else is installed."""
+"""The sdist has every file of the repository, and the wheel works in an empty environment."""
 
 from __future__ import annotations
 
