@@ -32,16 +32,19 @@ import schedsearch
 
 config = schedsearch.load("best.toml")
 scheduler = config.scheduler()
-weight = torch.nn.Parameter(torch.tensor(1.0))
-optimizer = torch.optim.SGD([weight])
+weighted = schedsearch.WeightedLoss(["equation", "boundary"])
+solution = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+optimizer = torch.optim.SGD([solution], lr=0.001)
 for epoch in range(config.horizon):
     scheduler.apply(optimizer)
-    assert optimizer.param_groups[0]["lr"] == scheduler.values["lr"] > 0
-    loss = weight.square()
+    weighted.set(scheduler.values)
+    terms = dict(zip(["equation", "boundary"], solution.square()))
+    loss = weighted(terms)
+    assert loss == terms["equation"] + scheduler.values["weights.boundary"] * terms["boundary"]
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    scheduler.step(loss.item())
+    scheduler.step(loss.item(), terms={name: term.item() for name, term in terms.items()})
 print("epochs", config.horizon)
 """
 
@@ -66,8 +69,8 @@ def run(*command: object, cwd: Path) -> str:
     return done.stdout
 
 
-def repository() -> set[str]:
-    """Return the files of the repository: those that git tracks, or that this sdist came with."""
+def tracked() -> set[str]:
+    """Return what git tracks, or what this sdist came with."""
     if (ROOT / ".git").exists():
         # The checkout may belong to another user, which git refuses unless told that it is safe.
         git = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
@@ -75,6 +78,18 @@ def repository() -> set[str]:
     else:
         listed = (ROOT / EGG_INFO / "SOURCES.txt").read_text().splitlines()
     return {name for name in listed if not is_generated(name) and (ROOT / name).exists()}
+
+
+def repository() -> set[str]:
+    """Return the files of the repository; a link to a folder stands for the files in that."""
+    names = tracked()
+    links = {name for name in names if (ROOT / name).is_dir()}
+    behind = set()
+    for link in links:
+        folder = f"{(ROOT / link).resolve().relative_to(ROOT)}/"
+        found = (name for name in names if name.startswith(folder))
+        behind |= {f"{link}/{name.removeprefix(folder)}" for name in found}
+    return names - links | behind
 
 
 def is_generated(name: str) -> bool:
@@ -93,9 +108,9 @@ class Built:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Build the repository's files as `make dist` does, where nothing else lies beside them."""
     sources, dist = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("dist")
-    for name in repository():
+    for name in tracked():
         (sources / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, sources / name)
+        shutil.copy(ROOT / name, sources / name, follow_symlinks=False)
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, sources, cwd=dist)
     [sdist], [wheel] = dist.glob("*.tar.gz"), dist.glob("*.whl")
     return Built(sdist, wheel)
@@ -158,7 +173,7 @@ def test_every_url_leads_into_one_repository_and_to_a_file_of_it():
 def test_the_installed_program_checks_searches_and_exports_for_a_plain_loop(
     installed: Path, tmp_path: Path
 ):
-    space = tomllib.loads((ROOT / "search_spaces" / "helmholtz.toml").read_text())
+    space = tomllib.loads((ROOT / "search_spaces" / "burgers.toml").read_text())
     space |= {"horizon": 4, "search": {"trials": 3}}
     (tmp_path / "space.toml").write_text(tomli_w.dumps(space))
     (tmp_path / "loop.py").write_text(LOOP)
@@ -167,5 +182,5 @@ def test_the_installed_program_checks_searches_and_exports_for_a_plain_loop(
     assert run(program, "--version", cwd=tmp_path) == f"schedsearch {PROJECT['version']}\n"
     assert "horizon    4 epochs" in run(program, "check", "space.toml", cwd=tmp_path)
     assert "3 of 3 ended" in run(program, "start", "space.toml", cwd=tmp_path)
-    run(program, "export", "helmholtz", "-o", "best.toml", cwd=tmp_path)
+    run(program, "export", "burgers", "-o", "best.toml", cwd=tmp_path)
     assert run(installed / "python", "loop.py", cwd=tmp_path) == "epochs 4\n"
