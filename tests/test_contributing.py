@@ -47,7 +47,7 @@ def test_every_path_that_the_page_names_is_there():
     assert {path for path in paths if not (ROOT / path).exists()} == set()
 
 
-def test_the_page_says_where_every_folder_of_the_package_is_for():
+def test_the_page_says_what_every_folder_of_the_package_is_for():
     folders = {path.parent.name for path in (ROOT / "schedsearch").glob("*/__init__.py")}
     assert folders <= set(re.findall(r"schedsearch/(\w+)/", PAGE))
 
