@@ -1,4 +1,4 @@
-"""The audit of a pruner: who is kept to the end, and what it says of what was ended."""
+"""The audit of a pruner: which trials are audited, no effect on the search, the result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def space_of(**pruner) -> Space:
 
 
 def ended(minute: int, value: float | None, **attributes):
-    """Return a trial that ended at a minute, pruned if it has no value."""
+    """Return a trial that ended at a minute past noon, pruned if it has no value."""
     trial = create_trial(
         state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
         value=value,
@@ -40,39 +40,37 @@ def ended(minute: int, value: float | None, **attributes):
     return trial
 
 
-# --- who is audited ------------------------------------------------------------------------------
+# --- which trials are audited --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 1.0])
-def test_the_share_is_of_the_draws_that_compete_and_spread_evenly(share):
+def test_the_audited_share_is_spread_evenly_over_the_trials_outside_the_constant_share(share):
     space = space_of(audit=share)
-    competing = [d for d in range(400) if not in_share(d, space.search.sampler.constants)]
-    audited = [is_audited(space, draw) for draw in competing]
+    competing = [i for i in range(400) if not in_share(i, space.search.sampler.constants)]
+    audited = [is_audited(space, index) for index in competing]
     for count in (50, 100, len(competing)):
         assert abs(sum(audited[:count]) - share * count) <= 1
 
 
-def test_where_nothing_is_pruned_there_is_nothing_to_audit():
-    assert not any(is_audited(space_of(name="none", audit=1.0), draw) for draw in range(20))
+def test_without_pruning_no_trial_is_audited():
+    assert not any(is_audited(space_of(name="none", audit=1.0), index) for index in range(20))
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband", "median", "patient"])
-def test_every_audited_trial_is_trained_to_the_end_and_says_when_it_would_have_ended(
-    tmp_path, name
-):
+def test_audited_trials_are_trained_in_full_and_record_when_they_would_be_pruned(tmp_path, name):
     options = {"name": name, "min_epochs": 1, "startup_trials": 3, "patience": 1, "audit": 0.5}
     study = make_study(tmp_path, document(trials=30, pruner=options, sampler={"name": "random"}))
     assert not work(study).wrong
     audited = [trial for trial in study.trials() if "audited" in trial.user_attrs]
     assert {trial.state for trial in audited} == {TrialState.COMPLETE}
     would_prune = [trial for trial in audited if "would_prune" in trial.user_attrs]
-    assert bool(would_prune) == (name != "patient")  # where every curve falls, patience never ends
+    assert bool(would_prune) == (name != "patient")  # all curves fall, so patience never prunes
     assert all(1 <= trial.user_attrs["would_prune"] < 9 for trial in would_prune)
     assert not any("would_prune" in t.user_attrs for t in study.trials() if t not in audited)
 
 
 @pytest.mark.long
-def test_two_workers_audit_alike(tmp_path):
+def test_two_workers_together_audit_the_share(tmp_path):
     study = make_study(tmp_path, document(trials=60, pruner={"min_epochs": 1, "audit": 0.3}))
     command = ("worker", "small", "--storage", url_of(tmp_path))
     for process in [begin(*command, folder=tmp_path) for _ in range(2)]:
@@ -83,29 +81,29 @@ def test_two_workers_audit_alike(tmp_path):
     assert {trial.state for trial in audited} == {TrialState.COMPLETE}
 
 
-# --- that it changes nothing ---------------------------------------------------------------------
+# --- the audit does not change the search --------------------------------------------------------
 
 
-def test_asha_decides_on_others_as_if_the_condemned_had_ended():
+def test_asha_decides_as_if_trials_that_would_be_pruned_were_pruned():
     curves = {"kept": {1: 0.9, 2: 0.9, 4: 0.1}, "ended": {1: 0.9, 2: 0.9}}
-    for user_plan in curves.values():
+    for curve in curves.values():
         study = optuna.create_study()
         study.add_trial(create_trial(value=0.2, intermediate_values={1: 0.1, 2: 0.1, 4: 0.2}))
         study.add_trial(
             create_trial(
                 value=0.1,
                 user_attrs={"audited": True, "would_prune": 2},
-                intermediate_values=user_plan,
+                intermediate_values=curve,
             )
         )
         study.add_trial(
             create_trial(state=TrialState.RUNNING, intermediate_values={1: 0.1, 2: 0.1, 4: 0.2})
         )
-        # At the rung of 4 it ties with the best of all that stand there.
+        # At the rung of 4 epochs, it ties with the best trial.
         assert not AshaPruner(1, 2).prune(study, study.trials[-1])
 
 
-def test_once_condemned_a_trial_is_not_asked_about_again():
+def test_a_trial_that_would_be_pruned_is_not_decided_again():
     asked = []
 
     class Recording(AshaPruner):
@@ -127,7 +125,7 @@ def test_once_condemned_a_trial_is_not_asked_about_again():
 
 
 @pytest.mark.parametrize("name", ["median", "patient", "hyperband"])
-def test_the_rules_of_optuna_decide_on_others_as_if_the_condemned_had_ended(name):
+def test_optuna_pruners_decide_as_if_trials_that_would_be_pruned_were_pruned(name):
     decisions = set()
     for audited in (False, True):
         options = PrunerOptions(name=name, min_epochs=1, startup_trials=3, patience=1)
@@ -142,12 +140,12 @@ def test_the_rules_of_optuna_decide_on_others_as_if_the_condemned_had_ended(name
                 curve = {1: 9.0, 2: 9.0}
                 study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values=curve))
         decisions.add(decision(study, pruner))
-    # Beside three of 9 that were complete, one of 4 would pass.
+    # If three values of 9 counted as complete, a value of 4 would not be pruned.
     assert decisions == {name != "hyperband"}
 
 
 def decision(study, pruner) -> bool:
-    """Tell whether a pruner ends a new trial whose metric rises from 4."""
+    """Return whether a pruner prunes a new trial whose metric rises from 4."""
     trial = study.ask()
     ends = False
     for epoch in (1, 2, 3):
@@ -162,7 +160,7 @@ def complete(value: float, **attributes):
 
 
 @pytest.mark.parametrize("name", ["cmaes", "gp", "pbt"])
-def test_samplers_propose_as_if_the_condemned_had_ended(name):
+def test_samplers_propose_as_if_trials_that_would_be_pruned_were_pruned(name):
     content = document(sampler={"name": name, "startup_trials": 2, "constants": 0.0})
     if name == "pbt":
         content = of_population(population=4)
@@ -172,7 +170,7 @@ def test_samplers_propose_as_if_the_condemned_had_ended(name):
 
 
 def proposal(space: Space, *, audited: bool) -> str:
-    """Return what is proposed after eight trials, of which the pruner ends every second one."""
+    """Return the proposal after eight trials, of which every second one is or would be pruned."""
     study = optuna.create_study(sampler=make_sampler(space, "worker"))
     for number in range(8):
         trial = study.ask()
@@ -192,7 +190,7 @@ def proposal(space: Space, *, audited: bool) -> str:
     return str(trial.params)
 
 
-def test_to_a_sampler_the_condemned_rank_as_if_they_had_ended_there():
+def test_trials_that_would_be_pruned_rank_as_pruned_at_that_epoch():
     study, observations = optuna.create_study(), Observations(StudyDirection.MINIMIZE)
     curve = {1: 0.9, 2: 0.8}
     study.add_trial(create_trial(value=0.5, intermediate_values={1: 0.6, 2: 0.5}))
@@ -205,11 +203,11 @@ def test_to_a_sampler_the_condemned_rank_as_if_they_had_ended_there():
     assert observations.best_rows() == [0, 2, 3, 1]
 
 
-# --- the opening ---------------------------------------------------------------------------------
+# --- protected epochs ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("protected", "epochs"), [(0, 0), (4, 4), ("50%", 5)])
-def test_before_the_protected_opening_ends_nobody_is_pruned(tmp_path, protected, epochs):
+def test_no_trial_is_pruned_in_the_protected_epochs(tmp_path, protected, epochs):
     options = {"name": "median", "min_epochs": 1, "startup_trials": 1, "protected": protected}
     study = make_study(tmp_path, document(trials=30, pruner=options, sampler={"name": "random"}))
     work(study)
@@ -220,28 +218,28 @@ def test_before_the_protected_opening_ends_nobody_is_pruned(tmp_path, protected,
 
 
 @pytest.mark.parametrize("given", [-1, "half", "20"])
-def test_an_opening_that_is_no_duration_is_refused(given):
+def test_protected_must_be_a_duration(given):
     with pytest.raises(InputError, match=r"search.pruner.protected .*must be a number of epochs"):
         space_of(protected=given)
 
 
-# --- what it shows -------------------------------------------------------------------------------
+# --- the result ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("objective", [LESS, MORE])
-def test_the_audit_counts_the_condemned_and_those_that_came_to_more_than_the_best_survivor(
+def test_the_audit_counts_trials_that_would_be_pruned_and_those_better_than_all_survivors(
     objective,
 ):
     sign = objective.to_minimize
     trials = [
-        ended(0, sign(0.1), unpruned=True),  # stands outside
+        ended(0, sign(0.1), unpruned=True),  # exempt
         ended(1, sign(0.5)),
         ended(2, sign(0.4), audited=True, would_prune=3),  # better than 0.5
-        ended(3, sign(0.45), audited=True, would_prune=6),  # the condemned are no survivors
+        ended(3, sign(0.45), audited=True, would_prune=6),  # trial 2 is no survivor
         ended(4, sign(0.6), audited=True, would_prune=3),
-        ended(5, sign(0.3), audited=True),  # survives, and is the one to beat from now on
+        ended(5, sign(0.3), audited=True),  # the best survivor from here on
         ended(6, sign(0.35), audited=True, would_prune=3),
-        ended(7, None, audited=True, would_prune=3, diverged=8),  # never came to its end
+        ended(7, None, audited=True, would_prune=3, diverged=8),  # not complete
         ended(8, sign(0.2)),
     ]
     audit = summarize_audit(trials, objective)
@@ -251,16 +249,16 @@ def test_the_audit_counts_the_condemned_and_those_that_came_to_more_than_the_bes
     assert [one.best_survivor for one in audit.would_prune] == [
         sign(v) for v in (0.5, 0.5, 0.5, 0.3)
     ]
-    told = audit.to_json()
-    assert (told["would_have_been_pruned"], told["better_than_best_survivor"]) == (4, 2)
-    assert told["trials"][0]["epoch"] == 3
+    content = audit.to_json()
+    assert (content["would_have_been_pruned"], content["better_than_best_survivor"]) == (4, 2)
+    assert content["trials"][0]["epoch"] == 3
 
 
 def test_without_an_audited_trial_there_is_no_audit():
     assert summarize_audit([ended(0, 0.1)], LESS) is None
 
 
-def test_status_tells_the_audit_to_people_and_to_programs(tmp_path, monkeypatch, capsys):
+def test_status_shows_the_audit_as_text_and_as_json(tmp_path, monkeypatch, capsys):
     options = {"name": "asha", "min_epochs": 1, "audit": 0.5}
     study = make_study(tmp_path, document(trials=30, pruner=options, sampler={"name": "random"}))
     work(study)

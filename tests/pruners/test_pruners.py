@@ -1,4 +1,4 @@
-"""Pruners: the rule of asha by known answers, and whom none of them ends."""
+"""Pruners: ASHA by known answers, and exempt trials, which no pruner stops."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = ("asha", "hyperband", "median", "patient", "none")
 def study_of(
     *curves: list[float], direction: str = "minimize", last: dict | None = None
 ) -> optuna.Study:
-    """Return a study whose trials reported these values, an epoch each; `last`: attributes."""
+    """Return a study of running trials with a value per epoch; `last`: attributes of the last."""
     study = optuna.create_study(direction=direction)
     for number, curve in enumerate(curves):
         attributes = (last or {}) if number == len(curves) - 1 else {}
@@ -38,7 +38,7 @@ def prunes_last(study: optuna.Study, min_epochs: int = 2, reduction_factor: int 
     return AshaPruner(min_epochs, reduction_factor).prune(study, study.trials[-1])
 
 
-def test_asha_decides_only_at_its_rungs():
+def test_asha_prunes_only_at_rungs():
     good, bad = [0.1] * 20, [0.9] * 20
     pruned = [n for n in range(1, 21) if prunes_last(study_of(good, bad[:n]))]
     assert pruned == [2, 6, 18]
@@ -47,15 +47,15 @@ def test_asha_decides_only_at_its_rungs():
 @pytest.mark.parametrize(
     ("others", "own", "pruned"),
     [
-        ([], 0.5, False),  # the first to come
+        ([], 0.5, False),  # the first at the rung
         ([0.4], 0.5, True),  # not the best of two
         ([0.6], 0.5, False),
-        ([0.4, 0.6, 0.7, 0.8, 0.9], 0.5, False),  # second of six: the best two go on
+        ([0.4, 0.6, 0.7, 0.8, 0.9], 0.5, False),  # second of six: the best two continue
         ([0.3, 0.4, 0.7, 0.8, 0.9], 0.5, True),  # third of six
-        ([0.3, 0.4, 0.7, 0.8], 0.5, True),  # of five the best one alone
+        ([0.3, 0.4, 0.7, 0.8], 0.5, True),  # of five only the best continues
         ([0.5], 0.5, False),  # a tie is not worse
         ([0.5, 0.5, 0.5], 0.5, False),
-        ([math.nan, math.nan], 0.5, False),  # who diverged does not count
+        ([math.nan, math.nan], 0.5, False),  # diverged trials do not count
         ([0.4, math.nan, math.nan, math.nan, math.nan], 0.5, True),
     ],
 )
@@ -66,16 +66,16 @@ def test_asha_keeps_the_best_third_of_those_at_a_rung(others, own, pruned):
     assert prunes_last(study_of(*negated, direction="maximize")) is pruned
 
 
-def test_asha_counts_whoever_reached_the_rung_in_whatever_state_and_no_one_else():
+def test_asha_counts_exactly_the_trials_that_reached_the_rung():
     assert prunes_last(study_of([1.0, 0.4], [1.0, 0.5]))
     assert not prunes_last(study_of([1.0], [1.0, 0.5]))
 
 
-def test_asha_ends_a_run_that_diverged_at_a_rung():
+def test_asha_prunes_a_trial_that_diverged_at_a_rung():
     assert prunes_last(study_of([1.0, math.nan]))
 
 
-def test_asha_does_not_count_a_row_that_its_successor_replaced():
+def test_asha_does_not_count_a_trial_that_a_retry_replaced():
     study = optuna.create_study()
     curve = {1: 1.0, 2: 0.1}
     study.add_trial(
@@ -87,19 +87,19 @@ def test_asha_does_not_count_a_row_that_its_successor_replaced():
     assert not prunes_last(study)
 
 
-def ends_at_rung(study: optuna.Study, own: optuna.trial.FrozenTrial, factor: int) -> bool:
-    """The rule as its definition says it, over all trials anew."""
-    rung = own.last_step
-    values = [trial.intermediate_values.get(rung, math.nan) for trial in study.trials]
-    mine = own.intermediate_values[rung]
-    if math.isnan(mine):
+def expected_decision(study: optuna.Study, trial: optuna.trial.FrozenTrial, factor: int) -> bool:
+    """Return the decision by its definition, computed from all trials."""
+    rung = trial.last_step
+    values = [other.intermediate_values.get(rung, math.nan) for other in study.trials]
+    value = trial.intermediate_values[rung]
+    if math.isnan(value):
         return True
-    rank = sum(value < mine for value in values)
-    return rank >= max(1, sum(value == value for value in values) // factor)
+    rank = sum(other < value for other in values)
+    return rank >= max(1, sum(other == other for other in values) // factor)
 
 
 @given(st.data())
-def test_what_asha_remembers_of_ended_trials_changes_no_decision(data):
+def test_the_cache_of_finished_trials_changes_no_decision_of_asha(data):
     study, pruner = optuna.create_study(), AshaPruner(min_epochs=1, reduction_factor=2)
     running: list[optuna.Trial] = []
     for _ in range(data.draw(st.integers(1, 40))):
@@ -111,13 +111,13 @@ def test_what_asha_remembers_of_ended_trials_changes_no_decision(data):
         trial.report(data.draw(st.sampled_from([0.1, 0.2, 0.3, 0.4, math.nan])), epochs)
         frozen = study.trials[trial.number]
         decided = pruner.prune(study, frozen)
-        assert decided == (epochs in (1, 2, 4, 8) and ends_at_rung(study, frozen, 2))
+        assert decided == (epochs in (1, 2, 4, 8) and expected_decision(study, frozen, 2))
         if decided or epochs == 8:
             running.remove(trial)
             study.tell(trial, state=TrialState.PRUNED)
 
 
-def test_the_stratum_is_neither_ended_nor_counted():
+def test_asha_neither_prunes_nor_counts_exempt_trials():
     assert not prunes_last(study_of([1.0, 0.1], [1.0, 0.9], last={"unpruned": True}))
     study = study_of([1.0, 0.1], last={"unpruned": True})
     study.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values={1: 1.0, 2: 0.9}))
@@ -125,20 +125,20 @@ def test_the_stratum_is_neither_ended_nor_counted():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_pruner_prunes_no_trial_of_the_stratum_and_ends_the_study(tmp_path, name):
+def test_no_pruner_prunes_an_exempt_trial(tmp_path, name):
     options = {"name": name, "min_epochs": 1, "startup_trials": 3, "patience": 1}
     study = make_study(tmp_path, document(trials=30, pruner=options, sampler={"name": "random"}))
     ears = work(study)
     assert not ears.wrong
     trials = study.trials()
     assert len(trials) == study.queue.counts().finished == 30
-    stratum = [trial for trial in trials if trial.user_attrs.get("unpruned")]
-    assert {trial.state for trial in stratum} == {TrialState.COMPLETE}
+    exempt = [trial for trial in trials if trial.user_attrs.get("unpruned")]
+    assert {trial.state for trial in exempt} == {TrialState.COMPLETE}
     pruned = sum(trial.state is TrialState.PRUNED for trial in trials)
     assert (pruned > 0) == (name not in ("none", "patient"))
 
 
-def test_patience_ends_what_no_longer_improves():
+def test_the_patient_pruner_prunes_a_trial_that_stops_improving():
     options = PrunerOptions(name="patient", min_epochs=1, startup_trials=1, patience=2)
     pruner = make_pruner(options, horizon=9)
     study = optuna.create_study()

@@ -1,4 +1,4 @@
-"""The Parzen estimator: Optuna's density, samples that follow it, and nothing outside the space."""
+"""The Parzen estimator: the density is Optuna's, and samples follow it within their ranges."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-# Optuna's own estimator is the reference: private, and only tests may lean on it.
+# Optuna's estimator is the reference. It is private, so only tests use it.
 from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator, _ParzenEstimatorParameters
 from optuna.samplers._tpe.sampler import default_weights
 
@@ -36,7 +36,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def draw(names: list[str], count: int, rng: np.random.Generator) -> np.ndarray:
-    """Observations at random, some of them equal and some at the ends."""
+    """Return random observations, some of them equal and some at the ends of a range."""
     columns = []
     for name in names:
         d = KINDS[name]
@@ -56,7 +56,7 @@ def reference(names: list[str], observed: np.ndarray) -> _ParzenEstimator:
 
 @given(names=spaces, below=st.integers(0, 25), above=st.integers(0, 120), seed=seeds)
 @settings(max_examples=60, deadline=None)
-def test_the_ratio_of_two_densities_is_optunas(names, below, above, seed):
+def test_the_ratio_of_two_densities_equals_optunas(names, below, above, seed):
     rng = np.random.default_rng(seed)
     good, bad, points = (draw(names, n, rng) for n in (below, above, 24))
     axes = [axis_of(KINDS[name]) for name in names]
@@ -72,7 +72,7 @@ def test_the_ratio_of_two_densities_is_optunas(names, below, above, seed):
 
 @given(names=spaces, count=st.integers(0, 60), seed=seeds)
 @settings(max_examples=60, deadline=None)
-def test_samples_lie_in_their_ranges_and_on_their_steps(names, count, seed):
+def test_samples_are_in_their_ranges_and_on_their_steps(names, count, seed):
     rng = np.random.default_rng(seed)
     axes = [axis_of(KINDS[name]) for name in names]
     points = fit_parzen(axes, draw(names, count, rng), recency_weights(count)).sample(rng, 50)
@@ -114,7 +114,7 @@ def test_samples_follow_the_density(name, count):
     assert (np.abs(observed / len(drawn) - expected) < 5 * spread + 1e-4).all()
 
 
-def test_an_observation_outside_a_range_that_was_narrowed_counts_at_its_end():
+def test_an_observation_outside_a_narrowed_range_is_clipped():
     axes = [axis_of(FloatDistribution(0.0, 1.0))]
     outside, end = (fit_parzen(axes, np.array([[x]]), np.ones(1)) for x in (3.0, 1.0))
     points = np.linspace(0, 1, 9)[:, None]
@@ -122,7 +122,7 @@ def test_an_observation_outside_a_range_that_was_narrowed_counts_at_its_end():
 
 
 @given(low=st.floats(1e-12, 1e6), ratio=st.floats(1.001, 1e6))
-def test_rounding_does_not_carry_a_value_out_of_a_log_range(low, ratio):
+def test_rounding_does_not_move_a_value_out_of_a_log_range(low, ratio):
     column = axis_of(FloatDistribution(low, low * ratio, log=True))
     first, last = column.from_unit(np.array([0.0, 1.0]))
     assert low <= first == pytest.approx(low)

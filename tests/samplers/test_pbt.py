@@ -30,7 +30,7 @@ REG = {"low": 0.0, "high": 1.0}
 def content(
     *, lr: dict[str, Any] = LR, reg: dict[str, Any] = REG, segments: int = 4, **sampler: Any
 ) -> dict[str, Any]:
-    """Return a space of two hyperparameters that move in segments of two epochs."""
+    """Return a space of two hyperparameters with segments of two epochs."""
 
     def families(values: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -57,7 +57,7 @@ def space_of(**changes: Any) -> Space:
 
 
 class PbtStudy:
-    """A study in memory whose trials are trained by hand."""
+    """A study in memory, without training: tests report the metrics."""
 
     def __init__(self, seed: int = 0, direction: str = "minimize", **changes: Any) -> None:
         self.space = space_of(**changes)
@@ -75,16 +75,16 @@ class PbtStudy:
         return trial
 
     def lineage(self, trial: Trial) -> tuple[int | None, int | None]:
-        """Return the parent, and the epoch from which the trial goes its own way."""
+        """Return the parent of a trial, and the epoch at which it branches off."""
         attributes = self.study.get_trials()[trial.number].user_attrs
         return attributes.get("parent"), attributes.get("from_epoch")
 
-    def parents(self, asked: int) -> set[int | None]:
-        """Return the parents of so many more trials."""
-        return {self.lineage(self.ask())[0] for _ in range(asked)}
+    def parents(self, count: int) -> set[int | None]:
+        """Return the parents of the next `count` trials."""
+        return {self.lineage(self.ask())[0] for _ in range(count)}
 
-    def realised(self, trial: FrozenTrial) -> list[dict[str, float]]:
-        """Return the values in force in each epoch."""
+    def values(self, trial: FrozenTrial) -> list[dict[str, float]]:
+        """Return the values of a trial by epoch."""
         plan = self.space.suggest(FixedTrial(trial.params)).resolve(self.space.horizon, 0)
         state, found = plan.start(), []
         for _ in range(self.space.horizon):
@@ -93,8 +93,8 @@ class PbtStudy:
         return found
 
 
-def grown(trials: int = 40, **changes: Any) -> tuple[PbtStudy, list[FrozenTrial]]:
-    """Return a population whose trials were trained in full, one after the other."""
+def complete_study(trials: int = 40, **changes: Any) -> tuple[PbtStudy, list[FrozenTrial]]:
+    """Return a study whose trials were complete before the next was proposed."""
     pbt = PbtStudy(**changes)
     for number in range(trials):
         trial = pbt.report(pbt.ask(), *([1 / (1 + number)] * pbt.space.horizon))
@@ -103,7 +103,7 @@ def grown(trials: int = 40, **changes: Any) -> tuple[PbtStudy, list[FrozenTrial]
 
 
 def test_the_first_plans_are_constant_and_later_ones_branch_off():
-    _, trials = grown()
+    _, trials = complete_study()
     for trial in trials[:6]:
         assert "parent" not in trial.user_attrs
         names = [f"lr.piecewise.values.{s}" for s in range(4)]
@@ -112,12 +112,12 @@ def test_the_first_plans_are_constant_and_later_ones_branch_off():
     assert all(trial.user_attrs["from_epoch"] in (2, 4, 6) for trial in trials[6:])
 
 
-def test_a_plan_equals_its_parents_to_the_bit_until_it_branches_off_and_is_then_held():
-    pbt, trials = grown()
+def test_a_plan_equals_its_parent_exactly_up_to_the_branch_and_is_then_constant():
+    pbt, trials = complete_study()
     depths = set()
     for trial in trials[6:]:
-        own = pbt.realised(trial)
-        parents = pbt.realised(trials[trial.user_attrs["parent"]])
+        own = pbt.values(trial)
+        parents = pbt.values(trials[trial.user_attrs["parent"]])
         epoch = trial.user_attrs["from_epoch"]
         assert own[:epoch] == parents[:epoch]
         assert own[epoch:] == [own[epoch]] * (8 - epoch)
@@ -127,7 +127,7 @@ def test_a_plan_equals_its_parents_to_the_bit_until_it_branches_off_and_is_then_
 
 
 @pytest.mark.parametrize(("direction", "best"), [("minimize", {0, 1, 2}), ("maximize", {7, 8, 9})])
-def test_parents_are_among_the_best_share_at_the_epoch(direction, best):
+def test_parents_are_among_the_best_share_at_the_branch_epoch(direction, best):
     pbt = PbtStudy(direction=direction, population=10, truncation=0.3)
     started = [pbt.ask() for _ in range(10)]
     for number, trial in enumerate(started):
@@ -135,7 +135,7 @@ def test_parents_are_among_the_best_share_at_the_epoch(direction, best):
     assert pbt.parents(60) == best
 
 
-def test_what_counts_is_the_metric_where_a_plan_branches_off_and_not_the_last():
+def test_parents_are_ranked_by_their_metric_at_the_branch_epoch():
     pbt = PbtStudy(population=2, truncation=0.5)
     early, late = pbt.ask(), pbt.ask()
     pbt.report(early, 9, 1, 9, 9, 9, 9, 9, 9)
@@ -144,11 +144,11 @@ def test_what_counts_is_the_metric_where_a_plan_branches_off_and_not_the_last():
     assert found == {(early.number, 2), (late.number, 4), (late.number, 6)}
 
 
-def test_plans_that_were_alike_until_then_are_one_parent():
+def test_trials_with_the_same_prefix_are_one_parent():
     pbt = PbtStudy(population=4, truncation=0.5)
     for metric, trial in enumerate([pbt.ask() for _ in range(4)]):
         pbt.report(trial, 0.0, float(metric))
-    for _ in range(30):  # all of them copy the first or the second, and do as well by epoch 2
+    for _ in range(30):  # each copies the first or the second, with the same metric at epoch 2
         trial = pbt.ask()
         parent, _ = pbt.lineage(trial)
         pbt.report(trial, 0.0, float(parent))
@@ -165,7 +165,7 @@ def test_running_and_pruned_trials_are_parents_and_diverged_ones_are_not():
     assert pbt.parents(40) == {running.number, pruned.number}
 
 
-def test_nothing_branches_off_before_anything_has_come_to_a_segments_end():
+def test_plans_are_constant_until_a_trial_has_reached_the_end_of_a_segment():
     pbt = PbtStudy(population=2)
     for trial in [pbt.ask() for _ in range(2)]:
         pbt.report(trial, 1.0)
@@ -173,7 +173,7 @@ def test_nothing_branches_off_before_anything_has_come_to_a_segments_end():
 
 
 @pytest.mark.parametrize(("low", "lineage"), [(1e-3, (0, 2)), (2e-3, (None, None))])
-def test_constants_of_the_same_range_are_parents_too(low, lineage):
+def test_constants_are_parents_if_they_have_the_range_of_the_segments(low, lineage):
     pbt = PbtStudy(population=2)
     made = content(population=2)
     made["hyperparameters"]["lr"]["families"]["constant"]["value"] = LR | {"low": low}
@@ -189,9 +189,9 @@ def test_constants_of_the_same_range_are_parents_too(low, lineage):
     assert (child.params["lr.piecewise.values.0"] == 0.01) == (lineage[0] is not None)
 
 
-def test_a_seed_gives_the_same_proposals_and_another_seed_others():
+def test_proposals_depend_on_the_seed():
     first, again, other = (
-        [trial.params for trial in grown(seed=seed, trials=20)[1]] for seed in (1, 1, 2)
+        [trial.params for trial in complete_study(seed=seed, trials=20)[1]] for seed in (1, 1, 2)
     )
     assert first == again != other
 
@@ -213,7 +213,7 @@ RANGES = st.one_of(
 
 @given(RANGES, st.floats(0, 1), st.integers(0, 2**32))
 @settings(max_examples=300, deadline=None)
-def test_a_perturbed_value_is_another_one_of_the_range(distribution, place, seed):
+def test_a_perturbed_value_is_a_different_valid_value(distribution, place, seed):
     rng = np.random.default_rng(seed)
     value = float(axis_of(distribution).from_unit(np.array([place]))[0])
     found = distribution.to_external_repr(perturb(rng, distribution, value))
@@ -233,10 +233,10 @@ def test_a_perturbed_value_is_another_one_of_the_range(distribution, place, seed
     st.integers(0, 1000),
 )
 @settings(max_examples=20, deadline=None)
-def test_levels_and_steps_are_kept(values, seed):
+def test_perturbed_values_stay_on_levels_and_steps(values, seed):
     lr, allowed = values
-    pbt, trials = grown(seed=seed, trials=20, lr=lr)
-    used = {in_force["lr"] for trial in trials for in_force in pbt.realised(trial)}
+    pbt, trials = complete_study(seed=seed, trials=20, lr=lr)
+    used = {in_force["lr"] for trial in trials for in_force in pbt.values(trial)}
     assert len(used) == 3
     assert sorted(used) == pytest.approx(sorted(allowed), rel=1e-15)
 
@@ -254,14 +254,14 @@ def test_levels_and_steps_are_kept(values, seed):
         ),
     ],
 )
-def test_spaces_without_common_segments_are_refused(change, problem):
+def test_a_space_without_common_segments_is_refused(change, problem):
     given = content()
     given["hyperparameters"]["lr"]["families"] |= change
     with pytest.raises(InputError, match=problem):
         make_sampler(Space.from_document(given, "pbt.toml"), "ann")
 
 
-def test_a_duration_that_ends_early_moves_the_branches():
+def test_segments_divide_the_duration_of_the_schedule():
     given = content(segments=3)
     for table in given["hyperparameters"].values():
         table["families"]["piecewise"]["duration"] = 4
@@ -270,13 +270,13 @@ def test_a_duration_that_ends_early_moves_the_branches():
 
 
 def reusing(**changes: Any) -> dict[str, Any]:
-    """Return the space for a task whose epochs are kept, of one learning rate."""
+    """Return the space of one learning rate, for a task whose epochs are cached."""
     given = content(**changes)
     given["hyperparameters"] = {"lr": given["hyperparameters"]["lr"] | {"default": 0.01}}
     return given | {"task": "tests.engines.toys:Toy"}
 
 
-def test_a_search_trains_tails_alone(tmp_path: Path):
+def test_a_search_trains_only_the_epochs_after_the_branch(tmp_path: Path):
     study = search(tmp_path, reusing())
     trials, horizon = study.complete(), study.space.horizon
     assert len(trials) == 30
@@ -293,7 +293,7 @@ def test_a_search_trains_tails_alone(tmp_path: Path):
     assert trained(study) == len(trials) * horizon - tails
 
 
-def test_a_search_under_successive_halving_prunes_no_epoch_that_is_copied(tmp_path: Path):
+def test_successive_halving_prunes_no_trial_within_its_copied_prefix(tmp_path: Path):
     given = content()
     given["search"]["pruner"] = {"name": "asha", "min_epochs": 1, "reduction_factor": 2}
     study = make_study(tmp_path, given)

@@ -1,4 +1,4 @@
-"""Samplers: each one searches a small space whole, and says what it cannot search."""
+"""Each sampler completes a study, and refuses a space that it cannot search."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def content(sampler: str, **search) -> dict:
 
 
 def grid_content(**search) -> dict:
-    """A space of 3 constants, one of them the baseline, and 2 x 4 decays."""
+    """Return a space of 3 constants, one of them the baseline, and 2 x 4 decays."""
     made = content("grid", **search)
     made["hyperparameters"]["lr"]["families"] = {
         "constant": {"value": {"low": 0.1, "high": 0.3, "step": 0.1}},
@@ -35,29 +35,29 @@ def grid_content(**search) -> dict:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_ends_a_study_with_its_constants_and_its_schedules(tmp_path, sampler):
+def test_every_sampler_completes_a_study_with_constants_and_schedules(tmp_path, sampler):
     study = make_study(tmp_path, content(sampler, trials=24))
     ears = work(study)
     trials = study.trials()
     assert not ears.wrong
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 24
     if sampler != "grid":
-        draws = [t.user_attrs.get("draw") for t in trials if t.user_attrs.get("unpruned")]
-        assert draws == [None, 6, 13, 19]
+        indices = [t.user_attrs.get("draw") for t in trials if t.user_attrs.get("unpruned")]
+        assert indices == [None, 6, 13, 19]
         assert all(is_constant(study, t) for t in trials if t.user_attrs.get("unpruned"))
     assert sum(not is_constant(study, trial) for trial in trials) >= 8
     assert len({str(trial.user_attrs["plan"]) for trial in trials}) == 24
 
 
 @pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc"])
-def test_samplers_of_one_fixed_set_of_parameters_refuse_two_moving_families(sampler):
+def test_samplers_of_a_fixed_set_of_parameters_refuse_two_schedule_families(sampler):
     given = content(sampler)
     given["hyperparameters"]["lr"]["families"]["linear"] = {"initial": 0.1, "final": 0.0}
     with pytest.raises(InputError, match="but lr has exponential, linear: keep one of them, or"):
         make_sampler(Space.from_document(given, "small.toml"), "ann")
 
 
-def test_two_workers_propose_differently_and_one_name_alike(tmp_path):
+def test_proposals_depend_on_the_name_of_the_worker(tmp_path):
     first = {}
     for worker in ("ann", "bob", "ann"):
         folder = tmp_path / f"{worker}-{len(list(tmp_path.iterdir()))}"
@@ -68,7 +68,7 @@ def test_two_workers_propose_differently_and_one_name_alike(tmp_path):
     assert first["ann"][0] == first["ann"][1] != first["bob"][0]
 
 
-def test_a_grid_tries_every_distinct_point_once_beside_the_baseline(tmp_path):
+def test_a_grid_has_every_distinct_point_once_besides_the_baseline(tmp_path):
     study = make_study(tmp_path, grid_content(trials=1000))
     assert study.total() == 1 + 10
     work(study)
@@ -77,9 +77,9 @@ def test_a_grid_tries_every_distinct_point_once_beside_the_baseline(tmp_path):
     assert set(plans.values()) == {1}
 
 
-def test_a_grid_shared_by_two_workers_survives_a_crash_with_every_point_once(tmp_path):
+def test_two_workers_try_every_grid_point_once_although_one_crashes(tmp_path):
     study = make_study(tmp_path, grid_content(trials=1000))
-    for _ in range(3):  # the baseline and two draws, lost before they were drawn
+    for _ in range(3):  # the baseline and two samples, lost before parameters were chosen
         claim(study, "gone")
     seen = []
 
@@ -96,7 +96,7 @@ def test_a_grid_shared_by_two_workers_survives_a_crash_with_every_point_once(tmp
     assert study.queue.counts().finished == study.total()
 
 
-def test_a_grid_ends_with_the_trials_where_they_are_fewer_and_goes_on_where_it_stopped(tmp_path):
+def test_a_study_shorter_than_its_grid_can_be_extended(tmp_path):
     study = make_study(tmp_path, grid_content(trials=4))
     assert study.total() == 4
     work(study)
@@ -105,16 +105,16 @@ def test_a_grid_ends_with_the_trials_where_they_are_fewer_and_goes_on_where_it_s
     assert len({str(trial.user_attrs["plan"]) for trial in study.trials()}) == 11
 
 
-def test_a_grid_without_the_baseline_among_its_points_tries_them_all():
+def test_a_grid_that_does_not_contain_the_baseline_has_all_its_points():
     given = grid_content()
     given["hyperparameters"]["lr"]["default"] = 0.25
     space = Space.from_document(given, "small.toml")
     assert limit_trials(space, 1000) == 1 + 11
     grid = FamilyGridSampler(space, 5, seed=0)
-    assert len({tuple(grid.grid_point(draw).items()) for draw in range(11)}) == 11
+    assert len({tuple(grid.grid_point(index).items()) for index in range(11)}) == 11
 
 
-def test_a_large_grid_begins_at_once_and_repeats_no_point():
+def test_a_large_grid_starts_at_once_and_repeats_no_point():
     given = content("grid")
     given["hyperparameters"]["lr"]["families"]["piecewise"] = {
         "segments": 8,
@@ -124,7 +124,7 @@ def test_a_large_grid_begins_at_once_and_repeats_no_point():
     assert limit_trials(space, 500) == 500
     grid = FamilyGridSampler(space, 5, seed=3)
     assert grid.size == 5**8 + 5 + 25
-    drawn = [tuple(grid.grid_point(draw).items()) for draw in range(500)]
-    assert len(set(drawn)) == 500
+    points = [tuple(grid.grid_point(index).items()) for index in range(500)]
+    assert len(set(points)) == 500
     again = FamilyGridSampler(space, 5, seed=3)
-    assert tuple(again.grid_point(499).items()) == drawn[499]
+    assert tuple(again.grid_point(499).items()) == points[499]

@@ -1,4 +1,4 @@
-"""The Parzen sampler: Optuna's contract, Optuna's rules, and what it learns from."""
+"""The TPE sampler keeps Optuna's contract and rules, and learns from the right trials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler, RandomSampler
 
-# Optuna's own split is the reference: private, and only tests may lean on it.
+# Optuna's split is the reference. It is private, so only tests use it.
 from optuna.samplers._tpe.sampler import _split_trials, default_gamma
 from optuna.study import Study
 from optuna.testing.pytest_samplers import (
@@ -39,14 +39,14 @@ from tests.searches import ROOT
 UNIT = FloatDistribution(0.0, 1.0)
 
 
-class TestOptunasContract(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
+class TestOptunaContract(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:
         return lambda: TreeParzenSampler(0, startup_trials=0)
 
 
-def walk(trial: Trial) -> float:
-    """A small tree of families, and a bowl in each."""
+def objective(trial: Trial) -> float:
+    """An objective over a small tree of families, with one minimum in each."""
     x = trial.suggest_float("x", 1e-3, 1.0, log=True)
     family = trial.suggest_categorical("family", ["constant", "linear"])
     if family == "constant":
@@ -56,12 +56,12 @@ def walk(trial: Trial) -> float:
 
 
 def study_of_all_states(seed: int, trials: int, direction: str = "minimize") -> Study:
-    """Trials of every state, with values and reports that are infinite or missing among them."""
+    """Return a study with trials of every state, some with infinite or missing values."""
     study = optuna.create_study(direction=direction, sampler=RandomSampler(seed))
     rng = np.random.default_rng(seed)
     for _ in range(trials):
         trial = study.ask()
-        value = walk(trial)
+        value = objective(trial)
         match rng.integers(8):
             case 0:
                 study.tell(trial, state=TrialState.FAIL)
@@ -74,7 +74,7 @@ def study_of_all_states(seed: int, trials: int, direction: str = "minimize") -> 
             case 4:
                 study.tell(trial, [math.inf, -math.inf][rng.integers(2)])
             case 5:
-                pass  # goes on running
+                pass  # keeps running
             case _:
                 study.tell(trial, round(value, 1))
     return study
@@ -96,7 +96,7 @@ def params_of(study: Study) -> list[dict]:
     direction=st.sampled_from(["minimize", "maximize"]),
 )
 @settings(max_examples=30, deadline=None)
-def test_good_and_other_trials_are_optunas(seed, trials, direction):
+def test_the_split_into_below_and_above_equals_optunas(seed, trials, direction):
     study = study_of_all_states(seed, trials, direction)
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
     seen = study.get_trials(deepcopy=False, states=states)
@@ -119,7 +119,7 @@ def test_good_and_other_trials_are_optunas(seed, trials, direction):
     direction=st.sampled_from(["minimize", "maximize"]),
 )
 @settings(max_examples=20, deadline=None)
-def test_trials_are_ranked_as_optuna_does(seed, trials, direction):
+def test_trials_are_ranked_as_in_optuna(seed, trials, direction):
     study = study_of_all_states(seed, trials, direction)
     observations = observe(study)
     seen = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
@@ -128,14 +128,14 @@ def test_trials_are_ranked_as_optuna_does(seed, trials, direction):
         assert sorted(observations.best_rows(count)) == [trial.number for trial in below]
 
 
-def test_what_was_told_piece_by_piece_is_what_is_read_at_once():
+def test_many_updates_give_the_same_observations_as_one():
     study = optuna.create_study(sampler=RandomSampler(1))
     observations = Observations(study.direction)
     running: list[Trial] = []
     for i in range(60):
         running.append(study.ask())
         observations.update(study.get_trials(deepcopy=False))
-        value = walk(running[-1])
+        value = objective(running[-1])
         observations.update(study.get_trials(deepcopy=False))
         if i % 3 == 2:
             study.tell(running.pop(i % len(running)), value)
@@ -153,12 +153,12 @@ def test_what_was_told_piece_by_piece_is_what_is_read_at_once():
         assert np.array_equal(observations.values([name], held), whole.values([name], held))
 
 
-def test_a_trial_that_becomes_visible_late_is_still_learned_from():
+def test_a_trial_that_becomes_visible_late_is_observed():
     study = study_of_all_states(3, 40)
     trials = study.get_trials(deepcopy=False)
     observations = Observations(study.direction)
     observations.update([trial for trial in trials if trial.number not in (4, 5, 20)])
-    observations.update(trials[:30])  # an older view: nothing is lost by it
+    observations.update(trials[:30])  # an older view loses nothing
     observations.update(trials)
     assert observations.best_rows() == observe(study).best_rows()
     whole = observe(study)
@@ -179,8 +179,8 @@ def test_parameters_that_occur_together_are_a_group():
     assert observations.parameter_group("unheard of") == frozenset()
 
 
-def test_a_family_is_drawn_jointly():
-    """Where only the sum of two parameters counts, good proposals pair low with high."""
+def test_the_parameters_of_a_family_are_sampled_jointly():
+    """If only the sum of two parameters matters, proposals pair low with high values."""
     study = optuna.create_study(sampler=RandomSampler(0))
     for place in np.linspace(0.05, 0.95, 10).tolist():
         for other in np.linspace(0.05, 0.95, 10).tolist():
@@ -199,46 +199,46 @@ def test_a_family_is_drawn_jointly():
     assert np.corrcoef(np.array(drawn).T)[0, 1] < -0.5
 
 
-def test_it_learns_where_good_values_are():
+def test_proposals_are_better_than_random():
     late = {}
     for name, make in (("tpe", TreeParzenSampler), ("random", RandomSampler)):
         study = optuna.create_study(sampler=make(1))
-        study.optimize(walk, n_trials=80)
+        study.optimize(objective, n_trials=80)
         late[name] = np.median([trial.value for trial in study.get_trials(deepcopy=False)[40:]])
     assert late["tpe"] < 0.5 * late["random"]
 
 
-def test_maximizing_is_minimizing_the_negative():
+def test_maximizing_equals_minimizing_the_negative():
     found = []
     for direction, sign in (("minimize", 1), ("maximize", -1)):
         study = optuna.create_study(direction=direction, sampler=TreeParzenSampler(7))
-        study.optimize(lambda trial, sign=sign: sign * walk(trial), n_trials=25)
+        study.optimize(lambda trial, sign=sign: sign * objective(trial), n_trials=25)
         found.append(params_of(study))
     assert found[0] == found[1]
 
 
-def test_a_seed_gives_the_same_proposals_and_another_seed_others():
+def test_proposals_depend_on_the_seed():
     found = []
     for seed in (1, 1, 2):
         study = optuna.create_study(sampler=TreeParzenSampler(seed))
-        study.optimize(walk, n_trials=25)
+        study.optimize(objective, n_trials=25)
         found.append(params_of(study))
     assert found[0] == found[1]
     assert all(a != b for a, b in zip(found[0], found[2], strict=True))
 
 
-def test_the_first_trials_are_drawn_at_random():
+def test_the_first_trials_are_random():
     study = optuna.create_study(sampler=TreeParzenSampler(5, startup_trials=8))
-    study.optimize(walk, n_trials=8)
+    study.optimize(objective, n_trials=8)
     chance = optuna.create_study(sampler=RandomSampler(5))
-    chance.optimize(walk, n_trials=9)
+    chance.optimize(objective, n_trials=9)
     assert params_of(study) == params_of(chance)[:8]
-    study.optimize(walk, n_trials=1)
+    study.optimize(objective, n_trials=1)
     assert params_of(study)[8] != params_of(chance)[8]
 
 
-def nearest_pair(in_flight: int) -> float:
-    """The least distance between two of the proposals that are in flight at once."""
+def median_distance(parallel: int) -> float:
+    """Return the median distance between proposals that run in parallel."""
     study = optuna.create_study(sampler=TreeParzenSampler(0))
     for x in np.linspace(0, 1, 41).tolist():
         params, value = {"x": x, "y": x}, (x - 0.5) ** 2
@@ -248,18 +248,18 @@ def nearest_pair(in_flight: int) -> float:
     for _ in range(12):
         running.append(study.ask())
         drawn.append([running[-1].suggest_float(name, 0, 1) for name in "xy"])
-        if len(running) >= in_flight:
+        if len(running) >= parallel:
             study.tell(running.pop(0), state=TrialState.FAIL)
     pairs = itertools.combinations(np.array(drawn), 2)
     return float(np.median([np.abs(a - b).max() for a, b in pairs]))
 
 
-def test_trials_in_flight_keep_each_other_apart():
-    assert nearest_pair(in_flight=12) > 1.5 * nearest_pair(in_flight=1)
+def test_parallel_proposals_are_kept_apart():
+    assert median_distance(parallel=12) > 1.5 * median_distance(parallel=1)
 
 
-def test_the_given_parameters_are_learned_from_the_trials_that_have_them_all():
-    """The best of all trials lack a parameter; among those that have it, a high one is best."""
+def test_relative_sampling_uses_only_trials_that_have_all_parameters():
+    """The best trials lack `y`; among the trials that have it, a high `x` is best."""
     study = optuna.create_study(sampler=TreeParzenSampler(0))
     for i in range(60):
         params = {"x": (i % 20) / 19} | ({"y": 0.5} if i % 2 else {})
@@ -280,7 +280,7 @@ def test_the_given_parameters_are_learned_from_the_trials_that_have_them_all():
     running=st.sets(st.integers(0, 699), max_size=40),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_thinned_history_keeps_the_weight_the_running_and_the_newest(count, most, running):
+def test_a_subsample_keeps_the_total_weight_the_running_and_the_newest_trials(count, most, running):
     rows = np.arange(count)
     kept, weights = subsample(rows, np.isin(rows, list(running)), most)
     assert weights.sum() == pytest.approx(recency_weights(count).sum())
@@ -291,7 +291,7 @@ def test_a_thinned_history_keeps_the_weight_the_running_and_the_newest(count, mo
         assert kept.tolist() == rows.tolist()
 
 
-def test_a_range_that_changed_holds_for_the_next_draw():
+def test_a_changed_range_applies_to_the_next_proposal():
     study = optuna.create_study(sampler=TreeParzenSampler(0, startup_trials=3))
     for high in (1.0, 0.1, 10.0):
         for _ in range(8):
@@ -304,7 +304,7 @@ def test_a_range_that_changed_holds_for_the_next_draw():
 
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
-def test_proposals_lie_in_the_space(data):
+def test_proposals_are_in_the_space(data):
     kinds = st.one_of(
         st.builds(
             lambda low, width: FloatDistribution(low, low + width),
@@ -342,7 +342,7 @@ def test_proposals_lie_in_the_space(data):
     for _ in range(10):
         trial = study.ask(space)
         for name, distribution in space.items():
-            assert trial.params[name] in Domain(distribution)
+            assert trial.params[name] in Values(distribution)
         study.tell(trial, data.draw(values))
 
 
@@ -350,8 +350,8 @@ def enumerate_names(distributions):
     return ((f"p{i}", d) for i, d in enumerate(distributions))
 
 
-class Domain:
-    """What a distribution may give, for `in`."""
+class Values:
+    """The values of a distribution, for `in`."""
 
     def __init__(self, distribution):
         self.of = distribution
@@ -370,7 +370,7 @@ def test_one_sampler_serves_two_studies():
     sampler = TreeParzenSampler(0, startup_trials=2)
     studies = [optuna.create_study(sampler=sampler) for _ in range(2)]
     for _ in range(6):
-        studies[0].optimize(walk, n_trials=1)
+        studies[0].optimize(objective, n_trials=1)
         studies[1].optimize(lambda trial: trial.suggest_float("x", 5, 6), n_trials=1)
     assert all(5 <= params["x"] <= 6 for params in params_of(studies[1]))
 
@@ -389,18 +389,18 @@ def test_every_shipped_space_is_searched(file):
     assert len(plans) == 20
 
 
-def test_each_bracket_of_hyperband_is_read_once_and_not_at_each_parameter():
+def test_the_observations_of_each_hyperband_bracket_are_cached():
     pruner = HyperbandPruner(min_resource=1, max_resource=9, reduction_factor=3)
     sampler = TreeParzenSampler(seed=0)
     study = optuna.create_study(sampler=sampler, pruner=pruner)
-    study.optimize(optimised, n_trials=20)
+    study.optimize(reporting_objective, n_trials=20)
     views = [pruner._create_bracket_study(study, bracket) for bracket in (0, 1, 2, 0, 1, 2)]
     caches = [sampler._cache_of(view) for view in views]
     assert caches[:3] == caches[3:]
     assert len({id(cache) for cache in caches}) == 3
 
 
-def optimised(trial: Trial) -> float:
+def reporting_objective(trial: Trial) -> float:
     trial.report(1.0, 1)
     trial.should_prune()
-    return walk(trial)
+    return objective(trial)

@@ -1,4 +1,4 @@
-"""A small space as the content of a file, to be changed by each test."""
+"""Small spaces as the content of a file, for tests to modify."""
 
 import copy
 from typing import Any
@@ -27,7 +27,7 @@ SMALL: dict[str, Any] = {
 
 
 def small(**changes: Any) -> dict[str, Any]:
-    """Return the small space with values at dotted keys (`__` for a dot) put in or taken out."""
+    """Return the small space with changes at dotted keys (`__` for a dot); None removes a key."""
     content = copy.deepcopy(SMALL)
     for key, value in changes.items():
         *tables, last = key.split("__")
@@ -42,7 +42,7 @@ def small(**changes: Any) -> dict[str, Any]:
 
 
 def searching(families: dict[str, Any], **others: Any) -> dict[str, Any]:
-    """Return a space that searches `u` by these families, beside a constant, and other tables."""
+    """Return a space that searches `u` with a constant and these families; `others` are tables."""
     constant = {"constant": {"value": {"low": 0.0, "high": 1.0}}}
     content = {key: value for key, value in SMALL.items() if key != "hyperparameters"}
     content["hyperparameters"] = {"u": {"default": 0.5, "families": constant | families}}

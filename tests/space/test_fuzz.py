@@ -1,4 +1,4 @@
-"""Files from anybody: whatever they hold, they are read, or refused in words; nothing else."""
+"""Untrusted files: any content is either read or refused with an InputError, and quickly."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from schedsearch.space.suggesters import RandomSuggester
 from tests.searches import ROOT
 
 SHIPPED = [*sorted((ROOT / "search_spaces").glob("*.toml")), *(ROOT / "examples").glob("*.toml")]
-#: A whole example, by suffix: as TOML, as YAML, and as JSON.
+#: The shipped files, by suffix, as TOML, YAML and JSON.
 TEXTS = {
     ".toml": [path.read_text() for path in SHIPPED],
     ".yaml": [yaml.safe_dump(read_document(path), sort_keys=False) for path in SHIPPED],
     ".json": [json.dumps(read_document(path), indent=1) for path in SHIPPED],
 }
 SUFFIXES = list(TEXTS)
-#: What the files are made of: text, numbers and words, line ends, and single signs.
+#: The tokens of a file: quoted text, numbers and words, line ends, punctuation, spaces.
 TOKEN = re.compile(r"\"[^\"\n]*\"|[\w.+%-]+|\n|[^\w\s]| +")
 WORDS = sorted(set(TOKEN.findall("".join(text for texts in TEXTS.values() for text in texts))))
 HOSTILE = [
@@ -55,7 +55,7 @@ PIECES = [*HOSTILE, *WORDS]
 
 
 def edited(tokens: list[str], edit: int, texts: list[str]) -> list[str]:
-    """Return the tokens of a file with one change, which a number stands for."""
+    """Return the tokens of a file with one change, encoded in a number."""
     edit, how = divmod(edit, 6)
     edit, at = divmod(edit, len(tokens))
     edit, other = divmod(edit, 2**12)
@@ -79,8 +79,8 @@ def edited(tokens: list[str], edit: int, texts: list[str]) -> list[str]:
 
 @st.composite
 def files(draw: st.DrawFn) -> list[tuple[str, bytes]]:
-    """Draw a file of anything at all, or a shipped one as it becomes change by change."""
-    # YAML takes ten times as long to read.
+    """Generate a random file, or a shipped file after each of several changes."""
+    # YAML takes ten times as long to parse.
     suffix = draw(st.sampled_from([".toml"] * 5 + [".json"] * 4 + [".yaml"]))
     if draw(st.integers(0, 9)) == 0:
         return [(suffix, draw(st.binary(max_size=200) | st.text(max_size=200).map(encoded)))]
@@ -97,7 +97,7 @@ def encoded(text: str) -> bytes:
 
 
 def use(path: Path) -> None:
-    """Read a file, and set a plan of it in motion."""
+    """Read a file, and start a plan of it."""
     space = Space.load(path)
     assert Space.from_document(space.to_document(), "again") == space
     plan = space.suggest(RandomSuggester(0)).resolve(space.horizon, 0)
@@ -135,12 +135,12 @@ DETERMINED = settings(
 
 @settings(DETERMINED)
 @given(contents=files())
-def test_a_file_is_read_or_refused_in_words(folder, contents):
+def test_a_file_is_read_or_refused(folder, contents):
     try_all(folder, contents)
 
 
-#: What would take minutes, or all memory, were it followed to its end.
-ENDLESS = {
+#: Content that would take minutes or all memory to parse.
+OVERSIZED = {
     "dotted key": (".toml", "a." * 50_000 + "b = 1"),
     "dotted key in quotes": (".toml", '"=".' * 50_000 + "b = 1"),
     "lists in TOML": (".toml", "a = " + "[" * 100_000),
@@ -157,10 +157,10 @@ ENDLESS = {
 }
 
 
-@pytest.mark.parametrize("name", ENDLESS)
-def test_what_has_no_end_is_refused_at_once(folder, name):
-    suffix, content = ENDLESS[name]
-    path = folder / f"endless{suffix}"
+@pytest.mark.parametrize("name", OVERSIZED)
+def test_oversized_content_is_refused_at_once(folder, name):
+    suffix, content = OVERSIZED[name]
+    path = folder / f"oversized{suffix}"
     path.write_text(content)
     began = time.process_time()
     with pytest.raises(InputError):
@@ -168,7 +168,7 @@ def test_what_has_no_end_is_refused_at_once(folder, name):
     assert time.process_time() - began < 2.0
 
 
-def test_a_pipe_that_nobody_writes_to_is_no_file(folder):
+def test_a_named_pipe_is_no_file(folder):
     path = folder / "pipe.toml"
     os.mkfifo(path)
     with pytest.raises(InputError, match="there is no such file"):
@@ -177,7 +177,7 @@ def test_a_pipe_that_nobody_writes_to_is_no_file(folder):
 
 @pytest.mark.long
 @pytest.mark.parametrize("part", range(10))
-def test_a_hundred_thousand_files_are_read_or_refused_in_words(folder, part):
+def test_a_hundred_thousand_files_are_read_or_refused(folder, part):
     tried = 0
 
     @seed(part)

@@ -1,4 +1,4 @@
-"""Drawing a space gives configs, from any chooser; a grid holds every distinct draw once."""
+"""A space suggests configs, with any suggester, and its grid has every distinct plan once."""
 
 import math
 import warnings
@@ -57,17 +57,17 @@ EVERY_KIND = searching(
 )
 
 
-def test_a_space_is_the_same_after_its_document(shipped):
+def test_a_space_equals_the_space_of_its_document(shipped):
     assert space_of(shipped.to_document()) == shipped
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".yaml", ".json"])
-def test_a_space_is_the_same_after_any_file(tmp_path, shipped, suffix):
+def test_a_space_is_unchanged_by_a_file_of_any_format(tmp_path, shipped, suffix):
     shipped.save(tmp_path / f"space{suffix}")
     assert Space.load(tmp_path / f"space{suffix}") == shipped
 
 
-def test_the_name_is_the_files_unless_given(tmp_path):
+def test_the_name_defaults_to_the_file_name(tmp_path):
     space_of(small()).save(tmp_path / "other.toml")
     assert Space.load(tmp_path / "other.toml").name == "small"
     (tmp_path / "mine.json").write_text(
@@ -77,7 +77,7 @@ def test_the_name_is_the_files_unless_given(tmp_path):
 
 
 @given(seed=st.integers(0, 10_000))
-def test_what_is_drawn_is_a_config_of_the_same_plan(seed):
+def test_suggested_tables_are_a_config_of_the_suggested_plan(seed):
     space = space_of(EVERY_KIND)
     tables = space.suggest_tables(RandomSuggester(seed))
     config = space_of({**space.to_document(), **tables})
@@ -85,7 +85,7 @@ def test_what_is_drawn_is_a_config_of_the_same_plan(seed):
     assert config.plan() == Plan.from_tables(tables) == space.suggest(RandomSuggester(seed))
 
 
-def test_live_frozen_and_fixed_trials_draw_the_same_plan():
+def test_running_frozen_and_fixed_trials_suggest_the_same_plan():
     space = space_of(EVERY_KIND)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     seen = set()
@@ -100,21 +100,21 @@ def test_live_frozen_and_fixed_trials_draw_the_same_plan():
         seen.update(frozen.params)
     assert {"u.family", "u.linear.initial.level", "u.piecewise.values.1", "g.family"} <= seen
     assert {"u.warmup.inner.family", "u.warmup.inner.step.step_size", "g.constant.value.1"} <= seen
-    assert not any("warmup.duration" in name for name in seen), "nothing to choose there"
+    assert not any("warmup.duration" in name for name in seen), "a fixed value is no parameter"
 
 
 @given(points=st.integers(2, 4))
-def test_a_grid_has_as_many_points_as_the_size_says_and_each_once(points):
+def test_a_grid_has_size_distinct_points(points):
     space = space_of(EVERY_KIND)
     draws = [space.grid_point(points, i) for i in range(int(space.size(points)))]
     plans = {space.suggest(FixedSuggester(draw)) for draw in draws}
     assert len(plans) == len(draws)
 
 
-def test_the_points_of_a_grid_lie_where_optuna_allows_them():
+def test_grid_points_are_valid_parameters_in_optuna():
     space = space_of(EVERY_KIND)
     with warnings.catch_warnings():
-        # Optuna warns of a value that a distribution does not contain.
+        # Optuna warns about a value outside its distribution.
         warnings.simplefilter("error")
         for draw in (space.grid_point(5, i) for i in range(0, int(space.size(5)), 7)):
             study = optuna.create_study()
@@ -126,13 +126,13 @@ def test_the_points_of_a_grid_lie_where_optuna_allows_them():
 
 
 @pytest.mark.parametrize("domain", [Range(0.62, 1.86), Range(0.4, 1.2, step=0.8)])
-def test_rounding_carries_no_point_out_of_its_range(domain):
-    # In floats 0.62 + (1.86 - 0.62) and 0.4 + 0.8 are more than the upper ends.
+def test_rounding_moves_no_grid_point_out_of_its_range(domain):
+    # In floats, 0.62 + (1.86 - 0.62) and 0.4 + 0.8 are above the upper ends.
     assert [domain.grid_point("x", 2, i)["x"] for i in range(2)] == [domain.low, domain.high]
 
 
 @given(low=st.floats(1e-6, 1e6), width=st.floats(1e-6, 1e6), points=st.integers(3, 20))
-def test_points_are_even_in_what_the_scale_says(low, width, points):
+def test_grid_points_are_evenly_spaced_on_their_scale(low, width, points):
     for domain, scale in (
         (Range(low, low + width), float),
         (Range(low, low + width, log=True), math.log),
@@ -151,7 +151,7 @@ def test_sizes_multiply_over_hyperparameters_and_add_over_families():
     assert math.isinf(space.size())
 
 
-def test_a_size_beyond_all_floats_is_exact():
+def test_a_size_too_large_for_a_float_is_exact():
     levels = {"segments": 1000, "values": {"levels": [0.0, 0.5, 1.0]}}
     space = space_of(searching({"constant": {"value": {"levels": [1, 2]}}, "piecewise": levels}))
     assert space.size() == 2 + 3**1000
@@ -166,14 +166,14 @@ def test_a_range_from_a_number_to_itself_is_that_number():
     assert space.plan().schedules["u",] == Linear(1.0, 2.0)
 
 
-def test_segments_are_drawn_each_on_its_own():
+def test_segments_have_independent_values():
     families = {"piecewise": {"segments": 3, "values": {"low": 0.0, "high": 1.0}}}
     draw = {"u.family": "piecewise"} | {f"u.piecewise.values.{i}": i / 2 for i in range(3)}
     plan = space_of(searching(families)).suggest(FixedSuggester(draw))
     assert plan.schedules["u",] == Piecewise((0.0, 0.5, 1.0))
 
 
-def test_the_constant_of_a_group_is_one_for_each_member():
+def test_the_constant_of_a_group_has_a_value_for_each_member():
     draw = {"u.family": "constant", "u.constant.value": 0.0, "g.family": "constant"}
     draw |= {"g.constant.value.0": 2.0, "g.constant.value.1": 3.0}
     plan = space_of(EVERY_KIND).suggest(FixedSuggester(draw))
@@ -181,7 +181,7 @@ def test_the_constant_of_a_group_is_one_for_each_member():
     assert plan.schedules["weights.b",] == Constant(3.0)
 
 
-def test_a_space_that_has_something_to_choose_has_no_plan():
+def test_a_space_with_choices_has_no_plan():
     with pytest.raises(
         InputError, match=r"small is a space, not a config: it searches weights\.penalty"
     ):
@@ -191,13 +191,13 @@ def test_a_space_that_has_something_to_choose_has_no_plan():
 # --- the baseline ---------------------------------------------------------------------------------
 
 
-def test_the_baseline_holds_every_default(shipped):
+def test_the_baseline_has_every_default(shipped):
     plan = shipped.baseline()
     tables = shipped.document.hyperparameters
     assert plan.values(plan.start()) == {name: table.default for name, table in tables.items()}
 
 
-def test_the_parameters_of_the_baseline_draw_it(shipped):
+def test_the_baseline_parameters_suggest_the_baseline(shipped):
     drawn = shipped.suggest(FixedSuggester(shipped.baseline_parameters()))
     assert drawn == shipped.baseline()
 
@@ -215,7 +215,9 @@ def test_the_parameters_of_the_baseline_draw_it(shipped):
         (0.3, 0.4, None),
     ],
 )
-def test_the_baseline_has_parameters_where_the_constants_hold_it(value, default, parameters):
+def test_the_baseline_has_parameters_if_the_constants_contain_the_default(
+    value, default, parameters
+):
     linear = {"initial": 0.0, "final": {"low": 0.0, "high": 1.0}}
     content = searching({"constant": {"value": value}, "linear": linear})
     content["hyperparameters"]["u"]["default"] = default
@@ -223,7 +225,7 @@ def test_the_baseline_has_parameters_where_the_constants_hold_it(value, default,
     assert space_of(content).baseline_parameters() == expected
 
 
-def test_defaults_of_the_task_fill_what_the_file_leaves_open():
+def test_defaults_of_the_task_are_used_where_the_file_has_none():
     space = space_of(EVERY_KIND).with_defaults({"u": 9.0, "weights.a": 2.0, "weights.b": 3.0})
     defaults = {name: table.default for name, table in space.document.hyperparameters.items()}
     assert defaults == {"u": 0.5, "weights.a": 2.0, "weights.b": 3.0}
