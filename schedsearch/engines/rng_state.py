@@ -1,4 +1,4 @@
-"""The global random generators of a process, one state for each run that draws from them."""
+"""The global random generators of a process, with one state per run that draws from them."""
 
 from __future__ import annotations
 
@@ -12,56 +12,59 @@ import torch
 
 
 class RngState:
-    """The global generators of torch, NumPy and Python as one run left them.
+    """The global generators of torch, NumPy and Python, as one run left them.
 
-    Loops take turns within a process, and most draw from these: each finds its own, seeded by its
-    run, as if it were alone.
+    The training loops of several runs take turns in one process, and most draw from the global
+    generators. Each draws as if it were alone.
+
+    Args:
+        seed: of the run.
     """
 
     def __init__(self, seed: int) -> None:
-        with self._put_back():
+        with self._preserved():
             torch.manual_seed(seed)
             np.random.seed(seed % 2**32)
             random.seed(seed)
             self._states = self._read()
 
     @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """Let the run draw from its own, and the rest of the process not notice."""
-        with self._put_back():
+    def active(self) -> Iterator[None]:
+        """Set the global generators to the run's state; save it, and set them back, at the end."""
+        with self._preserved():
             self._write(self._states)
             try:
                 yield
             finally:
                 self._states = self._read()
 
-    def state(self) -> dict[str, Any]:
-        """Return what `restore` puts back: tensors and numbers."""
-        on_cpu, on_gpus, (_, keys, *of_numpy), (version, words, gauss) = self._states
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as tensors and numbers, for `set_global`."""
+        cpu, gpus, (_, keys, *numpy_rest), (version, words, gauss) = self._states
         return {
-            "torch": on_cpu.clone(),
-            "gpus": [state.clone() for state in on_gpus],
-            "numpy": [torch.from_numpy(keys.astype(np.int64)), *of_numpy],
+            "torch": cpu.clone(),
+            "gpus": [state.clone() for state in gpus],
+            "numpy": [torch.from_numpy(keys.astype(np.int64)), *numpy_rest],
             "python": [version, torch.tensor(words), gauss],
         }
 
     @classmethod
-    def restore(cls, state: Mapping[str, Any]) -> None:
-        """Put a state back that a run had after an epoch."""
-        keys, *of_numpy = state["numpy"]
+    def set_global(cls, state: Mapping[str, Any]) -> None:
+        """Set the global generators to a state that `to_dict` returned."""
+        keys, *numpy_rest = state["numpy"]
         version, words, gauss = state["python"]
         cls._write(
             (
                 state["torch"],
                 list(state["gpus"]),
-                ("MT19937", keys.numpy().astype(np.uint32), *of_numpy),
+                ("MT19937", keys.numpy().astype(np.uint32), *numpy_rest),
                 (version, tuple(words.tolist()), gauss),
             )
         )
 
     @classmethod
     @contextmanager
-    def _put_back(cls) -> Iterator[None]:
+    def _preserved(cls) -> Iterator[None]:
         before = cls._read()
         try:
             yield
@@ -70,14 +73,14 @@ class RngState:
 
     @staticmethod
     def _read() -> tuple[Any, ...]:
-        on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return torch.get_rng_state(), on_gpus, np.random.get_state(), random.getstate()
+        gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return torch.get_rng_state(), gpus, np.random.get_state(), random.getstate()
 
     @staticmethod
     def _write(states: tuple[Any, ...]) -> None:
-        on_cpu, on_gpus, of_numpy, of_python = states
-        torch.set_rng_state(on_cpu)
-        if on_gpus:
-            torch.cuda.set_rng_state_all(on_gpus)
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
+        cpu, gpus, numpy_state, python_state = states
+        torch.set_rng_state(cpu)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
