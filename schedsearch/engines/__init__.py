@@ -1,4 +1,4 @@
-"""Engines: what trains epochs."""
+"""Engines, which train epochs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Engine", "EpochResult", "Snapshot", "closest_numerics", "make_engine
 
 
 def closest_numerics(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numerics of a training here that follows recorded ones as far as it can.
+    """Return the numerics of a training on this machine, as close to recorded ones as possible.
 
-    Without a compiler, lanes are not compiled.
+    Lanes are not compiled if this machine has no compiler.
 
     Raises:
-        InputError: torch has no such device here.
+        InputError: torch cannot use the recorded device here.
     """
     here = current_numerics_like(recorded)
     if here["compiled"]:
@@ -35,13 +35,13 @@ def make_engine(
     horizon: int,
     numerics: Mapping[str, Any] = MappingProxyType({}),
 ) -> Engine:
-    """Return the engine that trains such a task as the numerics say.
+    """Return the engine that trains a task with the given numerics.
 
     Args:
-        task: what to train; a loop of the user's own has an engine of its own.
-        horizon: the epochs of a full training; only a loop of the user's own has to know.
+        task: a task, or a training loop, which the loop engine trains.
+        horizon: the number of epochs of a full training; only a training loop needs it.
         numerics: `engine` ("sequential" or "lanes"), `lanes`, `compiled`, `device`, `threads`,
-            `tf32` and `autocast`; what is left out: one run at a time on the CPU, one thread.
+            `tf32` and `autocast`; by default one run at a time on the CPU with one thread.
     """
     from schedsearch.engines.precision import PrecisionSettings
 

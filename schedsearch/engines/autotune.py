@@ -1,4 +1,4 @@
-"""How many lanes pay for a search, and whether compiling their step does: measured, then said."""
+"""How many lanes make a search fastest, and whether compiling their step pays: measured."""
 
 from __future__ import annotations
 
@@ -19,41 +19,67 @@ from schedsearch.engines.sequential import SequentialEngine
 from schedsearch.errors import summarize_exception
 from schedsearch.task import Splits, Task, count_examples, count_steps
 
-#: What measuring and compiling may cost at most, as a share of the plain loop's whole search.
+#: The largest cost of measuring and compiling, as a share of the search with one lane.
 _MAX_OVERHEAD = 0.05
-#: Seconds: to build and time lanes that are not compiled, and to compile a step, generously.
+#: Seconds: to build lanes without compiling, and to compile a step; generous estimates.
 _BUILD_SECONDS = 2.0
 _COMPILE_SECONDS = 30.0
-#: How much faster a compiled step is taken to be than an eager one before it is measured, and than
-#: a compiled one with other lanes.
+#: The speedup assumed before it is measured: of a compiled step over an eager one, and of a
+#: compiled step over one with another number of lanes.
 _ASSUMED_COMPILE_SPEEDUP = 3.0
 _ASSUMED_FEWER_LANES_SPEEDUP = 1.2
-#: Seconds of an epoch that is timed; of a longer one, fewer steps are.
+#: Seconds of a timed epoch; a longer epoch is shortened to fewer steps.
 _TIMED_SECONDS = 0.3
 _REPEATS = 3
-#: Fewer lanes are preferred unless more are faster by this share: proposals grow stale with lanes.
+#: Fewer lanes are preferred unless more lanes are faster by this share: with many lanes, trials
+#: are proposed before the results of many others are known.
 _MIN_SPEEDUP = 0.1
 
 
 @dataclass(frozen=True)
 class LaneChoice:
-    """How a search trains best, and why; one lane stands for the sequential engine."""
+    """The fastest way to train a search, and why; one lane means the sequential engine."""
 
     lanes: int
     compiled: bool
     reason: str
 
 
+class EngineTimer:
+    """Measures engines; a test can pass a subclass with a simulated clock."""
+
+    def now(self) -> float:
+        """Return the seconds since some fixed moment."""
+        return time.perf_counter()
+
+    def seconds_per_run(self, engine: Engine) -> float:
+        """Return the seconds of an epoch per lane: the best of a few, after one to warm up.
+
+        Raises what the task raises while it trains.
+        """
+        for lane in range(engine.lanes):
+            engine.fill(lane, seed=0)
+        values: list[Mapping[str, float]] = [MappingProxyType({})] * engine.lanes
+        seconds = []
+        for _ in range(1 + _REPEATS):
+            began = self.now()
+            for result in engine.train_epoch(values):
+                if isinstance(result, Exception):
+                    raise result
+            seconds.append(self.now() - began)
+        return min(seconds[1:]) / engine.lanes
+
+
 @dataclass(frozen=True)
 class _Candidate:
     lanes: int
     compiled: bool
-    #: Seconds of a trial's epoch.
+    #: Seconds of one run's epoch.
     seconds: float
 
 
 class _ShortenedTask:
-    """A task with fewer steps to an epoch, and otherwise the same; its data is made once."""
+    """A task with fewer steps per epoch, whose data is made once."""
 
     def __init__(self, task: Task, data: Callable[[int], Splits], steps: int) -> None:
         self._task = task
@@ -64,76 +90,72 @@ class _ShortenedTask:
         return getattr(self._task, name)
 
 
-class _Search:
-    """A search to come: how long it takes, what has been tried, and what that has cost."""
+class _Measurements:
+    """Measures candidates for a search, and weighs their cost against the search's duration.
+
+    Attributes:
+        sequential: the sequential engine as a candidate.
+    """
 
     def __init__(
-        self, task: Task, epochs: float, device: str, precision: PrecisionSettings
+        self,
+        task: Task,
+        epochs: float,
+        device: str,
+        precision: PrecisionSettings,
+        timer: EngineTimer,
     ) -> None:
-        self._device, self._precision = device, precision
-        # torch's first optimizer imports for over a second, in the plain loop as well.
-        self._sequential(task).fill(0, seed=0)
-        self._began = time.perf_counter()
+        self._device, self._precision, self._timer = device, precision, timer
+        # The first optimizer of a process imports for over a second; that is no cost of measuring.
+        self._engine(task).fill(0, seed=0)
+        self._began = timer.now()
         data = cache(task.data)
         steps = count_steps(task, count_examples(data(0).train))
-        one_step = self._time(self._sequential(_ShortenedTask(task, data, 1)))
+        one_step = timer.seconds_per_run(self._engine(_ShortenedTask(task, data, 1)))
         few = max(1, min(steps, int(_TIMED_SECONDS / one_step)))
         self._task = _ShortenedTask(task, data, few)
-        self.alone = _Candidate(1, False, self._time(self._sequential(self._task)))
-        #: Trial-epochs ahead, in units of the epochs that are timed.
+        seconds = timer.seconds_per_run(self._engine(self._task))
+        self.sequential = _Candidate(1, False, seconds)
+        #: Epochs of all runs of the search, in units of the shortened epochs.
         self._epochs = epochs * steps / few
 
-    def _sequential(self, task: Any) -> SequentialEngine:
+    def _engine(self, task: Any) -> SequentialEngine:
         return SequentialEngine(task, device=self._device, precision=self._precision)
 
     def try_lanes(self, lanes: int, *, compiled: bool) -> _Candidate:
-        """Build lanes, and time them."""
+        """Build lanes and time them; raise what the task or the compiler raises."""
         task: Any = self._task
         engine = LanesEngine(
             task, lanes, device=self._device, precision=self._precision, compiled=compiled
         )
-        return _Candidate(lanes, compiled, self._time(engine))
-
-    @staticmethod
-    def _time(engine: Engine) -> float:
-        for lane in range(engine.lanes):
-            engine.fill(lane, seed=0)
-        values: list[Mapping[str, float]] = [MappingProxyType({})] * engine.lanes
-        seconds = []
-        for _ in range(1 + _REPEATS):
-            began = time.perf_counter()
-            for result in engine.train_epoch(values):
-                if isinstance(result, Exception):
-                    raise result
-            seconds.append(time.perf_counter() - began)
-        return min(seconds[1:]) / engine.lanes
+        return _Candidate(lanes, compiled, self._timer.seconds_per_run(engine))
 
     @property
     def spent(self) -> float:
-        """Seconds since the choice began."""
-        return time.perf_counter() - self._began
+        """Seconds since measuring began."""
+        return self._timer.now() - self._began
 
-    def ahead(self, candidate: _Candidate) -> float:
-        """Return the seconds that the search takes from here."""
+    def search_seconds(self, candidate: _Candidate) -> float:
+        """Return the duration of the whole search with a candidate."""
         return self._epochs * candidate.seconds
 
-    def timing(self, lanes: int) -> float:
-        """Return the seconds to build and time lanes that are no faster than training alone."""
-        return _BUILD_SECONDS + (1 + _REPEATS) * lanes * self.alone.seconds
+    def trial_seconds(self, lanes: int) -> float:
+        """Return how long building and timing lanes takes if they are no faster than one lane."""
+        return _BUILD_SECONDS + (1 + _REPEATS) * lanes * self.sequential.seconds
 
     def affords(self, seconds: float, best: _Candidate) -> bool:
-        """Tell whether the search stays within the bound even if so many seconds bring nothing."""
-        bound = (1 + _MAX_OVERHEAD) * self.ahead(self.alone)
-        return self.spent + seconds + self.ahead(best) <= bound
+        """Return whether the overhead stays within its limit if these seconds gain nothing."""
+        limit = (1 + _MAX_OVERHEAD) * self.search_seconds(self.sequential)
+        return self.spent + seconds + self.search_seconds(best) <= limit
 
 
 def fixed_lanes(task: Task, lanes: int, *, precision: PrecisionSettings, device: str) -> LaneChoice:
-    """Return so many lanes, compiled where that is possible; one where the task cannot be batched.
+    """Return the given number of lanes, compiled if possible; one if the task cannot be batched.
 
     Raises what the task raises while it makes its data and its model.
     """
     if reason := why_not_batched(task, device, precision):
-        return LaneChoice(1, False, f"1 lane: the task cannot be batched: {reason}")
+        return _not_batched(reason)
     if reason := why_not_compiled(device):
         return LaneChoice(lanes, False, f"{lanes} lanes, not compiled: {reason}")
     return LaneChoice(lanes, True, f"{lanes} lanes, compiled")
@@ -150,82 +172,90 @@ def choose_lanes(
     precision: PrecisionSettings,
     device: str,
     say: Callable[[str], None],
+    timer: EngineTimer | None = None,
 ) -> LaneChoice:
-    """Return how to train a search so that it ends soonest; never later than 1.05 times alone.
+    """Return the lanes with which a search ends soonest, measuring and compiling included.
 
-    Measuring and compiling count. So where little work is ahead, neither is begun.
+    The search takes at most 1.05 times as long as with one lane. So for a short search, nothing is
+    measured or compiled.
 
     Args:
-        task: what is trained.
-        horizon: the epochs of a full training.
-        trials: the study's.
-        seeds: runs per trial, which share a step: lanes are a multiple of it.
-        trained: the share of the trials' epochs that is trained at least.
-        most_lanes: the most that the search tolerates.
-        arithmetic: how engines compute.
-        device: where, as torch names it.
-        say: told what takes a while.
+        task: to train.
+        horizon: the number of epochs of a full training.
+        trials: of the worker.
+        seeds: runs per trial, which share a step: the number of lanes is a multiple of it.
+        trained: the share of the trials' epochs that will be trained at least.
+        most_lanes: the largest number of lanes allowed.
+        precision: of the engines.
+        device: as torch names it.
+        say: called before steps that take long.
+        timer: measures the engines; by default with the clock of this machine.
 
-    Raises what the task raises while it trains alone.
+    Raises what the task raises while it trains with one lane.
     """
     counts = _counts(seeds, min(most_lanes, trials * seeds))
     if not counts:
-        return LaneChoice(
-            1,
-            False,
-            f"1 lane: {trials} trials to a worker are too few to propose several at once; "
-            "--lanes N does so all the same",
+        return _one_lane(
+            f"{trials} trials per worker are too few to train several at once; "
+            "--lanes N does it anyway"
         )
-    search = _Search(task, trials * seeds * horizon * trained, device, precision)
-    counts = [count for count in counts if search.affords(search.timing(count), search.alone)]
+    epochs = trials * seeds * horizon * trained
+    measured = _Measurements(task, epochs, device, precision, timer or EngineTimer())
+    alone = measured.sequential
+    counts = [n for n in counts if measured.affords(measured.trial_seconds(n), alone)]
     if not counts:
-        seconds = search.ahead(search.alone)
-        return LaneChoice(
-            1, False, f"1 lane: the whole search takes about {seconds:.0f} s as it is"
-        )
+        return _one_lane(f"the whole search takes about {measured.search_seconds(alone):.0f} s")
     try:
-        best = _better(search.alone, search.try_lanes(counts[-1], compiled=False))
+        best = _faster(alone, measured.try_lanes(counts[-1], compiled=False))
         reason = why_not_batched(task, device, precision)
     except Exception as error:
         reason = why_not_batched(task, device, precision) or summarize_exception(error)
     if reason is not None:
-        return LaneChoice(1, False, f"1 lane: the task cannot be batched: {reason}")
-    if search.affords(search.timing(counts[len(counts) // 2]), best):
-        best = _better(best, search.try_lanes(counts[len(counts) // 2], compiled=False))
-    best, note = _compiled(search, counts, best, say)
-    speed = search.alone.seconds / best.seconds
-    how = f"{best.lanes} lanes, {'compiled' if best.compiled else 'not compiled'}"
+        return _not_batched(reason)
+    if fewer := counts[:-1]:
+        middle = fewer[min(len(counts) // 2, len(fewer) - 1)]
+        if measured.affords(measured.trial_seconds(middle), best):
+            best = _faster(best, measured.try_lanes(middle, compiled=False))
+    best, note = _compile_while_it_pays(measured, counts, best, say)
     if best.lanes == 1:
-        return LaneChoice(
-            1, False, f"1 lane: more were no faster in {search.spent:.1f} s of trials"
-        )
-    reason = f"{how}: {speed:.1f} times the plain loop's speed in {search.spent:.1f} s of trials"
-    return LaneChoice(best.lanes, best.compiled, reason + note)
+        return _one_lane(f"more were not faster in {measured.spent:.1f} s of measuring")
+    how = f"{best.lanes} lanes, {'compiled' if best.compiled else 'not compiled'}"
+    speed = f"{alone.seconds / best.seconds:.1f} times the speed of one lane"
+    reason = f"{how}: {speed}, in {measured.spent:.1f} s of measuring{note}"
+    return LaneChoice(best.lanes, best.compiled, reason)
 
 
-def _compiled(
-    search: _Search, counts: list[int], best: _Candidate, say: Callable[[str], None]
+def _one_lane(reason: str) -> LaneChoice:
+    return LaneChoice(1, False, f"1 lane: {reason}")
+
+
+def _not_batched(reason: str) -> LaneChoice:
+    return _one_lane(f"the task cannot be batched: {reason}")
+
+
+def _compile_while_it_pays(
+    measured: _Measurements, counts: list[int], best: _Candidate, say: Callable[[str], None]
 ) -> tuple[_Candidate, str]:
-    """Return the best after trying compiled steps while they pay, and a note where they failed."""
-    costs, hoped = _COMPILE_SECONDS, _ASSUMED_COMPILE_SPEEDUP
+    """Return the best candidate after trying compiled steps, and a note if compiling failed."""
+    cost, speedup = _COMPILE_SECONDS, _ASSUMED_COMPILE_SPEEDUP
     for lanes in counts[::-2]:
-        gain = search.ahead(best) * (1 - 1 / hoped)
-        # Twice: the worker compiles again, if sooner, with what the compiler keeps on disk.
-        if gain < 2 * costs or not search.affords(2 * costs, best):
+        gain = measured.search_seconds(best) * (1 - 1 / speedup)
+        # Twice: the worker compiles again, though faster, with the compiler's cache on disk.
+        if gain < 2 * cost or not measured.affords(2 * cost, best):
             break
         say(f"compiling a step of {lanes} lanes; this may take half a minute")
-        began = search.spent
+        began = measured.spent
         try:
-            best = _better(best, search.try_lanes(lanes, compiled=True))
+            best = _faster(best, measured.try_lanes(lanes, compiled=True))
         except Exception as error:
             return best, f" (compiling failed: {summarize_exception(error)})"
-        costs, hoped = search.spent - began, _ASSUMED_FEWER_LANES_SPEEDUP
+        cost, speedup = measured.spent - began, _ASSUMED_FEWER_LANES_SPEEDUP
     return best, ""
 
 
-def _better(best: _Candidate, tried: _Candidate) -> _Candidate:
-    """Return the faster one, and of two about as fast the one with fewer lanes."""
-    few, many = sorted((best, tried), key=lambda candidate: candidate.lanes)
+def _faster(best: _Candidate, other: _Candidate) -> _Candidate:
+    """Return the faster candidate, or the one with fewer lanes if both are about as fast."""
+    few, many = sorted((best, other), key=lambda candidate: candidate.lanes)
     return many if many.seconds * (1 + _MIN_SPEEDUP) < few.seconds else few
 
 

@@ -1,4 +1,4 @@
-"""The Engine protocol: what trains epochs."""
+"""The Engine protocol, and the results and snapshots that engines return."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch gave: all validation metrics, and each loss term's mean, unweighted.
+    """The result of one epoch: all validation metrics, and the unweighted mean of each loss term.
 
-    The metrics of a task are named `val_NAME`; those of a loop of the user's own as it reports
-    them. All are NaN after an epoch that left a parameter or a loss term not finite: the run has
-    diverged. No metric is infinite.
+    The metrics of a task are named `val_NAME`; a training loop chooses its names. If a parameter
+    or a loss term is not finite after the epoch, the run has diverged and all metrics are NaN. No
+    metric is infinite.
     """
 
     metrics: Mapping[str, float]
@@ -25,12 +25,16 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run between two epochs, whole: enough to go on bit for bit.
+    """The complete state of a run between two epochs: a resumed run gives the same bits.
 
-    `epoch` counts the epochs trained, `model` holds parameters and buffers under the names of the
-    module's state_dict, `optimizer` its state as `KEY.PARAMETER`, and `extra` the buffers that a
-    state_dict leaves out, or what a loop of the user's own gave to `run.checkpoint`. Training can
-    go on from it if it is `resumable`: not if that loop never asks what it has to go on from.
+    Attributes:
+        epoch: the number of epochs trained.
+        model: parameters and buffers, under the names of the module's state_dict.
+        optimizer: the state of the optimizer, as `KEY.PARAMETER`.
+        extra: the buffers that a state_dict leaves out, or what a training loop gave to
+            `run.checkpoint`.
+        resumable: whether training can be resumed; not if a training loop never reads
+            `run.restored`.
     """
 
     epoch: int
@@ -41,43 +45,43 @@ class Snapshot:
 
 
 class Engine(Protocol):
-    """Trains many runs, a lane each, epoch by epoch."""
+    """Trains several runs, one per lane, epoch by epoch."""
 
     lanes: int
 
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
-        """Start a run in a lane, from its seed or from a snapshot of such a run.
+        """Start a run in a lane, from its seed or from a snapshot of a run with that seed.
 
-        Raises what the user's own code raises while it makes its data and its model.
+        Raises what the user's code raises while it makes its data and its model.
         """
         ...
 
     def train_epoch(
         self, values: Sequence[Mapping[str, float] | None]
     ) -> list[EpochResult | Exception | None]:
-        """Train each lane for one epoch with the values in force; None stands for an idle lane.
+        """Train each lane for one epoch with its scheduled values; None means an idle lane.
 
-        A hyperparameter that `values` leaves out stays at the task's default. What the user's own
-        code raises is returned in its lane's place, so that the other lanes are not disturbed.
+        A hyperparameter that is missing in `values` has the task's default. An exception of the
+        user's code is returned as the result of its lane, so that the other lanes can continue.
         """
         ...
 
     def test(self, lane: int) -> dict[str, float]:
         """Return the metrics of a lane's model on the test split, named `test_NAME`.
 
-        A loop of the user's own ends with its test, and gives none if it has none. Raises what the
-        user's own code raises.
+        A training loop ends with its test; without one, the result is empty. Raises what the
+        user's code raises.
         """
         ...
 
     def snapshot(self, lane: int) -> Snapshot | None:
-        """Return a copy of a lane's run as it stands; None if the user's own loop gave none."""
+        """Return a copy of a lane's state; None if a training loop gave no checkpoint."""
         ...
 
     def release(self, lane: int) -> None:
-        """End the run in a lane, if any; the lane is idle until it is filled again."""
+        """End the run in a lane, if there is one; the lane is idle until it is filled again."""
         ...
 
     def key(self, values: Mapping[str, float]) -> bytes:
-        """Return the values as this engine's arithmetic sees them: equal keys train alike."""
+        """Return the values in the engine's precision: equal keys give equal epochs."""
         ...

@@ -1,4 +1,4 @@
-"""Whether a task's runs can train as lanes of one step, and if not, what stands in the way."""
+"""Whether the runs of a task can be batched into one step, and the reason if they cannot."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from schedsearch.engines.task_adapter import TaskAdapter
 from schedsearch.errors import SchedSearchError, summarize_exception
 from schedsearch.task import Task, TrainFunction, is_train_function
 
-#: From a phrase of torch's message to ours, which says what to change.
+#: From a phrase in torch's message to our message.
 _REASONS: Mapping[str, str] = {
-    "random operation": "draws random numbers; what a step draws must be declared as `noise`",
-    ".item()": "hands Python a number that differs between the runs",
-    "data-dependent control flow": "lets Python branch on a number that differs between the runs",
-    "is not possible because": "changes in place a tensor that all runs would share",
+    "random operation": "draws random numbers; declare those of a step as `noise`",
+    ".item()": "converts a tensor that differs between runs to a Python number",
+    "data-dependent control flow": "makes Python branch on a value that differs between runs",
+    "is not possible because": "changes a tensor in place that all runs would share",
 }
 
 
@@ -30,16 +30,16 @@ def why_not_batched(
     device: str = "cpu",
     precision: PrecisionSettings = DEFAULT_PRECISION,
 ) -> str | None:
-    """Return in one line why a task's runs cannot share a step; None if they can.
+    """Return in one line why the runs of a task cannot share a step; None if they can.
 
-    Two lanes of a step are traced, for two seeds. What a step computes must be the same operations
-    for both: a step that counts its calls, or a model that hides a seed's numbers where they are
-    neither parameters nor buffers, would train wrongly as lanes.
+    A step of two lanes is traced for each of two seeds. Both traces must have the same operations:
+    a step that counts its calls, or a model that depends on the seed in tensors that are neither
+    parameters nor buffers, would train wrongly in lanes.
 
     Raises what the task raises while it makes its data and its model.
     """
     if is_train_function(task):
-        return "a training loop of one's own trains one run at a time"
+        return "a training loop trains one run at a time"
     adapter = TaskAdapter(task, torch.device(device), precision, lanes=2)
     splits = [adapter.splits(seed) for seed in (0, 1)]
     adapter.make_model(0)
@@ -55,17 +55,17 @@ def why_not_batched(
         return str(error)
     except Exception as error:
         return _reason(failing.name or "a step", error)
-    return None if _same_operations(*programs) else _CHANGING
+    return None if _same_operations(*programs) else _OPERATIONS_DIFFER
 
 
-_CHANGING = (
-    "a step is not the same operations for every run: it depends on Python state that changes, "
-    "or on tensors of the model that are neither parameters nor buffers"
+_OPERATIONS_DIFFER = (
+    "a step does not have the same operations in every run: it depends on Python state that "
+    "changes, or on tensors of the model that are neither parameters nor buffers"
 )
 
 
 class _FailingCall(TorchFunctionMode):
-    """Knows the name of the first function of torch that raised."""
+    """Records the name of the first torch function that raised."""
 
     name: str | None = None
 
@@ -107,6 +107,6 @@ def _same_graph(first: GraphModule, second: GraphModule) -> bool:
 
 
 def _constants(graph: GraphModule) -> dict[str, Tensor]:
-    """Return the tensors that a graph holds by itself."""
+    """Return the tensors that are stored in a graph."""
     names = [str(node.target) for node in graph.graph.nodes if node.op == "get_attr"]
     return {name: getattr(graph, name) for name in names}

@@ -1,8 +1,8 @@
-"""Dropout whose masks are given, so that a run draws the same alone and among others.
+"""Dropout with masks from the run's seed, so that a run is the same alone and among others.
 
-torch draws masks from one global stream, in the order of the calls. Trainings that share a step
-would share the stream. Here each call of a dropout function takes uniform numbers that were drawn
-for it from the run's seed and the epoch, and drops where they are less than the probability.
+torch draws masks from one global generator in the order of the calls, and trainings that share a
+step would share it. Here each call of a dropout function gets uniform numbers that depend on the
+run's seed and the epoch only, and drops elements whose number is less than the probability.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch.overrides import TorchFunctionMode
 
 from schedsearch.engines.random_streams import generator
 
-#: From the number of a call within a step, and a shape, to uniform numbers in [0, 1).
+#: Returns uniform numbers in [0, 1) for the number of a call within a step, and a shape.
 UniformSource: TypeAlias = Callable[[int, tuple[int, ...], torch.device], Tensor]
 
-#: What SELU tends to for large negative inputs.
+#: The limit of SELU for large negative inputs.
 _SELU_LIMIT = -1.7580993408473766
 
 
 class DeterministicDropout(TorchFunctionMode):
-    """Within it, dropout functions and layers take the numbers they drop by from `uniform`.
+    """A context in which dropout functions and layers take their random numbers from `uniform`.
 
     Attributes:
-        shapes: the shapes that each call asked for, in their order.
+        shapes: the shape of each call's numbers, in the order of the calls.
     """
 
     def __init__(self, uniform: UniformSource) -> None:
@@ -67,10 +67,10 @@ class DeterministicDropout(TorchFunctionMode):
 
 
 def _mask_shape(shape: tuple[int, ...], dimensions: int | None) -> tuple[int, ...]:
-    """Return a mask's shape; feature dropout over so many dimensions drops whole channels.
+    """Return the shape of a mask; feature dropout over `dimensions` drops whole channels.
 
-    As in torch, an input without a batch has a dimension less, but for two dimensions, where
-    torch takes the first for the batch.
+    As in torch, an input without a batch has one dimension less; but for two dimensions, torch
+    always takes the first one as the batch.
     """
     if dimensions is None:
         return shape
@@ -78,14 +78,14 @@ def _mask_shape(shape: tuple[int, ...], dimensions: int | None) -> tuple[int, ..
     return shape[:leading] + (1,) * (len(shape) - leading)
 
 
-def _zeroed(input: Tensor, kept: Tensor, p: float | Tensor) -> Tensor:
+def _zero_dropped(input: Tensor, kept: Tensor, p: float | Tensor) -> Tensor:
     tiny = torch.finfo(input.dtype).tiny
     share = (1 - p).clamp_min(tiny) if isinstance(p, Tensor) else max(1 - p, tiny)
     return input * (kept / share)
 
 
-def _to_selu_limit(input: Tensor, kept: Tensor, p: float | Tensor) -> Tensor:
-    """Set to SELU's limit, then scale and shift so that mean 0 and variance 1 are kept."""
+def _set_to_selu_limit(input: Tensor, kept: Tensor, p: float | Tensor) -> Tensor:
+    """Set dropped elements to SELU's limit; scale and shift to preserve mean 0 and variance 1."""
     if not isinstance(p, Tensor) and p == 1:
         return input * 0
     variance = (1 - p) * (1 + p * _SELU_LIMIT**2)
@@ -94,36 +94,36 @@ def _to_selu_limit(input: Tensor, kept: Tensor, p: float | Tensor) -> Tensor:
 
 
 _DROPOUTS: Mapping[Any, tuple[int | None, Callable[[Tensor, Tensor, float | Tensor], Tensor]]] = {
-    functional.dropout: (None, _zeroed),
-    functional.dropout1d: (1, _zeroed),
-    functional.dropout2d: (2, _zeroed),
-    functional.dropout3d: (3, _zeroed),
-    functional.alpha_dropout: (None, _to_selu_limit),
-    functional.feature_alpha_dropout: (0, _to_selu_limit),
+    functional.dropout: (None, _zero_dropped),
+    functional.dropout1d: (1, _zero_dropped),
+    functional.dropout2d: (2, _zero_dropped),
+    functional.dropout3d: (3, _zero_dropped),
+    functional.alpha_dropout: (None, _set_to_selu_limit),
+    functional.feature_alpha_dropout: (0, _set_to_selu_limit),
 }
 
 
 class EpochDropout(DeterministicDropout):
-    """Dropout of an epoch of one run, drawn as it goes; call `next_step` before each step."""
+    """Dropout in one epoch of one run; call `next_step` before each step."""
 
     def __init__(self, seed: int, epoch: int) -> None:
-        super().__init__(self._draw)
+        super().__init__(self._uniform_numbers)
         self._seed, self._epoch = seed, epoch
-        self._streams: list[torch.Generator] = []
+        self._generators: list[torch.Generator] = []
 
     def next_step(self) -> None:
-        """Begin a step: count its calls from 0."""
+        """Begin a step: its calls are numbered from 0."""
         self.shapes.clear()
 
-    def _draw(self, call: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        if call == len(self._streams):
-            self._streams.append(dropout_generator(self._seed, self._epoch, call))
-        return torch.rand(shape, generator=self._streams[call]).to(device)
+    def _uniform_numbers(self, call: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        if call == len(self._generators):
+            self._generators.append(dropout_generator(self._seed, self._epoch, call))
+        return torch.rand(shape, generator=self._generators[call]).to(device)
 
 
 def dropout_generator(seed: int, epoch: int, call: int) -> torch.Generator:
-    """Return the generator of one dropout call, for all steps of an epoch.
+    """Return the generator of one dropout call for all steps of an epoch.
 
-    Uniform numbers are drawn one by one: an epoch drawn at once is the same as drawn step by step.
+    torch draws uniform numbers one by one, so an epoch drawn at once equals one drawn by step.
     """
     return generator(seed, epoch, "dropout", call)

@@ -1,4 +1,4 @@
-"""The optimizers that a task can name, their scheduled values, and their state as plain tensors."""
+"""The optimizers that a task can name, their hyperparameters, and their state as tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schedsearch.task import OPTIMIZER_HYPERPARAMETERS, OptimizerName
 def make_optimizer(name: OptimizerName, model: nn.Module) -> torch.optim.Optimizer:
     """Return torch's own optimizer over the trainable parameters.
 
-    The fused implementation: one call for all parameters, half the time of a loop for small models.
+    They are fused: one call for all parameters, which takes half as long for small models.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     match name:
@@ -26,7 +26,7 @@ def make_optimizer(name: OptimizerName, model: nn.Module) -> torch.optim.Optimiz
 
 
 def set_hyperparameters(optimizer: torch.optim.Optimizer, values: Mapping[str, float]) -> None:
-    """Put the values in force into the parameter groups; momentum is Adam's first beta."""
+    """Set the scheduled values in the parameter groups; `momentum` is the first beta of Adam."""
     for group in optimizer.param_groups:
         for name in OPTIMIZER_HYPERPARAMETERS:
             if name not in values:
@@ -50,7 +50,7 @@ def state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[st
 def load_state_tensors(
     optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put back a state that `state_tensors` returned, on the devices of the parameters."""
+    """Load a state that `state_tensors` returned, onto the devices of the parameters."""
     parameters = dict(model.named_parameters())
     for full_name, tensor in tensors.items():
         key, name = full_name.split(".", 1)

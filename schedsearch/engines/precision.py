@@ -1,4 +1,4 @@
-"""How an engine's arithmetic is set while it trains, and which values it tells apart."""
+"""Precision and threads of torch while an engine trains, and values in that precision."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from schedsearch.errors import SchedSearchError
 
 @dataclass(frozen=True)
 class PrecisionSettings:
-    """What changes a training's bits without changing its meaning; part of the numerics.
+    """Settings that change the bits of a training but not its meaning; part of the numerics.
 
     Attributes:
         threads: torch's intra-operation threads.
-        tf32: let a GPU round the factors of matrix products to 10 bits of fraction.
-        autocast: let the task compute in bfloat16 where torch's autocast considers it safe.
+        tf32: let a GPU round the factors of matrix products to 10 bits of mantissa.
+        autocast: let the task compute in bfloat16 where torch's autocast does.
     """
 
     threads: int = 1
@@ -29,13 +29,13 @@ class PrecisionSettings:
 
     @contextmanager
     def apply(self) -> Iterator[None]:
-        """Compute so within the block, without denormals, and set everything back.
+        """Apply the settings in a block, with denormals flushed to zero; then restore the old ones.
 
-        Adam's moments of dead units decay into denormals, which slow a step by half. Flushing is a
-        state of the calling thread that Python's own floats see too, hence set back.
+        Adam's moments of dead units decay into denormals, which make a step half as long again.
+        Flushing is restored because it also affects Python's floats in the calling thread.
 
         Raises:
-            SchedSearchError: the user's code within called sys.exit(), which must not end a worker.
+            SchedSearchError: the code in the block called sys.exit(), which must not end a worker.
         """
         before = _TorchSettings.read()
         _TorchSettings(self.threads, True, self.tf32, self.tf32).write()
@@ -46,10 +46,10 @@ class PrecisionSettings:
         finally:
             before.write()
 
-    def forward(self, device: torch.device) -> AbstractContextManager[object]:
-        """Return the context in which the task's own methods compute.
+    def autocast_context(self, device: torch.device) -> AbstractContextManager[object]:
+        """Return the context for the methods of the task.
 
-        Casts are not cached: a cache would outlive the transforms that the lanes' step is made of.
+        Its cache of casts is off: it would outlive the function transforms of the lanes' step.
         """
         if not self.autocast:
             return nullcontext()
@@ -57,10 +57,10 @@ class PrecisionSettings:
 
 
 def start_torch_threads(threads: int) -> None:
-    """Let torch's threads be born without denormals: each keeps the state that it is born with.
+    """Start torch's threads with denormals flushed to zero: each keeps its first setting.
 
-    To be called before anything else in the process computes; else a tensor's parts, and so the
-    lanes, would be flushed or not by the thread that happens to compute them.
+    Call this before anything else in the process computes. Otherwise, whether a part of a tensor
+    is flushed would depend on the thread that computes it.
     """
     before = _TorchSettings.read()
     _TorchSettings(threads, True, before.tf32_products, before.tf32_convolutions).write()
@@ -68,13 +68,13 @@ def start_torch_threads(threads: int) -> None:
     before.write()
 
 
-#: One thread, nothing rounded.
+#: One thread, full float32 precision.
 DEFAULT_PRECISION = PrecisionSettings()
 
 
 @dataclass(frozen=True)
 class _TorchSettings:
-    """Settings of torch that belong to the process or to the calling thread."""
+    """Settings of torch in the process and in the calling thread."""
 
     threads: int
     flush_denormal: bool
@@ -107,7 +107,7 @@ def pack_float64(values: Mapping[str, float]) -> bytes:
 
 
 def round_to_float32(value: float) -> float:
-    """Return the float32 number next to a value; what is too large becomes infinite.
+    """Return the float32 number nearest to a value; infinity if it is too large.
 
     >>> round_to_float32(0.1) == 0.1, round_to_float32(0.5)
     (False, 0.5)

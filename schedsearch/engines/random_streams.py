@@ -1,8 +1,8 @@
-"""Everything random in a training, each drawn from (run seed, epoch, stream) alone.
+"""The random numbers of a training: each depends only on the run's seed, the epoch and a name.
 
-No generator lives longer than an epoch, so any epoch can be trained from a snapshot without the
-history of the ones before, and a run draws the same whoever trains in between. All draws are made
-on the CPU, so that they do not depend on the device.
+No generator lives longer than an epoch. So an epoch can be trained from a snapshot without the
+epochs before it, and a run has the same numbers whatever else trains in between. All numbers are
+drawn on the CPU, so that they do not depend on the device.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from torch import Tensor
 
 
 def stable_seed(*parts: int | str) -> int:
-    """Return a 63-bit seed that depends on the parts alone, in any process and version.
+    """Return a 63-bit seed that depends only on the parts, in any process and version.
 
-    Neighbouring seeds of a Mersenne Twister are related, and sums of seed and epoch collide:
-    a hash has neither weakness.
+    A hash, since similar seeds of a Mersenne Twister give correlated numbers, and sums of seed and
+    epoch collide.
     """
     text = "/".join(map(str, parts))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """Return a fresh CPU generator for the stream that the parts name."""
+    """Return a new CPU generator, seeded by the parts."""
     return torch.Generator().manual_seed(stable_seed(*parts))
 
 
 def batch_indices(seed: int, epoch: int, examples: int, batch_size: int, steps: int) -> Tensor:
-    """Return the examples of each step of an epoch, shape (steps, batch_size).
+    """Return the indices of the examples of each step of an epoch, shape (steps, batch_size).
 
-    Passes over the shuffled examples, end to end; the rest of the last pass is left out.
+    They are passes over the shuffled examples, end to end; the rest of the last pass is unused.
     """
     needed = steps * batch_size
     order = generator(seed, epoch, "order")
@@ -53,7 +53,7 @@ def epoch_noise(
 
 @contextmanager
 def seeded_global_rng(device: torch.device, *parts: int | str) -> Iterator[None]:
-    """Seed torch's global generators, which user code may draw from; set them back afterwards."""
+    """Seed torch's global generators, which user code may use; restore their state afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(stable_seed(*parts))
         yield

@@ -1,4 +1,4 @@
-"""The sequential engine: one run at a time, torch.optim and a plain loop. The ground truth."""
+"""The sequential engine: one run at a time with torch.optim in a plain loop; the reference."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class _SequentialRun:
 
 
 class SequentialEngine:
-    """Trains one run of a task as its plain loop would.
+    """Trains one run of a task in a plain loop.
 
     Args:
-        task: what to train.
-        device: where, as torch names it.
-        arithmetic: how; part of the numerics.
+        task: to train.
+        device: as torch names it.
+        precision: part of the numerics.
     """
 
     lanes = 1
@@ -59,10 +59,10 @@ class SequentialEngine:
         self.precision = precision
         self._adapter = TaskAdapter(task, self.device, precision, lanes=1)
         self._run: _SequentialRun | None = None
-        self._drops_out = True
+        self._has_dropout = True
 
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
-        """Start a run from its seed, or from a snapshot of such a run."""
+        """Start a run from its seed, or from a snapshot of a run with that seed."""
         with self.precision.apply():
             splits = self._adapter.splits(seed)
             model = self._adapter.make_model(seed)
@@ -72,18 +72,18 @@ class SequentialEngine:
                 load_state_tensors(optimizer, model, snapshot.optimizer)
         epoch = 0 if snapshot is None else snapshot.epoch
         self._run = _SequentialRun(seed, epoch, splits, model, optimizer)
-        self._drops_out = True
+        self._has_dropout = True
 
     def train_epoch(
         self, values: Sequence[Mapping[str, float] | None]
     ) -> list[EpochResult | Exception | None]:
         """Train the run for one epoch; see Engine."""
-        [in_force] = values
-        if in_force is None:
+        [lane_values] = values
+        if lane_values is None:
             return [None]
         try:
             with self.precision.apply():
-                return [self._train_epoch(self._running(), in_force)]
+                return [self._train_epoch(self._running(), lane_values)]
         except Exception as error:
             return [error]
 
@@ -94,7 +94,7 @@ class SequentialEngine:
             return self._adapter.compute_metrics(run.model, run.splits.test, "test_")
 
     def snapshot(self, lane: int) -> Snapshot:
-        """Return a copy of the run as it stands."""
+        """Return a copy of the run's state."""
         run = self._running()
         model, extra = copy_model_tensors(run.model)
         return Snapshot(run.epoch, model, state_tensors(run.optimizer, run.model), extra)
@@ -104,7 +104,7 @@ class SequentialEngine:
         self._run = None
 
     def key(self, values: Mapping[str, float]) -> bytes:
-        """Return the values, defaults filled in, as float64."""
+        """Return the values, defaults included, as float64."""
         return pack_float64({**self.task.hyperparameters, **values})
 
     def _running(self) -> _SequentialRun:
@@ -112,43 +112,43 @@ class SequentialEngine:
             raise SchedSearchError("the lane is idle: fill it first")
         return self._run
 
-    def _train_epoch(self, run: _SequentialRun, in_force: Mapping[str, float]) -> EpochResult:
-        values = {**self.task.hyperparameters, **in_force}
+    def _train_epoch(self, run: _SequentialRun, scheduled: Mapping[str, float]) -> EpochResult:
+        values = {**self.task.hyperparameters, **scheduled}
         set_hyperparameters(run.optimizer, values)
         dtype = hyperparameter_dtype(run.model)
         hp = {
             name: torch.tensor(value, dtype=dtype, device=self.device)
             for name, value in values.items()
         }
-        history: dict[str, list[Tensor]] = {}
+        by_term: dict[str, list[Tensor]] = {}
         dropout = EpochDropout(run.seed, run.epoch)
         run.model.train()
         with seeded_global_rng(self.device, run.seed, run.epoch, "step"):
             for batch, noise in self._steps(run):
-                with self._given(dropout), self.precision.forward(self.device):
+                with self._dropout(dropout), self.precision.autocast_context(self.device):
                     terms = self.task.terms(run.model, batch, hp, noise)
                 run.optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(weighted_sum(terms, hp))
                 run.optimizer.step()
                 for name, term in terms.items():
-                    history.setdefault(name, []).append(term.detach())
+                    by_term.setdefault(name, []).append(term.detach())
         run.epoch += 1
-        means = {name: torch.stack(h).double().mean().item() for name, h in history.items()}
+        means = {name: torch.stack(h).double().mean().item() for name, h in by_term.items()}
         return EpochResult(self._validate(run, means), means)
 
     @contextlib.contextmanager
-    def _given(self, dropout: EpochDropout) -> Iterator[None]:
-        """Give the step's dropout its numbers; once a step had none, the model pays no more."""
-        if not self._drops_out:
+    def _dropout(self, dropout: EpochDropout) -> Iterator[None]:
+        """Apply the run's dropout in a step, until a step has had none: then it would only cost."""
+        if not self._has_dropout:
             yield
             return
         dropout.next_step()
         with dropout:
             yield
-        self._drops_out = bool(dropout.shapes)
+        self._has_dropout = bool(dropout.shapes)
 
     def _steps(self, run: _SequentialRun) -> Iterator[tuple[Examples, dict[str, Tensor]]]:
-        """Yield each step's batch and noise. The epoch is gathered at once: one copy, no loader."""
+        """Yield the batch and the noise of each step; the data of an epoch is gathered at once."""
         examples = count_examples(run.splits.train)
         steps = count_steps(self.task, examples)
         shuffled: dict[str, Sequence[Tensor]] = {}
@@ -159,8 +159,8 @@ class SequentialEngine:
             shuffled = {
                 name: torch.split(tensor[order], size) for name, tensor in run.splits.train.items()
             }
-        drawn = epoch_noise(run.seed, run.epoch, steps, self.task.noise)
-        noise = {name: tensor.to(self.device) for name, tensor in drawn.items()}
+        all_noise = epoch_noise(run.seed, run.epoch, steps, self.task.noise)
+        noise = {name: tensor.to(self.device) for name, tensor in all_noise.items()}
         for step in range(steps):
             batch = {name: batches[step] for name, batches in shuffled.items()}
             yield batch, {name: tensor[step] for name, tensor in noise.items()}
@@ -171,8 +171,8 @@ class SequentialEngine:
         )
         if finite:
             return self._adapter.compute_metrics(run.model, run.splits.validation, "val_")
-        # A count of errors stays finite where the model does not, and user code may choke on NaN:
-        # the names come from a model that is well.
+        # Metrics such as a count of errors would be finite, and user code may fail on NaN. So the
+        # names of the metrics come from a new model.
         fresh = self._adapter.make_model(run.seed)
         return dict.fromkeys(
             self._adapter.compute_metrics(fresh, run.splits.validation, "val_"), math.nan

@@ -1,4 +1,4 @@
-"""What an engine takes from a task: data and fresh models by seed, and numbers from its metrics."""
+"""A task as engines use it: data and models by seed, checked loss terms and metrics."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from schedsearch.engines.random_streams import seeded_global_rng
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Examples, Splits, Task
 
-#: Seeds whose data an engine keeps, besides those it trains with.
+#: Seeds whose data is cached, in addition to one per lane.
 _SPARE_SEEDS = 4
 
 
 class TaskAdapter:
-    """A task's data and models on a device; runs of one seed share one copy of the data."""
+    """The data and models of a task on a device; runs with one seed share one copy of the data."""
 
     def __init__(
         self, task: Task, device: torch.device, precision: PrecisionSettings, lanes: int
@@ -41,34 +41,34 @@ class TaskAdapter:
         return {name: tensor.to(self.device) for name, tensor in examples.items()}
 
     def make_model(self, seed: int) -> nn.Module:
-        """Return the seed's model; the seed's even if the task forgets to seed what it draws."""
+        """Return a new model; torch's generators are seeded in case the task does not do so."""
         with seeded_global_rng(self.device, seed, "model"):
             return self.task.model(seed).to(self.device)
 
     def compute_metrics(self, model: nn.Module, split: Examples, prefix: str) -> dict[str, float]:
-        """Return a model's metrics on a split, with a prefix to their names.
+        """Return the metrics of a model on a split, with a prefix to their names.
 
         Raises:
-            SchedSearchError: a metric is no number.
+            SchedSearchError: a metric is not a number.
         """
         model.eval()
-        with torch.no_grad(), self._precision.forward(self.device):
+        with torch.no_grad(), self._precision.autocast_context(self.device):
             metrics = self.task.metrics(model, split)
         check_metrics(self.task, metrics)
         return {f"{prefix}{name}": finite_or_nan(float(value)) for name, value in metrics.items()}
 
 
 def copy_model_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return copies of a model's state_dict, and of the buffers that it leaves out, if any."""
+    """Return copies of a model's state_dict, and of the buffers that it leaves out."""
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    left_out = {
+    not_persistent = {
         name: tensor.detach().clone() for name, tensor in model.named_buffers() if name not in state
     }
-    return state, {"buffers": left_out} if left_out else {}
+    return state, {"buffers": not_persistent} if not_persistent else {}
 
 
 def load_model_tensors(model: nn.Module, snapshot: Snapshot) -> None:
-    """Copy into a model what `saved` returned of another."""
+    """Copy the tensors that `copy_model_tensors` returned into a model."""
     model.load_state_dict(snapshot.model)
     buffers = dict(model.named_buffers())
     with torch.no_grad():
@@ -77,20 +77,22 @@ def load_model_tensors(model: nn.Module, snapshot: Snapshot) -> None:
 
 
 def check_metrics(task: Task, metrics: Mapping[str, object]) -> None:
-    """Raise a SchedSearchError unless these are numbers or 0-d tensors by name."""
-    of = type(task).__name__
-    _check_names(f"{of}.metrics", metrics)
+    """Raise a SchedSearchError unless these are named numbers or 0-d tensors."""
+    owner = type(task).__name__
+    _check_names(f"{owner}.metrics", metrics)
     for name, value in metrics.items():
         if not (isinstance(value, Real) or _is_scalar(value)):
             raise SchedSearchError(
-                f"{of}: the metric `{name}` is {_shown(value)}, "
+                f"{owner}: the metric `{name}` is {_shown(value)}, "
                 "but must be a number or a 0-d tensor"
             )
 
 
-def _check_names(what: str, given: object) -> None:
-    if not isinstance(given, Mapping) or not given:
-        raise SchedSearchError(f"{what} must return a dict of 0-d tensors by name, not {given!r}")
+def _check_names(function: str, returned: object) -> None:
+    if not isinstance(returned, Mapping) or not returned:
+        raise SchedSearchError(
+            f"{function} must return a dict of 0-d tensors by name, not {returned!r}"
+        )
 
 
 def _is_scalar(value: object) -> bool:
@@ -102,12 +104,12 @@ def _shown(value: object) -> str:
 
 
 def finite_or_nan(number: float) -> float:
-    """Return a number unless it is infinite."""
+    """Return a number, or NaN if it is infinite."""
     return number if math.isfinite(number) else math.nan
 
 
 def term_weights(hp: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights among the hyperparameters, by loss term."""
+    """Return the hyperparameters that are weights of loss terms, by term."""
     return {
         name.removeprefix("weights."): tensor
         for name, tensor in hp.items()
@@ -116,10 +118,10 @@ def term_weights(hp: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def weighted_sum(terms: Mapping[str, Tensor], hp: Mapping[str, Tensor]) -> Tensor:
-    """Return the loss: the sum of the terms, each times its weight if it has one.
+    """Return the loss: the sum of the terms, each multiplied by its weight if it has one.
 
     Raises:
-        SchedSearchError: they are no dict, there are none, or one is no 0-d tensor.
+        SchedSearchError: `terms` is not a dict, is empty, or has a value that is not a 0-d tensor.
     """
     _check_names("terms", terms)
     for name, term in terms.items():
@@ -133,5 +135,5 @@ def weighted_sum(terms: Mapping[str, Tensor], hp: Mapping[str, Tensor]) -> Tenso
 
 
 def hyperparameter_dtype(model: nn.Module) -> torch.dtype | None:
-    """Return the dtype in which a model's task sees hyperparameters: that of its parameters."""
+    """Return the dtype of hyperparameters in a task: that of the model's parameters."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)

@@ -1,74 +1,188 @@
-"""The choice of lanes weighs what it costs to choose."""
+"""The number of lanes is chosen so that a search, measuring included, ends soonest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 
 import pytest
 import torch
 
-from schedsearch.engines.autotune import choose_lanes, fixed_lanes
+from schedsearch.engines.autotune import EngineTimer, LaneChoice, choose_lanes, fixed_lanes
+from schedsearch.engines.base import Engine
+from schedsearch.engines.lanes.engine import LanesEngine
 from schedsearch.engines.precision import DEFAULT_PRECISION
+from schedsearch.engines.sequential import SequentialEngine
 from tests.engines.test_batching import Random
 from tests.engines.toys import Toy
 
+#: Steps of an epoch of Toy: 43 examples in batches of 8.
+STEPS = 5
+#: Seconds of a simulated step of one run.
+STEP = 0.01
 
-def choose(task, **changes):
-    said = []
-    search = {"horizon": 100, "trials": 100, "seeds": 1, "trained": 1.0, "most_lanes": 8}
+
+class SimulatedTimer(EngineTimer):
+    """A clock on which nothing is trained: each measurement takes the time that it simulates.
+
+    Args:
+        speedups: by number of lanes and whether the step is compiled.
+        compiling: seconds that a compilation takes.
+    """
+
+    def __init__(
+        self, speedups: Mapping[tuple[int, bool], float], *, compiling: float = 20.0
+    ) -> None:
+        self.time = 0.0
+        self.measured: list[tuple[int, bool]] = []
+        self._speedups, self._compiling = speedups, compiling
+
+    def now(self) -> float:
+        return self.time
+
+    def seconds_per_run(self, engine: Engine) -> float:
+        if isinstance(engine, SequentialEngine):
+            assert engine.task.steps_per_epoch is not None
+            seconds = STEP * engine.task.steps_per_epoch
+        else:
+            assert isinstance(engine, LanesEngine)
+            key = (engine.lanes, engine.compiled)
+            self.measured.append(key)
+            self.time += self._compiling * engine.compiled
+            seconds = STEP * STEPS / self._speedups[key]
+        self.time += 4 * seconds * engine.lanes
+        return seconds
+
+
+def choose(
+    timer: EngineTimer, task: Toy | None = None, **changes: int
+) -> tuple[LaneChoice, list[str]]:
+    said: list[str] = []
+    search = {"horizon": 100, "trials": 10_000, "seeds": 1, "most_lanes": 16, **changes}
     chosen = choose_lanes(
-        task, **(search | changes), precision=DEFAULT_PRECISION, device="cpu", say=said.append
+        task or Toy(),
+        **search,
+        trained=1.0,
+        precision=DEFAULT_PRECISION,
+        device="cpu",
+        say=said.append,
+        timer=timer,
     )
     return chosen, said
 
 
-class NeverBuilt(Toy):
-    """Raises when a step is traced."""
-
-    def terms(self, model, batch, hp, noise):
-        assert type(hp["lr"]) is torch.Tensor
-        assert not torch._C._functorch.is_batchedtensor(hp["lr"])
-        return super().terms(model, batch, hp, noise)
-
-
-def test_with_little_work_ahead_nothing_is_built_or_compiled():
-    chosen, said = choose(NeverBuilt(), trials=3, horizon=5)
+def test_a_short_search_measures_no_lanes():
+    timer = SimulatedTimer({})
+    chosen, said = choose(timer, trials=30, horizon=5)
     assert (chosen.lanes, chosen.compiled) == (1, False)
-    assert "the whole search takes about" in chosen.reason
+    assert chosen.reason == f"1 lane: the whole search takes about {30 * 5 * STEPS * STEP:.0f} s"
+    assert timer.measured == []
     assert said == []
 
 
-def test_with_more_work_lanes_pay_and_with_much_compiling_does():
-    chosen, said = choose(Toy(), trials=10_000, seeds=2)
-    assert chosen.lanes in (4, 8)
-    assert "times the plain loop's speed" in chosen.reason
-    assert chosen.compiled == bool(said)
+def test_a_longer_search_uses_lanes_but_does_not_compile_them():
+    # 150 s with one lane, 75 s with 16: compiling may gain 50 s, but costs up to 2 x 30.
+    timer = SimulatedTimer({(16, False): 2.0, (8, False): 1.5})
+    chosen, said = choose(timer, trials=30)
+    assert (chosen.lanes, chosen.compiled) == (16, False)
+    assert chosen.reason.startswith("16 lanes, not compiled: 2.0 times the speed of one lane")
+    assert timer.measured[0] == (16, False)
+    assert not any(compiled for _, compiled in timer.measured)
+    assert said == []
 
 
-def test_a_task_that_cannot_be_batched_is_told_why():
-    chosen, _ = choose(Random(), trials=100_000)
+def test_a_long_search_compiles_the_lanes():
+    timer = SimulatedTimer({(16, False): 2.0, (8, False): 1.5, (16, True): 8.0, (4, True): 5.0})
+    chosen, said = choose(timer)
+    assert (chosen.lanes, chosen.compiled) == (16, True)
+    assert "8.0 times the speed of one lane" in chosen.reason
+    assert "compiling a step of 16 lanes" in said[0]
+
+
+def test_of_lanes_about_as_fast_the_fewest_are_chosen():
+    timer = SimulatedTimer({(16, False): 2.0, (8, False): 1.9})
+    assert choose(timer, trials=30)[0].lanes == 8
+    timer = SimulatedTimer({(16, False): 1.05, (8, False): 1.05})
+    chosen, _ = choose(timer, trials=30)
+    assert chosen.lanes == 1
+    assert "more were not faster" in chosen.reason
+
+
+def test_compiling_is_tried_again_only_while_it_may_pay():
+    # The compiled search takes 10 s more: no gain from fewer lanes pays for a compilation of 20 s.
+    timer = SimulatedTimer({(16, False): 2.0, (8, False): 1.5, (16, True): 100.0})
+    chosen, _ = choose(timer, trials=200)
+    assert (chosen.lanes, chosen.compiled) == (16, True)
+    assert timer.measured.count((4, True)) == 0
+
+
+@pytest.mark.parametrize("trials", [10, 20, 40, 80, 160, 1000, 10_000])
+def test_measuring_never_costs_more_than_a_twentieth_of_the_search(trials):
+    """Even where lanes and compiling gain nothing, and take as long as was assumed."""
+    useless = {(lanes, compiled): 1.0 for lanes in (4, 8, 16) for compiled in (False, True)}
+    timer = SimulatedTimer(useless, compiling=30.0)
+    chosen, _ = choose(timer, trials=trials)
+    assert chosen.lanes == 1
+    assert timer.time <= 0.05 * trials * 100 * STEPS * STEP
+
+
+def test_lanes_are_a_multiple_of_the_seeds():
+    timer = SimulatedTimer({(12, False): 2.0, (6, False): 2.0})
+    assert choose(timer, trials=10, seeds=3)[0].lanes == 6
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_without_room_for_two_runs_there_is_one_lane(most):
+    chosen, _ = choose(SimulatedTimer({}), most_lanes=most)
+    assert chosen.lanes == 1
+    assert "--lanes N does it anyway" in chosen.reason
+
+
+def test_a_task_that_cannot_be_batched_is_named_with_the_reason():
+    chosen, _ = choose(EngineTimer(), Random(), trials=100_000)
     assert chosen.lanes == 1
     assert "cannot be batched: torch.randn_like draws random numbers" in chosen.reason
-    assert (
-        fixed_lanes(Random(), 4, precision=DEFAULT_PRECISION, device="cpu").reason == chosen.reason
-    )
+    fixed = fixed_lanes(Random(), 4, precision=DEFAULT_PRECISION, device="cpu")
+    assert fixed.reason == chosen.reason
 
 
-def test_a_missing_compiler_leaves_lanes_that_are_not_compiled(monkeypatch):
+def test_without_a_compiler_lanes_are_not_compiled(monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("no compiler")
 
+    class WithoutCompiler(SimulatedTimer):
+        """Builds compiled lanes as the real timer does."""
+
+        def seconds_per_run(self, engine: Engine) -> float:
+            if isinstance(engine, LanesEngine) and engine.compiled:
+                return EngineTimer().seconds_per_run(engine)
+            return super().seconds_per_run(engine)
+
     monkeypatch.setattr(torch, "compile", fail)
-    chosen, said = choose(Toy(), trials=100_000)
+    chosen, said = choose(WithoutCompiler({(16, False): 2.0, (8, False): 2.0}))
     assert said
-    assert chosen.lanes > 1
-    assert not chosen.compiled
+    assert (chosen.lanes, chosen.compiled) == (8, False)
     assert "compiling failed: RuntimeError: no compiler" in chosen.reason
 
 
-@pytest.mark.parametrize(("most", "lanes"), [(1, 1), (0, 1)])
-def test_no_room_for_two_runs_means_one_lane(most, lanes):
-    chosen, _ = choose(Toy(), most_lanes=most)
-    assert chosen.lanes == lanes
+def test_the_timer_measures_epochs_per_run_and_raises_what_the_task_raises():
+    class Breaks(Toy):
+        def terms(self, model, batch, hp, noise):
+            raise ZeroDivisionError("mine")
+
+    class Ticking(EngineTimer):
+        """A clock that each look advances by a second."""
+
+        time = 0.0
+
+        def now(self) -> float:
+            self.time += 1
+            return self.time
+
+    assert Ticking().seconds_per_run(LanesEngine(Toy(), 2, compiled=False)) == 0.5
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        Ticking().seconds_per_run(SequentialEngine(Breaks()))
 
 
-def test_given_lanes_are_taken():
+def test_fixed_lanes_are_used_and_compiled():
     chosen = fixed_lanes(Toy(), 5, precision=DEFAULT_PRECISION, device="cpu")
-    assert chosen.lanes == 5
-    assert chosen.compiled
+    assert chosen == LaneChoice(5, True, "5 lanes, compiled")

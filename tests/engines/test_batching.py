@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from schedsearch.engines.batching import why_not_batched
-from schedsearch.engines.lanes.graphs import compiled, trace, transpose_narrow_products
+from schedsearch.engines.lanes.graphs import compile_graph, trace, transpose_narrow_products
 from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.task import load_task
 from schedsearch.tasks import BUILT_IN
@@ -64,14 +64,14 @@ class Hiding(Toy):
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        (Item(), "torch.Tensor.item hands Python a number"),
+        (Item(), "torch.Tensor.item converts a tensor that differs between runs"),
         (Branch(), "torch.Tensor.__bool__ "),
         (Random(), "torch.randn_like draws random numbers"),
         (InPlace(), "torch.Tensor.add_ "),
         (Numpy(), "torch.Tensor.numpy "),
-        (Counting(), "a step is not the same operations for every run"),
-        (Hiding(), "a step is not the same operations for every run"),
-        (train_toy, "a training loop of one's own"),
+        (Counting(), "a step does not have the same operations in every run"),
+        (Hiding(), "a step does not have the same operations in every run"),
+        (train_toy, "a training loop trains one run at a time"),
     ],
 )
 def test_the_operation_in_the_way_is_named(task, reason):
@@ -92,7 +92,7 @@ def test_a_step_is_checked_in_the_precision_that_it_will_have():
     assert why_not_batched(ItemOfHalves()) is None
     found = why_not_batched(ItemOfHalves(), precision=PrecisionSettings(autocast=True))
     assert found is not None
-    assert found.startswith("torch.Tensor.item hands Python a number")
+    assert found.startswith("torch.Tensor.item converts a tensor that differs between runs")
 
 
 @pytest.mark.parametrize("layers", LAYERS)
@@ -134,7 +134,7 @@ def test_wide_products_are_left_alone():
 def test_tracing_and_compiling_leave_the_inputs_as_they_are():
     inputs = [torch.ones(3)]
     graph = trace(lambda tensor: (tensor.add_(1),), inputs)
-    function = compiled(graph, inputs)
+    function = compile_graph(graph, inputs)
     assert inputs[0].tolist() == [1, 1, 1]
     function(*inputs)
     assert inputs[0].tolist() == [2, 2, 2]

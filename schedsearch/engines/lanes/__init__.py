@@ -1,6 +1,6 @@
 """Many runs in one batched step.
 
-`probe` looks at one step of a task; `program` makes of it stacked tensors (`state`, `data`) and the
-functions on them (`step`, `optimizers`), traced and compiled by `graphs`; `engine` runs these, with
-what `draws` gives each lane.
+`probe` runs one step of a task. From it, `program` makes stacked tensors (`state`, `data`) and
+functions on them (`step`, `optimizers`), which `graphs` traces and compiles. `engine` calls these
+functions with the random numbers of each lane (`random_inputs`).
 """

@@ -1,4 +1,4 @@
-"""The data of all lanes: training data in memory once per seed, validation data once per lane."""
+"""The data of all lanes: training data is stored once per seed, validation data once per lane."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from schedsearch.task import Examples, Splits, count_examples
 
 
 class LaneData:
-    """Which rows of which tensors a lane trains on, and what it is validated with.
+    """The training and validation data of the lanes.
 
-    The validation data is copied, so that its layout, and with it every rounding, is the same
-    whatever the seeds of the other lanes.
+    Validation data is copied for each lane, so that its layout, and with it every rounding, does
+    not depend on the seeds of the other lanes.
 
     Attributes:
-        rows: the training examples of all seeds in use, end to end, by name.
-        validation: by name, with the lanes along the first axis.
+        rows: the training examples of all seeds in use, concatenated, by name.
+        validation: by name, with lanes as the first dimension.
     """
 
     def __init__(self, splits: Splits, lanes: int) -> None:
@@ -34,10 +34,10 @@ class LaneData:
         }
 
     def assign_seed(self, lane: int, seed: int, splits: Splits) -> None:
-        """Give a lane the data of a seed.
+        """Assign the data of a seed to a lane.
 
         Raises:
-            SchedSearchError: its tensors have other names, types or shapes than the first seed's.
+            SchedSearchError: its tensors differ from the first seed's in names, types or shapes.
         """
         if (layout := _layout(splits)) != self._layout:
             raise SchedSearchError(
@@ -52,27 +52,27 @@ class LaneData:
         if seed not in self._splits:
             self._splits = {s: p for s, p in self._splits.items() if s in self._seeds}
             self._splits[seed] = splits
-            self._join()
+            self._concatenate()
 
     def first_row(self, lane: int) -> int:
-        """Return where the training examples of a lane begin."""
+        """Return the first row of a lane's training examples."""
         seed = self._seeds[lane]
         return 0 if seed is None else self._first_row[seed]
 
-    def _join(self) -> None:
+    def _concatenate(self) -> None:
         parts = [splits.train for splits in self._splits.values()]
-        self.rows = {name: _cat([part[name] for part in parts]) for name in parts[0]}
+        self.rows = {name: _concatenated([part[name] for part in parts]) for name in parts[0]}
         counts = [count_examples(part) for part in parts]
         starts = [sum(counts[:number]) for number in range(len(counts))]
         self._first_row = dict(zip(self._splits, starts, strict=True))
 
 
-def _cat(tensors: list[Tensor]) -> Tensor:
+def _concatenated(tensors: list[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
 
 def _layout(splits: Splits) -> Mapping[str, Mapping[str, Any]]:
-    """Return what must not differ between lanes: with other shapes, a step would be another one."""
+    """Return what must be equal in all lanes: the step is traced for these types and shapes."""
     return {
         part: {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in examples.items()}
         for part, examples in (("train", splits.train), ("validation", splits.validation))

@@ -1,4 +1,4 @@
-"""The lanes engine: many runs of a task in one batched step, refilled between any two epochs."""
+"""The lanes engine: many runs of a task in one batched step; lanes can be refilled any time."""
 
 from __future__ import annotations
 
@@ -30,23 +30,24 @@ from schedsearch.task import Splits, Task
 class _LaneRun:
     seed: int
     epoch: int
-    #: Steps of the optimizer so far; Adam corrects its bias by it.
+    #: Optimizer steps so far, for the bias correction of Adam.
     steps: int
 
 
 class LanesEngine:
-    """Trains many runs of a task as one; a run's numbers depend on nothing but the run.
+    """Trains many runs of a task as one; the results of a run do not depend on the other runs.
 
-    Parameters, moments and data of all runs are stacked, and one step moves them all. An idle lane
-    computes too, since another number of lanes would be another computation. Values in force are
-    rounded to float32, as the step sees them.
+    Parameters, moments and data of all runs are stacked, and one step updates them all. Idle lanes
+    compute too, since the kernels, and so the rounding, depend on the number of lanes. Scheduled
+    values are rounded to float32, the precision of the step.
 
     Args:
-        task: what to train; it must be one that can be batched.
-        lanes: how many runs; part of the numerics.
-        device: where, as torch names it.
-        arithmetic: how; part of the numerics.
-        compiled: compile the step; part of the numerics, and it needs a C++ compiler on the CPU.
+        task: to train; it must be possible to batch it, see `why_not_batched`.
+        lanes: the number of runs; part of the numerics.
+        device: as torch names it.
+        precision: part of the numerics.
+        compiled: whether to compile the step; part of the numerics. On the CPU this needs a C++
+            compiler.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class LanesEngine:
         self._program: Program | None = None
 
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
-        """Start a run in a lane; the first run of all also builds the step, and compiles it."""
+        """Start a run in a lane; the first call also builds and compiles the step."""
         with self.precision.apply(), torch.no_grad():
             splits = self._adapter.splits(seed)
             model = self._adapter.make_model(seed)
@@ -89,7 +90,7 @@ class LanesEngine:
     ) -> list[EpochResult | Exception | None]:
         """Train all lanes for one epoch; see Engine.
 
-        What a step raises belongs to no lane alone, and is the result of each lane that trained.
+        An exception in the step is the result of each lane that trained: no single lane raised it.
         """
         results: list[EpochResult | Exception | None] = [
             SchedSearchError("the lane is idle: fill it first") if run is None and given else None
@@ -111,7 +112,7 @@ class LanesEngine:
         return results
 
     def test(self, lane: int) -> dict[str, float]:
-        """Return the metrics of a lane's model on the test split, computed for it alone."""
+        """Return the metrics of a lane's model on the test split, computed for this lane alone."""
         run, program = self._running(lane)
         with self.precision.apply():
             program.state.save(lane, program.model)
@@ -119,7 +120,7 @@ class LanesEngine:
             return self._adapter.compute_metrics(program.model, splits.test, "test_")
 
     def snapshot(self, lane: int) -> Snapshot:
-        """Return a copy of a lane's run, as an engine of one run would give it."""
+        """Return a copy of a lane's state, in the format of the sequential engine."""
         run, program = self._running(lane)
         program.state.save(lane, program.model)
         model, extra = copy_model_tensors(program.model)
@@ -132,11 +133,11 @@ class LanesEngine:
         return Snapshot(run.epoch, model, optimizer, extra)
 
     def release(self, lane: int) -> None:
-        """End the run in a lane, if any."""
+        """End the run in a lane, if there is one."""
         self._runs[lane] = None
 
     def key(self, values: Mapping[str, float]) -> bytes:
-        """Return the values, defaults filled in, as float32."""
+        """Return the values, defaults included, as float32."""
         all_values = {**self._defaults, **values}
         rounded = [round_to_float32(all_values[name]) for name in sorted(all_values)]
         return struct.pack(f"<{len(rounded)}f", *rounded)
@@ -161,12 +162,12 @@ class LanesEngine:
         program = self._program
         assert program is not None
         runs = {lane: run for lane, run in enumerate(self._runs) if run is not None}
-        waiting = [lane for lane in runs if lane not in values]
-        kept = program.state.copy(waiting)
+        idle = [lane for lane in runs if lane not in values]
+        saved = program.state.copy(idle)
         try:
             self._take_steps(program, {lane: runs[lane] for lane in values}, values)
         finally:
-            program.state.restore(waiting, kept)
+            program.state.restore(idle, saved)
         for lane in values:
             runs[lane].epoch += 1
             runs[lane].steps += program.steps
@@ -179,27 +180,25 @@ class LanesEngine:
         runs: Mapping[int, _LaneRun],
         values: Mapping[int, Mapping[str, float]],
     ) -> None:
-        hp, coefficients = self._numbers(program, runs, values)
-        # An idle lane draws what another one does: what it computes is nobody's.
-        [stand_in, *_] = [program.draws(run.seed, run.epoch) for run in runs.values()]
-        draws = [
-            program.draws(runs[lane].seed, runs[lane].epoch) if lane in runs else stand_in
-            for lane in range(self.lanes)
-        ]
-        order = self._order(program, draws)
+        hp, coefficients = self._hyperparameters(program, runs, values)
+        by_lane = {lane: program.random_inputs(run.seed, run.epoch) for lane, run in runs.items()}
+        # An idle lane gets the random numbers of another one; its results are discarded.
+        any_inputs = next(iter(by_lane.values()))
+        inputs = [by_lane.get(lane, any_inputs) for lane in range(self.lanes)]
+        order = self._order(program, inputs)
         state = program.state.tensors()
         program.sums.zero_()
-        for step, drawn in enumerate(stacked_steps(draws, program.steps, self.device)):
+        for step, random in enumerate(stacked_steps(inputs, program.steps, self.device)):
             batch = self._batch(program, order[step]) if order is not None else []
-            program.train(*state, *batch, *drawn, hp, coefficients[step], program.sums)
+            program.train(*state, *batch, *random, hp, coefficients[step], program.sums)
 
-    def _numbers(
+    def _hyperparameters(
         self,
         program: Program,
         runs: Mapping[int, _LaneRun],
         values: Mapping[int, Mapping[str, float]],
     ) -> tuple[Tensor, Tensor]:
-        """Return hyperparameters (number, lanes) and the optimizer's coefficients of each step."""
+        """Return hyperparameters (number, lanes), and the optimizer's coefficients by step."""
         idle = {**self._defaults, "lr": 0.0}
         by_lane = [values.get(lane, idle) for lane in range(self.lanes)]
         table = {
@@ -212,12 +211,12 @@ class LanesEngine:
         hp = torch.stack([table[name] for name in self.task.hyperparameters])
         return hp.to(self.device, program.dtype), coefficients.to(self.device)
 
-    def _order(self, program: Program, draws: Sequence[RandomInputs]) -> Tensor | None:
+    def _order(self, program: Program, inputs: Sequence[RandomInputs]) -> Tensor | None:
         """Return the rows of the training data in each step, (steps, lanes * batch size)."""
         orders = [
-            drawn.order + program.data.first_row(lane)
-            for lane, drawn in enumerate(draws)
-            if drawn.order is not None
+            random.order + program.data.first_row(lane)
+            for lane, random in enumerate(inputs)
+            if random.order is not None
         ]
         return torch.stack(orders, dim=1).flatten(1).to(self.device) if orders else None
 
@@ -228,7 +227,7 @@ class LanesEngine:
         ]
 
     def _validate(self, program: Program) -> list[list[float]]:
-        """Return what the epoch gave, a row per lane; one transfer from the device for all."""
+        """Return the results of the epoch, one row per lane; one transfer from the device."""
         validation = program.data.validation.values()
         tensors = [*program.state.models(), *validation, program.sums]
         at_once = program.validation_lanes

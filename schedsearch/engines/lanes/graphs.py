@@ -1,4 +1,4 @@
-"""Functions of tensors as graphs of tensor operations: traced once, and compiled."""
+"""Tracing functions of tensors into graphs of tensor operations, and compiling the graphs."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from schedsearch.errors import summarize_exception
 
-#: Float32 numbers in a vector register of AVX-512. A reduction over fewer cannot fill one.
+#: Float32 numbers in an AVX-512 register; a reduction over fewer cannot fill one.
 _VECTOR = 16
 
 
 def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
-    """Return a function's operations on inputs like these, which are left as they are."""
+    """Return the graph of a function for inputs of these shapes; the inputs are not changed."""
     with torch.no_grad(), warnings.catch_warnings():
-        # An operation without a rule for batches runs once per lane. Whether that pays is measured.
+        # An operation without a batching rule runs once per lane. `choose_lanes` measures whether
+        # lanes pay.
         warnings.filterwarnings("ignore", "There is a performance drop")
         return make_fx(function)(*(tensor.clone() for tensor in inputs))
 
 
 def largest_result_bytes(graph: GraphModule) -> int:
-    """Return the bytes of the largest result of an operation of a traced graph."""
+    """Return the bytes of the largest result of an operation in a traced graph."""
     results = [node.meta.get("val") for node in graph.graph.nodes if node.op == "call_function"]
     return max(t.numel() * t.element_size() for t in results if isinstance(t, Tensor))
 
 
-def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
-    """Return a graph compiled for inputs of exactly these shapes and strides, here and now.
+def compile_graph(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+    """Return a graph compiled for inputs of exactly these shapes and strides.
 
-    The compiler keeps its results on disk, so that the next process is ready sooner.
+    The compiler caches its results on disk, so that the next process starts faster.
     """
     if inputs[0].device.type == "cpu":
         transpose_narrow_products(graph)
-    # The inputs never change but in their numbers: there is nothing to guard at each call.
+    # Only the numbers in the inputs change, so no call needs guards.
     unguarded = getattr(torch.compiler, "skip_all_guards_unsafe", None)
     options = {} if unguarded is None else {"guard_filter_fn": unguarded}
     with torch.no_grad(), warnings.catch_warnings():
-        # The compiler warns of itself.
+        # Warnings of the compiler are about its internals.
         warnings.simplefilter("ignore")
         function = torch.compile(graph, dynamic=False, fullgraph=True, options=options)
         function(*(tensor.clone() for tensor in inputs))
@@ -52,21 +53,21 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]
 
 @functools.cache
 def why_not_compiled(device: str) -> str | None:
-    """Return in one line why nothing can be compiled here; None if it can."""
+    """Return in one line why graphs cannot be compiled here; None if they can."""
     inputs = [torch.zeros(2, device=device)]
     try:
-        compiled(trace(lambda tensor: (tensor + 1,), inputs), inputs)
+        compile_graph(trace(lambda tensor: (tensor + 1,), inputs), inputs)
     except Exception as error:
         return summarize_exception(error)
     return None
 
 
 def transpose_narrow_products(graph: GraphModule) -> None:
-    """Compute batched matrix products with few columns as (B'A')', whose memory has long rows.
+    """Compute batched matrix products with few columns as (B'A')', whose result has long rows.
 
-    A softmax or argmax over ten classes then runs along a stride, sixteen examples to a vector,
-    instead of along a row that does not fill one; the loss of a small classifier took as long as
-    half of its matrix products, and takes a third of that so.
+    A softmax or argmax over ten classes then processes sixteen examples per vector register, while
+    a row of ten does not fill one. For a small classifier the loss took half as long as all matrix
+    products; this reduces it to a third.
     """
     for node in list(graph.graph.nodes):
         if node.target is torch.ops.aten.bmm.default and _is_narrow(node):

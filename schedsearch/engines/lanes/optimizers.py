@@ -1,7 +1,7 @@
-"""SGD, Adam and AdamW over stacked parameters, each lane with values of its own.
+"""SGD, Adam and AdamW for stacked parameters, with separate hyperparameters for each lane.
 
-The arithmetic is that of torch.optim. What depends on the hyperparameters and on the count of steps
-alone is computed in float64 ahead of the step, a number per lane: the coefficients.
+The formulas are those of torch.optim. Factors that depend only on the hyperparameters and the
+number of steps are computed in float64 before the step, one per lane: the coefficients.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from schedsearch.task import OptimizerName
 
 _BETA2 = 0.999
 _EPS = 1e-8
-#: From values by name, each (lanes,), and the number of each step, (steps, lanes), counted from 1,
-#: to the coefficients, (steps, coefficients, lanes); all float64.
+#: Returns coefficients, (steps, coefficients, lanes), for values by name, each (lanes,), and the
+#: number of each step, (steps, lanes), counted from 1; all float64.
 Coefficients: TypeAlias = Callable[[Mapping[str, Tensor], Tensor], Tensor]
-#: From a parameter, its gradient, its moments and coefficients to the next parameter and moments.
+#: Returns the updated parameter and moments, for a parameter, its gradient, moments, coefficients.
 Update: TypeAlias = Callable[
     [Tensor, Tensor, Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, list[Tensor]]
 ]
@@ -29,12 +29,14 @@ Update: TypeAlias = Callable[
 
 @dataclass(frozen=True)
 class LaneOptimizer:
-    """An optimizer as a rule on tensors.
+    """An optimizer as functions of tensors.
 
     Attributes:
-        defaults: torch's, of the hyperparameters that a task may leave out.
-        moments: the names of its state of a parameter.
-        size: how many coefficients a step has.
+        defaults: torch's defaults of the hyperparameters that a task may leave out.
+        moments: the names of its state tensors per parameter.
+        size: the number of coefficients of a step.
+        coefficients: computes the coefficients.
+        update: computes a step.
     """
 
     defaults: Mapping[str, float]
@@ -52,14 +54,14 @@ def _sgd_coefficients(values: Mapping[str, Tensor], counts: Tensor) -> Tensor:
 def _sgd(
     parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], coefficients: Sequence[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """Descend; without momentum the buffer rests, as torch leaves it."""
+    """Update a parameter; without momentum the buffer stays unchanged, as in torch."""
     lr, weight_decay, momentum = coefficients
     [buffer] = moments
     gradient = gradient + weight_decay * parameter
-    gathered = momentum * buffer + gradient
-    moving = momentum != 0
-    step = torch.where(moving, gathered, gradient)
-    return parameter - lr * step, [torch.where(moving, gathered, buffer)]
+    accumulated = momentum * buffer + gradient
+    has_momentum = momentum != 0
+    step = torch.where(has_momentum, accumulated, gradient)
+    return parameter - lr * step, [torch.where(has_momentum, accumulated, buffer)]
 
 
 def _adam_coefficients(values: Mapping[str, Tensor], counts: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What one step of a task shows of all of them, before the lanes' step is built."""
+"""One trial step of a task, to learn which tensors a step reads and changes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from schedsearch.task import Examples, Task
 
 @dataclass(frozen=True)
 class Probe:
-    """What a step reads, changes and returns.
+    """The names and shapes of what a step reads, changes and returns.
 
     Attributes:
         terms: the names of the loss terms.
         metrics: the names of the metrics, without prefix.
         trained: the parameters that the loss depends on; torch's optimizers skip the others.
         mutated: the buffers that the step changes.
-        dropout: the shape of the numbers that each call of a dropout function takes.
+        dropout: the shape of the uniform numbers of each call of a dropout function.
     """
 
     terms: tuple[str, ...]
@@ -52,7 +52,7 @@ def probe(
 ) -> Probe:
     """Compute one step's loss, its gradient and the metrics; the model's buffers may change.
 
-    Raises what the task raises, and SchedSearchError where a metric is no number.
+    Raises what the task raises, and SchedSearchError if a metric is not a number.
     """
     before = {name: (id(b), b._version) for name, b in model.named_buffers()}
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -60,13 +60,13 @@ def probe(
     dropout = DeterministicDropout(lambda call, shape, device: torch.rand(shape, device=device))
     model.train()
     with torch.random.fork_rng(), torch.enable_grad():
-        with dropout, precision.forward(adapter.device):
+        with dropout, precision.autocast_context(adapter.device):
             terms = task.terms(model, sample.batch, sample.hp, sample.noise)
         loss = weighted_sum(terms, sample.hp)
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     after = {name: (id(b), b._version) for name, b in model.named_buffers()}
     model.eval()
-    with torch.no_grad(), precision.forward(adapter.device):
+    with torch.no_grad(), precision.autocast_context(adapter.device):
         metrics = task.metrics(model, validation)
     check_metrics(task, metrics)
     return Probe(

@@ -1,4 +1,4 @@
-"""All that is made once for the lanes of a task: stacked tensors, and the functions on them."""
+"""The program of the lanes engine: stacked tensors, and traced functions on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from schedsearch.engines.lanes.data import LaneData
-from schedsearch.engines.lanes.graphs import compiled, largest_result_bytes, trace
+from schedsearch.engines.lanes.graphs import compile_graph, largest_result_bytes, trace
 from schedsearch.engines.lanes.optimizers import LANE_OPTIMIZERS
 from schedsearch.engines.lanes.probe import Probe, Sample, probe
 from schedsearch.engines.lanes.random_inputs import (
@@ -22,28 +22,35 @@ from schedsearch.engines.lanes.state import LaneState
 from schedsearch.engines.lanes.step import LaneStep, TensorNames
 from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.engines.task_adapter import TaskAdapter, hyperparameter_dtype
-from schedsearch.task import Splits, count_examples, count_steps
+from schedsearch.task import Splits, Task, count_examples, count_steps
 
-#: Bytes of the largest intermediate result of a validation; beyond, lanes are validated in turn.
+#: Bytes of the largest intermediate result of a validation; beyond, lanes are validated in groups.
 _VALIDATION_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
 class Program:
-    """What the lanes engine runs.
+    """The tensors and functions of the lanes, made once per engine.
 
     Attributes:
-        model: a module of the task's, to put a lane's tensors into.
+        model: a module of the task, into which the tensors of a lane are copied.
+        probe: what a step reads, changes and returns.
+        state: parameters, buffers and moments of all lanes.
+        data: of all lanes.
+        random_inputs: the random numbers of an epoch, by seed and epoch.
+        steps: per epoch.
+        dtype: of the hyperparameters.
         sums: of the loss terms of an epoch, (lanes, terms), float64.
-        train: takes one step, in place; see LaneStep.train.
-        validate: see LaneStep.validate; for `validated` lanes at once.
+        train: takes one step in place; see LaneStep.train.
+        validate: see LaneStep.validate; for `validation_lanes` lanes at once.
+        validation_lanes: how many lanes are validated at once.
     """
 
     model: nn.Module
     probe: Probe
     state: LaneState
     data: LaneData
-    draws: RandomInputCache
+    random_inputs: RandomInputCache
     steps: int
     dtype: torch.dtype
     sums: Tensor
@@ -61,9 +68,9 @@ def build(
     precision: PrecisionSettings,
     compile_it: bool,
 ) -> Program:
-    """Return the program for a task, with the data of one seed as the model of all.
+    """Return the program of a task; the data of one seed gives the shapes for all.
 
-    Raises what the task raises, and what torch raises where a step cannot be batched.
+    Raises what the task raises, and what torch raises if a step cannot be batched.
     """
     task, device = adapter.task, adapter.device
     model = adapter.make_model(seed)
@@ -77,7 +84,33 @@ def build(
     optimizer = LANE_OPTIMIZERS[task.optimizer]
     state = LaneState(model, lanes, found.trained, optimizer.moments)
     data = LaneData(splits, lanes)
-    names = TensorNames(
+    names = _names(task, state, splits)
+    step = LaneStep(task, model, found, names, optimizer, precision, device, steps)
+    sums = torch.zeros(lanes, len(found.terms), dtype=torch.float64, device=device)
+    inputs = _step_inputs(state, sample, found.dropout, optimizer.size, sums)
+    finish = compile_graph if compile_it else _uncompiled
+    train = finish(trace(step.train, inputs), inputs)
+    inputs = [*state.models(), *data.validation.values(), sums]
+    validation_lanes = _lanes_at_once(step, inputs, lanes)
+    inputs = [tensor[:validation_lanes] for tensor in inputs]
+    validate = finish(trace(step.validate, inputs), inputs)
+    return Program(
+        model=model,
+        probe=found,
+        state=state,
+        data=data,
+        random_inputs=RandomInputCache(shapes.draw),
+        steps=steps,
+        dtype=dtype,
+        sums=sums,
+        train=train,
+        validate=validate,
+        validation_lanes=validation_lanes,
+    )
+
+
+def _names(task: Task, state: LaneState, splits: Splits) -> TensorNames:
+    return TensorNames(
         parameters=tuple(state.parameters),
         others=tuple(state.others),
         moments=tuple(state.moments),
@@ -86,34 +119,21 @@ def build(
         hp=tuple(task.hyperparameters),
         validation=tuple(splits.validation),
     )
-    step = LaneStep(task, model, found, names, optimizer, precision, device, steps)
-    sums = torch.zeros(lanes, len(found.terms), dtype=torch.float64, device=device)
-    inputs = _step_inputs(state, sample, found.dropout, optimizer.size, sums)
-    finish = compiled if compile_it else _uncompiled
-    train = finish(trace(step.train, inputs), inputs)
-    inputs = [*state.models(), *data.validation.values(), sums]
-    validation_lanes = _lanes_at_once(step, inputs, lanes)
-    inputs = [tensor[:validation_lanes] for tensor in inputs]
-    validate = finish(trace(step.validate, inputs), inputs)
-    draws = RandomInputCache(shapes.draw)
-    return Program(
-        model, found, state, data, draws, steps, dtype, sums, train, validate, validation_lanes
-    )
 
 
 def _sample(
-    adapter: TaskAdapter, splits: Splits, draws: RandomInputs, dtype: torch.dtype
+    adapter: TaskAdapter, splits: Splits, random_inputs: RandomInputs, dtype: torch.dtype
 ) -> Sample:
     """Return the inputs of the first step of a run, at the defaults."""
     batch = {}
-    if draws.order is not None:
-        first = draws.order[0].to(adapter.device)
+    if random_inputs.order is not None:
+        first = random_inputs.order[0].to(adapter.device)
         batch = {name: tensor[first] for name, tensor in splits.train.items()}
     hp = {
         name: torch.tensor(value, dtype=dtype, device=adapter.device)
         for name, value in adapter.task.hyperparameters.items()
     }
-    noise = {name: tensor[0].to(adapter.device) for name, tensor in draws.noise.items()}
+    noise = {name: tensor[0].to(adapter.device) for name, tensor in random_inputs.noise.items()}
     return Sample(batch, hp, noise)
 
 
@@ -124,7 +144,7 @@ def _step_inputs(
     coefficients: int,
     sums: Tensor,
 ) -> list[Tensor]:
-    """Return what a step takes, in the order of LaneStep.train."""
+    """Return the inputs of a step, in the order of LaneStep.train."""
     lanes, device = sums.shape[0], sums.device
     return [
         *state.tensors(),
@@ -146,9 +166,9 @@ def _uncompiled(graph: Callable[..., Any], inputs: Sequence[Tensor]) -> Callable
 
 
 def _lanes_at_once(step: LaneStep, inputs: Sequence[Tensor], lanes: int) -> int:
-    """Return how many lanes are validated at once: a divisor of the lanes, so that none is left.
+    """Return how many lanes to validate at once: a divisor of the number of lanes.
 
-    One lane's memory is that of the largest result in its graph.
+    The memory of a lane is estimated by the largest result in the graph of one lane.
     """
     one = largest_result_bytes(trace(step.validate, [tensor[:1] for tensor in inputs]))
     return max(

@@ -1,6 +1,6 @@
-"""The state of all lanes: parameters, buffers and optimizer moments, stacked along the first axis.
+"""The state of all lanes: parameters, buffers and moments, stacked along the first dimension.
 
-The tensors are made once and changed in place, so that a compiled step always meets the same ones.
+The tensors are created once and changed in place, so that a compiled step can keep using them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 
 class LaneState:
-    """What the lanes' runs consist of; every lane holds a run, an idle one the last that it held.
+    """The state of all lanes; an idle lane keeps the state of its last run.
 
     Args:
-        model: gives names and shapes, and what the lanes hold before they are first filled.
-        lanes: how many.
-        trained: the parameters that the optimizer moves; all else is fixed, or a buffer.
-        moments: the names of the optimizer's state.
+        model: has the names and shapes, and the initial state of all lanes.
+        lanes: their number.
+        trained: the parameters that the optimizer updates; the others are fixed.
+        moments: the names of the optimizer's state tensors.
     """
 
     def __init__(
@@ -37,15 +37,15 @@ class LaneState:
         }
 
     def tensors(self) -> list[Tensor]:
-        """Return all of it, in the order in which a step takes it."""
+        """Return all tensors, in the order of the step's inputs."""
         return [*self.models(), *self.moments.values()]
 
     def models(self) -> list[Tensor]:
-        """Return the models alone: parameters, then all else."""
+        """Return the tensors of the models: trained parameters, then the others."""
         return [*self.parameters.values(), *self.others.values()]
 
     def load(self, lane: int, model: nn.Module, optimizer: Mapping[str, Tensor]) -> None:
-        """Copy a model and an optimizer's state into a lane; what the latter lacks is zero."""
+        """Copy a model and the state of an optimizer into a lane; missing moments are zero."""
         stacked = {**self.parameters, **self.others}
         for name, tensor in named_tensors(model).items():
             stacked[name][lane].copy_(tensor)
@@ -62,11 +62,11 @@ class LaneState:
             tensor.copy_(stacked[name][lane])
 
     def copy(self, lanes: Sequence[int]) -> list[Tensor]:
-        """Return a copy of some lanes, for `restore`."""
+        """Return a copy of the state of some lanes."""
         return [tensor[lanes] for tensor in self.tensors()]
 
     def restore(self, lanes: Sequence[int], copies: Sequence[Tensor]) -> None:
-        """Put back what `copy` returned."""
+        """Restore the state that `copy` returned."""
         for tensor, copy in zip(self.tensors(), copies, strict=True):
             tensor[lanes] = copy
 

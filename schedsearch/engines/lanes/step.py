@@ -1,8 +1,8 @@
-"""The step that all lanes take together, and their validation, as functions of stacked tensors.
+"""The step and the validation of all lanes, as functions of stacked tensors.
 
-A lane's loss and gradient are those of one run, transformed by `vmap` into those of all lanes
-(torch.func). The user's Python runs once, while the functions are traced into graphs of tensor
-operations; each step then runs a graph, compiled or not.
+The loss and gradient of one run are transformed by `vmap` (torch.func) into those of all lanes.
+The user's Python runs only while the functions are traced into graphs of tensor operations; each
+step then runs a graph, compiled or not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from schedsearch.task import Task
 
 
 class _ModelUser(nn.Module):
-    """Lets `functional_call` replace a model's tensors, however a task uses the model."""
+    """Lets `functional_call` replace the tensors of a model in any function that uses it."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _ModelUser(nn.Module):
 
 @dataclass(frozen=True)
 class TensorNames:
-    """The names of the tensors that the functions take, in their order."""
+    """The names of the tensors that the functions take, in order."""
 
     parameters: tuple[str, ...]
     others: tuple[str, ...]
@@ -49,15 +49,17 @@ class TensorNames:
 
 @dataclass(frozen=True)
 class LaneStep:
-    """A task's step and validation for any number of lanes.
+    """The step and the validation of a task for any number of lanes.
 
     Args:
-        task: gives the loss terms and the metrics.
-        model: gives the structure, not the numbers.
+        task: has the loss terms and the metrics.
+        model: has the structure; its tensors are replaced.
         probe: what a step of the task reads, changes and returns.
-        names: of everything stacked.
-        optimizer: moves the parameters.
-        steps: in an epoch.
+        names: of the stacked tensors.
+        optimizer: updates the parameters.
+        precision: of the task's methods.
+        device: of the tensors.
+        steps: per epoch.
     """
 
     task: Task
@@ -72,9 +74,11 @@ class LaneStep:
     def train(self, *tensors: Tensor) -> tuple[()]:
         """Take one step in place.
 
-        The tensors: parameters, other tensors of the model, moments, batch, noise and numbers for
-        dropout, each with the lanes first; hyperparameters (number, lanes); coefficients of the
-        optimizer (number, lanes); the sums of the loss terms so far (lanes, number), float64.
+        Args:
+            tensors: parameters, other tensors of the model, moments, batch, noise and uniform
+                numbers for dropout, each with lanes as the first dimension; hyperparameters
+                (number, lanes); coefficients of the optimizer (number, lanes); sums of the loss
+                terms so far (lanes, number), float64.
         """
         names, flat = self.names, iter(tensors)
         parameters = _take_named(names.parameters, flat)
@@ -93,8 +97,8 @@ class LaneStep:
             others[name].copy_(tensor)
         sums.add_(torch.stack([terms[name] for name in self.probe.terms], dim=1))
         for name, parameter in parameters.items():
-            own = [moments[f"{key}.{name}"] for key in self.optimizer.moments]
-            self._update_parameter(parameter, gradients[name], own, coefficients)
+            its_moments = [moments[f"{key}.{name}"] for key in self.optimizer.moments]
+            self._update_parameter(parameter, gradients[name], its_moments, coefficients)
         return ()
 
     def _lane_loss(
@@ -110,8 +114,8 @@ class LaneStep:
         changed = {name: others[name].clone() for name in self.probe.mutated}
         tensors = _in_model({**parameters, **others, **changed})
         self.model.train()
-        given = DeterministicDropout(lambda call, shape, device: uniforms[call])
-        with given, self.precision.forward(self.device):
+        dropout = DeterministicDropout(lambda call, shape, device: uniforms[call])
+        with dropout, self.precision.autocast_context(self.device):
             terms = functional_call(
                 _ModelUser(self.model),
                 tensors,
@@ -124,17 +128,20 @@ class LaneStep:
         self, parameter: Tensor, gradient: Tensor, moments: list[Tensor], coefficients: Tensor
     ) -> None:
         per_lane = (-1, *[1] * (parameter.dim() - 1))
-        own = [row.to(parameter.dtype).view(per_lane) for row in coefficients.unbind()]
-        moved, next_moments = self.optimizer.update(parameter, gradient, moments, own)
-        parameter.copy_(moved)
+        numbers = [row.to(parameter.dtype).view(per_lane) for row in coefficients.unbind()]
+        updated, next_moments = self.optimizer.update(parameter, gradient, moments, numbers)
+        parameter.copy_(updated)
         for moment, after in zip(moments, next_moments, strict=True):
             moment.copy_(after)
 
     def validate(self, *tensors: Tensor) -> Tensor:
-        """Return what an epoch gave, float64: means of terms, metrics, and whether all is finite.
+        """Return the results of an epoch: means of loss terms, metrics, and whether all is finite.
 
-        The tensors: parameters, other tensors of the model, validation data, sums of loss terms.
-        The result has the shape (lanes, terms + metrics + 1).
+        Args:
+            tensors: parameters, other tensors of the model, validation data, sums of loss terms.
+
+        Returns:
+            Shape (lanes, terms + metrics + 1), float64.
         """
         names, flat = self.names, iter(tensors)
         parameters = _take_named(names.parameters, flat)
@@ -152,7 +159,7 @@ class LaneStep:
         self, tensors: Mapping[str, Tensor], split: Mapping[str, Tensor]
     ) -> tuple[Tensor, ...]:
         self.model.eval()
-        with self.precision.forward(self.device):
+        with self.precision.autocast_context(self.device):
             metrics = functional_call(
                 _ModelUser(self.model),
                 _in_model(tensors),
