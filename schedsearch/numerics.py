@@ -1,4 +1,4 @@
-"""What changes a training's bits without changing its meaning."""
+"""Numerics: everything that changes the bits of a training but not its meaning."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ def current_numerics(
     tf32: bool = False,
     autocast: bool = False,
 ) -> dict[str, Any]:
-    """Return the numerics of a training on this machine: what its exact numbers depend on.
+    """Return the numerics of a training on this machine: its exact results depend on them.
 
     Args:
         engine: "sequential", "lanes" or "loop".
-        device: where, as torch names it.
+        device: as torch names it.
         threads: torch's intra-operation threads.
-        lanes: how many runs share a step, idle ones included.
+        lanes: the number of runs that share a step, idle lanes included.
         compiled: whether the step of the lanes is compiled.
-        tf32: whether a GPU may round the factors of matrix products to 10 bits of fraction.
+        tf32: whether a GPU may round the factors of matrix products to 10 bits of mantissa.
         autocast: whether the models compute in bfloat16.
 
     Raises:
-        InputError: torch has no such device here.
+        InputError: torch cannot use the device here.
     """
     import torch
 
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        # A build of torch without CUDA says so by an AssertionError.
+        # A build of torch without CUDA raises an AssertionError.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(f"the device `{device}` cannot be used here: {reason}") from None
     return {
@@ -56,21 +56,21 @@ def current_numerics(
     }
 
 
-#: What a person chooses; the rest follows from the machine.
-_CHOSEN = ("engine", "device", "threads", "lanes", "compiled", "tf32", "autocast")
+#: The settings that a user chooses; the others follow from the machine.
+_SETTINGS = ("engine", "device", "threads", "lanes", "compiled", "tf32", "autocast")
 
 
 def current_numerics_like(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numerics of a training on this machine that is set up as a recorded one.
+    """Return the numerics of a training on this machine with the settings of a recorded one.
 
     Raises:
-        InputError: torch has no such device here.
+        InputError: torch cannot use the device here.
     """
-    return current_numerics(**{key: recorded[key] for key in _CHOSEN if key in recorded})
+    return current_numerics(**{key: recorded[key] for key in _SETTINGS if key in recorded})
 
 
 def numerics_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two numerics, a phrase each.
+    """Return a phrase for each difference between two numerics.
 
     >>> numerics_differences({"torch": "2.12.0", "threads": 1}, {"torch": "2.13.0", "threads": 1})
     ['torch 2.12.0, here 2.13.0']
@@ -83,7 +83,7 @@ def numerics_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -
 
 
 def _processor(device: str) -> str:
-    """Return the model of the device: its kernels, and so its rounding, are chosen by it."""
+    """Return the model of the device, on which its kernels, and so their rounding, depend."""
     import torch
 
     if device != "cpu":

@@ -1,4 +1,4 @@
-"""Runs trained side by side: an epoch of all of them, or each to its end."""
+"""Training runs side by side: one epoch of all of them, or all epochs of each."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ Results = dict[Run, EpochResult | Exception]
 
 
 def train_epoch(runs: Iterable[Run]) -> Results:
-    """Train runs for one epoch with the values in force, all lanes of an engine at once.
+    """Train runs for one epoch with their scheduled values, all lanes of an engine at once.
 
-    Where several lanes raise one error together, only those that raise by themselves keep it.
+    If several lanes raise an error in their common step, they are trained again one by one, and
+    only the runs that raise when trained alone have the error as their result.
     """
     by_engine: dict[Engine, list[Run]] = {}
     for run in runs:
         by_engine.setdefault(run.engine, []).append(run)
     results: Results = {}
-    for engine, together in by_engine.items():
-        results |= _train_together(engine, together)
-        raised = [run for run in together if isinstance(results[run], Exception)]
+    for engine, group in by_engine.items():
+        results |= _train_together(engine, group)
+        raised = [run for run in group if isinstance(results[run], Exception)]
         if len(raised) > 1 and len({id(results[run]) for run in raised}) == 1:
-            results |= _train_apart(engine, raised)
+            results |= _train_one_by_one(engine, raised)
     return results
 
 
@@ -38,34 +39,39 @@ def _train_together(engine: Engine, runs: Iterable[Run]) -> Results:
     return {lanes[lane]: result for lane, result in enumerate(found) if result is not None}
 
 
-def _train_apart(engine: Engine, runs: Iterable[Run]) -> Results:
-    """Take runs back to where they stood before an epoch was cut off, and train it one by one."""
+def _train_one_by_one(engine: Engine, runs: Iterable[Run]) -> Results:
+    """Restart runs from their checkpoints, up to the failed epoch, and train that one by one."""
     results: Results = {}
-    goals = {run: run.lane_epoch for run in runs}
-    for run in goals:
+    targets = {run: run.lane_epoch for run in runs}
+    for run in targets:
         try:
             run.restart_from_checkpoint()
         except Exception as error:
             results[run] = error
-    while behind := [run for run in goals if run not in results and run.lane_epoch < goals[run]]:
-        for run, result in _train_together(engine, behind).items():
+    while unfinished := [
+        run for run in targets if run not in results and run.lane_epoch < targets[run]
+    ]:
+        for run, result in _train_together(engine, unfinished).items():
             if isinstance(result, Exception):
                 results[run] = result
             else:
                 run.record_epoch(result)
-    for run in goals.keys() - results.keys():
+    for run in targets.keys() - results.keys():
         results |= _train_together(engine, [run])
     return results
 
 
 def train_to_end(runs: Sequence[Run], on_epoch: Callable[[float, int], None] | None = None) -> None:
-    """Train runs side by side, each in the lane of its place, to the horizon or to divergence.
+    """Train runs side by side to the horizon, or until they diverge.
 
-    What is known is not trained again. A run that ends well stands in its lane at its end.
-    `each_epoch` is told how many seconds an epoch took, of how many runs.
+    Cached epochs are not trained again. At the end each run is in its lane.
+
+    Args:
+        runs: the first one trains in lane 0, and so on.
+        on_epoch: called after each epoch with its seconds and its number of runs.
 
     Raises:
-        SchedSearchError: the user's own code raised.
+        SchedSearchError: the user's code raised.
     """
     for lane, run in enumerate(runs):
         while run.replay_epoch():
@@ -87,7 +93,7 @@ def train_to_end(runs: Sequence[Run], on_epoch: Callable[[float, int], None] | N
 
 @contextmanager
 def wrap_user_errors(space: Space, seed: int) -> Iterator[None]:
-    """Make one line, with the task and the run's seed, of what the user's own code raises."""
+    """Convert an exception of the user's code to one line with the task and the seed of the run."""
     try:
         yield
     except SchedSearchError:
@@ -99,12 +105,12 @@ def wrap_user_errors(space: Space, seed: int) -> Iterator[None]:
 
 
 def search_seeds(space: Space) -> range:
-    """Return the seeds of a trial's runs: the same for every trial, so that all meet one noise."""
+    """Return the seeds of a trial's runs: the same for all trials, so that they can be compared."""
     first = space.search.seed
     return range(first, first + space.search.seeds)
 
 
 def fresh_seeds(space: Space, number: int) -> range:
-    """Return seeds that no trial of the study has met."""
+    """Return seeds that no trial of the study uses."""
     first = space.search.seed + 1_000_000
     return range(first, first + number)
