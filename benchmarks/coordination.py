@@ -26,7 +26,7 @@ from benchmarks.measurement import describe_machine, markdown_table, use_one_thr
 from benchmarks.overhead import InstantEngine
 from benchmarks.search import SPACES
 from schedsearch.numerics import current_numerics
-from schedsearch.preparation import Prepared, load_space, prepare
+from schedsearch.preparation import PreparedSpace, load_space, prepare_space
 from schedsearch.storage import TrialQueue, create_study, open_database, open_study
 from schedsearch.worker import Reuse, Worker
 from tests.servers import SERVERS, Servers
@@ -38,7 +38,7 @@ _UNLIMITED = 10_000_000
 _FORK = multiprocessing.get_context("fork")
 
 
-def unlimited_search() -> Prepared:
+def unlimited_search() -> PreparedSpace:
     """Return a search with ten epochs per trial that never runs out of trials."""
     changes = {
         "horizon": HORIZON,
@@ -47,7 +47,7 @@ def unlimited_search() -> Prepared:
         "search.sampler.name": "random",
         "search.pruner.name": "none",
     }
-    return prepare(load_space(SPACES / "noisy_digits.toml", changes))
+    return prepare_space(load_space(SPACES / "noisy_digits.toml", changes))
 
 
 def create_shared_study(url: str) -> None:

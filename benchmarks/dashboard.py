@@ -24,7 +24,7 @@ from urllib.request import urlopen
 
 from benchmarks.measurement import describe_machine, markdown_table, time_call, use_one_thread
 from benchmarks.stored_trials import store_trials
-from schedsearch.preparation import Setup, choose_numerics, load_space, prepare
+from schedsearch.preparation import ComputeOptions, choose_numerics, load_space, prepare_space
 from schedsearch.report.dashboard_artifacts import DashboardArtifacts
 from schedsearch.storage import create_study, open_database
 
@@ -36,8 +36,8 @@ _CACHE_EXPIRY = 10.5
 
 def create_filled_study(url: str, trials: int) -> int:
     """Create a study with some complete trials, its note and its plots; return its id."""
-    prepared = prepare(load_space(SPACE, {}))
-    numerics = choose_numerics(prepared, Setup(lanes=1), lambda line: None)
+    prepared = prepare_space(load_space(SPACE, {}))
+    numerics = choose_numerics(prepared, ComputeOptions(lanes=1), lambda line: None)
     study = create_study(open_database(url, create=True), prepared.record(numerics))
     store_trials(study, trials, epochs=EPOCHS)
     DashboardArtifacts(study).refresh(study.trials())

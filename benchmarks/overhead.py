@@ -27,7 +27,7 @@ from benchmarks.measurement import (
 from benchmarks.search import prepare_search, start_search
 from benchmarks.stored_trials import store_trials
 from schedsearch.engines import EpochResult, Snapshot
-from schedsearch.preparation import Prepared
+from schedsearch.preparation import PreparedSpace
 
 #: New trials of each search, in addition to the stored ones.
 _NEW = 200
@@ -67,7 +67,7 @@ class InstantEngine:
         return b""
 
 
-def measure_worker(given: Prepared, stored: int, lanes: int) -> float:
+def measure_worker(given: PreparedSpace, stored: int, lanes: int) -> float:
     """Return the milliseconds per trial-epoch of a worker."""
     with start_search(given, 1, InstantEngine(lanes)) as search:
         store_trials(search.study, stored)
@@ -78,7 +78,7 @@ def measure_worker(given: Prepared, stored: int, lanes: int) -> float:
         return 1e3 * seconds / (search.study.queue.counts().epochs - before)
 
 
-def measure_optuna(given: Prepared, stored: int) -> float:
+def measure_optuna(given: PreparedSpace, stored: int) -> float:
     """Return the milliseconds per trial-epoch of `study.optimize` with the same search."""
     space = given.space
     with start_search(given, 1) as search:

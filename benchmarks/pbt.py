@@ -21,7 +21,7 @@ from benchmarks.measurement import describe_machine, markdown_table, use_one_thr
 from benchmarks.search import SPACES, choose_search_numerics, start_search
 from schedsearch.engines import Engine, EpochResult, make_engine
 from schedsearch.plan import Plan
-from schedsearch.preparation import Prepared, load_space, prepare
+from schedsearch.preparation import PreparedSpace, load_space, prepare_space
 from schedsearch.run import Run
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
@@ -66,7 +66,7 @@ def with_segments(space: Space, segments: int) -> Space:
 
 def prepare_sampler_search(
     task: str, sampler: str, search_seed: int, options: argparse.Namespace
-) -> Prepared:
+) -> PreparedSpace:
     """Return a search of a task's shipped space with a sampler; pbt gets segments."""
     changes = {"trials": _TRIALS, "seed": search_seed, "seeds": options.seeds}
     space = load_space(SPACES / f"{task}.toml", {f"search.{key}": v for key, v in changes.items()})
@@ -74,10 +74,10 @@ def prepare_sampler_search(
         space = with_segments(space, options.segments)
     content = space.to_document()
     content["search"]["sampler"]["name"] = sampler
-    return prepare(Space.from_document(content, task))
+    return prepare_space(Space.from_document(content, task))
 
 
-def best_plan(given: Prepared, engine: Engine, epochs: int) -> tuple[Plan, int]:
+def best_plan(given: PreparedSpace, engine: Engine, epochs: int) -> tuple[Plan, int]:
     """Search for a number of trained epochs; return the best plan, and the number of trials."""
     counting: Any = CountingEngine(engine)
     with start_search(given, engine.lanes, counting) as search:
@@ -87,7 +87,7 @@ def best_plan(given: Prepared, engine: Engine, epochs: int) -> tuple[Plan, int]:
         return plan_of(search.study.complete()[0]), len(search.study.trials())
 
 
-def test_errors(given: Prepared, engine: Engine, plans: list[Plan]) -> list[float]:
+def test_errors(given: PreparedSpace, engine: Engine, plans: list[Plan]) -> list[float]:
     """Return each plan's mean test error over fresh seeds."""
     space = given.space
     metric = f"test_{space.objective.metric.removeprefix('val_')}"

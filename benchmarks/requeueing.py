@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
 from schedsearch.launchers.local import LocalLauncher
 from schedsearch.launchers.supervisor import Supervisor
-from schedsearch.preparation import Setup, choose_numerics, prepare
+from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database
 from tests.processes import workers_of
@@ -43,8 +43,8 @@ def create_long_study(folder: Path) -> StudyHandle:
         "search": {"trials": 10, "pruner": {"name": "none"}},
         "hyperparameters": {"lr": lr},
     }
-    prepared = prepare(Space.from_document(content, "small.toml"))
-    record = prepared.record(choose_numerics(prepared, Setup(), discard))
+    prepared = prepare_space(Space.from_document(content, "small.toml"))
+    record = prepared.record(choose_numerics(prepared, ComputeOptions(), discard))
     return create_study(open_database(f"sqlite:///{folder / 'studies.db'}", create=True), record)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
 from schedsearch.engines import make_engine
 from schedsearch.numerics import current_numerics
-from schedsearch.preparation import prepare
+from schedsearch.preparation import prepare_space
 from schedsearch.report.status import read_status
 from schedsearch.space import Space
 from schedsearch.storage import create_study, open_database
@@ -76,7 +76,7 @@ def rules(trials: int, *, levels: bool) -> dict[str, Any]:
 
 def measure(content: Mapping[str, Any], lanes: int) -> list[str]:
     """Search, and return how many epochs were requested and trained."""
-    prepared = prepare(Space.from_document(content, "space"))
+    prepared = prepare_space(Space.from_document(content, "space"))
     numerics = current_numerics("sequential" if lanes == 1 else "lanes", lanes=lanes)
     with tempfile.TemporaryDirectory() as folder:
         database = open_database(f"sqlite:///{folder}/studies.db", create=True)
@@ -92,8 +92,8 @@ def measure(content: Mapping[str, Any], lanes: int) -> list[str]:
             report=lambda line: None,
         ).run()
         status = read_status(study)
-    ratio = status.epochs_asked / status.epochs_trained
-    return [str(status.epochs_asked), str(status.epochs_trained), f"{ratio:.2f}"]
+    ratio = status.epochs_requested / status.epochs_trained
+    return [str(status.epochs_requested), str(status.epochs_trained), f"{ratio:.2f}"]
 
 
 def main() -> None:

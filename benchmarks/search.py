@@ -11,7 +11,13 @@ from typing import Any
 
 from schedsearch.engines import Engine, make_engine
 from schedsearch.numerics import current_numerics
-from schedsearch.preparation import Prepared, Setup, choose_numerics, load_space, prepare
+from schedsearch.preparation import (
+    ComputeOptions,
+    PreparedSpace,
+    choose_numerics,
+    load_space,
+    prepare_space,
+)
 from schedsearch.storage import StudyHandle, create_study, open_database
 from schedsearch.trajectories import open_store
 from schedsearch.worker import Reuse, Worker
@@ -48,27 +54,27 @@ class StartedSearch:
         ).run()
 
 
-def prepare_search(name: str, **search: Any) -> Prepared:
+def prepare_search(name: str, **search: Any) -> PreparedSpace:
     """Return a search with one seed per trial, and given settings of [search] by dotted key."""
     file, changes = SEARCHES[name]
     fixed = {f"search.{key}": value for key, value in ({"seeds": 1} | search).items()}
-    return prepare(load_space(SPACES / f"{file}.toml", {**fixed, **changes}))
+    return prepare_space(load_space(SPACES / f"{file}.toml", {**fixed, **changes}))
 
 
-def choose_search_numerics(given: Prepared, lanes: int | None) -> tuple[dict[str, Any], str]:
+def choose_search_numerics(given: PreparedSpace, lanes: int | None) -> tuple[dict[str, Any], str]:
     """Return the numerics of a study, and the reason for them.
 
     `lanes=None` is the choice of auto; several lanes are compiled.
     """
     if lanes is None or lanes == 1:
         reasons = [""]
-        return choose_numerics(given, Setup(lanes=lanes), reasons.append), reasons[-1]
+        return choose_numerics(given, ComputeOptions(lanes=lanes), reasons.append), reasons[-1]
     return current_numerics("lanes", lanes=lanes, compiled=True), f"{lanes} lanes, compiled"
 
 
 @contextmanager
 def start_search(
-    given: Prepared, lanes: int | None, engine: Engine | None = None, *, reuse: bool = True
+    given: PreparedSpace, lanes: int | None, engine: Engine | None = None, *, reuse: bool = True
 ) -> Iterator[StartedSearch]:
     """Create a study; `engine` replaces the engine, `reuse=False` turns off the cache of epochs."""
     numerics, reason = choose_search_numerics(given, lanes)

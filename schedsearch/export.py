@@ -1,4 +1,4 @@
-"""A trial's plan as a config: the space's own file, with numbers where it had ranges."""
+"""A trial's plan as a config: the space's file, with numbers in place of its ranges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schedsearch.storage import StudyHandle, plan_of
 
 
 def best_trial(study: StudyHandle) -> FrozenTrial:
-    """Return the trial to hand over: the confirmed winner, else the best by validation.
+    """Return the trial to export: the confirmed winner, otherwise the best by validation.
 
     Raises:
         StudyError: no trial is complete.
@@ -30,7 +30,7 @@ def best_trial(study: StudyHandle) -> FrozenTrial:
     ranked = study.complete()
     if not ranked:
         raise StudyError(
-            f"study {study.name} has no complete trial yet: `schedsearch start` goes on"
+            f"study {study.name} has no complete trial yet: continue it with `schedsearch start`"
         )
     return ranked[0]
 
@@ -39,7 +39,7 @@ def complete_trial(study: StudyHandle, number: int) -> FrozenTrial:
     """Return a trial by its number.
 
     Raises:
-        StudyError: there is none, or it is not complete, so that nobody knows what it gives.
+        StudyError: there is no such trial, or it is not complete and so has no value.
     """
     trial = study.trial(number)
     if trial.state is not TrialState.COMPLETE:
@@ -47,23 +47,23 @@ def complete_trial(study: StudyHandle, number: int) -> FrozenTrial:
     return trial
 
 
-def config(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
-    """Return a complete trial as a config: plain data, in the grammar of a space file.
+def trial_to_config(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
+    """Return a complete trial as a config: plain data with the keys of a space file.
 
-    It holds no search; [source] says where the plan comes from and what was found of it, and
-    [numerics] under which its numbers come out again. The storage's URL is left out.
+    [source] records the study, the trial and its confirmation; [numerics] records the conditions
+    under which the numbers can be reproduced exactly. The URL of the storage is not part of it.
     """
     space = study.space
-    given = space.document
+    document = space.document
     content: dict[str, Any] = {
-        "name": given.name,
-        "task": given.task,
-        "arguments": dict(given.arguments),
-        "horizon": given.horizon,
-        "objective": given.objective.model_dump(mode="json"),
-        "search": {"seed": given.search.seed, "seeds": given.search.seeds},
+        "name": document.name,
+        "task": document.task,
+        "arguments": dict(document.arguments),
+        "horizon": document.horizon,
+        "objective": document.objective.model_dump(mode="json"),
+        "search": {"seed": document.search.seed, "seeds": document.search.seeds},
         **plan_tables(space, plan_of(trial)),
-        "source": source(study, trial),
+        "source": provenance(study, trial),
         "numerics": dict(study.record.numerics),
     }
     return {key: value for key, value in content.items() if value != {}}
@@ -77,13 +77,13 @@ def plan_tables(space: Space, plan: Plan) -> dict[str, Any]:
     hyperparameters: dict[str, Any] = {}
     for name in names:
         table: dict[str, Any] = {}
-        own = space.document.hyperparameters.get(name)
-        if own is not None:
-            kept_as_is = {"default", "bounds"}
-            table = own.model_dump(mode="json", exclude_none=True, include=kept_as_is)
-        moved = tables["hyperparameters"].get(name, {})
-        is_default = name not in searched and moved.get("families") == _constant(table)
-        hyperparameters[name] = table | ({} if is_default else moved)
+        declared = space.document.hyperparameters.get(name)
+        if declared is not None:
+            copied = {"default", "bounds"}
+            table = declared.model_dump(mode="json", exclude_none=True, include=copied)
+        planned = tables["hyperparameters"].get(name, {})
+        is_default = name not in searched and planned.get("families") == _constant(table)
+        hyperparameters[name] = table | ({} if is_default else planned)
     groups = {
         _group_name(space, group["members"], name): group
         for name, group in tables.get("groups", {}).items()
@@ -96,13 +96,13 @@ def _constant(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _group_name(space: Space, members: list[str], otherwise: str) -> str:
-    own = (name for name, group in space.document.groups.items() if group.members == members)
-    return next(own, otherwise)
+    names = (name for name, group in space.document.groups.items() if group.members == members)
+    return next(names, otherwise)
 
 
-def source(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
-    """Return where a plan comes from, and whether it was confirmed."""
-    evidence = confirmation(study, trial)
+def provenance(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
+    """Return the [source] table of a config: study, trial, versions, and the confirmation."""
+    evidence = confirmation_of(study, trial)
     return {
         "study": study.name,
         "trial": trial.number,
@@ -120,8 +120,8 @@ def source(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def confirmation(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any] | None:
-    """Return what the study's last confirmation found of a trial; None if it took no part."""
+def confirmation_of(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any] | None:
+    """Return the trial's result in the last confirmation; None if it was not part of one."""
     result = kept(study)
     if result is None:
         return None
@@ -136,5 +136,8 @@ def confirmation(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any] | Non
 
 
 def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML knows no null: the default has no number where no trial carries it."""
+    """Drop the keys without a value, since TOML has no null.
+
+    The default has no number if no trial has its plan.
+    """
     return {key: value for key, value in table.items() if value is not None}

@@ -1,4 +1,4 @@
-"""A study that goes on where another one ended: its best plans, with a longer horizon."""
+"""A study that trains the best plans of another study for more epochs."""
 
 from __future__ import annotations
 
@@ -18,43 +18,42 @@ from schedsearch.training import search_seeds
 from schedsearch.trajectories import TrajectoryStore
 from schedsearch.trajectories.cached_runs import CachedRuns
 
-#: Of a longer study: whether durations stayed shares of the horizon.
+#: Attribute of an extended study: whether durations stayed shares of the horizon.
 _STRETCHED = "stretched"
 
 
 @dataclass(frozen=True)
-class Extension:
-    """A longer study, and how much of what is queued in it is known already.
+class ExtendedStudy:
+    """A study with a longer horizon, and how many of its epochs are cached.
 
     Attributes:
-        study: has the parent's best plans queued, after its trial 0.
-        epochs: of all runs that are queued.
-        known: how many of them need not be trained.
-        resting: how many of the plans move, but have come to rest where the parent ended.
+        study: its queue holds the parent's best plans, after its own trial 0.
+        epochs: all epochs of all queued runs.
+        cached: how many of these epochs need no training.
+        settled: how many plans change, but no longer after the parent's horizon.
     """
 
     study: StudyHandle
     epochs: int
-    known: int
-    resting: int
+    cached: int
+    settled: int
 
 
-def extend(
+def extend_study(
     parent: StudyHandle, *, horizon: int, top: int, stretch: bool, store: TrajectoryStore | None
-) -> Extension:
-    """Make the study NAME@HORIZON, or find it, with the parent's best distinct plans queued.
+) -> ExtendedStudy:
+    """Create or open the study NAME@HORIZON, whose queue holds the parent's best distinct plans.
 
     Args:
-        parent: whose best complete trials.
+        parent: the study whose best complete trials are continued.
         horizon: in epochs; longer than the parent's.
-        top: how many plans.
-        stretch: keep durations as shares of the horizon; else they stay what they were in epochs.
-        store: what is known; None: nothing.
+        top: how many plans to queue.
+        stretch: keep durations as shares of the horizon; otherwise keep them in epochs.
+        store: the cached trajectories; None trains every epoch.
 
     Raises:
-        InputError: the horizon is no longer than the parent's.
-        StudyError: no trial of the parent is complete, or the study was begun with the other
-            durations.
+        InputError: the horizon is not longer than the parent's.
+        StudyError: the parent has no complete trial, or the study exists with another `stretch`.
     """
     if horizon <= parent.space.horizon:
         raise InputError(
@@ -70,8 +69,8 @@ def extend(
     study = create_study(parent.database, record)
     _queue(study, parent, plans, stretch=stretch)
     queued = [plan for _, plan in plans]
-    resting = sum(_rests(plan, study.space, parent.space.horizon) for plan in queued)
-    return Extension(study, *_known(study, queued, store), resting)
+    settled = sum(_is_settled(plan, study.space, parent.space.horizon) for plan in queued)
+    return ExtendedStudy(study, *_count_cached(study, queued, store), settled)
 
 
 def _best_plans(parent: StudyHandle, top: int, *, stretch: bool) -> list[tuple[FrozenTrial, Plan]]:
@@ -85,7 +84,7 @@ def _best_plans(parent: StudyHandle, top: int, *, stretch: bool) -> list[tuple[F
             break
     if not found:
         raise StudyError(
-            f"study {parent.name} has no complete trial yet: `schedsearch start` goes on"
+            f"study {parent.name} has no complete trial yet: continue it with `schedsearch start`"
         )
     return [(trial, Plan.from_tables(plan.to_tables())) for plan, trial in found.items()]
 
@@ -93,45 +92,48 @@ def _best_plans(parent: StudyHandle, top: int, *, stretch: bool) -> list[tuple[F
 def _queue(
     study: StudyHandle, parent: StudyHandle, plans: list[tuple[FrozenTrial, Plan]], *, stretch: bool
 ) -> None:
-    """Queue the plans, unless an earlier call did."""
+    """Queue the plans, unless an earlier call has done so."""
     storage = study.database.optuna
     with study.database.creating():
         attributes = storage.get_study_user_attrs(study.study_id)
         if PARENT in attributes:
             if attributes.get(_STRETCHED, False) != stretch:
+                created, change = ("without", "leave it out") if stretch else ("with", "add it")
                 raise StudyError(
-                    f"study `{study.name}` was begun {'without' if stretch else 'with'} --stretch: "
-                    f"go on so, or throw it away with `schedsearch delete {study.name}`"
+                    f"study `{study.name}` was created {created} --stretch: {change}, or delete "
+                    f"the study with `schedsearch delete {study.name}`"
                 )
             return
         for trial, plan in plans:
-            carried: dict[str, Any] = {"plan": plan.to_tables(), PARENT: trial.number}
-            queued = create_trial(state=TrialState.WAITING, user_attrs=carried)
+            attributes_of_trial: dict[str, Any] = {"plan": plan.to_tables(), PARENT: trial.number}
+            queued = create_trial(state=TrialState.WAITING, user_attrs=attributes_of_trial)
             storage.create_new_trial(study.study_id, queued)
         storage.set_study_user_attr(study.study_id, _STRETCHED, stretch)
         storage.set_study_user_attr(study.study_id, PARENT, parent.name)
 
 
-def _known(study: StudyHandle, plans: list[Plan], store: TrajectoryStore | None) -> tuple[int, int]:
-    """Return how many epochs the runs of plans have, and how many of them are known."""
+def _count_cached(
+    study: StudyHandle, plans: list[Plan], store: TrajectoryStore | None
+) -> tuple[int, int]:
+    """Return how many epochs the runs of all plans have, and how many of these are cached."""
     space, numerics = study.space, closest_numerics(study.record.numerics)
     task = load_task(space.task, space.document.arguments)
     engine = make_engine(task, horizon=space.horizon, numerics=numerics)
     runs = CachedRuns(store, space=space, fingerprint=study.record.fingerprint, numerics=numerics)
-    known = 0
+    cached = 0
     for plan in plans:
         for seed in search_seeds(space):
             run = runs.begin(engine, plan, seed)
             while run.replay_epoch():
-                known += 1
+                cached += 1
             runs.end(run)
-    return space.horizon * len(plans) * space.search.seeds, known
+    return space.horizon * len(plans) * space.search.seeds, cached
 
 
-def _rests(plan: Plan, space: Space, epochs: int) -> bool:
-    """Tell whether a plan has come to rest in the epoch after so many.
+def _is_settled(plan: Plan, space: Space, epochs: int) -> bool:
+    """Tell whether a plan changes, but keeps its values after the epoch that follows `epochs`.
 
-    A duration of all of them ends there: its final value is that of the epoch that follows.
+    That epoch still counts: a schedule with a duration of `epochs` reaches its final value there.
     """
     seed, values = space.search.seed, []
     try:
@@ -141,6 +143,6 @@ def _rests(plan: Plan, space: Space, epochs: int) -> bool:
             values.append(plan.values(state))
             state = plan.update(state, feedback)
     except InputError:
-        return False  # its trial is refused, as growth that overflows is
-    moved = [epoch for epoch in range(1, space.horizon) if values[epoch] != values[epoch - 1]]
-    return bool(moved) and moved[-1] <= epochs
+        return False  # for example growth that overflows: its trial will be refused
+    changes = [epoch for epoch in range(1, space.horizon) if values[epoch] != values[epoch - 1]]
+    return bool(changes) and changes[-1] <= epochs

@@ -1,4 +1,4 @@
-"""From a space file to the record of a study: everything that `start` checks before it begins."""
+"""From a space file to the record of a study, with all checks before the first training."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from schedsearch.task import Task, TrainFunction, fingerprint, is_train_function
 if TYPE_CHECKING:
     from schedsearch.engines.autotune import LaneChoice
 
-#: The share of a study's trials that may be in training at once: the more, the less each proposal
-#: knows of the others. See docs/performance.md for what was measured.
-IN_FLIGHT = 1 / 8
-#: Of the epochs that trials ask for, the share that is trained where a pruner ends many early.
-_TRAINED_OF_PRUNED = 1 / 3
+#: At most this share of a study's trials trains at once: the sampler proposes a trial without the
+#: results of those in training. docs/performance.md has the measurements.
+MAX_SHARE_IN_TRAINING = 1 / 8
+#: The share of all epochs that a study with a pruner trains, for the estimate of its duration.
+_TRAINED_WITH_PRUNER = 1 / 3
 
 
 def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
-    """Read a space, with values that flags put in the place of the file's, by dotted key.
+    """Read a space, and replace values of the file by those of flags, given by dotted key.
 
     Raises:
-        InputError: as Space.load.
+        InputError: the file cannot be read or has mistakes; the message lists all of them.
     """
     content = read_document(path)
     content.setdefault("name", path.stem)
@@ -45,22 +45,22 @@ def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
         for name in tables:
             table = table.setdefault(name, {})
             if not isinstance(table, dict):
-                break  # a mistake of the file, which is told below
+                break  # Space.from_document reports this mistake of the file
         else:
             table[last] = value
     return Space.from_document(content, str(path))
 
 
 @dataclass(frozen=True)
-class Setup:
-    """How the trials of a study are to be trained, as a person asks for it.
+class ComputeOptions:
+    """The options of `start` that decide how trials are trained, and on what hardware.
 
     Attributes:
-        device: where, as torch names it.
+        device: a device name of torch.
         threads: torch's intra-operation threads of each worker.
-        workers: how many workers will share the trials.
-        lanes: runs in one batched step of a worker; None: as many as measuring finds best.
-        tf32: let a GPU round the factors of matrix products to 10 bits of fraction.
+        workers: how many workers share the trials.
+        lanes: runs in one batched step of a worker; None measures the best number.
+        tf32: let a GPU multiply matrices in TF32.
         autocast: let the models compute in bfloat16.
     """
 
@@ -73,13 +73,13 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A space that fits its task: all that a study fixes, but for the numerics.
+class PreparedSpace:
+    """A space that fits its task: with numerics, it becomes the record of a study.
 
     Attributes:
         space: the space, completed by the task's defaults.
-        task: what it trains.
-        fingerprint: of the task's source, arguments and data.
+        task: the loaded task.
+        fingerprint: a hash of the task's source, arguments and data.
     """
 
     space: Space
@@ -87,94 +87,98 @@ class Prepared:
     fingerprint: str
 
     def record(self, numerics: Mapping[str, Any]) -> StudyRecord:
-        """Return what a study with these numerics fixes."""
+        """Return the record of a study with these numerics."""
         trials = limit_trials(self.space, self.space.search.trials)
         return StudyRecord(self.space, trials, numerics, self.fingerprint)
 
 
-def prepare(space: Space, file: str = "the space") -> Prepared:
-    """Check all that can be checked before a study of this space begins.
+def prepare_space(space: Space, file: str = "the space") -> PreparedSpace:
+    """Load the task of a space, and check everything that can be checked before a study begins.
 
     Raises:
-        InputError: the task, the space or the sampler do not fit each other; `file` names the space
-            in the message.
+        InputError: the task, the space or the sampler do not fit each other; the message names
+            `file`.
     """
     complete = validate_against_task(space, file)
     epochs = space.search.epochs
     if epochs is not None and epochs < space.horizon:
-        rule = f"must be at least the horizon ({space.horizon}): one trial may take as many"
+        rule = f"must be at least the horizon ({space.horizon}), since one trial may need so many"
         raise FileError(file, [Problem("search.epochs", rule, epochs)])
     task = load_task(space.task, space.document.arguments)
     make_sampler(complete, "preparation")
-    return Prepared(complete, task, fingerprint(task, space.task, space.document.arguments))
+    return PreparedSpace(complete, task, fingerprint(task, space.task, space.document.arguments))
 
 
-def check_setup(prepared: Prepared, setup: Setup) -> None:
-    """Check what was asked for, before anything is measured or written.
+def check_compute_options(prepared: PreparedSpace, options: ComputeOptions) -> None:
+    """Check the options before anything is measured or written.
 
     Raises:
-        InputError: this machine has no such device, or a trial's seeds do not fit the lanes.
+        InputError: this machine has no such device, or a trial has more seeds than lanes.
     """
-    current_numerics("sequential", device=setup.device)
+    current_numerics("sequential", device=options.device)
     seeds = prepared.space.search.seeds
-    if setup.lanes is not None and 1 < setup.lanes < seeds:
+    if options.lanes is not None and 1 < options.lanes < seeds:
         raise InputError(
-            f"--lanes is {setup.lanes}, but must be at least {seeds}: the seeds of a trial train "
-            "side by side"
+            f"--lanes is {options.lanes}, but must be at least {seeds}: all seeds of a trial train "
+            "in parallel"
         )
 
 
-def choose_numerics(prepared: Prepared, setup: Setup, say: Callable[[str], None]) -> dict[str, Any]:
-    """Return the numerics of a study that is trained as a person asks for it; see `check_setup`.
+def choose_numerics(
+    prepared: PreparedSpace, options: ComputeOptions, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return the numerics of a new study, for options that `check_compute_options` accepts.
 
-    `say` is told how many runs share a step, and why. Measuring that may take a while.
+    `say` receives the number of lanes and the reason for it. Measuring may take a while.
     """
-    here = partial(current_numerics, device=setup.device, threads=setup.threads)
+    here = partial(current_numerics, device=options.device, threads=options.threads)
     if is_train_function(prepared.task):
-        if setup.lanes not in (None, 1):
-            say("1 lane: a training loop of your own trains one run at a time")
+        if options.lanes not in (None, 1):
+            say("1 lane: your training loop trains one run at a time")
         return here("loop")
-    here = partial(here, tf32=setup.tf32, autocast=setup.autocast)
-    plain = here("sequential")
-    if setup.lanes == 1:
-        return plain
-    choice = _choose_lanes(prepared.space, prepared.task, setup, say)
+    here = partial(here, tf32=options.tf32, autocast=options.autocast)
+    sequential = here("sequential")
+    if options.lanes == 1:
+        return sequential
+    choice = _choose_lanes(prepared.space, prepared.task, options, say)
     say(choice.reason)
     if choice.lanes == 1:
-        return plain
+        return sequential
     return here("lanes", lanes=choice.lanes, compiled=choice.compiled)
 
 
-def _choose_lanes(space: Space, task: Task, setup: Setup, say: Callable[[str], None]) -> LaneChoice:
+def _choose_lanes(
+    space: Space, task: Task, options: ComputeOptions, say: Callable[[str], None]
+) -> LaneChoice:
     from schedsearch.engines.autotune import choose_lanes, fixed_lanes
     from schedsearch.engines.precision import PrecisionSettings
 
     seeds, trials = space.search.seeds, limit_trials(space, space.search.trials)
-    precision = PrecisionSettings(setup.threads, setup.tf32, setup.autocast)
-    if setup.lanes is not None:
-        return fixed_lanes(task, setup.lanes, precision=precision, device=setup.device)
-    own_trials = math.ceil(trials / setup.workers)
+    precision = PrecisionSettings(options.threads, options.tf32, options.autocast)
+    if options.lanes is not None:
+        return fixed_lanes(task, options.lanes, precision=precision, device=options.device)
+    worker_trials = math.ceil(trials / options.workers)
     return choose_lanes(
         task,
         horizon=space.horizon,
-        trials=own_trials,
+        trials=worker_trials,
         seeds=seeds,
-        trained=1.0 if space.search.pruner.name == "none" else _TRAINED_OF_PRUNED,
-        most_lanes=seeds * max(1, int(IN_FLIGHT * own_trials)),
+        trained=1.0 if space.search.pruner.name == "none" else _TRAINED_WITH_PRUNER,
+        most_lanes=seeds * max(1, int(MAX_SHARE_IN_TRAINING * worker_trials)),
         precision=precision,
-        device=setup.device,
+        device=options.device,
         say=say,
     )
 
 
-def threads_for(workers: int) -> int:
-    """Return the threads of each worker, such that workers x threads fit the machine."""
-    return max(1, cores() // max(1, workers))
+def threads_per_worker(workers: int) -> int:
+    """Return how many threads each worker can use when all of them share the cores."""
+    return max(1, available_cores() // max(1, workers))
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Return how many cores this process may use."""
-    # macOS does not say which those are.
+    # macOS has no such function.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

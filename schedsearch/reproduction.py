@@ -1,4 +1,4 @@
-"""Training a config from scratch, and whether it gives again what its trial gave."""
+"""Training a config from scratch, and comparing the result with the value that it records."""
 
 from __future__ import annotations
 
@@ -30,15 +30,17 @@ from schedsearch.trajectories.cached_runs import CachedRuns
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What one run of a config gave.
+    """The result of training a config with one seed.
 
     Attributes:
-        epoch: the epoch that counts, from 1: the last, or the best where the objective says so.
-        value: the objective's metric in that epoch; NaN if the run diverged.
+        seed: the seed of the run.
+        epoch: the epoch whose metrics count, from 1: the last, or the best, as the objective says.
+        value: the objective's metric after that epoch; NaN if the run diverged.
+        history: values, metrics and loss terms by epoch.
         test: the metrics on the test split; empty if the task has none, or the run diverged.
-        recorded: the value that the trial had with this seed, if the config says.
-        model: None if a loop of the user's own offers no checkpoint.
-        trained: how many epochs were trained; the others were known.
+        recorded: the trial's value with this seed; None if the config does not record it.
+        model: the model after that epoch; None if a training loop saves no checkpoint.
+        epochs_trained: how many epochs were trained; the others came from the cache.
     """
 
     seed: int
@@ -48,63 +50,63 @@ class TrainedRun:
     test: Mapping[str, float]
     recorded: float | None
     model: Snapshot | None
-    trained: int
+    epochs_trained: int
 
     @property
     def diverged(self) -> bool:
-        """Whether the run ended early in numbers that are not finite."""
+        """Whether the run ended early with a metric that is not finite."""
         return math.isnan(self.value)
 
     @property
     def reproduced(self) -> bool | None:
-        """Whether the recorded value came out again, exactly; None if there is none."""
+        """Whether the value equals the recorded one exactly; None if none is recorded."""
         return None if self.recorded is None else self.recorded == self.value
 
     @property
     def validation(self) -> Mapping[str, float]:
-        """All validation metrics of the epoch that counts."""
+        """All validation metrics after the epoch that counts."""
         return self.history.metrics[self.epoch - 1]
 
 
-class Config:
-    """A config, with its task and an engine set up as its numerics say.
+class ConfigTrainer:
+    """Trains a config on its task, with the numerics that it records.
 
     Args:
         space: the config.
-        store: what is known already; None: every epoch is trained.
+        store: the cached trajectories; None trains every epoch.
 
     Raises:
-        InputError: something is left to choose, or the task does not fit.
+        InputError: a parameter can take several values, or the config does not fit its task.
     """
 
     def __init__(self, space: Space, store: TrajectoryStore | None = None) -> None:
-        start_torch_threads(_whole(space, "threads"))
+        start_torch_threads(_positive_int(space, "threads"))
         task = load_task(space.task, space.document.arguments)
         self.space = space.with_defaults(task.hyperparameters)
         self.plan = self.space.plan()
         _check_names(self.plan, task, space.task)
-        self._recorded = _recorded(space)
-        here = _numerics(space, task)
-        self.engine: Engine = make_engine(task, horizon=space.horizon, numerics=here)
-        #: What differs from the config's own numerics and task, a phrase each.
-        self.differences = numerics_differences(space.document.numerics, here)
-        own = fingerprint(task, space.task, space.document.arguments)
-        self._known = CachedRuns(store, space=self.space, fingerprint=own, numerics=here)
-        if space.document.source.get("fingerprint", own) != own:
+        self._recorded = _recorded_values(space)
+        numerics = _usable_numerics(space, task)
+        self.engine: Engine = make_engine(task, horizon=space.horizon, numerics=numerics)
+        #: How numerics and task differ from those that the config records, a phrase each.
+        self.differences = numerics_differences(space.document.numerics, numerics)
+        digest = fingerprint(task, space.task, space.document.arguments)
+        self._cache = CachedRuns(store, space=self.space, fingerprint=digest, numerics=numerics)
+        if space.document.source.get("fingerprint", digest) != digest:
             self.differences.append("the task's source, arguments or data")
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds of the trial that the config comes from, else those of its [search]."""
+        """The seeds of the config's trial; if it names none, those of its [search] table."""
         return list(self._recorded) or list(search_seeds(self.space))
 
     def train(self, seed: int, on_epoch: Callable[[Run], None]) -> TrainedRun:
-        """Train in full, from scratch or from where something is known.
+        """Train up to the horizon, from the last cached epoch or from scratch.
 
         Raises:
-            SchedSearchError: the user's own code raised.
+            SchedSearchError: the user's code raised an exception.
         """
-        run = self._known.begin(self.engine, self.plan, seed, keep_best=True)
+        run = self._cache.begin(self.engine, self.plan, seed, keep_best=True)
         try:
             train_to_end([run], lambda seconds, runs: on_epoch(run))
             diverged = math.isnan(run.metric)
@@ -113,29 +115,29 @@ class Config:
                 test = {} if diverged else run.test()
             return TrainedRun(
                 seed=seed,
-                epoch=_epoch_that_counts(run, self.space),
+                epoch=_counted_epoch(run, self.space),
                 value=math.nan if diverged else run.value,
                 history=run.history,
                 test=test,
                 recorded=self._recorded.get(seed),
                 model=model,
-                trained=run.epochs_trained,
+                epochs_trained=run.epochs_trained,
             )
         finally:
             run.leave_lane()
-            self._known.end(run)
-            self._known.flush()
+            self._cache.end(run)
+            self._cache.flush()
 
 
-def _epoch_that_counts(run: Run, space: Space) -> int:
+def _counted_epoch(run: Run, space: Space) -> int:
     metrics = run.history.objective(space.objective.metric)
     if space.objective.value == "last" or math.isnan(metrics[-1]):
         return len(metrics)
     return metrics.index(run.value) + 1
 
 
-def _recorded(space: Space) -> dict[int, float]:
-    """Return the values of the trial's runs by their seeds, as far as the config says."""
+def _recorded_values(space: Space) -> dict[int, float]:
+    """Return the recorded values of the trial's runs by seed."""
     runs = space.document.source.get("runs", [])
     try:
         return {int(run["seed"]): float(run["value"]) for run in runs}
@@ -145,10 +147,10 @@ def _recorded(space: Space) -> dict[int, float]:
         ) from None
 
 
-def _numerics(space: Space, task: Task | TrainFunction) -> dict[str, Any]:
-    """Return the config's numerics as far as this machine and this task can follow them."""
+def _usable_numerics(space: Space, task: Task | TrainFunction) -> dict[str, Any]:
+    """Return the config's numerics as far as this machine and this task support them."""
     recorded = space.document.numerics
-    _whole(space, "lanes")
+    _positive_int(space, "lanes")
     engine = recorded.get("engine", "sequential")
     if engine not in ("sequential", "lanes", "loop"):
         raise InputError(
@@ -159,18 +161,18 @@ def _numerics(space: Space, task: Task | TrainFunction) -> dict[str, Any]:
     return closest_numerics({**recorded, "engine": engine, "device": _device(space)})
 
 
-def _whole(space: Space, key: str) -> int:
-    """Return a whole number of the config's numerics, 1 where it says nothing."""
-    number = space.document.numerics.get(key, 1)
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+def _positive_int(space: Space, key: str) -> int:
+    """Return a whole number from the config's numerics; 1 if it is not there."""
+    value = space.document.numerics.get(key, 1)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(
-            f"{space.name}: numerics.{key} is {number!r}, but must be a whole number of at least 1"
+            f"{space.name}: numerics.{key} is {value!r}, but must be a whole number of at least 1"
         )
-    return number
+    return value
 
 
 def _device(space: Space) -> str:
-    """Return the device if this machine has it, else the CPU, which every machine has."""
+    """Return the config's device if this machine has it, otherwise the CPU."""
     import torch
 
     wanted = str(space.document.numerics.get("device", "cpu"))
@@ -190,43 +192,43 @@ def _check_names(plan: Plan, task: Task | TrainFunction, reference: str) -> None
 
 
 def model_bytes(trained: TrainedRun, space: Space) -> bytes | None:
-    """Return the model as a safetensors file: parameters and buffers by their names.
+    """Return the model as a safetensors file: parameters and buffers by name.
 
-    Of a loop of the user's own: all tensors in the state that it gave to `run.checkpoint`, under
-    dotted names, as model.0.weight. None if there are no tensors to save.
+    For a training loop: all tensors of the state that it passed to `run.checkpoint`, under dotted
+    names such as model.0.weight. None if there are no tensors.
     """
     from safetensors.torch import save
 
     if trained.model is None:
         return None
-    tensors = dict(_tensors(trained.model.model or trained.model.extra.get("state")))
+    tensors = dict(_named_tensors(trained.model.model or trained.model.extra.get("state")))
     if not tensors:
         return None
     metadata = {"format": "pt", "config": space.name, "seed": str(trained.seed)}
     return save(tensors, metadata | {"epoch": str(trained.epoch)})
 
 
-def _tensors(state: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _named_tensors(state: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
     import torch
 
     if isinstance(state, torch.Tensor):
-        # A copy of its own: the format refuses tensors that share memory.
+        # A copy, because safetensors refuses tensors that share memory.
         yield prefix, state.detach().cpu().contiguous().clone()
     elif isinstance(state, Mapping):
         for name, item in state.items():
-            yield from _tensors(item, f"{prefix}.{name}" if prefix else str(name))
+            yield from _named_tensors(item, f"{prefix}.{name}" if prefix else str(name))
 
 
-def to_json(runs: list[TrainedRun], config: Config) -> dict[str, Any]:
-    """Return the document that `train --json` prints: means over the runs, then each run."""
+def to_json(runs: list[TrainedRun], trainer: ConfigTrainer) -> dict[str, Any]:
+    """Return the document that `train --json` prints: means over all runs, and every run."""
     return {
-        "name": config.space.name,
+        "name": trainer.space.name,
         "seeds": [run.seed for run in runs],
         "validation": _means([run.validation for run in runs]),
         "test": _means([run.test for run in runs]),
         "values": _by_name(runs[0].history.values),
-        "reproduced": _all([run.reproduced for run in runs]),
-        "differences": config.differences,
+        "reproduced": _all_known([run.reproduced for run in runs]),
+        "differences": trainer.differences,
         "runs": [_run_to_json(run) for run in runs],
     }
 
@@ -235,37 +237,39 @@ def _run_to_json(run: TrainedRun) -> dict[str, Any]:
     return {
         "seed": run.seed,
         "epoch": run.epoch,
-        "value": _number(run.value),
+        "value": _finite_or_none(run.value),
         "recorded": run.recorded,
         "reproduced": run.reproduced,
-        "epochs_trained": run.trained,
+        "epochs_trained": run.epochs_trained,
         "diverged": run.diverged,
-        "validation": {name: _number(value) for name, value in run.validation.items()},
-        "test": {name: _number(value) for name, value in run.test.items()},
+        "validation": {name: _finite_or_none(value) for name, value in run.validation.items()},
+        "test": {name: _finite_or_none(value) for name, value in run.test.items()},
         "values": _by_name(run.history.values),
         "metrics": _by_name(run.history.metrics),
         "terms": _by_name(run.history.terms),
     }
 
 
-def _means(metrics: list[Mapping[str, float]]) -> dict[str, float | None]:
-    names = dict.fromkeys(name for one in metrics for name in one)
+def _means(runs: list[Mapping[str, float]]) -> dict[str, float | None]:
+    names = dict.fromkeys(name for metrics in runs for name in metrics)
     return {
-        name: _number(statistics.fmean(one.get(name, math.nan) for one in metrics))
+        name: _finite_or_none(statistics.fmean(metrics.get(name, math.nan) for metrics in runs))
         for name in names
     }
 
 
-def _all(answers: list[bool | None]) -> bool | None:
+def _all_known(answers: list[bool | None]) -> bool | None:
     known = [answer for answer in answers if answer is not None]
     return all(known) if known else None
 
 
 def _by_name(epochs: list[Mapping[str, float]]) -> dict[str, list[float | None]]:
     names = dict.fromkeys(name for epoch in epochs for name in epoch)
-    return {name: [_number(epoch.get(name, math.nan)) for epoch in epochs] for name in names}
+    return {
+        name: [_finite_or_none(epoch.get(name, math.nan)) for epoch in epochs] for name in names
+    }
 
 
-def _number(value: float) -> float | None:
-    """JSON knows no NaN."""
+def _finite_or_none(value: float) -> float | None:
+    """Return the value; None if it is not finite, since JSON has no NaN."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Schedules of the user's own, raced against a search: queued as trials, trained in full."""
+"""User plans: schedules that `start --also` trains in full, beside the trials of the search."""
 
 from __future__ import annotations
 
@@ -19,36 +19,37 @@ from schedsearch.storage import OWN, UNPRUNED, StudyHandle, plan_of
 
 @dataclass(frozen=True)
 class UserPlan:
-    """A plan of the user's own, and the file that it comes from."""
+    """A plan that the user gives, and the name of its file."""
 
-    label: str
+    file: str
     plan: Plan
 
 
 def read_user_plan(path: Path, space: Space) -> UserPlan:
     """Read a config's schedules as a plan for a study's space.
 
-    Its task, horizon and objective are the study's; what it does not name is as in trial 0. It may
-    use families and values that the space does not search.
+    The study's task, horizon and objective replace those of the file. Hyperparameters that the
+    file leaves out are as in trial 0. Families and values may lie outside the search space.
 
     Raises:
-        InputError: it is no config, or names something that the task does not have.
+        InputError: the file is not a config, or names a hyperparameter that the task does not have.
     """
     given = Space.load(path)
     if not given.is_config:
         raise InputError(
-            f"{path}: something is left to choose in {', '.join(given.searched())}, but --also "
-            "races one plan: give one family, and one value for each parameter"
+            f"{path}: {', '.join(given.searched())} can take several values, but --also needs one "
+            "plan: give one family, and one value for each parameter"
         )
     document = space.to_document()
-    ours = {key: document[key] for key in ("task", "arguments", "horizon", "objective")}
-    own = Space.from_document({**given.to_document(), **ours}, str(path))
+    fixed = {key: document[key] for key in ("task", "arguments", "horizon", "objective")}
+    config = Space.from_document({**given.to_document(), **fixed}, str(path))
     defaults = {
         name: table.default
         for name, table in space.document.hyperparameters.items()
         if table.default is not None
     }
-    plan = _in_baseline(space, validate_against_task(own.with_defaults(defaults), str(path)))
+    config = validate_against_task(config.with_defaults(defaults), str(path))
+    plan = _override_baseline(space, config)
     try:
         plan.resolve(space.horizon, space.search.seed)
     except InputError as error:
@@ -56,36 +57,36 @@ def read_user_plan(path: Path, space: Space) -> UserPlan:
     return UserPlan(path.name, plan)
 
 
-def _in_baseline(space: Space, own: Space) -> Plan:
-    """Return trial 0's plan with a config's schedules in the place of its own."""
-    baseline, given = space.baseline_tables(), own.suggest_tables(FixedSuggester({}))
+def _override_baseline(space: Space, config: Space) -> Plan:
+    """Return trial 0's plan, with the schedules of a config where it has any."""
+    baseline, given = space.baseline_tables(), config.suggest_tables(FixedSuggester({}))
     grouped = {member for group in given["groups"].values() for member in group["members"]}
-    moved = grouped | given["hyperparameters"].keys()
+    overridden = grouped | given["hyperparameters"].keys()
     tables: dict[str, Any] = {}
     for name, table in baseline["hyperparameters"].items():
-        tables[name] = {k: v for k, v in table.items() if k != "families" or name not in moved}
+        tables[name] = {k: v for k, v in table.items() if k != "families" or name not in overridden}
     for name, table in given["hyperparameters"].items():
         tables[name] = {**tables.get(name, {}), **table}
-    kept = {
+    kept_groups = {
         name: group
         for name, group in baseline["groups"].items()
-        if moved.isdisjoint(group["members"])
+        if overridden.isdisjoint(group["members"])
     }
     groups = {f"own {name}": group for name, group in given["groups"].items()}
-    return Plan.from_tables({"hyperparameters": tables, "groups": {**kept, **groups}})
+    return Plan.from_tables({"hyperparameters": tables, "groups": {**kept_groups, **groups}})
 
 
 def queue_user_plans(study: StudyHandle, user_plans: Iterable[UserPlan]) -> None:
-    """Queue the plans that the study does not have yet, and raise its total where it is full."""
+    """Queue the plans that the study does not have yet, and raise its total if it is full."""
     storage = study.database.optuna
     with study.database.creating():
-        known = [plan_of(trial) for trial in study.trials() if OWN in trial.user_attrs]
+        queued_plans = [plan_of(trial) for trial in study.trials() if OWN in trial.user_attrs]
         for user_plan in user_plans:
-            if user_plan.plan in known:
+            if user_plan.plan in queued_plans:
                 continue
-            known.append(user_plan.plan)
-            # No pruner: what the user asks about is to have an answer.
-            attributes = {"plan": user_plan.plan.to_tables(), OWN: user_plan.label, UNPRUNED: True}
+            queued_plans.append(user_plan.plan)
+            # No pruner: the user asked for the result of this plan.
+            attributes = {"plan": user_plan.plan.to_tables(), OWN: user_plan.file, UNPRUNED: True}
             queued = create_trial(state=TrialState.WAITING, user_attrs=attributes)
             storage.create_new_trial(study.study_id, queued)
         chains = study.queue.counts().chains

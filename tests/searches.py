@@ -15,7 +15,7 @@ import tomli_w
 from optuna.trial import FrozenTrial
 
 from schedsearch.engines.loop import LoopEngine, LoopRun
-from schedsearch.preparation import Setup, choose_numerics, prepare
+from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database
 from schedsearch.task import load_task
@@ -146,8 +146,8 @@ def make_study(folder: Path, content: Mapping[str, Any] | None = None) -> StudyH
 
 def make_study_at(url: str, content: Mapping[str, Any] | None = None) -> StudyHandle:
     space = Space.from_document(content or document(), "small.toml")
-    prepared = prepare(space)
-    numerics = choose_numerics(prepared, Setup(), say=print)
+    prepared = prepare_space(space)
+    numerics = choose_numerics(prepared, ComputeOptions(), say=print)
     return create_study(open_database(url, create=True), prepared.record(numerics))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from optuna.trial import FixedTrial
 
-from schedsearch.export import config, plan_tables
+from schedsearch.export import plan_tables, trial_to_config
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
 from tests.confirmation.tasks import content_of, searched
@@ -16,7 +16,7 @@ def test_bounds_and_defaults_go_with_the_plan(tmp_path):
     content = content_of()
     content["hyperparameters"]["lr"] |= {"bounds": [0.05, 0.9], "default": 0.2}
     study = searched(tmp_path, content)
-    exported = config(study, study.complete()[0])
+    exported = trial_to_config(study, study.complete()[0])
     assert exported["hyperparameters"]["lr"]["bounds"] == [0.05, 0.9]
     assert exported["hyperparameters"]["lr"]["default"] == 0.2
     assert Space.from_document(exported, "config").plan() == plan_of(study.complete()[0])
@@ -26,7 +26,7 @@ def test_what_is_not_searched_stays_a_default(tmp_path):
     content = content_of()
     content["hyperparameters"]["reg"] = {"default": 0.25}
     study = searched(tmp_path, content)
-    exported = config(study, study.complete()[0])
+    exported = trial_to_config(study, study.complete()[0])
     assert exported["hyperparameters"]["reg"] == {"default": 0.25}
     assert "search" not in exported["source"]
     assert set(exported["search"]) == {"seed", "seeds"}

@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 
 from schedsearch.engines import make_engine
 from schedsearch.errors import InputError, StudyError
-from schedsearch.extension import Extension, extend
-from schedsearch.preparation import Setup, choose_numerics, prepare
+from schedsearch.extension import ExtendedStudy, extend_study
+from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, only_study, open_database, plan_of
 from schedsearch.task import load_task
@@ -51,8 +51,8 @@ def grid_of(segments: int, values: int, length: int = 2) -> dict[str, Any]:
 
 
 def search(folder, content: dict[str, Any], *, reuse: bool = True, lanes: int = 1) -> StudyHandle:
-    prepared = prepare(Space.from_document(content, "space.toml"))
-    numerics = choose_numerics(prepared, Setup(), say=print)
+    prepared = prepare_space(Space.from_document(content, "space.toml"))
+    numerics = choose_numerics(prepared, ComputeOptions(), say=print)
     if lanes > 1:
         numerics |= {"engine": "lanes", "lanes": lanes}
     study = create_study(open_database(url_of(folder), create=True), prepared.record(numerics))
@@ -106,8 +106,8 @@ def test_every_metric_is_the_one_without_reuse_bit_for_bit(tmp_path, lanes):
 
 def test_a_trial_that_is_handed_back_goes_on_where_it_was_stopped(tmp_path):
     content = grid_of(3, 2, length=10)
-    prepared = prepare(Space.from_document(content, "space.toml"))
-    numerics = choose_numerics(prepared, Setup(), say=print)
+    prepared = prepare_space(Space.from_document(content, "space.toml"))
+    numerics = choose_numerics(prepared, ComputeOptions(), say=print)
     database = open_database(url_of(tmp_path), create=True)
     study = create_study(database, prepared.record(numerics))
     continue_search(study, should_stop=lambda: study.queue.counts().epochs >= 13)
@@ -121,9 +121,9 @@ def test_a_trial_that_is_handed_back_goes_on_where_it_was_stopped(tmp_path):
     assert successor.user_attrs["trained"] == 30 - behind
 
 
-def longer(study: StudyHandle, horizon: int, **options: Any) -> Extension:
+def longer(study: StudyHandle, horizon: int, **options: Any) -> ExtendedStudy:
     options = {"top": 3, "stretch": False, "store": open_store(study.database, print)} | options
-    return extend(study, horizon=horizon, **options)
+    return extend_study(study, horizon=horizon, **options)
 
 
 def test_a_longer_study_begins_where_its_parent_ended(tmp_path):
@@ -132,7 +132,7 @@ def test_a_longer_study_begins_where_its_parent_ended(tmp_path):
     child = longer(parent, 9)
     best = {str(plan_of(trial)): trial for trial in parent.complete()}
     assert child.study.name == "grid@9"
-    assert (child.epochs, child.known) == (27, 18)
+    assert (child.epochs, child.cached) == (27, 18)
     continue_search(child.study)
     trials = child.study.trials()
     assert [t.user_attrs.get("trained") for t in trials[1:]] == [3, 3, 3]
@@ -156,7 +156,7 @@ def test_the_best_of_a_search_with_cheap_epochs_go_on_over_a_longer_horizon(
     lr["families"]["reduce_on_plateau"] = rule
     parent = search(tmp_path, content, lanes=lanes)
     child = longer(parent, 15, top=5)
-    assert (child.epochs, child.known) == (5 * 15, 5 * 9)
+    assert (child.epochs, child.cached) == (5 * 15, 5 * 9)
     continue_search(child.study)
     assert trained(child.study) == 6 * (15 - 9)  # trial 0 ended first, so it was kept as well
     # What is no good is not kept.
@@ -166,7 +166,7 @@ def test_the_best_of_a_search_with_cheap_epochs_go_on_over_a_longer_horizon(
     (tmp_path / "apart").mkdir()
     alone = search(tmp_path / "apart", content, reuse=False, lanes=lanes)
     again = longer(alone, 15, top=5, store=None)
-    assert again.known == 0
+    assert again.cached == 0
     continue_search(again.study, reuse=False)
     for with_reuse, without in ((parent, alone), (child.study, again.study)):
         for one, other in zip(with_reuse.trials(), without.trials(), strict=True):
@@ -197,16 +197,16 @@ def test_plans_that_rest_where_their_parent_ended_are_counted(tmp_path):
         "linear": {"initial": 0.01, "final": final, "duration": "100%"},
     }
     parent = search(tmp_path, content)
-    assert longer(parent, 12, top=20).resting == 2
-    assert longer(parent, 18, top=20, stretch=True).resting == 0
+    assert longer(parent, 12, top=20).settled == 2
+    assert longer(parent, 18, top=20, stretch=True).settled == 0
 
 
-def test_a_longer_study_keeps_the_durations_that_it_was_begun_with(tmp_path):
+def test_a_longer_study_keeps_the_durations_that_it_was_created_with(tmp_path):
     parent = search(tmp_path, grid_of(2, 2))
     longer(parent, 8)
     longer(parent, 10, stretch=True)
-    for horizon, stretch, begun in ((8, True, "without"), (10, False, "with")):
-        with pytest.raises(StudyError, match=f"was begun {begun} --stretch"):
+    for horizon, stretch, created in ((8, True, "without"), (10, False, "with")):
+        with pytest.raises(StudyError, match=f"was created {created} --stretch"):
             longer(parent, horizon, stretch=stretch)
 
 

@@ -1,4 +1,4 @@
-"""`start --also`: schedules of the user's own, raced against the search."""
+"""`start --also`: plans of the user, trained beside the trials of the search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tomli_w
 
 from schedsearch.confirmation.candidates import candidates
 from schedsearch.errors import FileError, InputError
-from schedsearch.export import config
+from schedsearch.export import trial_to_config
 from schedsearch.report.optimization_history import by_family
 from schedsearch.report.pictures import draw_study
 from schedsearch.report.status import read_status
@@ -34,7 +34,7 @@ def write(folder, hyperparameters=MINE, **others):
     return path
 
 
-def test_a_users_own_plan_is_trained_in_full_beside_the_search(tmp_path):
+def test_a_user_plan_is_trained_in_full_beside_the_search(tmp_path):
     study = make_study(tmp_path, document(trials=25))
     queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
     work(study)
@@ -47,7 +47,7 @@ def test_a_users_own_plan_is_trained_in_full_beside_the_search(tmp_path):
     assert study.queue.counts().finished == study.total() == 25
 
 
-def test_status_shows_it_beside_the_best_and_the_best_constant(tmp_path):
+def test_status_shows_a_user_plan_beside_the_best_schedule_and_the_best_constant(tmp_path):
     study = make_study(tmp_path)
     queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
     assert "own       waiting (trial 1, mine.toml)" in summary_lines(read_status(study))
@@ -66,7 +66,7 @@ def test_status_shows_it_beside_the_best_and_the_best_constant(tmp_path):
     assert shown in summary_lines(status)
 
 
-def test_pictures_count_it_to_no_family_that_is_searched(tmp_path):
+def test_a_user_plan_counts_to_no_searched_family_in_a_picture(tmp_path):
     content = document(trials=12)
     content["hyperparameters"]["lr"]["families"]["step"] = {
         "initial": 0.5,
@@ -82,24 +82,24 @@ def test_pictures_count_it_to_no_family_that_is_searched(tmp_path):
     draw_study(study.space, trials)
 
 
-def test_confirm_and_export_take_it_as_any_other_plan(tmp_path):
+def test_confirm_and_export_treat_a_user_plan_like_any_other(tmp_path):
     study = make_study(tmp_path)
     queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
     work(study)
     schedules, _ = candidates(study, top=100)
     assert 1 in [candidate.number for candidate in schedules]
-    exported = Space.from_document(config(study, study.trial(1)), "exported")
+    exported = Space.from_document(trial_to_config(study, study.trial(1)), "exported")
     assert exported.plan() == plan_of(study.trial(1))
 
 
-def test_a_constant_of_ones_own_is_a_constant(tmp_path):
+def test_a_user_plan_of_constants_counts_as_a_constant(tmp_path):
     study = make_study(tmp_path)
     mine = write(tmp_path, {"lr": {"families": {"constant": {"value": 0.95}}}})
     queue_user_plans(study, [read_user_plan(mine, study.space)])
     assert is_constant(study, study.trial(1))
 
 
-def test_what_it_does_not_name_is_as_in_trial_0(tmp_path):
+def test_hyperparameters_that_a_user_plan_leaves_out_are_as_in_trial_0(tmp_path):
     content = document()
     content["hyperparameters"]["lr"] |= {"default": 0.3, "bounds": [0.0, 0.5]}
     study = make_study(tmp_path, content)
@@ -126,7 +126,7 @@ def test_the_task_horizon_and_objective_are_the_studys(tmp_path):
         ),
         (
             document()["hyperparameters"],
-            "mine.toml: something is left to choose in lr, but --also races one plan",
+            "mine.toml: lr can take several values, but --also needs one plan",
         ),
         (
             {"lr": {"families": {"exponential": {"initial": 1.0, "decay_rate": 1e200}}}},
@@ -134,7 +134,7 @@ def test_the_task_horizon_and_objective_are_the_studys(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_raced_is_refused_by_file_and_rule(tmp_path, hyperparameters, message):
+def test_an_invalid_user_plan_is_refused_with_file_and_rule(tmp_path, hyperparameters, message):
     study = make_study(tmp_path)
     with pytest.raises(InputError) as caught:
         read_user_plan(write(tmp_path, hyperparameters), study.space)
@@ -169,7 +169,7 @@ def test_the_command_line_queues_each_plan_once_and_makes_room_for_it(
     assert [s["study"] for s in json.loads(run("list", "--json").out)] == ["small"]
 
 
-def test_confirm_judges_it_however_it_ranks(tmp_path):
+def test_confirm_includes_a_user_plan_of_any_rank(tmp_path):
     content = document(trials=25)
     study = make_study(tmp_path, content)
     flat = {"lr": {"families": {"linear": {"initial": 0.011, "final": 0.01}}}}

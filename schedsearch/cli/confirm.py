@@ -80,9 +80,9 @@ def _run(handle: StudyHandle, top: int, seeds: int, workers: int, *, reuse: bool
 
 def _workers(handle: StudyHandle) -> int:
     """Return how many processes, each with the threads of the study's numerics, fill the cores."""
-    from schedsearch.preparation import cores
+    from schedsearch.preparation import available_cores
 
-    return max(1, cores() // int(handle.record.numerics["threads"]))
+    return max(1, available_cores() // int(handle.record.numerics["threads"]))
 
 
 def _warn(handle: StudyHandle) -> None:

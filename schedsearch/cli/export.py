@@ -39,12 +39,12 @@ def export(
     """Write the best schedule as a config that `train` and your own loop read."""
     import tomli_w
 
-    from schedsearch.export import best_trial, complete_trial, config
+    from schedsearch.export import best_trial, complete_trial, trial_to_config
     from schedsearch.files import write_document
 
     handle = study_at(storage, study)
     chosen = best_trial(handle) if trial is None else complete_trial(handle, trial)
-    content = config(handle, chosen)
+    content = trial_to_config(handle, chosen)
     if output is None:
         typer.echo(tomli_w.dumps(content), nl=False)
     else:

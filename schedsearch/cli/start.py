@@ -69,7 +69,7 @@ def start(
     Ctrl-C stops after the epoch, and `start` goes on where it stopped; twice stops at once. A
     search that --timeout ends has done what it was asked to: it exits 0.
     """
-    from schedsearch.preparation import load_space, prepare
+    from schedsearch.preparation import load_space, prepare_space
     from schedsearch.user_plans import queue_user_plans, read_user_plan
 
     overrides = {
@@ -102,7 +102,7 @@ def start(
             searched = load_space(space, overrides)
             require_trust(searched.task, trusted=trust_task)
             setup = make_setup(here, threads, lanes, given)
-            prepared = prepare(searched, file=str(space))
+            prepared = prepare_space(searched, file=str(space))
             user_plans = [read_user_plan(path, prepared.space) for path in also or ()]
             handle = create(prepared, storage, setup, threads)
         else:

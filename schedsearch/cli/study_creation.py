@@ -13,16 +13,18 @@ from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
     from schedsearch.launchers.base import Launcher
-    from schedsearch.preparation import Prepared, Setup
+    from schedsearch.preparation import ComputeOptions, PreparedSpace
     from schedsearch.storage import StudyHandle
 
 
-def make_setup(workers: int, threads: int | None, lanes: str, given: Mapping[str, Any]) -> Setup:
+def make_setup(
+    workers: int, threads: int | None, lanes: str, given: Mapping[str, Any]
+) -> ComputeOptions:
     """Return how the trials are to be trained, as the options ask for it."""
-    from schedsearch.preparation import Setup, threads_for
+    from schedsearch.preparation import ComputeOptions, threads_per_worker
 
-    return Setup(
-        threads=threads or threads_for(workers),
+    return ComputeOptions(
+        threads=threads or threads_per_worker(workers),
         workers=max(1, workers),
         lanes=_lanes(lanes),
         **given,
@@ -50,12 +52,14 @@ def launcher_on(
     )
 
 
-def create(prepared: Prepared, storage: str, setup: Setup, threads: int | None) -> StudyHandle:
+def create(
+    prepared: PreparedSpace, storage: str, setup: ComputeOptions, threads: int | None
+) -> StudyHandle:
     """Create the study of a space, or find it."""
-    from schedsearch.preparation import check_setup, choose_numerics
+    from schedsearch.preparation import check_compute_options, choose_numerics
     from schedsearch.storage import create_study, discard_untrained, recorded_numerics
 
-    check_setup(prepared, setup)
+    check_compute_options(prepared, setup)
     opened = database_at(storage, create=True)
     if discard_untrained(opened, prepared.space, prepared.fingerprint):
         say(
@@ -81,19 +85,19 @@ def go_on(
     parent: StudyHandle, horizon: int, top: int, *, stretch: bool, reuse: bool
 ) -> StudyHandle:
     """Make the study that goes on with another's best plans for more epochs, or find it."""
-    from schedsearch.extension import extend
+    from schedsearch.extension import extend_study
     from schedsearch.trajectories import open_store
 
     store = open_store(parent.database, say) if reuse else None
-    found = extend(parent, horizon=horizon, top=top, stretch=stretch, store=store)
-    share = 100 * found.known / found.epochs
+    found = extend_study(parent, horizon=horizon, top=top, stretch=stretch, store=store)
+    share = 100 * found.cached / found.epochs
     say(
-        f"study {found.study.name}: of the {found.epochs} epochs of its plans {found.known} "
+        f"study {found.study.name}: of the {found.epochs} epochs of its plans {found.cached} "
         f"({share:.0f} %) are known already"
     )
-    if found.resting and not stretch:
+    if found.settled and not stretch:
         say(
-            f"{found.resting} of its plans have come to rest by epoch {parent.space.horizon + 1}: "
+            f"{found.settled} of its plans have come to rest by epoch {parent.space.horizon + 1}: "
             "--stretch keeps durations as shares of the horizon"
         )
     if found.study.record.numerics["engine"] == "loop":
@@ -114,9 +118,9 @@ def _lanes(given: str) -> int | None:
     return int(given)
 
 
-def _warn_of_numerics(kept: Mapping[str, Any], setup: Setup, threads: int | None) -> None:
+def _warn_of_numerics(kept: Mapping[str, Any], setup: ComputeOptions, threads: int | None) -> None:
     """Say so if a study that goes on was created with other numerics than are asked for now."""
-    from schedsearch.preparation import cores
+    from schedsearch.preparation import available_cores
 
     # What was not asked for is not missed.
     asked = {
@@ -133,8 +137,8 @@ def _warn_of_numerics(kept: Mapping[str, Any], setup: Setup, threads: int | None
     ]
     if other:
         say(f"warning: the study keeps the numerics it was created with: {', '.join(other)}")
-    if setup.workers * kept["threads"] > max(cores(), kept["threads"]):
+    if setup.workers * kept["threads"] > max(available_cores(), kept["threads"]):
         say(
             f"warning: {setup.workers} workers of {kept['threads']} threads, which the study "
-            f"keeps, are more than the {cores()} cores here"
+            f"keeps, are more than the {available_cores()} cores here"
         )

@@ -1,4 +1,4 @@
-"""`schedsearch train`: train once with a config, from scratch."""
+"""`schedsearch train`: train with a config, from scratch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.errors import InputError, SchedSearchError
 
 if TYPE_CHECKING:
-    from schedsearch.reproduction import Config, TrainedRun
+    from schedsearch.reproduction import ConfigTrainer, TrainedRun
+    from schedsearch.space import Space
     from schedsearch.trajectories import TrajectoryStore
 
 
@@ -24,12 +25,14 @@ def train(
     config: Annotated[Path, typer.Argument(help="A config.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Save the model: .safetensors.", show_default=False),
+        typer.Option(
+            "--output", "-o", help="Save the model to this .safetensors file.", show_default=False
+        ),
     ] = None,
     seed: Annotated[
         str | None,
         typer.Option(
-            help="A whole number, or `all` of the trial's. Default: the trial's first.",
+            help="A whole number, or `all` for all seeds of the trial. Default: the first of them.",
             show_default=False,
         ),
     ] = None,
@@ -38,32 +41,33 @@ def train(
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Train with a config as its trial was trained, and save the model.
+    """Train with a config exactly as its trial was trained, and save the model.
 
-    Epochs that the storage knows already, if there is one, are not trained again, unless with
-    --no-reuse. Says whether the value that the config records came out again. With `--seed all`,
-    trains every seed of the trial, and puts the seed before the model's suffix.
+    Epochs that are cached in the storage are not trained again, unless --no-reuse is given. The
+    command reports whether it reproduced the value that the config records. With `--seed all` it
+    trains every seed of the trial, and each model's file name contains the seed.
     """
     if output is not None:
         _check_output(output)
-    from schedsearch.reproduction import Config, to_json
+    from schedsearch.reproduction import ConfigTrainer, to_json
     from schedsearch.space import Space
 
     space = Space.load(config)
     if not space.is_config:
         raise InputError(
-            f"{config}: something is left to choose in {', '.join(space.searched())}: "
-            f"`schedsearch start {config}` searches, and `schedsearch export` writes a config"
+            f"{config}: this is a space, since {', '.join(space.searched())} can take several "
+            f"values: search it with `schedsearch start {config}`, then write a config with "
+            "`schedsearch export`"
         )
     require_trust(space.task, trusted=trust_task)
-    loaded = Config(space, None if no_reuse else _store(storage))
-    if loaded.differences:
-        say(f"warning: numbers may differ from the config's: {'; '.join(loaded.differences)}")
-    runs = [_train(loaded, number) for number in _seeds(seed, loaded)]
+    trainer = ConfigTrainer(space, None if no_reuse else _store(storage))
+    if differences := "; ".join(trainer.differences):
+        say(f"warning: the numbers may differ from the recorded ones: {differences}")
+    runs = [_train(trainer, number) for number in _seeds(seed, trainer)]
     for run in runs:
-        _save(run, loaded, output, several=len(runs) > 1)
+        _save(run, trainer.space, output, several=len(runs) > 1)
     if as_json:
-        typer.echo(json.dumps(to_json(runs, loaded), allow_nan=False))
+        typer.echo(json.dumps(to_json(runs, trainer), allow_nan=False))
     else:
         for run in runs:
             typer.echo("\n".join(_lines(run)))
@@ -75,7 +79,7 @@ def train(
 
 
 def _store(url: str) -> TrajectoryStore | None:
-    """Return what a storage knows; None where there is none by default."""
+    """Return the cached trajectories; None if the storage is the default one and missing."""
     from schedsearch.cli.storage import database_at
     from schedsearch.errors import StorageError
     from schedsearch.trajectories import open_store
@@ -89,7 +93,7 @@ def _store(url: str) -> TrajectoryStore | None:
 
 
 def _check_output(path: Path) -> None:
-    """Refuse, before the training, a file that could not be written after it."""
+    """Refuse a file that cannot be written, before any training."""
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: the name must end in .safetensors")
     if not path.parent.is_dir():
@@ -98,38 +102,38 @@ def _check_output(path: Path) -> None:
         raise InputError(f"{path}: cannot be written: it is a folder")
 
 
-def _seeds(given: str | None, config: Config) -> list[int]:
+def _seeds(given: str | None, trainer: ConfigTrainer) -> list[int]:
     if given is None:
-        return config.seeds[:1]
+        return trainer.seeds[:1]
     if given == "all":
-        return config.seeds
+        return trainer.seeds
     if not given.isdecimal():
         raise InputError(f"--seed is {given!r}, but must be a whole number of at least 0, or `all`")
     return [int(given)]
 
 
-def _train(config: Config, seed: int) -> TrainedRun:
+def _train(trainer: ConfigTrainer, seed: int) -> TrainedRun:
     from schedsearch.report.progress import Progress
 
-    name, horizon = config.space.objective.metric, config.space.horizon
+    metric, horizon = trainer.space.objective.metric, trainer.space.horizon
     with Progress("epochs") as progress:
-        return config.train(
-            seed, lambda run: progress.count(run.epochs, horizon, f"{name} {run.metric:.5g}")
+        return trainer.train(
+            seed, lambda run: progress.count(run.epochs, horizon, f"{metric} {run.metric:.5g}")
         )
 
 
-def _save(run: TrainedRun, config: Config, output: Path | None, *, several: bool) -> None:
+def _save(run: TrainedRun, space: Space, output: Path | None, *, several: bool) -> None:
     from schedsearch.files import write_atomically
     from schedsearch.reproduction import model_bytes
 
     if output is None or run.diverged:
         return
     path = output.with_suffix(f".{run.seed}{output.suffix}") if several else output
-    content = model_bytes(run, config.space)
+    content = model_bytes(run, space)
     if content is None:
         say(
-            f"warning: {path} was not written: the loop gives no tensors to run.checkpoint, so "
-            "no model"
+            f"warning: {path} was not written: the training loop passes no tensors to "
+            "run.checkpoint, so there is no model"
         )
         return
     write_atomically(path, content)
@@ -137,18 +141,20 @@ def _save(run: TrainedRun, config: Config, output: Path | None, *, several: bool
 
 
 def _lines(run: TrainedRun) -> list[str]:
-    """Return the metrics of a run, to the last digit."""
+    """Return the metrics of a run, with all digits."""
     metrics = {**run.validation, **run.test}
     return [f"seed {run.seed}", *(f"  {name} {value!r}" for name, value in metrics.items())]
 
 
 def _say_reproduced(run: TrainedRun) -> None:
-    known = "" if run.trained else " (it was known: --no-reuse trains it again)"
+    cached = "" if run.epochs_trained else " (from the cache; --no-reuse trains it again)"
     if run.reproduced is None:
-        if known:
-            say(f"seed {run.seed}: {run.value!r}{known}")
+        if cached:
+            say(f"seed {run.seed}: {run.value!r}{cached}")
     elif run.reproduced:
-        say(f"seed {run.seed}: its recorded value {run.recorded!r} came out again, exactly{known}")
+        say(f"seed {run.seed}: reproduced the recorded value {run.recorded!r} exactly{cached}")
     else:
-        recorded = f"the config records {run.recorded!r} of it"
-        say(f"seed {run.seed}: {recorded}, here it is {run.value!r}{known}")
+        say(
+            f"seed {run.seed}: did not reproduce the recorded value {run.recorded!r}: got "
+            f"{run.value!r}{cached}"
+        )

@@ -204,14 +204,14 @@ def test_lanes_are_a_number_or_auto(start, tmp_path, given):
 def test_lanes_hold_the_seeds_of_a_trial(start, tmp_path):
     code, _, err = start(document(seeds=3), "--lanes", "2")
     assert code == 2
-    assert err.startswith("error: --lanes is 2, but must be at least 3: the seeds of a trial train")
+    assert err.startswith("error: --lanes is 2, but must be at least 3: all seeds of a trial train")
     assert not (tmp_path / "studies.db").exists()
 
 
 def test_a_loop_of_the_users_own_trains_one_run_at_a_time(start, tmp_path):
     code, _, err = start(document(), "--workers", "0", "--lanes", "8")
     assert code == 0
-    assert "1 lane: a training loop of your own trains one run at a time" in err
+    assert "1 lane: your training loop trains one run at a time" in err
     assert only_study(open_database(url_of(tmp_path))).record.numerics["lanes"] == 1
 
 
@@ -238,5 +238,5 @@ def test_what_lanes_found_comes_out_again_exactly(tmp_path, seeds):
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
     assert only_study(open_database(url_of(tmp_path))).record.numerics["lanes"] == 6
-    assert err.count("came out again, exactly") == seeds
+    assert err.count(": reproduced the recorded value ") == seeds
     assert "warning" not in err

@@ -1,4 +1,4 @@
-"""`train`: the trial's numbers come out again, or it says what stands in their way."""
+"""`train` reproduces the trial's numbers, or reports why it does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tomli_w
 import torch
 from safetensors.torch import load_file
 
-from schedsearch.export import config
+from schedsearch.export import trial_to_config
 from schedsearch.launchers.in_process import run_worker
 from schedsearch.storage import plan_of
 from tests import searches
@@ -31,7 +31,7 @@ def exported(folder: Path, task: str = "tests.engines.toys:Toy", value: str = "l
     content |= {"task": task, "horizon": 4, "objective": {"metric": "val_loss", "value": value}}
     study = make_study(folder, content)
     run_worker(study, name="ann", should_stop=lambda: False, say=lambda line: None, quiet=True)
-    return config(study, study.complete(constant=False)[0]), study
+    return trial_to_config(study, study.complete(constant=False)[0]), study
 
 
 def save(folder: Path, content: dict) -> Path:
@@ -45,14 +45,14 @@ TASKS = ["tests.engines.toys:Toy", "tests.engines.toys:train_toy"]
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("value", ["last", "best"])
-def test_a_trials_metric_comes_out_again_exactly_and_it_says_so(run, tmp_path, task, value):
+def test_a_trials_metric_is_reproduced_exactly_and_the_command_says_so(run, tmp_path, task, value):
     content, _ = exported(tmp_path, task, value)
     recorded = content["source"]["value"]
     path = save(tmp_path, content)
     done = run("train", path, "--json", "--no-reuse")
     found = json.loads(done.out)
     assert done.status == 0
-    assert done.err == f"seed 0: its recorded value {recorded!r} came out again, exactly\n"
+    assert done.err == f"seed 0: reproduced the recorded value {recorded!r} exactly\n"
     [only] = found["runs"]
     assert (only["value"], only["recorded"], found["reproduced"]) == (recorded, recorded, True)
     assert found["validation"]["val_loss"] == recorded
@@ -60,7 +60,7 @@ def test_a_trials_metric_comes_out_again_exactly_and_it_says_so(run, tmp_path, t
     assert f"  val_loss {recorded!r}" in run("train", path).out.splitlines()
 
 
-def test_the_values_in_force_are_given_epoch_by_epoch(run, tmp_path):
+def test_json_lists_the_values_in_force_by_epoch(run, tmp_path):
     content, study = exported(tmp_path)
     plan = plan_of(study.trial(content["source"]["trial"]))
     found = json.loads(run("train", save(tmp_path, content), "--json").out)
@@ -70,7 +70,7 @@ def test_the_values_in_force_are_given_epoch_by_epoch(run, tmp_path):
     assert len(set(found["values"]["lr"])) == 4
 
 
-def test_every_seed_of_a_trial_comes_out_again(run, tmp_path):
+def test_every_seed_of_a_trial_is_reproduced(run, tmp_path):
     content, _ = exported(tmp_path, seeds=3)
     path = save(tmp_path, content)
     found = json.loads(run("train", path, "--seed", "all", "--json").out)
@@ -91,7 +91,7 @@ def test_every_seed_of_a_trial_comes_out_again(run, tmp_path):
         ("source", "fingerprint", "0" * 64, "the task's source, arguments or data"),
     ],
 )
-def test_other_numerics_or_another_task_are_said_before_training(
+def test_other_numerics_or_another_task_earn_a_warning_before_the_training(
     run, tmp_path, table, key, value, said
 ):
     content, _ = exported(tmp_path)
@@ -99,22 +99,22 @@ def test_other_numerics_or_another_task_are_said_before_training(
     done = run("train", save(tmp_path, content), "--json")
     assert done.status == 0
     first = done.err.splitlines()[0]
-    assert first.startswith(f"warning: numbers may differ from the config's: {said}")
+    assert first.startswith(f"warning: the numbers may differ from the recorded ones: {said}")
     [difference] = json.loads(done.out)["differences"]
     assert difference.startswith(said)
 
 
-def test_a_value_that_does_not_come_out_again_is_said_with_both(run, tmp_path):
+def test_a_value_that_is_not_reproduced_is_reported_with_both_numbers(run, tmp_path):
     content, _ = exported(tmp_path)
     value = content["source"]["value"]
     content["source"]["runs"][0]["value"] = 0.125
     done = run("train", save(tmp_path, content), "--no-reuse")
-    assert done.err == f"seed 0: the config records 0.125 of it, here it is {value!r}\n"
+    assert done.err == f"seed 0: did not reproduce the recorded value 0.125: got {value!r}\n"
     assert done.status == 0
 
 
 @pytest.mark.parametrize("value", ["last", "best"])
-def test_the_saved_model_gives_the_metrics_again(run, tmp_path, value):
+def test_the_saved_model_gives_the_same_metrics(run, tmp_path, value):
     content, _ = exported(tmp_path, value=value)
     # So fast that the last epoch is not the best one.
     content["hyperparameters"]["lr"]["families"] = {"linear": {"initial": 0.02, "final": 3.0}}
@@ -134,7 +134,7 @@ def test_the_saved_model_gives_the_metrics_again(run, tmp_path, value):
     assert {f"val_{name}": metric for name, metric in validated.items()} == found["validation"]
 
 
-def test_the_model_of_a_loop_is_what_it_gave_to_its_checkpoint(run, tmp_path):
+def test_the_model_of_a_training_loop_is_the_state_of_its_checkpoint(run, tmp_path):
     content, _ = exported(tmp_path, TASKS[1])
     path = save(tmp_path, content)
     found = json.loads(run("train", path, "-o", "model.safetensors", "--json").out)
@@ -156,7 +156,10 @@ def test_a_loop_without_a_checkpoint_has_no_model_to_save(run, tmp_path):
     content, _ = exported(tmp_path, "tests.searches:train")
     done = run("train", save(tmp_path, content), "-o", "model.safetensors")
     assert done.status == 0
-    assert "warning: model.safetensors was not written: the loop gives no tensors" in done.err
+    assert (
+        "warning: model.safetensors was not written: the training loop passes no tensors"
+        in done.err
+    )
     assert not (tmp_path / "model.safetensors").exists()
 
 
@@ -194,7 +197,7 @@ def test_a_wrong_flag_is_one_line_and_nothing_is_trained(run, tmp_path, flags, s
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({}, "something is left to choose in lr"),
+        ({}, "this is a space, since lr can take several values"),
         ({"numerics": {"threads": 0}}, "numerics.threads is 0, but must be"),
         ({"numerics": {"threads": "two"}}, "numerics.threads is 'two', but must be"),
         ({"numerics": {"device": "warp"}}, "the device `warp` cannot be used here"),
@@ -212,7 +215,7 @@ def test_a_wrong_config_is_one_line(run, tmp_path, change, said):
     assert done.err.count("\n") == 1
 
 
-def test_what_the_task_raises_is_one_line(run, tmp_path):
+def test_an_exception_of_the_task_is_one_line(run, tmp_path):
     content = document(searches.train_and_raise)
     content["hyperparameters"]["lr"]["families"] = {"constant": {"value": 0.5}}
     done = run("train", save(tmp_path, content))
@@ -233,16 +236,18 @@ def test_a_diverged_training_fails_and_leaves_no_model(run, tmp_path):
     assert not (tmp_path / "model.safetensors").exists()
 
 
-def test_what_the_storage_knows_is_not_trained_again_and_the_same_comes_out(run, tmp_path):
+def test_cached_epochs_are_not_trained_again_and_the_result_is_the_same(run, tmp_path):
     content, _ = exported(tmp_path)
     path = save(tmp_path, content)
-    anew = run("train", path, "-o", "anew.safetensors", "--json", "--no-reuse")
+    trained = run("train", path, "-o", "trained.safetensors", "--json", "--no-reuse")
     run("train", path)
-    known = run("train", path, "-o", "known.safetensors", "--json")
-    assert known.err.splitlines()[-1].endswith("exactly (it was known: --no-reuse trains it again)")
-    first, second = (json.loads(done.out)["runs"][0] for done in (anew, known))
+    cached = run("train", path, "-o", "cached.safetensors", "--json")
+    assert cached.err.splitlines()[-1].endswith(
+        "exactly (from the cache; --no-reuse trains it again)"
+    )
+    first, second = (json.loads(done.out)["runs"][0] for done in (trained, cached))
     assert (first.pop("epochs_trained"), second.pop("epochs_trained")) == (4, 0)
     assert first == second
-    models = [load_file(tmp_path / f"{name}.safetensors") for name in ("anew", "known")]
+    models = [load_file(tmp_path / f"{name}.safetensors") for name in ("trained", "cached")]
     assert models[0].keys() == models[1].keys()
     assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
