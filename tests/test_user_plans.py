@@ -50,7 +50,7 @@ def test_a_user_plan_is_trained_in_full_beside_the_search(tmp_path):
 def test_status_shows_a_user_plan_beside_the_best_schedule_and_the_best_constant(tmp_path):
     study = make_study(tmp_path)
     queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
-    assert "own       waiting (trial 1, mine.toml)" in summary_lines(read_status(study))
+    assert "your plan waiting (trial 1, mine.toml)" in summary_lines(read_status(study))
     work(study)
     status = read_status(study)
     [own] = status.to_json()["own"]
@@ -62,7 +62,7 @@ def test_status_shows_a_user_plan_beside_the_best_schedule_and_the_best_constant
         "value": trial.value,
         "plan": trial.user_attrs["plan"],
     }
-    shown = f"own       val_loss {trial.value:.5g} (trial 1, mine.toml)"
+    shown = f"your plan val_loss {trial.value:.5g} (trial 1, mine.toml)"
     assert shown in summary_lines(status)
 
 

@@ -1,4 +1,4 @@
-"""`schedsearch check`: is a space right, and what will be searched?"""
+"""`schedsearch check`: find every mistake in a space, and show what will be searched."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def check(
     file: SpaceFile,
     task: Annotated[
         bool,
-        typer.Option("--task/--no-task", help="Import the task, and check that the two fit."),
+        typer.Option("--task/--no-task", help="Import the task, and check that it fits the space."),
     ] = True,
     trust_task: TrustTask = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a space or a config, and show what it searches: every mistake at once."""
+    """Check a space or a config, report all mistakes, and show what will be searched."""
     from schedsearch.report.progress import spinner
     from schedsearch.report.space_summary import space_json, space_lines
     from schedsearch.space.lint import lint_warnings
@@ -40,7 +40,7 @@ def check(
             problems = [dataclasses.asdict(problem) for problem in error.problems]
             typer.echo(json.dumps({"file": str(file), "problems": problems}, default=str))
         raise
-    with spinner("drawing from the space"):
+    with spinner("sampling the space"):
         warnings, lines = lint_warnings(space), list(space_lines(space))
     if as_json:
         content = {"file": str(file), **space_json(space), "warnings": warnings, "problems": []}
@@ -64,9 +64,12 @@ def _load(file: Path, *, task: bool, trusted: bool) -> Space:
     from schedsearch.samplers import make_sampler
     from schedsearch.task import is_train_function, load_task
 
-    with spinner("trying the task"):
+    with spinner("running the task"):
         complete = validate_against_task(space, str(file))
     make_sampler(complete, "check")
     if is_train_function(load_task(complete.task, complete.document.arguments)):
-        say(f"not known before it trains: whether the loop reports {complete.objective.metric}")
+        say(
+            f"note: only a training can show whether the training loop reports "
+            f"{complete.objective.metric}"
+        )
     return complete

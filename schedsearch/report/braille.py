@@ -1,4 +1,4 @@
-"""Line plots for the terminal, in braille dots: two across and four down in each character."""
+"""Line plots for the terminal: each braille character holds two by four dots."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ def plot(
     log: bool = False,
     unit: str = "epoch",
 ) -> list[str]:
-    """Return the lines of a plot of series over epochs, or over what `unit` names.
+    """Return the lines of text of a plot.
 
-    `size` is its width and height in text.
-    The labels of the vertical axis are `high` at the top and `low` at the bottom.
+    Args:
+        title: the first line.
+        series: the curves; each has one value per epoch or other `unit`.
+        size: width and height in characters.
+        low: the value at the bottom of the vertical axis.
+        high: the value at the top.
+        log: whether the vertical axis is logarithmic.
+        unit: the label of the horizontal axis.
     """
     width, height = size
     columns = width - _LABEL - 2
@@ -39,8 +45,8 @@ def plot(
     labels[0], labels[-1] = f"{high:.3g}", f"{low:.3g}"
     lines = [f"{title[:width]:{width}}"]
     for label, row in zip(labels, canvas, strict=True):
-        drawn = "".join(chr(0x2800 + bits) for bits in row)
-        lines.append(f"{label:>{_LABEL}} ┤"[: _LABEL + 2] + drawn)
+        dots = "".join(chr(0x2800 + bits) for bits in row)
+        lines.append(f"{label:>{_LABEL}} ┤"[: _LABEL + 2] + dots)
     end = f"{unit} {last}"
     lines.append(f"{'':{_LABEL}} 0{end:>{columns}}")
     return lines
@@ -49,7 +55,7 @@ def plot(
 def _dots(
     values: Sequence[float], last: int, low: float, high: float, wide: int, tall: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield the dots of a line: at each column, all between one value and the next."""
+    """Yield the dots of a line, without gaps between one value and the next."""
     span = (high - low) or 1.0
     points = [
         (round(i / last * (wide - 1)), round((high - value) / span * (tall - 1)))
@@ -64,7 +70,7 @@ def _dots(
 
 
 def side_by_side(plots: Sequence[list[str]], width: int) -> Iterator[str]:
-    """Yield the lines of plots of one size, as many in a row as the terminal's width holds."""
+    """Yield the lines of plots of equal size, as many in a row as fit the terminal's width."""
     across = max(1, width // (len(plots[0][0]) + 2)) if plots else 1
     for first in range(0, len(plots), across):
         for lines in zip(*plots[first : first + across], strict=True):

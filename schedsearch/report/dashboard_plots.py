@@ -1,4 +1,4 @@
-"""The plots that the dashboard keeps with a study: small, since each poll reads them whole."""
+"""The plots of a study in the dashboard, kept small because every poll reads them in full."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from schedsearch.report.optimization_history import (
 )
 from schedsearch.space import Space
 
-#: Of a search that improves more often, the last improvements.
-_STEPS = 60
+#: At most so many improvements are drawn, the latest ones.
+_MAX_STEPS = 60
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A plot as Plotly's own JSON, which the browser draws: Plotly itself is not needed here."""
+    """A plot in Plotly's JSON format, which the browser draws; Plotly need not be installed."""
 
     data: Sequence[Mapping[str, Any]]
     layout: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """Return what Plotly's own figures do."""
+        """Return the JSON text, as a Plotly figure does."""
         return json.dumps({"data": self.data, "layout": self.layout})
 
 
 def study_plots(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, Graph]:
-    """Return the plots of a study by the name that each is kept under; none of an empty one."""
-    ends = optimization_history(space, trials)
-    if all(end.value is None for end in ends):
+    """Return the plots of a study by name; empty if no trial is complete."""
+    history = optimization_history(space, trials)
+    if all(trial.value is None for trial in history):
         return {}
-    return {"best-so-far": _best_so_far(space, ends), "families": _families(space, trials)}
+    return {"best-so-far": _best_so_far(space, history), "families": _families(space, trials)}
 
 
-def _best_so_far(space: Space, ends: Sequence[FinishedTrial]) -> Graph:
+def _best_so_far(space: Space, history: Sequence[FinishedTrial]) -> Graph:
     metric = space.objective.metric
     data = []
     for name, chosen, dash in (
-        ("best so far", ends, "solid"),
-        ("best constant so far", [end for end in ends if end.constant], "dash"),
+        ("best so far", history, "solid"),
+        ("best constant so far", [trial for trial in history if trial.is_constant], "dash"),
     ):
-        best = improvements(chosen, space.objective)[-_STEPS:]
-        steps = [(end.ended, end.value) for end in best]
+        best = improvements(chosen, space.objective)[-_MAX_STEPS:]
+        steps = [(trial.position, trial.value) for trial in best]
         if best:
-            steps.append((ends[-1].ended, best[-1].value))
+            steps.append((history[-1].position, best[-1].value))
         data.append(
             {
                 "type": "scatter",

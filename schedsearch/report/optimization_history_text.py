@@ -1,4 +1,4 @@
-"""The course of a search in the terminal: the best so far beside the best constant so far."""
+"""The optimization history in the terminal: the best value so far, and the best constant's."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _SIZE = (58, 8)
 
 
 def optimization_history_lines(study: StudyHandle, width: int) -> Iterator[str]:
-    """Yield plots of the best value over the trials that ended: of all, and of constants alone."""
+    """Yield plots of the best value over the trials that ended: of all trials, and of constants."""
     space = study.space
-    ends = optimization_history(space, study.trials())
+    history = optimization_history(space, study.trials())
+    constants = [trial for trial in history if trial.is_constant]
     series = {
-        "best so far": _best_so_far(space, ends, ends),
-        "best constant so far": _best_so_far(space, ends, [end for end in ends if end.constant]),
+        "best so far": _best_so_far(space, history, history),
+        "best constant so far": _best_so_far(space, history, constants),
     }
-    known = [value for values in series.values() for value in values]
-    if not known:
+    drawn = [value for values in series.values() for value in values]
+    if not drawn:
         yield "no trial is complete yet: there is nothing to draw"
         return
-    low, high = min(known), max(known)
+    low, high = min(drawn), max(drawn)
     log = low > 0 and high > 10 * low
     scale = ", log scale" if log else ""
     plots = [
@@ -48,14 +49,14 @@ def optimization_history_lines(study: StudyHandle, width: int) -> Iterator[str]:
 
 
 def _best_so_far(
-    space: Space, ends: Sequence[FinishedTrial], chosen: Sequence[FinishedTrial]
+    space: Space, history: Sequence[FinishedTrial], chosen: Sequence[FinishedTrial]
 ) -> list[float]:
-    """Return the best of the chosen after each trial that ended, from the first of them on."""
+    """Return the best value of the chosen trials after each trial, from the first chosen one on."""
     best = iter(improvements(chosen, space.objective))
     following = next(best, None)
     values: list[float] = []
-    for end in ends:
-        if following is not None and end.ended == following.ended:
+    for trial in history:
+        if following is not None and trial.position == following.position:
             assert following.value is not None
             values.append(following.value)
             following = next(best, None)

@@ -1,4 +1,4 @@
-"""A space in words, and as JSON: what will be searched."""
+"""A summary of a space as text and as JSON: families, parameters, ranges and sizes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from schedsearch.space.document import HyperparameterTable
 from schedsearch.space.domains import Domain, Families, FamilyParameters, ListDomain
 from schedsearch.space.prefix_sharing import PrefixSharing, estimate_prefix_sharing
 
-#: Larger sizes are not told apart: no search tries so many.
-_COUNTABLE = 10**15
-#: Of a longer search, so many trials are drawn to see what they have in common.
-_DRAWN = 200
+#: Larger sizes are shown as "more than": no search tries so many.
+_LARGEST_SIZE = 10**15
+#: At most so many trials are sampled to estimate how many epochs they share.
+_SAMPLED_TRIALS = 200
 
 
 def space_lines(space: Space) -> Iterator[str]:
-    """Yield what a space searches, line by line: families, parameters, ranges, and sizes."""
+    """Yield the families, parameters, ranges and sizes of a space, line by line."""
     objective, search = space.objective, space.search
     yield f"name       {space.name}"
     yield f"task       {space.task}"
@@ -42,34 +42,34 @@ def space_lines(space: Space) -> Iterator[str]:
         yield from _family_lines(families)
     yield ""
     if space.is_config:
-        yield "a config: one plan"
+        yield "a config: it has one plan"
         return
     if space.size() == math.inf:
-        yield "size       no end of plans: some ranges are continuous"
+        yield "size       infinite: some ranges are continuous"
     else:
         yield f"size       {_size_words(space.size())}"
     yield f"reuse      {_reuse_words(_sharing(space))}"
 
 
 def _sharing(space: Space) -> PrefixSharing:
-    return estimate_prefix_sharing(space, min(space.search.trials, _DRAWN), seed=0)
+    return estimate_prefix_sharing(space, min(space.search.trials, _SAMPLED_TRIALS), seed=0)
 
 
 def _reuse_words(sharing: PrefixSharing) -> str:
-    """Say how much of a search is trained once for several trials."""
+    """Return how much of a search several trials can share."""
     if sharing.reuse >= 0.005:
-        return f"about {100 * sharing.reuse:.0f} % of the epochs are known from other trials"
+        return f"about {100 * sharing.reuse:.0f} % of the epochs can be reused from other trials"
     if not sharing.never_shared:
-        return "no epochs to speak of are known from other trials"
+        return "less than 0.5 % of the epochs can be reused from other trials"
     names = " and ".join(sharing.never_shared)
     verb = "differ" if len(sharing.never_shared) > 1 else "differs"
     return (
-        f"none: {names} {verb} in every trial from the first epoch on (levels or a step would not)"
+        f"none: {names} {verb} in every trial from the first epoch on; levels or a step allow reuse"
     )
 
 
 def space_json(space: Space) -> dict[str, Any]:
-    """Return the same for a program: the file's tables with sizes, None where past counting."""
+    """Return the tables of the space with their sizes; None for sizes beyond 10^15."""
     content = space.to_document()
     for kind, searched in (("hyperparameters", space.hyperparameters), ("groups", space.groups)):
         for name, families in searched.items():
@@ -80,14 +80,14 @@ def space_json(space: Space) -> dict[str, Any]:
 
 
 def _size_json(size: float) -> int | None:
-    return int(size) if size < _COUNTABLE else None
+    return int(size) if size < _LARGEST_SIZE else None
 
 
 def _size_words(size: float) -> str:
     if size == math.inf:
         return "continuous"
-    if size >= _COUNTABLE:
-        return f"more than {_COUNTABLE:,} choices"
+    if size >= _LARGEST_SIZE:
+        return f"more than {_LARGEST_SIZE:,} choices"
     return f"{int(size):,} choice{'' if size == 1 else 's'}"
 
 
@@ -99,28 +99,28 @@ def _limits(table: HyperparameterTable) -> Iterator[str]:
 
 def _family_lines(families: Families | None) -> Iterator[str]:
     rows = [
-        (family, list(_leaves(option, "")))
+        (family, list(_parameter_rows(option, "")))
         for family, option in (families.options.items() if families else ())
     ]
-    width = max((len(name) for _, leaves in rows for name, _ in leaves), default=0)
-    for family, leaves in rows:
+    width = max((len(name) for _, parameters in rows for name, _ in parameters), default=0)
+    for family, parameters in rows:
         yield f"  {family}"
-        for name, text in leaves:
+        for name, text in parameters:
             yield f"    {name:{width}}  {text}"
 
 
-def _leaves(domain: Domain, name: str) -> Iterator[tuple[str, str]]:
-    """Yield each parameter's dotted name, with what it may be."""
+def _parameter_rows(domain: Domain, name: str) -> Iterator[tuple[str, str]]:
+    """Yield each parameter's dotted name, with its range or value."""
     match domain:
         case Families(options):
             for family, option in options.items():
-                yield from _leaves(option, f"{name}.{family}")
+                yield from _parameter_rows(option, f"{name}.{family}")
         case FamilyParameters(of):
             for key, item in of.items():
-                yield from _leaves(item, f"{name}.{key}" if name else key)
+                yield from _parameter_rows(item, f"{name}.{key}" if name else key)
         case ListDomain(items) if _holds_families(items):
             for i, item in enumerate(items):
-                yield from _leaves(item, f"{name}.{i}")
+                yield from _parameter_rows(item, f"{name}.{i}")
         case _:
             yield name, str(domain)
 

@@ -1,4 +1,4 @@
-"""How a study stands: its trials, its best schedule, and its best constant."""
+"""The status of a study: its trials, its best schedule, and its best constant."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from schedsearch.storage import OWN, Counts, StudyHandle, ranked
 
 @dataclass(frozen=True)
 class Best:
-    """The best of some complete trials, with the plan it carries as a config's tables.
+    """The best of some complete trials, with its plan as a config's tables.
 
     Attributes:
-        among: how many trials it is the best of.
+        number: the trial's number.
+        value: the trial's value.
+        plan: the trial's plan.
+        among: the number of trials that were compared.
     """
 
     number: int
@@ -32,8 +35,8 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Own:
-    """A trial of a plan of the user's own, and the file that it comes from."""
+class UserPlanTrial:
+    """A trial that trains a plan of the user, and the name of the file with that plan."""
 
     file: str
     number: int
@@ -45,35 +48,34 @@ class Own:
 
 @dataclass(frozen=True)
 class Status:
-    """How a study stands at one moment."""
+    """The status of a study at one moment."""
 
     study: str
-    #: running: a trial is in training. done: every trial ended. stopped: neither.
+    #: running: a trial is in training. done: all trials have ended. stopped: neither.
     state: Literal["running", "done", "stopped"]
     metric: str
     direction: str
     total: int
     counts: Counts
-    #: What every complete trial was trained for, and so the budget of those compared here.
+    #: The number of epochs of every complete trial.
     horizon: int
     best: Best | None
     best_schedule: Best | None
     best_constant: Best | None
-    #: What `start --also` races, by number.
-    own: tuple[Own, ...]
-    #: Wall-clock seconds in which some trial was in training.
+    #: The trials of `start --also`, by number.
+    user_plans: tuple[UserPlanTrial, ...]
+    #: Wall-clock seconds during which at least one trial was in training.
     seconds: float
-    #: Trials that diverged, among those counted as pruned.
+    #: How many of the pruned trials diverged.
     diverged: int = 0
-    #: Epochs, over all trials, in which bounds held a hyperparameter back.
+    #: In how many epochs of all trials a hyperparameter was limited by its bounds.
     clamped: dict[str, int] = field(default_factory=dict)
-    #: Epochs that the runs of all trials went through, and those of them that were trained: the
-    #: others were known.
-    epochs_asked: int = 0
+    #: The epochs of all runs of all trials, and how many of them were trained, not cached.
+    epochs_requested: int = 0
     epochs_trained: int = 0
-    #: What the last `confirm` found, in one line; None if there was none.
+    #: The result of the last `confirm` in one line; None if there is none.
     confirmation: str | None = None
-    #: What the trials that no pruner ends say of it; None if there are none.
+    #: The audit of the pruner; None if no audited trial is complete.
     audit: Audit | None = None
 
     @property
@@ -95,10 +97,10 @@ class Status:
             "best": None if self.best is None else asdict(self.best),
             "best_schedule": None if self.best_schedule is None else asdict(self.best_schedule),
             "best_constant": None if self.best_constant is None else asdict(self.best_constant),
-            "own": [asdict(own) for own in self.own],
+            "own": [asdict(trial) for trial in self.user_plans],
             "audit": None if self.audit is None else self.audit.to_json(),
             "trial_epochs": epochs,
-            "epochs_asked": self.epochs_asked,
+            "epochs_asked": self.epochs_requested,
             "epochs_trained": self.epochs_trained,
             "seconds": round(self.seconds, 3),
             "trial_epochs_per_second": round(self.epochs_per_second, 3),
@@ -108,12 +110,12 @@ class Status:
 
 
 def read_status(study: StudyHandle) -> Status:
-    """Read how a study stands."""
-    # Read once: in mid-run, two reads would not agree.
+    """Read the status of a study."""
+    # One read for all numbers: while workers train, two reads would differ.
     rows, total = study.rows(), study.total()
     trials = [row for row in rows if "superseded_by" not in row.user_attrs]
     counts = Counts.of(rows)
-    asked = [len(row.intermediate_values) * study.space.search.seeds for row in rows]
+    requested = [len(row.intermediate_values) * study.space.search.seeds for row in rows]
     result = kept(study)
     objective = study.space.objective
     if counts.running:
@@ -137,15 +139,16 @@ def read_status(study: StudyHandle) -> Status:
         best=_best(ranked(study.space, trials)),
         best_schedule=schedule,
         best_constant=constant,
-        own=tuple(_own(trial) for trial in trials if OWN in trial.user_attrs),
+        user_plans=tuple(_user_plan_trial(trial) for trial in trials if OWN in trial.user_attrs),
         seconds=_seconds(rows),
         diverged=sum("diverged" in trial.user_attrs for trial in trials),
         clamped=dict(clamped),
-        epochs_asked=sum(asked),
+        epochs_requested=sum(requested),
         epochs_trained=sum(
-            row.user_attrs.get("trained", epochs) for row, epochs in zip(rows, asked, strict=True)
+            row.user_attrs.get("trained", epochs)
+            for row, epochs in zip(rows, requested, strict=True)
         ),
-        confirmation=None if result is None else _verdict(result, schedule, constant),
+        confirmation=None if result is None else _confirmation_line(result, schedule, constant),
         audit=summarize_audit(trials, objective),
     )
 
@@ -158,21 +161,24 @@ def _best(ranked: list[FrozenTrial]) -> Best | None:
     return Best(trial.number, trial.value, trial.user_attrs["plan"], len(ranked))
 
 
-def _verdict(result: Mapping[str, Any], *best: Best | None) -> str:
-    """Return what a confirmation found, and whether the study has found better trials since."""
+def _confirmation_line(result: Mapping[str, Any], *best: Best | None) -> str:
+    """Return a confirmation's result, and a hint if the study has found better trials since."""
     since = not_judged(result, [trial.number for trial in best if trial is not None])
-    more = f"; trial {since[-1]} took no part: `schedsearch confirm` again" if since else ""
-    return verdict_line(result) + more
+    if not since:
+        return verdict_line(result)
+    hint = f"trial {since[-1]} was not part of it: run `schedsearch confirm` again"
+    return f"{verdict_line(result)}; {hint}"
 
 
-def _own(trial: FrozenTrial) -> Own:
+def _user_plan_trial(trial: FrozenTrial) -> UserPlanTrial:
     value = trial.value if trial.state is TrialState.COMPLETE else None
     attributes = trial.user_attrs
-    return Own(attributes[OWN], trial.number, trial.state.name.lower(), value, attributes["plan"])
+    state = trial.state.name.lower()
+    return UserPlanTrial(attributes[OWN], trial.number, state, value, attributes["plan"])
 
 
 def _seconds(trials: Iterable[FrozenTrial]) -> float:
-    """Return how long at least one trial was in training: the pauses of a search do not count."""
+    """Return for how long at least one trial was in training, so without the pauses."""
     now = datetime.now()
     spans = sorted(
         (trial.datetime_start, trial.datetime_complete or now)

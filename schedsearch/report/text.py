@@ -1,4 +1,4 @@
-"""Plans and times in words, for the terminal."""
+"""Plans and durations as text for the terminal."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def _lines(tables: Mapping[str, Any]) -> Iterator[str]:
 
 
 def describe_families(families: Mapping[str, Any]) -> str:
-    """Return a schedule's table as one call, without what stands at its default.
+    """Return a schedule's table as a call, without the parameters at their defaults.
 
     >>> describe_families({"warmup": {"inner": {"constant": {"value": 0.1}}, "factor": 0.5}})
     'warmup(inner=constant(value=0.1), factor=0.5)'
     """
     [(family, parameters)] = families.items()
     defaults = {p.name: p.default for p in parameters_of(FAMILIES[family]) if not p.required}
-    inside = ", ".join(
+    arguments = ", ".join(
         f"{name}={_value(value)}"
         for name, value in parameters.items()
         if name not in defaults or defaults[name] != value
     )
-    return f"{family}({inside})"
+    return f"{family}({arguments})"
 
 
 def _value(value: Any) -> str:
@@ -53,7 +53,7 @@ def _value(value: Any) -> str:
 
 
 def describe_seconds(seconds: float) -> str:
-    """Return a duration as a person says it.
+    """Return a duration in hours, minutes and seconds.
 
     >>> describe_seconds(7), describe_seconds(95), describe_seconds(7260)
     ('7 s', '1 min 35 s', '2 h 1 min')

@@ -1,4 +1,4 @@
-"""`schedsearch check` shows what is searched, or every mistake; stdout is data, stderr messages."""
+"""`schedsearch check` shows the search space, or every mistake in the file."""
 
 import json
 from pathlib import Path
@@ -48,9 +48,9 @@ def test_families_parameters_ranges_scales_and_sizes_are_shown(run, write):
         "    final     0.5 to 1, linear",
         "    duration  10% to 50%, linear",
         "",
-        "size       no end of plans: some ranges are continuous",
-        "reuse      none: weights.penalty differs in every trial from the first epoch on "
-        "(levels or a step would not)",
+        "size       infinite: some ranges are continuous",
+        "reuse      none: weights.penalty differs in every trial from the first epoch on"
+        "; levels or a step allow reuse",
     ]
 
 
@@ -70,7 +70,7 @@ def test_a_finite_space_is_counted(run, write):
     assert found["size"] == 29
     share = 100 * found["reuse"]
     assert share > 50
-    assert reuse == f"reuse      about {share:.0f} % of the epochs are known from other trials"
+    assert reuse == f"reuse      about {share:.0f} % of the epochs can be reused from other trials"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -78,20 +78,20 @@ def test_the_shipped_spaces_are_right(run, path):
     assert run("check", "--no-task", path).status == 0
 
 
-def test_a_config_is_read_alike(run):
+def test_check_accepts_a_config(run):
     done = run("check", ROOT / "examples" / "best.toml")
     assert done.status == 0
-    assert done.out.endswith("a config: one plan\n")
+    assert done.out.endswith("a config: it has one plan\n")
     assert "factor    0.5" in done.out
 
 
-def test_of_a_loop_it_says_what_only_training_can_tell(run):
+def test_for_a_training_loop_check_says_that_the_metric_is_unchecked(run):
     done = run("check", ROOT / "examples" / "own_loop.toml")
     assert done.status == 0
-    assert done.err == "not known before it trains: whether the loop reports val_loss\n"
+    assert done.err == "note: only a training can show whether the training loop reports val_loss\n"
 
 
-def test_the_task_is_tried_unless_told_otherwise(run, write):
+def test_check_runs_the_task_unless_no_task_is_given(run, write):
     file = write(objective__metric="val_lost", hyperparameters__momentom={"default": 0.5})
     assert run("check", "--no-task", file).status == 0
     done = run("check", file)
@@ -104,7 +104,7 @@ def test_the_task_is_tried_unless_told_otherwise(run, write):
     ]
 
 
-def test_every_mistake_has_a_line_of_its_own_and_json_has_them_too(run, write):
+def test_every_mistake_has_its_own_line_and_is_in_the_json(run, write):
     file = write(horizon=0, objective__direction="maximise")
     done = run("check", "--json", file)
     assert done.status == 2
@@ -116,7 +116,7 @@ def test_every_mistake_has_a_line_of_its_own_and_json_has_them_too(run, write):
     assert found["problems"][1]["hint"] == "did you mean `maximize`?"
 
 
-def test_warnings_are_messages_and_no_mistakes(run, write):
+def test_a_warning_does_not_change_the_exit_status(run, write):
     long = {**LINEAR, "duration": {"low": 5, "high": 50}}
     file = write(**{"hyperparameters__weights.penalty__families__linear": long})
     done = run("check", "--no-task", file)
@@ -137,7 +137,7 @@ def test_warnings_are_messages_and_no_mistakes(run, write):
         ("horizon: 3", "space.txt", "the name must end in .toml, .yaml, .yml or .json"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_told_in_one_line(run, tmp_path, content, name, message):
+def test_an_unreadable_file_is_reported_in_one_line(run, tmp_path, content, name, message):
     if content is not None:
         (tmp_path / name).write_text(content)
     done = run("check", tmp_path / name)
@@ -146,7 +146,7 @@ def test_a_file_that_cannot_be_read_is_told_in_one_line(run, tmp_path, content, 
     assert line.startswith(f"error: {tmp_path / name}: {message}")
 
 
-def test_a_task_that_raises_is_told_in_one_line(run, write, tmp_path, monkeypatch):
+def test_an_exception_on_import_of_the_task_is_one_line(run, write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken_task.py").write_text("raise RuntimeError('two\\nlines')")
     done = run("check", write(task="broken_task:Task"))

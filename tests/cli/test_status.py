@@ -1,4 +1,4 @@
-"""`status`, `list` and `delete`: what they print, and what a program reads."""
+"""`status`, `list` and `delete`: their output for people and for programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_status_tells_programs_what_it_documents(run, tmp_path):
+def test_the_json_of_status_has_its_documented_keys(run, tmp_path):
     study = make_study(tmp_path)
     work(study)
     code, out, _ = run("status", "small", "--json")
@@ -79,7 +79,7 @@ def test_an_empty_study_says_that_there_is_nothing_to_draw(run, tmp_path):
     assert "no trial is complete yet: there is nothing to draw" in run("status", "--plot")[1]
 
 
-def test_delete_takes_a_studys_pictures_with_it(run, tmp_path):
+def test_delete_removes_a_studys_pictures(run, tmp_path):
     study = make_study(tmp_path)
     work(study, best_trial_callback=DashboardArtifacts(study))
     folder = picture_store(study.database).path
@@ -101,7 +101,7 @@ def test_a_study_with_a_trial_in_training_is_running(run, tmp_path):
     assert json.loads(run("status", "--json")[1])["state"] == "running"
 
 
-def test_status_for_people_gives_the_plans_and_the_counts(run, tmp_path):
+def test_status_for_people_shows_plans_and_counts(run, tmp_path):
     work(make_study(tmp_path))
     lines = run("status")[1].splitlines()
     assert lines[0] == "study     small (done)"
@@ -123,28 +123,28 @@ def test_one_of_several_studies_must_be_named(run, tmp_path):
 
 
 @pytest.mark.parametrize("command", [["status"], ["list"], ["delete", "small", "--yes"]])
-def test_a_missing_database_is_said_and_not_made(run, tmp_path, command):
+def test_a_missing_database_is_an_error_and_is_not_created(run, tmp_path, command):
     code, out, err = run(*command)
     assert (code, out) == (2, "")
     assert "there is no such database: `schedsearch start` makes it" in err
     assert not list(tmp_path.iterdir())
 
 
-def test_delete_asks_first_and_refuses_what_is_in_training(run, tmp_path):
+def test_delete_asks_first_and_refuses_a_study_in_training(run, tmp_path):
     study = make_study(tmp_path)
     claim(study, "ann")
     code, _, err = run("delete", "small", "--yes")
     assert code == 2
     assert "study `small` is in training, with 1 of its trials: stop its workers first" in err
     study.queue.hand_back_all_of("ann")
-    assert run("delete", "small")[0] != 0  # nobody said yes
+    assert run("delete", "small")[0] != 0  # no answer to the question
     assert run("status", "small")[0] == 0
     assert run("delete", "small", "--yes") == (0, "", "deleted study small\n")
     code, _, err = run("status", "small")
     assert (code, "has no study `small`: it has none" in err) == (2, True)
 
 
-def test_what_was_known_is_told_apart_from_what_was_trained(run, tmp_path):
+def test_cached_epochs_are_counted_apart_from_trained_ones(run, tmp_path):
     study = make_study(tmp_path)
     work(study)
     found = json.loads(run("status", "--json")[1])
@@ -160,10 +160,10 @@ def test_what_was_known_is_told_apart_from_what_was_trained(run, tmp_path):
     assert after["epochs_asked"] == found["epochs_asked"] + 2
     assert after["epochs_trained"] == found["epochs_trained"] + 1
     assert first.number == 0
-    assert f"reuse     {found['epochs_asked'] + 2} epochs asked for, " in run("status")[1]
+    assert f"reuse     {found['epochs_asked'] + 2} epochs requested, " in run("status")[1]
 
 
-def test_pauses_between_searches_are_no_time_of_training(run, tmp_path):
+def test_pauses_between_searches_do_not_count_as_training_time(run, tmp_path):
     study, noon = make_study(tmp_path), datetime(2026, 1, 1, 12)
     for start, end in ((0, 10), (5, 20), (3600, 3610)):
         trial = create_trial(value=1.0, user_attrs={"plan": {}})
@@ -173,7 +173,7 @@ def test_pauses_between_searches_are_no_time_of_training(run, tmp_path):
     assert json.loads(run("status", "--json")[1])["seconds"] == 30
 
 
-def test_the_last_confirmation_is_told(run, tmp_path):
+def test_status_shows_the_last_confirmation(run, tmp_path):
     study = make_study(tmp_path)
     work(study)
     assert json.loads(run("status", "--json")[1])["confirmation"] is None
@@ -193,4 +193,4 @@ def test_the_last_confirmation_is_told(run, tmp_path):
     assert json.loads(run("status", "--json")[1])["confirmation"] == line
     result["baseline"]["number"] = 99
     study.database.optuna.set_study_user_attr(study.study_id, "confirmation", result)
-    assert "; trial 1 took no part: `schedsearch confirm` again\n" in run("status")[1]
+    assert "; trial 1 was not part of it: run `schedsearch confirm` again\n" in run("status")[1]

@@ -273,9 +273,7 @@ def test_status_shows_the_audit_as_text_and_as_json(tmp_path, monkeypatch, capsy
 
     assert audit is not None
     assert json.loads(status("--json"))["audit"] == audit.to_json()
-    [line] = [line for line in status().splitlines() if line.startswith("pruning ")]
-    expected = (
-        f"pruning   of {audit.complete} trials kept to the end to audit it, it would have ended"
-    )
-    assert line.startswith(f"{expected} {len(audit.would_prune)} (trial ")
+    [line] = [line for line in status().splitlines() if line.startswith("audit ")]
+    expected = f"audit     {audit.complete} trials ran to the end; the pruner would have stopped"
+    assert line.startswith(f"{expected} {len(audit.would_prune)} of them (trial ")
     assert f"trial {audit.would_prune[0].number} after epoch {audit.would_prune[0].epoch}" in line

@@ -225,7 +225,7 @@ def test_the_best_so_far_falls_over_trials_and_over_epochs_to_the_best_of_all(st
     by_trials, by_epochs = draw_study(study.space, study.trials()).axes[:2]
     for axis, last in ((by_trials, len(ends)), (by_epochs, ends[-1].epochs)):
         line = labelled(axis, "best so far")
-        assert list(line.get_ydata()) == [*(end.value for end in best), best[-1].value]
+        assert list(line.get_ydata()) == [*(trial.value for trial in best), best[-1].value]
         assert line.get_xdata()[-1] == last
         held = study.complete(constant=True)[0]
         constant = labelled(axis, f"best constant: {held.value:.4g}, trial {held.number}")

@@ -1,4 +1,4 @@
-"""The picture of a study: how its best fell, which families did well, which parameters mattered."""
+"""The picture of a study: best value so far, values by family, and parameter importances."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from schedsearch.report.pictures.style import (
 )
 from schedsearch.space import Objective, Space
 
-#: Inches of the panel of best values, of a row of a bar or of dots, and of what a panel has beside.
-_BEST, _ROW, _BESIDE = 2.8, 0.25, 0.75
+#: Heights in inches: the panel of best values, one row of a panel, and a panel's margins.
+_BEST, _ROW, _MARGINS = 2.8, 0.25, 0.75
 
 
 def draw_study(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
-    """Draw the best so far over trials and over trained epochs, families, and importances.
+    """Draw the best value over trials and over trained epochs, the families, and importances.
 
     Raises:
-        StudyError: no trial is complete.
+        StudyError: the study has no complete trial.
     """
-    ends = optimization_history(space, trials)
-    best = improvements(ends, space.objective)
+    history = optimization_history(space, trials)
+    best = improvements(history, space.objective)
     if not best:
         raise StudyError(f"study {space.name} has no complete trial yet: there is nothing to draw")
     panels: list[tuple[float, Callable[[Axes], None]]] = []
@@ -56,48 +56,51 @@ def draw_study(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.5), layout="constrained")
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     left, right = parts[0].subplots(1, 2, sharey=True)
-    _draw_best(left, right, ends, space.objective)
-    # Above, since trials lie everywhere.
-    named = left.get_legend_handles_labels()
-    parts[0].legend(*named, fontsize=9, frameon=False, loc="outside upper center", ncols=4)
+    _draw_best(left, right, history, space.objective)
+    # Above the axes: inside, the legend would hide trials.
+    handles = left.get_legend_handles_labels()
+    parts[0].legend(*handles, fontsize=9, frameon=False, loc="outside upper center", ncols=4)
     for part, (_, draw) in zip(parts[1:], panels, strict=True):
         draw(part.subplots())
-    found = f"best: {space.objective.metric} {best[-1].value:.5g}, trial {best[-1].number}"
-    title(figure, [f"{space.name}: {len(ends)} trials ended, {ends[-1].epochs:,} epochs", found])
+    best_line = f"best: {space.objective.metric} {best[-1].value:.5g}, trial {best[-1].number}"
+    title(
+        figure,
+        [f"{space.name}: {len(history)} trials ended, {history[-1].epochs:,} epochs", best_line],
+    )
     return figure
 
 
 def _height(groups: Mapping[str, Sized]) -> float:
-    return _ROW * (sum(map(len, groups.values())) + len(groups)) + _BESIDE
+    return _ROW * (sum(map(len, groups.values())) + len(groups)) + _MARGINS
 
 
 # --- the best so far -----------------------------------------------------------------------------
 
 
 def _draw_best(
-    left: Axes, right: Axes, ends: Sequence[FinishedTrial], objective: Objective
+    left: Axes, right: Axes, history: Sequence[FinishedTrial], objective: Objective
 ) -> None:
-    _draw_best_over(left, ends, [end.ended for end in ends], objective)
-    _draw_best_over(right, ends, [end.epochs for end in ends], objective)
+    _draw_best_over(left, history, [trial.position for trial in history], objective)
+    _draw_best_over(right, history, [trial.epochs for trial in history], objective)
     left.set_xlabel("trials ended")
-    right.set_xlabel("epochs trained, of all trials")
-    turned = "lower" if objective.direction == "minimize" else "higher"
-    left.set_ylabel(f"{objective.metric}\n({turned} is better)", fontsize=10)
-    scale(left, [end.value for end in ends if end.value is not None])
+    right.set_xlabel("epochs trained in all trials")
+    better = "lower" if objective.direction == "minimize" else "higher"
+    left.set_ylabel(f"{objective.metric}\n({better} is better)", fontsize=10)
+    scale(left, [trial.value for trial in history if trial.value is not None])
 
 
 def _draw_best_over(
-    axis: Axes, ends: Sequence[FinishedTrial], at: Sequence[int], objective: Objective
+    axis: Axes, history: Sequence[FinishedTrial], at: Sequence[int], objective: Objective
 ) -> None:
     bare(axis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-    known = [
-        (x, end.value, end.constant)
-        for x, end in zip(at, ends, strict=True)
-        if end.value is not None
+    complete = [
+        (x, trial.value, trial.is_constant)
+        for x, trial in zip(at, history, strict=True)
+        if trial.value is not None
     ]
     for constant, mark, label in ((False, "o", "schedule"), (True, "s", "constant")):
-        chosen = [(x, value) for x, value, is_constant in known if is_constant == constant]
+        chosen = [(x, value) for x, value, is_constant in complete if is_constant == constant]
         axis.scatter(
             [x for x, _ in chosen],
             [value for _, value in chosen],
@@ -108,19 +111,19 @@ def _draw_best_over(
             linewidths=0.8,
             label=label,
         )
-    where = dict(zip((end.number for end in ends), at, strict=True))
-    best = improvements(ends, objective)
-    steps = [(where[end.number], end.value) for end in best]
+    position_of = dict(zip((trial.number for trial in history), at, strict=True))
+    best = improvements(history, objective)
+    steps = [(position_of[trial.number], trial.value) for trial in best]
     steps.append((at[-1], best[-1].value))
     axis.step(
         *zip(*steps, strict=True), where="post", color=COLOURS[0], linewidth=2, label="best so far"
     )
-    constants = improvements([end for end in ends if end.constant], objective)
+    constants = improvements([trial for trial in history if trial.is_constant], objective)
     if constants:
-        held = constants[-1]
-        label = f"best constant: {held.value:.4g}, trial {held.number}"
-        assert held.value is not None
-        axis.axhline(held.value, color=GREY, linewidth=1.5, linestyle="--", label=label)
+        best_constant = constants[-1]
+        label = f"best constant: {best_constant.value:.4g}, trial {best_constant.number}"
+        assert best_constant.value is not None
+        axis.axhline(best_constant.value, color=GREY, linewidth=1.5, linestyle="--", label=label)
     axis.set_xlim(0, at[-1] * 1.02)
 
 
@@ -143,18 +146,18 @@ def _draw_families(
         },
     )
     values = [families[name][family] for name, found in order.items() for family in found]
-    every = [(value, row) for found, row in zip(values, at, strict=True) for value in found]
-    values_at, rows_at = [value for value, _ in every], [row for _, row in every]
+    dots = [(value, row) for found, row in zip(values, at, strict=True) for value in found]
+    values_at, rows_at = [value for value, _ in dots], [row for _, row in dots]
     axis.scatter(values_at, rows_at, s=12, color="#9dbcd4", label="a trial")
-    known = [(found, row) for found, row in zip(values, at, strict=True) if found]
-    rows = [row for _, row in known]
-    medians = [statistics.median(found) for found, _ in known]
-    best = [min(found, key=objective.to_minimize) for found, _ in known]
+    nonempty = [(found, row) for found, row in zip(values, at, strict=True) if found]
+    rows = [row for _, row in nonempty]
+    medians = [statistics.median(found) for found, _ in nonempty]
+    best = [min(found, key=objective.to_minimize) for found, _ in nonempty]
     style: dict[str, Any] = {"zorder": 3, "linewidths": 2}
     axis.scatter(medians, rows, marker="|", s=110, color="#000000", label="median", **style)
     axis.scatter(best, rows, marker="D", s=16, color=COLOURS[1], label="best", **style)
     scale(axis, values_at, across=True)
-    axis.set_xlabel(f"{objective.metric} of complete trials, by family (how many)")
+    axis.set_xlabel(f"{objective.metric} of complete trials by family (number of trials)")
     legend(axis)
 
 
@@ -171,11 +174,11 @@ def _draw_importances(axis: Axes, shares: Mapping[str, Mapping[str, float]]) -> 
     widths = [shares[family][name] for family, found in order.items() for name in found]
     axis.barh(at, widths, height=0.6, color="#9dbcd4", edgecolor="#555555", linewidth=0.6)
     axis.set_xlim(0, 1)
-    axis.set_xlabel("importance of each parameter within its family (they add up to 1)")
+    axis.set_xlabel("importance of each parameter within its family (the sum is 1)")
 
 
 def _rows(axis: Axes, groups: Mapping[str, Sequence[str]]) -> list[int]:
-    """Label the rows, each group under its name; return the places of the members' rows."""
+    """Label the rows, with a heading for each group; return the positions of the members' rows."""
     labels = [(label, head) for head, of in groups.items() for label in (None, *of)]
     axis.set_yticks(range(len(labels)), [label or head for label, head in labels], fontsize=9)
     for tick, (label, _) in zip(axis.yaxis.get_major_ticks(), labels, strict=True):
