@@ -1,10 +1,10 @@
-"""Rules that weigh loss terms by gradients or by learned parameters, in a loop of your own.
+"""Training loops that weight loss terms by gradients or by learned parameters.
 
     schedsearch start examples/learned_weights.toml --trials 20
 
-Such rules are no schedule families: their values follow from the model, not from what an epoch
-gave, so a plan could not replay them. As loops they are searched, pruned and confirmed like any
-other, and compare with schedules of the same weights by the same metric.
+These rules cannot be schedule families: their values depend on the model and not on the feedback of
+an epoch, so a plan could not replay them. As loops they are searched, pruned and confirmed like
+other loops, and can be compared with schedules of the same weights by the same metric.
 
 Sources: Kendall, Gal and Cipolla 2018 (weights by learned variances); Chen et al. 2018, GradNorm.
 """
@@ -21,7 +21,7 @@ Weigh = Callable[[Tensor], Tensor]
 
 
 class Wines(nn.Module):
-    """Tells who grew a wine, and reconstructs its analysis from the same features."""
+    """Classifies wines by grower, and reconstructs their analysis from the same features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,13 +47,13 @@ class LearnedVariances(nn.Module):
         return ((-self.logarithms).exp() * terms + self.logarithms).sum()
 
     def step(self) -> None:
-        """Learn from the gradients that the total has just given."""
+        """Update s_i with the gradients of the last backward pass."""
         self.optimizer.step()
         self.optimizer.zero_grad()
 
 
 class GradNorm(nn.Module):
-    """Moves the weights w_i until the terms that learn slowly have the larger gradients.
+    """Adjusts the weights w_i so that slowly learning terms get larger gradients.
 
     It minimises sum_i |G_i - mean(G) r_i^1.5|, where G_i is the norm of the gradient of w_i L_i
     with respect to the shared weights, and r_i what is left of L_i since the start, over its mean.
@@ -81,7 +81,7 @@ class GradNorm(nn.Module):
         return total
 
     def step(self) -> None:
-        """Move the weights, and keep their sum."""
+        """Update the weights with a constant sum."""
         self.optimizer.step()
         with torch.no_grad():
             self.weights.clamp_(min=0.01).mul_(2 / self.weights.sum())
@@ -116,12 +116,12 @@ def _train(run: LoopRun, balance: type[LearnedVariances] | type[GradNorm]) -> No
 
 
 def train_variances(run: LoopRun) -> None:
-    """Train with weights by learned variances."""
+    """Train with weights from learned variances."""
     _train(run, LearnedVariances)
 
 
 def train_gradnorm(run: LoopRun) -> None:
-    """Train with weights by GradNorm."""
+    """Train with weights from GradNorm."""
     _train(run, GradNorm)
 
 

@@ -1,8 +1,8 @@
-"""A training loop of your own that schedsearch searches with: `train(run)`.
+"""Your own training loop in a search: a function `train(run)`.
 
     schedsearch start examples/own_loop.toml --trials 40
 
-The loop stays yours. It takes the values in force from `run`, and reports each epoch.
+The loop reads the values of each epoch from `run`, and reports each epoch.
 """
 
 import torch
@@ -14,7 +14,7 @@ from schedsearch import LoopRun
 
 
 def train(run: LoopRun) -> None:
-    """Classify wines from three growers, with label smoothing that may move."""
+    """Classify wines from three growers, with a schedule for label smoothing."""
     torch.manual_seed(run.seed)
     wines = load_wine()
     inputs = torch.tensor((wines.data - wines.data.mean(0)) / wines.data.std(0)).float()

@@ -1,4 +1,4 @@
-"""A task of your own: model, data, loss terms and metrics, and schedsearch trains it.
+"""Your own task: model, data, loss terms and metrics, which schedsearch trains.
 
     schedsearch start examples/own_task.toml --trials 40
 
@@ -16,7 +16,7 @@ from schedsearch import Splits, Task
 
 
 class Tumours(Task):
-    """Tell malignant tumours from benign ones by 30 measurements of their cells."""
+    """Classify tumours as malignant or benign by 30 measurements of their cells."""
 
     hyperparameters = {"lr": 0.01, "weight_decay": 0.0, "weights.sparsity": 0.0}
     optimizer = "adam"
@@ -45,7 +45,7 @@ class Tumours(Task):
     ) -> dict[str, Tensor]:
         entropy = binary_cross_entropy_with_logits(model(batch["input"]), batch["label"])
         sparsity = torch.stack([parameter.abs().mean() for parameter in model.parameters()]).sum()
-        return {"entropy": entropy, "sparsity": sparsity}  # weighed by weights.sparsity
+        return {"entropy": entropy, "sparsity": sparsity}  # multiplied by weights.sparsity
 
     def metrics(self, model: nn.Module, split: Mapping[str, Tensor]) -> dict[str, Tensor]:
         logits = model(split["input"])

@@ -2,7 +2,7 @@
 
     python examples/plain_loop.py [CONFIG]
 
-Four lines are schedsearch's: load, apply, set, step. The rest is any training of yours.
+Four lines call schedsearch: load, apply, set, step. The rest is an ordinary training.
 """
 
 import sys

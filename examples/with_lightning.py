@@ -1,10 +1,10 @@
-"""A Lightning training: its schedules are searched, then the found ones trained with.
+"""A Lightning training: search for its schedules, and train with the result.
 
     schedsearch start examples/with_lightning.toml --trials 20
     schedsearch export with_lightning -o best.toml
     python examples/with_lightning.py best.toml
 
-The module returns its loss terms and weighs them by a WeightedLoss; the callback does the rest.
+The module returns its loss terms and weights them by a WeightedLoss; the callback sets the values.
 """
 
 import logging
@@ -45,7 +45,7 @@ class Progression(LightningModule):
 
 
 def loaders(seed: int) -> list[DataLoader[tuple[Tensor, ...]]]:
-    """Return the patients: 250 to train with, 92 to validate, and the same 100 for test always."""
+    """Return the patients: 250 for training, 92 for validation, and 100 fixed ones for the test."""
     patients = load_diabetes()
     inputs = torch.tensor(patients.data * 442**0.5).float()
     targets = torch.tensor((patients.target - patients.target.mean()) / patients.target.std())
@@ -58,7 +58,7 @@ def loaders(seed: int) -> list[DataLoader[tuple[Tensor, ...]]]:
 
 
 def trainer(epochs: int, schedule: ScheduleCallback, **options: object) -> Trainer:
-    """Return a trainer that is quiet, and runs one schedule."""
+    """Return a quiet trainer with the callback."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
     quiet["enable_checkpointing"] = False

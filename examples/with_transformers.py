@@ -1,10 +1,10 @@
-"""A training by the Trainer of transformers: its schedules are searched, then trained with.
+"""A training by the Trainer of transformers: search for its schedules, train with the result.
 
     schedsearch start examples/with_transformers.toml --trials 20
     schedsearch export with_transformers -o best.toml
     python examples/with_transformers.py best.toml
 
-A small BERT of random weights reads handwritten digits, a token for each pixel.
+A small BERT with random initial weights reads handwritten digits, one token per pixel.
 """
 
 import sys
@@ -40,7 +40,7 @@ class Pixels(Dataset[dict[str, Tensor]]):
 
 
 def splits(seed: int) -> list[Pixels]:
-    """Return 400 digits to train with, 200 to validate, and the same 200 for test always."""
+    """Return 400 digits for training, 200 for validation, and 200 fixed ones for the test."""
     digits = load_digits()
     images, labels = torch.tensor(digits.data).long(), torch.tensor(digits.target).long()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
@@ -53,12 +53,12 @@ def splits(seed: int) -> list[Pixels]:
 
 
 class SmoothingTrainer(Trainer):
-    """Trains with a label smoothing that may move."""
+    """Trains with a schedule for label smoothing."""
 
     smoothing = 0.0
 
     def set(self, values: dict[str, float]) -> None:
-        """Take the values in force."""
+        """Set the values of the epoch."""
         self.smoothing = values["label_smoothing"]
 
     def compute_loss(self, model, inputs, return_outputs=False, **given):
@@ -72,7 +72,7 @@ class SmoothingTrainer(Trainer):
 
 
 def trainer(source: LoopRun | schedsearch.Scheduler, epochs: int, seed: int) -> SmoothingTrainer:
-    """Return a trainer that takes its values from a scheduler, or from the run of a search."""
+    """Return a trainer that reads its values from a scheduler, or from the run of a search."""
     torch.manual_seed(seed)
     shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = BertForSequenceClassification(
