@@ -27,13 +27,7 @@ def database_at(url: str, *, create: bool = False) -> Database:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # The pool prints a traceback for each lost connection; the retry reports these in one line.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
-    database = open_database(url, create=create)
-    if not database.known_schema:
-        say(
-            "warning: the tables come from an Optuna version that schedsearch does not know: "
-            "the search is slower"
-        )
-    return database
+    return open_database(url, create=create)
 
 
 def study_at(url: str, name: str) -> StudyHandle:

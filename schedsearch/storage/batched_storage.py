@@ -20,7 +20,6 @@ from schedsearch.storage.batch import Batch
 from schedsearch.storage.claims import claim, lock_study, stored_budget
 from schedsearch.storage.database import Database, open_database
 from schedsearch.storage.mirror import StudyMirror
-from schedsearch.storage.plain import PlainTrialQueue
 from schedsearch.storage.retrying_storage import RetryingStorage
 from schedsearch.storage.rows import copy_of
 from schedsearch.storage.writes import BatchWrites
@@ -36,16 +35,12 @@ class BatchedStorage(RetryingStorage):
 
     A round belongs to its thread; to every other thread it is like one of another process.
 
-    Where the tables are of an Optuna that is not known here, all calls are passed on to Optuna's
-    own storage, and a round is only what its calls write.
-
     Args:
         database: where the studies are.
     """
 
     def __init__(self, database: Database) -> None:
-        target = database.uncached if database.known_schema else database.optuna
-        super().__init__(target, database.retrier)
+        super().__init__(database.uncached, database.retrier)
         self._database = database
         self._mirrors: dict[int, StudyMirror] = {}
         self._changed: deque[int] = deque()
@@ -69,9 +64,8 @@ class BatchedStorage(RetryingStorage):
         """
         if self._own_writes() is not None:
             raise RuntimeError("the storage cannot be refreshed inside a round")
-        if self._database.known_schema:
-            with self._lock:
-                self._sync(study_id)
+        with self._lock:
+            self._sync(study_id)
 
     @contextmanager
     def round(self, study_id: int, worker: str) -> Iterator[Batch]:
@@ -84,13 +78,6 @@ class BatchedStorage(RetryingStorage):
             RuntimeError: this thread is in a round already.
         """
         found = Batch()
-        if not self._database.known_schema:
-            yield found
-            if found.has_on_commit:
-                self._database.write(found.run_on_commit)
-                found.written()
-            self._claim_plainly(study_id, worker, found)
-            return
         with self._lock:
             if self._writes is not None:
                 raise RuntimeError("a round cannot begin inside another one")
@@ -150,14 +137,6 @@ class BatchedStorage(RetryingStorage):
             mirror.invalidate(trial_id)
         found.lost |= lost
 
-    def _claim_plainly(self, study_id: int, worker: str, found: Batch) -> None:
-        queue = PlainTrialQueue(self._database, study_id)
-        while len(found.claimed) < found.asked:
-            trial_id = queue.claim(worker)
-            if trial_id is None:
-                return
-            found.claimed.append(trial_id)
-
     def _own_writes(self) -> BatchWrites | None:
         """Return the round that this thread is in."""
         return self._writes if self._owner == get_ident() else None
@@ -184,7 +163,7 @@ class BatchedStorage(RetryingStorage):
 
     def _mirror(self, study_id: int) -> StudyMirror | None:
         """Return a study's copy as it is to be read; None where the database is to be asked."""
-        if not self._database.known_schema or not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(blocking=False):
             return None
         try:
             if self._writes is None:

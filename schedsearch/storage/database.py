@@ -26,7 +26,7 @@ from schedsearch.storage.connections import (
 )
 from schedsearch.storage.retrier import Retrier, reason
 from schedsearch.storage.retrying_storage import RetryingStorage
-from schedsearch.storage.tables import SCHEMA_VERSION, metadata, version_info
+from schedsearch.storage.tables import OPTUNA_VERSIONS, SCHEMA_VERSION, metadata, version_info
 from schedsearch.storage.urls import parse_url, password_of, shown, sqlite_file
 
 #: File systems of other machines, as the kernel names them.
@@ -62,8 +62,6 @@ class Database:
         optuna: for Optuna's calls; it remembers finished trials.
         uncached: the same, but asks the database each time.
         engine: for transactions of ours.
-        known_schema: whether the tables are those that `storage.tables` describes; if they are not,
-            only Optuna's calls may touch them.
         outages: waits while the database is away; all calls and transactions here go by it.
     """
 
@@ -71,7 +69,6 @@ class Database:
     optuna: BaseStorage
     uncached: BaseStorage
     engine: Engine
-    known_schema: bool
     retrier: Retrier
 
     @property
@@ -102,11 +99,9 @@ class Database:
 def open_database(url: str, *, create: bool = False) -> Database:
     """Open a database; `create` makes it, and its tables, where they are missing.
 
-    Tables of a later version that the Optuna here accepts are served by its own calls alone.
-
     Raises:
-        StorageError: the URL is wrong, the database is missing or out of reach, or its schema is
-            of another Optuna. The message never holds a password.
+        StorageError: the URL is wrong, the database is missing or cannot be reached, or its tables
+            have another schema version. The message never contains a password.
     """
     parsed = parse_url(url)
     file = sqlite_file(parsed)
@@ -114,12 +109,8 @@ def open_database(url: str, *, create: bool = False) -> Database:
         _check_file(file, create=create)
     try:
         return _open(parsed, file, create=create)
-    except RuntimeError:
-        raise StorageError(
-            f"{shown(url)}: its tables were made by another version of Optuna than the "
-            f"{optuna.__version__} here: upgrade them with `optuna storage upgrade`, or give "
-            "another database"
-        ) from None
+    except RuntimeError:  # raised by Optuna for tables of another of its schema revisions
+        raise _unsupported_schema(url, "of another version of Optuna") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
         said = reason(error, password_of(parsed))
         raise StorageError(f"{shown(url)}: cannot be opened: {said}") from None
@@ -170,7 +161,7 @@ def _open(parsed: URL, file: Path | None, *, create: bool) -> Database:
             engine_kwargs=options_of(parsed),
             skip_table_creation=not create,
         )
-        known_schema = _stored_version(engine) == SCHEMA_VERSION
+        _check_schema_version(engine, url)
         if create and file is not None:
             set_journal(engine)
     if file is not None:
@@ -179,7 +170,7 @@ def _open(parsed: URL, file: Path | None, *, create: bool) -> Database:
         storage.engine.dispose()
     retrier = Retrier(shown(url))
     cached, uncached = (RetryingStorage(it, retrier) for it in (get_storage(storage), storage))
-    return Database(url, cached, uncached, engine, known_schema, retrier)
+    return Database(url, cached, uncached, engine, retrier)
 
 
 def _check_tables(engine: Engine, url: str, *, create: bool) -> None:
@@ -190,13 +181,27 @@ def _check_tables(engine: Engine, url: str, *, create: bool) -> None:
             f"{shown(url)}: holds tables of something else ({', '.join(found[:3])}): "
             "studies need a database of their own"
         )
-    if not create and version_info.name not in found:
+    if version_info.name in found:
+        # Before Optuna opens the database, since it would create the tables that it misses.
+        _check_schema_version(engine, url)
+    elif not create:
         raise StorageError(f"{shown(url)}: holds no studies: `schedsearch start` begins one")
 
 
-def _stored_version(engine: Engine) -> int | None:
+def _check_schema_version(engine: Engine, url: str) -> None:
     with engine.connect().execution_options(reads_only=True) as connection:
-        return connection.execute(select(version_info.c.schema_version)).scalar()
+        stored = connection.execute(select(version_info.c.schema_version)).scalar()
+    # Without a version, another process was stopped while it created the tables.
+    if stored not in (None, SCHEMA_VERSION):
+        raise _unsupported_schema(url, f"of schema version {stored}")
+
+
+def _unsupported_schema(url: str, found: str) -> StorageError:
+    return StorageError(
+        f"{shown(url)}: its tables are {found}; schedsearch works with schema version "
+        f"{SCHEMA_VERSION} (Optuna {OPTUNA_VERSIONS}): upgrade older tables with "
+        "`optuna storage upgrade`, or use another database"
+    )
 
 
 _FULL = "; make room and start again: all that was written before is there"

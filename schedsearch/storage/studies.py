@@ -21,7 +21,6 @@ from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage.attributes import CONFIRMS
 from schedsearch.storage.database import Database
-from schedsearch.storage.plain import trial_queue
 from schedsearch.storage.queue import TrialQueue
 
 
@@ -63,7 +62,7 @@ class StudyHandle:
     @cached_property
     def queue(self) -> TrialQueue:
         """The trials as the workers share them."""
-        return trial_queue(self.database, self.study_id)
+        return TrialQueue(self.database, self.study_id)
 
     def total(self) -> int:
         """Return how many trials the study has in all, as it stands now: `start` may raise it."""

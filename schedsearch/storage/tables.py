@@ -14,8 +14,9 @@ from sqlalchemy import (
     Text,
 )
 
-#: Optuna's number for the schema that these columns belong to.
+#: Optuna's number for the schema that these columns belong to, and the releases that create it.
 SCHEMA_VERSION = 12
+OPTUNA_VERSIONS = "5"
 
 metadata = MetaData()
 

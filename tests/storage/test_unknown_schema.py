@@ -1,60 +1,90 @@
-"""Tables of an Optuna that is not known here: searched all the same, by Optuna's calls alone."""
+"""Tables of an unknown schema version are refused by every command, and are not changed."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
-from optuna.trial import TrialState
 
-from schedsearch.storage import BatchedStorage, Database, StudyHandle
-from tests.claims import claim
+from schedsearch.cli import main
+from schedsearch.errors import StorageError
+from schedsearch.storage import open_database
+from tests.searches import document, make_study, url_of, write_space
+from tests.servers import execute
 from tests.storage.studies import study_at
 
+CREATE = pytest.mark.parametrize("create", [False, True])
+#: The tables in which Optuna stores the version of its schema, by their columns.
+TABLES = {"schema_version": "version_info", "version_num": "alembic_version"}
+COMMANDS = [
+    ("start", "small.toml"),
+    ("worker", "small"),
+    ("status", "small"),
+    ("list",),
+    ("delete", "small", "--yes"),
+    ("export", "small"),
+    ("confirm", "small"),
+    ("plot", "small", "-o", "plot.png"),
+    ("dashboard",),
+]
 
-@pytest.fixture
-def study(database_url: str, monkeypatch: pytest.MonkeyPatch) -> StudyHandle:
+
+@pytest.mark.parametrize(
+    ("column", "version", "found"),
+    [
+        ("schema_version", 11, "of schema version 11"),
+        ("schema_version", 13, "of schema version 13"),
+        ("version_num", "v2.6.0.a", "of another version of Optuna"),
+        ("version_num", "v99.0.0.a", "of another version of Optuna"),
+    ],
+)
+@CREATE
+def test_older_and_newer_tables_are_refused_and_not_changed(
+    database_url, column, version, found, create
+):
+    study_at(database_url)
+    table = TABLES[column]
+    execute(database_url, f"UPDATE {table} SET {column} = '{version}'")
+    with pytest.raises(StorageError) as caught:
+        open_database(database_url, create=create)
+    assert caught.value.exit_code == 2
+    assert str(caught.value).endswith(
+        f": its tables are {found}; schedsearch works with schema version 12 (Optuna 5): "
+        "upgrade older tables with `optuna storage upgrade`, or use another database"
+    )
+    assert execute(database_url, f"SELECT {column} FROM {table}") == [(version,)]
+
+
+@CREATE
+def test_no_table_is_created_in_a_database_of_an_unknown_schema_version(database_url, create):
+    execute(
+        database_url,
+        "CREATE TABLE version_info (schema_version INTEGER)",
+        "INSERT INTO version_info VALUES (13)",
+    )
+    with pytest.raises(StorageError, match="of schema version 13"):
+        open_database(database_url, create=create)
+    with pytest.raises(Exception, match=r"(?i)alembic_version"):
+        execute(database_url, "SELECT * FROM alembic_version")
+
+
+def test_a_new_database_of_an_optuna_with_another_schema_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("schedsearch.storage.database.SCHEMA_VERSION", 13)
-    study = study_at(database_url, trials=4)
-    # What no transaction of ours may touch.
-    for transaction in ("read", "write"):
-        monkeypatch.setattr(Database, transaction, None)
-    return study
+    with pytest.raises(StorageError, match="of schema version 12; schedsearch works with"):
+        open_database(url_of(tmp_path), create=True)
 
 
-def test_a_round_writes_at_once_and_claims_by_optunas_calls(study):
-    storage = BatchedStorage(study.database)
-    storage.refresh(study.study_id)
-    study.load().enqueue_trial({"lr.family": "constant"})
-    with storage.round(study.study_id, "ann") as written:
-        written.ask(3)
-    claimed = [storage.get_trial(trial_id) for trial_id in written.claimed]
-    assert [trial.number for trial in claimed] == [0, 1, 2]
-    assert [trial.user_attrs.get("draw") for trial in claimed] == [None, 0, 1]
-    assert {trial.user_attrs["worker"] for trial in claimed} == {"ann"}
-    with storage.round(study.study_id, "ann") as written:
-        storage.set_trial_intermediate_value(claimed[0]._trial_id, 1, 0.5)
-        assert study.load().trials[0].intermediate_values == {1: 0.5}
-        storage.set_trial_state_values(claimed[0]._trial_id, TrialState.COMPLETE, [0.5])
-        written.ask(3)
-    assert len(written.claimed) == 1
-    assert written.lost == set()
-
-
-def test_trials_of_the_silent_and_of_the_leaving_are_queued_anew(study):
-    ann, bob = (claim(study, name) for name in ("ann", "bob"))
-    assert study.queue.hand_back_stale() == 0
-    assert study.queue.hand_back_stale(timedelta(0)) == 2
-    study.queue.beat([ann, bob])
-    assert study.queue.counts().waiting == study.queue.counts().chains == 2
-    lost, _, successor, _ = study.load().trials
-    assert (lost.state, lost.user_attrs["superseded_by"]) == (TrialState.FAIL, successor.number)
-    assert successor.user_attrs["retry_of"] == 0
-    assert successor.user_attrs["plan"] == lost.user_attrs["plan"]
-    assert successor.params == lost.params
-    claim(study, "ann")
-    assert study.queue.hand_back_all_of("ann") == 1
-    while claim(study, "ann") is not None:
-        pass
-    draws = [trial.user_attrs.get("draw") for trial in study.trials()]
-    assert sorted(draws, key=str) == [0, 1, 2, None]
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_every_command_refuses_an_unknown_schema_version(tmp_path, monkeypatch, capsys, command):
+    make_study(tmp_path)
+    write_space(tmp_path, document())
+    execute(url_of(tmp_path), "UPDATE version_info SET schema_version = 13")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCHEDSEARCH_STORAGE", url_of(tmp_path))
+    monkeypatch.setattr("sys.argv", ["schedsearch", *command])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert said.out == ""
+    [line] = said.err.splitlines()
+    assert line.startswith("error: sqlite:///")
+    assert "its tables are of schema version 13; schedsearch works with schema version 12" in line
