@@ -185,11 +185,10 @@ def make_worker(
         study,
         [LoopEngine(task, horizon=horizon) for _ in range(trials * study.space.search.seeds)],
         name=name,
-        reuse=Reuse(study, None),
         should_stop=should_stop,
         say=ears.wrong.append,
         report=ears.well.append,
-        **settings,
+        **{"reuse": Reuse(study, None), **settings},
     )
 
 

@@ -40,7 +40,7 @@ class BatchedStorage(RetryingStorage):
     """
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.uncached, database.retrier)
+        super().__init__(database.rdb, database.retrier)
         self._database = database
         self._mirrors: dict[int, StudyMirror] = {}
         self._changed: deque[int] = deque()

@@ -60,14 +60,14 @@ class Database:
     Attributes:
         url: holds the password, if there is one.
         optuna: for Optuna's calls; it remembers finished trials.
-        uncached: the same, but asks the database each time.
+        rdb: Optuna's storage of this database, without a cache and without retries.
         engine: for transactions of ours.
         outages: waits while the database is away; all calls and transactions here go by it.
     """
 
     url: str = field(repr=False)
     optuna: BaseStorage
-    uncached: BaseStorage
+    rdb: RDBStorage
     engine: Engine
     retrier: Retrier
 
@@ -169,8 +169,8 @@ def _open(parsed: URL, file: Path | None, *, create: bool) -> Database:
         event.listen(storage.engine, "connect", relax_synchronous)
         storage.engine.dispose()
     retrier = Retrier(shown(url))
-    cached, uncached = (RetryingStorage(it, retrier) for it in (get_storage(storage), storage))
-    return Database(url, cached, uncached, engine, retrier)
+    cached = RetryingStorage(get_storage(storage), retrier)
+    return Database(url, cached, storage, engine, retrier)
 
 
 def _check_tables(engine: Engine, url: str, *, create: bool) -> None:

@@ -49,7 +49,7 @@ def candidate(value: float, number: int | None = 3) -> Candidate:
 
 
 def trials_of(record: Record):
-    return record.study.database.uncached.get_all_trials(record.study_id)
+    return record.study.database.rdb.get_all_trials(record.study_id)
 
 
 def test_a_run_is_read_as_it_was_written_and_stands_in_the_dashboard_as_a_trial(tmp_path):
@@ -124,7 +124,7 @@ def test_delete_takes_the_record_along_and_list_names_it(run, tmp_path):
     assert "records what confirmed study `small`: name that one" in refused.err
     done = run("delete", "small", "--yes")
     assert (done.status, done.err) == (0, "deleted study small and small:confirm\n")
-    assert record.study.database.uncached.get_all_studies() == []
+    assert record.study.database.rdb.get_all_studies() == []
 
 
 def seeds_begun(folder: Path) -> list[int]:
@@ -132,7 +132,7 @@ def seeds_begun(folder: Path) -> list[int]:
 
 
 def summary_of(study: StudyHandle):
-    return next(found for found in records(study.database.uncached) if found.parent == study.name)
+    return next(found for found in records(study.database.rdb) if found.parent == study.name)
 
 
 def confirm(run: Command, seeds: int) -> dict:
@@ -149,7 +149,7 @@ def test_killed_it_goes_on_and_more_seeds_train_only_what_is_new(run, tmp_path):
     command = begin("confirm", "small", *flags, "--storage", url_of(tmp_path), folder=tmp_path)
     try:
         begun = tmp_path / "begun.log"
-        wait_until(lambda: any(found.runs >= 2 for found in records(study.database.uncached)))
+        wait_until(lambda: any(found.runs >= 2 for found in records(study.database.rdb)))
         below = descendants(command.pid)
         os.kill(command.pid, signal.SIGKILL)
     finally:
@@ -179,7 +179,7 @@ def test_killed_it_goes_on_and_more_seeds_train_only_what_is_new(run, tmp_path):
 
 
 def open_result(study: StudyHandle):
-    attributes = study.database.uncached.get_study_user_attrs(
+    attributes = study.database.rdb.get_study_user_attrs(
         open_study(study.database, study.name).study_id
     )
     return attributes["confirmation"]

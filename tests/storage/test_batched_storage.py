@@ -43,7 +43,7 @@ def claim(
 
 def stored(study: StudyHandle) -> list[FrozenTrial]:
     """Return the trials as Optuna reads them from the database, by a connection of its own."""
-    return study.database.uncached.get_all_trials(study.study_id)
+    return study.database.rdb.get_all_trials(study.study_id)
 
 
 def copied(storage: BatchedStorage, study: StudyHandle) -> list[FrozenTrial]:
@@ -146,11 +146,11 @@ def test_a_commit_that_fails_half_way_writes_nothing(storage, study):
 
 
 def take_by_end(study: StudyHandle, trial_id: int) -> None:
-    study.database.uncached.set_trial_state_values(trial_id, TrialState.FAIL)
+    study.database.rdb.set_trial_state_values(trial_id, TrialState.FAIL)
 
 
 def take_by_name(study: StudyHandle, trial_id: int) -> None:
-    study.database.uncached.set_trial_user_attr(trial_id, "worker", "bob")
+    study.database.rdb.set_trial_user_attr(trial_id, "worker", "bob")
 
 
 @pytest.mark.parametrize("take", [take_by_end, take_by_name])
@@ -281,7 +281,7 @@ def test_everything_that_others_write_arrives(storage, study, how):
 
 def test_what_others_change_in_place_arrives_with_the_next_sweep(storage, study, monkeypatch):
     [trial_id] = claim(storage, study, 1)
-    other = study.database.uncached
+    other = study.database.rdb
     for value in (1, 2):
         other.set_trial_user_attr(trial_id, "note", value)
         other.set_trial_user_attr(trial_id, "later", value)
@@ -305,7 +305,7 @@ def test_a_list_that_was_handed_out_stays_as_it_was(storage, study):
 
 def test_a_study_that_somebody_deletes_is_said_to_be_missing(storage, study):
     claim(storage, study, 1)
-    study.database.uncached.delete_study(study.study_id)
+    study.database.rdb.delete_study(study.study_id)
     with pytest.raises(KeyError):
         storage.refresh(study.study_id)
 
@@ -478,7 +478,7 @@ def test_what_others_write_to_a_claiming_workers_trial_is_seen_at_the_next_refre
     storage.refresh(study.study_id)
     with storage.round(study.study_id, "ann") as written:
         storage.set_trial_intermediate_value(trial_id, 1, 0.5)
-        study.database.uncached.set_trial_user_attr(trial_id, "note", "by hand")
+        study.database.rdb.set_trial_user_attr(trial_id, "note", "by hand")
         written.ask(1)
     storage.refresh(study.study_id)
     found = storage.get_trial(trial_id)

@@ -213,7 +213,7 @@ def one_round(
 
 def check(study: StudyHandle, storage: BatchedStorage, rounds: int, live: list[int]) -> None:
     """Each round is there once: its report, the end of what the one before claimed, its claim."""
-    trials = study.database.uncached.get_all_trials(study.study_id)
+    trials = study.database.rdb.get_all_trials(study.study_id)
     assert trials[0].intermediate_values == {number: number / 8 for number in range(rounds)}
     assert trials[0].user_attrs["number"] == rounds - 1
     assert [trial.number for trial in trials] == list(range(rounds + 1))
@@ -295,10 +295,10 @@ def test_what_is_made_or_deleted_without_an_answer_is_so_once(tmp_path, monkeypa
 
     monkeypatch.setattr(RDBStorage, lost, call_and_lose)
     study = create_study(database, record(10))
-    assert [study.study_name for study in database.uncached.get_all_studies()] == ["small"]
+    assert [study.study_name for study in database.rdb.get_all_studies()] == ["small"]
     assert study.queue.counts().chains == 1
     database.optuna.delete_study(study.study_id)
-    assert database.uncached.get_all_studies() == []
+    assert database.rdb.get_all_studies() == []
     assert next(answers) > 0
 
 
