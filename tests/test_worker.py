@@ -274,7 +274,7 @@ def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path)
 
     worker = make_worker(study, "ann", steal_what_ends, Ears(), trials=5)
     worker.run()
-    trials = study.load().trials
+    trials = worker._optuna.trials
     assert study.queue.counts().finished == 40 < len(trials)
     remembered, fresh = worker._optuna.pruner, AshaPruner(2, 3)
     assert isinstance(remembered, AshaPruner)
@@ -282,7 +282,7 @@ def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path)
         pruner._update(trials, 1.0)
     assert remembered._finished == fresh._finished
     schedules, _ = worker._optuna.sampler._samplers
-    [cache] = schedules._caches[worker._storage].values()
+    [cache] = schedules._caches[worker._optuna._storage].values()
     learned = cache.update(worker._optuna).best_rows()
     assert sorted(learned) == [t.number for t in trials if "superseded_by" not in t.user_attrs]
 

@@ -12,7 +12,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from schedsearch.pruners.exempt_trials import is_exempt
-from schedsearch.storage import FROM_EPOCH, WOULD_PRUNE
+from schedsearch.storage import FROM_EPOCH
 
 
 class AshaPruner(BasePruner):
@@ -20,9 +20,8 @@ class AshaPruner(BasePruner):
 
     Rung k is at min_epochs * reduction_factor ** k epochs. A trial at a rung continues if it is
     among the best floor(n / reduction_factor) of the n trials that reached the rung so far,
-    including itself, or the best if that is 0. Exempt trials do not count, and audited trials count
-    up to the rung where they would have been pruned. A trial that copies a prefix of another trial
-    is not pruned within that prefix, since its epochs need no training.
+    including itself, or the best if that is 0. Exempt trials do not count. A trial that copies a
+    prefix of another trial is not pruned within that prefix, since its epochs need no training.
 
     The values of finished trials at each rung are kept sorted, so the cost of a decision grows with
     the number of running trials only. Use one pruner per study.
@@ -57,7 +56,7 @@ class AshaPruner(BasePruner):
         running = [
             other
             for number in self._unfinished
-            if number != trial.number and _counts(trials[number], epochs)
+            if number != trial.number and _counts(trials[number])
             for other in [sign * trials[number].intermediate_values.get(epochs, math.nan)]
             if not math.isnan(other)
         ]
@@ -77,7 +76,7 @@ class AshaPruner(BasePruner):
                 self._unfinished.append(number)
                 continue
             for rung in self._rungs(trial.last_step or 0):
-                if _counts(trial, rung):
+                if _counts(trial):
                     value = sign * trial.intermediate_values.get(rung, math.nan)
                     if not math.isnan(value):
                         insort(self._finished[rung], value)
@@ -90,8 +89,6 @@ class AshaPruner(BasePruner):
             rung *= self._reduction_factor
 
 
-def _counts(trial: FrozenTrial, rung: int) -> bool:
-    """Return whether a trial that reached a rung counts there; a retried trial counts once."""
-    if is_exempt(trial) or "superseded_by" in trial.user_attrs:
-        return False
-    return rung <= int(trial.user_attrs.get(WOULD_PRUNE, rung))
+def _counts(trial: FrozenTrial) -> bool:
+    """Return whether a trial counts at the rungs it reached; a retried trial counts once."""
+    return not is_exempt(trial) and "superseded_by" not in trial.user_attrs

@@ -13,7 +13,6 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from schedsearch.storage import UNPRUNED
-from schedsearch.storage.pruned_view import as_pruned
 
 
 def is_exempt(trial: FrozenTrial) -> bool:
@@ -37,7 +36,7 @@ class ExemptingMedian(MedianPruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether to prune the trial."""
-        return not is_exempt(trial) and super().prune(as_pruned(study), trial)
+        return not is_exempt(trial) and super().prune(study, trial)
 
 
 class ExemptingPatient(PatientPruner):
@@ -45,4 +44,4 @@ class ExemptingPatient(PatientPruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether to prune the trial."""
-        return not is_exempt(trial) and super().prune(as_pruned(study), trial)
+        return not is_exempt(trial) and super().prune(study, trial)

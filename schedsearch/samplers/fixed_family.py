@@ -15,7 +15,6 @@ from schedsearch.errors import InputError
 from schedsearch.samplers.delegating import DelegatingSampler
 from schedsearch.samplers.distributions import DistributionCollector
 from schedsearch.space import Space
-from schedsearch.storage.pruned_view import as_pruned
 
 
 def schedule_families(space: Space) -> dict[str, str]:
@@ -70,7 +69,7 @@ class FixedFamilySampler(DelegatingSampler):
         """Sample jointly, given audited trials as if they had been pruned."""
         if not search_space:
             return {}
-        return super().sample_relative(as_pruned(study), trial, search_space)
+        return super().sample_relative(study, trial, search_space)
 
     def sample_independent(
         self,

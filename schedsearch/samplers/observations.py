@@ -13,7 +13,6 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.samplers.normal import Array
-from schedsearch.storage import WOULD_PRUNE
 
 Rows = npt.NDArray[np.intp]
 
@@ -91,18 +90,13 @@ class Observations:
             self.distributions[name] = distribution
 
     def _rank(self, trial: FrozenTrial) -> tuple[int, float, float, int]:
-        """Return a sort key, best first: complete before pruned, and later pruned before earlier.
-
-        An audited trial ranks as if it had been pruned: otherwise the worst audited trials would
-        rank before the best pruned ones.
-        """
-        would_prune = trial.user_attrs.get(WOULD_PRUNE)
-        if trial.state is TrialState.COMPLETE and would_prune is None:
+        """Return a sort key, best first: complete before pruned, and later pruned before earlier."""
+        if trial.state is TrialState.COMPLETE:
             assert trial.value is not None
             return 0, 0.0, self._sign * trial.value, trial.number
         if not trial.intermediate_values:
             return 2, 0.0, 0.0, trial.number
-        step = would_prune or max(trial.intermediate_values)
+        step = max(trial.intermediate_values)
         value = trial.intermediate_values[step]
         return 1, -step, math.inf if math.isnan(value) else self._sign * value, trial.number
 

@@ -20,7 +20,6 @@ from schedsearch.samplers.piecewise_space import (
 )
 from schedsearch.space import Space
 from schedsearch.storage import FROM_EPOCH, PARENT
-from schedsearch.storage.pruned_view import as_pruned
 
 #: The standard deviation of a perturbation, as a share of the range.
 _PERTURBATION = 0.1
@@ -76,7 +75,7 @@ class PbtSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Propose a plan, and record its parent in the trial."""
-        self._population.update(as_pruned(study).get_trials(deepcopy=False), study.direction)
+        self._population.update(study.get_trials(deepcopy=False), study.direction)
         plan = self._propose(study, trial)
         return {
             name: search_space[name].to_external_repr(value)

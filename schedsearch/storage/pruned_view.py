@@ -1,59 +1,78 @@
-"""A view of a study in which audited trials were pruned as the pruner decided."""
+"""A view of studies in which the pruner stopped every trial that it would have stopped."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable
+from collections import defaultdict
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
 
-from optuna.study import Study
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.storage.attributes import WOULD_PRUNE
-
-#: What samplers and pruners ask a study for; one of hyperband's brackets refuses all else.
-_KEPT = ("study_name", "_study_id", "_storage", "_directions", "_thread_local", "sampler", "pruner")
+from schedsearch.storage.forwarding_storage import ForwardingStorage
 
 
-def as_pruned(study: Study) -> Study:
-    """Return a view in which each trial that would have been pruned ended at that epoch."""
-    view = _AsPruned.__new__(_AsPruned)
-    view.__dict__.update({name: getattr(study, name) for name in _KEPT}, inner=study)
-    return view
+class PrunedView(ForwardingStorage):
+    """Lists a trial that runs to the end only to audit the pruner as one that was pruned.
 
+    Samplers and pruners that read a study through this storage decide as if there were no audit.
+    A single trial (`get_trial`) is returned as it is, since its worker still trains it.
 
-class _AsPruned(Study):
-    inner: Study
+    A finished trial is looked at once, so a view does not notice if it is unfinished later, as
+    after a transaction that was rolled back.
 
-    def get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        return _seen(self.inner.get_trials(deepcopy=False), deepcopy, states)
+    Args:
+        target: the storage of the studies; it lists the trials by number, without gaps.
+    """
 
-    # Optuna's own samplers ask by this method.
-    def _get_trials(
+    def __init__(self, target: BaseStorage) -> None:
+        super().__init__(target)
+        self._seen: defaultdict[int, _Seen] = defaultdict(_Seen)
+
+    def get_all_trials(
         self,
+        study_id: int,
         deepcopy: bool = True,
         states: Container[TrialState] | None = None,
-        use_cache: bool = False,
     ) -> list[FrozenTrial]:
-        found = self.inner._get_trials(deepcopy=False, use_cache=use_cache)
-        return _seen(found, deepcopy, states)
+        found = list(super().get_all_trials(study_id, deepcopy=False))
+        for number, pruned in self._seen[study_id].update(found).items():
+            found[number] = pruned
+        if states is not None:
+            found = [trial for trial in found if trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
 
 
-def _seen(
-    trials: Iterable[FrozenTrial], deepcopy: bool, states: Container[TrialState] | None
-) -> list[FrozenTrial]:
-    ended = [trial for trial in map(_ended, trials) if states is None or trial.state in states]
-    return copy.deepcopy(ended) if deepcopy else ended
+@dataclass
+class _Seen:
+    """The trials of one study that were listed before."""
+
+    count: int = 0
+    unfinished: list[int] = field(default_factory=list)
+    pruned: dict[int, FrozenTrial] = field(default_factory=dict)
+
+    def update(self, trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
+        """Return the trials to show instead of those that the pruner would have stopped."""
+        unseen = [*self.unfinished, *range(self.count, len(trials))]
+        self.count = len(trials)
+        self.unfinished = [number for number in unseen if not trials[number].state.is_finished()]
+        for number in unseen:
+            if WOULD_PRUNE in trials[number].user_attrs:
+                self.pruned[number] = _as_pruned(trials[number])
+        return self.pruned
 
 
-def _ended(trial: FrozenTrial) -> FrozenTrial:
-    if (last := trial.user_attrs.get(WOULD_PRUNE)) is None:
-        return trial
-    ended = copy.copy(trial)
-    ended.state = TrialState.PRUNED
-    ended.intermediate_values = {
+def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
+    """Return a copy of a trial without what came after the pruner would have stopped it."""
+    last = trial.user_attrs[WOULD_PRUNE]
+    pruned = copy.copy(trial)
+    pruned.intermediate_values = {
         epoch: value for epoch, value in trial.intermediate_values.items() if epoch <= last
     }
-    ended.value = ended.intermediate_values[last]
-    return ended
+    # A trial that still runs may yet be replaced by its retry: what is pruned stays pruned.
+    if trial.state.is_finished() and "superseded_by" not in trial.user_attrs:
+        pruned.state = TrialState.PRUNED
+        pruned.value = pruned.intermediate_values[last]
+    return pruned

@@ -12,7 +12,6 @@ from typing import Any, cast
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,7 +19,9 @@ from schedsearch.errors import StudyError, did_you_mean
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage.attributes import CONFIRMS
+from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.database import Database
+from schedsearch.storage.pruned_view import PrunedView
 from schedsearch.storage.queue import TrialQueue
 
 
@@ -87,21 +88,16 @@ class StudyHandle:
                 raise
             raise StudyError(f"study `{self.name}` was deleted while it was searched") from None
 
-    def load(
-        self,
-        sampler: BaseSampler | None = None,
-        pruner: BasePruner | None = None,
-        storage: BaseStorage | None = None,
-    ) -> optuna.Study:
-        """Return the Optuna study; it remembers neither sampler nor pruner by itself.
+    def load(self) -> optuna.Study:
+        """Return the Optuna study, without the sampler and the pruner that search it."""
+        return optuna.load_study(study_name=self.name, storage=self.database.optuna)
 
-        `storage` is what it asks and tells, if not Optuna's own: a worker's BatchedStorage.
-        """
+    def load_for_search(
+        self, sampler: BaseSampler, pruner: BasePruner, storage: BatchedStorage
+    ) -> optuna.Study:
+        """Return the Optuna study as a sampler and a pruner read it: see PrunedView."""
         return optuna.load_study(
-            study_name=self.name,
-            storage=storage or self.database.optuna,
-            sampler=sampler,
-            pruner=pruner,
+            study_name=self.name, storage=PrunedView(storage), sampler=sampler, pruner=pruner
         )
 
     def trials(self) -> list[FrozenTrial]:

@@ -142,7 +142,7 @@ class Worker:
         A sampler that is made anew, here or in a new process, does not repeat what was drawn.
         """
         begun = len(self._own_trials())
-        return self._study.load(
+        return self._study.load_for_search(
             make_sampler(self._space, f"{self._name} {begun}" if begun else self._name),
             make_pruner(self._space.search.pruner, self._space.horizon),
             self._storage,

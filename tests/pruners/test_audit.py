@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import optuna
 import pytest
+from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
@@ -18,6 +19,7 @@ from schedsearch.samplers.constant_share import in_share
 from schedsearch.samplers.observations import Observations
 from schedsearch.space import Objective, Space
 from schedsearch.space.document import PrunerOptions
+from schedsearch.storage.pruned_view import PrunedView
 from tests.samplers.test_pbt import content as of_population
 from tests.searches import begin, document, make_study, url_of, work
 
@@ -84,6 +86,12 @@ def test_two_workers_together_audit_the_share(tmp_path):
 # --- the audit does not change the search --------------------------------------------------------
 
 
+def as_searched(study: optuna.Study) -> optuna.Study:
+    """Return a study as the sampler and the pruner of a worker see it."""
+    view = PrunedView(study._storage)
+    return optuna.load_study(study_name=study.study_name, storage=view, pruner=study.pruner)
+
+
 def test_asha_decides_as_if_trials_that_would_be_pruned_were_pruned():
     curves = {"kept": {1: 0.9, 2: 0.9, 4: 0.1}, "ended": {1: 0.9, 2: 0.9}}
     for curve in curves.values():
@@ -100,7 +108,7 @@ def test_asha_decides_as_if_trials_that_would_be_pruned_were_pruned():
             create_trial(state=TrialState.RUNNING, intermediate_values={1: 0.1, 2: 0.1, 4: 0.2})
         )
         # At the rung of 4 epochs, it ties with the best trial.
-        assert not AshaPruner(1, 2).prune(study, study.trials[-1])
+        assert not AshaPruner(1, 2).prune(as_searched(study), study.trials[-1])
 
 
 def test_a_trial_that_would_be_pruned_is_not_decided_again():
@@ -150,7 +158,7 @@ def decision(study, pruner) -> bool:
     ends = False
     for epoch in (1, 2, 3):
         trial.report(4.0 + 0.1 * epoch, epoch)
-        ends = pruner.prune(study, study.trials[-1])
+        ends = pruner.prune(as_searched(study), study.trials[-1])
     return ends
 
 
@@ -171,7 +179,11 @@ def test_samplers_propose_as_if_trials_that_would_be_pruned_were_pruned(name):
 
 def proposal(space: Space, *, audited: bool) -> str:
     """Return the proposal after eight trials, of which every second one is or would be pruned."""
-    study = optuna.create_study(sampler=make_sampler(space, "worker"))
+    study = optuna.create_study(
+        storage=PrunedView(InMemoryStorage()),
+        study_name="audited",
+        sampler=make_sampler(space, "worker"),
+    )
     for number in range(8):
         trial = study.ask()
         space.suggest(trial)
@@ -199,7 +211,7 @@ def test_trials_that_would_be_pruned_rank_as_pruned_at_that_epoch():
     )
     study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values=curve))
     study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.7}))
-    observations.update(study.trials)
+    observations.update(as_searched(study).trials)
     assert observations.best_rows() == [0, 2, 3, 1]
 
 
