@@ -23,7 +23,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
-from schedsearch.cli import opening
+from schedsearch.cli.storage import database_at
 from schedsearch.storage import (
     BatchedStorage,
     StudyHandle,
@@ -249,7 +249,7 @@ def test_a_round_is_written_once_wherever_its_connection_is_cut(study, caplog):
 @ON_SERVERS
 def test_a_connection_that_is_lost_in_a_transaction_shows_no_traceback(database_url, caplog):
     study_at(database_url)
-    connection = opening.database(database_url).engine.raw_connection()
+    connection = database_at(database_url).engine.raw_connection()
     connection.cursor().execute("SELECT 1")
     cut_connections(database_url)
     caplog.clear()
