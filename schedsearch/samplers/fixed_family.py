@@ -66,7 +66,7 @@ class FixedFamilySampler(DelegatingSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Sample jointly, given audited trials as if they had been pruned."""
+        """Sample jointly."""
         if not search_space:
             return {}
         return super().sample_relative(study, trial, search_space)
