@@ -90,7 +90,7 @@ class Observations:
             self.distributions[name] = distribution
 
     def _rank(self, trial: FrozenTrial) -> tuple[int, float, float, int]:
-        """Return a sort key, best first: complete before pruned, and later pruned before earlier."""
+        """Return a sort key, best first: complete before pruned, later before earlier pruned."""
         if trial.state is TrialState.COMPLETE:
             assert trial.value is not None
             return 0, 0.0, self._sign * trial.value, trial.number
