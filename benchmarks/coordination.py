@@ -28,7 +28,7 @@ from benchmarks.search import SPACES
 from schedsearch.numerics import current_numerics
 from schedsearch.preparation import PreparedSpace, load_space, prepare_space
 from schedsearch.storage import TrialQueue, create_study, open_database, open_study
-from schedsearch.worker import Reuse, Worker
+from schedsearch.worker import Messages, ProcessControl, Reuse, Worker
 from tests.servers import SERVERS, Servers
 
 HORIZON = 10
@@ -67,9 +67,8 @@ def make_worker(
         [engine],
         name=name,
         reuse=Reuse(study, None),
-        should_stop=should_stop,
-        say=lambda line: print(line, file=sys.stderr),
-        report=lambda line: None,
+        control=ProcessControl(should_stop),
+        messages=Messages(lambda line: print(line, file=sys.stderr), lambda line: None),
     )
 
 

@@ -22,7 +22,7 @@ from schedsearch.report.status import read_status
 from schedsearch.space import Space
 from schedsearch.storage import create_study, open_database
 from schedsearch.trajectories import open_store
-from schedsearch.worker import Reuse, Worker
+from schedsearch.worker import Messages, ProcessControl, Reuse, Worker
 
 _START = 0.003
 
@@ -87,9 +87,8 @@ def measure(content: Mapping[str, Any], lanes: int) -> list[str]:
             [engine],
             name="benchmark",
             reuse=Reuse(study, open_store(database, print)),
-            should_stop=lambda: False,
-            say=print,
-            report=lambda line: None,
+            control=ProcessControl(lambda: False),
+            messages=Messages(print, lambda line: None),
         ).run()
         status = read_status(study)
     ratio = status.epochs_requested / status.epochs_trained

@@ -20,7 +20,7 @@ from schedsearch.preparation import (
 )
 from schedsearch.storage import StudyHandle, create_study, open_database
 from schedsearch.trajectories import open_store
-from schedsearch.worker import Reuse, Worker
+from schedsearch.worker import Messages, ProcessControl, Reuse, Worker
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 #: The searches by name: a shipped space, and changes to it.
@@ -48,9 +48,8 @@ class StartedSearch:
             [self.engine],
             name="benchmark",
             reuse=Reuse(self.study, open_store(self.study.database, print) if self.reuse else None),
-            should_stop=should_stop,
-            say=print,
-            report=lambda line: None,
+            control=ProcessControl(should_stop),
+            messages=Messages(print, lambda line: None),
         ).run()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.confirmation.paired import Verdict
-from schedsearch.confirmation.record import kept
+from schedsearch.confirmation.study import confirmation_result
 from schedsearch.confirmation.verdicts import winner
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
@@ -23,7 +23,7 @@ def best_trial(study: StudyHandle) -> FrozenTrial:
     Raises:
         StudyError: no trial is complete.
     """
-    result = kept(study)
+    result = confirmation_result(study)
     confirmed = None if result is None else winner(result)
     if confirmed is not None:
         return study.trial(confirmed)
@@ -122,7 +122,7 @@ def provenance(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
 
 def confirmation_of(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any] | None:
     """Return the trial's result in the last confirmation; None if it was not part of one."""
-    result = kept(study)
+    result = confirmation_result(study)
     if result is None:
         return None
     common = {"metric": result["metric"], "seeds": result["seeds"][1] - result["seeds"][0]}

@@ -19,7 +19,7 @@ from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_spa
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database
 from schedsearch.task import load_task
-from schedsearch.worker import BestTrialCallback, Reuse, Worker
+from schedsearch.worker import BestTrialCallback, Messages, ProcessControl, Reuse, Worker
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = {"lr": 0.1, "reg": 0.0}
@@ -185,9 +185,8 @@ def make_worker(
         study,
         [LoopEngine(task, horizon=horizon) for _ in range(trials * study.space.search.seeds)],
         name=name,
-        should_stop=should_stop,
-        say=ears.wrong.append,
-        report=ears.well.append,
+        control=ProcessControl(should_stop),
+        messages=Messages(ears.wrong.append, ears.well.append),
         **{"reuse": Reuse(study, None), **settings},
     )
 

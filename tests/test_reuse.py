@@ -17,7 +17,7 @@ from schedsearch.storage import StudyHandle, create_study, only_study, open_data
 from schedsearch.task import load_task
 from schedsearch.trajectories import cached_runs, open_store
 from schedsearch.trajectories.tables import nodes
-from schedsearch.worker import Reuse, Worker
+from schedsearch.worker import Messages, ProcessControl, Reuse, Worker
 from schedsearch.worker import reuse as reusing
 from tests.searches import begin, document, url_of, write_space
 
@@ -75,9 +75,8 @@ def continue_search(
         [engine],
         name="ann",
         reuse=Reuse(study, open_store(study.database, print) if reuse else None),
-        should_stop=should_stop,
-        say=print,
-        report=print,
+        control=ProcessControl(should_stop),
+        messages=Messages(print, print),
     ).run()
 
 

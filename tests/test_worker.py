@@ -15,9 +15,13 @@ from schedsearch.errors import SchedSearchError, StudyError, TaskError
 from schedsearch.pruners import AshaPruner
 from schedsearch.report.status import read_status
 from schedsearch.storage import database_failure
+from schedsearch.worker import Heartbeat
 from tests import searches
 from tests.claims import claim
 from tests.searches import Ears, document, is_constant, make_study, make_worker, work
+
+#: Takes over stale trials after three seconds.
+IMPATIENT = Heartbeat(grace=timedelta(seconds=3))
 
 
 def test_workers_after_each_other_never_overshoot_the_total(tmp_path):
@@ -225,7 +229,9 @@ def test_constants_are_a_share_of_the_draws_spread_over_the_study(tmp_path):
 def test_a_worker_takes_over_the_trial_of_one_that_died_before_it_ends(tmp_path):
     study = make_study(tmp_path, document(trials=3))
     claim(study, "dead")
-    make_worker(study, "heir", lambda: False, Ears(), grace=timedelta(seconds=3)).run()
+    make_worker(
+        study, "heir", lambda: False, Ears(), heartbeat=Heartbeat(grace=timedelta(seconds=3))
+    ).run()
     counts = study.queue.counts()
     assert (counts.finished, counts.running, counts.waiting) == (3, 0, 0)
 
@@ -264,7 +270,7 @@ def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path)
     robberies = itertools.count()
 
     def steal_what_ends() -> bool:
-        seen = worker._storage.get_all_trials(study.study_id, deepcopy=False)
+        seen = worker._session.storage.get_all_trials(study.study_id, deepcopy=False)
         stored = study.load().trials
         ended = [t.state.is_finished() and not stored[t.number].state.is_finished() for t in seen]
         # Within the round: the pruner may have seen what ended, and it is not yet written.
@@ -274,16 +280,16 @@ def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path)
 
     worker = make_worker(study, "ann", steal_what_ends, Ears(), trials=5)
     worker.run()
-    trials = worker._optuna.trials
+    trials = worker._session.optuna.trials
     assert study.queue.counts().finished == 40 < len(trials)
-    remembered, fresh = worker._optuna.pruner, AshaPruner(2, 3)
+    remembered, fresh = worker._session.optuna.pruner, AshaPruner(2, 3)
     assert isinstance(remembered, AshaPruner)
     for pruner in (remembered, fresh):
         pruner._update(trials, 1.0)
     assert remembered._finished == fresh._finished
-    schedules, _ = worker._optuna.sampler._samplers
-    [cache] = schedules._caches[worker._optuna._storage].values()
-    learned = cache.update(worker._optuna).best_rows()
+    schedules, _ = worker._session.optuna.sampler._samplers
+    [cache] = schedules._caches[worker._session.optuna._storage].values()
+    learned = cache.update(worker._session.optuna).best_rows()
     assert sorted(learned) == [t.number for t in trials if "superseded_by" not in t.user_attrs]
 
 
@@ -303,7 +309,9 @@ def test_a_worker_waits_for_the_trial_of_another_and_takes_it_over_when_that_one
     study = make_study(tmp_path, document(trials=2))
     claim(study, "another")
     ears = Ears()
-    make_worker(study, "heir", lambda: False, ears, grace=timedelta(seconds=3)).run()
+    make_worker(
+        study, "heir", lambda: False, ears, heartbeat=Heartbeat(grace=timedelta(seconds=3))
+    ).run()
     assert "waiting for 1 trial(s) of other workers" in ears.well
     counts = study.queue.counts()
     assert (counts.finished, counts.running, counts.waiting) == (2, 0, 0)

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import event
 
 from schedsearch.storage import only_study, open_database
+from schedsearch.worker import Heartbeat
 from tests.searches import Ears, make_worker
 
 
@@ -33,8 +34,7 @@ def run_worker(url: str, name: str, grace: float) -> None:
         name,
         lambda: False,
         Ears(),
-        heartbeat=grace / 10,
-        grace=timedelta(seconds=grace),
+        heartbeat=Heartbeat(grace / 10, timedelta(seconds=grace)),
     ).run()
 
 

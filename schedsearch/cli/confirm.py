@@ -1,4 +1,4 @@
-"""`schedsearch confirm`: do the winners hold on fresh seeds, on the test split?"""
+"""`schedsearch confirm`: are the best schedules better on fresh seeds, on the test split?"""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schedsearch.cli.app import AsJson, NoReuse, app
+from schedsearch.cli.option_groups import grouped
 from schedsearch.cli.output import say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, study_at
+from schedsearch.cli.supervision import Crew, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
+from schedsearch.cli.worker_options import PlaceOptions
 
 if TYPE_CHECKING:
+    from schedsearch.confirmation.confirm import Confirmation
     from schedsearch.storage import StudyHandle
 
 
 @app.command()
+@grouped
 def confirm(
     study: Study,
+    place: PlaceOptions,
     top: Annotated[int, typer.Option(help="How many of the best schedules.", min=1, max=50)] = 5,
     seeds: Annotated[
         int,
@@ -26,7 +32,15 @@ def confirm(
     ] = 20,
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes that train; default: as many as the cores hold.", min=1),
+        typer.Option(
+            help="How many workers to run; default: as many as the cores hold. 0 only queues the "
+            "runs, for `schedsearch worker STUDY:confirm`.",
+            min=0,
+        ),
+    ] = None,
+    epoch_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds that an epoch may take before its run fails.", min=0),
     ] = None,
     no_reuse: NoReuse = False,
     trust_task: TrustTask = False,
@@ -36,16 +50,25 @@ def confirm(
     """Train the best schedules and the best constants on fresh seeds, and compare them.
 
     A schedule is better if it beats the three best constants and the default on the test split,
-    pairwise by seed, with Holm's correction. Every run is recorded in the study STUDY:confirm as it
-    ends: after Ctrl-C the same command goes on, and one with more --seeds trains only what is new.
+    pairwise by seed, with Holm's correction. Each run is a trial of the study STUDY:confirm, which
+    `schedsearch worker STUDY:confirm` trains too. After Ctrl-C or --timeout the same command
+    continues, and one with more --seeds trains only what is new.
     """
+    from schedsearch.confirmation.confirm import prepare_confirmation
     from schedsearch.report.confirmation import confirmation_lines
     from schedsearch.report.dashboard_artifacts import refresh_dashboard
 
     handle = study_at(storage, study)
     require_trust(handle.space.task, trusted=trust_task)
     _warn(handle)
-    result = _run(handle, top, seeds, workers or _workers(handle), reuse=not no_reuse)
+    threads = int(handle.record.numerics["threads"])
+    with place.launcher(storage, threads) as launcher:
+        confirmation = prepare_confirmation(
+            handle, top=top, seeds=seeds, epoch_timeout=epoch_timeout
+        )
+        number = _workers(threads) if workers is None else workers
+        _train(confirmation, Crew(launcher, number, place.timeout, reuse=not no_reuse))
+    result = confirmation.judge()
     refresh_dashboard(handle, say)
     if as_json:
         typer.echo(json.dumps({"study": handle.name, **result}))
@@ -54,35 +77,38 @@ def confirm(
     _say_next(handle, result)
 
 
-def _run(handle: StudyHandle, top: int, seeds: int, workers: int, *, reuse: bool) -> dict[str, Any]:
-    from schedsearch.confirmation.confirm import confirm as run
-    from schedsearch.confirmation.runs import StoppedError
+def _train(confirmation: Confirmation, crew: Crew) -> None:
+    """Train the missing runs; exit if there will be no result yet."""
     from schedsearch.report.progress import Progress
-    from schedsearch.signals import stop_signals
 
-    with stop_signals() as request, Progress("runs") as display:
-        try:
-            return run(
-                handle,
-                top=top,
-                seeds=seeds,
-                workers=workers,
-                reuse=reuse,
-                progress=lambda work, recorded, total: display.count(
-                    work, total, f"{recorded} recorded"
-                ),
-                should_stop=lambda: bool(request),
-            )
-        except StoppedError as stopped:
-            display.say(str(stopped))
-            raise typer.Exit(130) from None
+    recorded, total = confirmation.recorded(), len(confirmation.runs)
+    if recorded == total:
+        return
+    name = confirmation.study.name
+    if crew.number == 0:
+        say(f"{total - recorded} runs are queued: train them with `schedsearch worker {name}`")
+        raise typer.Exit
+    with Progress("runs") as display:
+
+        def redraw() -> None:
+            display.count(confirmation.recorded(), total)
+
+        redraw()
+        done = supervise(confirmation.study, crew, display.say, redraw)
+        redraw()
+    recorded = confirmation.recorded()
+    if done.interrupted or (done.timed_out and recorded < total):
+        say(f"stopped with {recorded} of {total} runs recorded: the same command continues")
+        raise typer.Exit(130 if done.interrupted else 1)
+    if done.exit_code:
+        raise typer.Exit(done.exit_code)
 
 
-def _workers(handle: StudyHandle) -> int:
-    """Return how many processes, each with the threads of the study's numerics, fill the cores."""
+def _workers(threads: int) -> int:
+    """Return how many workers of so many threads fill the cores."""
     from schedsearch.preparation import available_cores
 
-    return max(1, available_cores() // int(handle.record.numerics["threads"]))
+    return max(1, available_cores() // threads)
 
 
 def _warn(handle: StudyHandle) -> None:
@@ -97,11 +123,11 @@ def _say_next(handle: StudyHandle, result: dict[str, Any]) -> None:
     from schedsearch.confirmation.verdicts import winner
 
     if not result["test"]:
-        say("the task gives no such metric on the test split: compared by fresh-seed validation")
+        say("the task has no such metric on the test split: compared by validation on fresh seeds")
     number = winner(result)
     if number is None:
         best = result["baseline"]["number"]
-        export = f"`schedsearch export {handle.name} --trial {best} -o best.toml` hands over"
+        export = f"`schedsearch export {handle.name} --trial {best} -o best.toml` exports"
         # The task's default may be the best without any trial that carries it.
         more = "" if best is None else f": {export} the best of these"
         say(f"no schedule was found better than the constants{more}")

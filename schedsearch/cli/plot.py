@@ -119,10 +119,10 @@ def _trial(study: StudyHandle, number: int | None = None) -> tuple[Figure, str]:
 
 
 def _confirmation(study: StudyHandle) -> tuple[Figure, str]:
-    from schedsearch.confirmation.record import kept
+    from schedsearch.confirmation.study import confirmation_result
     from schedsearch.report.pictures import draw_confirmation
 
-    result = kept(study)
+    result = confirmation_result(study)
     if result is None:
         raise StudyError(
             f"study {study.name} has no confirmation yet: "

@@ -2,87 +2,149 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from schedsearch.errors import InputError
 
-class Place(StrEnum):
-    """Where workers run."""
-
-    LOCAL = "local"
-    RAY = "ray"
+if TYPE_CHECKING:
+    from schedsearch.preparation import ComputeOptions
 
 
 Space = Annotated[
     Path,
     typer.Argument(help="A space file; with --horizon the name of a study.", show_default=False),
 ]
-Trials = Annotated[int | None, typer.Option(help="The study's total, trial 0 included.", min=1)]
-Epochs = Annotated[
-    int | None, typer.Option(help="Epochs that the study's trials report in all, at most.", min=1)
-]
 Workers = Annotated[
     int, typer.Option(help="How many workers to run; 0 only creates the study.", min=0)
 ]
-On = Annotated[Place, typer.Option(help="Where they run: on this machine, or on a Ray cluster.")]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        help="With --on ray: host:port of the cluster's head; default: RAY_ADDRESS, else the "
-        "cluster that this machine belongs to, else one of this machine alone."
-    ),
-]
-CpusPerWorker = Annotated[
-    float | None,
-    typer.Option(help="With --on ray: what Ray counts; default: the threads.", min=0),
-]
-GpusPerWorker = Annotated[
-    float | None,
-    typer.Option(help="With --on ray: GPUs of each worker; a fraction shares one.", min=0),
-]
-StudyName = Annotated[str | None, typer.Option(help="The study's name.")]
-Sampler = Annotated[str | None, typer.Option(help="tpe, random, grid, pbt, gp, cmaes or qmc.")]
-Pruner = Annotated[str | None, typer.Option(help="asha, hyperband, median, patient or none.")]
-Audit = Annotated[
-    float | None,
-    typer.Option(help="Share of schedules trained to the end to see what the pruner misses."),
-]
-Protected = Annotated[
-    str | None, typer.Option(help="Opening without pruning: epochs, or a share such as 20%.")
-]
-Seed = Annotated[int | None, typer.Option(help="The first of the trainings' seeds.")]
-Seeds = Annotated[int | None, typer.Option(help="Runs per trial, side by side.")]
-Horizon = Annotated[
-    int | None,
-    typer.Option(help="Go on with a study's best plans for so many epochs, as STUDY@EPOCHS."),
-]
-Top = Annotated[int, typer.Option(help="With --horizon: how many plans.", min=1)]
-Stretch = Annotated[
-    bool, typer.Option("--stretch", help="With --horizon: durations stay shares of the horizon.")
-]
-Timeout = Annotated[
-    float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
-]
-EpochTimeout = Annotated[
-    float | None, typer.Option(help="Seconds that an epoch may take before its trial fails.")
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(help="Threads per worker; default: the machine's cores shared out.", min=1),
-]
-Lanes = Annotated[
-    str, typer.Option(help="Runs in one batched step of a worker: a number, or auto.")
-]
-Device = Annotated[str, typer.Option(help="Where to train, as torch names it.")]
-TF32 = Annotated[bool, typer.Option("--tf32", help="Let a GPU multiply matrices in TF32.")]
-Autocast = Annotated[bool, typer.Option("--autocast", help="Let the models compute in bfloat16.")]
 Also = Annotated[
     list[Path] | None,
     typer.Option(
-        help="A config of your own, to race against the search; may be given again.",
+        help="A config of yours to race against the search; may be given several times.",
         show_default=False,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What the study is: each option overrides a setting of the space file."""
+
+    trials: Annotated[
+        int | None, typer.Option(help="The study's total, trial 0 included.", min=1)
+    ] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="The most epochs that all trials together may report.", min=1),
+    ] = None
+    study: Annotated[str | None, typer.Option(help="The study's name.")] = None
+    sampler: Annotated[
+        str | None, typer.Option(help="tpe, random, grid, pbt, gp, cmaes or qmc.")
+    ] = None
+    pruner: Annotated[
+        str | None, typer.Option(help="asha, hyperband, median, patient or none.")
+    ] = None
+    audit: Annotated[
+        float | None,
+        typer.Option(help="Share of schedules trained to the end, to audit the pruner."),
+    ] = None
+    protected: Annotated[
+        str | None, typer.Option(help="Opening without pruning: epochs, or a share such as 20%.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(help="The first seed of the trainings.")] = None
+    seeds: Annotated[int | None, typer.Option(help="Runs per trial, side by side.")] = None
+    epoch_timeout: Annotated[
+        float | None, typer.Option(help="Seconds that an epoch may take before its trial fails.")
+    ] = None
+
+    def overrides(self) -> Mapping[str, Any]:
+        """Return the settings by their keys in a space file; None where an option is not given."""
+        protected = self.protected
+        return {
+            "name": self.study,
+            "search.trials": self.trials,
+            "search.epochs": self.epochs,
+            "search.epoch_timeout": self.epoch_timeout,
+            "search.seed": self.seed,
+            "search.seeds": self.seeds,
+            "search.sampler.name": self.sampler,
+            "search.pruner.name": self.pruner,
+            "search.pruner.audit": self.audit,
+            "search.pruner.protected": (
+                int(protected) if protected and protected.isdecimal() else protected
+            ),
+        }
+
+    def refuse_any(self) -> None:
+        """Refuse all of them, where a study takes its settings from another study."""
+        given = [
+            key.removeprefix("search.") for key, v in self.overrides().items() if v is not None
+        ]
+        if given:
+            raise InputError(
+                f"--horizon continues a study with its settings: leave out its {', '.join(given)}"
+            )
+
+
+@dataclass(frozen=True)
+class LongerOptions:
+    """How a study's best plans go on for more epochs."""
+
+    horizon: Annotated[
+        int | None,
+        typer.Option(
+            help="Continue a study's best plans for so many epochs, as study STUDY@EPOCHS."
+        ),
+    ] = None
+    top: Annotated[int, typer.Option(help="With --horizon: how many plans.", min=1)] = 20
+    stretch: Annotated[
+        bool,
+        typer.Option("--stretch", help="With --horizon: durations stay shares of the horizon."),
+    ] = False
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How the trials are trained."""
+
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads per worker; default: the machine's cores shared out.", min=1),
+    ] = None
+    lanes: Annotated[
+        str, typer.Option(help="Runs in one batched step of a worker: a number, or auto.")
+    ] = "auto"
+    device: Annotated[str, typer.Option(help="Where to train, as torch names it.")] = "cpu"
+    tf32: Annotated[bool, typer.Option("--tf32", help="Let a GPU multiply matrices in TF32.")] = (
+        False
+    )
+    autocast: Annotated[
+        bool, typer.Option("--autocast", help="Let the models compute in bfloat16.")
+    ] = False
+
+    def setup(self, workers: int) -> ComputeOptions:
+        """Return the setup for so many workers on one machine."""
+        from schedsearch.preparation import ComputeOptions, threads_per_worker
+
+        return ComputeOptions(
+            threads=self.threads or threads_per_worker(workers),
+            workers=max(1, workers),
+            lanes=self._lanes(),
+            device=self.device,
+            tf32=self.tf32,
+            autocast=self.autocast,
+        )
+
+    def _lanes(self) -> int | None:
+        if self.lanes == "auto":
+            return None
+        if not self.lanes.isdecimal() or int(self.lanes) < 1:
+            raise InputError(
+                f"--lanes is {self.lanes!r}, but must be a whole number of at least 1, or auto"
+            )
+        return int(self.lanes)

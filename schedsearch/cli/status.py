@@ -49,7 +49,7 @@ def list_studies(
     as_json: AsJson = False,
 ) -> None:
     """List the studies of a storage."""
-    from schedsearch.confirmation.record import records
+    from schedsearch.confirmation.study import confirmations
     from schedsearch.report.confirmation import verdict_line
     from schedsearch.report.status import read_status
     from schedsearch.report.status_text import best_line
@@ -57,12 +57,10 @@ def list_studies(
 
     opened = database_at(storage)
     found = [read_status(handle) for handle in every_study(opened)]
-    confirmed = records(opened.optuna)
+    confirmed = confirmations(opened.optuna)
     if as_json:
-        confirmations = [
-            {"study": of.name, "confirms": of.parent, "runs": of.runs} for of in confirmed
-        ]
-        typer.echo(json.dumps([*(status.to_json() for status in found), *confirmations]))
+        rows = [{"study": of.name, "confirms": of.parent, "runs": of.runs} for of in confirmed]
+        typer.echo(json.dumps([*(status.to_json() for status in found), *rows]))
         return
     for status in found:
         ended = f"{status.counts.finished}/{status.total} trials"
@@ -79,13 +77,13 @@ def delete(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Delete a study with all its trials, and with what `confirm` recorded of it."""
-    from schedsearch.confirmation.record import records
+    from schedsearch.confirmation.study import confirmations
     from schedsearch.report.dashboard_artifacts import DashboardArtifacts
     from schedsearch.report.progress import spinner
     from schedsearch.storage import open_study
 
     opened = database_at(storage)
-    confirmed = records(opened.optuna)
+    confirmed = confirmations(opened.optuna)
     if own := next((of for of in confirmed if of.name == study), None):
         _confirm_deletion(f"confirmation {study} with its {own.runs} runs", yes=yes)
         opened.optuna.delete_study(own.study_id)

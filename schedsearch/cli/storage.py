@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedsearch.cli.output import say
-from schedsearch.errors import InputError
+from schedsearch.errors import InputError, StudyError
 
 if TYPE_CHECKING:
     from schedsearch.storage import Database, StudyHandle
@@ -31,7 +31,19 @@ def database_at(url: str, *, create: bool = False) -> Database:
 
 
 def study_at(url: str, name: str) -> StudyHandle:
-    """Open a study in the database at a URL, as `--storage` names it."""
+    """Open a search in the database at a URL, as `--storage` names it.
+
+    Raises:
+        StudyError: the study confirms another one.
+    """
+    study = any_study_at(url, name)
+    if study.confirms is not None:
+        raise StudyError(f"study `{name}` confirms study `{study.confirms}`: name that one")
+    return study
+
+
+def any_study_at(url: str, name: str) -> StudyHandle:
+    """Open a search or a confirmation in the database at a URL."""
     from schedsearch.storage import open_study
 
     return open_study(database_at(url), name)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-import uuid
 from typing import Annotated, NoReturn
 
 import typer
 
 from schedsearch.cli.app import NoReuse, app
 from schedsearch.cli.output import say
-from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, study_at
+from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, any_study_at
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.errors import DatabaseUnavailableError
 
@@ -26,31 +25,36 @@ def worker(
     ] = None,
     no_reuse: NoReuse = False,
     trust_task: TrustTask = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
     name: Annotated[str | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Train trials of a study until none is left to begin.
+    """Train trials of a study, or runs of STUDY:confirm, until none is left to begin.
 
-    While other workers train the last trials it waits, since it may have to take over for them.
-    Ctrl-C stops after the epoch and hands the trial back to the queue; twice stops at once.
+    While other workers train the last trials it waits: a trial whose worker dies is queued again.
+    Ctrl-C stops after the epoch and returns the trial to the queue; twice stops at once.
     """
     from schedsearch.launchers.in_process import run_worker
+    from schedsearch.launchers.supervisor import worker_name
     from schedsearch.report.dashboard_artifacts import DashboardArtifacts
     from schedsearch.signals import stop_signals
+    from schedsearch.worker import Messages, ProcessControl
 
-    handle = study_at(storage, study)
+    handle = any_study_at(storage, study)
     require_trust(handle.space.task, trusted=trust_task)
     deadline = None if timeout is None else time.monotonic() + timeout
-    name = name or f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}"
+    name = name or worker_name()
     flags = [*(["--no-reuse"] if no_reuse else []), *(["--quiet"] if quiet else [])]
     flags += [] if parent is None else ["--parent", str(parent)]
     with stop_signals() as request:
 
-        def restart_process() -> None:
+        def restart() -> None:
             if request:
                 os._exit(130)
             _replace_process(storage, [study, "--name", name, *flags], deadline)
+
+        def should_stop() -> bool:
+            return bool(request) or (deadline is not None and time.monotonic() > deadline)
 
         if parent is not None:
             request.stop_when_parent_exits(parent)
@@ -58,17 +62,14 @@ def worker(
             run_worker(
                 handle,
                 name=name,
+                control=ProcessControl(should_stop, restart),
+                messages=Messages(say, (lambda message: None) if quiet else say),
                 reuse=not no_reuse,
-                should_stop=lambda: (
-                    bool(request) or (deadline is not None and time.monotonic() > deadline)
-                ),
-                say=say,
-                restart_process=restart_process,
-                quiet=quiet,
-                best_trial_callback=DashboardArtifacts(handle),
+                # One seed of a plan is no best trial.
+                best_trial_callback=None if handle.confirms else DashboardArtifacts(handle),
             )
         except KeyboardInterrupt:
-            # At once: a loop that hangs would keep the interpreter from ending.
+            # At once: a training loop that hangs would keep the interpreter from ending.
             os._exit(130)
         except DatabaseUnavailableError as error:
             say(f"error: {error}")
@@ -81,13 +82,13 @@ def worker(
 
 
 def _replace_process(storage: str, arguments: list[str], deadline: float | None) -> NoReturn:
-    """Put a fresh worker in the place of this process, which hangs."""
+    """Replace this process, which hangs, by the same worker in a new one."""
     from schedsearch.task import TRUST_VARIABLE
 
     if deadline is not None:
         arguments += ["--timeout", str(max(0.0, deadline - time.monotonic()))]
-    # By the environment: a command line is for everybody to read, and may hold a password.
-    # Whoever let this worker run the task's code let its successor do so.
+    # The URL goes into the environment: every user can read command lines, and it may hold a
+    # password. The user has allowed the task's code to this worker, so to its successor too.
     environment = os.environ | {"SCHEDSEARCH_STORAGE": storage, TRUST_VARIABLE: "1"}
     command = [sys.executable, "-m", "schedsearch", "worker", *arguments]
     os.execve(sys.executable, command, environment)

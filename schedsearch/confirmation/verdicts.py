@@ -10,10 +10,11 @@ from typing import Any
 
 from schedsearch.confirmation.candidates import Candidate
 from schedsearch.confirmation.paired import Judgement, Paired, Verdict, judge, seeds_to_show
-from schedsearch.confirmation.runs import Outcome, metric_on_test
+from schedsearch.confirmation.study import RunResult
 from schedsearch.errors import SchedSearchError
 from schedsearch.plan import Plan
 from schedsearch.space import Objective
+from schedsearch.training import metric_on_test
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class Contender:
         return statistics.fmean(self.values)
 
 
-def common_metric(outcomes: Sequence[Outcome], metric: str) -> tuple[str, list[float]]:
+def common_metric(results: Sequence[RunResult], metric: str) -> tuple[str, list[float]]:
     """Return the metric that all runs have, and its values: the test metric, else validation's."""
-    tests = [outcome.test for outcome in outcomes]
+    tests = [result.test for result in results]
     if any(test is None for test in tests):
-        return metric, [outcome.validation for outcome in outcomes]
+        return metric, [result.validation for result in results]
     return metric_on_test(metric), [test for test in tests if test is not None]
 
 
@@ -182,10 +183,10 @@ def best_first(result: Mapping[str, Any], which: str) -> list[Mapping[str, Any]]
     return sorted(result[which], key=lambda entry: sign * float(entry["mean"]))
 
 
-def name_of(entry: Mapping[str, Any]) -> str:
+def plan_label(entry: Mapping[str, Any]) -> str:
     """Return what a result's plan or constant is called.
 
-    >>> name_of({"number": 3}), name_of({"number": None})
+    >>> plan_label({"number": 3}), plan_label({"number": None})
     ('trial 3', 'the default')
     """
     return "the default" if entry["number"] is None else f"trial {entry['number']}"

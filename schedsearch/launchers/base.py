@@ -1,4 +1,4 @@
-"""Where workers run: what each place has to offer, and what a supervisor asks of it."""
+"""Places where workers run: what each place offers, and what the supervisor asks of a worker."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from schedsearch.task import TRUST_VARIABLE
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """What a worker is started with, wherever that is.
+class WorkerSpec:
+    """What a worker is started with, in every place.
 
     Attributes:
-        name: of the worker, among all workers that ever were.
-        arguments: of `schedsearch worker`, but for what the place adds.
-        storage: the database's URL. It goes by the environment: a command line is for everybody to
-            read, and this may hold a password.
+        name: unique among all workers that the study ever had.
+        arguments: of `schedsearch worker`; the place may add more.
+        storage: the database's URL. It goes into the environment, since every user of a machine can
+            read its command lines, and a URL may hold a password.
     """
 
     name: str
@@ -26,11 +26,11 @@ class Assignment:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that the worker is given: who starts it has let the task's code run."""
+        """The worker's variables; the user has allowed the task's code when starting workers."""
         return {"SCHEDSEARCH_STORAGE": self.storage, TRUST_VARIABLE: "1"}
 
     def command(self, python: str, parent: int) -> Sequence[str]:
-        """Return the command line; the worker stops when the process `parent` is gone."""
+        """Return the command line; the worker stops when the process `parent` has ended."""
         worker = (python, "-m", "schedsearch", "worker", *self.arguments)
         return (*worker, "--name", self.name, "--parent", str(parent), "--quiet")
 
@@ -40,8 +40,8 @@ class WorkerExit:
     """How a worker ended.
 
     Attributes:
-        code: what it exited with.
-        killed_by: what ended it, if that was not the worker itself.
+        code: its exit code.
+        killed_by: the signal or the failure that ended it from outside; None if it ended itself.
     """
 
     code: int
@@ -49,10 +49,10 @@ class WorkerExit:
 
 
 class WorkerProcess(Protocol):
-    """One worker, from when it was asked for until it has ended."""
+    """One worker, from its launch to its end."""
 
     def poll(self) -> WorkerExit | None:
-        """Return how the worker ended, all that it said heard; None if it has not."""
+        """Return how the worker ended, after all its lines were delivered; None if it runs."""
         ...
 
     def stop(self) -> None:
@@ -60,13 +60,13 @@ class WorkerProcess(Protocol):
         ...
 
     def kill(self) -> None:
-        """End the worker with all that it started, and return when it is gone."""
+        """End the worker with all its child processes, and return when they are gone."""
         ...
 
 
 class Launcher(Protocol):
     """A place where workers can be started."""
 
-    def launch(self, assignment: Assignment, on_line: Callable[[str], None]) -> WorkerProcess:
-        """Start a worker; `hear` is called with each line that it says, from any thread."""
+    def launch(self, spec: WorkerSpec, on_line: Callable[[str], None]) -> WorkerProcess:
+        """Start a worker; `on_line` is called with each line of its output, from any thread."""
         ...

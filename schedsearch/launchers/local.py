@@ -11,18 +11,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO
 
-from schedsearch.launchers.base import Assignment, WorkerExit
+from schedsearch.launchers.base import WorkerExit, WorkerSpec
 
-#: Seconds that a dead worker's last words may take.
-_LAST_WORDS = 5.0
+#: Seconds to wait for the last lines of a worker that has ended.
+_LAST_LINES = 5.0
 
 
 class LocalLauncher:
-    """Starts workers as processes of this one."""
+    """Starts workers as child processes."""
 
-    def launch(self, assignment: Assignment, on_line: Callable[[str], None]) -> LocalWorker:
-        """Start a worker process that Ctrl-C at this terminal does not reach."""
-        process = start_process(assignment, os.environ)
+    def launch(self, spec: WorkerSpec, on_line: Callable[[str], None]) -> LocalWorker:
+        """Start a worker process that does not receive this terminal's Ctrl-C."""
+        process = start_process(spec, os.environ)
         assert process.stderr is not None
         reader = threading.Thread(target=_pass_on, args=(process.stderr, on_line), daemon=True)
         reader.start()
@@ -30,7 +30,7 @@ class LocalLauncher:
 
 
 class LocalWorker:
-    """A worker process of this one, and the thread that listens to it."""
+    """A worker as a child process, and the thread that reads its output."""
 
     def __init__(self, process: subprocess.Popen[str], reader: threading.Thread) -> None:
         self._process, self._reader = process, reader
@@ -39,7 +39,7 @@ class LocalWorker:
         code = self._process.poll()
         if code is None:
             return None
-        self._reader.join(_LAST_WORDS)
+        self._reader.join(_LAST_LINES)
         return worker_exit(code)
 
     def stop(self) -> None:
@@ -47,33 +47,33 @@ class LocalWorker:
 
     def kill(self) -> None:
         kill_group(self._process)
-        self._reader.join(_LAST_WORDS)
+        self._reader.join(_LAST_LINES)
 
 
-def start_process(assignment: Assignment, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    """Start a worker as the leader of a session of its own; it speaks on stderr."""
+def start_process(spec: WorkerSpec, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start a worker as the leader of a new session; its output is on stderr."""
     return subprocess.Popen(
-        assignment.command(sys.executable, os.getpid()),
-        env={**environment, **assignment.environment},
+        spec.command(sys.executable, os.getpid()),
+        env={**environment, **spec.environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        # Ctrl-C is for us; we tell them.
+        # The supervisor passes Ctrl-C on.
         start_new_session=True,
     )
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:
-    """End a process with all that it started, and wait until it is gone."""
+    """End a process with all its child processes, and wait until it is gone."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def worker_exit(code: int) -> WorkerExit:
-    """Return how a process ended, from its exit code; a signal's is negative."""
+    """Return how a process ended, from its exit code: negative for a signal."""
     return WorkerExit(code, _signal_name(-code) if code < 0 else None)
 
 
@@ -84,6 +84,6 @@ def _pass_on(lines: IO[str], on_line: Callable[[str], None]) -> None:
 
 
 def _signal_name(number: int) -> str:
-    """Return a signal's name; those of real time have none."""
+    """Return a signal's name; real-time signals have none."""
     known = {one.value: one.name for one in signal.Signals}
     return known.get(number, f"signal {number}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from schedsearch.errors import InputError
-from schedsearch.launchers.base import Assignment, WorkerExit
+from schedsearch.launchers.base import WorkerExit, WorkerSpec
 from schedsearch.launchers.local import kill_group, start_process, worker_exit
 
 try:
@@ -43,12 +43,12 @@ class _WorkerActor:
         """Answer, once Ray has placed the actor."""
 
     def work(
-        self, assignment: Assignment, environment: Mapping[str, str], folder: str
+        self, spec: WorkerSpec, environment: Mapping[str, str], folder: str
     ) -> Iterator[str | int]:
         """Run a worker; yield each line that it says, and its exit code at last."""
         if Path(folder).is_dir():
             os.chdir(folder)  # where the task is imported from, if the nodes share it
-        self._process = start_process(assignment, {**os.environ, **environment})
+        self._process = start_process(spec, {**os.environ, **environment})
         assert self._process.stderr is not None
         with self._process.stderr as lines:
             for line in lines:
@@ -144,7 +144,7 @@ class RayLauncher:
         self._allocator = ray.remote(_WorkerActor).options(**options)
         self._vacant: list[Any] = []
 
-    def launch(self, assignment: Assignment, on_line: Callable[[str], None]) -> RayWorker:
+    def launch(self, spec: WorkerSpec, on_line: Callable[[str], None]) -> RayWorker:
         """Ask Ray for a place, or take that of a worker that was killed."""
         actor = self._vacant.pop() if self._vacant else self._allocator.remote()
         # Only as arguments of a call: Ray shows and logs the environments that it sets up itself.
@@ -153,7 +153,7 @@ class RayLauncher:
 
         def begin(placed: Any) -> Any:
             call = placed.work.options(num_returns="streaming")
-            return call.remote(assignment, own, folder)
+            return call.remote(spec, own, folder)
 
         return RayWorker(actor, begin, on_line, self._release)
 

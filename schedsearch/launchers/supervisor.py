@@ -1,4 +1,4 @@
-"""The workers of a study: started, watched, replaced when they die, and stopped."""
+"""The supervisor of a study's workers: starts, watches, replaces and stops them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from schedsearch.errors import InputError
-from schedsearch.launchers.base import Assignment, Launcher, WorkerExit, WorkerProcess
+from schedsearch.launchers.base import Launcher, WorkerExit, WorkerProcess, WorkerSpec
 from schedsearch.storage import GRACE, StudyHandle
 
-#: Seconds between two looks for workers, on any machine, that are silent for too long.
+#: Seconds between two searches for stale trials of workers on any machine.
 REAPING = 10.0
-#: After so many deaths with no trial ended in between, the dead are no longer replaced. What takes
-#: all workers along, as the end of a node may, counts as one.
+#: After so many deaths with no trial ended in between, dead workers are no longer replaced. A death
+#: of all workers at once, as when a node ends, counts as one.
 DEATHS_IN_A_ROW = 3
 #: The exit code of a worker that was told to stop.
 STOPPED = 130
+
+
+def worker_name() -> str:
+    """Return a name that no other worker has: the host's, and a random part."""
+    return f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}"
 
 
 @dataclass(frozen=True)
@@ -30,18 +35,18 @@ class _Child:
 
 @dataclass
 class Supervisor:
-    """Looks after workers of one study, wherever they run.
+    """Supervises workers of one study, in any place.
 
-    A worker that is killed has its trials queued anew at once, and is replaced.
+    The trials of a worker that is killed are queued again at once, and the worker is replaced.
 
     Args:
-        study: whose trials.
+        study: the study.
         number: how many workers.
         launcher: starts them.
-        say: tells the person one line.
-        reuse: whether they follow what is known, and keep what they train.
-        grace: a worker on any machine that is silent for longer is taken for dead.
-        reaping: seconds between two looks for such workers.
+        say: prints a line for the user.
+        reuse: whether workers reuse epochs that are trained already, and record those they train.
+        grace: a trial whose worker gives no heartbeat for as long is stale.
+        reaping: seconds between two searches for stale trials.
 
     Attributes:
         exit_code: that of the first worker that failed; 0 if none did.
@@ -62,7 +67,7 @@ class Supervisor:
     _deaths: int = field(default=0, init=False)
     _finished: int = field(default=0, init=False)
     _reaped: float = field(default=float("-inf"), init=False)
-    _told: set[str] = field(default_factory=set, init=False)
+    _said: set[str] = field(default_factory=set, init=False)
 
     def start(self) -> None:
         """Start all workers."""
@@ -70,14 +75,14 @@ class Supervisor:
             self._start_one()
 
     def watch(self) -> bool:
-        """Look after the workers once; return whether there is anything left to watch.
+        """Check all workers once; return whether any work is left to supervise.
 
-        Without workers of its own it still waits for the trials of others, who may be dead.
+        After its last worker it still waits for the trials of other workers, which may die.
         """
         if time.monotonic() - self._reaped > self.reaping:
             self._reaped = time.monotonic()
-            if lost := self.study.queue.hand_back_stale(self.grace):
-                self.say(f"{lost} trial(s) of silent workers were queued anew")
+            if stale := self.study.queue.hand_back_stale(self.grace):
+                self.say(f"{stale} stale trial(s) of other workers were queued again")
         for child in list(self._children):
             if (end := child.process.poll()) is not None:
                 self._reap(child, end)
@@ -90,7 +95,7 @@ class Supervisor:
             child.process.stop()
 
     def kill(self) -> None:
-        """End all workers at once, with what they started, and queue their trials anew."""
+        """End all workers at once, with their child processes, and queue their trials again."""
         self._stopping = True
         for child in self._children:
             child.process.kill()
@@ -99,21 +104,21 @@ class Supervisor:
         self._children.clear()
 
     def _start_one(self) -> None:
-        name = f"{os.uname().nodename}-{uuid.uuid4().hex[:12]}"
+        name = worker_name()
         arguments = (self.study.name, *(() if self.reuse else ("--no-reuse",)))
-        assignment = Assignment(name, arguments, self.study.database.url)
-        self._children.append(_Child(name, self.launcher.launch(assignment, self._on_line)))
+        spec = WorkerSpec(name, arguments, self.study.database.url)
+        self._children.append(_Child(name, self.launcher.launch(spec, self._on_line)))
 
     def _on_line(self, line: str) -> None:
-        """Say what a worker says; what all workers find alike is said once."""
-        alike = line.startswith(("error:", "warning:", "hint:"))
-        if not (alike and line in self._told):
+        """Print a worker's line; an error or a warning that all workers share is printed once."""
+        is_shared = line.startswith(("error:", "warning:", "hint:"))
+        if not (is_shared and line in self._said):
             self.say(line)
-        if alike:
-            self._told.add(line)
+        if is_shared:
+            self._said.add(line)
 
     def _reap(self, child: _Child, end: WorkerExit) -> None:
-        """See to what an ended worker leaves behind, and replace it if it was killed."""
+        """Queue the trials of an ended worker again, and replace it if it was killed."""
         self._children.remove(child)
         lost = self.study.queue.hand_back_all_of(child.name)
         if end.code == 0 or self._stopping:
@@ -124,13 +129,13 @@ class Supervisor:
             self._dismissed = True
             self.say("a worker was told to stop: it is not replaced")
         else:
-            # It has said why, and another one would do alike.
+            # The worker has printed the reason, and another worker would fail for the same one.
             self.exit_code = self.exit_code or end.code
         if end.code == InputError.exit_code:
-            self.stop()  # input that is wrong for one is wrong for all
+            self.stop()  # input that is wrong for one worker is wrong for all
 
     def _replace(self, killed_by: str, lost: int) -> None:
-        self.say(f"a worker was killed ({killed_by}): {lost} trial(s) queued anew")
+        self.say(f"a worker was killed ({killed_by}): {lost} trial(s) queued again")
         finished = self.study.queue.counts().finished
         self._deaths = 1 if finished > self._finished else self._deaths + 1
         self._finished = finished
@@ -141,7 +146,7 @@ class Supervisor:
             self.say(f"{self._deaths} workers were killed in a row: no more are started")
 
     def _goes_on(self) -> bool:
-        """Tell, after the last worker ended, whether there is anything to begin or to wait for."""
+        """Return, after the last worker has ended, whether trials are left to begin or wait for."""
         if self._stopping or self._dismissed or self.exit_code:
             return False
         counts = self.study.queue.counts()

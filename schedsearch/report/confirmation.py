@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schedsearch.confirmation.paired import Verdict
-from schedsearch.confirmation.verdicts import best_first, name_of, winner
+from schedsearch.confirmation.verdicts import best_first, plan_label, winner
 from schedsearch.report.text import describe_plan
 
 
@@ -14,7 +14,9 @@ def confirmation_lines(result: Mapping[str, Any]) -> list[str]:
     """Return the constants, and one sentence for each schedule, best mean first."""
     lines = list(_heading(result))
     for constant in best_first(result, "constants"):
-        lines.append(f"constant, {name_of(constant)}: {constant['mean']:.4g}{_diverged(constant)}")
+        lines.append(
+            f"constant, {plan_label(constant)}: {constant['mean']:.4g}{_diverged(constant)}"
+        )
         lines.extend(f"  {line}" for line in describe_plan(constant["plan"]))
     for plan in best_first(result, "plans"):
         lines.append(_sentence(plan, result))
@@ -33,8 +35,8 @@ def verdict_line(result: Mapping[str, Any]) -> str:
         none = f"none of {len(tried)} schedules is" if len(tried) > 1 else "the schedule is not"
         return f"{none} better than the constants, on {seeds}"
     return (
-        f"{name_of(best)}: mean {result['metric']} {best['mean']:.4g} against "
-        f"{baseline['mean']:.4g} of the best constant, {name_of(baseline)}, on {seeds}"
+        f"{plan_label(best)}: mean {result['metric']} {best['mean']:.4g} against "
+        f"{baseline['mean']:.4g} of the best constant, {plan_label(baseline)}, on {seeds}"
     )
 
 
@@ -54,10 +56,10 @@ def _heading(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Say in plain words what was found of one schedule."""
-    baseline, name = result["baseline"], f"{name_of(plan)}{_diverged(plan)}"
+    baseline, name = result["baseline"], f"{plan_label(plan)}{_diverged(plan)}"
     means = (
         f"mean {result['metric']} {plan['mean']:.4g} against {baseline['mean']:.4g} of the best "
-        f"constant, {name_of(baseline)}"
+        f"constant, {plan_label(baseline)}"
     )
     match plan["verdict"]:
         case Verdict.BETTER:
@@ -81,9 +83,9 @@ def _comparisons(plan: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator
     for pair in plan["against"]:
         low, high = pair["interval"]
         yield (
-            f"against {name_of(pair)} {pair['difference']:+.4g} ({100 * (1 - plan['level']):.4g} % "
-            f"interval {low:+.4g} to {high:+.4g}), better on {pair['wins']} of {_seeds(result)} "
-            f"seeds, worse on {pair['losses']}"
+            f"against {plan_label(pair)} {pair['difference']:+.4g} "
+            f"({100 * (1 - plan['level']):.4g} % interval {low:+.4g} to {high:+.4g}), "
+            f"better on {pair['wins']} of {_seeds(result)} seeds, worse on {pair['losses']}"
         )
     yield f"p {plan['p']:.2g}"
 

@@ -12,7 +12,7 @@ from typing import Any
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial
 
-from schedsearch.confirmation.record import kept
+from schedsearch.confirmation.study import confirmation_result
 from schedsearch.errors import summarize_exception
 from schedsearch.report.dashboard_note import merge_note, study_note
 from schedsearch.report.dashboard_plots import study_plots
@@ -65,7 +65,7 @@ class DashboardArtifacts:
 
         study = self._study.load()
         before = get_note(study)
-        note = study_note(self._study.space, trials, kept(self._study))
+        note = study_note(self._study.space, trials, confirmation_result(self._study))
         after = merge_note(note, before)
         if after != before:
             save_note(study, after)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.confirmation.record import kept
+from schedsearch.confirmation.study import confirmation_result
 from schedsearch.confirmation.verdicts import not_judged
 from schedsearch.pruners import Audit, summarize_audit
 from schedsearch.report.confirmation import verdict_line
@@ -116,7 +116,7 @@ def read_status(study: StudyHandle) -> Status:
     trials = [row for row in rows if "superseded_by" not in row.user_attrs]
     counts = Counts.of(rows)
     requested = [len(row.intermediate_values) * study.space.search.seeds for row in rows]
-    result = kept(study)
+    result = confirmation_result(study)
     objective = study.space.objective
     if counts.running:
         state: Literal["running", "done", "stopped"] = "running"

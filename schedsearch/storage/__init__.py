@@ -2,11 +2,14 @@
 
 from schedsearch.storage.attributes import (
     AUDITED,
+    CONFIRMED_TRIAL,
     CONFIRMS,
+    CONSTANT,
     FROM_EPOCH,
     OWN,
     PARENT,
     SAMPLE_INDEX,
+    SEED,
     UNPRUNED,
     WOULD_PRUNE,
 )
@@ -18,6 +21,7 @@ from schedsearch.storage.queue import GRACE, Counts, TrialQueue
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
+    confirmation_name,
     every_study,
     only_study,
     open_study,
@@ -29,12 +33,15 @@ from schedsearch.storage.urls import has_password, shown
 
 __all__ = [
     "AUDITED",
+    "CONFIRMED_TRIAL",
     "CONFIRMS",
+    "CONSTANT",
     "FROM_EPOCH",
     "GRACE",
     "OWN",
     "PARENT",
     "SAMPLE_INDEX",
+    "SEED",
     "UNPRUNED",
     "WOULD_PRUNE",
     "Batch",
@@ -44,6 +51,7 @@ __all__ = [
     "StudyHandle",
     "StudyRecord",
     "TrialQueue",
+    "confirmation_name",
     "create_study",
     "database_failure",
     "discard_untrained",

@@ -2,6 +2,12 @@
 
 #: Of a study that records a confirmation: the name of the study that is confirmed.
 CONFIRMS = "confirms"
+#: Of a trial that trains one seed: that seed. Other trials train the study's seeds.
+SEED = "seed"
+#: Of a trial of a confirmation: the number of the trial in the confirmed study that has its plan,
+#: and whether that plan holds every searched hyperparameter constant.
+CONFIRMED_TRIAL = "trial"
+CONSTANT = "constant"
 #: Of a trial that is exempt from pruning: no pruner stops it or counts it.
 UNPRUNED = "unpruned"
 #: Of a trial that is trained in full although the pruner would stop it, to audit the pruner.

@@ -91,6 +91,14 @@ def stored_budget(connection: Connection, study_id: int) -> Budget:
     return Budget.of({key: json.loads(text) for key, text in rows})
 
 
+def set_total(connection: Connection, study_id: int, trials: int) -> None:
+    """Set how many trials a study has in all."""
+    of_study = study_attributes.c.study_id == study_id, study_attributes.c.key == "trials"
+    connection.execute(
+        update(study_attributes).where(*of_study).values(value_json=json.dumps(trials))
+    )
+
+
 def claim(
     connection: Connection, mirror: StudyMirror, worker: str, count: int, budget: Budget
 ) -> list[FrozenTrial]:

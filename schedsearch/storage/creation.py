@@ -11,7 +11,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from schedsearch.errors import StudyError
 from schedsearch.space import Space
-from schedsearch.storage.attributes import UNPRUNED
+from schedsearch.storage.attributes import CONFIRMS, UNPRUNED
 from schedsearch.storage.database import Database
 from schedsearch.storage.studies import StudyHandle, StudyRecord, open_study
 
@@ -20,12 +20,14 @@ _FREE = frozenset({"search.trials", "search.epochs", "search.epoch_timeout"})
 
 
 def create_study(database: Database, record: StudyRecord) -> StudyHandle:
-    """Create a study and queue its trial 0, or continue it with at least as many trials.
+    """Create a study, or continue it with at least as many trials.
+
+    A new study has trial 0, the default constants, in its queue; a confirmation has an empty queue.
 
     Raises:
         StudyError: the study exists and was created otherwise; the message says what differs.
     """
-    name = record.space.name
+    name = record.name
     with database.creating():
         try:
             study_id = database.optuna.get_study_id_from_name(name)
@@ -80,7 +82,7 @@ def _write_limits(
     """Raise what the study may take in all, and set what one epoch may."""
     search, horizon = record.space.search, record.space.horizon
     limits: dict[str, Any] = {}
-    if record.trials > attributes.get("trials", 0):
+    if record.trials > attributes.get("trials", -1):
         limits["trials"] = record.trials
     if (search.epochs or 0) > attributes.get("epochs", {"epochs": 0})["epochs"]:
         limits["epochs"] = {"epochs": search.epochs, "horizon": horizon}
@@ -92,7 +94,9 @@ def _write_limits(
 
 def _write_record(database: Database, study_id: int, record: StudyRecord) -> None:
     storage = database.optuna
-    if not storage.get_all_trials(study_id, deepcopy=False):
+    if record.confirms is not None:
+        storage.set_study_user_attr(study_id, CONFIRMS, record.confirms)
+    elif not storage.get_all_trials(study_id, deepcopy=False):
         storage.create_new_trial(study_id, _baseline(record.space))
     storage.set_study_user_attr(study_id, "numerics", dict(record.numerics))
     storage.set_study_user_attr(study_id, "fingerprint", record.fingerprint)

@@ -14,11 +14,32 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Select, exists, func, insert, literal, select, update
+from sqlalchemy import (
+    Connection,
+    Select,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
 
-from schedsearch.storage.attributes import AUDITED, FROM_EPOCH, OWN, PARENT, SAMPLE_INDEX, UNPRUNED
-from schedsearch.storage.claims import Budget, lock_study, stored_budget
+from schedsearch.storage.attributes import (
+    AUDITED,
+    CONFIRMED_TRIAL,
+    CONSTANT,
+    FROM_EPOCH,
+    OWN,
+    PARENT,
+    SAMPLE_INDEX,
+    SEED,
+    UNPRUNED,
+)
+from schedsearch.storage.claims import Budget, lock_study, set_total, stored_budget
 from schedsearch.storage.database import Database
 from schedsearch.storage.rows import now
 from schedsearch.storage.stale_trials import StaleTrialDetector
@@ -30,12 +51,24 @@ from schedsearch.storage.tables import (
     trials,
     user_attributes,
 )
-from schedsearch.storage.writes import add_attributes
+from schedsearch.storage.writes import add_attributes, execute_all
 
 #: A worker that is silent for longer, on any machine, is taken for dead.
 GRACE = timedelta(seconds=120)
 #: The user attributes that a trial's successor takes over; the rest it earns by itself.
-INHERITED = ("baseline", SAMPLE_INDEX, "plan", PARENT, FROM_EPOCH, UNPRUNED, AUDITED, OWN)
+INHERITED = (
+    "baseline",
+    SAMPLE_INDEX,
+    "plan",
+    PARENT,
+    FROM_EPOCH,
+    UNPRUNED,
+    AUDITED,
+    OWN,
+    SEED,
+    CONFIRMED_TRIAL,
+    CONSTANT,
+)
 
 _Found = TypeVar("_Found")
 
@@ -110,6 +143,64 @@ class TrialQueue:
         ended = trials.c.state.not_in(("RUNNING", "WAITING")), ~_superseded()
         query = self._epochs().where(*ended)
         return self._database.read(lambda connection: connection.execute(query).scalar_one())
+
+    def enqueue(self, templates: Sequence[FrozenTrial]) -> None:
+        """Queue trials in one transaction, and raise the study's total where they exceed it.
+
+        Args:
+            templates: give the parameters and the user attributes of the trials.
+        """
+        first: int | None = None
+
+        def insert_all(connection: Connection) -> None:
+            nonlocal first
+            if first is None:
+                first = self._rows(connection)
+            elif self._rows(connection) > first:
+                return  # an earlier attempt was committed, though its answer was lost
+            for template in templates:
+                self._enqueue(connection, template)
+            total = self._count_trials(connection)
+            if total > stored_budget(connection, self._study_id).trials:
+                set_total(connection, self._study_id, total)
+
+        if templates:
+            self._locked(insert_all)
+
+    def _enqueue(self, connection: Connection, template: FrozenTrial) -> None:
+        trial_id = self._insert(connection, state="WAITING")
+        rows = [
+            {
+                "trial_id": trial_id,
+                "param_name": name,
+                "param_value": distribution.to_internal_repr(template.params[name]),
+                "distribution_json": distribution_to_json(distribution),
+            }
+            for name, distribution in template.distributions.items()
+        ]
+        execute_all(connection, insert(parameters), rows)
+        attributes = {(trial_id, k): json.dumps(v) for k, v in template.user_attrs.items()}
+        add_attributes(connection, user_attributes, attributes)
+
+    def withdraw(self, trial_ids: Sequence[int]) -> None:
+        """Take queued trials out of the queue, and out of the study's total.
+
+        Their rows stay as FAIL, superseded by no other trial. Nothing happens while some trial of
+        the study is running.
+        """
+
+        def end(connection: Connection) -> None:
+            if self._running(connection, true()):
+                return
+            waiting = trials.c.state == "WAITING", trials.c.trial_id.in_(trial_ids)
+            moment = now()
+            for trial_id in connection.scalars(select(trials.c.trial_id).where(*waiting)).all():
+                _end(connection, trial_id, moment)
+                _set(connection, trial_id, "superseded_by", None)
+            set_total(connection, self._study_id, self._count_trials(connection))
+
+        if trial_ids:
+            self._locked(end)
 
     def beat(self, trial_ids: list[int]) -> None:
         """Say that the workers of these trials are alive."""
@@ -214,10 +305,16 @@ class TrialQueue:
         )
         return list(connection.execute(query).scalars())
 
+    def _rows(self, connection: Connection) -> int:
+        query = select(func.count()).where(trials.c.study_id == self._study_id)
+        return connection.execute(query).scalar_one()
+
+    def _count_trials(self, connection: Connection) -> int:
+        query = select(func.count()).where(trials.c.study_id == self._study_id, ~_superseded())
+        return connection.execute(query).scalar_one()
+
     def _insert(self, connection: Connection, **values: Any) -> int:
-        number = connection.execute(
-            select(func.count()).where(trials.c.study_id == self._study_id)
-        ).scalar_one()
+        number = self._rows(connection)
         row = insert(trials).values(number=number, study_id=self._study_id, **values)
         key = connection.execute(row).inserted_primary_key
         assert key is not None

@@ -25,6 +25,15 @@ from schedsearch.storage.pruned_view import PrunedView
 from schedsearch.storage.queue import TrialQueue
 
 
+def confirmation_name(study: str) -> str:
+    """Return the name of the study that confirms a study.
+
+    >>> confirmation_name("noisy_digits")
+    'noisy_digits:confirm'
+    """
+    return f"{study}:confirm"
+
+
 @dataclass(frozen=True)
 class StudyRecord:
     """What a study fixes at its creation; only the number of trials may grow.
@@ -34,12 +43,20 @@ class StudyRecord:
         trials: how many trials the study has in all, trial 0 included.
         numerics: what changes bits without changing meaning; see `export`.
         fingerprint: of the task's source, arguments and data.
+        confirms: the study whose best plans the trials train once more, each on one fresh seed,
+            with the metric on the test split; None for a search.
     """
 
     space: Space
     trials: int
     numerics: Mapping[str, Any]
     fingerprint: str
+    confirms: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.space.name if self.confirms is None else confirmation_name(self.confirms)
 
 
 @dataclass(frozen=True)
@@ -53,12 +70,17 @@ class StudyHandle:
     @property
     def name(self) -> str:
         """The study's name."""
-        return self.space.name
+        return self.record.name
 
     @property
     def space(self) -> Space:
         """The space that the study searches."""
         return self.record.space
+
+    @property
+    def confirms(self) -> str | None:
+        """The study that this one confirms; None for a search."""
+        return self.record.confirms
 
     @cached_property
     def queue(self) -> TrialQueue:
@@ -158,13 +180,20 @@ def open_study(database: Database, name: str) -> StudyHandle:
         )
         raise StudyError(f"{database.shown} has no study `{name}`: {hint}") from None
     attributes = database.optuna.get_study_user_attrs(study_id)
-    if (parent := attributes.get(CONFIRMS)) is not None:
-        raise StudyError(f"study `{name}` records what confirmed study `{parent}`: name that one")
+    if "space" not in attributes and CONFIRMS in attributes:
+        raise StudyError(
+            f"study `{name}` was made by version 0.1: `schedsearch confirm {attributes[CONFIRMS]}` "
+            "continues it"
+        )
     if "space" not in attributes:
         raise StudyError(f"study `{name}` was not made by schedsearch, or its creation was cut off")
     space = Space.from_document(attributes["space"], f"study {name}")
     record = StudyRecord(
-        space, attributes["trials"], attributes["numerics"], attributes["fingerprint"]
+        space,
+        attributes["trials"],
+        attributes["numerics"],
+        attributes["fingerprint"],
+        attributes.get(CONFIRMS),
     )
     return StudyHandle(database, study_id, record)
 
@@ -180,9 +209,13 @@ def recorded_numerics(database: Database, name: str) -> Mapping[str, Any] | None
 
 
 def every_study(database: Database) -> list[StudyHandle]:
-    """Return the studies that schedsearch made, by name."""
+    """Return the searches that schedsearch made, without their confirmations, by name."""
     studies = sorted(database.optuna.get_all_studies(), key=lambda study: study.study_name)
-    return [open_study(database, s.study_name) for s in studies if "space" in s.user_attrs]
+    return [
+        open_study(database, study.study_name)
+        for study in studies
+        if "space" in study.user_attrs and CONFIRMS not in study.user_attrs
+    ]
 
 
 def only_study(database: Database) -> StudyHandle:

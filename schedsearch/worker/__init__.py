@@ -1,7 +1,16 @@
-"""The worker: trains trials of a study until none is left to begin."""
+"""The worker: trains trials of a study until the study has none left to begin."""
 
 from schedsearch.worker.best_trial import BestTrialCallback
-from schedsearch.worker.loop import Worker, end_process
+from schedsearch.worker.loop import Worker
+from schedsearch.worker.options import Heartbeat, Messages, ProcessControl, end_process
 from schedsearch.worker.reuse import Reuse
 
-__all__ = ["BestTrialCallback", "Reuse", "Worker", "end_process"]
+__all__ = [
+    "BestTrialCallback",
+    "Heartbeat",
+    "Messages",
+    "ProcessControl",
+    "Reuse",
+    "Worker",
+    "end_process",
+]

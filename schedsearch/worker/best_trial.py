@@ -1,4 +1,4 @@
-"""A new best trial is shown to whoever looks on: its picture goes with it into the database."""
+"""Callbacks for each new best trial, which give it a picture in the dashboard."""
 
 from __future__ import annotations
 
@@ -14,69 +14,69 @@ from schedsearch.worker.trial import LiveTrial
 
 
 class BestTrialCallback(Protocol):
-    """Shows a search elsewhere, a dashboard for instance."""
+    """Shows a search in another place, for instance in a dashboard."""
 
     def on_best_trial(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> Mapping[str, str]:
-        """Return the system attributes by which a new best trial shows its picture."""
+        """Return the system attributes that show a new best trial's picture."""
 
     def refresh(self, trials: Sequence[FrozenTrial]) -> None:
-        """Show how the study stands now."""
+        """Show the present state of the study."""
 
 
 class BestTrialNotifier:
-    """Tells an onlooker of each new best trial; what fails there never holds up the search.
+    """Calls a callback for each new best trial; its errors never stop the search.
 
-    Any other trial costs one comparison: the study's trials are looked through only where a value
-    is better than all that this worker has met.
+    Any other trial costs one comparison: the study's trials are searched only if a value is better
+    than all that this worker has seen.
+
+    Args:
+        study: the study.
+        storage: has its trials.
+        callback: the callback; None: none is called.
+        warn: prints a line about an error of the callback.
     """
 
     def __init__(
         self,
         study: StudyHandle,
         storage: BatchedStorage,
-        best_trial_callback: BestTrialCallback | None,
-        say: Callable[[str], None],
+        callback: BestTrialCallback | None,
+        warn: Callable[[str], None],
     ) -> None:
-        self._study, self._storage, self._callback, self._say = (
-            study,
-            storage,
-            best_trial_callback,
-            say,
-        )
+        self._study, self._storage, self._callback, self._warn = study, storage, callback, warn
         self._best = math.inf
         self._is_stale = False
 
-    def on_best_trial(self, live: LiveTrial) -> None:
-        """Give a new best trial its picture, before it ends: then nothing can be added to it."""
-        space = self._study.space
-        lower = space.objective.to_minimize(live.value)
-        if self._callback is None or not lower < self._best:
+    def notify(self, live: LiveTrial) -> None:
+        """Give a new best trial its attributes, before it ends: an ended trial is immutable."""
+        objective = self._study.space.objective
+        rank = objective.to_minimize(live.value)
+        if self._callback is None or not rank < self._best:
             return
         trials = self._trials()
-        before = ranked(space, trials)
-        best = space.objective.to_minimize(before[0].value or 0.0) if before else math.inf
-        self._best = min(best, lower)
-        if lower >= best:
+        before = ranked(self._study.space, trials)
+        best = objective.to_minimize(before[0].value or 0.0) if before else math.inf
+        self._best = min(best, rank)
+        if rank >= best:
             return
         self._is_stale = True
         try:
-            attributes = self._callback.on_best_trial(
-                self._storage.get_trial(live.trial_id), trials
-            )
+            trial = self._storage.get_trial(live.trial_id)
+            attributes = self._callback.on_best_trial(trial, trials)
         except Exception as error:
-            self._say(f"trial {live.trial.number} gets no picture: {summarize_exception(error)}")
+            self._warn(f"trial {live.trial.number} gets no picture: {summarize_exception(error)}")
             return
         for key, value in attributes.items():
             self._storage.set_trial_system_attr(live.trial_id, key, value)
 
     def refresh(self) -> None:
-        """Show how the study stands, if a best trial was written since the last time."""
+        """Call `refresh` of the callback, if a best trial was committed since the last time."""
         if self._callback is not None and self._is_stale:
             self._is_stale = False
             try:
                 self._callback.refresh(self._trials())
             except Exception as error:
-                self._say(f"the dashboard's note is not current: {summarize_exception(error)}")
+                self._warn(f"the dashboard's note is out of date: {summarize_exception(error)}")
 
     def _trials(self) -> list[FrozenTrial]:
         return self._storage.get_all_trials(self._study.study_id, deepcopy=False)

@@ -1,4 +1,4 @@
-"""Trials that fail in the user's own code: what is said of them, and when a worker gives up."""
+"""Trials that fail in the user's code: how they are reported, and when a worker gives up."""
 
 from __future__ import annotations
 
@@ -15,58 +15,57 @@ from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.errors import SchedSearchError, summarize_exception
 
-#: A worker stops after so many trials in a row that failed in the user's own code.
+#: A worker stops after so many failed trials in a row.
 FAILURES_IN_A_ROW = 3
 _TRACEBACK_LENGTH = 8_000
 
-#: Where code lies that is not the user's: Python's, packages', commands', and our own.
-_NOT_THEIRS = (
+#: Folders of code that is not the user's: Python's, installed packages' and this package's.
+_LIBRARIES = (
     "<frozen ",
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib", "scripts")),
     str(Path(__file__).parents[1]),
-    # What torch's compiler has written.
+    # Written by torch's compiler.
     str(Path(tempfile.gettempdir(), "torchinductor_")),
 )
 
 
 class Failures:
-    """Counts the trials of a worker that failed in a row.
+    """Counts the failed trials in a row of one worker.
 
     Args:
-        task: whose code it is.
-        before: the worker's own trials from before it began anew.
+        task: names the user's code in the message.
+        before: the trials that this worker ended before its process was restarted.
     """
 
     def __init__(self, task: str, before: Iterable[FrozenTrial]) -> None:
         self._task = task
         self._in_a_row = 0
         self._last = "an epoch that took too long"
-        # Trials that hung in one epoch ended at one moment, and count once.
+        # Trials that hung in one epoch ended at one moment, and count as one failure.
         moments: dict[datetime, TrialState] = {}
         for trial in before:
-            # What was handed back was ended by nobody's fault.
+            # A trial that returned to the queue did not fail.
             if trial.datetime_complete and "superseded_by" not in trial.user_attrs:
                 moments[trial.datetime_complete] = trial.state
         for _, state in sorted(moments.items()):
             self._in_a_row = self._in_a_row + 1 if state is TrialState.FAIL else 0
 
     def add(self, shown: str) -> None:
-        """Count one more, as it was shown."""
+        """Count one more failure, described by one line."""
         self._in_a_row, self._last = self._in_a_row + 1, shown
 
     def clear(self) -> None:
-        """Be told that a trial ended well."""
+        """Begin to count at zero: a trial ended without a failure."""
         self._in_a_row = 0
 
     @property
     def too_many(self) -> SchedSearchError | None:
-        """What ends the worker; None as long as nothing does."""
+        """The error that ends the worker; None while there were fewer failures."""
         if self._in_a_row < FAILURES_IN_A_ROW:
             return None
         return SchedSearchError(
             f"{self._in_a_row} trials in a row failed, the last with {self._last}\n"
-            f"hint: mend {self._task} and start again; each trial keeps its traceback, "
-            "which the dashboard shows"
+            f"hint: fix {self._task} and start again; the dashboard shows each trial's traceback"
         )
 
 
@@ -81,9 +80,9 @@ def shown(error: Exception) -> str:
 
 
 def where_it_hangs() -> tuple[str, str]:
-    """Return the place that the user's code has come to, and the stack that led there.
+    """Return the line that the user's code executes now, and its stack.
 
-    It runs in the main thread, or, for a training loop of one's own, in a thread named `train`.
+    A task runs in the main thread, a training loop in a thread named `train`.
     """
     loops = [thread.ident for thread in threading.enumerate() if thread.name == "train"]
     thread = loops[-1] if loops else threading.main_thread().ident
@@ -92,8 +91,8 @@ def where_it_hangs() -> tuple[str, str]:
 
 
 def _place(frames: traceback.StackSummary) -> str:
-    """Return the innermost line of the user's own code, or else of all."""
-    own = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS)]
+    """Return the innermost line of the user's code, or of any code if there is none."""
+    own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
     for frame in reversed(own or frames):
         return f" ({Path(frame.filename).name}:{frame.lineno})"
     return ""

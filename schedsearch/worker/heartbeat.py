@@ -1,44 +1,45 @@
-"""Signs of life of a worker, and the search for those who give none."""
+"""The heartbeats of a worker, and its search for stale trials."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from schedsearch.errors import DatabaseUnavailableError
 from schedsearch.storage import TrialQueue
-
-#: Seconds between two signs of life.
-HEARTBEAT = 10.0
+from schedsearch.worker.options import Heartbeat
 
 
 @contextmanager
 def heartbeats(
     queue: TrialQueue,
     trials: Callable[[], Sequence[int]],
-    also: Callable[[], None],
-    seconds: float,
-    grace: timedelta,
+    renew: Callable[[], None],
+    heartbeat: Heartbeat,
 ) -> Iterator[None]:
-    """Beat for the trials that `trials` names, and call `also`, however long an epoch takes.
+    """Send heartbeats for some trials from a thread, however long an epoch takes.
 
-    Each beat, after so many `seconds`, also queues anew the trials of workers that are silent for
-    longer than `grace`.
+    Each heartbeat also queues stale trials of other workers again.
+
+    Args:
+        queue: of the study.
+        trials: returns the ids of the trials that this worker trains.
+        renew: called with each heartbeat.
+        heartbeat: how often, and when a trial is stale.
     """
     over = threading.Event()
 
     def beat() -> None:
-        while not over.wait(seconds):
-            # A database that is away for longer than it is waited for may be back at the next beat.
+        while not over.wait(heartbeat.interval):
+            # A database that is away for longer than the retries last may be back at the next beat.
             with suppress(SQLAlchemyError, StorageInternalError, DatabaseUnavailableError):
                 queue.beat(list(trials()))
-                also()
-                queue.hand_back_stale(grace)
+                renew()
+                queue.hand_back_stale(heartbeat.grace)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

@@ -9,7 +9,7 @@ from schedsearch.worker.trial import LiveTrial
 
 
 class LaneAllocator:
-    """Puts a trial's runs into lanes, whole trials only.
+    """Puts the runs of trials into lanes, all runs of a trial or none.
 
     Args:
         engines: all their lanes together hold at least the seeds of one trial.
@@ -26,15 +26,15 @@ class LaneAllocator:
 
     @property
     def room(self) -> int:
-        """How many trials the idle lanes have room for."""
+        """How many trials fit into the idle lanes."""
         return len(self._idle) // self._seeds
 
-    def enter(self, live: LiveTrial) -> bool:
-        """Put a trial's next runs into lanes that stand where they do; False if there is no room.
+    def allocate(self, live: LiveTrial) -> bool:
+        """Put a trial's due runs into lanes; return False if too few are idle.
 
-        Raises what the user's own code raises while it makes its data and its model.
+        Raises what the user's code raises while it makes its data and its model.
         """
-        outside = [run for run in live.next_to_train if run.lane is None]
+        outside = [run for run in live.due if run.lane is None]
         if len(outside) > len(self._idle):
             return False
         for run in outside:
@@ -46,8 +46,8 @@ class LaneAllocator:
                 raise
         return True
 
-    def leave(self, live: LiveTrial) -> None:
-        """Free the lanes that a trial is in."""
+    def release(self, live: LiveTrial) -> None:
+        """Free the lanes of a trial."""
         for run in live.runs:
             if run.lane is not None:
                 self._idle.append((run.engine, run.lane))

@@ -1,65 +1,51 @@
-"""The one loop: ask -> train -> report -> prune -> tell, until nothing is left to begin."""
+"""The worker's loop: ask, train, report, prune, tell, until no trial is left to begin."""
 
 from __future__ import annotations
 
 import math
-import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 
-import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, Trial, TrialState
 
 from schedsearch.engines import Engine, EpochResult
 from schedsearch.errors import InputError, SchedSearchError
-from schedsearch.pruners import make_pruner
-from schedsearch.samplers import make_sampler
-from schedsearch.storage import GRACE, Batch, BatchedStorage, StudyHandle
-from schedsearch.training import search_seeds, train_epoch
+from schedsearch.storage import Batch, StudyHandle
+from schedsearch.training import train_epoch
 from schedsearch.worker.best_trial import BestTrialCallback, BestTrialNotifier
 from schedsearch.worker.failures import Failures, where_it_hangs
-from schedsearch.worker.heartbeat import HEARTBEAT, heartbeats
+from schedsearch.worker.heartbeat import heartbeats
 from schedsearch.worker.lane_allocator import LaneAllocator
+from schedsearch.worker.options import Heartbeat, Messages, ProcessControl
 from schedsearch.worker.outcomes import Outcomes
 from schedsearch.worker.reuse import Reuse
-from schedsearch.worker.trial import LiveTrial, plan_for
+from schedsearch.worker.session import StudySession, is_interrupted
+from schedsearch.worker.trial import LiveTrial, plan_for, seeds_of
 from schedsearch.worker.watchdog import Watchdog
 
-#: Seconds of an epoch from which on a trial that begins is not kept back until its end.
+#: With epochs of so many seconds, a new trial is committed before it trains its first epoch.
 _LONG_EPOCH = 1.0
-#: Seconds until the next look at what other workers train just now.
-_LOOK = 0.1
-#: Seconds until the next look whether other workers have left something to do.
-_WAIT = 1.0
-
-
-def end_process() -> None:
-    """End this process at once, as a failure."""
-    os._exit(1)
+#: Seconds until the next check of epochs that other workers train just now.
+_POLL_EPOCHS = 0.1
+#: Seconds until the next check of trials that other workers may leave behind.
+_POLL_TRIALS = 1.0
 
 
 class Worker:
-    """Takes trials of a study and trains them until nothing is left to begin, or told to stop.
+    """Claims trials of a study and trains them, until none is left or it is told to stop.
 
-    While others train the last trials it waits, since it may have to take over for them.
+    While other workers train the last trials it waits: a trial whose worker dies is queued again.
 
     Args:
-        study: whose trials.
-        engines: train them; all their lanes together hold at least the seeds of one trial.
-        name: unique among the study's workers, and among those to come.
-        reuse: what is known of runs like theirs.
-        onlooker: is shown each new best trial.
-        should_stop: asked after each round; the live trials are then handed back to the queue.
-        say: tells the person one line about what went wrong.
-        report: tells the person one line about what went well.
-        begin_anew: called when an epoch took longer than the study allows, in another thread; it
-            ends the process, and may begin the same worker in a new one.
-        heartbeat: seconds between two signs of life.
-        grace: a worker that is silent for longer is taken for dead.
+        study: the study.
+        engines: train the trials; their lanes together hold at least the seeds of one trial.
+        name: unique among all workers that the study ever had.
+        reuse: the epochs that other runs have trained already.
+        control: when to stop, and how to leave an epoch that hangs.
+        messages: lines for the user.
+        heartbeat: how often this worker says that it is alive.
+        best_trial_callback: called for each new best trial.
     """
 
     def __init__(
@@ -69,30 +55,23 @@ class Worker:
         *,
         name: str,
         reuse: Reuse,
-        should_stop: Callable[[], bool],
-        say: Callable[[str], None],
-        report: Callable[[str], None],
-        restart_process: Callable[[], None] = end_process,
-        heartbeat: float = HEARTBEAT,
-        grace: timedelta = GRACE,
+        control: ProcessControl,
+        messages: Messages,
+        heartbeat: Heartbeat | None = None,
         best_trial_callback: BestTrialCallback | None = None,
     ) -> None:
-        self._study, self._space, self._name, self._reuse = study, study.space, name, reuse
-        self._should_stop, self._say, self._report_end = should_stop, say, report
-        self._restart_process, self._heartbeat, self._grace = restart_process, heartbeat, grace
-        self._storage = BatchedStorage(study.database)
-        self._optuna = self._load()
-        self._any_engine, self._allocator = (
-            engines[0],
-            LaneAllocator(engines, study.space.search.seeds),
+        self._study, self._space, self._reuse = study, study.space, reuse
+        self._control, self._messages = control, messages
+        self._heartbeat = heartbeat or Heartbeat()
+        self._session = session = StudySession(study, name)
+        self._engine, self._lanes = engines[0], LaneAllocator(engines, study.space.search.seeds)
+        self._failures = Failures(study.space.task, session.own_trials())
+        self._notifier = BestTrialNotifier(
+            study, session.storage, best_trial_callback, messages.warn
         )
-        self._failures = Failures(study.space.task, self._own_trials())
-        self._notifier = BestTrialNotifier(study, self._storage, best_trial_callback, say)
-        self._outcomes = Outcomes(
-            study.space, self._storage, self._failures, self._notifier, say, report
-        )
+        self._outcomes = Outcomes(study, session.storage, self._failures, self._notifier, messages)
         self._timeout = study.epoch_timeout()
-        self._watchdog = Watchdog(self._timeout, self._end_hanging)
+        self._watchdog = Watchdog(self._timeout, self._on_timeout)
         self._claimed: list[int] = []
         self._live: list[LiveTrial] = []
         self._training: Sequence[LiveTrial] = ()
@@ -101,7 +80,7 @@ class Worker:
         self._given_up = self._failures.too_many
 
     def run(self) -> None:
-        """Work; live trials are handed back to the queue however this ends.
+        """Train trials; however this ends, the live trials return to the queue.
 
         Raises:
             SchedSearchError: the user's code failed several times in a row, the task does not fit
@@ -111,13 +90,9 @@ class Worker:
         """
         if self._given_up is not None:
             raise self._given_up
-        self._study.database.retrier.stop_waiting_when(self._should_stop)
+        self._study.database.retrier.stop_waiting_when(self._control.should_stop)
         beating = heartbeats(
-            self._study.queue,
-            self._trial_ids,
-            self._reuse.renew_leases,
-            self._heartbeat,
-            self._grace,
+            self._study.queue, self._trial_ids, self._reuse.renew_leases, self._heartbeat
         )
         with self._study.unless_deleted(), beating:
             try:
@@ -126,7 +101,7 @@ class Worker:
                 self._hand_back()
 
     def _work(self) -> None:
-        self._stopped = self._should_stop()
+        self._stopped = self._control.should_stop()
         while not self._stopped:
             if self._live or self._claimed or self._claim():
                 self._round()
@@ -136,35 +111,14 @@ class Worker:
             for run in live.runs:
                 run.save_checkpoint()
 
-    def _load(self) -> optuna.Study:
-        """Return the study with a sampler and a pruner that remember nothing yet.
-
-        A sampler that is made anew, here or in a new process, does not repeat what was drawn.
-        """
-        begun = len(self._own_trials())
-        return self._study.load_for_search(
-            make_sampler(self._space, f"{self._name} {begun}" if begun else self._name),
-            make_pruner(self._space.search.pruner, self._space.horizon),
-            self._storage,
-        )
-
-    def _own_trials(self) -> list[FrozenTrial]:
-        every = self._storage.get_all_trials(self._study.study_id, deepcopy=False)
-        return [trial for trial in every if trial.user_attrs.get("worker") == self._name]
-
     def _trial_ids(self) -> list[int]:
         return [*self._claimed, *(live.trial_id for live in list(self._live))]
 
     def _hand_back(self) -> None:
-        at_once = isinstance(sys.exception(), KeyboardInterrupt)
-        try:
-            self._study.queue.hand_back_all_of(self._name)
-        except KeyboardInterrupt:
-            # Whoever wants it at once still wants nothing left running.
-            self._study.queue.hand_back_all_of(self._name)
-            raise
+        at_once = is_interrupted()
+        self._session.hand_back()
         if not at_once:
-            # Last, since a loop of the user's own ends its epoch first, or never.
+            # Last, since a training loop ends its epoch first, or never.
             for live in list(self._live):
                 self._drop(live)
         self._reuse.flush()
@@ -174,77 +128,73 @@ class Worker:
     def _round(self) -> None:
         """Train every lane for one epoch: one transaction reads before, and one writes after.
 
-        Trials that the last round claimed begin in this one; they are written with its results, or
-        at once if an epoch takes so long that others would miss them.
+        Trials that the last round claimed begin in this one. They are committed with its results,
+        or before it if an epoch takes so long that other workers would miss them.
         """
-        self._storage.refresh(self._study.study_id)
+        self._session.refresh()
         if self._claimed and (self._timeout or self._epoch_seconds > _LONG_EPOCH):
-            with self._writing():
+            with self._batch():
                 self._begin_claimed()
-        with self._writing() as written:
+        with self._batch() as batch:
             self._begin_claimed()
             self._follow()
-            trained = self._train_epoch(self._enter_lanes())
-            self._reuse.add_to_batch(written, (run for live in trained for run in live.runs))
-            self._stopped = self._should_stop() or self._given_up is not None
-            written.ask(0 if self._stopped else self._room)
+            trained = self._train_epoch(self._allocate_lanes())
+            self._reuse.add_to_batch(batch, (run for live in trained for run in live.runs))
+            self._stopped = self._control.should_stop() or self._given_up is not None
+            batch.ask(0 if self._stopped else self._room)
         self._notifier.refresh()
+        # Raised only now, when each failed trial has its traceback in the database.
         if self._given_up is not None:
             raise self._given_up
         if not (trained or self._claimed):
-            # All that is left to train here is trained elsewhere just now.
-            time.sleep(_LOOK)
+            # Other workers train all epochs that are left to train here.
+            time.sleep(_POLL_EPOCHS)
 
     @contextmanager
-    def _writing(self) -> Iterator[Batch]:
-        """Write all of it in one transaction, and drop the trials that were taken over."""
-        with self._storage.round(self._study.study_id, self._name) as written:
-            yield written
-        self._claimed = written.claimed
-        if written.lost:
-            # What the sampler and the pruner saw of this round is not what became of it.
-            self._optuna = self._load()
+    def _batch(self) -> Iterator[Batch]:
+        """Write in one transaction, and drop the trials that other workers took over."""
+        with self._session.batch() as batch:
+            yield batch
+        self._claimed = batch.claimed
         for live in list(self._live):
-            if live.trial_id in written.lost:
-                self._say_taken_over(live)
-        self._outcomes.announce(written.lost)
+            if live.trial_id in batch.lost:
+                self._drop_lost(live)
+        self._outcomes.announce(batch.lost)
 
     @property
     def _room(self) -> int:
-        """How many trials the idle lanes have room for, beside those that wait for one."""
+        """How many more trials fit into the idle lanes, beside those that wait for a lane."""
         waiting = sum(any(run.lane is None for run in live.runs) for live in self._live)
-        return max(0, self._allocator.room - waiting)
+        return max(0, self._lanes.room - waiting)
 
     def _claim(self) -> bool:
-        """Claim trials; before there seem to be none, take over those of workers that died."""
-        with self._writing() as written:
-            written.ask(self._room)
-        if not self._claimed and self._study.queue.hand_back_stale(self._grace):
-            with self._writing() as written:
-                written.ask(self._room)
+        """Claim trials; if there are none, queue stale ones again and claim those."""
+        with self._batch() as batch:
+            batch.ask(self._room)
+        if not self._claimed and self._study.queue.hand_back_stale(self._heartbeat.grace):
+            with self._batch() as batch:
+                batch.ask(self._room)
         return bool(self._claimed)
 
     def _wait(self) -> bool:
-        """Wait a little if others train, since they may be lost; tell whether they do."""
-        running = self._storage.get_all_trials(
-            self._study.study_id, deepcopy=False, states=(TrialState.RUNNING,)
-        )
+        """Wait a little if other workers train, since they may die; return whether they do."""
+        running = self._session.running_trials()
         if not running:
             return False
         if not self._waits:
             self._waits = True
-            self._report_end(f"waiting for {len(running)} trial(s) of other workers")
-        time.sleep(_WAIT)
-        self._stopped = self._should_stop()
+            self._messages.info(f"waiting for {running} trial(s) of other workers")
+        time.sleep(_POLL_TRIALS)
+        self._stopped = self._control.should_stop()
         return True
 
     # --- beginning -------------------------------------------------------------------------------
 
     def _begin_claimed(self) -> None:
         while self._claimed and self._given_up is None:
-            live = LiveTrial(Trial(self._optuna, self._claimed.pop(0)), [])
+            live = LiveTrial(self._session.trial(self._claimed.pop(0)), [])
             self._live.append(live)
-            with self._unless_taken_over(live):
+            with self._unless_lost(live):
                 self._begin(live)
 
     def _begin(self, live: LiveTrial) -> None:
@@ -254,48 +204,50 @@ class Worker:
             self._outcomes.refuse(live, error)
             self._drop(live)
             return
+        keep_best = self._study.confirms is not None
         live.runs.extend(
-            self._reuse.begin(self._any_engine, plan, seed) for seed in search_seeds(self._space)
+            self._reuse.begin(self._engine, plan, seed, keep_best=keep_best)
+            for seed in seeds_of(live.trial, self._space)
         )
 
     # --- training --------------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        """Let trials go on by all epochs that are known; each is reported and pruned on."""
+        """Advance trials by all epochs that other runs have trained, with reports and pruning."""
         for live in list(self._live):
-            with self._unless_taken_over(live):
-                while live in self._live and all(map(self._reuse.replay_epoch, live.next_to_train)):
+            with self._unless_lost(live):
+                while live in self._live and all(map(self._reuse.replay_epoch, live.due)):
                     self._report(live)
 
-    def _enter_lanes(self) -> list[LiveTrial]:
-        """Return the trials to train an epoch of, in lanes that stand where they do."""
-        waiting = {live: live.next_to_train for live in self._live}
+    def _allocate_lanes(self) -> list[LiveTrial]:
+        """Return the trials to continue with, in lanes that are at the trials' epochs."""
+        waiting = {live: [run for run in live.due if not run.ended] for live in self._live}
         granted = self._reuse.lease(run for runs in waiting.values() for run in runs)
         found = []
         for live, runs in waiting.items():
             try:
-                if granted.issuperset(runs) and self._allocator.enter(live):
+                if granted.issuperset(runs) and self._lanes.allocate(live):
                     found.append(live)
                 else:
-                    self._allocator.leave(live)
+                    self._lanes.release(live)
             except SchedSearchError:
                 raise
             except Exception as error:
-                with self._unless_taken_over(live):
+                with self._unless_lost(live):
                     self._fail(live, error)
         return found
 
     def _train_epoch(self, trials: Sequence[LiveTrial]) -> Sequence[LiveTrial]:
         """Train an epoch of each trial, then report, prune and tell; return the trials."""
         began = time.monotonic()
-        runs = {live: live.next_to_train for live in trials}
+        runs = {live: live.to_train for live in trials}
         self._training = trials
         with self._watchdog.watching():
             results = train_epoch(run for of_trial in runs.values() for run in of_trial)
         self._epoch_seconds = time.monotonic() - began
         for live, of_trial in runs.items():
             errors = [e for run in of_trial if isinstance(e := results[run], Exception)]
-            with self._unless_taken_over(live):
+            with self._unless_lost(live):
                 if errors:
                     self._fail(live, errors[0])
                     continue
@@ -306,49 +258,68 @@ class Worker:
                     run.record_epoch(result)
                 if live.epochs > before:
                     self._report(live)
+                if live in self._live and not live.to_train:
+                    self._test(live)
         self._reuse.record_epoch_time(self._epoch_seconds, len(results))
         return trials
 
-    @contextmanager
-    def _unless_taken_over(self, live: LiveTrial) -> Iterator[None]:
-        """Drop the trial if it was queued anew while this worker was silent for too long."""
-        try:
-            yield
-        except UpdateFinishedTrialError:
-            self._say_taken_over(live)
+    def _report(self, live: LiveTrial) -> None:
+        if self._outcomes.report(live, self._session.optuna):
+            self._end(live)
 
-    def _say_taken_over(self, live: LiveTrial) -> None:
-        self._say(f"trial {live.trial.number} was taken over by another worker: dropped")
+    def _test(self, live: LiveTrial) -> None:
+        """Measure the model of a trial at its end on the test split, and complete the trial."""
+        self._training = (live,)
+        try:
+            with self._watchdog.watching():
+                [run] = live.runs
+                test = run.test()
+        except SchedSearchError:
+            raise
+        except Exception as error:
+            self._fail(live, error)
+            return
+        self._outcomes.complete(live, test)
         self._drop(live)
 
-    def _report(self, live: LiveTrial) -> None:
-        if self._outcomes.report(live, self._optuna):
-            if live.epochs >= self._space.horizon and not math.isnan(live.metric):
-                rank = self._space.objective.to_minimize(live.value)
-                self._reuse.save_if_among_best(live.runs, rank)
-            self._drop(live)
+    def _end(self, live: LiveTrial) -> None:
+        if live.epochs >= self._space.horizon and not math.isnan(live.metric):
+            rank = self._space.objective.to_minimize(live.value)
+            self._reuse.save_if_among_best(live.runs, rank)
+        self._drop(live)
 
     def _fail(self, live: LiveTrial, error: Exception) -> None:
         self._outcomes.fail(live, error)
         self._drop(live)
-        # Not raised before the round is written: each trial keeps its traceback.
         self._given_up = self._failures.too_many
 
-    def _end_hanging(self) -> None:
-        """Fail the trials whose epoch takes too long, hand back the others, and begin anew."""
+    @contextmanager
+    def _unless_lost(self, live: LiveTrial) -> Iterator[None]:
+        """Drop the trial if it was queued again because this worker seemed dead."""
+        try:
+            yield
+        except UpdateFinishedTrialError:
+            self._drop_lost(live)
+
+    def _drop_lost(self, live: LiveTrial) -> None:
+        number = live.trial.number
+        self._messages.warn(f"trial {number} was taken over by another worker: dropped")
+        self._drop(live)
+
+    def _on_timeout(self) -> None:
+        """Fail the trials whose epoch takes too long, hand back the others, and restart."""
         try:
             place, stack = where_it_hangs()
             for live in self._training:
-                self._outcomes.say_failed(live, f"it took longer than {self._timeout:g} s{place}")
-            hanging = [live.trial_id for live in self._training]
-            self._study.queue.fail(self._name, hanging, stack)
-            self._study.queue.hand_back_all_of(self._name)
+                reason = f"it took longer than {self._timeout:g} s{place}"
+                self._outcomes.add_failure(live, reason)
+            self._session.fail([live.trial_id for live in self._training], stack)
         finally:
-            self._restart_process()
+            self._control.restart()
 
     def _drop(self, live: LiveTrial) -> None:
         if live in self._live:
             self._live.remove(live)
-        self._allocator.leave(live)
+        self._lanes.release(live)
         for run in live.runs:
             self._reuse.end(run)

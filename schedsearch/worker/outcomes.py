@@ -1,60 +1,62 @@
-"""What becomes of a trial after an epoch: it goes on, or ends well, pruned or failed."""
+"""How a trial continues after an epoch: it goes on, completes, is pruned, diverges or fails."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container
+from collections.abc import Container, Mapping
 
 import optuna
 from optuna.trial import TrialState
 
 from schedsearch.errors import InputError
 from schedsearch.pruners import decide_pruning
-from schedsearch.space import Space
-from schedsearch.storage import WOULD_PRUNE, BatchedStorage
+from schedsearch.storage import WOULD_PRUNE, BatchedStorage, StudyHandle
+from schedsearch.training import metric_on_test
 from schedsearch.worker.best_trial import BestTrialNotifier
 from schedsearch.worker.failures import Failures, shown, traceback_of
+from schedsearch.worker.options import Messages
 from schedsearch.worker.summary import summary
 from schedsearch.worker.trial import LiveTrial
 
 
 class Outcomes:
-    """Reports and ends trials, within a round.
+    """Reports and ends trials, within a batch.
 
     Args:
-        space: what the study searches.
+        study: the study.
         storage: takes the reports.
-        failures: counts those in a row.
-        showing: gives each new best trial its picture.
-        say: tells the person one line about what went wrong.
-        report: tells the person one line about what went well.
+        failures: counts failures in a row.
+        notifier: called for each new best trial.
+        messages: lines for the user.
     """
 
     def __init__(
         self,
-        space: Space,
+        study: StudyHandle,
         storage: BatchedStorage,
         failures: Failures,
         notifier: BestTrialNotifier,
-        say: Callable[[str], None],
-        report: Callable[[str], None],
+        messages: Messages,
     ) -> None:
-        self._space, self._storage, self._failures = space, storage, failures
-        self._notifier = notifier
-        self._say, self._say_well = say, report
+        self._space, self._storage, self._failures = study.space, storage, failures
+        self._is_tested = study.confirms is not None
+        self._notifier, self._messages = notifier, messages
         self._ended: list[tuple[int, str]] = []
 
     def report(self, live: LiveTrial, study: optuna.Study) -> bool:
-        """Report the last epoch of a trial; tell whether it ended with it."""
+        """Report a trial's last epoch; return whether the trial has ended.
+
+        A trial of a confirmation that has come to the horizon has not: it waits for `complete`.
+        """
         metric = live.metric
-        # By the storage: Optuna's Trial copies the whole trial at each report.
+        # Through the storage: Optuna's Trial copies the whole trial at each report.
         self._storage.set_trial_intermediate_value(live.trial_id, live.epochs, metric)
         if math.isnan(metric):
-            # Ended as pruned: samplers learn nothing from a failed trial, and would come back.
-            live.trial.set_user_attr("diverged", live.epochs)
-            self._finish(live, TrialState.PRUNED)
+            self._diverge(live)
         elif live.epochs >= self._space.horizon:
-            self._finish(live, TrialState.COMPLETE)
+            if self._is_tested:
+                return False
+            self._finish(live, TrialState.COMPLETE, live.value)
         elif self._should_prune(live, study):
             self._finish(live, TrialState.PRUNED)
         else:
@@ -63,14 +65,32 @@ class Outcomes:
 
     def _should_prune(self, live: LiveTrial, study: optuna.Study) -> bool:
         trial = self._storage.get_trial(live.trial_id)
-        found = decide_pruning(study.pruner, self._space, study, trial)
-        if found.would_prune:
+        decision = decide_pruning(study.pruner, self._space, study, trial)
+        if decision.would_prune:
             live.trial.set_user_attr(WOULD_PRUNE, live.epochs)
-        return found.prune
+        return decision.prune
+
+    def complete(self, live: LiveTrial, test: Mapping[str, float]) -> None:
+        """Complete a trial of a confirmation by its metrics on the test split.
+
+        Its value is the objective's metric on that split, or on the validation split if the task
+        has no such metric. If that metric is not finite, the trial counts as diverged.
+        """
+        found = test.get(metric_on_test(self._space.objective.metric))
+        if found is not None and not math.isfinite(found):
+            self._diverge(live)
+            return
+        live.trial.set_user_attr("validation", live.value)
+        live.trial.set_user_attr("test", found)
+        self._finish(live, TrialState.COMPLETE, live.value if found is None else found)
+
+    def _diverge(self, live: LiveTrial) -> None:
+        # PRUNED: a sampler learns nothing from a FAIL, and would propose the like again.
+        live.trial.set_user_attr("diverged", live.epochs)
+        self._finish(live, TrialState.PRUNED)
 
     def refuse(self, live: LiveTrial, error: InputError) -> None:
         """End a trial whose parameters break a rule together."""
-        # Ended as pruned, since samplers learn nothing from a failed trial.
         live.trial.set_user_attr("refused", str(error))
         self._tell(live, TrialState.PRUNED, None)
         self._ended.append((live.trial_id, f"trial {live.trial.number} refused: {error}"))
@@ -79,32 +99,33 @@ class Outcomes:
         """End a trial whose training raised."""
         live.trial.set_user_attr("traceback", traceback_of(error))
         self._tell(live, TrialState.FAIL, None)
-        self.say_failed(live, shown(error))
+        self.add_failure(live, shown(error))
 
-    def say_failed(self, live: LiveTrial, reason: str) -> None:
-        """Say, and count, that a trial failed."""
-        self._say(f"trial {live.trial.number} failed in epoch {live.epochs + 1}: {reason}")
+    def add_failure(self, live: LiveTrial, reason: str) -> None:
+        """Print, and count, that a trial failed."""
+        epoch = min(live.epochs + 1, self._space.horizon)
+        self._messages.warn(f"trial {live.trial.number} failed in epoch {epoch}: {reason}")
         self._failures.add(reason)
 
     def announce(self, lost: Container[int]) -> None:
-        """Say which trials ended, once it is written; nothing of those that were lost."""
+        """Print the trials that ended, once that is committed, but for those that were lost."""
         for trial_id, line in self._ended:
             if trial_id not in lost:
-                self._say_well(line)
+                self._messages.info(line)
         self._ended.clear()
 
-    def _finish(self, live: LiveTrial, state: TrialState) -> None:
-        for key, value in summary(live.runs).items():
-            live.trial.set_user_attr(key, value)
+    def _finish(self, live: LiveTrial, state: TrialState, value: float | None = None) -> None:
+        for key, kept in summary(live.runs).items():
+            live.trial.set_user_attr(key, kept)
         trained = sum(run.epochs_trained for run in live.runs)
         if trained != live.epochs * len(live.runs):
             live.trial.set_user_attr("trained", trained)
-        complete = state is TrialState.COMPLETE
-        if complete:
-            self._notifier.on_best_trial(live)
-        outcome = live.outcome(self._space.objective, complete=complete)
+        is_complete = state is TrialState.COMPLETE
+        if is_complete:
+            self._notifier.notify(live)
+        outcome = live.outcome(self._space.objective, complete=is_complete)
         self._ended.append((live.trial_id, f"trial {live.trial.number} {outcome}"))
-        self._tell(live, state, live.value if complete else None)
+        self._tell(live, state, value)
         self._failures.clear()
 
     def _tell(self, live: LiveTrial, state: TrialState, value: float | None) -> None:

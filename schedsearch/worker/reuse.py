@@ -38,7 +38,8 @@ class Reuse:
         numerics: Mapping[str, Any] | None = None,
     ) -> None:
         self._expected_reuse, branches = 0.0, frozenset[int]()
-        if store is not None:
+        # The plans of a confirmation are few and known: none are drawn from the space.
+        if store is not None and study.confirms is None:
             sharing = estimate_prefix_sharing(study.space, _SAMPLED_PLANS, seed=0)
             self._expected_reuse, branches = sharing.reuse, sharing.branch_epochs
         self._runs = CachedRuns(
@@ -51,9 +52,9 @@ class Reuse:
         # A heap of the negated ranks of the best trials: the worst of them is first.
         self._ranks: list[float] = []
 
-    def begin(self, engine: Engine, plan: Plan, seed: int) -> Run:
+    def begin(self, engine: Engine, plan: Plan, seed: int, *, keep_best: bool = False) -> Run:
         """Return a run of a plan before its first epoch."""
-        return self._runs.begin(engine, plan, seed)
+        return self._runs.begin(engine, plan, seed, keep_best=keep_best)
 
     def end(self, run: Run) -> None:
         """Release the leases and pins of a run; what it trained stays cached."""

@@ -1,4 +1,4 @@
-"""What a trial keeps of its runs."""
+"""The summary of its runs that a trial keeps."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from schedsearch.run import Run
 
-#: Epochs whose values a trial keeps; of a longer run they are thinned evenly.
+#: A trial keeps the values of at most so many epochs; longer runs are thinned evenly.
 _KEPT_EPOCHS = 500
 
 
 def summary(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return what a trial keeps of its runs, small enough for attributes.
+    """Return a summary of a trial's runs that is small enough for attributes.
 
-    `values` and `terms` are the first seed's by epoch, to six digits, or one number where every
-    epoch has the same; `runs` gives each seed's own objective; of a run
-    longer than 500 epochs each `every`-th one is kept; `clamped` counts the epochs in
-    which bounds held a hyperparameter back.
+    `values` and `terms` belong to the first seed, by epoch, to six digits; one number stands for
+    epochs that all have the same. `runs` has the objective of each seed. Of a run longer than 500
+    epochs only each `every`-th epoch is kept. `clamped` counts the epochs in which bounds limited
+    a hyperparameter.
     """
     history = runs[0].history
     every = math.ceil(len(history.metrics) / _KEPT_EPOCHS)
@@ -44,5 +44,5 @@ def _by_name(epochs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def _json_number(value: float, digits: int = 17) -> float | None:
-    """Return a number that survives JSON: NaN is None, and 17 digits lose nothing."""
+    """Return a number for JSON: NaN becomes None, and 17 digits are exact."""
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None

@@ -12,7 +12,7 @@ from schedsearch.plan import Plan
 from schedsearch.run import Run
 from schedsearch.samplers import is_audited, is_exempt_from_pruning
 from schedsearch.space import Objective, Space
-from schedsearch.storage import AUDITED, SAMPLE_INDEX, UNPRUNED
+from schedsearch.storage import AUDITED, SAMPLE_INDEX, SEED, UNPRUNED
 from schedsearch.training import search_seeds
 
 
@@ -25,18 +25,23 @@ class LiveTrial:
 
     @property
     def trial_id(self) -> int:
-        """The row in the database."""
+        """The id of the trial's row in the database."""
         return int(self.trial._trial_id)
 
     @property
     def epochs(self) -> int:
-        """How many epochs all runs have behind them."""
+        """How many epochs all runs have completed."""
         return min((run.epochs for run in self.runs), default=0)
 
     @property
-    def next_to_train(self) -> list[Run]:
-        """The runs whose next epoch the others have behind them, or wait for too."""
+    def due(self) -> list[Run]:
+        """The runs to continue with: those that have completed the fewest epochs."""
         return [run for run in self.runs if run.epochs == self.epochs]
+
+    @property
+    def to_train(self) -> list[Run]:
+        """The runs to train an epoch of; none once every run X"""
+        return [run for run in self.due if run.is_catching_up or not run.ended]
 
     @property
     def metric(self) -> float:
@@ -45,22 +50,28 @@ class LiveTrial:
 
     @property
     def value(self) -> float:
-        """What the trial counts for: the mean over the seeds."""
+        """The trial's value: the mean of its runs' over the seeds."""
         return statistics.fmean(run.value for run in self.runs)
 
     def outcome(self, objective: Objective, *, complete: bool) -> str:
-        """Say how the trial ended, for the person who watches."""
+        """Say how the trial ended."""
         if math.isnan(self.metric):
             return f"diverged in epoch {self.epochs}"
         metric = f"{objective.metric} {self.value:.6g}"
         return f"complete: {metric}" if complete else f"pruned after epoch {self.epochs}: {metric}"
 
 
+def seeds_of(trial: Trial, space: Space) -> range:
+    """Return the seeds of a trial's runs: its own seed, or those of the study."""
+    seed = trial.user_attrs.get(SEED)
+    return search_seeds(space) if seed is None else range(seed, seed + 1)
+
+
 def plan_for(trial: Trial, space: Space) -> Plan:
-    """Return the plan that was queued with a trial, or draw one and write it down.
+    """Return the plan that was queued with a trial, or draw one and record it.
 
     Raises:
-        InputError: parameters that were drawn apart break a rule together.
+        InputError: parameters that were drawn independently break a rule together.
     """
     tables = trial.user_attrs.get("plan")
     if tables is not None:

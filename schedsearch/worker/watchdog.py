@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 
 class Watchdog:
-    """Calls a function, in a thread of its own, as soon as something takes too long.
+    """Calls a function, in another thread, as soon as some work takes too long.
 
-    No thread can be ended from outside, so the function is to end the process: whoever comes back
-    late waits for that.
+    A thread cannot be ended from outside, so the function is to end the process. Work that ends
+    while the function is called waits for it.
 
     Args:
-        seconds: how long is too long; None: nothing is.
-        bite: what to call.
+        seconds: how long the work may take; None: as long as it needs.
+        on_timeout: the function to call.
     """
 
     def __init__(self, seconds: float | None, on_timeout: Callable[[], None]) -> None:
@@ -24,7 +24,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch what is done inside."""
+        """Limit the time of the work inside."""
         if self._seconds is None:
             yield
             return

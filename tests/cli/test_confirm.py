@@ -8,12 +8,13 @@ import signal
 
 import pytest
 
-from schedsearch.confirmation.record import kept
+from schedsearch.cli.storage import any_study_at
+from schedsearch.confirmation.study import confirmation_result
 from tests.cli.command import Command
 from tests.confirmation import tasks
 from tests.confirmation.tasks import content_of, searched
 from tests.processes import descendants, is_alive
-from tests.searches import begin, make_study, url_of, wait_until
+from tests.searches import begin, make_study, url_of, wait_until, work
 
 
 @pytest.fixture
@@ -42,7 +43,8 @@ def test_a_confirmed_winner_is_told_to_programs_and_to_people(run, tmp_path):
         assert plan["difference"] == pytest.approx(plan["mean"] - found["baseline"]["mean"])
         assert plan["verdict"] == "better"
     best = min(found["plans"], key=lambda plan: plan["mean"])["number"]
-    assert done.err == (f"trial {best} is confirmed: `schedsearch export small -o best.toml`\n")
+    last = f"trial {best} is confirmed: `schedsearch export small -o best.toml`"
+    assert done.err.splitlines()[-1] == last
     lines = confirm(run).out.splitlines()
     assert lines[0].startswith("mean test_loss over 8 fresh seeds, on the test split; ")
     assert sum(line.startswith("constant, trial ") for line in lines) == 4
@@ -62,12 +64,12 @@ def test_without_a_test_metric_it_compares_by_validation_and_says_so(run, tmp_pa
     first = done.out.splitlines()[0]
     assert first.startswith("mean val_loss over 8 fresh seeds, by validation")
     assert done.out.count("no difference seen") == 2
-    how, what = done.err.splitlines()
+    how, what = done.err.splitlines()[-2:]
     assert how == (
-        "the task gives no such metric on the test split: compared by fresh-seed validation"
+        "the task has no such metric on the test split: compared by validation on fresh seeds"
     )
     export = re.fullmatch(
-        "no schedule was found better than the constants: `schedsearch (.*)` hands over the best "
+        "no schedule was found better than the constants: `schedsearch (.*)` exports the best "
         "of these",
         what,
     )
@@ -83,7 +85,7 @@ def test_too_few_seeds_are_a_wrong_input_that_says_how_many_it_takes(run, tmp_pa
         "error: --seeds is 6, but must be at least 8: with fewer, none of 4 schedules could be "
         "told from luck\n"
     )
-    assert kept(study) is None
+    assert confirmation_result(study) is None
 
 
 def test_a_study_without_a_schedule_to_confirm_is_said(run, tmp_path):
@@ -97,12 +99,10 @@ def test_a_study_without_a_schedule_to_confirm_is_said(run, tmp_path):
 def test_a_task_that_raises_is_one_line_and_nothing_is_kept(run, tmp_path):
     study = searched(tmp_path, content_of(tasks.train_and_raise_when_fresh))
     done = confirm(run)
-    said = (
-        "error: tests.confirmation.tasks:train_and_raise_when_fresh raised ZeroDivisionError: "
-        "something of the user's own (seed 1000000)\n"
-    )
-    assert (done.status, done.out, done.err) == (1, "", said)
-    assert kept(study) is None
+    assert (done.status, done.out) == (1, "")
+    failure = "ZeroDivisionError: something of the user's own (tasks.py:"
+    assert f"error: 3 trials in a row failed, the last with {failure}" in done.err
+    assert confirmation_result(study) is None
 
 
 @pytest.mark.long
@@ -120,10 +120,10 @@ def test_ctrl_c_leaves_no_process_and_no_half_result(run, tmp_path):
         command.kill()
     assert (command.returncode, out) == (130, "")
     # On a busy machine it has said how far it is.
-    said = r"stopped with \d+ of \d+ runs recorded: the same command goes on"
+    said = r"stopped with \d+ of \d+ runs recorded: the same command continues"
     assert re.fullmatch(said, err.splitlines()[-1])
     wait_until(lambda: not any(map(is_alive, below)), seconds=10)
-    assert kept(study) is None
+    assert confirmation_result(study) is None
 
 
 @pytest.mark.long
@@ -141,3 +141,29 @@ def test_a_second_ctrl_c_ends_it_at_once_in_the_middle_of_an_epoch(run, tmp_path
         command.kill()
     assert (command.returncode, out) == (130, "")
     wait_until(lambda: not any(map(is_alive, below)), seconds=10)
+
+
+def test_without_workers_the_runs_are_queued_and_any_worker_trains_them(run, tmp_path):
+    study = searched(tmp_path, content_of())
+    done = run("confirm", "small", "--top", 1, "--seeds", 6, "--workers", 0)
+    runs = 6 * (1 + 4)
+    assert (done.status, done.out) == (0, "")
+    queued = f"{runs} runs are queued: train them with `schedsearch worker small:confirm`\n"
+    assert done.err == queued
+    assert confirmation_result(study) is None
+    work(any_study_at(url_of(tmp_path), "small:confirm"))
+    done = run("confirm", "small", "--top", 1, "--seeds", 6, "--workers", 0)
+    assert (done.status, confirmation_result(study) is None) == (0, False)
+
+
+@pytest.mark.long
+def test_a_run_that_hangs_fails_by_the_epoch_timeout_and_the_time_of_all_is_limited(run, tmp_path):
+    study = searched(tmp_path, content_of(tasks.train_without_end_when_fresh))
+    done = confirm(run, "--epoch-timeout", 0.5)
+    assert done.status == 1
+    assert "failed in epoch 1: it took longer than 0.5 s" in done.err
+    done = confirm(run, "--epoch-timeout", 600, "--timeout", 0)
+    assert (done.status, done.out) == (1, "")
+    assert "time is up: the workers stop after this epoch" in done.err
+    assert re.search(r"stopped with 0 of 40 runs recorded: the same command continues", done.err)
+    assert confirmation_result(study) is None

@@ -9,7 +9,7 @@ import tomllib
 import pytest
 from optuna.trial import TrialState
 
-from schedsearch.confirmation.record import ATTRIBUTE
+from schedsearch.confirmation.study import ATTRIBUTE
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
 from tests.cli.command import Command

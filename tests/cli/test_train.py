@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from schedsearch.export import trial_to_config
 from schedsearch.launchers.in_process import run_worker
 from schedsearch.storage import plan_of
+from schedsearch.worker import Messages, ProcessControl
 from tests import searches
 from tests.cli.command import Command
 from tests.engines.toys import Toy, evaluate
@@ -30,7 +31,8 @@ def exported(folder: Path, task: str = "tests.engines.toys:Toy", value: str = "l
     content = document(trials=6, seeds=seeds, pruner={"name": "none"})
     content |= {"task": task, "horizon": 4, "objective": {"metric": "val_loss", "value": value}}
     study = make_study(folder, content)
-    run_worker(study, name="ann", should_stop=lambda: False, say=lambda line: None, quiet=True)
+    control, messages = ProcessControl(lambda: False), Messages(print, print)
+    run_worker(study, name="ann", control=control, messages=messages)
     return trial_to_config(study, study.complete(constant=False)[0]), study
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from schedsearch.confirmation.confirm import prepare_confirmation
 from schedsearch.engines.loop import LoopRun
 from schedsearch.storage import StudyHandle
 from tests.engines.toys import Toy
@@ -140,3 +141,10 @@ def searched(folder: Path, content: dict[str, Any]) -> StudyHandle:
     study = make_study(folder, content)
     work(study)
     return study
+
+
+def confirmed(study: StudyHandle, *, top: int = 2, seeds: int = 8) -> dict[str, Any]:
+    """Confirm a study with one worker in this process, and return the result."""
+    confirmation = prepare_confirmation(study, top=top, seeds=seeds)
+    work(confirmation.study)
+    return confirmation.judge()

@@ -10,10 +10,14 @@ import random
 import pytest
 
 from schedsearch.confirmation.candidates import Candidate, candidates, few_constants
-from schedsearch.confirmation.confirm import confirm
+from schedsearch.confirmation.confirm import prepare_confirmation
 from schedsearch.confirmation.paired import Paired
-from schedsearch.confirmation.record import kept, open_record
-from schedsearch.confirmation.runs import Outcome
+from schedsearch.confirmation.study import (
+    RunResult,
+    confirmation_result,
+    keep_result,
+    open_confirmation,
+)
 from schedsearch.confirmation.verdicts import common_metric, contend, document, winner
 from schedsearch.engines.loop import LoopEngine
 from schedsearch.errors import InputError, SchedSearchError, StudyError
@@ -25,7 +29,7 @@ from schedsearch.storage import plan_of
 from schedsearch.training import search_seeds, train_to_end
 from tests import searches
 from tests.confirmation import tasks
-from tests.confirmation.tasks import FRESH, content_of, searched
+from tests.confirmation.tasks import FRESH, confirmed, content_of, searched
 from tests.searches import is_constant, make_study, work
 
 SEEDS = range(FRESH, FRESH + 8)
@@ -108,8 +112,8 @@ def test_what_the_study_keeps_of_the_most_schedules_fits_into_an_attribute_of_my
     contenders = contend(chosen, runs, LESS)
     result = document(contenders[:50], contenders[50:], LESS, "test_loss", SEEDS)
     study = make_study(tmp_path)
-    open_record(study).keep(result)
-    assert len(json.dumps(kept(study))) < 65_535 < len(json.dumps(result))
+    keep_result(study, open_confirmation(study), result)
+    assert len(json.dumps(confirmation_result(study))) < 65_535 < len(json.dumps(result))
 
 
 def test_if_every_run_diverged_there_is_nothing_to_compare():
@@ -118,9 +122,9 @@ def test_if_every_run_diverged_there_is_nothing_to_compare():
 
 
 def test_the_test_metric_compares_unless_a_run_lacks_it():
-    both = [Outcome(0.5, 0.6), Outcome(0.7, 0.8)]
+    both = [RunResult(0.5, 0.6), RunResult(0.7, 0.8)]
     assert common_metric(both, "val_loss") == ("test_loss", [0.6, 0.8])
-    assert common_metric([*both, Outcome(0.9, None)], "val_loss") == ("val_loss", [0.5, 0.7, 0.9])
+    assert common_metric([*both, RunResult(0.9, None)], "val_loss") == ("val_loss", [0.5, 0.7, 0.9])
 
 
 def test_the_winner_is_the_best_mean_among_the_better():
@@ -165,17 +169,6 @@ def test_without_a_complete_schedule_there_is_nothing_to_confirm(tmp_path):
         candidates(study, 5)
 
 
-def run_confirm(study, *, top=2, seeds=8, workers=1):
-    return confirm(
-        study,
-        top=top,
-        seeds=seeds,
-        workers=workers,
-        progress=lambda *counts: None,
-        should_stop=lambda: False,
-    )
-
-
 def test_a_study_that_tried_few_constants_is_told_so(study, tmp_path):
     assert len(study.complete(constant=True)) >= 10
     assert few_constants(study) == []
@@ -188,24 +181,24 @@ def test_a_study_that_tried_few_constants_is_told_so(study, tmp_path):
 def test_too_few_seeds_are_refused_with_the_number_needed(study):
     for top, least in ((1, 6), (5, 8)):
         with pytest.raises(InputError, match=f"--seeds is 5, but must be at least {least}"):
-            run_confirm(study, top=top, seeds=5)
-    assert kept(study) is None
+            prepare_confirmation(study, top=top, seeds=5)
+    assert confirmation_result(study) is None
 
 
 def test_another_task_than_the_searched_one_is_refused(study, monkeypatch):
     changed = {**searches.DEFAULTS, "new": 1.0}
     monkeypatch.setattr(tasks.train_with_noise, "hyperparameters", changed)
     with pytest.raises(StudyError, match="is not what study `small` was created with"):
-        run_confirm(study)
+        prepare_confirmation(study, top=2, seeds=8)
 
 
 @pytest.mark.long
 def test_schedules_that_win_are_found_better_alike_each_time_and_the_result_is_kept(study):
-    result = run_confirm(study)
-    assert result == run_confirm(study, workers=2)
+    result = confirmed(study)
+    assert result == confirmed(study)
     for entry in (result["baseline"], *result["constants"], *result["plans"]):
         del entry["plan"]
-    assert kept(study) == json.loads(json.dumps(result))
+    assert confirmation_result(study) == json.loads(json.dumps(result))
     assert (result["metric"], result["test"]) == ("test_loss", True)
     assert [plan["verdict"] for plan in result["plans"]] == ["better"] * 2
     fresh = range(*result["seeds"])
@@ -216,13 +209,13 @@ def test_schedules_that_win_are_found_better_alike_each_time_and_the_result_is_k
 @pytest.mark.long
 def test_other_schedules_on_the_same_seeds_are_another_look(tmp_path):
     study = searched(tmp_path, content_of(trials=24))
-    looks = [run_confirm(study, top=top)["looks"] for top in (1, 2, 1)]
+    looks = [confirmed(study, top=top)["looks"] for top in (1, 2, 1)]
     assert looks == [[8], [8, 8], [8, 8]]
 
 
 @pytest.mark.long
 def test_the_result_is_that_of_training_by_hand_on_the_same_seeds(study):
-    result = run_confirm(study)
+    result = confirmed(study)
     engine = LoopEngine(tasks.train_with_noise, horizon=study.space.horizon)
 
     def tested(tables, seed):
@@ -245,7 +238,7 @@ def test_the_result_is_that_of_training_by_hand_on_the_same_seeds(study):
 @pytest.mark.long
 def test_where_schedules_do_nothing_no_difference_is_seen_and_validation_compares(tmp_path):
     study = searched(tmp_path, content_of(tasks.train_indifferently))
-    result = run_confirm(study)
+    result = confirmed(study)
     assert (result["metric"], result["test"]) == ("val_loss", False)
     assert {plan["verdict"] for plan in result["plans"]} == {"no difference seen"}
     assert all(plan["interval"] == [0.0, 0.0] for plan in result["plans"])

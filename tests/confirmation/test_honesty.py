@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from schedsearch.confirmation.confirm import confirm
 from schedsearch.confirmation.paired import Paired, Verdict, judge
-from schedsearch.confirmation.record import open_record
+from schedsearch.confirmation.study import open_confirmation, recorded_runs
 from schedsearch.plan import Plan
 from schedsearch.report.confirmation import confirmation_lines
 from schedsearch.space import Space
 from schedsearch.space.constant_coverage import constant_coverage_warnings
 from tests.confirmation import tasks
-from tests.confirmation.tasks import content_of, searched
+from tests.confirmation.tasks import confirmed, content_of, searched
 
 pytestmark = pytest.mark.long
-
-
-def confirmed(study, seeds: int = 12):
-    return confirm(
-        study,
-        top=3,
-        seeds=seeds,
-        workers=1,
-        reuse=False,
-        progress=lambda *counts: None,
-        should_stop=lambda: False,
-    )
 
 
 def test_where_schedules_do_nothing_the_luckiest_of_many_is_no_different(tmp_path):
     study = searched(tmp_path, content_of(tasks.train_by_luck, trials=60))
     assert study.complete(constant=False)[0].value < 0.1  # and yet each gives 0.5 on average
-    result = confirmed(study)
+    result = confirmed(study, top=3, seeds=12)
     assert [plan["verdict"] for plan in result["plans"]] == ["no difference seen"] * 3
 
 
@@ -42,13 +29,12 @@ def test_constants_that_are_coarse_would_make_a_schedule_look_good_and_the_study
     lr["families"]["constant"] = {"value": {"low": 0.01, "high": 0.9}}
     lr["families"]["exponential"] |= {"decay_rate": {"low": 0.7, "high": 0.9}}
     study = searched(tmp_path, content)
-    result = confirmed(study)
+    result = confirmed(study, top=3, seeds=12)
     assert "better" not in {plan["verdict"] for plan in result["plans"]}
 
-    record = open_record(study)
     seeds = range(*result["seeds"])
     of_plans = [Plan.from_tables(plan["plan"]) for plan in result["plans"]]
-    known = record.runs()
+    known = recorded_runs(open_confirmation(study))
     tested = [[known[plan, seed].test for seed in seeds] for plan in of_plans]
     # The same runs, had the study tried these constants alone.
     coarse = [coarse_runs(value, seeds) for value in (0.01, 0.455, 0.9)]

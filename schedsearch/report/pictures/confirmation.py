@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from schedsearch.confirmation.verdicts import best_first, name_of
+from schedsearch.confirmation.verdicts import best_first, plan_label
 from schedsearch.report.pictures.style import COLOURS, GREY, WIDTH, bare, title
 
 _MARKS = ("o", "s", "^", "D", "v", "P")
@@ -33,7 +33,7 @@ def draw_confirmation(study: str, result: Mapping[str, Any]) -> Figure:
     for row, plan in enumerate(plans):
         for i, against in enumerate(plan["against"]):
             at = row + (i - (len(constants) - 1) / 2) * 0.7 / len(constants)
-            label = f"against {name_of(constants[i])}, mean {constants[i]['mean']:.4g}"
+            label = f"against {plan_label(constants[i])}, mean {constants[i]['mean']:.4g}"
             _draw_interval(axis, against, at, i, label if row == 0 else None)
     axis.set_yticks(range(len(plans)), [_label(plan) for plan in plans], fontsize=9)
     axis.set_ylim(len(plans) - 0.5, -0.5)
@@ -76,4 +76,4 @@ def _draw_interval(
 
 
 def _label(plan: Mapping[str, Any]) -> str:
-    return f"{name_of(plan)}\nmean {plan['mean']:.4g}\n{plan['verdict']}"
+    return f"{plan_label(plan)}\nmean {plan['mean']:.4g}\n{plan['verdict']}"

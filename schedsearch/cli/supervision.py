@@ -1,0 +1,93 @@
+"""Workers under supervision until their study is done, the time is up, or Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from schedsearch.launchers.base import Launcher
+    from schedsearch.storage import StudyHandle
+
+#: Seconds between two checks of the workers, and between two updates of the display.
+_POLL = 0.2
+_REDRAW = 1.0
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers that a command starts.
+
+    Attributes:
+        launcher: starts them.
+        number: how many.
+        timeout: seconds after which they stop at the end of the epoch; None: when all is done.
+        reuse: whether they reuse epochs that are trained already, and record those they train.
+    """
+
+    launcher: Launcher
+    number: int
+    timeout: float | None
+    reuse: bool
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """How the supervision ended.
+
+    Attributes:
+        exit_code: of the first worker that failed; 0 if none did.
+        interrupted: whether the user stopped it.
+        timed_out: whether the time was up.
+    """
+
+    exit_code: int
+    interrupted: bool
+    timed_out: bool
+
+
+def supervise(
+    study: StudyHandle, crew: Crew, say: Callable[[str], None], redraw: Callable[[], None]
+) -> Supervised:
+    """Run workers until none has anything left to do.
+
+    Ctrl-C, SIGTERM and the timeout stop them after the epoch; a second Ctrl-C stops at once. No
+    worker is left running, however this ends.
+
+    Args:
+        study: whose trials they train.
+        crew: the workers.
+        say: prints a line for the user.
+        redraw: called about once a second.
+    """
+    from schedsearch.launchers.supervisor import Supervisor
+    from schedsearch.signals import stop_signals
+
+    deadline = None if crew.timeout is None else time.monotonic() + crew.timeout
+    drawn, stops, timed_out = 0.0, 0, False
+    with stop_signals() as request:
+        supervisor = Supervisor(study, crew.number, crew.launcher, say, reuse=crew.reuse)
+        study.database.retrier.stop_waiting_when(lambda: bool(request))
+        try:
+            supervisor.start()
+            while supervisor.watch():
+                now = time.monotonic()
+                if deadline is not None and now > deadline:
+                    deadline, timed_out = None, True
+                    say("time is up: the workers stop after this epoch")
+                    supervisor.stop()
+                if request.asked > stops:
+                    stops = request.asked
+                    say("stopping after this epoch; Ctrl-C again stops at once")
+                    supervisor.stop()
+                if now - drawn > _REDRAW:
+                    drawn = now
+                    redraw()
+                time.sleep(_POLL)
+        except KeyboardInterrupt:
+            pass  # the second Ctrl-C: at once
+        finally:
+            supervisor.kill()
+    return Supervised(supervisor.exit_code, bool(request.asked), timed_out)

@@ -1,0 +1,97 @@
+"""A worker's view of its study: the trials, batches of writes, a sampler and a pruner."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from schedsearch.pruners import make_pruner
+from schedsearch.samplers import make_sampler
+from schedsearch.storage import Batch, BatchedStorage, StudyHandle
+
+
+class StudySession:
+    """One worker's access to its study.
+
+    Args:
+        study: whose trials the worker takes.
+        worker: the worker's name, unique among all workers that the study ever had.
+
+    Attributes:
+        storage: holds the study's trials in memory between two rounds.
+        optuna: the Optuna study, with this worker's sampler and pruner.
+    """
+
+    def __init__(self, study: StudyHandle, worker: str) -> None:
+        self.study, self.worker = study, worker
+        self.storage = BatchedStorage(study.database)
+        self.optuna: optuna.Study
+        self.reload()
+
+    def reload(self) -> None:
+        """Make a sampler and a pruner that remember nothing yet.
+
+        The sampler's seed differs with the number of trials that this worker has begun, so it does
+        not repeat its proposals, here or in a restarted process.
+        """
+        begun, space = len(self.own_trials()), self.study.space
+        self.optuna = self.study.load_for_search(
+            make_sampler(space, f"{self.worker} {begun}" if begun else self.worker),
+            make_pruner(space.search.pruner, space.horizon),
+            self.storage,
+        )
+
+    def own_trials(self) -> list[FrozenTrial]:
+        """Return the trials that this worker has begun."""
+        every = self.storage.get_all_trials(self.study.study_id, deepcopy=False)
+        return [trial for trial in every if trial.user_attrs.get("worker") == self.worker]
+
+    def running_trials(self) -> int:
+        """Count the trials that any worker trains."""
+        states = (TrialState.RUNNING,)
+        return len(self.storage.get_all_trials(self.study.study_id, deepcopy=False, states=states))
+
+    def trial(self, trial_id: int) -> Trial:
+        """Return a trial that this worker has claimed."""
+        return Trial(self.optuna, trial_id)
+
+    def refresh(self) -> None:
+        """Read the changes of other workers, in one transaction."""
+        self.storage.refresh(self.study.study_id)
+
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        """Collect writes and claims, and commit them in one transaction at the end.
+
+        Afterwards `batch.lost` names trials that other workers took over: none of their writes was
+        committed, and sampler and pruner are made again, since they had seen those writes.
+        """
+        with self.storage.round(self.study.study_id, self.worker) as batch:
+            yield batch
+        if batch.lost:
+            self.reload()
+
+    def hand_back(self) -> None:
+        """Return this worker's running trials to the queue, also during a KeyboardInterrupt."""
+        try:
+            self.study.queue.hand_back_all_of(self.worker)
+        except KeyboardInterrupt:
+            self.study.queue.hand_back_all_of(self.worker)
+            raise
+
+    def fail(self, trial_ids: Collection[int], reason: str) -> None:
+        """Fail some running trials, and return this worker's others to the queue.
+
+        It may be called from any thread.
+        """
+        self.study.queue.fail(self.worker, list(trial_ids), reason)
+        self.study.queue.hand_back_all_of(self.worker)
+
+
+def is_interrupted() -> bool:
+    """Tell whether a KeyboardInterrupt is being handled: the user wants to stop at once."""
+    return isinstance(sys.exception(), KeyboardInterrupt)

@@ -1,0 +1,332 @@
+"""The study of a confirmation: its trials, who trains them, and what is trained only once."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+from pathlib import Path
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy import func, select
+
+from schedsearch.confirmation.candidates import Candidate, candidates
+from schedsearch.confirmation.confirm import prepare_confirmation
+from schedsearch.confirmation.study import (
+    RunResult,
+    confirmation_result,
+    confirmations,
+    failed_runs,
+    open_confirmation,
+    queue_missing,
+    recorded_runs,
+)
+from schedsearch.engines import make_engine
+from schedsearch.errors import SchedSearchError, StudyError
+from schedsearch.launchers.in_process import run_worker
+from schedsearch.plan import Plan
+from schedsearch.preparation import Setup, choose_numerics, prepare
+from schedsearch.report.dashboard import make_app
+from schedsearch.report.dashboard_artifacts import picture_store
+from schedsearch.schedules import Constant
+from schedsearch.space import Space
+from schedsearch.storage import StudyHandle, create_study, only_study, open_database, open_study
+from schedsearch.training import train_to_end
+from schedsearch.trajectories import open_store
+from schedsearch.trajectories.cached_runs import CachedRuns
+from schedsearch.trajectories.tables import nodes
+from schedsearch.worker import Messages, ProcessControl
+from tests import searches
+from tests.claims import claim
+from tests.cli.command import Command
+from tests.confirmation import tasks
+from tests.confirmation.tasks import FRESH, content_of, searched
+from tests.processes import descendants, is_alive
+from tests.searches import begin, document, make_study, url_of, wait_until, work
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys) -> Command:
+    monkeypatch.setenv("SCHEDSEARCH_STORAGE", url_of(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)
+
+
+def candidate(value: float, number: int | None = 3) -> Candidate:
+    return Candidate(number, Plan({("lr",): Constant(value)}))
+
+
+def queued(study: StudyHandle, *runs: tuple[Candidate, int]) -> StudyHandle:
+    """Return a study's confirmation with these runs in its queue."""
+    confirmation = open_confirmation(study)
+    queue_missing(confirmation, runs)
+    return confirmation
+
+
+def test_each_run_is_a_trial_that_a_worker_trains_on_its_own_seed_and_tests(tmp_path):
+    pairs = [(candidate(lr), FRESH + i) for i in range(2) for lr in (0.5, 0.25)]
+    confirmation = queued(make_study(tmp_path, document(seeds=3)), *pairs)
+    assert not work(confirmation).wrong
+    results = recorded_runs(confirmation)
+    assert set(results) == {(plan.plan, seed) for plan, seed in pairs}
+    # The toy's distance falls by the factor 1 - lr in each of nine epochs; validation adds lr.
+    for (plan, seed), result in results.items():
+        lr = plan.to_tables()["hyperparameters"]["lr"]["families"]["constant"]["value"]
+        assert result.test == pytest.approx((5.0 + seed) * (1 - lr) ** 9, rel=1e-12)
+        assert result.validation == pytest.approx(result.test + lr, rel=1e-12)
+    for trial in confirmation.trials():
+        assert trial.state is TrialState.COMPLETE
+        assert trial.value == trial.user_attrs["test"]
+        assert list(trial.intermediate_values) == list(range(1, 10))
+        assert trial.user_attrs["trial"] == 3
+        assert trial.user_attrs["constant"] is True
+        assert [run["seed"] for run in trial.user_attrs["runs"]] == [trial.params["seed"]]
+
+
+def test_a_diverged_run_is_pruned_and_without_a_test_metric_validation_is_the_value(tmp_path):
+    content = document(searches.train_to_nan)
+    confirmation = queued(make_study(tmp_path, content), (candidate(0.6), 0), (candidate(0.4), 0))
+    work(confirmation)
+    diverged, well = recorded_runs(confirmation).values()
+    assert math.isnan(diverged.validation)
+    assert math.isnan(diverged.test or 0.0)
+    assert well == RunResult(0.4, None)
+    assert [trial.state for trial in confirmation.trials()] == [
+        TrialState.PRUNED,
+        TrialState.COMPLETE,
+    ]
+
+
+def test_workers_of_a_confirmation_draw_no_trials_of_their_own(tmp_path):
+    confirmation = open_confirmation(make_study(tmp_path))
+    work(confirmation)
+    assert confirmation.trials() == []
+    queue_missing(confirmation, [(candidate(0.5), FRESH)])
+    work(confirmation)
+    assert len(confirmation.trials()) == confirmation.total() == 1
+
+
+def test_a_run_that_failed_is_named_and_queued_again_by_the_next_call(tmp_path):
+    study = searched(tmp_path, content_of(tasks.train_and_raise_when_fresh))
+    confirmation = prepare_confirmation(study, top=1, seeds=6)
+    with pytest.raises(SchedSearchError, match="3 trials in a row failed"):
+        work(confirmation.study)
+    reasons = failed_runs(confirmation.study).values()
+    assert set(reasons) == {"of the user's own"}
+    wanted = len(confirmation.runs)
+    with pytest.raises(SchedSearchError, match=rf"{wanted} runs are missing, 3 of them failed"):
+        confirmation.judge()
+    assert confirmation_result(study) is None
+    prepare_confirmation(study, top=1, seeds=6)
+    assert confirmation.study.queue.counts().waiting == wanted
+
+
+def test_a_call_for_fewer_seeds_takes_the_others_out_of_the_queue(tmp_path):
+    study = searched(tmp_path, content_of())
+    many = prepare_confirmation(study, top=2, seeds=10)
+    few = prepare_confirmation(study, top=1, seeds=6)
+    counts = few.study.queue.counts()
+    assert counts.waiting == len(few.runs) < len(many.runs)
+    work(few.study)
+    assert few.recorded() == len(few.runs)
+    assert few.judge()["looks"] == [6]
+
+
+def test_while_a_run_is_in_training_no_call_takes_runs_out_of_the_queue(tmp_path):
+    study = searched(tmp_path, content_of())
+    many = prepare_confirmation(study, top=2, seeds=10)
+    claim(many.study, "ann")
+    prepare_confirmation(study, top=1, seeds=6)
+    counts = many.study.queue.counts()
+    assert (counts.running, counts.waiting) == (1, len(many.runs) - 1)
+
+
+def test_a_lost_run_goes_on_in_another_worker_with_its_seed(tmp_path):
+    confirmation = queued(make_study(tmp_path), (candidate(0.5), FRESH + 4))
+    claim(confirmation, "dead")
+    confirmation.queue.hand_back_all_of("dead")
+    work(confirmation)
+    [(plan, seed)] = recorded_runs(confirmation)
+    assert (plan, seed) == (candidate(0.5).plan, FRESH + 4)
+    assert len(confirmation.rows()) == 2
+
+
+def test_the_dashboard_lists_it_beside_the_study(tmp_path):
+    study = make_study(tmp_path)
+    queued(study, (candidate(0.1), FRESH))
+    environment: dict[str, object] = {}
+    setup_testing_defaults(environment)
+    environment["PATH_INFO"] = "/api/studies"
+    database = study.database
+    answer = make_app(database.optuna, picture_store(database), "localhost", allow_edit=False)
+    environment["HTTP_HOST"] = "localhost"
+    body = json.loads(b"".join(answer(environment, lambda *status: None)))
+    assert [found["study_name"] for found in body["study_summaries"]] == ["small", "small:confirm"]
+
+
+def test_runs_of_another_study_that_had_the_name_are_not_taken_for_its_own(run, tmp_path):
+    before = make_study(tmp_path, content_of())
+    queued(before, (candidate(0.1), FRESH))
+    before.database.optuna.delete_study(before.study_id)
+    study = make_study(tmp_path, content_of() | {"horizon": 10})
+    with pytest.raises(StudyError, match="holds no runs of study `small` as it is now: delete it"):
+        open_confirmation(study)
+    assert run("delete", "small:confirm", "--yes").status == 0
+    assert recorded_runs(open_confirmation(study)) == {}
+
+
+def test_a_foreign_study_of_that_name_is_refused(tmp_path):
+    study = make_study(tmp_path)
+    storage = study.database.optuna
+    foreign = storage.create_new_study(
+        storage.get_study_directions(study.study_id), "small:confirm"
+    )
+    storage.create_new_trial(foreign)
+    with pytest.raises(StudyError, match="study `small:confirm` holds no runs of study `small`"):
+        open_confirmation(study)
+
+
+def test_delete_takes_it_along_and_list_and_status_name_it(run, tmp_path):
+    study = make_study(tmp_path)
+    work(queued(study, (candidate(0.1), FRESH)))
+    lines = run("list").out.splitlines()
+    assert lines[-1] == "small:confirm  confirms small  1 runs  not done yet"
+    expected = {"study": "small:confirm", "confirms": "small", "runs": 1}
+    assert json.loads(run("list", "--json").out)[-1] == expected
+    assert run("status").out.startswith("study     small ")  # still the only study
+    assert run("status", "small:confirm").out.startswith("study     small:confirm (done)")
+    refused = run("export", "small:confirm")
+    assert (refused.status, refused.out) == (2, "")
+    assert "study `small:confirm` confirms study `small`: name that one" in refused.err
+    done = run("delete", "small", "--yes")
+    assert (done.status, done.err) == (0, "deleted study small and small:confirm\n")
+    assert study.database.rdb.get_all_studies() == []
+
+
+@pytest.mark.long
+def test_a_confirmation_of_version_0_1_goes_on_as_a_study(tmp_path):
+    """tests/data/studies_0_1.db was made and confirmed by version 0.1."""
+    shutil.copy(DATA / "studies_0_1.db", tmp_path / "studies.db")
+    study = only_study(open_database(url_of(tmp_path)))
+    before = confirmation_result(study)
+    assert before is not None
+    seeds = len(range(*before["seeds"]))
+    same = prepare_confirmation(study, top=len(before["plans"]), seeds=seeds)
+    assert same.recorded() == len(same.runs)
+    assert same.study.queue.counts().waiting == 0
+    again = same.judge()
+    assert {p["number"]: p["verdict"] for p in again["plans"]} == {
+        p["number"]: p["verdict"] for p in before["plans"]
+    }
+    assert [p["mean"] for p in again["plans"]] == [p["mean"] for p in before["plans"]]
+    more = prepare_confirmation(study, top=len(before["plans"]), seeds=seeds + 1)
+    assert more.study.queue.counts().waiting == len(more.runs) - len(same.runs)
+
+
+def seeds_begun(folder: Path) -> list[int]:
+    return sorted(map(int, (folder / "begun.log").read_text().split()))
+
+
+def summary_of(study: StudyHandle):
+    found = confirmations(study.database.rdb)
+    return next(one for one in found if one.parent == study.name)
+
+
+def confirm(run: Command, seeds: int) -> dict:
+    flags = ("--top", 1, "--seeds", seeds, "--workers", 1, "--no-reuse", "--json")
+    done = run("confirm", "small", *flags)
+    assert done.status == 0
+    return json.loads(done.out)
+
+
+@pytest.mark.long
+def test_killed_it_goes_on_and_more_seeds_train_only_what_is_new(run, tmp_path):
+    study = searched(tmp_path, content_of(tasks.train_and_log_when_fresh, trials=10))
+    flags = ("--top", 1, "--seeds", 6, "--workers", 1, "--no-reuse")
+    command = begin("confirm", "small", *flags, "--storage", url_of(tmp_path), folder=tmp_path)
+    try:
+        begun = tmp_path / "begun.log"
+        wait_until(lambda: any(one.runs >= 2 for one in confirmations(study.database.rdb)))
+        below = descendants(command.pid)
+        os.kill(command.pid, signal.SIGKILL)
+    finally:
+        command.kill()
+        command.communicate()
+    wait_until(lambda: not any(map(is_alive, below)))
+    killed = summary_of(study)
+    assert (killed.name, killed.result) == ("small:confirm", None)
+    assert 2 <= killed.runs <= 29
+    begun.unlink()
+    first = confirm(run, 6)
+    wanted = 6 * (1 + len(first["constants"]))
+    assert len(seeds_begun(tmp_path)) == wanted - killed.runs
+    assert summary_of(study).runs == wanted
+    assert first["looks"] == [6]
+
+    begun.unlink()
+    second = confirm(run, 8)
+    assert seeds_begun(tmp_path) == sorted([FRESH + 6, FRESH + 7] * (1 + len(first["constants"])))
+    assert second["looks"] == [6, 8]
+    assert summary_of(study).result == open_result(study)
+
+    begun.unlink()
+    again = confirm(run, 6)
+    assert not begun.exists()  # all is known
+    assert again == first | {"looks": [6, 8], "judged": second["judged"]}
+
+
+def open_result(study: StudyHandle):
+    attributes = study.database.rdb.get_study_user_attrs(
+        open_study(study.database, study.name).study_id
+    )
+    return attributes["confirmation"]
+
+
+@pytest.mark.long
+def test_killed_in_the_middle_of_a_batch_of_lanes_it_goes_on_from_checkpoints(run, tmp_path):
+    content = content_of(trials=4, sampler={"name": "random"}) | {
+        "task": f"{tasks.__name__}:LongEpochs",
+        "horizon": 30,
+        "objective": {"metric": "val_loss"},
+    }
+    space = Space.from_document(content, "small.toml")
+    prepared = prepare(space)
+    numerics = choose_numerics(prepared, Setup(lanes=2), say=print)
+    assert (numerics["engine"], numerics["lanes"]) == ("lanes", 2)
+    database = open_database(url_of(tmp_path), create=True)
+    study = create_study(database, prepared.record(numerics))
+    control, messages = ProcessControl(lambda: False), Messages(print, print)
+    run_worker(study, name="worker", control=control, messages=messages)
+
+    def epochs_known() -> int:
+        return database.write(lambda c: c.execute(select(func.count()).select_from(nodes))).scalar()
+
+    before = epochs_known()
+    flags = ("--top", 1, "--seeds", 6, "--workers", 1)
+    command = begin("confirm", "small", *flags, "--storage", url_of(tmp_path), folder=tmp_path)
+    try:
+        wait_until(lambda: epochs_known() >= before + 2 * 20)
+        command.kill()
+    finally:
+        command.kill()
+        command.communicate()
+    assert summary_of(study).runs == 0
+
+    known = CachedRuns(
+        open_store(database, print),
+        space=study.space,
+        fingerprint=study.record.fingerprint,
+        numerics=numerics,
+    )
+    engine = make_engine(prepared.task, horizon=30, numerics=numerics)
+    schedules, constants = candidates(study, 1)
+    runs = [known.begin(engine, c.plan, FRESH) for c in [*schedules, *constants][:2]]
+    train_to_end(runs)
+    assert [run.epochs for run in runs] == [30, 30]
+    assert all(run.epochs_trained <= 30 - 18 for run in runs)
