@@ -38,7 +38,7 @@ def total(folder: Path) -> int:
 def test_without_workers_the_study_is_created_and_nothing_begins(start, tmp_path):
     code, out, err = start(document(), "--workers", "0", "--trials", "7")
     assert (code, out) == (0, "")
-    assert "study small is ready: begin workers with `schedsearch worker small`" in err
+    assert "study small is ready: start workers with `schedsearch worker small`" in err
     assert total(tmp_path) == 7
 
 
@@ -61,7 +61,10 @@ def test_the_flags_of_the_audit_and_the_opening_stand_in_the_studys_space(
 def test_a_finished_study_is_shown_and_no_worker_begins(start, tmp_path):
     work(make_study(tmp_path))
     code, out, err = start(document())
-    assert (code, err) == (0, "all 10 trials of study small have ended: more --trials go on\n")
+    assert (code, err) == (
+        0,
+        "study small is finished (10 of 10 trials); raise --trials to continue\n",
+    )
     assert out.startswith("study     small (done)\n")
 
 
@@ -101,7 +104,7 @@ def test_a_study_that_trained_nothing_is_made_anew_and_one_with_reports_is_not(s
         work(make_study(tmp_path, wrong))
     code, _, err = start(document(), "--workers", "0")
     assert code == 0, err
-    assert "study small was created otherwise, and trained nothing: it is made anew" in err
+    assert "study small had other settings and no trained epoch: it is created again" in err
     work(only_study(open_database(url_of(tmp_path))))
     code, _, err = start(wrong, "--workers", "0")
     assert code == 2
@@ -121,7 +124,9 @@ def test_a_trial_that_somebody_queued_keeps_a_study_that_trained_nothing(start, 
 def test_the_name_of_a_study_is_no_space_file(monkeypatch, capsys):
     done = Command(monkeypatch, capsys)("start", "small")
     assert (done.status, done.out) == (2, "")
-    assert done.err.startswith("error: small: `start` takes the space file that a study was begun")
+    assert done.err.startswith(
+        "error: small: `start` takes the space file that the study was created"
+    )
 
 
 def test_a_changed_range_is_named_by_its_key(start):

@@ -29,7 +29,7 @@ from schedsearch.engines import make_engine
 from schedsearch.errors import SchedSearchError, StudyError
 from schedsearch.launchers.in_process import run_worker
 from schedsearch.plan import Plan
-from schedsearch.preparation import Setup, choose_numerics, prepare
+from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
 from schedsearch.report.dashboard import make_app
 from schedsearch.report.dashboard_artifacts import picture_store
 from schedsearch.schedules import Constant
@@ -296,8 +296,8 @@ def test_killed_in_the_middle_of_a_batch_of_lanes_it_goes_on_from_checkpoints(ru
         "objective": {"metric": "val_loss"},
     }
     space = Space.from_document(content, "small.toml")
-    prepared = prepare(space)
-    numerics = choose_numerics(prepared, Setup(lanes=2), say=print)
+    prepared = prepare_space(space)
+    numerics = choose_numerics(prepared, ComputeOptions(lanes=2), say=print)
     assert (numerics["engine"], numerics["lanes"]) == ("lanes", 2)
     database = open_database(url_of(tmp_path), create=True)
     study = create_study(database, prepared.record(numerics))
