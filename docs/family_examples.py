@@ -166,6 +166,54 @@ _EXAMPLES = [
 ]
 EXAMPLES = {example.schedule.family: example for example in _EXAMPLES}
 
+#: How each combinator is written in a space file.
+COMBINATORS_IN_TOML = {
+    "warmup": """\
+[hyperparameters.lr.families.warmup]
+duration = { low = "2%", high = "20%" }
+[hyperparameters.lr.families.warmup.inner.exponential]
+initial = { low = 1e-3, high = 1e-1, log = true }
+decay_rate = { low = 0.8, high = 1.0 }
+""",
+    "join": """\
+[hyperparameters.lr.families.join]
+boundaries = [{ low = "20%", high = "60%" }]
+[[hyperparameters.lr.families.join.schedules]]
+linear = { initial = 0.0, final = 0.1 }
+[[hyperparameters.lr.families.join.schedules]]
+exponential = { initial = 0.1, decay_rate = { low = 0.8, high = 1.0 } }
+""",
+    "scale": """\
+[hyperparameters.lr.families.scale]
+factor = { low = 1e-4, high = 1e-1, log = true }
+[hyperparameters.lr.families.scale.inner.cosine]
+initial = 1.0
+final = 0.0
+""",
+    "clamp": """\
+[hyperparameters.lr.families.clamp]
+low = 1e-3
+high = 1e-1
+[hyperparameters.lr.families.clamp.inner.exponential]
+initial = { low = 1e-2, high = 1.0, log = true }
+decay_rate = { low = 0.8, high = 1.0 }
+""",
+    "coupled": """\
+[hyperparameters.beta.families.coupled]
+to = "lr"
+[hyperparameters.beta.families.coupled.factor.constant]
+value = { low = 1.0, high = 100.0, log = true }
+""",
+    "plateau_over": """\
+[hyperparameters.lr.families.plateau_over]
+factor = { low = 0.1, high = 0.9 }
+patience = { low = 2, high = 10 }
+[hyperparameters.lr.families.plateau_over.inner.cosine]
+initial = { low = 1e-3, high = 1e-1, log = true }
+final = 0.0
+""",
+}
+
 
 def picture(schedule: Schedule) -> bytes:
     """Return a plot of a schedule as SVG: the same bytes with the same matplotlib."""

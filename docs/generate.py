@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from family_examples import EXAMPLES, IMAGES, picture
+from family_examples import COMBINATORS_IN_TOML, EXAMPLES, IMAGES, picture
 from pydantic import BaseModel
 
 import schedsearch
@@ -44,11 +44,11 @@ class UndocumentedError(Exception):
 
 
 def commands() -> str:
-    """Return the help of every command, as the terminal shows it."""
+    """Return the help of every command as the terminal shows it."""
     root = typer.main.get_command(app)
     parent = root.make_context("schedsearch", [], resilient_parsing=True, terminal_width=80)
     sections = [_block(root.get_help(parent))]
-    # Click's group holds its commands by name; Typer's type does not say that it is one.
+    # The type that Typer returns does not declare the `commands` of a Click group.
     named: Mapping[str, Any] = vars(root)["commands"]
     for name, command in named.items():
         if not (command.help or "").strip():
@@ -71,7 +71,7 @@ def _families(classes: Sequence[type[Schedule]]) -> str:
 
 
 def _family(cls: type[Schedule]) -> str:
-    """Return the section of one family: its docstring, and a table of its parameters."""
+    """Return the section of one family: its docstring, parameters, examples and plot."""
     paragraphs = inspect.cleandoc(cls.__doc__ or "").split("\n\n")
     explained: dict[str, str] = {}
     lines = [f"### {cls.family}", ""]
@@ -92,6 +92,10 @@ def _family(cls: type[Schedule]) -> str:
         raise UndocumentedError(
             f"the docstring of `{cls.family}` lacks a formula, Args or an example"
         )
+    if cls in COMBINATORS:
+        if cls.family not in COMBINATORS_IN_TOML:
+            raise UndocumentedError(f"the combinator `{cls.family}` has no TOML example")
+        lines += ["In a space file:", "", _block(COMBINATORS_IN_TOML[cls.family], "toml")]
     shown = f"![an example of {cls.family}](images/families/{cls.family}.svg)"
     lines += [f"Use it when {EXAMPLES[cls.family].when}", "", shown]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -115,7 +119,7 @@ def _arguments(paragraph: str) -> dict[str, str]:
 
 
 def _parameter_table(cls: type[Schedule], explained: Mapping[str, str]) -> str:
-    rows = [("parameter", "what it may be", "default", "meaning")]
+    rows = [("parameter", "type", "default", "meaning")]
     for parameter in parameters_of(cls):
         if parameter.name not in explained:
             raise UndocumentedError(
@@ -123,7 +127,7 @@ def _parameter_table(cls: type[Schedule], explained: Mapping[str, str]) -> str:
             )
         default = "" if parameter.required else f"`{_toml(parameter.default)}`"
         meaning = explained[parameter.name]
-        rows.append((f"`{parameter.name}`", _what_it_may_be(parameter), default, meaning))
+        rows.append((f"`{parameter.name}`", _type_and_constraints(parameter), default, meaning))
     return _table(rows)
 
 
@@ -137,7 +141,7 @@ def _escaped(cell: str) -> str:
     return cell.replace("|", r"\|").replace("*", r"\*")
 
 
-def _what_it_may_be(parameter: Parameter) -> str:
+def _type_and_constraints(parameter: Parameter) -> str:
     kinds = {
         ParameterType.DURATION: "epochs or a share",
         ParameterType.SCHEDULE: "a schedule",
@@ -161,7 +165,7 @@ def _toml(value: Any) -> str:
 def _model_table(model: type[BaseModel]) -> str:
     schema = model.model_json_schema()
     comments = _field_comments(model)
-    rows = [("key", "what it may be", "default", "meaning")]
+    rows = [("key", "type", "default", "meaning")]
     for name, described in schema["properties"].items():
         if not comments.get(name):
             raise UndocumentedError(f"{model.__name__}.{name} has no `#:` comment")
@@ -344,7 +348,7 @@ def generated(page: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the pages, or with `--check` compare them; return the exit status."""
+    """Write or compare (`--check`) the pages, and return the exit status."""
     pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
     placed = {part[2] for page in pages.values() for part in _PART.finditer(page)}
     if placed != set(PARTS):

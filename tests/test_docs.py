@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -16,7 +17,10 @@ import typer
 import schedsearch
 from schedsearch.cli import app
 from schedsearch.schedules import FAMILIES
+from schedsearch.schedules.families import COMBINATORS
 from schedsearch.schedules.parameters import parameters_of
+from schedsearch.space import Space
+from schedsearch.space.choosers import RandomChooser
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -73,6 +77,40 @@ def test_every_family_has_a_section_that_explains_every_parameter():
 def test_every_public_name_has_a_section():
     names = set(headings("python.md", level=2)) | set(headings("python.md", level=3))
     assert set(schedsearch.__all__) <= names
+
+
+def toml_examples_of_families() -> list[str]:
+    return re.findall(r"^```toml\n(.*?)^```", (DOCS / "families.md").read_text(), re.M | re.S)
+
+
+def test_every_combinator_has_a_toml_example():
+    examples = "".join(toml_examples_of_families())
+    for combinator in COMBINATORS:
+        assert f".families.{combinator.family}]" in examples
+
+
+@pytest.mark.parametrize("example", toml_examples_of_families())
+def test_a_toml_example_of_the_families_is_a_space_that_plans_can_be_drawn_from(example: str):
+    document: dict[str, Any] = {
+        "name": "example",
+        "task": "module:Task",
+        "horizon": 60,
+        "objective": {"metric": "val_loss"},
+        **tomllib.loads(example),
+    }
+    searched = [document.setdefault("hyperparameters", {}), document.get("groups", {})]
+    constant = {"value": {"low": 0.1, "high": 1.0}}
+    document["hyperparameters"].setdefault("lr", {"families": {}})
+    for table in (table for tables in searched for table in tables.values()):
+        table["families"]["constant"] = constant
+    space = Space.from_document(document, "example.toml")
+    seen = set()
+    for seed in range(30):
+        plan = space.suggest(RandomChooser(seed)).resolve(space.horizon, seed)
+        plan.values(plan.start())
+        seen |= {schedule.family for schedule in plan.schedules.values()}
+    [family] = re.findall(r"^\[\w+\.\w+\.families\.(\w+)\]$", example, re.M)
+    assert seen == {"constant", family}
 
 
 def test_links_and_pictures_of_the_pages_exist():

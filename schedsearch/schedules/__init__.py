@@ -1,4 +1,4 @@
-"""Schedule families. Pure: no torch, no optuna, no files, no clock."""
+"""Schedule families as pure functions: no torch, no optuna, no files, no clock."""
 
 from schedsearch.schedules.base import Feedback, GroupSchedule, OpenLoop, Schedule, State
 from schedsearch.schedules.combinators import Clamp, Coupled, Join, Scale, Warmup

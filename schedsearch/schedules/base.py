@@ -1,4 +1,4 @@
-"""The one interface of all schedules: a pure state machine over the epochs of a training."""
+"""The interface of all schedules: a pure state machine over the epochs of a training."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from typing import Any, ClassVar, Self, TypeAlias
 from schedsearch.errors import ParameterError
 from schedsearch.schedules.parameters import ParameterType, parameters_of, to_epochs
 
-#: Plain data that survives JSON: no inf, no NaN, "no best yet" is None.
+#: Plain data that JSON can hold: no inf, no NaN; None where there is no best metric yet.
 State: TypeAlias = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Feedback:
-    """What one epoch gave.
+    """The results of one epoch, which closed-loop schedules react to.
 
-    `metric` is the objective's validation metric with its sign turned so that lower is better; NaN
-    where it is unknown. `metrics` are all validation metrics as the task gave them, `terms` the
-    mean of each loss term over the epoch, before weighting.
+    Args:
+        metric: the validation metric of the objective, negated if it is maximized, so that lower
+            is always better; NaN if it is unknown.
+        metrics: all validation metrics by name, as the task reports them.
+        terms: the mean of each loss term over the epoch, before weighting.
     """
 
     metric: float
@@ -32,13 +34,13 @@ class Feedback:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule(ABC):
-    """One hyperparameter's values over the epochs: a family (the class) and its parameters.
+    """The values of one hyperparameter over the epochs: a family (the class) and its parameters.
 
-    The state is passed and returned, never stored, so one schedule can be previewed, trained with,
-    resumed, and replayed against recorded feedback.
+    A schedule never stores state: each method takes the state and returns the next one. One
+    schedule can therefore be previewed, trained with, resumed, and replayed from recorded feedback.
 
     Raises:
-        ParameterError: at construction, naming the value and the rule that it breaks.
+        ParameterError: at construction, if a parameter breaks a rule of the family.
     """
 
     family: ClassVar[str]
@@ -50,17 +52,22 @@ class Schedule(ABC):
     def __post_init__(self) -> None:
         for parameter in parameters_of(type(self)):
             value = getattr(self, parameter.name)
-            if rule := parameter.violated_constraint(value):
-                raise self.parameter_error(parameter.name, rule)
+            if constraint := parameter.violated_constraint(value):
+                raise self.parameter_error(parameter.name, constraint)
 
     def parameter_error(self, name: str, rule: str) -> ParameterError:
-        """Return the error that says which rule the value of a parameter breaks ("must be …")."""
+        """Return the error for a parameter whose value breaks a rule; `rule` follows "must be"."""
         return ParameterError(self.family, name, getattr(self, name), rule)
 
     def resolve(self, horizon: int, seed: int) -> Self:
-        """Return the schedule with its shares of the horizon turned into epochs.
+        """Return the schedule with its shares of the horizon converted to epochs.
 
-        Nothing else needs the horizon. `seed` is that of the run, for the families that draw.
+        Args:
+            horizon: the number of epochs of a full training.
+            seed: the seed of the run, for families that draw random numbers.
+
+        Raises:
+            ParameterError: a value would overflow within the horizon.
         """
         changes: dict[str, Any] = {}
         for parameter in parameters_of(type(self)):
@@ -75,7 +82,7 @@ class Schedule(ABC):
 
     @property
     def dependencies(self) -> tuple[str, ...]:
-        """The hyperparameters whose values in force this schedule reads: its peers."""
+        """The other hyperparameters whose current values this schedule reads."""
         inner: list[str] = []
         for parameter in parameters_of(type(self)):
             if parameter.type is ParameterType.SCHEDULE:
@@ -90,23 +97,28 @@ class Schedule(ABC):
 
     @abstractmethod
     def evaluate(self, state: State, peers: Mapping[str, float]) -> float | dict[str, float]:
-        """Return the value in force for the coming epoch; a group gives one for each member."""
+        """Return the value for the next epoch; a group returns a dict with one for each member.
+
+        Args:
+            state: the current state of the schedule.
+            peers: the values of other hyperparameters for the next epoch, by name.
+        """
 
     @abstractmethod
     def update(self, state: State, feedback: Feedback) -> State:
-        """Return the state after an epoch that gave this feedback."""
+        """Return the state after an epoch with this feedback."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OpenLoop(Schedule):
-    """A schedule that depends on the epoch alone: its value is a closed form of it."""
+    """A schedule whose value is a closed-form function of the epoch, without feedback."""
 
     @abstractmethod
     def at(self, epoch: int) -> float:
-        """Return the value in force during `epoch`, counted from 0."""
+        """Return the value during `epoch`, counted from 0."""
 
     def resolve(self, horizon: int, seed: int) -> Self:
-        """Resolve, and refuse growth that leaves the floating-point numbers within the horizon."""
+        """Resolve the schedule; raise ParameterError if a value overflows within the horizon."""
         resolved = super().resolve(horizon, seed)
         for epoch in range(horizon):
             if not _has_finite_value(resolved, epoch):
@@ -129,7 +141,7 @@ class OpenLoop(Schedule):
 
 
 def _has_finite_value(schedule: OpenLoop, epoch: int) -> bool:
-    """Tell whether an open-loop schedule has a finite value at an epoch."""
+    """Return whether an open-loop schedule has a finite value at an epoch."""
     try:
         return math.isfinite(schedule.at(epoch))
     except OverflowError:
@@ -138,9 +150,12 @@ def _has_finite_value(schedule: OpenLoop, epoch: int) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class GroupSchedule(Schedule):
-    """A schedule that moves the weights of several loss terms together.
+    """A schedule that sets the weights of several loss terms together.
 
-    `members` are hyperparameters named `weights.TERM`; the value is a dict over them.
+    Its value is a dict from each member to a weight.
+
+    Args:
+        members: at least two hyperparameters, named `weights.TERM`.
     """
 
     members: tuple[str, ...]
@@ -154,5 +169,5 @@ class GroupSchedule(Schedule):
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """The loss terms that the members weigh, in their order."""
+        """The loss terms that the members weight, in the order of the members."""
         return tuple(member.removeprefix("weights.") for member in self.members)

@@ -1,7 +1,7 @@
-"""Schedules made of others: warmed up, joined, scaled, clamped, coupled to a hyperparameter.
+"""Combinators: schedules that contain other schedules.
 
-The inner schedules may be closed loop: their states nest, and the feedback is passed down to them.
-They move one hyperparameter; a group cannot be combined.
+Inner schedules may be closed loop: their states are nested, and they receive the feedback. Each
+combinator sets one hyperparameter, so a group schedule cannot be an inner schedule.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from schedsearch.schedules.parameters import (
 
 @dataclass(frozen=True)
 class Warmup(Schedule):
-    """A straight ramp up to the first value of an inner schedule, which starts when the ramp ends.
+    """A linear ramp to the first value of an inner schedule, then the inner schedule itself.
 
     value(t) = inner(0) * (factor + (1 - factor) * t / duration),   t < duration
                inner(t - duration),                                 t >= duration
 
-    During the ramp the inner schedule waits: it sees none of its feedback. Shares of the horizon
-    within it are shares of the epochs that the ramp leaves.
+    The inner schedule starts after the ramp and receives no feedback before. Its shares of the
+    horizon are shares of the epochs after the ramp.
 
     Args:
         inner: the schedule to warm up.
         duration: epochs of the ramp, or a share of the horizon.
-        factor: the first value, as a part of the inner schedule's first value, from 0 to 1.
+        factor: first value as a fraction of the first value of the inner schedule, from 0 to 1.
 
     Source: Goyal et al. 2017; LinearLR and SequentialLR in torch.optim.lr_scheduler.
 
@@ -77,17 +77,17 @@ class Warmup(Schedule):
 
 @dataclass(frozen=True)
 class Join(Schedule):
-    """Schedules one after another, each from its own epoch 0.
+    """A sequence of schedules, each counting epochs from its own start.
 
     value(t) = schedules[k](t - boundaries[k - 1]),  k the number of boundaries <= t
 
-    A schedule sees the feedback of its own epochs alone. Shares of the horizon within it are shares
-    of those epochs. Where boundaries mix epochs and shares, and a later one comes out before an
-    earlier one, the schedule between them has no epoch.
+    The first schedule starts at epoch 0. Each schedule receives the feedback of its own epochs
+    only, and its shares of the horizon are shares of those epochs. If boundaries mix epochs and
+    shares, a later boundary may fall before an earlier one; the schedule between them is skipped.
 
     Args:
-        schedules: in their order, at least two.
-        boundaries: the first epoch of each schedule but the first, or a share of the horizon.
+        schedules: at least two schedules, in order.
+        boundaries: first epoch of the second and each later schedule, or a share of the horizon.
 
     Source: optax.join_schedules; torch.optim.lr_scheduler.SequentialLR.
 
@@ -115,9 +115,7 @@ class Join(Schedule):
         for unit in (int, str):
             ends = [duration_size(end) for end in self.boundaries if isinstance(end, unit)]
             if any(later < earlier for earlier, later in pairwise(ends)):
-                raise self.parameter_error(
-                    "boundaries", "in order: no schedule ends before it starts"
-                )
+                raise self.parameter_error("boundaries", "in ascending order")
 
     def resolve(self, horizon: int, seed: int) -> Self:
         ends = tuple(accumulate((to_epochs(end, horizon) for end in self.boundaries), max))
@@ -130,25 +128,25 @@ class Join(Schedule):
         return replace(self, schedules=schedules, boundaries=ends)
 
     def start(self) -> State:
-        return {"epoch": 0, "inner": self._running(0).start()}
+        return {"epoch": 0, "inner": self._active_schedule(0).start()}
 
     def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
-        return _value(self._running(state["epoch"]), state["inner"], peers)
+        return _value(self._active_schedule(state["epoch"]), state["inner"], peers)
 
     def update(self, state: State, feedback: Feedback) -> State:
         epoch = state["epoch"] + 1
         if any(end == epoch for end in self.boundaries):
-            return {"epoch": epoch, "inner": self._running(epoch).start()}
-        running = self._running(state["epoch"])
-        return {"epoch": epoch, "inner": running.update(state["inner"], feedback)}
+            return {"epoch": epoch, "inner": self._active_schedule(epoch).start()}
+        active = self._active_schedule(state["epoch"])
+        return {"epoch": epoch, "inner": active.update(state["inner"], feedback)}
 
-    def _running(self, epoch: int) -> Schedule:
+    def _active_schedule(self, epoch: int) -> Schedule:
         return self.schedules[sum(epochs(end) <= epoch for end in self.boundaries)]
 
 
 @dataclass(frozen=True)
 class _Wrapper(Schedule):
-    """A schedule whose state is that of its inner schedule."""
+    """A schedule that uses the state of its inner schedule as its own."""
 
     inner: Schedule
 
@@ -161,7 +159,7 @@ class _Wrapper(Schedule):
 
 @dataclass(frozen=True)
 class Scale(_Wrapper):
-    """An inner schedule times a constant factor.
+    """An inner schedule multiplied by a constant factor.
 
     value(t) = factor * inner(t)
 
@@ -178,7 +176,7 @@ class Scale(_Wrapper):
     factor: Number
 
     def resolve(self, horizon: int, seed: int) -> Self:
-        """Resolve, and refuse a factor that takes an open-loop schedule out of the numbers."""
+        """Resolve the schedule; raise ParameterError if an open-loop value overflows."""
         resolved = super().resolve(horizon, seed)
         inner = resolved.inner
         if isinstance(inner, OpenLoop):
@@ -194,17 +192,17 @@ class Scale(_Wrapper):
 
 @dataclass(frozen=True)
 class Clamp(_Wrapper):
-    """An inner schedule kept within bounds.
+    """An inner schedule clamped to an interval.
 
     value(t) = min(max(inner(t), low), high)
 
-    The inner schedule goes on unseen beyond the bounds: a rise that has overshot `high` by ten
-    steps comes back into sight after ten steps down.
+    The inner schedule itself is not limited: if its value is far above `high`, it must fall below
+    `high` before the clamped value changes.
 
     Args:
         inner: the schedule to clamp.
-        low: the least value.
-        high: the greatest value, at least `low`.
+        low: lower limit.
+        high: upper limit, at least `low`.
 
     >>> from schedsearch.schedules import Linear
     >>> schedule = Clamp(Linear(initial=2.0, final=0.0, duration=4), low=0.5, high=1.5)
@@ -226,13 +224,13 @@ class Clamp(_Wrapper):
 
 @dataclass(frozen=True)
 class Coupled(Schedule):
-    """A factor times the value in force of another hyperparameter.
+    """The current value of another hyperparameter multiplied by a factor.
 
     value(t) = factor(t) * to(t)
 
     Args:
-        factor: a schedule, for instance a constant.
-        to: the name of the other hyperparameter, for instance `lr`.
+        factor: a schedule, for example a constant.
+        to: the name of the other hyperparameter, for example `lr`. Its bounds apply first.
 
     >>> from schedsearch.schedules import Constant
     >>> schedule = Coupled(factor=Constant(10.0), to="lr")
@@ -263,10 +261,10 @@ class Coupled(Schedule):
 
 
 def _value(schedule: Schedule, state: State, peers: Mapping[str, float]) -> float:
-    # A dict comes from groups alone, and those are refused as inner schedules.
+    # Only groups return a dict, and a group cannot be an inner schedule.
     return cast(float, schedule.evaluate(state, peers))
 
 
 def _product(factor: float, value: float) -> float:
-    """Return a product; one too great for a float is the greatest float: no value is infinite."""
+    """Return a product clamped to the largest finite floats, so that no value is infinite."""
     return max(-sys.float_info.max, min(sys.float_info.max, factor * value))

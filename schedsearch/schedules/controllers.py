@@ -1,4 +1,4 @@
-"""Closed-loop families that steer one weight by one loss term, like a control engineer would."""
+"""Closed-loop families that control one loss term by its weight: GECO and a PI controller."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from schedsearch.schedules.base import Feedback, Schedule, State
 from schedsearch.schedules.parameters import Fraction, NonNegative, Number, Positive
 
-#: The largest exponent that `exp` is given: e ** 700 is still a float.
+#: The largest argument of `exp`: e ** 700 is still finite.
 _LARGEST_EXPONENT = 700.0
 
 
 @dataclass(frozen=True)
 class _TermController(Schedule):
-    """A schedule that follows one loss term; an epoch without a finite one is passed over."""
+    """A schedule that depends on one loss term; an epoch without a finite mean changes nothing."""
 
     term: str
 
@@ -26,8 +26,8 @@ class _TermController(Schedule):
             raise self.parameter_error("term", "the name of a loss term")
 
     @abstractmethod
-    def follow(self, state: State, term: float) -> State:
-        """Return the state after an epoch that gave this mean of the term."""
+    def control(self, state: State, term: float) -> State:
+        """Return the state after an epoch with this mean of the term."""
 
     def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
         value: float = state["value"]
@@ -35,30 +35,30 @@ class _TermController(Schedule):
 
     def update(self, state: State, feedback: Feedback) -> State:
         term = feedback.terms.get(self.term, math.nan)
-        return self.follow(state, term) if math.isfinite(term) else state
+        return self.control(state, term) if math.isfinite(term) else state
 
 
 @dataclass(frozen=True)
 class Geco(_TermController):
-    """The Lagrange multiplier of the constraint that a loss term be at most a tolerance.
+    """The Lagrange multiplier of the constraint that a loss term is at most a tolerance.
 
-    average <- smoothing * average + (1 - smoothing) * term       (the first: the term itself)
+    average <- smoothing * average + (1 - smoothing) * term       (at first: the term itself)
     value   <- value * exp(rate * (average - tolerance)),         from `min_value` to `max_value`
 
-    The weight of the constrained term grows while its moving average is above the tolerance, and
-    shrinks below it. An epoch without a finite mean of the term changes nothing.
+    The weight of the constrained term grows while its moving average is above the tolerance and
+    shrinks while it is below. An epoch without a finite mean of the term changes nothing.
 
     Args:
         term: the constrained loss term.
-        tolerance: what the term is to come down to, in its own unit.
-        rate: growth of the weight's logarithm, per epoch and unit of the term.
-        smoothing: share of the past in the moving average, from 0 (none) to 1.
+        tolerance: upper limit for the term, in the unit of the term.
+        rate: growth of log(weight) per epoch and unit of the term.
+        smoothing: fraction of the past in the moving average, from 0 (none) to 1.
         initial: value at epoch 0, from `min_value` to `max_value`.
-        min_value: the least value.
-        max_value: the greatest value.
+        min_value: lower limit.
+        max_value: upper limit.
 
-    Source: Rezende and Viola 2018, "Taming VAEs", algorithm 1, once an epoch instead of each step.
-    The paper's smoothing is 0.99 per step; an epoch's mean is already an average.
+    Source: Rezende and Viola 2018, "Taming VAEs", algorithm 1, once per epoch instead of per step.
+    The smoothing of the paper is 0.99 per step; the mean over an epoch is already an average.
 
     >>> schedule = Geco(term="reconstruction", tolerance=1.0, rate=0.5, smoothing=0.0)
     >>> state = schedule.update(schedule.start(), Feedback(0.0, terms={"reconstruction": 3.0}))
@@ -82,7 +82,7 @@ class Geco(_TermController):
     def start(self) -> State:
         return {"value": self.initial, "average": None}
 
-    def follow(self, state: State, term: float) -> State:
+    def control(self, state: State, term: float) -> State:
         past = term if state["average"] is None else state["average"]
         average = self.smoothing * past + (1 - self.smoothing) * term
         exponent = self.rate * (average - self.tolerance)
@@ -93,27 +93,28 @@ class Geco(_TermController):
 
 @dataclass(frozen=True)
 class Pi(_TermController):
-    """A proportional-integral controller that holds a loss term at a set point by its weight.
+    """A proportional-integral controller that keeps a loss term at a set point by its weight.
 
     error    = set_point - term
     integral <- integral - integral_gain * error,    from 0 to max_value - min_value
     value    <- min_value + proportional_gain / (1 + exp(error)) + integral,    up to max_value
 
-    The weight grows while the term is above the set point, and shrinks below it. The integral
-    starts at initial - min_value. An epoch without a finite mean of the term changes nothing.
+    The weight grows while the term is above the set point and shrinks while it is below. The
+    integral starts at initial - min_value. An epoch without a finite mean of the term changes
+    nothing.
 
     Args:
         term: the controlled loss term, for instance the KL divergence.
-        set_point: what the term is to be, in its own unit.
-        proportional_gain: the most that the proportional part adds.
+        set_point: target of the term, in the unit of the term.
+        proportional_gain: the largest proportional part.
         integral_gain: change of the weight per epoch and unit of the term.
         initial: value at epoch 0, from `min_value` to `max_value`.
-        min_value: the least value, at least 0.
-        max_value: the greatest value.
+        min_value: lower limit, at least 0.
+        max_value: upper limit.
 
-    Source: Shao et al. 2020, "ControlVAE", once an epoch instead of each step (the paper's gains of
-    0.01 and 0.0001 are per step). Against wind-up the paper stops integrating while the weight is
-    out of its range; here the integral itself is kept within the range.
+    Source: Shao et al. 2020, "ControlVAE", once per epoch instead of per step (the gains of the
+    paper, 0.01 and 0.0001, are per step). To prevent wind-up, the paper stops integrating while the
+    weight is out of its range; here the integral is clamped to the range.
 
     >>> schedule = Pi("kl", set_point=10.0, proportional_gain=0.5, integral_gain=0.01)
     >>> state = schedule.update(schedule.start(), Feedback(0.0, terms={"kl": 10.0}))
@@ -137,9 +138,9 @@ class Pi(_TermController):
     def start(self) -> State:
         return {"value": self.initial, "integral": self.initial - self.min_value}
 
-    def follow(self, state: State, term: float) -> State:
+    def control(self, state: State, term: float) -> State:
         error = self.set_point - term
-        # The logistic function by way of tanh, which cannot overflow.
+        # The logistic function, computed with tanh because exp could overflow.
         proportional = self.proportional_gain * (1 - math.tanh(error / 2)) / 2
         integral = state["integral"] - self.integral_gain * error
         integral = min(max(integral, 0.0), self.max_value - self.min_value)

@@ -1,4 +1,4 @@
-"""Open-loop families that come back: restarts, cycles, and the rise and fall of one cycle."""
+"""Open-loop families with cycles: warm restarts, cyclical annealing, triangular and one-cycle."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from schedsearch.schedules.parameters import (
 
 @dataclass(frozen=True)
 class WarmRestarts(OpenLoop):
-    """Half a cosine wave from initial to final, begun again at each restart.
+    """Half a cosine wave from initial to final, started again at each restart.
 
     value(t) = final + (initial - final) * (1 + cos(pi * s / p)) / 2
 
-    with s the epochs since the last restart and p the period then running: `period` at first,
+    with s the epochs since the last restart and p the current period in epochs: `period` at first,
     `multiplier` times longer after each restart.
 
     Args:
         initial: value at epoch 0 and at each restart.
-        final: value that a period moves towards and that the restart forestalls.
+        final: value that each period approaches; the restart comes just before it is reached.
         period: epochs before the first restart, or a share of the horizon.
-        multiplier: growth of the period, a whole number of at least 1.
+        multiplier: factor on the period at each restart, a whole number of at least 1.
 
-    Source: SGDR, Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingWarmRestarts
-    stepped without an epoch. Given one, torch finds the restarts by a logarithm and misses some.
+    Source: SGDR, Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingWarmRestarts,
+    stepped without an epoch. With `step(epoch)` torch computes restarts from a logarithm and misses
+    some of them.
 
     >>> schedule = WarmRestarts(initial=1.0, final=0.0, period=2, multiplier=2)
     >>> [round(schedule.at(t), 3) for t in range(7)]
@@ -57,23 +58,23 @@ class WarmRestarts(OpenLoop):
 
 @dataclass(frozen=True)
 class Cyclical(OpenLoop):
-    """Cyclical annealing: each cycle rises straight to the final value and holds it to its end.
+    """Cyclical annealing: each cycle rises linearly to the final value, then stays there.
 
     value(t) = initial + (final - initial) * min(tau / proportion, 1)
 
-    with tau in [0, 1) the part of the running cycle that has passed. A cycle begins at a whole
-    epoch and counts its own epochs, so that each one starts at `initial` even where the cycles do
-    not divide the duration. From epoch `duration` on, `final` holds.
+    with tau in [0, 1) the elapsed part of the current cycle. Each cycle begins at a whole epoch, so
+    it starts at `initial` even if the number of cycles does not divide the duration. The value is
+    `final` from epoch `duration` on.
 
     Args:
         initial: value at the start of each cycle.
         final: value at the end of each rise.
         cycles: number of cycles within the duration.
-        proportion: part of a cycle that the rise takes, greater than 0.
+        proportion: length of the rise as a part of the cycle, greater than 0, at most 1.
         duration: epochs of all cycles together, or a share of the horizon.
 
     Source: Fu et al. 2019, "Cyclical Annealing Schedule". Their published code adds a fractional
-    step, and with few epochs to a cycle it skips final values: this one does not follow it there.
+    step and skips final values if a cycle has few epochs; this family does not.
 
     >>> schedule = Cyclical(initial=0.0, final=1.0, cycles=4, duration=10)
     >>> [round(schedule.at(t), 2) for t in range(12)]
@@ -101,22 +102,22 @@ class Cyclical(OpenLoop):
 
 @dataclass(frozen=True)
 class Triangular(OpenLoop):
-    """The triangular cyclical learning rate: straight up to a peak and down again, for ever.
+    """The triangular cyclical learning rate: linear up to a peak and down again, repeatedly.
 
     value(t) = initial + (peak - initial) * h(t) * cycle_decay ** c * decay_rate ** t
 
-    with h the height in [0, 1] within the cycle and c the number of whole cycles before t.
+    with h the height in [0, 1] within the cycle and c the number of complete cycles before t.
 
     Args:
-        initial: value at the foot of each cycle.
-        peak: value at the top of the first cycle.
-        rise: epochs from foot to top, or a share of the horizon.
-        fall: epochs from top to foot, or a share of the horizon.
+        initial: value at the start of each cycle.
+        peak: highest value of the first cycle.
+        rise: epochs from `initial` to the peak, or a share of the horizon.
+        fall: epochs from the peak to `initial`, or a share of the horizon.
         cycle_decay: factor on the height from one cycle to the next, greater than 0.
         decay_rate: factor on the height from one epoch to the next, greater than 0.
 
-    Source: Smith 2017; torch.optim.lr_scheduler.CyclicLR. Its mode `triangular` is the default
-    here, `triangular2` is cycle_decay 0.5, `exp_range` is decay_rate gamma.
+    Source: Smith 2017; torch.optim.lr_scheduler.CyclicLR. The defaults are its mode `triangular`;
+    `triangular2` is cycle_decay = 0.5, and `exp_range` is decay_rate = gamma.
 
     >>> schedule = Triangular(initial=0.0, peak=1.0, rise=2, fall=2, cycle_decay=0.5)
     >>> [schedule.at(t) for t in range(8)]
@@ -140,21 +141,23 @@ class Triangular(OpenLoop):
 
 @dataclass(frozen=True)
 class OneCycle(OpenLoop):
-    """One half cosine wave up to a peak, and one down to a final value, which then holds.
+    """Half a cosine wave up to a peak, then half a wave down to a final value, constant afterwards.
 
-    value(t) = interpolate_cosine(initial -> peak, t / rise),          t < rise
-               interpolate_cosine(peak -> final, (t - rise) / fall),   t >= rise
+    value(t) = peak + (initial - peak) * (1 + cos(pi * t / rise)) / 2,   t < rise
+               final + (peak - final) * (1 + cos(pi * s)) / 2,           t >= rise
+
+    with s = min((t - rise) / fall, 1).
 
     Args:
         initial: value at epoch 0.
         peak: value at epoch `rise`.
         final: value from epoch `rise + fall` on.
-        rise: epochs up, or a share of the horizon.
-        fall: epochs down, or a share of the horizon.
+        rise: epochs to the peak, or a share of the horizon.
+        fall: epochs from the peak to `final`, or a share of the horizon.
 
     Source: Smith and Topin 2017; torch.optim.lr_scheduler.OneCycleLR with two phases,
-    total_steps = rise + fall + 1 and pct_start = (rise + 1) / total_steps. With straight lines it
-    is `warmup_stable_decay` without the stable part.
+    total_steps = rise + fall + 1 and pct_start = (rise + 1) / total_steps. The linear variant
+    is `warmup_stable_decay` with stable = 0.
 
     >>> schedule = OneCycle(initial=0.0, peak=1.0, final=0.0, rise=2, fall=4)
     >>> [round(schedule.at(t), 3) for t in range(8)]

@@ -1,6 +1,6 @@
-"""Open-loop families that move one way: constant, and the decays from an initial value.
+"""Open-loop families that are monotonic: the constant, and decay from an initial value.
 
-A growth is a decay whose final value is the greater one, or whose rate is above 1.
+The same families grow where the final value is the larger one or the rate is above 1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from schedsearch.schedules.parameters import Duration, Number, Positive, epochs
 
 @dataclass(frozen=True)
 class Constant(OpenLoop):
-    """The same value at every epoch: what every other family has to beat.
+    """The same value at every epoch: the baseline for all other families.
 
     value(t) = value
 
@@ -34,7 +34,7 @@ class Constant(OpenLoop):
 
 @dataclass(frozen=True)
 class Linear(OpenLoop):
-    """A straight line from the initial to the final value, which then holds.
+    """A straight line from the initial to the final value, constant afterwards.
 
     value(t) = initial + (final - initial) * min(t / duration, 1)
 
@@ -59,7 +59,7 @@ class Linear(OpenLoop):
 
 @dataclass(frozen=True)
 class Polynomial(OpenLoop):
-    """A power of the time that is left: fast first for a power above 1, slow first below it.
+    """A power of the remaining time: fast at first for a power above 1, slow at first below 1.
 
     value(t) = final + (initial - final) * (1 - min(t / duration, 1)) ** power
 
@@ -69,7 +69,7 @@ class Polynomial(OpenLoop):
         power: greater than 0; 1 is a straight line.
         duration: epochs, or a share of the horizon.
 
-    Source: torch.optim.lr_scheduler.PolynomialLR, in closed form, where `final` is 0.
+    Source: torch.optim.lr_scheduler.PolynomialLR, in closed form (there `final` is 0).
 
     >>> [Polynomial(initial=1.0, final=0.0, power=2.0, duration=4).at(t) for t in range(6)]
     [1.0, 0.5625, 0.25, 0.0625, 0.0, 0.0]
@@ -87,7 +87,7 @@ class Polynomial(OpenLoop):
 
 @dataclass(frozen=True)
 class Exponential(OpenLoop):
-    """A constant factor each epoch: decay below a rate of 1, growth above it.
+    """Multiplication by a constant factor each epoch: decay below 1, growth above 1.
 
     value(t) = initial * decay_rate ** t
 
@@ -110,14 +110,14 @@ class Exponential(OpenLoop):
 
 @dataclass(frozen=True)
 class Step(OpenLoop):
-    """A constant factor every so many epochs.
+    """Multiplication by a constant factor at regular intervals.
 
     value(t) = initial * decay_rate ** floor(t / step_size)
 
     Args:
         initial: value at epoch 0.
         decay_rate: factor at each step, greater than 0.
-        step_size: epochs from one step to the next, or a share of the horizon.
+        step_size: epochs between steps, or a share of the horizon.
 
     Source: torch.optim.lr_scheduler.StepLR, in closed form.
 
@@ -135,14 +135,14 @@ class Step(OpenLoop):
 
 @dataclass(frozen=True)
 class Multistep(OpenLoop):
-    """A constant factor at each milestone.
+    """Multiplication by a constant factor at each milestone.
 
     value(t) = initial * decay_rate ** (number of milestones <= t)
 
     Args:
         initial: value at epoch 0.
         decay_rate: factor at each milestone, greater than 0.
-        milestones: epochs, or shares of the horizon, in any order; one given twice counts twice.
+        milestones: epochs or shares of the horizon, in any order; duplicates count twice.
 
     Source: torch.optim.lr_scheduler.MultiStepLR, in closed form.
 
@@ -166,15 +166,15 @@ class Multistep(OpenLoop):
 
 @dataclass(frozen=True)
 class InverseTime(OpenLoop):
-    """A hyperbola: fast at first, then slower and slower, never at an end.
+    """A hyperbola: the decay is fast at first, slows down, and never ends.
 
     value(t) = initial / (1 + decay_rate * t)
 
     Args:
         initial: value at epoch 0.
-        decay_rate: per epoch, greater than 0; after 1 / decay_rate epochs the value has halved.
+        decay_rate: per epoch, greater than 0; the value is halved after 1 / decay_rate epochs.
 
-    Source: Robbins and Monro 1951; InverseTimeDecay of Keras with decay_steps 1.
+    Source: Robbins and Monro 1951; Keras InverseTimeDecay with decay_steps 1.
 
     >>> [InverseTime(initial=1.0, decay_rate=0.5).at(t) for t in (0, 2, 6)]
     [1.0, 0.5, 0.25]
@@ -189,7 +189,7 @@ class InverseTime(OpenLoop):
 
 @dataclass(frozen=True)
 class Cosine(OpenLoop):
-    """Half a cosine wave from the initial to the final value, which then holds.
+    """Half a cosine wave from the initial to the final value, constant afterwards.
 
     value(t) = final + (initial - final) * (1 + cos(pi * t / duration)) / 2,  t < duration
 
@@ -198,8 +198,8 @@ class Cosine(OpenLoop):
         final: value from epoch `duration` on.
         duration: epochs, or a share of the horizon.
 
-    Source: Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingLR in closed form.
-    torch steps by a recursion that drifts from it, and after T_max its values rise again.
+    Source: Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingLR, in closed form.
+    The recursion in torch accumulates rounding errors, and its values rise again after T_max.
 
     >>> [round(Cosine(initial=1.0, final=0.0, duration=4).at(t), 3) for t in range(6)]
     [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]

@@ -1,4 +1,4 @@
-"""The list of all families, by name."""
+"""All families by name, grouped by their input: the epoch, the metric, loss terms, schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closed-loop families that answer an improving validation metric."""
+"""Closed-loop families that react when the validation metric improves."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from schedsearch.schedules.parameters import (
     is_finite,
 )
 
-#: How far below the best a metric has to be: by a share of the best's size, or by an amount.
+#: Whether a threshold is relative to |best|, or absolute in the unit of the metric.
 ThresholdMode: TypeAlias = Literal["rel", "abs"]
 
 
 def is_improvement(
     metric: float, best: float | None, threshold: float, mode: ThresholdMode
 ) -> bool:
-    """Tell whether a metric is better than the best so far; the first one always is.
+    """Return whether a metric improves on the best so far; the first metric always does.
 
     metric < best - threshold * |best|   (rel)
     metric < best - threshold            (abs)
@@ -39,12 +39,12 @@ def is_improvement(
         return True
     if mode == "abs":
         return metric < best - threshold
-    # Written as torch writes it, so that a positive best is compared bit for bit as there.
+    # The expression of torch, so that a positive best gives bitwise the same comparison.
     return metric < best * (1.0 - math.copysign(threshold, best))
 
 
 def reject_overflow(family: str, initial: float, increment: float, horizon: int) -> None:
-    """Raise ParameterError if an increment in each epoch of the horizon leaves the floats."""
+    """Raise ParameterError if the value overflows with one increment in each epoch."""
     if not is_finite(initial + horizon * increment):
         rule = f"such that no value overflows ({horizon} increments from {initial!r} do)"
         raise ParameterError(family, "increment", increment, rule)
@@ -52,17 +52,17 @@ def reject_overflow(family: str, initial: float, increment: float, horizon: int)
 
 @dataclass(frozen=True)
 class IncrementOnImprovement(Schedule):
-    """An increment each time the validation metric improves on its best.
+    """An increment each time the validation metric improves on its best value.
 
     value(t) = initial + increment * (number of new bests before epoch t)
 
-    The first metric is the first best. A metric that is not finite is neither better nor worse.
+    The first metric is the first best. An epoch with a metric that is not finite changes nothing.
 
     Args:
         initial: value at epoch 0.
-        increment: what each new best adds, of either sign.
-        threshold: how much better than the best counts as a new best.
-        threshold_mode: "rel", a share of the best's size, or "abs", in the metric's unit.
+        increment: added at each new best, positive or negative.
+        threshold: minimum improvement on the best that counts as a new best.
+        threshold_mode: "rel" (a fraction of abs(best)) or "abs" (in the unit of the metric).
 
     >>> schedule = IncrementOnImprovement(initial=0.2, increment=0.01)
     >>> state = schedule.start()
@@ -78,7 +78,7 @@ class IncrementOnImprovement(Schedule):
     threshold_mode: ThresholdMode = "rel"
 
     def resolve(self, horizon: int, seed: int) -> Self:
-        """Resolve, and refuse increments that overflow within the horizon."""
+        """Resolve the schedule; raise ParameterError if a value overflows within the horizon."""
         reject_overflow(self.family, self.initial, self.increment, horizon)
         return super().resolve(horizon, seed)
 
@@ -100,34 +100,34 @@ class IncrementOnImprovement(Schedule):
 
 @dataclass(frozen=True)
 class Greedy(Schedule):
-    """Raised while the validation metric improves, cut while it does not.
+    """An increase while the validation metric improves, a decrease while it does not.
 
     value <- min(value / factor, max_value)   after more than `patience` good epochs in a row
     value <- max(value * factor, min_value)   after more than `patience` bad epochs in a row
 
-    An epoch is good if its metric improves on the best, else bad. After a raise follow `warmup`
-    epochs, after a cut `cooldown` epochs, in which the metric is not looked at. A cut that ends at
-    `min_value` is counted; the `reset_after`-th since the last raise starts it all again: value,
-    best and counts.
+    An epoch is good if its metric improves on the best, else bad. The metric is ignored for
+    `warmup` epochs after an increase and for `cooldown` epochs after a decrease. After
+    `reset_after` decreases to `min_value` since the last increase, the value, the best metric and
+    all counts are reset.
 
     Args:
         initial: value at epoch 0, from `min_value` to `max_value`.
-        min_value: the least value.
-        max_value: the greatest value.
-        factor: of a cut, greater than 0 and less than 1; a raise divides by it.
-        patience: epochs, or a share of the horizon; 0 acts on each epoch.
-        warmup: epochs after a raise, or a share of the horizon.
-        cooldown: epochs after a cut, or a share of the horizon.
-        threshold: how much better than the best counts as better.
-        threshold_mode: "rel", a share of the best's size, or "abs", in the metric's unit.
-        reset_after: cuts at `min_value`, at least 1.
-        eps: a change that is not greater than this is not made.
+        min_value: lower limit.
+        max_value: upper limit.
+        factor: a decrease multiplies by it, an increase divides by it; greater than 0, less than 1.
+        patience: epochs, or a share of the horizon; 0 reacts to every epoch.
+        warmup: epochs without a reaction after an increase, or a share of the horizon.
+        cooldown: epochs without a reaction after a decrease, or a share of the horizon.
+        threshold: minimum improvement on the best that makes an epoch good.
+        threshold_mode: "rel" (a fraction of abs(best)) or "abs" (in the unit of the metric).
+        reset_after: number of decreases to `min_value` before a reset, at least 1.
+        eps: smaller or equal changes of the value are skipped.
 
     Source: GreedyLR (arXiv 2512.14527, "Dynamic Learning Rate Scheduling based on Loss Changes
-    Leads to Faster Convergence") as transformers.GreedyLR has it, on one validation metric an epoch
-    and without the moving average of its `smooth`. Ours differs in that a relative threshold is a
-    share of |best|, right for negative metrics too, and that an epoch whose metric is not finite
-    is passed over, where there it is a bad one (-inf: a good one).
+    Leads to Faster Convergence") as in transformers.GreedyLR, with one validation metric per epoch
+    and without the moving average of its `smooth`. There are two differences. A relative threshold
+    is a fraction of |best|, which is correct for negative metrics too. An epoch with a metric that
+    is not finite is ignored; transformers counts it as bad (-inf as good).
 
     >>> schedule = Greedy(0.1, min_value=0.01, max_value=1.0, factor=0.5, patience=1)
     >>> state, values = schedule.start(), []
@@ -180,12 +180,12 @@ class Greedy(Schedule):
             good, bad, best = state["good_epochs"] + 1, 0, metric
         else:
             good, bad, best = 0, state["bad_epochs"] + 1, state["best"]
-        judged = {**state, "best": best, "good_epochs": good, "bad_epochs": bad}
+        counted = {**state, "best": best, "good_epochs": good, "bad_epochs": bad}
         if good > epochs(self.patience):
-            return self._raised(judged)
-        return self._cut(judged) if bad > epochs(self.patience) else judged
+            return self._increased(counted)
+        return self._decreased(counted) if bad > epochs(self.patience) else counted
 
-    def _raised(self, state: State) -> State:
+    def _increased(self, state: State) -> State:
         value = min(state["value"] / self.factor, self.max_value)
         return {
             **state,
@@ -195,7 +195,7 @@ class Greedy(Schedule):
             "cuts_at_minimum": 0,
         }
 
-    def _cut(self, state: State) -> State:
+    def _decreased(self, state: State) -> State:
         value = max(state["value"] * self.factor, self.min_value)
         value = value if state["value"] - value > self.eps else state["value"]
         at_minimum = state["cuts_at_minimum"] + (value <= self.min_value)

@@ -1,4 +1,4 @@
-"""The two curves that schedules are made of: from a start to an end within a duration."""
+"""Interpolation from a start value to an end value: linear, or along half a cosine wave."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def interpolate_linear(start: float, end: float, elapsed: float, duration: float) -> float:
-    """Return the point of a straight line after `elapsed` of `duration` epochs; then `end`.
+    """Return the point of a straight line after `elapsed` of `duration` epochs, or `end` later.
 
     >>> [interpolate_linear(0.0, 1.0, t, 4) for t in (0, 1, 4, 9)]
     [0.0, 0.25, 1.0, 1.0]
@@ -17,7 +17,7 @@ def interpolate_linear(start: float, end: float, elapsed: float, duration: float
 
 
 def interpolate_cosine(start: float, end: float, elapsed: float, duration: float) -> float:
-    """Return the point of half a cosine wave after `elapsed` of `duration` epochs; then `end`.
+    """Return the point of half a cosine wave after `elapsed` of `duration` epochs, or `end` later.
 
     >>> [round(interpolate_cosine(1.0, 0.0, t, 4), 3) for t in (0, 1, 2, 4, 9)]
     [1.0, 0.854, 0.5, 0.0, 0.0]

@@ -1,12 +1,12 @@
-"""What a family's parameter may be: said once, as the type of its field.
+"""Parameter types of schedule families: each field of a family declares its constraints.
 
-A family is a frozen dataclass whose field types carry their rules:
+A family is a frozen dataclass. The type of a field holds the constraints on its value:
 
     decay_rate: Positive
     duration: Duration = "100%"
 
-The same description checks a parameter at construction, a range in a space file, and a value in a
-config, and it writes the families page of the documentation.
+The same declaration validates the constructor, ranges in a space file and values in a config, and
+it generates the families page of the documentation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get
 
 @dataclasses.dataclass(frozen=True)
 class Constraint:
-    """A condition on one value; `text` completes the sentence "must be …"."""
+    """A condition on one value; `text` completes the sentence "must be ..."."""
 
     text: str
     is_satisfied_by: Callable[[Any], bool]
@@ -49,12 +49,12 @@ NonNegativeDuration: TypeAlias = Annotated[
 ]
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)%")
-#: Beyond any schedule, and small enough to be counted in epochs.
+#: A limit above every useful duration, so that a share times the horizon stays a whole number.
 _LARGEST_SHARE = 1e9
 
 
 def parse_share(text: str) -> float | None:
-    """Return the fraction that a share of the horizon stands for, or None if it is not one.
+    """Return a share of the horizon as a fraction, or None if the text is not a share.
 
     >>> parse_share("20%"), parse_share("20")
     (0.2, None)
@@ -65,7 +65,7 @@ def parse_share(text: str) -> float | None:
 
 
 def duration_size(duration: int | str) -> float:
-    """Return a duration's size in its own unit (epochs, or the fraction): to compare with 0."""
+    """Return a duration in epochs or as a fraction; -1 if it is neither, which no rule allows."""
     if isinstance(duration, int):
         return duration
     fraction = parse_share(duration)
@@ -73,7 +73,7 @@ def duration_size(duration: int | str) -> float:
 
 
 def to_epochs(duration: int | str, horizon: int) -> int:
-    """Return a duration in epochs; shares round half up, and all but "0%" to at least one epoch.
+    """Return a duration in epochs: shares round half up, and to at least 1 except for "0%".
 
     >>> to_epochs("20%", 60), to_epochs("2.5%", 60), to_epochs("1%", 10), to_epochs(7, 10)
     (12, 2, 1, 7)
@@ -85,14 +85,18 @@ def to_epochs(duration: int | str, horizon: int) -> int:
 
 
 def epochs(duration: int | str) -> int:
-    """Return a resolved duration: how a family reads its own field."""
+    """Return a resolved duration in epochs.
+
+    Raises:
+        TypeError: the schedule has not been resolved.
+    """
     if isinstance(duration, str):
         raise TypeError(f"{duration!r} is a share of a horizon: call resolve(horizon, seed) first")
     return duration
 
 
 class ParameterType(enum.Enum):
-    """The kinds of parameter; the value is what error messages call one."""
+    """The types of a parameter; each value is the name of the type in error messages."""
 
     NUMBER = "a number"
     COUNT = "a whole number"
@@ -105,7 +109,7 @@ class ParameterType(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One parameter of a family, as its field's type describes it."""
+    """One parameter of a family, read from the type of its field."""
 
     name: str
     type: ParameterType
@@ -116,11 +120,11 @@ class Parameter:
     default: Any
 
     def violated_constraint(self, value: Any) -> str | None:
-        """Return the rule that the value breaks, as it completes "must be …"; None if all hold."""
+        """Return the constraint that the value violates, to follow "must be", or None."""
         if not self.is_list:
             return self._violated_by_item(value)
         if not isinstance(value, tuple):
-            # A config's list arrives as a tuple; a Python list could not be hashed.
+            # Lists of a config are converted to tuples, because a list cannot be hashed.
             return (
                 f"a {'tuple' if isinstance(value, list) else 'list'}, each item {self.type.value}"
             )
@@ -147,7 +151,7 @@ class Parameter:
 
 
 def is_finite(value: float) -> bool:
-    """Tell whether a number is finite as a float: a whole number may be too large for one."""
+    """Return whether a number is finite as a float; a whole number may be too large for one."""
     try:
         return math.isfinite(value)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Open-loop families that are free in shape: given value by value, at equal distances."""
+"""Open-loop families of free shape, given by values at equal distances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schedsearch.schedules.parameters import Duration, Number, epochs
 
 @dataclass(frozen=True)
 class Piecewise(OpenLoop):
-    """Constant segments of equal length; the last value then holds.
+    """Constant segments of equal length; the last value stays afterwards.
 
     value(t) = values[min(floor(n * t / duration), n - 1)],  n the number of values
 
@@ -19,8 +19,8 @@ class Piecewise(OpenLoop):
         values: one value for each segment, at least one.
         duration: epochs of all segments together, or a share of the horizon.
 
-    Source: torch.optim.lr_scheduler.MultiStepLR and optax.piecewise_constant_schedule, with a free
-    value in each segment.
+    Source: optax.piecewise_constant_schedule and torch.optim.lr_scheduler.MultiStepLR, with a free
+    value for each segment.
 
     >>> [Piecewise(values=(3.0, 1.0, 2.0), duration=6).at(t) for t in range(8)]
     [3.0, 3.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0]
@@ -41,7 +41,7 @@ class Piecewise(OpenLoop):
 
 @dataclass(frozen=True)
 class Knots(OpenLoop):
-    """Straight lines through knots at equal distances; the last value then holds.
+    """Linear interpolation between knots at equal distances; the last value stays afterwards.
 
     value(t) = values[k] + (values[k + 1] - values[k]) * (x - k),  k = floor(x)
 

@@ -1,4 +1,4 @@
-"""Closed-loop families that act when the validation metric has stopped improving."""
+"""Closed-loop families that react when the validation metric stops improving."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from schedsearch.schedules.parameters import (
 
 @dataclass(frozen=True, kw_only=True)
 class PlateauSchedule(Schedule):
-    """What the plateau families share: when a plateau is reached.
+    """The base class of the plateau families: it detects plateaus of the validation metric.
 
     An epoch is bad if its metric does not improve on the best. More than `patience` bad epochs in a
-    row are a plateau; `cooldown` epochs follow in which bad epochs do not count.
+    row are a plateau. Bad epochs do not count during the `cooldown` epochs after a plateau.
 
-    The rule is that of torch.optim.lr_scheduler.ReduceLROnPlateau, to the letter but for two cases.
-    A relative threshold is `threshold * |best|`, the same for a positive best; torch's, best * (1 -
-    threshold), takes a constant negative metric for an endless improvement (and finds no first best
-    at a threshold of 1 or more). And an epoch whose metric is not finite is passed over as if it
-    had not been, where torch counts it as bad (and -inf as the best for ever).
+    The rule is that of torch.optim.lr_scheduler.ReduceLROnPlateau with two differences. First, a
+    relative threshold is `threshold * |best|`. For a positive best this is the rule of torch,
+    best * (1 - threshold); for a constant negative metric, however, torch sees an improvement in
+    every epoch, and with a threshold of 1 or more it never finds a first best. Second, an epoch
+    with a metric that is not finite is ignored; torch counts it as bad (and -inf as a permanent
+    best).
     """
 
     patience: NonNegativeDuration = 10
@@ -40,7 +41,7 @@ class PlateauSchedule(Schedule):
 
     @abstractmethod
     def on_plateau(self, state: State) -> State:
-        """Return the part of the state that a plateau changes."""
+        """Return the entries of the state that change at a plateau."""
 
     def start(self) -> State:
         return {"best": None, "bad_epochs": 0, "cooldown": 0}
@@ -69,7 +70,7 @@ class PlateauSchedule(Schedule):
 
 @dataclass(frozen=True)
 class ReduceOnPlateau(PlateauSchedule):
-    """A cut each time the validation metric has stopped improving.
+    """A decrease each time the validation metric stops improving.
 
     value <- max(value * factor, min_value)   after more than `patience` bad epochs in a row
 
@@ -77,17 +78,18 @@ class ReduceOnPlateau(PlateauSchedule):
 
     Args:
         initial: value at epoch 0, at least 0.
-        factor: of a cut, greater than 0 and less than 1.
-        min_value: the least value that a cut leads to.
-        eps: a cut by no more than this is not made.
-        patience: epochs, or a share of the horizon; a constant metric is cut after patience + 2.
-        cooldown: epochs after a plateau in which bad ones do not count, or a share of the horizon.
-        threshold: how much better than the best counts as better.
-        threshold_mode: "rel", a share of the best's size, or "abs", in the metric's unit.
+        factor: factor of each decrease, greater than 0 and less than 1.
+        min_value: lower limit of a decrease.
+        eps: smaller or equal decreases are skipped.
+        patience: epochs, or a share of the horizon; with a constant metric, the first decrease
+            comes after patience + 2 epochs.
+        cooldown: epochs after a plateau without counting bad epochs, or a share of the horizon.
+        threshold: minimum improvement on the best, else an epoch is bad.
+        threshold_mode: "rel" (a fraction of abs(best)) or "abs" (in the unit of the metric).
 
-    Source: torch.optim.lr_scheduler.ReduceLROnPlateau. Ours differs in that a relative threshold is
-    a share of |best|, right for negative metrics too, and that an epoch whose metric is not finite
-    is neither better nor worse: it is passed over, where torch counts it as bad (-inf as best).
+    Source: torch.optim.lr_scheduler.ReduceLROnPlateau, with two differences. A relative threshold
+    is a fraction of |best|, which is correct for negative metrics too. An epoch with a metric that
+    is not finite is ignored; torch counts it as bad (-inf as the best).
 
     >>> schedule = ReduceOnPlateau(initial=1.0, factor=0.5, patience=1)
     >>> state, values = schedule.start(), []
@@ -117,7 +119,7 @@ class ReduceOnPlateau(PlateauSchedule):
 
 @dataclass(frozen=True)
 class IncrementOnPlateau(PlateauSchedule):
-    """An increment each time the validation metric has stopped improving.
+    """An increment each time the validation metric stops improving.
 
     value(t) = initial + increment * (number of plateaus before epoch t)
 
@@ -125,12 +127,12 @@ class IncrementOnPlateau(PlateauSchedule):
 
     Args:
         initial: value at epoch 0.
-        increment: what each plateau adds, of either sign.
-        patience: epochs, or a share of the horizon; a constant metric is a plateau after
-            patience + 2.
-        cooldown: epochs after a plateau in which bad ones do not count, or a share of the horizon.
-        threshold: how much better than the best counts as better.
-        threshold_mode: "rel", a share of the best's size, or "abs", in the metric's unit.
+        increment: added at each plateau, positive or negative.
+        patience: epochs, or a share of the horizon; with a constant metric, the first plateau
+            comes after patience + 2 epochs.
+        cooldown: epochs after a plateau without counting bad epochs, or a share of the horizon.
+        threshold: minimum improvement on the best, else an epoch is bad.
+        threshold_mode: "rel" (a fraction of abs(best)) or "abs" (in the unit of the metric).
 
     >>> schedule = IncrementOnPlateau(initial=0.0, increment=0.25, patience=1)
     >>> state, values = schedule.start(), []
@@ -145,7 +147,7 @@ class IncrementOnPlateau(PlateauSchedule):
     increment: Number
 
     def resolve(self, horizon: int, seed: int) -> Self:
-        """Resolve, and refuse increments that overflow within the horizon."""
+        """Resolve the schedule; raise ParameterError if a value overflows within the horizon."""
         reject_overflow(self.family, self.initial, self.increment, horizon)
         return super().resolve(horizon, seed)
 
@@ -162,21 +164,21 @@ class IncrementOnPlateau(PlateauSchedule):
 
 @dataclass(frozen=True)
 class PlateauOver(PlateauSchedule):
-    """An inner schedule, scaled down at each plateau of the validation metric.
+    """An inner schedule that is scaled down at each plateau of the validation metric.
 
     value(t) = inner(t) * factor ** (number of plateaus before epoch t)
 
     A plateau is more than `patience` bad epochs in a row: the rule of `reduce_on_plateau`. The
-    inner schedule goes on through them, and sees all of the feedback.
+    inner schedule continues during plateaus and receives all feedback.
 
     Args:
         inner: the schedule to scale.
-        factor: of each plateau, greater than 0 and less than 1.
-        patience: epochs, or a share of the horizon; a constant metric is a plateau after
-            patience + 2.
-        cooldown: epochs after a plateau in which bad ones do not count, or a share of the horizon.
-        threshold: how much better than the best counts as better.
-        threshold_mode: "rel", a share of the best's size, or "abs", in the metric's unit.
+        factor: factor at each plateau, greater than 0 and less than 1.
+        patience: epochs, or a share of the horizon; with a constant metric, the first plateau
+            comes after patience + 2 epochs.
+        cooldown: epochs after a plateau without counting bad epochs, or a share of the horizon.
+        threshold: minimum improvement on the best, else an epoch is bad.
+        threshold_mode: "rel" (a fraction of abs(best)) or "abs" (in the unit of the metric).
 
     Source: thinc's `plateau`, with the rule of torch.optim.lr_scheduler.ReduceLROnPlateau.
 
@@ -197,7 +199,7 @@ class PlateauOver(PlateauSchedule):
         return {**super().start(), "plateaus": 0, "inner": self.inner.start()}
 
     def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
-        # A dict comes from groups alone, and those are refused as inner schedules.
+        # Only groups return a dict, and a group cannot be an inner schedule.
         inner = cast(float, self.inner.evaluate(state["inner"], peers))
         plateaus: int = state["plateaus"]
         return inner * self.factor**plateaus

@@ -1,4 +1,4 @@
-"""Open-loop families that ramp: linearly up to a plateau and off it, or along an S."""
+"""Open-loop families with a ramp: warmup-stable-decay, logistic and Gaussian."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schedsearch.schedules.parameters import Duration, NonNegativeDuration, Numb
 
 @dataclass(frozen=True)
 class WarmupStableDecay(OpenLoop):
-    """A straight rise to a peak, a stable phase on it, and a straight decay to a final value.
+    """A linear rise to a peak, a stable phase at the peak, and a linear decay to a final value.
 
     value(t) = initial + (peak - initial) * t / warmup,          t < warmup
                peak + (final - peak) * min(max(s, 0), 1),        t >= warmup
@@ -24,7 +24,7 @@ class WarmupStableDecay(OpenLoop):
         peak: value of the stable phase.
         final: value from epoch `warmup + stable + decay` on.
         warmup: epochs of the rise, or a share of the horizon.
-        stable: epochs on the peak, or a share of the horizon.
+        stable: epochs at the peak, or a share of the horizon.
         decay: epochs of the decay, or a share of the horizon.
 
     Source: Hu et al. 2024 (MiniCPM), with the linear decay of Hägele et al. 2024.
@@ -51,19 +51,19 @@ class WarmupStableDecay(OpenLoop):
 
 @dataclass(frozen=True)
 class LogisticRamp(OpenLoop):
-    """An S from the initial to the final value: slow, fast, slow.
+    """An S-shaped curve from the initial to the final value: slow, fast, slow.
 
     value(t) = initial + (final - initial) / (1 + exp(-(t - midpoint) / width))
 
-    The ends are asymptotes: three widths from the midpoint the value is within 5 % of them, seven
-    widths within 0.1 %.
+    Both values are asymptotes: three widths from the midpoint the value is within 5 % of the range,
+    and seven widths from it within 0.1 %.
 
     Args:
         initial: value long before the midpoint.
-        final: value long after it.
-        midpoint: epoch of the half-way value, or a share of the horizon.
-        width: epochs in which the odds (value - initial) / (final - value) grow by e, or a share of
-            the horizon: the reciprocal of the steepness.
+        final: value long after the midpoint.
+        midpoint: epoch of the value (initial + final) / 2, or a share of the horizon.
+        width: epochs in which the odds (value - initial) / (final - value) grow by a factor of e,
+            or a share of the horizon; the reciprocal of the steepness.
 
     Source: the sigmoid KL annealing of Bowman et al. 2016.
 
@@ -79,25 +79,26 @@ class LogisticRamp(OpenLoop):
 
     def at(self, epoch: int) -> float:
         widths = (epoch - epochs(self.midpoint)) / epochs(self.width)
-        # The logistic function by way of tanh, which cannot overflow.
+        # The logistic function, computed with tanh because exp could overflow.
         return self.initial + (self.final - self.initial) * (1 + math.tanh(widths / 2)) / 2
 
 
 @dataclass(frozen=True)
 class GaussianRamp(OpenLoop):
-    """The rising half of a bell curve to the final value, which then holds.
+    """The rising half of a Gaussian curve to the final value, constant afterwards.
 
     value(t) = initial + (final - initial) * exp(-sharpness * (1 - min(t / duration, 1)) ** 2)
 
-    It starts a little off `initial`: at exp(-5) = 0.7 % of the way with the default sharpness.
+    The first value is not `initial`: with the default sharpness it is exp(-5) = 0.7 % of the way to
+    `final`.
 
     Args:
-        initial: value that the foot of the bell tends to.
+        initial: asymptote of the curve before epoch 0.
         final: value from epoch `duration` on.
-        sharpness: greater than 0; the larger, the later the rise.
+        sharpness: greater than 0; a larger sharpness delays the rise.
         duration: epochs, or a share of the horizon.
 
-    Source: the ramp-up of Laine and Aila 2017, "Temporal Ensembling", whose initial value is 0.
+    Source: the ramp-up of Laine and Aila 2017, "Temporal Ensembling" (there `initial` is 0).
 
     >>> schedule = GaussianRamp(initial=0.0, final=1.0, duration=4)
     >>> [round(schedule.at(t), 3) for t in range(6)]

@@ -1,9 +1,11 @@
-"""Schedules to and from the plain tables that a config file holds.
+"""Conversion of schedules to and from the tables of a config file.
+
+A schedule is a table with one family and its parameters:
 
     {"exponential": {"initial": 1.0, "decay_rate": 0.9}}
 
-is a schedule: one family, and its parameters. A parameter that is itself a schedule is again such
-a table. A group's members are written beside its families, not among their parameters.
+A parameter that is a schedule is again such a table. The members of a group stand beside its
+families, not among the parameters.
 """
 
 from __future__ import annotations
@@ -18,51 +20,47 @@ from schedsearch.schedules.parameters import Parameter, ParameterType, is_finite
 
 
 def to_table(schedule: Schedule) -> dict[str, Any]:
-    """Return the table that `from_table` turns back into an equal schedule.
+    """Return the table of a schedule; `from_table` converts it back to an equal schedule.
 
     >>> from schedsearch.schedules import Exponential
     >>> to_table(Exponential(initial=1.0, decay_rate=0.9))
     {'exponential': {'initial': 1.0, 'decay_rate': 0.9}}
     """
-    own = {
+    parameters = {
         parameter.name: _to_plain(parameter, getattr(schedule, parameter.name))
         for parameter in parameters_of(type(schedule))
         if parameter.name != "members"
     }
-    return {schedule.family: own}
+    return {schedule.family: parameters}
 
 
 def from_table(table: Mapping[str, Any], members: Sequence[str] | None = None) -> Schedule:
-    """Return the schedule that a table holds; `members` are given for a group.
+    """Return the schedule in a table; a family that sets a group of weights needs `members`.
 
     >>> from_table({"exponential": {"initial": 1, "decay_rate": 0.9}})
     Exponential(initial=1.0, decay_rate=0.9)
 
     Raises:
-        ParameterError: a parameter breaks its rule.
-        InputError: not exactly one family, an unknown one, or a parameter unknown or missing.
+        ParameterError: a parameter breaks a rule.
+        InputError: there is not exactly one family, the family is unknown, or a parameter is
+            unknown or missing.
     """
     if len(table) != 1:
-        raise InputError(
-            f"a schedule is a table that holds exactly one family, not {sorted(table)}"
-        )
+        raise InputError(f"a schedule must be a table with exactly one family, not {sorted(table)}")
     [(family, given)] = table.items()
     cls = family_by_name(family)
     if not isinstance(given, Mapping):
         raise ParameterError(family, "parameters", given, "a table of parameters")
     if issubclass(cls, GroupSchedule) != (members is not None):
-        needs = (
-            "moves a group of weights"
-            if members is None
-            else "moves one hyperparameter, not a group"
-        )
-        raise InputError(f"family `{family}` {needs}")
+        sets = "a group of weights" if members is None else "one hyperparameter, not a group"
+        raise InputError(f"family `{family}` sets {sets}")
     known = {p.name: p for p in parameters_of(cls) if p.name != "members"}
     for name in given:
         if name not in known:
             hint = did_you_mean(name, known)
             raise InputError(
-                f"{family} has no parameter `{name}`: {hint or 'it has ' + ', '.join(known)}"
+                f"{family} has no parameter `{name}`: "
+                f"{hint or 'the parameters are ' + ', '.join(known)}"
             )
     if missing := [p.name for p in known.values() if p.required and p.name not in given]:
         raise InputError(f"{family}: `{missing[0]}` is missing, and has no default")
@@ -73,7 +71,11 @@ def from_table(table: Mapping[str, Any], members: Sequence[str] | None = None) -
 
 
 def family_by_name(name: str) -> type[Schedule]:
-    """Return the family of that name; raise InputError with the nearest one if there is none."""
+    """Return the family with this name.
+
+    Raises:
+        InputError: there is no such family; the message suggests a similar name.
+    """
     if name not in FAMILIES:
         hint = did_you_mean(name, FAMILIES) or "the families are " + ", ".join(FAMILIES)
         raise InputError(f"there is no family `{name}`: {hint}")
@@ -99,7 +101,7 @@ def _from_plain(parameter: Parameter, value: Any) -> Any:
 
 
 def _item_from_plain(parameter: Parameter, value: Any) -> Any:
-    """Turn a table into a schedule and a whole number into a float; leave the rest to the rules."""
+    """Convert tables to schedules and whole numbers to floats; the constructor checks the rest."""
     if parameter.type is ParameterType.SCHEDULE and isinstance(value, Mapping):
         return from_table(value)
     if parameter.type is ParameterType.NUMBER and type(value) is int and is_finite(value):
