@@ -38,7 +38,6 @@ OpenFraction: TypeAlias = Annotated[
 PositiveFraction: TypeAlias = Annotated[
     float, Constraint("greater than 0 and at most 1", lambda x: 0 < x <= 1)
 ]
-NonNegativeCount: TypeAlias = Annotated[int, Constraint("at least 0", lambda n: n >= 0)]
 PositiveCount: TypeAlias = Annotated[int, Constraint("at least 1", lambda n: n >= 1)]
 #: A number of epochs, or a share of the horizon such as "20%".
 Duration: TypeAlias = Annotated[

@@ -1,4 +1,4 @@
-"""Drives one schedule with made-up feedback."""
+"""Replay a schedule against given feedback."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from schedsearch.schedules import Feedback, Schedule, State
 
 
 def replay(schedule: Schedule, feedbacks: Iterable[Feedback]) -> list[Any]:
-    """Return the values in force: before the first feedback, and after each."""
+    """Return the values before the first feedback and after each one."""
     state: State = schedule.start()
     values = [schedule.evaluate(state, {})]
     for feedback in feedbacks:

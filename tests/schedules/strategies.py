@@ -1,6 +1,6 @@
-"""Hypothesis strategies: random valid schedules of every family, and what a training feeds them.
+"""Hypothesis strategies for valid schedules of every family, for feedback, and for plans.
 
-They read the parameters' own description, so a new family needs no strategy.
+They are derived from the parameters of the families, so a new family needs no new strategy.
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ from schedsearch.schedules.parameters import Parameter, ParameterType, parameter
 
 TERMS = ("reconstruction", "kl")
 MEMBERS = tuple(f"weights.{term}" for term in TERMS)
-#: The values in force of whatever a family may name.
+#: The current values of the hyperparameters that a family may name.
 PEERS = dict.fromkeys(TERMS, 0.5)
 
-#: Families that hold no other schedule, and so may stand in any combinator.
+#: Families without inner schedules: valid as an inner schedule of every combinator.
 INNER_FAMILIES = tuple(
     name
     for name, cls in FAMILIES.items()
@@ -27,7 +27,7 @@ INNER_FAMILIES = tuple(
 )
 OPEN_LOOP = tuple(name for name, cls in FAMILIES.items() if issubclass(cls, OpenLoop))
 
-#: Parameters that have to be in this order wherever they meet.
+#: Parameters of one family that must be in ascending order.
 ASCENDING = (("low", "high"), ("min_value", "initial", "max_value"))
 
 numbers = st.one_of(
@@ -40,7 +40,7 @@ horizons = st.integers(1, 1000)
 
 
 def values_of(parameter: Parameter, sizes: tuple[int, int]) -> st.SearchStrategy[Any]:
-    """Values that keep the parameter's own rule; a list has from the first to the second size."""
+    """Values that satisfy the constraints of a parameter; `sizes` are limits for lists."""
     match parameter.type:
         case ParameterType.NUMBER:
             item: st.SearchStrategy[Any] = numbers
@@ -63,7 +63,7 @@ def values_of(parameter: Parameter, sizes: tuple[int, int]) -> st.SearchStrategy
 
 @st.composite
 def schedules_of(draw: st.DrawFn, family: str) -> Schedule:
-    """Valid schedules of one family, with shares and epochs mixed, as a config may hold them."""
+    """Valid schedules of one family, with durations in epochs and in shares, as in a config."""
     cls = FAMILIES[family]
     sizes = (len(MEMBERS),) * 2 if issubclass(cls, GroupSchedule) else (1, 4)
     given: dict[str, Any] = {}
@@ -91,7 +91,7 @@ def schedules_of(draw: st.DrawFn, family: str) -> Schedule:
 def resolved_of(
     draw: st.DrawFn, family: str, horizons: st.SearchStrategy[int] = horizons
 ) -> tuple[Schedule, int]:
-    """Schedules ready to run, with their horizon; growth that overflows is refused, not drawn."""
+    """Resolved schedules with their horizon, without schedules whose values overflow."""
     schedule, horizon = draw(schedules_of(family)), draw(horizons)
     try:
         return schedule.resolve(horizon, seed=draw(st.integers(0, 99))), horizon
@@ -110,12 +110,12 @@ def feedbacks_of(
     )
 
 
-#: Metrics that repeat themselves (plateaus), are negative, or are unknown.
+#: Metrics with plateaus, negative values and NaN.
 feedbacks = feedbacks_of(
     st.one_of(st.floats(-10.0, 10.0), st.sampled_from([1.0, 0.0, -1.0, float("nan")])),
     st.floats(1e-3, 1e3),
 )
-#: What a diverged training gives.
+#: The feedback of a training that diverged.
 wild_feedbacks = feedbacks_of(st.floats(), st.one_of(st.floats(), st.just(0.0)))
 
 
@@ -130,7 +130,7 @@ def bounds():
 
 @st.composite
 def plans(draw):
-    """Plans over every family: what others are coupled to, one scheduled freely, and a group."""
+    """Plans over every family: constants to couple to, one random schedule, and often a group."""
     schedules = {(term,): Constant(0.5) for term in TERMS}
     schedules[("lr",)] = draw(st.sampled_from(SINGLE).flatmap(schedules_of))
     if draw(st.booleans()):

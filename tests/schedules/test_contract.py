@@ -1,4 +1,4 @@
-"""What every family keeps, whoever wrote it."""
+"""The contract of all families; new families are tested without new code."""
 
 import copy
 import dataclasses
@@ -59,7 +59,7 @@ def fields_of(family: str) -> set[str]:
     return {parameter.name for parameter in parameters_of(FAMILIES[family])}
 
 
-#: The phases that a schedule with an end goes through.
+#: The parameters that are the lengths of the phases of a schedule.
 PHASES = {"duration", "rise", "fall", "warmup", "stable", "decay"}
 ENDING = [name for name in OPEN_LOOP if "final" in fields_of(name) and PHASES & fields_of(name)]
 
@@ -71,7 +71,7 @@ def through_json(state: State) -> Any:
 @every_family
 @few
 @given(st.data())
-def test_values_are_finite_for_any_horizon(family: str, data: st.DataObject) -> None:
+def test_values_are_finite_for_every_horizon(family: str, data: st.DataObject) -> None:
     schedule, horizon = data.draw(resolved_of(family))
     pattern = data.draw(short_runs)
     feedbacks = (pattern * (horizon // len(pattern) + 1))[: horizon - 1]
@@ -82,7 +82,7 @@ def test_values_are_finite_for_any_horizon(family: str, data: st.DataObject) -> 
 
 @every_family
 @pytest.mark.parametrize("horizon", [1, 2, 1000])
-def test_the_defaults_hold_at_any_horizon(family: str, horizon: int) -> None:
+def test_the_defaults_are_valid_for_every_horizon(family: str, horizon: int) -> None:
     schedule = plain(family).resolve(horizon, seed=0)
     feedback = Feedback(metric=1.0, terms=dict.fromkeys(PEERS, 1.0))
     assert len(run(schedule, schedule.start(), [feedback] * (horizon - 1))) == horizon
@@ -91,7 +91,9 @@ def test_the_defaults_hold_at_any_horizon(family: str, horizon: int) -> None:
 @pytest.mark.parametrize("family", OPEN_LOOP)
 @few
 @given(st.data())
-def test_open_loop_values_are_a_closed_form_of_the_epoch(family: str, data: st.DataObject) -> None:
+def test_open_loop_values_are_a_function_of_the_epoch_alone(
+    family: str, data: st.DataObject
+) -> None:
     schedule, horizon = data.draw(resolved_of(family, st.integers(1, 60)))
     assert isinstance(schedule, OpenLoop)
     in_order = run(schedule, schedule.start(), [Feedback(metric=0.0)] * (horizon - 1))
@@ -102,7 +104,9 @@ def test_open_loop_values_are_a_closed_form_of_the_epoch(family: str, data: st.D
 @pytest.mark.parametrize("family", ENDING)
 @few
 @given(st.data())
-def test_after_its_phases_the_final_value_holds_exactly(family: str, data: st.DataObject) -> None:
+def test_the_value_after_the_last_phase_is_exactly_the_final_value(
+    family: str, data: st.DataObject
+) -> None:
     schedule, _ = data.draw(resolved_of(family, st.integers(1, 60)))
     parameters = dataclasses.asdict(schedule)
     end = sum(parameters[name] for name in PHASES & parameters.keys())
@@ -113,7 +117,7 @@ def test_after_its_phases_the_final_value_holds_exactly(family: str, data: st.Da
 @every_family
 @few
 @given(st.data())
-def test_state_survives_json_at_any_epoch_and_goes_on_identically(
+def test_a_schedule_continues_identically_from_a_state_that_was_json(
     family: str, data: st.DataObject
 ) -> None:
     schedule, _ = data.draw(resolved_of(family))
@@ -127,22 +131,24 @@ def test_state_survives_json_at_any_epoch_and_goes_on_identically(
 @every_family
 @few
 @given(st.data())
-def test_asking_changes_nothing(family: str, data: st.DataObject) -> None:
+def test_evaluate_and_update_do_not_change_the_state(family: str, data: st.DataObject) -> None:
     schedule, _ = data.draw(resolved_of(family))
     state = schedule.start()
     for feedback in data.draw(short_runs):
-        kept = copy.deepcopy(state)
-        first, follower = schedule.evaluate(state, PEERS), schedule.update(state, feedback)
+        before = copy.deepcopy(state)
+        first, following = schedule.evaluate(state, PEERS), schedule.update(state, feedback)
         assert schedule.evaluate(state, PEERS) == first
-        assert schedule.update(state, feedback) == follower
-        assert state == kept
-        state = follower
+        assert schedule.update(state, feedback) == following
+        assert state == before
+        state = following
 
 
 @every_family
 @few
 @given(st.data())
-def test_a_diverged_training_leaves_state_that_is_json(family: str, data: st.DataObject) -> None:
+def test_the_state_stays_valid_json_when_training_diverges(
+    family: str, data: st.DataObject
+) -> None:
     schedule, _ = data.draw(resolved_of(family))
     state = schedule.start()
     assert through_json(state) == state
@@ -155,7 +161,7 @@ def test_a_diverged_training_leaves_state_that_is_json(family: str, data: st.Dat
 @every_family
 @few
 @given(st.data())
-def test_a_table_gives_the_schedule_back(family: str, data: st.DataObject) -> None:
+def test_a_table_round_trips_to_an_equal_schedule(family: str, data: st.DataObject) -> None:
     schedule = data.draw(schedules_of(family))
     members = MEMBERS if hasattr(schedule, "members") else None
     again = from_table(json.loads(json.dumps(to_table(schedule))), members)
@@ -166,7 +172,7 @@ def test_a_table_gives_the_schedule_back(family: str, data: st.DataObject) -> No
 @every_family
 @few
 @given(st.data())
-def test_resolving_twice_is_resolving_once(family: str, data: st.DataObject) -> None:
+def test_resolve_is_idempotent(family: str, data: st.DataObject) -> None:
     schedule, horizon = data.draw(resolved_of(family, st.integers(1, 60)))
     assert schedule.resolve(horizon, seed=0).resolve(horizon, seed=0) == schedule.resolve(
         horizon, seed=0
@@ -174,7 +180,7 @@ def test_resolving_twice_is_resolving_once(family: str, data: st.DataObject) -> 
 
 
 @every_family
-def test_a_parameter_of_another_kind_is_refused_by_name_and_value(family: str) -> None:
+def test_a_value_of_the_wrong_type_is_refused_with_its_name_and_value(family: str) -> None:
     schedule = plain(family)
     for parameter in parameters_of(type(schedule)):
         for wrong in WRONG[parameter.type]:
@@ -207,9 +213,11 @@ def test_a_steep_ramp_does_not_overflow() -> None:
     assert [steep.at(0), steep.at(2000), steep.at(4000)] == [0.0, 0.5, 1.0]
 
 
-def test_an_end_before_its_start_is_refused() -> None:
+def test_boundaries_out_of_order_are_refused() -> None:
     pieces = (Exponential(1.0, 0.9),) * 3
-    with pytest.raises(ParameterError, match=r"`boundaries` is \(9, 4\), but must be in order"):
+    with pytest.raises(
+        ParameterError, match=r"`boundaries` is \(9, 4\), but must be in ascending order"
+    ):
         Join(pieces, boundaries=(9, 4))
 
 
@@ -222,7 +230,7 @@ def test_growth_that_overflows_within_the_horizon_is_refused() -> None:
         Scale(growth, factor=1e10).resolve(309, seed=0)
 
 
-#: For each kind, values that no parameter of that kind may have.
+#: For each type, values that no parameter of this type may have.
 WRONG: dict[ParameterType, tuple[Any, ...]] = {
     ParameterType.NUMBER: (math.nan, math.inf, -math.inf, 10**400, "0.1", None, True),
     ParameterType.COUNT: (-1, 1.5, "3", None, True),
@@ -233,7 +241,7 @@ WRONG: dict[ParameterType, tuple[Any, ...]] = {
     ParameterType.SCHEDULE: (0.1, None, Exponential, Feedback(metric=0.0)),
 }
 
-#: Values that suit a parameter of each kind in every family that requires one.
+#: For each type, a value that is valid for every required parameter of this type.
 PLAIN: dict[ParameterType, Any] = {
     ParameterType.NUMBER: 0.5,
     ParameterType.COUNT: 2,
@@ -244,7 +252,7 @@ PLAIN: dict[ParameterType, Any] = {
 
 
 def plain(family: str) -> Schedule:
-    """A schedule of the family with every default that it has."""
+    """A schedule of the family with all its defaults."""
     given: dict[str, Any] = {"members": MEMBERS}
     for parameter in parameters_of(FAMILIES[family]):
         if parameter.required and parameter.name != "members":

@@ -1,4 +1,4 @@
-"""The controllers of one weight by one term: exact numbers from the papers' formulas."""
+"""GECO and the PI controller: exact values from the formulas of the papers."""
 
 import math
 
@@ -23,19 +23,19 @@ def test_geco_multiplies_by_the_exponential_of_the_average_violation() -> None:
     assert on_terms(schedule, *kl(3.0, 1.0, -2.0)) == pytest.approx(expected, rel=1e-14)
 
 
-def test_geco_without_smoothing_follows_the_term_itself() -> None:
+def test_geco_without_smoothing_uses_the_term_itself() -> None:
     schedule = Geco("kl", tolerance=1.0, rate=math.log(2.0), smoothing=0.0)
     values = on_terms(schedule, *kl(2.0, 2.0, 0.0, 1.0))
     assert values == pytest.approx([1.0, 2.0, 4.0, 2.0, 2.0], rel=1e-14)
 
 
-def test_geco_stays_within_its_limits_whatever_the_term() -> None:
+def test_geco_stays_within_its_limits_for_extreme_terms() -> None:
     schedule = Geco("kl", tolerance=0.0, rate=1.0, smoothing=0.0, min_value=0.1, max_value=10.0)
     values = on_terms(schedule, *kl(1e308, 1e308, -1e308, -1e308, 0.0))
     assert values == [1.0, 10.0, 10.0, 0.1, 0.1, 0.1]
 
 
-def test_pi_is_the_papers_formula_within_its_range() -> None:
+def test_pi_is_the_formula_of_the_paper_within_its_range() -> None:
     schedule = Pi("kl", set_point=10.0, proportional_gain=0.01, integral_gain=0.001)
     terms = (30.0, 20.0, 9.0)
     integrals = [0.001 * 20, 0.001 * (20 + 10), 0.001 * (20 + 10 - 1)]
@@ -53,7 +53,7 @@ def test_the_integral_of_pi_does_not_wind_up() -> None:
     assert values == pytest.approx(expected, abs=1e-8)
 
 
-def test_pi_starts_from_its_initial_value_and_keeps_its_least() -> None:
+def test_pi_starts_at_its_initial_value_and_stays_within_its_limits() -> None:
     schedule = Pi("kl", 0.0, 0.5, 0.01, initial=2.0, min_value=1.0, max_value=3.0)
     assert on_terms(schedule, *kl(0.0, -1000.0)) == [2.0, 2.25, 1.0]
     assert on_terms(schedule, *kl(1e308, 1e308)) == [2.0, 3.0, 3.0]
@@ -72,7 +72,7 @@ def test_an_epoch_without_a_finite_term_changes_nothing(
     assert with_it[3] == with_it[2]
 
 
-def test_an_initial_value_out_of_its_limits_is_refused() -> None:
+def test_an_initial_value_outside_its_limits_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"geco: the value of `initial` is 2\.0, but must be"):
         Geco("kl", tolerance=0.0, rate=1.0, initial=2.0, max_value=1.5)
     with pytest.raises(ParameterError, match=r"pi: the value of `initial` is 2\.0, but must be"):

@@ -1,4 +1,4 @@
-"""The families that answer improvement: exact numbers, worked by hand."""
+"""Families that react to improvement: exact values computed by hand."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from schedsearch.schedules.improvement import Greedy, IncrementOnImprovement
 from tests.schedules.replay import on_metrics
 
 
-def test_each_new_best_validation_loss_adds_001_to_the_second_of_two_weights() -> None:
+def test_each_new_best_validation_loss_adds_001_to_the_second_weight() -> None:
     plan = Plan(
         {
             ("weights.l2",): Constant(0.8),
@@ -39,18 +39,18 @@ def test_an_increment_may_be_negative() -> None:
 
 
 @pytest.mark.parametrize("best", [10.0, -10.0])
-def test_a_relative_threshold_is_a_share_of_the_bests_size(best: float) -> None:
+def test_a_relative_threshold_is_a_fraction_of_the_absolute_best(best: float) -> None:
     schedule = IncrementOnImprovement(0.0, increment=1.0, threshold=0.1)
     assert on_metrics(schedule, best, best - 0.9, best - 1.1) == [0.0, 1.0, 1.0, 2.0]
 
 
-def test_an_absolute_threshold_is_in_the_metrics_unit() -> None:
+def test_an_absolute_threshold_is_in_the_unit_of_the_metric() -> None:
     schedule = IncrementOnImprovement(0.0, increment=1.0, threshold=0.5, threshold_mode="abs")
     assert on_metrics(schedule, 10.0, 9.5, 9.4) == [0.0, 1.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("unknown", [math.nan, math.inf, -math.inf])
-def test_a_metric_that_is_not_finite_is_neither_better_nor_worse(unknown: float) -> None:
+def test_an_epoch_with_a_metric_that_is_not_finite_is_ignored(unknown: float) -> None:
     increments = IncrementOnImprovement(0.0, increment=1.0)
     assert on_metrics(increments, unknown, 1.0, unknown, 0.5) == [0.0, 0.0, 1.0, 1.0, 2.0]
     greedy = Greedy(0.5, min_value=0.0, max_value=1.0, factor=0.5, patience=1)
@@ -68,49 +68,49 @@ def greedy(**given: Any) -> Greedy:
     return Greedy(**{"initial": 0.5, "min_value": 0.125, "max_value": 4.0, "factor": 0.5} | given)
 
 
-def test_greedy_raises_after_more_than_patience_good_epochs_up_to_the_maximum() -> None:
+def test_greedy_increases_after_more_than_patience_good_epochs_up_to_the_maximum() -> None:
     values = on_metrics(greedy(patience=1), *[float(-n) for n in range(10)])
     assert values == [0.5, 0.5, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0]
 
 
-def test_greedy_cuts_after_more_than_patience_bad_epochs_down_to_the_minimum() -> None:
+def test_greedy_decreases_after_more_than_patience_bad_epochs_down_to_the_minimum() -> None:
     values = on_metrics(greedy(patience=1), *[1.0] * 9)
     assert values == [0.5, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.125, 0.125, 0.125]
 
 
-def test_a_good_epoch_ends_the_bad_ones_and_the_other_way_round() -> None:
+def test_a_good_epoch_resets_the_count_of_bad_epochs_and_vice_versa() -> None:
     assert on_metrics(greedy(patience=1), 5.0, 5.0, 4.0, 4.0, 3.0, 3.0) == [0.5] * 7
 
 
-def test_greedy_looks_away_for_the_warmup_after_a_raise() -> None:
+def test_greedy_ignores_the_metric_during_the_warmup_after_an_increase() -> None:
     schedule = greedy(patience=0, warmup=2)
     assert on_metrics(schedule, 5.0, 1.0, 1.0, 4.0, 4.5) == [0.5, 1.0, 1.0, 1.0, 2.0, 2.0]
 
 
-def test_greedy_looks_away_for_the_cooldown_after_a_cut() -> None:
+def test_greedy_ignores_the_metric_during_the_cooldown_after_a_decrease() -> None:
     schedule = greedy(initial=1.0, patience=0, cooldown=1)
     values = on_metrics(schedule, 5.0, 5.0, 6.0, 6.0, 6.0)
     assert values == [1.0, 2.0, 1.0, 1.0, 0.5, 0.5]
 
 
-def test_greedy_starts_again_at_the_cut_that_reset_after_counts_at_the_minimum() -> None:
+def test_greedy_resets_after_reset_after_decreases_to_the_minimum() -> None:
     schedule = greedy(initial=0.25, patience=0, reset_after=2)
     values = on_metrics(schedule, 5.0, 6.0, 6.0, 6.0, 9.0)
-    #                raised, cut, at the minimum once, twice: starts again, and 9.0 is a first best
+    # Increase, decrease, decrease to the minimum, again (so it resets), and 9.0 is a first best.
     assert values == [0.25, 0.5, 0.25, 0.125, 0.25, 0.5]
 
 
-def test_a_raise_clears_the_count_of_cuts_at_the_minimum() -> None:
+def test_an_increase_resets_the_count_of_decreases_to_the_minimum() -> None:
     schedule = greedy(initial=0.125, patience=0, reset_after=2)
     values = on_metrics(schedule, 5.0, 6.0, 4.0, 6.0, 6.0)
     assert values == [0.125, 0.25, 0.125, 0.25, 0.125, 0.125]
 
 
-def test_a_change_smaller_than_eps_is_not_made() -> None:
+def test_a_change_of_at_most_eps_is_skipped() -> None:
     assert on_metrics(greedy(patience=0, eps=0.6), 5.0, 6.0) == [0.5, 0.5, 0.5]
 
 
-def test_an_initial_value_out_of_its_limits_is_refused() -> None:
-    said = r"`initial` is 5\.0, but must be from `min_value` = 0\.125 to `max_value` = 4\.0"
-    with pytest.raises(ParameterError, match=said):
+def test_an_initial_value_outside_its_limits_is_refused() -> None:
+    message = r"`initial` is 5\.0, but must be from `min_value` = 0\.125 to `max_value` = 4\.0"
+    with pytest.raises(ParameterError, match=message):
         greedy(initial=5.0)

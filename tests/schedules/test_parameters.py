@@ -1,4 +1,4 @@
-"""Field types describe parameters; durations turn into epochs."""
+"""Field types declare parameters; durations are converted to epochs."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from schedsearch.schedules.parameters import (
     Duration,
     Fraction,
-    NonNegativeCount,
     NonNegativeDuration,
     Number,
     OpenFraction,
     ParameterType,
     Positive,
+    PositiveCount,
     PositiveFraction,
     epochs,
     parameters_of,
@@ -25,14 +25,14 @@ from schedsearch.schedules.parameters import (
 
 @dataclass(frozen=True)
 class Sample:
-    """One parameter of each kind that needs no schedule."""
+    """One parameter of each type except schedules."""
 
     number: Number
     positive: Positive
     fraction: Fraction
     open_fraction: OpenFraction
     positive_fraction: PositiveFraction
-    count: NonNegativeCount
+    count: PositiveCount
     values: tuple[Number, ...]
     duration: Duration = "100%"
     wait: NonNegativeDuration = 0
@@ -44,9 +44,9 @@ class Sample:
 described = {parameter.name: parameter for parameter in parameters_of(Sample)}
 
 
-def test_a_field_says_kind_default_and_choices() -> None:
-    kinds = {name: parameter.type for name, parameter in described.items()}
-    assert kinds == {
+def test_a_field_declares_type_default_and_choices() -> None:
+    types = {name: parameter.type for name, parameter in described.items()}
+    assert types == {
         "number": ParameterType.NUMBER,
         "positive": ParameterType.NUMBER,
         "fraction": ParameterType.NUMBER,
@@ -77,7 +77,7 @@ def test_a_field_says_kind_default_and_choices() -> None:
         ("fraction", 1.01, "from 0 to 1"),
         ("open_fraction", 1.0, "greater than 0 and less than 1"),
         ("positive_fraction", 0.0, "greater than 0 and at most 1"),
-        ("count", -1, "at least 0"),
+        ("count", 0, "at least 1"),
         ("count", 2.0, "a whole number"),
         ("duration", 0, "at least 1 epoch"),
         ("duration", "0%", "at least 1 epoch"),
@@ -91,7 +91,9 @@ def test_a_field_says_kind_default_and_choices() -> None:
         ("values", (1.0, float("inf")), "a list, each item a finite number"),
     ],
 )
-def test_a_broken_rule_completes_the_sentence_must_be(name: str, value: object, rule: str) -> None:
+def test_a_violated_constraint_completes_the_sentence_must_be(
+    name: str, value: object, rule: str
+) -> None:
     assert described[name].violated_constraint(value) == rule
 
 
@@ -105,7 +107,7 @@ def test_a_broken_rule_completes_the_sentence_must_be(name: str, value: object, 
         ("values", ()),
     ],
 )
-def test_a_value_that_keeps_its_rules_breaks_none(name: str, value: object) -> None:
+def test_a_valid_value_violates_no_constraint(name: str, value: object) -> None:
     assert described[name].violated_constraint(value) is None
 
 
@@ -117,12 +119,12 @@ def test_shares_round_half_up_to_at_least_one_epoch() -> None:
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.integers(1, 1000))
-def test_a_greater_share_is_never_fewer_epochs(low: int, high: int, horizon: int) -> None:
+def test_a_larger_share_is_never_fewer_epochs(low: int, high: int, horizon: int) -> None:
     low, high = sorted((low, high))
     assert to_epochs(f"{low}%", horizon) <= to_epochs(f"{high}%", horizon)
 
 
-def test_an_unresolved_share_has_no_epochs() -> None:
+def test_an_unresolved_share_is_an_error() -> None:
     assert epochs(5) == 5
     with pytest.raises(TypeError, match="'20%' is a share of a horizon: call resolve"):
         epochs("20%")

@@ -1,4 +1,4 @@
-"""Schedules to and from a config's tables, and what a person is told who writes them wrong."""
+"""Conversion of schedules to and from tables, and the errors for invalid tables."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def test_a_nested_schedule_is_a_nested_table() -> None:
     assert from_table(table) == schedule
 
 
-def test_whole_numbers_become_floats_where_numbers_are_meant() -> None:
+def test_whole_numbers_become_floats_for_parameters_that_are_numbers() -> None:
     schedule = from_table({"piecewise": {"values": [1, 2], "duration": 4}})
     assert schedule == Piecewise((1.0, 2.0), duration=4)
     assert isinstance(schedule, Piecewise)
@@ -49,12 +49,12 @@ def test_whole_numbers_become_floats_where_numbers_are_meant() -> None:
         ({"scale": {"inner": {"constant": {"value": "x"}}, "factor": 1}}, "`value` is 'x'"),
     ],
 )
-def test_a_wrong_table_is_answered_with_the_rule(table: dict[str, Any], message: str) -> None:
+def test_an_invalid_table_is_refused_with_the_rule(table: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         from_table(table)
     assert message in str(caught.value)
 
 
-def test_members_are_for_groups_alone() -> None:
-    with pytest.raises(InputError, match="`constant` moves one hyperparameter, not a group"):
+def test_members_are_refused_for_a_family_of_one_hyperparameter() -> None:
+    with pytest.raises(InputError, match="`constant` sets one hyperparameter, not a group"):
         from_table({"constant": {"value": 1.0}}, members=("weights.a", "weights.b"))
