@@ -1,4 +1,4 @@
-"""What only the task can tell of a space: whether the two fit each other."""
+"""Validation of a space against its task: hyperparameters, loss terms and metrics."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ from schedsearch.task import (
 
 
 def validate_against_task(space: Space, file: str) -> Space:
-    """Load and try the space's task, and return the space completed by the task's defaults.
+    """Load and try the task of a space, and return the space with the defaults of the task.
+
+    Args:
+        space: the space to validate.
+        file: the name of its file, for error messages.
 
     Raises:
-        FileError: all that keeps the two from fitting: the task does not import or is none, it has
-            no such hyperparameter, default, loss term or metric.
+        FileError: the task cannot be imported, is not a task, or lacks a hyperparameter, a default,
+            a loss term or a metric that the space names; the error lists all problems.
     """
     problems: list[Problem] = []
     try:
         task = load_task(space.task, space.document.arguments)
     except TaskError as error:
-        problem = _of_task(space, error)
-        raise FileError(file, [problem]) from error
+        raise FileError(file, [_task_problem(space, error)]) from error
     outputs = None
     try:
         outputs = check_task(task)
     except TaskError as error:
-        problems.append(_of_task(space, error))
+        problems.append(_task_problem(space, error))
     complete = space.with_defaults(task.hyperparameters)
     problems.extend(_check_hyperparameters(complete, task, outputs))
     problems.extend(_check_outputs(complete, outputs))
@@ -44,7 +47,7 @@ def validate_against_task(space: Space, file: str) -> Space:
     return complete
 
 
-def _of_task(space: Space, error: TaskError) -> Problem:
+def _task_problem(space: Space, error: TaskError) -> Problem:
     return Problem("task", str(error).removeprefix(f"task {space.task!r}: "), space.task)
 
 
@@ -57,10 +60,10 @@ def _check_hyperparameters(
     if outputs is not None:
         known.extend(f"weights.{term}" for term in outputs.terms)
     any_weight = outputs is None and not is_train_function(task)
-    for key, name in _named(space):
+    for key, name in _hyperparameter_keys(space):
         table = space.document.hyperparameters.get(name)
         if name not in known and not (any_weight and name.startswith("weights.")):
-            hint = did_you_mean(name, known) or "it has " + ", ".join(dict.fromkeys(known))
+            hint = did_you_mean(name, known) or "the task has " + ", ".join(dict.fromkeys(known))
             yield Problem(key, "the task has no such hyperparameter", hint=hint)
         elif table is None or table.default is None:
             rule = f"`{name}` needs a default: neither the file nor the task has one"
@@ -68,13 +71,14 @@ def _check_hyperparameters(
         elif table.bounds and not table.bounds[0] <= table.default <= table.bounds[1]:
             low, high = table.bounds
             rule = (
-                f"the task's default, {table.default}, must lie within the bounds [{low}, {high}]"
+                f"the default of the task, {table.default}, must lie within the bounds "
+                f"[{low}, {high}]"
             )
-            yield Problem(f"{key}.default", rule, hint="give a default of its own")
+            yield Problem(f"{key}.default", rule, hint="set a default in the file")
 
 
-def _named(space: Space) -> Iterator[tuple[str, str]]:
-    """Yield each hyperparameter of the file, after the key where the file names it."""
+def _hyperparameter_keys(space: Space) -> Iterator[tuple[str, str]]:
+    """Yield the key in the file and the name of each hyperparameter."""
     for name, group in space.document.groups.items():
         for member in group.members:
             yield f"groups.{name}.members.{member}", member
@@ -89,11 +93,15 @@ def _check_outputs(space: Space, outputs: TaskOutputs | None) -> Iterator[Proble
         return
     metric = space.objective.metric
     if metric not in outputs.metrics:
-        hint = did_you_mean(metric, outputs.metrics) or "it gives " + ", ".join(outputs.metrics)
-        yield Problem("objective.metric", "the task gives no such metric", metric, hint)
+        hint = did_you_mean(metric, outputs.metrics) or "its metrics are " + ", ".join(
+            outputs.metrics
+        )
+        yield Problem("objective.metric", "the task has no such metric", metric, hint)
     for name, families in space.hyperparameters.items():
         for term in dict.fromkeys(referenced_names(families, "term")):
             if term not in outputs.terms:
-                hint = did_you_mean(term, outputs.terms) or "it gives " + ", ".join(outputs.terms)
-                rule = f"follows the loss term `{term}`, which the task does not give"
+                hint = did_you_mean(term, outputs.terms) or "its loss terms are " + ", ".join(
+                    outputs.terms
+                )
+                rule = f"depends on the loss term `{term}`, which the task does not have"
                 yield Problem(f"hyperparameters.{name}.families", rule, hint=hint)

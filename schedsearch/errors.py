@@ -1,13 +1,13 @@
-"""Everything that schedsearch raises on purpose.
+"""The exceptions of schedsearch and their exit codes.
 
-SchedSearchError              the work failed: exit 1
-├── DatabaseUnavailableError               it was stopped while its database was away: exit 130
-└── InputError                what a person gave is wrong: exit 2
-    ├── ParameterError        a family's parameter breaks its rule
-    ├── FileError             a space or a config has mistakes: all of them at once
-    ├── TaskError             a task does not import, or is not a task
-    ├── StudyError            a study is missing, or is not what the command takes it for
-    └── StorageError          a database that cannot be opened or written
+SchedSearchError                  the operation failed: exit 1
+├── DatabaseUnavailableError      stopped while the database was unreachable: exit 130
+└── InputError                    an argument, a file or a database is invalid: exit 2
+    ├── ParameterError            a parameter of a schedule family breaks a rule
+    ├── FileError                 a space or a config has mistakes: lists all of them
+    ├── TaskError                 a task cannot be imported or is invalid
+    ├── StudyError                a study is missing or unsuitable for the command
+    └── StorageError              a database cannot be opened, read or written
 """
 
 from __future__ import annotations
@@ -19,25 +19,33 @@ from typing import Any
 
 
 class SchedSearchError(Exception):
-    """The root of the tree; its message is written for the person at the terminal."""
+    """The base class of all errors that schedsearch raises; the command exits with status 1."""
 
     exit_code = 1
 
 
 class DatabaseUnavailableError(SchedSearchError):
-    """The database does not answer, and who waited for it was told to stop."""
+    """A stop signal came while the database was unreachable; the command exits with status 130."""
 
     exit_code = 130
 
 
 class InputError(SchedSearchError):
-    """What a person gave is wrong, and the message says what to give instead."""
+    """An argument, a file or a database is invalid; the command exits with status 2.
+
+    The message names the value, the rule, and what to do.
+    """
 
     exit_code = 2
 
 
 class ParameterError(InputError):
     """A parameter of a schedule family breaks a rule.
+
+    Attributes:
+        name: the name of the parameter.
+        value: its value.
+        rule: the rule, to follow "must be".
 
     >>> str(ParameterError("exponential", "decay_rate", 0, "greater than 0"))
     'exponential: the value of `decay_rate` is 0, but must be greater than 0'
@@ -50,7 +58,7 @@ class ParameterError(InputError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a file: where, what stands there, the rule it breaks, what may be meant."""
+    """One mistake in a file: its key, the rule, the value, and a hint how to correct it."""
 
     key: str
     rule: str
@@ -68,7 +76,12 @@ def _shorten(text: str, longest: int = 60) -> str:
 
 
 class FileError(InputError):
-    """All mistakes of one space or config file, a line each."""
+    """A space or a config has mistakes; the message has one line for each.
+
+    Attributes:
+        file: the name of the file.
+        problems: all mistakes, each with `key`, `rule`, `value` and `hint`.
+    """
 
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(f"{file}: {problem}" for problem in problems))
@@ -76,19 +89,19 @@ class FileError(InputError):
 
 
 class TaskError(InputError):
-    """A task does not import, or does not keep the Task protocol."""
+    """A task cannot be imported or does not implement the Task protocol."""
 
 
 class StudyError(InputError):
-    """A study is missing, or is not what the command takes it for."""
+    """A study is missing or unsuitable for the command."""
 
 
 class StorageError(InputError):
-    """A database that cannot be opened, read or written."""
+    """A database cannot be opened, read or written."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Return the hint that names the closest known name, if any is close.
+    """Return a hint with the most similar known name, or None if no name is similar.
 
     >>> did_you_mean("exponental", ["exponential", "linear"])
     'did you mean `exponential`?'

@@ -1,4 +1,4 @@
-"""A loss of named terms whose weights a schedule sets."""
+"""A loss with named terms whose weights are set by schedules."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from schedsearch.errors import InputError, did_you_mean
 
 
 class WeightedLoss(nn.Module):
-    """A weighted sum of named loss terms: what the loss is, apart from what it is weighed by.
+    """A weighted sum of named loss terms.
 
     total = sum over the terms of weights.TERM * TERM
 
-    The weights are 1 until `set`; they are a buffer, so they move with the module, stand in its
-    state_dict, and no optimizer trains them.
+    All weights are 1 until `set` is called. They are a buffer of the module: part of its
+    state_dict, moved to devices with it, and not trained.
 
     >>> loss = WeightedLoss(["reconstruction", "kl"])
     >>> loss.set({"weights.kl": 0.5, "lr": 0.003})
@@ -28,7 +28,7 @@ class WeightedLoss(nn.Module):
         terms: the names of the terms.
 
     Raises:
-        InputError: there are none, or a name stands twice.
+        InputError: there are no terms, or a name occurs twice.
     """
 
     weights: Tensor
@@ -37,35 +37,44 @@ class WeightedLoss(nn.Module):
         super().__init__()
         self.terms = tuple(terms)
         if not self.terms or len(set(self.terms)) < len(self.terms):
-            raise InputError(f"the terms are {self.terms}, but must be at least one, and distinct")
+            raise InputError(f"the terms are {self.terms}, but must be at least one distinct name")
         self.register_buffer("weights", torch.ones(len(self.terms)))
 
     def set(self, values: Mapping[str, float]) -> None:
-        """Set the weights that a scheduler's values name `weights.TERM`; other values are not ours.
+        """Set the weights from the values of a scheduler.
+
+        Args:
+            values: the weight of a term is named `weights.TERM`; other names are ignored.
 
         Raises:
-            InputError: a weight of an unknown term, or one that is not finite; nothing is set.
+            InputError: a term is unknown or a weight is not finite; then no weight is changed.
         """
-        given = {
+        weights = {
             n.removeprefix("weights."): v for n, v in values.items() if n.startswith("weights.")
         }
-        _refuse_unknown(given, self.terms, "weighs no term of this loss")
-        for term, weight in given.items():
+        _check_known(weights, self.terms)
+        for term, weight in weights.items():
             if not math.isfinite(weight):
                 raise InputError(f"weights.{term} is {weight}, but must be a finite number")
         for i, term in enumerate(self.terms):
-            if term in given:
-                self.weights[i] = given[term]
+            if term in weights:
+                self.weights[i] = weights[term]
 
     def forward(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of the terms.
 
+        Args:
+            terms: a 0-d tensor for each term, by name.
+
         Raises:
             InputError: a term is unknown or missing.
         """
-        _refuse_unknown(terms, self.terms, "is no term of this loss")
+        _check_known(terms, self.terms)
         if missing := [term for term in self.terms if term not in terms]:
-            raise InputError(f"the loss lacks the term `{missing[0]}`; it was given {list(terms)}")
+            raise InputError(
+                f"the term `{missing[0]}` is missing; the given terms are "
+                f"{', '.join(terms) or 'none'}"
+            )
         parts = [
             weight * terms[term] for term, weight in zip(self.terms, self.weights, strict=True)
         ]
@@ -75,8 +84,8 @@ class WeightedLoss(nn.Module):
         return ", ".join(self.terms)
 
 
-def _refuse_unknown(given: Iterable[str], known: tuple[str, ...], what: str) -> None:
-    for name in given:
+def _check_known(names: Iterable[str], known: tuple[str, ...]) -> None:
+    for name in names:
         if name not in known:
             hint = did_you_mean(name, known) or f"the terms are {', '.join(known)}"
-            raise InputError(f"`{name}` {what}: {hint}")
+            raise InputError(f"this loss has no term `{name}`: {hint}")

@@ -23,15 +23,21 @@ from schedsearch.schedules import (
 )
 
 Bounds: TypeAlias = tuple[float, float]
-#: One state per schedule, under the names that it moves. Plain data that survives JSON.
+#: One state per schedule, by the names of its hyperparameters. Plain data that JSON can hold.
 PlanState: TypeAlias = Mapping[str, State]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The schedules of one training, each under the names of the hyperparameters that it moves.
+    """The schedules of all hyperparameters of one training.
 
-    `bounds` clamp whatever a schedule says. Plans compare, hash, and survive `to_tables`:
+    Plans are immutable: they can be compared, hashed and pickled, and `to_tables` and `from_tables`
+    convert them to and from the tables of a config.
+
+    Args:
+        schedules: a schedule for each tuple of hyperparameter names; the tuple has one name, or
+            the members of a group schedule.
+        bounds: (low, high) by hyperparameter; values outside are clamped.
 
     >>> from schedsearch.schedules import Exponential
     >>> plan = Plan({("l2",): Exponential(initial=1.0, decay_rate=0.5)}, bounds={"l2": (0.3, 1.0)})
@@ -46,8 +52,9 @@ class Plan:
     True
 
     Raises:
-        InputError: two schedules move one hyperparameter, a schedule reads one that the plan does
-            not hold, schedules wait for each other in a cycle, or bounds are not low to high.
+        InputError: two schedules set one hyperparameter, a schedule is coupled to a hyperparameter
+            without a schedule, schedules are coupled in a cycle, or bounds are not finite or not in
+            ascending order.
     """
 
     schedules: Mapping[tuple[str, ...], Schedule]
@@ -58,41 +65,41 @@ class Plan:
         bounds = {name: (float(low), float(high)) for name, (low, high) in self.bounds.items()}
         object.__setattr__(self, "bounds", MappingProxyType(bounds))
         _check_bounds(bounds)
-        _check_owners(self.schedules)
-        _ = self._order
+        _check_no_overlap(self.schedules)
+        _ = self._evaluation_order
 
     def __hash__(self) -> int:
         return hash((frozenset(self.schedules.items()), frozenset(self.bounds.items())))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A read-only view of a dict cannot be pickled or copied.
+        # A MappingProxyType can be neither pickled nor copied.
         return Plan, (dict(self.schedules), dict(self.bounds))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The hyperparameters that the plan moves."""
+        """The hyperparameters that the plan sets."""
         return tuple(name for names in self.schedules for name in names)
 
     @property
-    def _alone(self) -> Iterator[str]:
-        """The hyperparameters that a schedule of their own moves."""
+    def _ungrouped_names(self) -> Iterator[str]:
+        """The hyperparameters whose schedule sets only one hyperparameter."""
         for names, schedule in self.schedules.items():
             if not isinstance(schedule, GroupSchedule):
                 yield names[0]
 
     @cached_property
-    def _order(self) -> tuple[tuple[str, ...], ...]:
-        """The schedules' keys, peers before those who read them."""
+    def _evaluation_order(self) -> tuple[tuple[str, ...], ...]:
+        """The keys of the schedules, sorted so that dependencies come first."""
         owner = {name: names for names in self.schedules for name in names}
         graph = {}
         for names, schedule in self.schedules.items():
-            for need in schedule.dependencies:
-                if need not in owner:
+            for peer in schedule.dependencies:
+                if peer not in owner:
                     raise InputError(
-                        f"{', '.join(names)}: coupled to `{need}`, which the plan does not move; "
-                        f"it moves {', '.join(owner)}"
+                        f"{', '.join(names)}: coupled to `{peer}`, which has no schedule in the "
+                        f"plan; the plan sets {', '.join(owner)}"
                     )
-            graph[names] = {owner[need] for need in schedule.dependencies}
+            graph[names] = {owner[peer] for peer in schedule.dependencies}
         try:
             return tuple(TopologicalSorter(graph).static_order())
         except CycleError as error:
@@ -100,7 +107,7 @@ class Plan:
             raise InputError(f"hyperparameters are coupled in a cycle: {cycle}") from None
 
     def resolve(self, horizon: int, seed: int) -> Plan:
-        """Return the plan with shares of the horizon turned into epochs (see Schedule.resolve)."""
+        """Return the plan with shares of the horizon converted to epochs: `Schedule.resolve`."""
         resolved = {names: s.resolve(horizon, seed) for names, s in self.schedules.items()}
         return replace(self, schedules=resolved)
 
@@ -109,16 +116,17 @@ class Plan:
         return {_key(names): schedule.start() for names, schedule in self.schedules.items()}
 
     def values(self, state: PlanState) -> dict[str, float]:
-        """Return the value in force of each hyperparameter for the coming epoch, within bounds."""
+        """Return the value of each hyperparameter for the next epoch, within its bounds."""
         return self.evaluate(state)[0]
 
     def evaluate(self, state: PlanState) -> tuple[dict[str, float], tuple[str, ...]]:
-        """Return those values, and the names whose schedule says a value outside their bounds."""
+        """Return the values for the next epoch, and the names of those that were clamped."""
         values: dict[str, float] = {}
         clamped = []
-        for names in self._order:
-            said = self.schedules[names].evaluate(state[_key(names)], values)
-            for name, value in (said if isinstance(said, dict) else {names[0]: said}).items():
+        for names in self._evaluation_order:
+            result = self.schedules[names].evaluate(state[_key(names)], values)
+            unclamped = result if isinstance(result, dict) else {names[0]: result}
+            for name, value in unclamped.items():
                 low, high = self.bounds.get(name, (-math.inf, math.inf))
                 values[name] = min(max(value, low), high)
                 if values[name] != value:
@@ -126,7 +134,7 @@ class Plan:
         return {name: values[name] for name in self.names}, tuple(clamped)
 
     def update(self, state: PlanState, feedback: Feedback) -> PlanState:
-        """Return the state after an epoch that gave this feedback."""
+        """Return the state after an epoch with this feedback."""
         return {
             _key(names): schedule.update(state[_key(names)], feedback)
             for names, schedule in self.schedules.items()
@@ -136,7 +144,7 @@ class Plan:
         """Return the `hyperparameters` and `groups` tables of a config."""
         hyperparameters: dict[str, Any] = {
             name: {"bounds": list(self.bounds[name])} if name in self.bounds else {}
-            for name in dict.fromkeys([*self._alone, *self.bounds])
+            for name in dict.fromkeys([*self._ungrouped_names, *self.bounds])
         }
         groups: dict[str, Any] = {}
         for names, schedule in self.schedules.items():
@@ -152,22 +160,23 @@ class Plan:
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any]) -> Plan:
-        """Return the plan that the tables of a config hold.
+        """Return the plan in the tables of a config.
 
-        A hyperparameter without families stays at its default. One that has neither is not moved.
+        A hyperparameter without families is constant at its default; without a default it has no
+        schedule.
 
         Raises:
-            InputError: the tables hold no valid plan; the message begins with the key.
+            InputError: the plan is invalid; the message starts with the key.
         """
         schedules: dict[tuple[str, ...], Schedule] = {}
         bounds: dict[str, Bounds] = {}
         for name, table in tables.get("groups", {}).items():
-            with _under(f"groups.{name}"):
+            with _prefix_errors(f"groups.{name}"):
                 members = tuple(table["members"])
                 schedules[members] = from_table(table["families"], members)
         grouped = {name for names in schedules for name in names}
         for name, table in tables.get("hyperparameters", {}).items():
-            with _under(f"hyperparameters.{name}"):
+            with _prefix_errors(f"hyperparameters.{name}"):
                 if "bounds" in table:
                     low, high = table["bounds"]
                     bounds[name] = (low, high)
@@ -179,8 +188,8 @@ class Plan:
 
 
 @contextmanager
-def _under(key: str) -> Iterator[None]:
-    """Put the key where a mistake stands before its message."""
+def _prefix_errors(key: str) -> Iterator[None]:
+    """Prefix the message of an InputError with the key that it is about."""
     try:
         yield
     except InputError as error:
@@ -195,16 +204,19 @@ def _check_bounds(bounds: Mapping[str, Bounds]) -> None:
     for name, (low, high) in bounds.items():
         if not -math.inf < low <= high < math.inf:
             raise InputError(
-                f"the bounds of `{name}` are [{low}, {high}], but must be finite, low to high"
+                f"the bounds of `{name}` are [{low}, {high}], but must be finite and in ascending "
+                "order"
             )
 
 
-def _check_owners(schedules: Mapping[tuple[str, ...], Schedule]) -> None:
-    owned: set[str] = set()
+def _check_no_overlap(schedules: Mapping[tuple[str, ...], Schedule]) -> None:
+    seen: set[str] = set()
     for names, schedule in schedules.items():
         if isinstance(schedule, GroupSchedule) and schedule.members != names:
-            raise InputError(f"a group over {schedule.members} cannot move {names}")
+            raise InputError(
+                f"the group has the members {schedule.members}, but is the schedule of {names}"
+            )
         for name in names:
-            if name in owned:
-                raise InputError(f"two schedules move `{name}`: leave one of them out")
-            owned.add(name)
+            if name in seen:
+                raise InputError(f"two schedules set `{name}`: remove one of them")
+            seen.add(name)

@@ -1,4 +1,4 @@
-"""A plan in motion, for a training loop: its values in force, and a step at each epoch's end."""
+"""The scheduler: it steps through a plan in a training loop, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Direction: TypeAlias = Literal["minimize", "maximize"]
 
 
 class Optimizer(Protocol):
-    """What `Scheduler.apply` needs of a torch optimizer."""
+    """The part of a torch optimizer that `Scheduler.apply` needs."""
 
     param_groups: list[dict[str, Any]]
 
 
 class Scheduler:
-    """A plan in motion: the values in force, and one `step` at the end of each epoch.
+    """The current values of a plan in a training loop; call `step` at the end of each epoch.
 
     >>> from schedsearch.schedules import IncrementOnImprovement
     >>> plan = Plan({("weights.l1",): IncrementOnImprovement(initial=0.2, increment=0.01)})
@@ -30,10 +30,13 @@ class Scheduler:
     {'weights.l1': 0.22}
 
     Args:
-        plan: the schedules; shares of the horizon are resolved here.
+        plan: the schedules; their shares of the horizon are converted to epochs.
         horizon: the number of epochs of a full training.
-        seed: the run's seed, for the families that draw.
-        direction: whether the metric given to `step` is better when lower or when higher.
+        seed: the seed of the run, for families that draw random numbers.
+        direction: "minimize" if a lower metric is better, "maximize" if a higher one is.
+
+    Raises:
+        ParameterError: a value would overflow within the horizon.
     """
 
     def __init__(
@@ -42,26 +45,26 @@ class Scheduler:
         self.plan = plan.resolve(horizon, seed)
         self.direction = direction
         self.epoch = 0
-        self._enter(self.plan.start())
+        self._set_state(self.plan.start())
 
-    def _enter(self, state: PlanState) -> None:
+    def _set_state(self, state: PlanState) -> None:
         self._state = state
         self._evaluated: tuple[dict[str, float], tuple[str, ...]] | None = None
 
     def _evaluate(self) -> tuple[dict[str, float], tuple[str, ...]]:
-        # Not before somebody asks: after the last epoch nobody does.
+        # Evaluate lazily: the values after the last epoch are never used.
         if self._evaluated is None:
             self._evaluated = self.plan.evaluate(self._state)
         return self._evaluated
 
     @property
     def values(self) -> dict[str, float]:
-        """The values in force for the coming epoch, by hyperparameter."""
+        """The values for the next epoch, by hyperparameter."""
         return dict(self._evaluate()[0])
 
     @property
     def clamped(self) -> tuple[str, ...]:
-        """The hyperparameters that bounds hold back in the coming epoch."""
+        """The hyperparameters whose values for the next epoch are clamped to their bounds."""
         return self._evaluate()[1]
 
     def step(
@@ -71,77 +74,86 @@ class Scheduler:
         terms: Mapping[str, float] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """End an epoch that gave this validation metric and these means of the loss terms.
+        """End an epoch: update the schedules with the results of the epoch.
 
-        Tensors of one element will do. A metric that is NaN is neither better nor worse.
+        Args:
+            metric: the validation metric of the objective, a number or a tensor with one element;
+                an epoch with a metric that is not finite does not count as better or worse.
+            terms: the mean of each loss term over the epoch, by name.
+            metrics: further validation metrics, by name.
         """
-        given = as_float(metric)
-        lower_is_better = given if self.direction == "minimize" else -given
+        value = as_float(metric)
+        lower_is_better = value if self.direction == "minimize" else -value
         feedback = Feedback(lower_is_better, _floats(metrics), _floats(terms))
-        self._enter(self.plan.update(self._state, feedback))
+        self._set_state(self.plan.update(self._state, feedback))
         self.epoch += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain data: JSON-able, and enough to go on identically."""
+        """Return the state as plain data that JSON can hold, for a checkpoint."""
         return {"epoch": self.epoch, "schedules": dict(self._state)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned for the same plan.
+        """Continue from a state that `state_dict` returned for the same plan.
 
         Raises:
-            InputError: the state is of another plan.
+            InputError: the state belongs to another plan.
         """
         schedules = state.get("schedules", {})
-        if _shape(schedules) != _shape(self.plan.start()):
+        found, expected = _entries(schedules), _entries(self.plan.start())
+        if found != expected:
             raise InputError(
-                f"the state holds {_shape(schedules)}, but this plan's {_shape(self.plan.start())}"
+                f"the state belongs to another plan: it has the entries {found}, but this plan "
+                f"has {expected}"
             )
         self.epoch = int(state["epoch"])
-        self._enter(dict(schedules))
+        self._set_state(dict(schedules))
 
     def apply(self, optimizer: Optimizer) -> None:
-        """Set the values in force on an optimizer's parameter groups.
+        """Set the current values in the parameter groups of an optimizer.
 
-        A value named `lr`, `weight_decay` or any other key of a group is set in every group that
-        has it; `momentum` stands for Adam's first beta. A value named `GROUP.KEY` is set only in
-        the group whose "name" is GROUP. Other values (weights of loss terms) are left alone.
+        A value named `lr`, `weight_decay` or any other key of a group is set in every group with
+        this key; `momentum` is the first beta of Adam. A value named `GROUP.KEY` is set only in the
+        group with the "name" GROUP. Other values, such as weights of loss terms, are ignored.
         """
         apply_values(self.values, optimizer)
 
 
 def apply_values(values: Mapping[str, float], optimizer: Optimizer) -> None:
-    """Set values on an optimizer's parameter groups, see `Scheduler.apply`."""
+    """Set values in the parameter groups of an optimizer; see `Scheduler.apply`."""
     for group in optimizer.param_groups:
-        _set(group, values.items())
-        own = f"{group['name']}." if "name" in group else None
-        if own:
-            _set(group, ((n.removeprefix(own), v) for n, v in values.items() if n.startswith(own)))
+        _set_in_group(group, values.items())
+        if "name" in group:
+            prefix = f"{group['name']}."
+            _set_in_group(
+                group,
+                ((n.removeprefix(prefix), v) for n, v in values.items() if n.startswith(prefix)),
+            )
 
 
-def _set(group: dict[str, Any], values: Iterable[tuple[str, float]]) -> None:
+def _set_in_group(group: dict[str, Any], values: Iterable[tuple[str, float]]) -> None:
     for key, value in values:
         if key == "momentum" and "betas" in group:
             group["betas"] = (value, group["betas"][1])
         elif key in group and hasattr(group[key], "fill_"):
-            group[key].fill_(value)  # a learning rate kept as a tensor, for compiled optimizers
+            group[key].fill_(value)  # a learning rate as a tensor, for compiled optimizers
         elif key in group:
             group[key] = value
 
 
 def as_float(value: Any) -> float:
-    """Return a number, or the one element of a tensor or array, as a float.
+    """Return a number, or the only element of a tensor or array, as a float.
 
     Raises:
-        TypeError, ValueError or RuntimeError: it is no number, or not a single one.
+        TypeError, ValueError or RuntimeError: the value is not a single number.
     """
-    # float() of a tensor warns where the tensor is part of a graph, as a training loss is.
+    # float() warns for a tensor that is part of an autograd graph, such as a training loss.
     return float(value.item() if hasattr(value, "item") else value)
 
 
-def _floats(given: Mapping[str, Any] | None) -> dict[str, float]:
-    return {name: as_float(value) for name, value in (given or {}).items()}
+def _floats(values: Mapping[str, Any] | None) -> dict[str, float]:
+    return {name: as_float(value) for name, value in (values or {}).items()}
 
 
-def _shape(state: PlanState) -> dict[str, list[str]]:
-    """Return which schedules a state is of, and what each remembers."""
-    return {names: sorted(own) for names, own in state.items()}
+def _entries(state: PlanState) -> dict[str, list[str]]:
+    """Return the names of the entries in the state of each schedule."""
+    return {names: sorted(entries) for names, entries in state.items()}

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: once asks to stop after the epoch, twice stops at once."""
+"""Handling of SIGINT (Ctrl-C) and SIGTERM: the first stops after the epoch, the second at once."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: Seconds that the handing back may take after a second signal.
-_LAST = 10.0
+#: Seconds for handing trials back after a second signal.
+_GRACE_PERIOD = 10.0
 
 
 class StopRequest:
-    """Whether, and by what, this process was asked to stop."""
+    """Whether this process should stop: it received a signal, or its parent process ended."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.signal_count = 0
         self._parent: int | None = None
-        self._asked_twice, self._over = threading.Event(), threading.Event()
-        # Begun before it is needed: a signal handler had better not begin a thread.
+        self._second_signal, self._finished = threading.Event(), threading.Event()
+        # Started in advance, because a signal handler should not start a thread.
         threading.Thread(target=self._end_process, name="signals", daemon=True).start()
 
     def __bool__(self) -> bool:
-        return self.asked > 0 or self._orphaned()
+        return self.signal_count > 0 or self._is_orphaned()
 
     def stop_when_parent_exits(self, parent: int) -> None:
-        """Count the end of the parent process, by its id, as being asked to stop."""
+        """Request a stop as soon as the parent process with this id ends."""
         self._parent = parent
 
-    def _orphaned(self) -> bool:
+    def _is_orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.asked += 1
-        if self.asked == 2:  # a third must not disturb the handing back
-            self._asked_twice.set()
+        self.signal_count += 1
+        if self.signal_count == 2:  # a third signal must not interrupt the cleanup
+            self._second_signal.set()
             raise KeyboardInterrupt
 
     def _end_process(self) -> None:
-        """End, soon after the second signal, what a database or a library holds up."""
-        self._asked_twice.wait()
-        if not self._over.wait(_LAST):
+        """Exit if a database or a library blocks the cleanup after the second signal."""
+        self._second_signal.wait()
+        if not self._finished.wait(_GRACE_PERIOD):
             sys.stderr.write(
-                "error: stopped at once, and the database could not be told: what was in training "
-                "is queued anew after two minutes of silence\n"
+                "error: stopped without an update of the database: trials in training return to "
+                "the queue two minutes after their last heartbeat\n"
             )
             sys.stderr.flush()
             os._exit(130)
 
     def _close(self) -> None:
-        self._over.set()
-        self._asked_twice.set()
+        self._finished.set()
+        self._second_signal.set()
 
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request; the second one raises KeyboardInterrupt.
+    """Handle SIGINT and SIGTERM: the first sets the request, the second raises KeyboardInterrupt.
 
-    Ten seconds after the second one the process ends, whatever it does then.
+    The process exits with status 130 if it still runs ten seconds after the second signal.
     """
     request = StopRequest()
     before = {

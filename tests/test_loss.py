@@ -1,4 +1,4 @@
-"""A weighted loss is the sum of its terms times what a schedule says, and is never trained."""
+"""WeightedLoss: a sum of terms with weights that are set and never trained."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ def terms(**values):
     return {name: torch.tensor(value) for name, value in values.items()}
 
 
-def test_weights_are_one_until_they_are_set():
+def test_weights_are_1_until_they_are_set():
     assert WeightedLoss(["a", "b"])(terms(a=2.0, b=3.0)) == 5.0
 
 
@@ -27,7 +27,7 @@ def test_weights_are_set_from_the_values_of_a_scheduler():
     assert totals == [5.0, 3.0, 2.0]
 
 
-def test_a_weight_that_is_not_given_stays():
+def test_set_changes_only_the_given_weights():
     loss = WeightedLoss(["a", "b"])
     loss.set({"weights.a": 3.0})
     loss.set({"weights.b": 0.0})
@@ -41,9 +41,9 @@ def test_weights_are_never_trained_but_are_part_of_the_state():
     total = loss({"a": torch.ones((), requires_grad=True), "b": torch.tensor(1.0)})
     total.backward()
     assert not loss.weights.requires_grad
-    again = WeightedLoss(["a", "b"])
-    again.load_state_dict(loss.state_dict())
-    assert again(terms(a=1.0, b=1.0)) == 1.25
+    restored = WeightedLoss(["a", "b"])
+    restored.load_state_dict(loss.state_dict())
+    assert restored(terms(a=1.0, b=1.0)) == 1.25
 
 
 def test_the_gradient_of_a_term_is_multiplied_by_its_weight():
@@ -61,19 +61,19 @@ def test_terms_keep_their_precision():
     ("act", "message"),
     [
         (lambda: WeightedLoss([]), "at least one"),
-        (lambda: WeightedLoss(["a", "a"]), "distinct"),
+        (lambda: WeightedLoss(["a", "a"]), "distinct name"),
         (lambda: WeightedLoss(["recon"]).set({"weights.recom": 1.0}), "did you mean `recon`"),
         (lambda: WeightedLoss(["a"]).set({"weights.a": float("nan")}), "weights.a is nan"),
-        (lambda: WeightedLoss(["a", "b"])(terms(a=1.0)), "lacks the term `b`"),
-        (lambda: WeightedLoss(["a"])(terms(a=1.0, z=1.0)), "`z` is no term of this loss"),
+        (lambda: WeightedLoss(["a", "b"])(terms(a=1.0)), "the term `b` is missing"),
+        (lambda: WeightedLoss(["a"])(terms(a=1.0, z=1.0)), "this loss has no term `z`"),
     ],
 )
-def test_what_does_not_fit_is_named(act, message):
+def test_an_invalid_term_or_weight_is_refused(act, message):
     with pytest.raises(InputError, match=message):
         act()
 
 
-def test_nothing_is_set_when_one_weight_is_wrong():
+def test_no_weight_is_set_if_one_of_them_is_invalid():
     loss = WeightedLoss(["a", "b"])
     with pytest.raises(InputError):
         loss.set({"weights.a": 7.0, "weights.b": float("inf")})

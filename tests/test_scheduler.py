@@ -1,4 +1,4 @@
-"""A scheduler goes on where it was saved, says what bounds hold back, and sets an optimizer."""
+"""The scheduler: saved state, direction, clamped values, and setting an optimizer."""
 
 import json
 
@@ -30,11 +30,13 @@ from tests.schedules.strategies import MEMBERS, TERMS, feedbacks, plans
     after=st.lists(feedbacks, min_size=1, max_size=8),
     direction=st.sampled_from(["minimize", "maximize"]),
 )
-def test_a_scheduler_goes_on_from_a_state_that_went_through_json(plan, before, after, direction):
+def test_a_scheduler_continues_identically_from_a_state_that_was_json(
+    plan, before, after, direction
+):
     try:
         saved, restored = (Scheduler(plan, horizon=20, direction=direction) for _ in range(2))
     except InputError:
-        return  # growth that overflows within the horizon
+        return  # values that overflow within the horizon
     for feedback in before:
         saved.step(feedback.metric, terms=feedback.terms)
     restored.load_state_dict(json.loads(json.dumps(saved.state_dict(), allow_nan=False)))
@@ -57,11 +59,11 @@ def test_a_saved_state_does_not_change_with_the_scheduler():
 )
 def test_a_state_of_another_plan_is_refused(other):
     scheduler = Scheduler(Plan({("a",): Constant(1.0)}), horizon=3)
-    with pytest.raises(InputError, match="the state holds"):
+    with pytest.raises(InputError, match="the state belongs to another plan"):
         scheduler.load_state_dict(Scheduler(Plan(other), horizon=3).state_dict())
 
 
-def test_the_direction_says_what_an_improvement_is():
+def test_the_direction_determines_what_an_improvement_is():
     plan = Plan({("a",): IncrementOnImprovement(initial=0.0, increment=1.0)})
     up, down = Scheduler(plan, horizon=9, direction="maximize"), Scheduler(plan, horizon=9)
     for metric in (1.0, 2.0, 3.0):
@@ -70,7 +72,7 @@ def test_the_direction_says_what_an_improvement_is():
     assert (up.values["a"], down.values["a"]) == (3.0, 1.0)
 
 
-def test_tensors_will_do_for_metrics_and_terms():
+def test_metrics_and_terms_may_be_tensors():
     plan = Plan({MEMBERS: Dwa(members=MEMBERS), ("a",): IncrementOnImprovement(0.0, 1.0)})
     scheduler = Scheduler(plan, horizon=5)
     for _ in range(3):
@@ -80,7 +82,7 @@ def test_tensors_will_do_for_metrics_and_terms():
     assert scheduler.values["a"] == 1.0
 
 
-def test_shares_of_the_horizon_become_epochs():
+def test_shares_of_the_horizon_are_converted_to_epochs():
     scheduler = Scheduler(Plan({("a",): Linear(0.0, 1.0, duration="50%")}), horizon=8)
     values = []
     for _ in range(8):
@@ -89,7 +91,7 @@ def test_shares_of_the_horizon_become_epochs():
     assert values == [0.0, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0]
 
 
-def test_clamped_follows_the_epoch():
+def test_clamped_names_the_hyperparameters_clamped_in_the_next_epoch():
     scheduler = Scheduler(Plan({("a",): Exponential(1.0, 0.5)}, {"a": (0.3, 1.0)}), horizon=9)
     seen = []
     for _ in range(4):
@@ -116,7 +118,7 @@ def applied(optimizer, **values):
     return optimizer.param_groups
 
 
-def test_apply_sets_what_the_groups_of_sgd_have():
+def test_apply_sets_only_keys_that_the_groups_have():
     encoder, head = applied(
         optimizer_with_groups(torch.optim.SGD, lr=1.0, momentum=0.0),
         lr=0.1,
@@ -136,7 +138,7 @@ def test_momentum_is_the_first_beta_of_adam(cls):
         assert "momentum" not in group
 
 
-def test_a_value_of_one_group_goes_before_that_of_all():
+def test_a_value_for_one_group_overrides_the_value_for_all():
     encoder, head = applied(
         optimizer_with_groups(torch.optim.AdamW), encoder__lr=0.001, lr=0.1, head__weight_decay=0.5
     )
@@ -144,7 +146,7 @@ def test_a_value_of_one_group_goes_before_that_of_all():
     assert (encoder["weight_decay"], head["weight_decay"]) == (0.01, 0.5)
 
 
-def test_a_learning_rate_kept_as_a_tensor_stays_that_tensor():
+def test_a_learning_rate_that_is_a_tensor_is_changed_in_place():
     rate = torch.tensor(1.0)
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=rate)
     applied(optimizer, lr=0.25)
@@ -152,7 +154,7 @@ def test_a_learning_rate_kept_as_a_tensor_stays_that_tensor():
     assert rate == 0.25
 
 
-def test_what_is_applied_trains_like_torchs_own_scheduler():
+def test_training_with_apply_equals_training_with_a_torch_scheduler():
     def train(set_lr):
         parameter = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
         optimizer = torch.optim.SGD([parameter], lr=0.1)
@@ -186,7 +188,7 @@ def test_what_is_applied_trains_like_torchs_own_scheduler():
     assert torch.equal(train(ours), train(theirs))
 
 
-def test_the_plan_of_a_loaded_config_is_set_in_motion(tmp_path):
+def test_a_loaded_config_has_a_scheduler_for_its_plan_and_direction(tmp_path):
     plan = Plan({("lr",): Clamp(ReduceOnPlateau(1.0, 0.5, patience=0), 0.3, 1.0)})
     write_document(
         tmp_path / "best.json",

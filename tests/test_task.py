@@ -1,4 +1,4 @@
-"""Finding a task, telling what is wrong with it, and telling one from another."""
+"""Tasks: loading, validation, error messages and fingerprints."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ REFERENCE = "tests.engines.toys:Toy"
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Write modules into the current folder, importable there and forgotten afterwards."""
+    """Write modules into a temporary current folder, and unload them afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -47,7 +47,7 @@ def test_a_class_is_called_with_its_arguments():
     assert not is_train_function(task)
 
 
-def test_a_train_function_is_taken_as_it_is():
+def test_a_train_function_is_returned_unchanged():
     task = load_task("tests.engines.toys:train_toy")
     assert task is train_toy
     assert is_train_function(task)
@@ -81,7 +81,7 @@ def test_the_current_folder_is_importable(write):
         ("my_loop:Half", "Half is not a task: it has no data, model, terms, metrics"),
     ],
 )
-def test_a_reference_that_leads_nowhere_says_where_it_ends(write, reference, message):
+def test_an_invalid_reference_is_refused_in_one_line(write, reference, message):
     write(
         my_loop="""
         from schedsearch.task import Task
@@ -118,11 +118,13 @@ def test_only_a_class_takes_arguments():
         ("hyperparameters", ["lr"], "hyperparameters is ['lr'], but must map names"),
         ("hyperparameters", {"lr": "0.1"}, "the default of `lr` is '0.1', but must be a finite"),
         ("hyperparameters", {"lr": float("nan")}, "the default of `lr` is nan, but must be"),
-        ("hyperparameters", {"lr": 0.1, 3: 0.1}, "a hyperparameter is called 3"),
+        ("hyperparameters", {"lr": 0.1, 3: 0.1}, "a hyperparameter has the name 3"),
         ("hyperparameters", {"u": 0.1}, "the hyperparameters have no `lr`"),
     ],
 )
-def test_a_member_that_breaks_its_rule_is_named(write, monkeypatch, member, value, message):
+def test_an_invalid_member_is_refused_with_its_value_and_rule(
+    write, monkeypatch, member, value, message
+):
     broken = type("Broken", (Toy,), {member: value})
     broken.__init__ = lambda self: setattr(self, "optimizer", getattr(broken, "optimizer", "adam"))
     monkeypatch.setattr(sys.modules[Toy.__module__], "Broken", broken, raising=False)
@@ -131,7 +133,7 @@ def test_a_member_that_breaks_its_rule_is_named(write, monkeypatch, member, valu
     assert message in str(caught.value)
 
 
-def test_a_subclass_of_task_needs_neither_steps_nor_noise():
+def test_steps_per_epoch_and_noise_are_optional_in_a_subclass_of_task():
     class Minimal(Task):
         hyperparameters, optimizer, batch_size = {"lr": 0.1}, "adam", 4
         data, model, terms, metrics = Toy.data, Toy.model, Toy.terms, Toy.metrics
@@ -149,13 +151,17 @@ def test_a_subclass_of_task_needs_neither_steps_nor_noise():
         (
             "data",
             Splits({"x": torch.zeros(9), "y": torch.zeros(8)}, {}, {}),
-            "must count the same examples, not {'x': 9, 'y': 8}",
+            "must have the same length, not {'x': 9, 'y': 8}",
         ),
         ("model", None, "Broken.model must return a Module, not NoneType"),
         ("terms", {}, "Broken.terms must return a dict of 0-d tensors by name, not {}"),
         ("terms", torch.zeros(()), "Broken.terms must return a dict"),
         ("terms", {"fit": torch.zeros(3)}, "Broken.terms: `fit` has the shape (3,)"),
-        ("terms", {"fit": torch.zeros(())}, "`weights.penalty` weighs no loss term"),
+        (
+            "terms",
+            {"fit": torch.zeros(())},
+            "`weights.penalty` is the weight of an unknown loss term",
+        ),
         (
             "terms",
             {"fit": torch.zeros(()), "penalty": torch.zeros(())},
@@ -165,7 +171,7 @@ def test_a_subclass_of_task_needs_neither_steps_nor_noise():
         ("metrics", {"loss": "low"}, "Broken.metrics: `loss` is 'low', but must be a 0-d tensor"),
     ],
 )
-def test_a_part_that_breaks_its_rule_is_found_by_trying(method, result, message):
+def test_check_task_refuses_an_invalid_part(method, result, message):
     broken = type("Broken", (Toy,), {method: lambda self, *arguments: result})
     with pytest.raises(TaskError) as caught:
         check_task(broken())
@@ -173,7 +179,7 @@ def test_a_part_that_breaks_its_rule_is_found_by_trying(method, result, message)
 
 
 @pytest.mark.parametrize("method", ["data", "model", "terms", "metrics"])
-def test_what_a_part_raises_is_told_in_one_line(method):
+def test_an_exception_in_a_part_is_reported_in_one_line(method):
     def fail(self, *arguments):
         raise ZeroDivisionError("on\ntwo lines")
 
@@ -181,14 +187,14 @@ def test_what_a_part_raises_is_told_in_one_line(method):
         check_task(type("Broken", (Toy,), {method: fail})())
 
 
-def test_a_task_that_keeps_the_protocol_passes_and_nothing_is_disturbed():
+def test_a_valid_task_passes_and_the_random_state_is_unchanged():
     state = torch.get_rng_state()
     check_task(Toy("batch_norm"))
     check_task(train_toy)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_loading_needs_no_torch(write):
+def test_loading_a_task_does_not_import_torch(write):
     write(light="def train(run): ...\ntrain.hyperparameters = {'lr': 0.1}")
     code = (
         "import sys; from schedsearch.task import load_task; load_task('light:train');"
@@ -210,7 +216,7 @@ SOURCES = {"mine": TASK, "helper": "from deeper import scale", "deeper": "scale 
 
 
 def fingerprint_of(write, arguments=None, **sources):
-    """Return the fingerprint of the task in files of its own, as a new process would."""
+    """Return the fingerprint that a new process would compute for these sources."""
     for name in (*SOURCES, "other"):
         sys.modules.pop(name, None)
     write(**{**SOURCES, **sources})
@@ -218,7 +224,7 @@ def fingerprint_of(write, arguments=None, **sources):
     return fingerprint(task, "mine:Mine", arguments or {})
 
 
-def test_the_fingerprint_stays_while_nothing_that_matters_changes(write):
+def test_the_fingerprint_does_not_depend_on_unrelated_files(write):
     first = fingerprint_of(write)
     assert fingerprint_of(write) == first
     assert fingerprint_of(write, other="not_imported = 1") == first
@@ -235,7 +241,7 @@ def test_the_fingerprint_stays_while_nothing_that_matters_changes(write):
         {"arguments": {"layers": "dropout"}},
     ],
 )
-def test_the_fingerprint_changes_with_sources_and_arguments(write, change):
+def test_the_fingerprint_depends_on_sources_and_arguments(write, change):
     assert fingerprint_of(write, **change) != fingerprint_of(write)
 
 
@@ -249,12 +255,12 @@ def test_the_fingerprint_changes_with_sources_and_arguments(write, change):
         {"data": lambda self, seed: Toy().data(seed + 1)},
     ],
 )
-def test_the_fingerprint_changes_with_settings_and_data(change):
+def test_the_fingerprint_depends_on_settings_and_data(change):
     changed = type("Toy", (Toy,), {**change, "__module__": Toy.__module__})
     assert fingerprint(changed(), REFERENCE, {}) != fingerprint(Toy(), REFERENCE, {})
 
 
-def test_the_fingerprint_sees_the_optimizer_and_the_dtype():
+def test_the_fingerprint_depends_on_the_optimizer_and_the_dtype():
     class Double(Toy):
         def data(self, seed):
             splits = super().data(seed)
@@ -269,17 +275,17 @@ def test_the_fingerprint_sees_the_optimizer_and_the_dtype():
     assert len({fingerprint(task, REFERENCE, {}) for task in tasks}) == 3
 
 
-def test_a_train_function_has_a_fingerprint_by_its_sources(write):
-    prints = []
+def test_the_fingerprint_of_a_train_function_depends_on_its_source(write):
+    fingerprints = []
     source = "def train(run): ...\ntrain.hyperparameters = {'lr': 0.1}\n"
     for changed in (source, f"{source}# changed"):
         sys.modules.pop("own", None)
         write(own=changed)
-        prints.append(fingerprint(load_task("own:train"), "own:train", {}))
-    assert prints[0] != prints[1]
+        fingerprints.append(fingerprint(load_task("own:train"), "own:train", {}))
+    assert fingerprints[0] != fingerprints[1]
 
 
-def test_a_model_may_be_any_module():
+def test_a_model_may_be_a_single_layer():
     class Bare(Toy):
         def model(self, seed):
             return nn.Linear(3, 1)
@@ -287,7 +293,7 @@ def test_a_model_may_be_any_module():
     check_task(Bare())
 
 
-def test_no_class_is_called_that_does_not_look_like_a_task(tmp_path):
+def test_a_class_that_is_not_a_task_is_never_called(tmp_path):
     trace = tmp_path / "called"
     with pytest.raises(TaskError, match="Popen is not a task: it has no data, model"):
         load_task("subprocess:Popen", {"args": f"touch {trace}", "shell": True})

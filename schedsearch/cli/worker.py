@@ -74,7 +74,7 @@ def worker(
         except DatabaseUnavailableError as error:
             say(f"error: {error}")
             os._exit(error.exit_code)
-    if request.asked:
+    if request.signal_count:
         raise typer.Exit(130)
     counts = handle.queue.counts()
     if not quiet and not counts.waiting and not handle.queue.room():

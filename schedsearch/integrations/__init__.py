@@ -1,1 +1,1 @@
-"""Callbacks that bring schedules to trainings that a framework runs."""
+"""Callbacks that set scheduled values in trainings run by a framework."""

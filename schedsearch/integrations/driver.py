@@ -1,4 +1,4 @@
-"""What the callbacks of all frameworks share: a plan's epochs, one after the other."""
+"""The part of the callbacks that does not depend on the framework."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ OnValues = Callable[[Mapping[str, float]], object]
 
 
 class ScheduleDriver:
-    """The epochs of a training: which values are in force in each, and what each gave.
+    """Drives a scheduler or a run through the epochs of a training.
 
     Args:
         source: the scheduler of a config, or the run of a search, which ends when it is pruned.
-        metric: what the framework calls the validation metric that is the objective.
-        on_values: called with the values before each epoch, for those that no optimizer and no
-            WeightedLoss within the model takes.
+        metric: the name in the framework of the validation metric that is the objective.
+        on_values: called with the values before each epoch, to set values other than those of
+            optimizers and of each WeightedLoss in the model.
     """
 
     def __init__(
@@ -34,33 +34,33 @@ class ScheduleDriver:
         self.metric = metric
         self._source = source
         self._run = iter(source) if isinstance(source, LoopRun) else None
-        self._given: Mapping[str, float] | None = None
+        self._run_values: Mapping[str, float] | None = None
         self._on_values = on_values
         self._terms: defaultdict[str, list[float]] = defaultdict(list)
 
     def next_epoch(self) -> bool:
-        """Go to the next epoch; False: a search wants no more epochs of its run."""
+        """Go to the next epoch; return False if the run of a search has ended."""
         if self._run is not None:
             epoch = next(self._run, None)
-            self._given = None if epoch is None else epoch[1]
-            return self._given is not None
+            self._run_values = None if epoch is None else epoch[1]
+            return self._run_values is not None
         return True
 
     @property
     def values(self) -> Mapping[str, float]:
-        """The values in force in the epoch.
+        """The values of the current epoch.
 
         Raises:
-            SchedSearchError: the run of a search is over, but the framework trains on.
+            SchedSearchError: the run of a search has ended, but the framework continues training.
         """
         if self._run is None:
             return self._scheduler.values
-        if self._given is None:
-            raise SchedSearchError("the run is over: the training must end with it")
-        return self._given
+        if self._run_values is None:
+            raise SchedSearchError("the run has ended: stop the training as well")
+        return self._run_values
 
     def apply(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
-        """Set the values on the optimizers, on each WeightedLoss of a model, and by `on_values`."""
+        """Set the values in the optimizers and each WeightedLoss of a model; call `on_values`."""
         values = self.values
         for optimizer in optimizers:
             apply_values(values, optimizer)
@@ -71,20 +71,21 @@ class ScheduleDriver:
             self._on_values(values)
 
     def record_terms(self, terms: Mapping[str, Any]) -> None:
-        """Take the loss terms of a step; an epoch gives their means."""
+        """Record the loss terms of a step; `end_epoch` reports their means."""
         for name, term in terms.items():
             self._terms[name].append(as_float(term))
 
     def end_epoch(self, metrics: Mapping[str, Any]) -> None:
-        """End an epoch that gave these validation metrics.
+        """End an epoch with these validation metrics.
 
         Raises:
-            InputError: the objective is not among them.
+            InputError: the metric of the objective is missing.
         """
         if self.metric not in metrics:
             raise InputError(
-                f"the validation gave no `{self.metric}`, but {', '.join(metrics) or 'nothing'}: "
-                "log it in every epoch, or name another metric"
+                f"the validation has no metric `{self.metric}`, only "
+                f"{', '.join(metrics) or 'none at all'}: log it in every epoch, or pass another "
+                "metric to ScheduleCallback"
             )
         metric = as_float(metrics[self.metric])
         terms = {name: math.fsum(values) / len(values) for name, values in self._terms.items()}
@@ -95,16 +96,16 @@ class ScheduleDriver:
             self._source.step(metric, terms=terms)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what goes into the framework's checkpoint: nothing of a run, which begins anew."""
+        """Return the state for a checkpoint; empty for a run, which always starts over."""
         if isinstance(self._source, LoopRun):
             return {}
         return {"scheduler": self._source.state_dict(), "terms": dict(self._terms)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Continue from the state in a checkpoint.
 
         Raises:
-            InputError: its state is of another plan.
+            InputError: the state belongs to another plan.
         """
         if state:
             self._scheduler.load_state_dict(state["scheduler"])

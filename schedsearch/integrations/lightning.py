@@ -1,10 +1,10 @@
-"""Schedules in a Lightning training.
+"""A callback for Lightning that sets scheduled values.
 
     config = schedsearch.load("best.toml")
     schedule = ScheduleCallback(config.scheduler(), metric="val_loss")
     Trainer(max_epochs=config.horizon, callbacks=[schedule]).fit(module, ...)
 
-In a search the run takes the scheduler's place, and ends the training when it is pruned:
+In a search, pass the run instead of a scheduler; it ends the training when it is pruned:
 
     def train(run):
         Trainer(max_epochs=run.horizon, callbacks=[ScheduleCallback(run, metric="val_loss")]).fit(…)
@@ -24,17 +24,17 @@ from schedsearch.scheduler import Scheduler
 
 
 class ScheduleCallback(Callback):
-    """Sets the values in force before each epoch, and steps the schedules on its validation.
+    """Sets the scheduled values before each epoch and updates the schedules after validation.
 
-    Values named as a key of the optimizer's parameter groups (`lr`, `weight_decay`, ...) are set
-    there, and `weights.TERM` on each `WeightedLoss` of the module. What `training_step` returns
-    beside "loss" are loss terms, for the schedules that follow them. Checkpoints of the trainer
-    hold the schedules' state.
+    Values with the name of a key of the parameter groups (`lr`, `weight_decay`, ...) are set in the
+    optimizer, and `weights.TERM` in each `WeightedLoss` of the module. All entries that
+    `training_step` returns besides "loss" are loss terms for schedules that depend on them. The
+    state of the schedules is saved in the checkpoints of the trainer.
 
     Args:
-        source: a config's scheduler, or the run of a search.
+        source: the scheduler of a config, or the run of a search.
         metric: the logged validation metric that is the objective.
-        on_values: called with the values before each epoch, for those set nowhere else.
+        on_values: called with the values before each epoch, to set all other values.
     """
 
     def __init__(
@@ -43,48 +43,48 @@ class ScheduleCallback(Callback):
         self._driver = ScheduleDriver(source, metric, on_values)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin: here too, since a training that goes on within an epoch starts none.
+        """Set the values of the first epoch, also if training resumes in the middle of an epoch.
 
         Raises:
             InputError: the trainer does not validate at the end of every epoch.
         """
         if trainer.check_val_every_n_epoch != 1 or trainer.val_check_interval != 1.0:
             raise InputError(
-                "ScheduleCallback steps on one validation per epoch: leave the trainer's "
-                "val_check_interval and check_val_every_n_epoch at 1"
+                "ScheduleCallback needs exactly one validation per epoch: set val_check_interval "
+                "and check_val_every_n_epoch of the trainer to 1"
             )
         if not trainer.enable_validation:
             raise InputError(
-                "ScheduleCallback steps on one validation per epoch: give the trainer validation "
-                "data, and the module a validation_step"
+                "ScheduleCallback needs exactly one validation per epoch: give the trainer "
+                "validation data, and the module a validation_step"
             )
         self._driver.next_epoch()
         self._driver.apply(pl_module, trainer.optimizers)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the values in force."""
+        """Set the values of the epoch."""
         self._driver.apply(pl_module, trainer.optimizers)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any
     ) -> None:
-        """Take the loss terms that the step returned."""
+        """Record the loss terms that the step returned."""
         if isinstance(outputs, Mapping):
             self._driver.record_terms({n: v for n, v in outputs.items() if n != "loss"})
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the epoch: before the trainer's checkpoint of it, which goes on with the next."""
+        """End the epoch, before the trainer saves its checkpoint."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._driver.end_epoch(trainer.callback_metrics)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go to the next epoch; a run that is over stops the trainer."""
+        """Go to the next epoch; stop the trainer if the run has ended."""
         trainer.should_stop = not self._driver.next_epoch() or trainer.should_stop
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the schedules' state, for the trainer's checkpoint."""
+        """Return the state of the schedules for the checkpoint of the trainer."""
         return self._driver.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the trainer's checkpoint."""
+        """Continue from a checkpoint of the trainer."""
         self._driver.load_state_dict(state_dict)

@@ -1,4 +1,4 @@
-"""Schedules in a training by the Trainer of Hugging Face's transformers.
+"""A callback for the Trainer of Hugging Face transformers that sets scheduled values.
 
     config = schedsearch.load("best.toml")
     schedule = ScheduleCallback(config.scheduler(), metric="eval_loss")
@@ -7,7 +7,7 @@
     )
     Trainer(model, arguments, callbacks=[schedule], …).train()
 
-In a search the run takes the scheduler's place, and ends the training when it is pruned.
+In a search, pass the run instead of a scheduler; it ends the training when it is pruned.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from schedsearch.errors import InputError
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.scheduler import Scheduler
 
-#: Under which name a checkpoint of the Trainer holds the schedules' state.
+#: The key of the state of the schedules in a checkpoint of the Trainer.
 _KEY = "schedsearch"
 
 
 class ScheduleCallback(TrainerCallback):
-    """Sets the values in force before each epoch, and steps the schedules on its evaluation.
+    """Sets the scheduled values before each epoch and updates the schedules after evaluation.
 
-    Values named as a key of the optimizer's parameter groups (`lr`, `weight_decay`, ...) are set
-    there, and `weights.TERM` on each `WeightedLoss` of the model. Checkpoints of the Trainer hold
-    the schedules' state.
+    Values with the name of a key of the parameter groups (`lr`, `weight_decay`, ...) are set in the
+    optimizer, and `weights.TERM` in each `WeightedLoss` of the model. The state of the schedules is
+    saved in the checkpoints of the Trainer.
 
     Args:
-        source: a config's scheduler, or the run of a search.
-        metric: the evaluation's metric that is the objective, as the Trainer names it.
-        on_values: called with the values before each epoch, for those set nowhere else.
+        source: the scheduler of a config, or the run of a search.
+        metric: the evaluation metric that is the objective, with its name in the Trainer.
+        on_values: called with the values before each epoch, to set all other values.
     """
 
     def __init__(
@@ -45,56 +45,56 @@ class ScheduleCallback(TrainerCallback):
         self._in_epoch = self._epoch_ended = False
 
     def observe(self, **terms: Any) -> None:
-        """Take the loss terms of a step; call it where the loss is computed."""
+        """Record the loss terms of a step; call it where the loss is computed."""
         if self._in_epoch:
             self._driver.record_terms(terms)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Go on from a checkpoint, if there is one.
+        """Continue from the checkpoint if there is one.
 
         Raises:
-            InputError: the Trainer does not evaluate after every epoch, or moves the learning rate
-                itself, or its checkpoint is of another plan.
+            InputError: the Trainer does not evaluate after every epoch, has its own learning rate
+                schedule, or has a checkpoint of another plan.
         """
         if args.eval_strategy != "epoch":
             raise InputError(
-                "ScheduleCallback steps on one evaluation per epoch: set eval_strategy='epoch'"
+                "ScheduleCallback needs exactly one evaluation per epoch: set eval_strategy='epoch'"
             )
-        kept: Any = state.stateful_callbacks
-        self._driver.load_state_dict(kept.get(_KEY, {}))
+        saved: Any = state.stateful_callbacks
+        self._driver.load_state_dict(saved.get(_KEY, {}))
         self._driver.next_epoch()
         if "lr" in self._driver.values and args.lr_scheduler_type != "constant":
             raise InputError(
-                f"the plan moves lr, and so does lr_scheduler_type='{args.lr_scheduler_type}': "
-                "set lr_scheduler_type='constant'"
+                f"both the plan and lr_scheduler_type='{args.lr_scheduler_type}' set the learning "
+                "rate: set lr_scheduler_type='constant'"
             )
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Set the values in force."""
+        """Set the values of the epoch."""
         self._in_epoch = True
         self._driver.apply(given["model"], [given["optimizer"]])
-        # A constant scheduler sets its own idea of the learning rate after each step.
+        # The constant scheduler resets the learning rate to base_lrs after each step.
         given["lr_scheduler"].base_lrs = [group["lr"] for group in given["optimizer"].param_groups]
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Take no more loss terms: what comes now is the evaluation."""
+        """Stop recording loss terms: the evaluation follows."""
         self._in_epoch, self._epoch_ended = False, True
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """End the epoch; a run that is over stops the Trainer."""
+        """End the epoch; stop the Trainer if the run has ended."""
         if not self._epoch_ended:
-            return  # An evaluation before the first epoch, or one of the caller's.
+            return  # An evaluation before the first epoch, or one that the caller started.
         self._epoch_ended = False
         self._driver.end_epoch(given["metrics"])
-        kept: Any = state.stateful_callbacks
-        kept[_KEY] = self._driver.state_dict()
+        saved: Any = state.stateful_callbacks
+        saved[_KEY] = self._driver.state_dict()
         if not self._driver.next_epoch():
             control.should_training_stop = True

@@ -1,4 +1,4 @@
-"""Tasks: what they are, and how one is found, tried, and told from another. Loads no torch."""
+"""Tasks: the protocol, loading, validation, fingerprints and trust. Does not import torch."""
 
 from schedsearch.task.check import TaskOutputs, check_task
 from schedsearch.task.fingerprinting import fingerprint

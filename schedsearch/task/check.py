@@ -1,4 +1,4 @@
-"""Whether a task is one, as only trying it can tell."""
+"""Validation of a task by running each of its parts once."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskOutputs:
-    """What an epoch of a task gives: names of loss terms, and of metrics as an objective says."""
+    """The names of the loss terms of a task, and of its metrics as in an objective (`val_NAME`)."""
 
     terms: tuple[str, ...]
     metrics: tuple[str, ...]
 
 
 def check_task(task: Task | TrainFunction) -> TaskOutputs | None:
-    """Try a task: its data, its model, the loss terms of one batch, and the validation metrics.
+    """Run the data, the model, the loss terms of one batch and the validation metrics of a task.
 
-    A training loop of the user's own cannot be tried without training, and is not: None.
+    Returns:
+        The names of loss terms and metrics; None for a train function, which cannot be tried
+        without training.
 
     Raises:
-        TaskError: one of the parts raises, or is not what the protocol says.
+        TaskError: a part raises an exception or does not follow the protocol.
     """
     if is_train_function(task):
         return None
@@ -54,7 +56,7 @@ def check_task(task: Task | TrainFunction) -> TaskOutputs | None:
         model = call_user_code(f"{name}.model(0)", lambda: task.model(0))
         if not isinstance(model, nn.Module):
             raise TaskError(f"{name}.model must return a Module, not {type(model).__name__}")
-        terms = _first_terms(task, model, splits)
+        terms = _terms_of_first_batch(task, model, splits)
         _check_terms(task, terms)
         with torch.no_grad():
             model.eval()
@@ -65,7 +67,7 @@ def check_task(task: Task | TrainFunction) -> TaskOutputs | None:
     return TaskOutputs(tuple(terms), tuple(f"val_{metric}" for metric in metrics))
 
 
-def _first_terms(task: Task, model: Any, splits: Splits) -> Mapping[str, Tensor]:
+def _terms_of_first_batch(task: Task, model: Any, splits: Splits) -> Mapping[str, Tensor]:
     import torch
 
     batch = {name: tensor[: task.batch_size] for name, tensor in splits.train.items()}
@@ -83,17 +85,17 @@ def _check_terms(task: Task, terms: Mapping[str, Tensor]) -> None:
         term = name.removeprefix("weights.")
         if term != name and term not in terms:
             raise TaskError(
-                f"the hyperparameter `{name}` weighs no loss term: {what} returns "
-                f"{', '.join(terms)}"
+                f"the hyperparameter `{name}` is the weight of an unknown loss term: {what} "
+                f"returns {', '.join(terms)}"
             )
     if not any(getattr(term, "requires_grad", False) for term in terms.values()):
         raise TaskError(f"{what}: no term depends on the model's parameters")
 
 
-def _check_numbers(what: str, given: object) -> None:
-    if not isinstance(given, Mapping) or not given:
-        raise TaskError(f"{what} must return a dict of 0-d tensors by name, not {given!r}")
-    for name, value in given.items():
+def _check_numbers(what: str, result: object) -> None:
+    if not isinstance(result, Mapping) or not result:
+        raise TaskError(f"{what} must return a dict of 0-d tensors by name, not {result!r}")
+    for name, value in result.items():
         shape = getattr(value, "shape", None)
         if shape is None and not isinstance(value, Real):
             raise TaskError(f"{what}: `{name}` is {value!r}, but must be a 0-d tensor")

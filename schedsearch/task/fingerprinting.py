@@ -1,4 +1,4 @@
-"""Which task it is: a hash of everything that decides what a training gives."""
+"""Fingerprint of a task: a hash of its code, settings and data."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from schedsearch.task.protocol import Examples, Task, TrainFunction, is_train_fu
 
 
 def fingerprint(task: Task | TrainFunction, reference: str, arguments: Mapping[str, Any]) -> str:
-    """Return a hash of everything that decides what a training gives, but seed and schedules.
+    """Return a hash of everything that determines the results of a task, except seed and plan.
 
-    Hashed are the source of the task's module and of the modules that it imports from its own
-    folder, the arguments, the task's settings and defaults, and its data for seed 0. Of a training
-    loop of the user's own: sources and defaults. A comment changes it too.
+    The hash covers the source of the module of the task and of the modules that it imports from the
+    same folder (comments included), the arguments, the settings, the defaults, and the data for
+    seed 0. For a train function it covers sources, arguments and defaults.
 
     Returns:
         64 hexadecimal digits (SHA-256).
 
     Raises:
-        TaskError: the task's data cannot be made.
+        TaskError: `data(0)` raises an exception.
     """
     digest = hashlib.sha256()
     settings: dict[str, Any] = {
@@ -50,29 +50,28 @@ def fingerprint(task: Task | TrainFunction, reference: str, arguments: Mapping[s
 
 
 def _sources(module: str) -> dict[str, bytes]:
-    """Return the source of a module, and of those it imports, directly or not, from its folder.
+    """Return the sources of a module and of all modules that it imports from the same folder.
 
-    Found by their paths, not among the loaded modules: what a function imports only when it runs
-    counts from the start.
+    Modules are found by path and not in sys.modules, because a function may import a module later.
     """
     loaded = sys.modules[module]
     if loaded.__file__ is None:
         return {}
     folder, package = Path(loaded.__file__).parent, loaded.__package__ or ""
     sources: dict[str, bytes] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
+    pending = [module]
+    while pending:
+        name = pending.pop()
         path = _file_of(name, folder, package)
         if name not in sources and path is not None:
             sources[name] = path.read_bytes()
-            own_package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            waiting.extend(_imported(sources[name], own_package))
+            parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            pending.extend(_imported_names(sources[name], parent))
     return sources
 
 
 def _file_of(name: str, folder: Path, package: str) -> Path | None:
-    """Return the file of a module if it lies in the folder, which holds the package."""
+    """Return the file of a module if it is in `folder`, the folder of `package`."""
     if name == package:
         init = folder / "__init__.py"
         return init if init.is_file() else None
@@ -84,8 +83,8 @@ def _file_of(name: str, folder: Path, package: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _imported(source: bytes, package: str) -> Iterator[str]:
-    """Yield every name that a source imports, which may or may not be that of a module."""
+def _imported_names(source: bytes, package: str) -> Iterator[str]:
+    """Yield the full name of every import: a module, or an attribute of a module."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

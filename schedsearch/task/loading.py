@@ -1,4 +1,4 @@
-"""From a reference such as "module:attribute" to the task that it names."""
+"""Loading of a task from a reference such as "module:attribute"."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _T = TypeVar("_T")
 def load_task(
     reference: str, arguments: Mapping[str, Any] = MappingProxyType({})
 ) -> Task | TrainFunction:
-    """Return the task that "module:attribute" names; the current folder is importable.
+    """Return the task with the reference "module:attribute".
 
-    A class is called with the arguments. A function `train(run)` takes none.
+    Modules in the current folder can be imported. A class is called with the arguments; a function
+    `train(run)` takes none.
 
     Raises:
-        TaskError: the reference does not lead to a task; one line says where it ends.
+        TaskError: the module cannot be imported, or the attribute is missing or not a task.
     """
     module_name, attribute = parse_reference(reference)
     module = _import(reference, module_name)
@@ -38,7 +39,7 @@ def load_task(
         )
     found = getattr(module, attribute)
     if inspect.isclass(found):
-        # Before the class is called: the file that names it may come from anybody.
+        # Check before the call: the reference may come from an untrusted file.
         missing = [name for name in _METHODS if _is_missing(found, name)]
         if missing and "__call__" not in vars(found):
             raise TaskError(
@@ -46,7 +47,9 @@ def load_task(
             )
         found = call_user_code(f"task {reference!r}: {attribute}(…)", lambda: found(**arguments))
     elif arguments:
-        raise TaskError(f"task {reference!r}: only a class takes arguments")
+        raise TaskError(
+            f"task {reference!r}: only a class takes arguments: remove `arguments` from the file"
+        )
     if problem := _problem(found):
         raise TaskError(f"task {reference!r}: {problem}")
     return cast("Task | TrainFunction", found)
@@ -65,10 +68,10 @@ def call_user_code(what: str, function: Callable[[], _T]) -> _T:
 
 
 def parse_reference(reference: str) -> tuple[str, str]:
-    """Return the module and the attribute that "module:attribute" names.
+    """Return the module and the attribute of a reference "module:attribute".
 
     Raises:
-        TaskError: it is written otherwise.
+        TaskError: the reference has another form.
     """
     module, _, attribute = reference.partition(":")
     if not (all(module.split(".")) and attribute):
@@ -80,7 +83,7 @@ def parse_reference(reference: str) -> tuple[str, str]:
 
 
 def add_working_directory_to_path() -> str:
-    """Let modules in the current folder be imported, and return that folder."""
+    """Add the current folder to sys.path, and return it."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -95,7 +98,7 @@ def _import(reference: str, name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise TaskError(
-                f"task {reference!r}: {name} needs the module `{error.name}`"
+                f"task {reference!r}: {name} needs the module `{error.name}`, which is missing"
             ) from error
         parent, _, last = error.name.rpartition(".")
         path = getattr(sys.modules.get(parent), "__path__", None) if parent else [here]
@@ -114,7 +117,7 @@ def _hint(name: str, known: Iterable[str]) -> str:
 
 
 def _problem(found: Any) -> str | None:
-    """Return why an object is not a task, as far as it can be told without calling it."""
+    """Return the reason why an object is not a task, without calling it, or None."""
     if is_train_function(found):
         if not hasattr(found, "hyperparameters"):
             name = getattr(found, "__name__", "train")
@@ -136,7 +139,7 @@ def _problem(found: Any) -> str | None:
     if problem := _hyperparameter_problem(found.hyperparameters):
         return problem
     if "lr" not in found.hyperparameters:
-        return "the hyperparameters have no `lr`, which every optimizer reads"
+        return "the hyperparameters have no `lr`, which every optimizer needs"
     return None
 
 
@@ -152,7 +155,7 @@ _MEMBERS = (
 
 
 def _is_missing(found: Any, name: str) -> bool:
-    """Tell whether an object lacks a member; a method merely inherited from Task is none."""
+    """Return whether an object lacks a member; a method inherited from Task counts as missing."""
     inherited = getattr(Task, name, None)
     return not hasattr(found, name) or (
         inspect.isfunction(inherited)
@@ -164,12 +167,12 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _hyperparameter_problem(given: object) -> str | None:
-    if not isinstance(given, Mapping):
-        return f"hyperparameters is {given!r}, but must map names to their defaults"
-    for name, value in given.items():
+def _hyperparameter_problem(defaults: object) -> str | None:
+    if not isinstance(defaults, Mapping):
+        return f"hyperparameters is {defaults!r}, but must map names to their defaults"
+    for name, value in defaults.items():
         if not isinstance(name, str):
-            return f"a hyperparameter is called {name!r}, but names must be strings"
+            return f"a hyperparameter has the name {name!r}, but names must be strings"
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             return f"the default of `{name}` is {value!r}, but must be a finite number"
     return None

@@ -1,4 +1,4 @@
-"""The Task protocol: the user's model, data, loss terms and validation metrics."""
+"""The Task protocol: data, model, loss terms and validation metrics of a training."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from typing_extensions import TypeIs
 
-#: The hyperparameters that an optimizer reads; torch's default where a task has not declared one.
+#: The hyperparameters of an optimizer; an undeclared one has the default of torch.
 OPTIMIZER_HYPERPARAMETERS = ("lr", "weight_decay", "momentum")
 OptimizerName: TypeAlias = Literal["sgd", "adam", "adamw"]
-#: Tensors by name whose first dimension counts the examples.
+#: Tensors by name; the first dimension of each is the number of examples.
 Examples: TypeAlias = "Mapping[str, Tensor]"
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A task's data in memory. The search reads `train` and `validation` only; never `test`."""
+    """The data of a task, in memory.
+
+    Args:
+        train: training examples: tensors by name, with the examples along the first dimension.
+        validation: examples for the validation metrics, which the search optimises.
+        test: held-out examples, used only to compare confirmed plans and never in a search.
+    """
 
     train: Examples
     validation: Examples
@@ -30,31 +36,32 @@ class Splits:
 
 
 class Task(Protocol):
-    """What schedsearch needs to know of a training.
+    """The data, model, loss terms and metrics of a training that schedsearch runs.
 
-    The objective is out of the schedule's reach: `metrics` never sees a hyperparameter.
+    `metrics` receives no hyperparameters, so a schedule cannot change how it is measured.
     """
 
-    #: Every name that the loss or the optimizer reads, with its default. `lr`, `weight_decay` and
-    #: `momentum` (Adam's first beta) go to the optimizer, `weights.TERM` multiplies a loss term.
+    #: The name and the default of every value that the loss or the optimizer uses. `lr`,
+    #: `weight_decay` and `momentum` (the first beta of Adam) are set in the optimizer;
+    #: `weights.TERM` multiplies a loss term.
     hyperparameters: Mapping[str, float]
     #: `"sgd"`, `"adam"` or `"adamw"`: which of torch's optimizers trains the model.
     optimizer: OptimizerName
     #: Training examples per optimizer step.
     batch_size: int
-    #: Optimizer steps per epoch, or None for one pass over the training data. A last batch that is
-    #: too short is left out.
+    #: Optimizer steps per epoch, or None for one pass over the training data without an incomplete
+    #: last batch.
     steps_per_epoch: int | None = None
-    #: Random tensors that a step needs, by name and shape. They are standard normal, drawn by the
-    #: engine from the run's seed, the epoch and the step.
+    #: The names and shapes of the random tensors of a step. They are standard normal; the engine
+    #: draws them from the seed of the run, the epoch and the step.
     noise: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
     def data(self, seed: int) -> Splits:
-        """Return the splits. What is drawn depends on the seed; the test split never does."""
+        """Return the splits; training and validation data may depend on the seed, test data not."""
         ...
 
     def model(self, seed: int) -> nn.Module:
-        """Return a fresh model whose initial parameters depend on the seed alone."""
+        """Return a new model whose initial parameters depend only on the seed."""
         ...
 
     def terms(
@@ -64,53 +71,60 @@ class Task(Protocol):
         hp: Mapping[str, Tensor],
         noise: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
-        """Return the loss terms of a batch as 0-d tensors; `hp` holds 0-d tensors.
+        """Return the loss terms of a batch as 0-d tensors by name.
 
-        The loss is the sum of `weights.TERM` times TERM, the weight 1 where it is not declared.
+        The loss is the sum of `weights.TERM` times TERM; an undeclared weight is 1.
+
+        Args:
+            model: the model in training mode.
+            batch: `batch_size` examples of the training split, by name.
+            hp: the current value of each hyperparameter as a 0-d tensor.
+            noise: standard normal tensors with the names and shapes of `noise`.
         """
         ...
 
     def metrics(self, model: nn.Module, split: Examples) -> dict[str, Tensor]:
-        """Return the metrics of a whole split as 0-d tensors.
+        """Return the metrics of a whole split as 0-d tensors by name.
 
-        The engines name them `val_NAME` and `test_NAME`. A share of examples is exact in float64.
+        Metric NAME is reported as `val_NAME` or `test_NAME`. Use float64 for fractions of examples:
+        they are then exact.
         """
         ...
 
 
 class TrainFunction(Protocol):
-    """A training loop of the user's own: a function `train(run)` that knows its hyperparameters."""
+    """A training loop as a function `train(run)` with an attribute `hyperparameters`."""
 
-    #: Every name that the loop reads from `hp`, with its default.
+    #: The name and the default of every value that the loop reads from `hp`.
     hyperparameters: Mapping[str, float]
 
     def __call__(self, run: Any, /) -> object:
-        """Train: `for epoch, hp in run`, with one `run.report(...)` in each epoch."""
+        """Train with `for epoch, hp in run`, and call `run.report(...)` once in each epoch."""
         ...
 
 
 def is_train_function(task: Task | TrainFunction) -> TypeIs[TrainFunction]:
-    """Tell a training loop of the user's own from a task."""
+    """Return whether a task is a train function, that is a training loop."""
     return callable(task) and not hasattr(task, "terms")
 
 
 def count_examples(split: Examples) -> int:
-    """Return the number of examples of a split; 0 if it holds no tensors.
+    """Return the number of examples of a split; 0 if it has no tensors.
 
     Raises:
-        TaskError: the tensors disagree.
+        TaskError: the tensors have different lengths.
     """
     counts = {name: len(tensor) for name, tensor in split.items()}
     if len(set(counts.values())) > 1:
-        raise TaskError(f"the tensors of a split must count the same examples, not {counts}")
+        raise TaskError(f"the tensors of a split must have the same length, not {counts}")
     return next(iter(counts.values()), 0)
 
 
 def count_steps(task: Task, examples: int) -> int:
-    """Return the optimizer steps of an epoch over so many training examples.
+    """Return the number of optimizer steps in an epoch with this number of training examples.
 
     Raises:
-        TaskError: there are fewer examples than a batch holds.
+        TaskError: there are fewer examples than the batch size.
     """
     steps = task.steps_per_epoch or examples // task.batch_size
     if not steps:

@@ -1,4 +1,4 @@
-"""Whose code a task is: found without running any of it."""
+"""Detection of untrusted task code without running it."""
 
 from __future__ import annotations
 
@@ -10,62 +10,63 @@ from pathlib import Path
 
 from schedsearch.task.loading import add_working_directory_to_path, parse_reference
 
-#: The environment variable that lets any task's code run; what was let run passes it on.
+#: The environment variable that trusts the code of every task; worker processes inherit it.
 TRUST_VARIABLE = "SCHEDSEARCH_TRUST_TASK"
-#: Installed packages lie in folders of these names, which may themselves lie in the user's own.
+#: Folders of installed packages; they may be inside the current folder (a virtual environment).
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def find_untrusted_code(reference: str) -> str | None:
-    """Return where code lies that loading a task would run, if it is not the user's own.
+    """Return the location of untrusted code that loading a task would run, or None.
 
-    Own are the built-in tasks, and modules that lie under the current folder, but not what is
-    installed there. A module runs the packages that it lies in too, so each of them is looked at.
+    Built-in tasks and modules in the current folder are trusted; packages installed there are not.
+    Importing a module also runs its parent packages, so these are checked too.
 
     Returns:
-        A file, or words; None if all is the user's own, or nothing is there.
+        A file or a description of the location; None if all code is trusted or no module is found.
 
     Raises:
-        TaskError: the reference is not written MODULE:ATTRIBUTE.
+        TaskError: the reference is not of the form MODULE:ATTRIBUTE.
     """
     module, _ = parse_reference(reference)
     if module.startswith("schedsearch.tasks."):
         return None
     add_working_directory_to_path()
     try:
-        return next(filter(None, map(_foreign, _run_by(module))), None)
-    except ValueError:  # what is loaded and was not found anywhere, such as __main__
+        return next(filter(None, map(_untrusted_location, _specs_of_import(module))), None)
+    except ValueError:  # a loaded module without a spec, such as __main__
         return "the running program"
 
 
-def _run_by(module: str) -> Iterator[ModuleSpec]:
-    """Yield what importing a module runs, as far as it is found: outer packages first."""
+def _specs_of_import(module: str) -> Iterator[ModuleSpec]:
+    """Yield the specs of the modules that an import runs, parent packages first."""
     first, *others = module.split(".")
     spec = importlib.util.find_spec(first)
     for name in others:
         if spec is None:
             return
         yield spec
-        # By its last name alone: the full one is looked up among what is loaded already.
+        # Only the last name: with a full name, a namespace package looks for its parent in
+        # sys.modules, which has not been imported.
         spec = PathFinder.find_spec(name, list(spec.submodule_search_locations or ()))
     if spec is not None:
         yield spec
 
 
-def _foreign(spec: ModuleSpec) -> str | None:
-    """Return where a module lies if it is not the user's own; a folder without code is nobody's."""
+def _untrusted_location(spec: ModuleSpec) -> str | None:
+    """Return the location of a module if it is untrusted; a namespace package has no code."""
     if spec.origin is None:
         return None
     if not spec.has_location:
         return "Python itself"
-    place = Path(spec.origin).resolve()
-    return None if _is_own(place) else str(place)
+    file = Path(spec.origin).resolve()
+    return None if _is_in_current_folder(file) else str(file)
 
 
-def _is_own(place: Path) -> bool:
+def _is_in_current_folder(file: Path) -> bool:
     library = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
     return (
-        place.is_relative_to(Path.cwd().resolve())
-        and _INSTALLED.isdisjoint(place.parts)
-        and not any(place.is_relative_to(folder) for folder in library)
+        file.is_relative_to(Path.cwd().resolve())
+        and _INSTALLED.isdisjoint(file.parts)
+        and not any(file.is_relative_to(folder) for folder in library)
     )

@@ -99,7 +99,7 @@ def test_check_runs_the_task_unless_no_task_is_given(run, write):
     assert done.err.splitlines() == [
         f"error: {file}: hyperparameters.momentom: the task has no such hyperparameter "
         "(hint: did you mean `momentum`?)",
-        f"error: {file}: objective.metric = 'val_lost': the task gives no such metric "
+        f"error: {file}: objective.metric = 'val_lost': the task has no such metric "
         "(hint: did you mean `val_loss`?)",
     ]
 

@@ -1,4 +1,4 @@
-"""The plan that the frameworks' trainings follow: one value by the epoch, one by the validation."""
+"""The plan of the tests: one open-loop and one closed-loop schedule."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def scheduler() -> Scheduler:
     return Scheduler(PLAN, horizon=HORIZON)
 
 
-def values_given(metrics: list[float]) -> list[dict[str, float]]:
-    """Return the values in force in each epoch, given what the epochs before it gave."""
+def expected_values(metrics: list[float]) -> list[dict[str, float]]:
+    """Return the values of each epoch, given the metrics of the epochs before."""
     replayed = scheduler()
-    found = [replayed.values]
+    values = [replayed.values]
     for metric in metrics:
         replayed.step(metric)
-        found.append(replayed.values)
-    return found
+        values.append(replayed.values)
+    return values

@@ -1,4 +1,4 @@
-"""A Lightning training follows a plan, resumes in the middle of it, and ends with a pruned run."""
+"""The Lightning callback: it sets the values of a plan, resumes, and ends a pruned run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from examples.with_lightning import train as train_a_run
 from schedsearch.engines import make_engine
 from schedsearch.errors import InputError
 from schedsearch.integrations.lightning import ScheduleCallback
-from tests.integrations.plans import HORIZON, scheduler, values_given
+from tests.integrations.plans import HORIZON, expected_values, scheduler
 
-# Lightning's own use of a torch class that torch is about to rename.
+# Lightning uses a torch class that torch will rename.
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")
 
 
-class Watch(Callback):
-    """Writes down what was in force in each epoch, and what it gave."""
+class Recorder(Callback):
+    """Records the values in each epoch and the validation error after it."""
 
     def __init__(self):
         self.values, self.errors = [], []
@@ -41,30 +41,32 @@ class Watch(Callback):
 def fit(folder, *callbacks, epochs=HORIZON, resumed=None, **options):
     torch.manual_seed(0)
     training, validation, _ = loaders(0)
-    watch, module = Watch(), Progression()
+    recorder, module = Recorder(), Progression()
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
     quiet["enable_checkpointing"] = any(isinstance(c, ModelCheckpoint) for c in callbacks)
-    made = Trainer(
+    lightning_trainer = Trainer(
         max_epochs=epochs,
         accelerator="cpu",
-        callbacks=[*callbacks, watch],
+        callbacks=[*callbacks, recorder],
         default_root_dir=folder,
         **quiet,
         **options,
     )
-    made.fit(module, training, validation, ckpt_path=resumed, weights_only=True)
-    return watch
+    lightning_trainer.fit(module, training, validation, ckpt_path=resumed, weights_only=True)
+    return recorder
 
 
-def test_each_epoch_trains_with_the_plans_values(tmp_path):
-    watch = fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"))
-    assert watch.values == values_given(watch.errors)[:-1]
-    assert len({now["lr"] for now in watch.values}) == HORIZON
+def test_each_epoch_trains_with_the_values_of_the_plan(tmp_path):
+    recorder = fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"))
+    assert recorder.values == expected_values(recorder.errors)[:-1]
+    assert len({now["lr"] for now in recorder.values}) == HORIZON
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 @pytest.mark.parametrize("at_epoch_end", [False, True])
-def test_a_checkpoint_goes_on_with_the_next_epochs_values(tmp_path, at_epoch_end):
+def test_training_resumes_from_a_checkpoint_with_the_values_of_the_next_epoch(
+    tmp_path, at_epoch_end
+):
     whole = fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"))
     keep = ModelCheckpoint(tmp_path, "half", save_on_train_epoch_end=at_epoch_end)
     half = fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"), keep, epochs=2)
@@ -72,10 +74,10 @@ def test_a_checkpoint_goes_on_with_the_next_epochs_values(tmp_path, at_epoch_end
     keep = ModelCheckpoint(tmp_path / "rest", save_on_train_epoch_end=at_epoch_end)
     rest = fit(tmp_path, schedule, keep, resumed=tmp_path / "half.ckpt")
     assert half.values == whole.values[:2]
-    assert rest.values[2:] == values_given(half.errors + rest.errors)[2:-1]
+    assert rest.values[2:] == expected_values(half.errors + rest.errors)[2:-1]
 
 
-def test_an_epoch_gives_the_means_of_its_steps_loss_terms():
+def test_the_terms_of_an_epoch_are_the_means_over_its_steps():
     engine = make_engine(train_a_run, horizon=HORIZON)
     engine.fill(0, seed=1)
     [result] = engine.train_epoch([{"lr": 0.0}])
@@ -88,18 +90,18 @@ def test_an_epoch_gives_the_means_of_its_steps_loss_terms():
     assert result.terms == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_run_takes_each_epochs_values_and_ends_when_it_is_pruned():
+def test_a_run_sets_the_values_of_each_epoch_and_ends_when_it_is_pruned():
     engine = make_engine(train_a_run, horizon=HORIZON)
     engine.fill(0, seed=1)
-    still = [engine.train_epoch([{"lr": 0.0}])[0].metrics["val_error"] for _ in range(2)]
-    moved = engine.train_epoch([{"lr": 0.01}])[0].metrics["val_error"]
-    assert still[0] == still[1] != moved
-    # Asked for its test, the loop ends before its horizon.
+    unchanged = [engine.train_epoch([{"lr": 0.0}])[0].metrics["val_error"] for _ in range(2)]
+    changed = engine.train_epoch([{"lr": 0.01}])[0].metrics["val_error"]
+    assert unchanged[0] == unchanged[1] != changed
+    # A request for the test metrics ends the loop before its horizon.
     assert engine.test(0).keys() == {"test_error"}
 
 
-def test_a_metric_that_is_not_logged_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"the validation gave no `loss`, but .*val_error"):
+def test_a_metric_that_is_not_logged_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"the validation has no metric `loss`, only .*val_error"):
         fit(tmp_path, ScheduleCallback(scheduler(), metric="loss"))
 
 
@@ -108,7 +110,7 @@ def test_a_training_without_validation_is_refused(tmp_path):
         fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"), limit_val_batches=0)
 
 
-@pytest.mark.parametrize("often", [{"val_check_interval": 0.5}, {"check_val_every_n_epoch": 2}])
-def test_another_rhythm_of_validations_is_refused(tmp_path, often):
+@pytest.mark.parametrize("options", [{"val_check_interval": 0.5}, {"check_val_every_n_epoch": 2}])
+def test_another_interval_of_validations_is_refused(tmp_path, options):
     with pytest.raises(InputError, match="one validation per epoch"):
-        fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"), **often)
+        fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"), **options)

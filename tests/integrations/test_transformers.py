@@ -1,4 +1,4 @@
-"""A training by transformers' Trainer follows a plan, resumes within it, and ends when pruned."""
+"""The transformers callback: it sets the values of a plan, resumes, and ends a pruned run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def scheduler():
     return Scheduler(PLAN, horizon=HORIZON)
 
 
-class Watch(TrainerCallback):
-    """Writes down what was in force at the end of each epoch, and what it gave."""
+class Recorder(TrainerCallback):
+    """Records the values at the end of each epoch and the evaluation loss after it."""
 
     def __init__(self, smoothing):
         self.smoothing, self.values, self.losses = smoothing, [], []
@@ -41,75 +41,77 @@ class Watch(TrainerCallback):
         self.losses.append(metrics["eval_loss"])
 
 
-def made(folder, epochs=HORIZON, **arguments):
-    """Return the example's trainer with a few examples, and what watches it."""
-    found = trainer(scheduler(), epochs, seed=0)
+def make_trainer(folder, epochs=HORIZON, **arguments):
+    """Return the trainer of the example with a small data set, and its recorder."""
+    hf_trainer = trainer(scheduler(), epochs, seed=0)
     for name, value in {"output_dir": str(folder), **arguments}.items():
-        setattr(found.args, name, value)
-    found.train_dataset.labels = found.train_dataset.labels[:100]
-    watch = Watch(lambda: found.smoothing)
-    found.add_callback(watch)
-    return found, watch
+        setattr(hf_trainer.args, name, value)
+    hf_trainer.train_dataset.labels = hf_trainer.train_dataset.labels[:100]
+    recorder = Recorder(lambda: hf_trainer.smoothing)
+    hf_trainer.add_callback(recorder)
+    return hf_trainer, recorder
 
 
-def values_given(losses):
-    replayed, found = scheduler(), []
+def expected_values(losses):
+    replayed, values = scheduler(), []
     for loss in losses:
-        found.append(replayed.values)
+        values.append(replayed.values)
         replayed.step(loss)
-    return found
+    return values
 
 
-def test_each_epoch_trains_with_the_plans_values(tmp_path):
-    found, watch = made(tmp_path)
-    found.train()
-    assert watch.values == values_given(watch.losses)
-    assert len(watch.values) == HORIZON
-    found.evaluate(splits(0)[2])  # an evaluation of one's own is no epoch
+def test_each_epoch_trains_with_the_values_of_the_plan(tmp_path):
+    hf_trainer, recorder = make_trainer(tmp_path)
+    hf_trainer.train()
+    assert recorder.values == expected_values(recorder.losses)
+    assert len(recorder.values) == HORIZON
+    hf_trainer.evaluate(splits(0)[2])  # an evaluation that the user starts does not end an epoch
 
 
-def test_an_evaluation_before_the_first_epoch_is_no_epoch(tmp_path):
-    found, watch = made(tmp_path, eval_on_start=True)
-    found.train()
-    assert len(watch.losses) == HORIZON + 1
-    assert watch.values == values_given(watch.losses[1:])
+def test_an_evaluation_before_the_first_epoch_does_not_end_an_epoch(tmp_path):
+    hf_trainer, recorder = make_trainer(tmp_path, eval_on_start=True)
+    hf_trainer.train()
+    assert len(recorder.losses) == HORIZON + 1
+    assert recorder.values == expected_values(recorder.losses[1:])
 
 
-def test_a_checkpoint_goes_on_with_the_next_epochs_values(tmp_path):
-    whole, watched = made(tmp_path, save_strategy="epoch")
+def test_training_resumes_from_a_checkpoint_with_the_values_of_the_next_epoch(tmp_path):
+    whole, whole_recorder = make_trainer(tmp_path, save_strategy="epoch")
     whole.train()
-    rest, watch = made(tmp_path)
+    rest, recorder = make_trainer(tmp_path)
     rest.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
-    assert watch.values == watched.values[2:]
-    assert watch.losses == watched.losses[2:]
+    assert recorder.values == whole_recorder.values[2:]
+    assert recorder.losses == whole_recorder.losses[2:]
 
 
-def test_a_run_takes_each_epochs_values_and_ends_when_it_is_pruned():
+def test_a_run_sets_the_values_of_each_epoch_and_ends_when_it_is_pruned():
     engine = make_engine(train_a_run, horizon=HORIZON)
     engine.fill(0, seed=1)
-    still = [engine.train_epoch([{"lr": 0.0}])[0].metrics["eval_loss"] for _ in range(2)]
-    moved = engine.train_epoch([{"lr": 0.01}])[0].metrics["eval_loss"]
-    assert still[0] == still[1] != moved
+    unchanged = [engine.train_epoch([{"lr": 0.0}])[0].metrics["eval_loss"] for _ in range(2)]
+    changed = engine.train_epoch([{"lr": 0.01}])[0].metrics["eval_loss"]
+    assert unchanged[0] == unchanged[1] != changed
     assert engine.test(0).keys() == {"test_loss"}
 
 
-def test_loss_terms_are_taken_in_training_alone(tmp_path):
-    found, _ = made(tmp_path, epochs=1)
-    [schedule] = [c for c in found.callback_handler.callbacks if isinstance(c, ScheduleCallback)]
+def test_loss_terms_outside_of_training_are_not_recorded(tmp_path):
+    hf_trainer, _ = make_trainer(tmp_path, epochs=1)
+    [schedule] = [
+        c for c in hf_trainer.callback_handler.callbacks if isinstance(c, ScheduleCallback)
+    ]
     seen = []
     schedule._driver.record_terms = seen.append
     schedule.observe(fit=1.0)
-    found.train()
+    hf_trainer.train()
     assert not seen
 
 
-def test_a_learning_rate_that_two_would_move_is_refused(tmp_path):
-    found, _ = made(tmp_path, lr_scheduler_type="linear")
+def test_a_second_schedule_of_the_learning_rate_is_refused(tmp_path):
+    hf_trainer, _ = make_trainer(tmp_path, lr_scheduler_type="linear")
     with pytest.raises(InputError, match="set lr_scheduler_type='constant'"):
-        found.train()
+        hf_trainer.train()
 
 
-def test_an_evaluation_after_each_epoch_is_asked_for(tmp_path):
-    found, _ = made(tmp_path, eval_strategy="steps")
+def test_evaluation_in_another_interval_than_epochs_is_refused(tmp_path):
+    hf_trainer, _ = make_trainer(tmp_path, eval_strategy="steps")
     with pytest.raises(InputError, match="set eval_strategy='epoch'"):
-        found.train()
+        hf_trainer.train()

@@ -1,4 +1,4 @@
-"""What every built-in task keeps."""
+"""The contract of every built-in task."""
 
 import math
 
@@ -17,8 +17,8 @@ def task(request):
     return load_task(BUILT_IN[request.param])
 
 
-class Watched(dict):
-    """A mapping that remembers which names were read."""
+class RecordingDict(dict):
+    """A dict that records which names were read."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -45,13 +45,13 @@ def tensors(hyperparameters):
     return {name: torch.tensor(value) for name, value in hyperparameters.items()}
 
 
-def test_it_is_a_task_and_describes_itself(task):
+def test_it_is_a_valid_task_with_a_docstring(task):
     check_task(task)
     assert type(task).__doc__
     assert len(fingerprint(task, "", {})) == 64
 
 
-def test_data_and_model_depend_on_the_seed_alone(task):
+def test_data_and_model_depend_only_on_the_seed(task):
     torch.manual_seed(1)
     first, model = task.data(3), task.model(3).state_dict()
     state = torch.manual_seed(2).get_state()
@@ -62,14 +62,14 @@ def test_data_and_model_depend_on_the_seed_alone(task):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_something_depends_on_the_seed(task):
+def test_data_or_model_depend_on_the_seed(task):
     assert not (
         same_split(task.data(3).train, task.data(4).train)
         and same_split(task.model(3).state_dict(), task.model(4).state_dict())
     )
 
 
-def test_the_test_split_never_depends_on_the_seed(task):
+def test_the_test_split_does_not_depend_on_the_seed(task):
     assert same_split(task.data(3).test, task.data(4).test)
 
 
@@ -81,20 +81,20 @@ def test_no_training_or_validation_example_is_a_test_example(task):
 
 
 def _row(split, index):
-    """Return an example without its label, which may be noisy."""
+    """Return the bytes of an example without its label, which may be noisy."""
     return b"".join(
         tensor[index].numpy().tobytes() for name, tensor in split.items() if name != "label"
     )
 
 
-def test_every_hyperparameter_is_read_by_the_loss_or_the_optimizer(task):
-    hp = Watched(tensors(task.hyperparameters))
+def test_every_hyperparameter_is_used_by_the_loss_or_the_optimizer(task):
+    hp = RecordingDict(tensors(task.hyperparameters))
     terms = first_terms(task, hp)
     weights = {f"weights.{name}" for name in terms}
     assert set(task.hyperparameters) - weights - OPTIMIZER == hp.read - weights - OPTIMIZER
 
 
-def test_metrics_leave_the_model_alone(task):
+def test_metrics_do_not_change_the_model(task):
     model, splits = task.model(0).eval(), task.data(0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_three_epochs_improve_a_validation_metric(task):
     assert any(trained[name] < untrained[name] for name in trained)
 
 
-def test_training_comes_out_again_and_goes_on_from_a_snapshot_bit_for_bit(task):
+def test_training_is_reproducible_and_resumes_from_a_snapshot_bit_for_bit(task):
     engine = make_engine(task, horizon=3)
     engine.fill(0, seed=1)
     [first] = engine.train_epoch([{}])
