@@ -20,7 +20,7 @@ from schedsearch.schedules import FAMILIES
 from schedsearch.schedules.families import COMBINATORS
 from schedsearch.schedules.parameters import parameters_of
 from schedsearch.space import Space
-from schedsearch.space.choosers import RandomChooser
+from schedsearch.space.suggesters import RandomSuggester
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -106,7 +106,7 @@ def test_a_toml_example_of_the_families_is_a_space_that_plans_can_be_drawn_from(
     space = Space.from_document(document, "example.toml")
     seen = set()
     for seed in range(30):
-        plan = space.suggest(RandomChooser(seed)).resolve(space.horizon, seed)
+        plan = space.suggest(RandomSuggester(seed)).resolve(space.horizon, seed)
         plan.values(plan.start())
         seen |= {schedule.family for schedule in plan.schedules.values()}
     [family] = re.findall(r"^\[\w+\.\w+\.families\.(\w+)\]$", example, re.M)
