@@ -9,15 +9,11 @@ other loops, and can be compared with schedules of the same weights by the same 
 Sources: Kendall, Gal and Cipolla 2018 (weights by learned variances); Chen et al. 2018, GradNorm.
 """
 
-from collections.abc import Callable
-
 import torch
 from sklearn.datasets import load_wine
 from torch import Tensor, nn
 
 from schedsearch import LoopRun
-
-Weigh = Callable[[Tensor], Tensor]
 
 
 class Wines(nn.Module):
@@ -96,7 +92,7 @@ def _train(run: LoopRun, balance: type[LearnedVariances] | type[GradNorm]) -> No
     training, validation = order[60:][torch.randperm(118)].split([60, 58])
     model = Wines()
     optimizer = torch.optim.Adam(model.parameters())
-    record_epoch_time = balance(model, rate=0.025)
+    weighted_sum = balance(model, rate=0.025)
 
     def error(chosen: Tensor) -> float:
         with torch.no_grad():
@@ -107,9 +103,9 @@ def _train(run: LoopRun, balance: type[LearnedVariances] | type[GradNorm]) -> No
         for batch in training[torch.randperm(60)].split(20):
             terms = model(inputs[batch], labels[batch])
             optimizer.zero_grad()
-            record_epoch_time(terms).backward()
+            weighted_sum(terms).backward()
             optimizer.step()
-            record_epoch_time.step()
+            weighted_sum.step()
         grower, analysis = terms.tolist()
         run.report(val_loss=error(validation), terms={"grower": grower, "analysis": analysis})
     run.test(loss=error(order[:60]))
