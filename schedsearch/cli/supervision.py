@@ -78,8 +78,8 @@ def supervise(
                     deadline, timed_out = None, True
                     say("time is up: the workers stop after this epoch")
                     supervisor.stop()
-                if request.asked > stops:
-                    stops = request.asked
+                if request.signal_count > stops:
+                    stops = request.signal_count
                     say("stopping after this epoch; Ctrl-C again stops at once")
                     supervisor.stop()
                 if now - drawn > _REDRAW:
@@ -90,4 +90,4 @@ def supervise(
             pass  # the second Ctrl-C: at once
         finally:
             supervisor.kill()
-    return Supervised(supervisor.exit_code, bool(request.asked), timed_out)
+    return Supervised(supervisor.exit_code, bool(request.signal_count), timed_out)
