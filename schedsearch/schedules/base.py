@@ -109,6 +109,15 @@ class Schedule(ABC):
         """Return the state after an epoch with this feedback."""
 
 
+def check_initial_value(
+    schedule: Schedule, initial: float, min_value: float, max_value: float
+) -> None:
+    """Raise ParameterError unless the initial value of a schedule is within its limits."""
+    if not min_value <= initial <= max_value:
+        limits = f"`min_value` = {min_value!r} to `max_value` = {max_value!r}"
+        raise schedule.parameter_error("initial", f"from {limits}")
+
+
 @dataclasses.dataclass(frozen=True)
 class OpenLoop(Schedule):
     """A schedule whose value is a closed-form function of the epoch, without feedback."""

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schedsearch.schedules.base import Feedback, Schedule, State
+from schedsearch.schedules.base import Feedback, Schedule, State, check_initial_value
 from schedsearch.schedules.parameters import Fraction, NonNegative, Number, Positive
 
 #: The largest argument of `exp`: e ** 700 is still finite.
@@ -75,9 +75,7 @@ class Geco(_TermController):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.min_value <= self.initial <= self.max_value:
-            limits = f"`min_value` = {self.min_value!r} to `max_value` = {self.max_value!r}"
-            raise self.parameter_error("initial", f"from {limits}")
+        check_initial_value(self, self.initial, self.min_value, self.max_value)
 
     def start(self) -> State:
         return {"value": self.initial, "average": None}
@@ -131,9 +129,7 @@ class Pi(_TermController):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.min_value <= self.initial <= self.max_value:
-            limits = f"`min_value` = {self.min_value!r} to `max_value` = {self.max_value!r}"
-            raise self.parameter_error("initial", f"from {limits}")
+        check_initial_value(self, self.initial, self.min_value, self.max_value)
 
     def start(self) -> State:
         return {"value": self.initial, "integral": self.initial - self.min_value}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeAlias
 
 from schedsearch.errors import ParameterError
-from schedsearch.schedules.base import Feedback, Schedule, State
+from schedsearch.schedules.base import Feedback, Schedule, State, check_initial_value
 from schedsearch.schedules.parameters import (
     NonNegative,
     NonNegativeDuration,
@@ -152,9 +152,7 @@ class Greedy(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.min_value <= self.initial <= self.max_value:
-            limits = f"`min_value` = {self.min_value!r} to `max_value` = {self.max_value!r}"
-            raise self.parameter_error("initial", f"from {limits}")
+        check_initial_value(self, self.initial, self.min_value, self.max_value)
 
     def start(self) -> State:
         return {
