@@ -61,6 +61,14 @@ def train_and_raise(run: LoopRun) -> None:
         run.report(val_loss=1.0)
 
 
+def train_or_raise_by_rate(run: LoopRun) -> None:
+    """Fail if the learning rate is above 0.5."""
+    for _, hp in run:
+        if hp["lr"] > 0.5:
+            raise ValueError("the rate is too high")
+        run.report(val_loss=hp["lr"])
+
+
 def train_and_exit(run: LoopRun) -> None:
     """Leave by sys.exit, as scripts do."""
     for _ in run:
@@ -111,6 +119,7 @@ for _function in (
     train_to_nan,
     train_to_infinity,
     train_and_raise,
+    train_or_raise_by_rate,
     train_and_exit,
 ):
     _function.hyperparameters = DEFAULTS

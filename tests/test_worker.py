@@ -342,3 +342,14 @@ def test_trials_that_were_lost_cost_the_budget_nothing(tmp_path):
     work(study, should_stop=lambda: next(rounds) == 4)
     work(study, "bob")
     assert study.queue.counts().finished == 5
+
+
+def test_failures_count_in_a_row_a_trial_that_ends_well_begins_the_count_again(tmp_path):
+    study = make_study(tmp_path, document(searches.train_or_raise_by_rate, trials=1))
+    queue = study.load()
+    # Above 0.5 the task raises: two failures, a success, two failures.
+    for rate in (0.6, 0.7, 0.2, 0.6, 0.7):
+        queue.enqueue_trial({"lr.family": "constant", "lr.constant.value": rate})
+    work(study)
+    counts = study.queue.counts()
+    assert (counts.failed, counts.complete) == (4, 2)

@@ -83,9 +83,9 @@ def _say_confirmed(handle: StudyHandle, source: dict[str, Any]) -> None:
 def _say_newer(handle: StudyHandle) -> None:
     """Say so if what was confirmed has not met the best of the study as it is now."""
     from schedsearch.confirmation.study import confirmation_result
-    from schedsearch.confirmation.verdicts import not_judged
+    from schedsearch.confirmation.verdicts import not_confirmed
 
     best = [trial.number for kind in (False, True) for trial in handle.complete(constant=kind)[:1]]
     result = confirmation_result(handle)
-    if result is not None and (since := not_judged(result, best)):
+    if result is not None and (since := not_confirmed(result, best)):
         say(f"warning: trial {since[-1]} took no part: `schedsearch confirm {handle.name}` again")

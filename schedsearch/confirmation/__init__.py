@@ -1,1 +1,1 @@
-"""Do the winners hold? The best schedules and constants, in full, on seeds the search never met."""
+"""Confirmation: the best schedules against the best constants, on fresh seeds, in pairs."""

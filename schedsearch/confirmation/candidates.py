@@ -1,4 +1,4 @@
-"""Who takes part: the best distinct schedules and the user's own, and the constants to beat."""
+"""The plans of a confirmation: the best schedules, the user's plans, and the constants to beat."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from schedsearch.storage import OWN, StudyHandle, plan_of
 
 #: How many constants, beside the default, every schedule has to beat.
 CONSTANTS = 3
-#: With fewer constants tried for each hyperparameter that is searched, the best is no fair rival.
+#: With fewer constants tried per searched hyperparameter, the best of them is a weak baseline.
 _FEWEST_TRIED = 10
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A plan to confirm, and the trial that carries it; None for a default that has no trial."""
+    """A plan to confirm, and the number of its trial; None for a default without a trial."""
 
     number: int | None
     plan: Plan
@@ -28,18 +28,18 @@ class Candidate:
 def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Candidate]]:
     """Return the best distinct schedules, and the best distinct constants with the default.
 
-    The user's own schedules and constants are among them, however good they are.
+    Plans that the user added with `start --also` are always among them.
 
     Raises:
         StudyError: no schedule is complete.
     """
-    schedules = _chosen(study.complete(constant=False), top)
+    schedules = _best_distinct(study.complete(constant=False), top)
     if not schedules:
         raise StudyError(
             f"study {study.name} has no complete trial with a schedule yet: "
-            "`schedsearch start` with more --trials goes on"
+            "raise --trials of `schedsearch start` to continue"
         )
-    constants = _chosen(study.complete(constant=True), CONSTANTS)
+    constants = _best_distinct(study.complete(constant=True), CONSTANTS)
     default = study.space.baseline()
     if default not in [constant.plan for constant in constants]:
         at_default = (t for t in study.trials() if "plan" in t.user_attrs)
@@ -48,8 +48,8 @@ def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Cand
     return schedules, constants
 
 
-def _chosen(ranked: Iterable[FrozenTrial], count: int) -> list[Candidate]:
-    """Return the first distinct plans, and after them the user's own."""
+def _best_distinct(ranked: Iterable[FrozenTrial], count: int) -> list[Candidate]:
+    """Return the first distinct plans, and all plans that the user added."""
     found: dict[Plan, Candidate] = {}
     for trial in ranked:
         if len(found) < count or OWN in trial.user_attrs:
@@ -58,14 +58,14 @@ def _chosen(ranked: Iterable[FrozenTrial], count: int) -> list[Candidate]:
     return list(found.values())
 
 
-def few_constants(study: StudyHandle) -> list[str]:
-    """Return a line if so few constants were tried that a schedule may win for want of a better."""
+def few_constants_warning(study: StudyHandle) -> list[str]:
+    """Return a warning if too few constants were tried for a strong baseline."""
     tried = len({plan_of(trial) for trial in study.complete(constant=True)})
     searched = len(study.space.searched())
     if tried >= _FEWEST_TRIED * searched:
         return []
     return [
         f"{tried} constants were tried, for {searched} hyperparameter{'s'[: searched > 1]} "
-        f"searched: a schedule may win because its other values are tuned better; try "
-        f"{_FEWEST_TRIED} for each by more --trials, or race a constant of your own by --also"
+        f"searched: a schedule may win because its other values are tuned better; raise --trials "
+        f"until {_FEWEST_TRIED} for each are tried, or add a constant with --also"
     ]

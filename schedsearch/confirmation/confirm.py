@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schedsearch.confirmation.candidates import Candidate, candidates, few_constants
+from schedsearch.confirmation.candidates import Candidate, candidates, few_constants_warning
 from schedsearch.confirmation.paired import fewest_seeds
 from schedsearch.confirmation.study import (
     RunResult,
@@ -73,7 +73,7 @@ class Confirmation:
         result["judged"] = self._judged()
         result["looks"] = [seeds for seeds, _ in result["judged"]]
         space = self.parent.space
-        result["coarse"] = [*constant_coverage_warnings(space), *few_constants(self.parent)]
+        result["coarse"] = [*constant_coverage_warnings(space), *few_constants_warning(self.parent)]
         keep_result(self.parent, self.study, result)
         return result
 

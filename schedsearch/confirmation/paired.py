@@ -1,4 +1,4 @@
-"""Whether plans beat constants, judged from runs on the same seeds. Lower is better throughout."""
+"""Paired comparisons of plans with constants on the same seeds. Lower is better throughout."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-#: The risk of calling any plan better, when none is, that a confirmation accepts.
+#: The probability of calling any plan better if none is.
 ALPHA = 0.05
+#: The probability of showing a difference with the number of seeds that `seeds_to_show` returns.
 _POWER = 0.8
-#: Up to so many differences, every flip of their signs is counted; of more, as many at random.
+#: Up to so many differences, all combinations of signs are counted; for more, 2**16 random ones.
 _EXACT = 16
 _BISECTIONS = 40
-#: So many flips are multiplied at a time, since numpy makes them floats for it.
+#: Sign combinations that are multiplied at a time, since numpy converts them to floats.
 _BLOCK = 2**12
 
 
 class Verdict(StrEnum):
-    """What the runs of a plan say of it, against those of the constants."""
+    """The result of comparing a plan with the constants."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -34,9 +35,9 @@ class Verdict(StrEnum):
 class Paired:
     """The differences of one plan's runs from another's, seed by seed: below 0 is better.
 
-    Judged by sign flips: if the plans were alike, each difference might as well have had the other
-    sign. It asks for no bell shape, which test errors do not have: one run that collapses would
-    drown nineteen clear differences in a t test.
+    Tested by sign flips: if the plans were equal, each difference could equally well have the other
+    sign. The test assumes no normal distribution, which test errors do not have: in a t test one
+    collapsed run hides nineteen clear differences.
 
     Source: Fisher 1935, The Design of Experiments, section 21.
 
@@ -51,7 +52,7 @@ class Paired:
 
     @classmethod
     def of(cls, runs: Sequence[float], others: Sequence[float]) -> Paired:
-        """Pair the runs of two plans; both in the order of the seeds."""
+        """Pair the runs of two plans, both in the order of the seeds."""
         return cls(tuple(run - other for run, other in zip(runs, others, strict=True)))
 
     @property
@@ -71,18 +72,18 @@ class Paired:
 
     @property
     def losses(self) -> int:
-        """On how many seeds it was worse."""
+        """On how many seeds the first plan was worse."""
         return sum(difference > 0 for difference in self.differences)
 
     @property
     def p(self) -> float:
-        """The two-sided p: the share of sign flips whose mean is at least as far from 0."""
+        """The two-sided p: the share of sign combinations whose mean is at least as far from 0."""
         return self._p_of(0.0)
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Return the shifts of all differences that would have a p above `level`, from end to end.
+        """Return the interval of mean differences that the runs do not reject at `level`.
 
-        Infinite where there are too few differences for any p to be as small as the level.
+        It is infinite if there are too few differences for any p below the level.
         """
         if 2 / 2 ** len(self.differences) >= level:
             return -math.inf, math.inf
@@ -93,12 +94,12 @@ class Paired:
         signs = _sign_flips(len(differences))
         blocks = (signs[i : i + _BLOCK] @ differences for i in range(0, len(signs), _BLOCK))
         flipped = np.abs(np.concatenate([*blocks]))
-        # What is equal but for rounding counts as equal.
+        # Sums that differ only by rounding count as equal.
         observed = abs(differences.sum()) - 1e-9 * np.abs(differences).sum()
         return float(np.mean(flipped >= observed))
 
     def _end(self, level: float, side: float) -> float:
-        """Find by bisection how far from the mean, on one side, shifts keep a p above the level."""
+        """Find one end of the interval by bisection: where p falls to the level."""
         inside = 0.0
         outside = max(abs(difference - self.mean) for difference in self.differences)
         for _ in range(_BISECTIONS):
@@ -112,7 +113,7 @@ class Paired:
 
 @functools.cache
 def _sign_flips(count: int) -> NDArray[np.int8]:
-    """Return a row of signs for each flip: all of them, or a fixed sample."""
+    """Return a row of signs for each combination: all of them, or a fixed random sample."""
     if count <= _EXACT:
         bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
     else:
@@ -125,12 +126,12 @@ def _sign_flips(count: int) -> NDArray[np.int8]:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is said of one plan.
+    """The result for one plan.
 
     Attributes:
-        verdict: better than every constant, worse than some, or neither seen.
-        p: of that claim, before Holm's correction; of "better" where nothing was seen.
-        level: what p was held against.
+        verdict: better than every constant, worse than some constant, or no difference seen.
+        p: of that verdict, before Holm's correction; of "better" if no difference was seen.
+        level: the significance level that p was compared with.
     """
 
     verdict: Verdict
@@ -141,10 +142,11 @@ class Judgement:
 def judge(plans: Sequence[Sequence[Paired]], alpha: float = ALPHA) -> list[Judgement]:
     """Judge plans, each compared with the same constants in pairs.
 
-    A plan is better if it beats every constant: its p is the greatest of those, 1 if its mean is
-    not the lower one against each (an intersection-union test). It is worse if some constant beats
-    it: its p is the least of those times their number (Bonferroni). Both are held against Holm's
-    levels over the plans, so any one wrong claim has at most the probability `alpha`.
+    A plan is better if it beats every constant: its p is the largest over the constants, and 1 if
+    its mean is not lower than each of theirs (an intersection-union test). It is worse if some
+    constant beats it: its p is the smallest times the number of constants (Bonferroni). Both are
+    compared with Holm's levels over the plans, so the probability of any wrong "better", and of
+    any wrong "worse", is at most `alpha`.
 
     Source: Holm 1979; Berger 1982 for the intersection-union test.
     """
@@ -166,10 +168,10 @@ def judge(plans: Sequence[Sequence[Paired]], alpha: float = ALPHA) -> list[Judge
 
 
 def holm_levels(p_values: Sequence[float], alpha: float) -> list[float]:
-    """Return the level that Holm's procedure holds each p against.
+    """Return the level that Holm's procedure compares each p with.
 
-    From the least p: alpha / m, alpha / (m - 1) and so on, until one is not below its level; that
-    level then holds for all the greater ones.
+    In ascending order of p: alpha / m, alpha / (m - 1) and so on, until a p is not below its level;
+    that level then applies to all larger ones.
 
     >>> [round(level, 4) for level in holm_levels([0.04, 0.001, 0.03], 0.05)]
     [0.025, 0.0167, 0.025]
@@ -185,7 +187,7 @@ def holm_levels(p_values: Sequence[float], alpha: float) -> list[float]:
 
 
 def fewest_seeds(plans: int, alpha: float = ALPHA) -> int:
-    """Return how many seeds it takes that one of so many plans can be called better at all.
+    """Return the fewest seeds with which one of so many plans can be called better.
 
     >>> fewest_seeds(1), fewest_seeds(5)
     (6, 8)
@@ -194,11 +196,11 @@ def fewest_seeds(plans: int, alpha: float = ALPHA) -> int:
 
 
 def seeds_to_show(pair: Paired, level: float) -> int | None:
-    """Return about how many seeds would show the observed difference, four times out of five.
+    """Return about how many seeds would show the observed difference with probability 0.8.
 
     n = ((z(1 - level / 2) + z(0.8)) * deviation / mean) ** 2
 
-    None if none was observed in favour of the plan, or if there are as many seeds already.
+    None if the plan is not better in the mean, or if there are as many seeds already.
     """
     if pair.mean >= 0:
         return None

@@ -1,4 +1,4 @@
-"""What the runs of a confirmation say of each schedule, as plain data."""
+"""The result of a confirmation as plain data: means, differences, intervals and verdicts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Contender:
 
 
 def common_metric(results: Sequence[RunResult], metric: str) -> tuple[str, list[float]]:
-    """Return the metric that all runs have, and its values: the test metric, else validation's."""
+    """Return a metric that all runs have, and its values: the test metric, else validation's."""
     tests = [result.test for result in results]
     if any(test is None for test in tests):
         return metric, [result.validation for result in results]
@@ -48,7 +48,7 @@ def common_metric(results: Sequence[RunResult], metric: str) -> tuple[str, list[
 def contend(
     chosen: Sequence[Candidate], runs: Sequence[Sequence[float]], objective: Objective
 ) -> list[Contender]:
-    """Give each candidate its runs; NaN, a diverged run, becomes the worst value of all others.
+    """Give each candidate its runs; a diverged run (NaN) gets the worst value of all others.
 
     Raises:
         SchedSearchError: every run diverged.
@@ -75,15 +75,15 @@ def document(
     metric: str,
     seeds: range,
 ) -> dict[str, Any]:
-    """Judge, and return the result as plain data that survives JSON.
+    """Judge the schedules, and return the result as plain data for JSON.
 
-    Differences are those of the metric as it is, a schedule's minus a constant's; `interval` is at
-    the plan's own Holm level. `baseline` is the constant with the best mean.
+    A difference is a schedule's metric minus a constant's, whatever the direction of the objective.
+    `interval` is at the Holm level of its plan. `baseline` is the constant with the best mean.
     """
     baseline = min(constants, key=lambda constant: objective.to_minimize(constant.mean))
     pairs = [[_pair(plan, constant, objective) for constant in constants] for plan in schedules]
     judgements = [
-        _held_back(judgement, plan, constants)
+        _limited_by_divergence(judgement, plan, constants)
         for judgement, plan in zip(judge(pairs), schedules, strict=True)
     ]
     at = constants.index(baseline)
@@ -130,12 +130,17 @@ def _pair(plan: Contender, constant: Contender, objective: Objective) -> Paired:
 
 
 def _hardest(pairs: Sequence[Paired]) -> Paired:
-    """Return the comparison that most stands in the way of "better"."""
+    """Return the comparison that is furthest from "better"."""
     return max(pairs, key=lambda pair: pair.p if pair.mean < 0 else 1.0)
 
 
-def _held_back(judgement: Judgement, plan: Contender, constants: Sequence[Contender]) -> Judgement:
-    """A diverged run was given a value too good for it: no plan is called better by that."""
+def _limited_by_divergence(
+    judgement: Judgement, plan: Contender, constants: Sequence[Contender]
+) -> Judgement:
+    """Do not call a plan better if it diverged more often than some constant.
+
+    The value that stands for a diverged run is too good for it.
+    """
     if judgement.verdict is not Verdict.BETTER:
         return judgement
     if plan.diverged <= min(constant.diverged for constant in constants):
@@ -165,13 +170,13 @@ def _difference(pair: Paired, level: float, objective: Objective) -> dict[str, A
 
 
 def winner(result: Mapping[str, Any]) -> int | None:
-    """Return the trial of the best plan that was found better than every constant, if any was."""
+    """Return the trial of the best plan with the verdict "better"; None if there is none."""
     better = (plan for plan in best_first(result, "plans") if plan["verdict"] == Verdict.BETTER)
     return next((plan["number"] for plan in better), None)
 
 
-def not_judged(result: Mapping[str, Any], best: Iterable[int]) -> list[int]:
-    """Return which of the study's best trials as they are now took no part in a confirmation."""
+def not_confirmed(result: Mapping[str, Any], best: Iterable[int]) -> list[int]:
+    """Return those of the study's present best trials that the confirmation did not compare."""
     entries = (*result["plans"], *result["constants"], result["baseline"])
     judged = {entry["number"] for entry in entries}
     return [number for number in best if number not in judged]
@@ -184,7 +189,7 @@ def best_first(result: Mapping[str, Any], which: str) -> list[Mapping[str, Any]]
 
 
 def plan_label(entry: Mapping[str, Any]) -> str:
-    """Return what a result's plan or constant is called.
+    """Return the name of a result's plan or constant for messages.
 
     >>> plan_label({"number": 3}), plan_label({"number": None})
     ('trial 3', 'the default')

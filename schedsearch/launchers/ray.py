@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster: Ray places them, and places them anew when an actor or a node dies."""
+"""Workers on a Ray cluster: Ray places them, and places them again if an actor or a node dies."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ try:
 except ImportError as error:
     raise InputError("--on ray needs Ray: pip install 'schedsearch[ray]'") from error
 
-#: Seconds after which it is said that Ray has no place for a worker yet.
-_PATIENCE = 15.0
-#: Seconds that a worker may take to be gone.
-_LAST_WORDS = 5.0
+#: Seconds to wait for a place before a warning is printed.
+_WARN_AFTER = 15.0
+#: Seconds to wait for a killed worker to end.
+_KILL_TIMEOUT = 5.0
 
 
 class _WorkerActor:
-    """A place that Ray gave to a worker: an actor that runs it as a process of its own.
+    """An actor that runs a worker as a child process.
 
-    The worker is not the actor itself: so it is stopped, killed and listened to like a worker
-    anywhere else, and a task that ends its process does not end more than the worker.
+    The worker is not the actor itself. So it is stopped, killed and read like a worker on this
+    machine, and a task that ends its process ends only the worker.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class _WorkerActor:
     def work(
         self, spec: WorkerSpec, environment: Mapping[str, str], folder: str
     ) -> Iterator[str | int]:
-        """Run a worker; yield each line that it says, and its exit code at last."""
+        """Run a worker; yield each line of its output, and its exit code last."""
         if Path(folder).is_dir():
             os.chdir(folder)  # where the task is imported from, if the nodes share it
         self._process = start_process(spec, {**os.environ, **environment})
@@ -61,13 +61,13 @@ class _WorkerActor:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the worker and all that it started."""
+        """End the worker and its child processes."""
         if self._process is not None:
             kill_group(self._process)
 
 
 class RayWorker:
-    """A worker in an actor: first the actor is placed, then the worker begins in it."""
+    """A worker in an actor: the actor is placed first, then the worker starts in it."""
 
     def __init__(
         self,
@@ -77,40 +77,40 @@ class RayWorker:
         release: Callable[[Any, WorkerExit], None],
     ) -> None:
         self._actor, self._begin, self._on_line, self._release = actor, begin, on_line, release
-        # However often the actor is placed anew in the meantime.
+        # Retried however often the actor is placed again in the meantime.
         self._placed = actor.ready.options(max_task_retries=-1).remote()
         self._asked = time.monotonic()
-        self._told = self._stopped = False
+        self._warned = self._stopped = False
         self._lines: Any = None
 
     def poll(self) -> WorkerExit | None:
         try:
-            end = self._listen()
+            end = self._read_lines()
         except RayActorError:
             end = WorkerExit(1, "its Ray actor or node died")
         if end is not None:
             self._release(self._actor, end)
         return end
 
-    def _listen(self) -> WorkerExit | None:
+    def _read_lines(self) -> WorkerExit | None:
         if self._lines is None:
             if self._stopped:
                 return WorkerExit(0)
             if not _is_ready(self._placed):
-                self._say_waiting()
+                self._warn_of_waiting()
                 return None
             ray.get(self._placed)
             self._lines = self._begin(self._actor)
         while _is_ready(self._lines):
-            said = ray.get(next(self._lines))
-            if isinstance(said, int):
-                return worker_exit(said)
-            self._on_line(said)
+            line = ray.get(next(self._lines))
+            if isinstance(line, int):
+                return worker_exit(line)
+            self._on_line(line)
         return None
 
-    def _say_waiting(self) -> None:
-        if not self._told and time.monotonic() - self._asked > _PATIENCE:
-            self._told = True
+    def _warn_of_waiting(self) -> None:
+        if not self._warned and time.monotonic() - self._asked > _WARN_AFTER:
+            self._warned = True
             self._on_line("warning: Ray has no room for all workers yet: the others wait")
 
     def stop(self) -> None:
@@ -121,7 +121,7 @@ class RayWorker:
     def kill(self) -> None:
         if self._lines is not None:
             with suppress(RayActorError, ray.exceptions.GetTimeoutError):
-                ray.get(self._actor.kill.remote(), timeout=_LAST_WORDS)
+                ray.get(self._actor.kill.remote(), timeout=_KILL_TIMEOUT)
         ray.kill(self._actor)
 
 
@@ -138,16 +138,16 @@ class RayLauncher:
     """
 
     def __init__(self, cpus: float, gpus: float) -> None:
-        # An actor is placed anew by Ray as often as it or its node dies. Two calls at a time: one
-        # listens to the worker, the other stops it.
+        # Ray places an actor again as often as it or its node dies. Two calls run at a time: one
+        # reads the worker's output, the other stops the worker.
         options = {"num_cpus": cpus, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 2}
         self._allocator = ray.remote(_WorkerActor).options(**options)
         self._vacant: list[Any] = []
 
     def launch(self, spec: WorkerSpec, on_line: Callable[[str], None]) -> RayWorker:
-        """Ask Ray for a place, or take that of a worker that was killed."""
+        """Ask Ray for a place, or reuse the place of a killed worker."""
         actor = self._vacant.pop() if self._vacant else self._allocator.remote()
-        # Only as arguments of a call: Ray shows and logs the environments that it sets up itself.
+        # As arguments of a call, since Ray displays and logs the environments that it sets up.
         own = {name: value for name, value in os.environ.items() if name.startswith("SCHEDSEARCH_")}
         folder = str(Path.cwd())
 
@@ -168,7 +168,7 @@ class RayLauncher:
 def ray_launcher(
     storage: str, *, address: str | None, cpus: float, gpus: float
 ) -> Iterator[RayLauncher]:
-    """Join a Ray cluster, or start one of this machine alone where there is none.
+    """Join a Ray cluster, or start a new one on this machine alone if there is none.
 
     Args:
         storage: the database's URL.
@@ -185,7 +185,7 @@ def ray_launcher(
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is not None and "://" in address:
         raise InputError(f"--address is {address}, but must be host:port of the cluster's head")
-    # Ray writes to stdout, which is for data; what it says to the person is said by us.
+    # Ray writes to stdout, which is for data; its errors are reported here.
     with redirect_stdout(io.StringIO()):
         _join(address)
         try:

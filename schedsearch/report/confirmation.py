@@ -1,4 +1,4 @@
-"""The result of a confirmation, in sentences for the terminal."""
+"""The result of a confirmation in sentences, for the terminal."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def confirmation_lines(result: Mapping[str, Any]) -> list[str]:
         lines.append(_sentence(plan, result))
         lines.extend(f"  {line}" for line in describe_plan(plan["plan"]))
         lines.extend(f"  {line}" for line in _comparisons(plan, result))
-    lines.extend(f"an easy rival: {warning}" for warning in result.get("coarse", []))
+    lines.extend(f"weak baseline: {warning}" for warning in result.get("coarse", []))
     return lines
 
 
 def verdict_line(result: Mapping[str, Any]) -> str:
-    """Return what a confirmation found, in one line."""
+    """Return the result of a confirmation in one line."""
     seeds, baseline = f"{_seeds(result)} fresh seeds", result["baseline"]
     best = next((plan for plan in result["plans"] if plan["number"] == winner(result)), None)
     if best is None:
@@ -41,21 +41,25 @@ def verdict_line(result: Mapping[str, Any]) -> str:
 
 
 def _heading(result: Mapping[str, Any]) -> Iterator[str]:
-    what = "on the test split" if result["test"] else "by validation: the task measures no test"
+    what = (
+        "on the test split"
+        if result["test"]
+        else "on the validation split: the task has no test metric"
+    )
     yield (
-        f"mean {result['metric']} over {_seeds(result)} fresh seeds, {what}; an interval is wider "
-        "the more schedules its own is held against (Holm)"
+        f"mean {result['metric']} over {_seeds(result)} fresh seeds, {what}; "
+        "intervals are corrected for the number of schedules (Holm)"
     )
     if len(looks := result.get("looks", [])) > 1:
         shown = ", ".join(map(str, looks[:-1])) + f" and {looks[-1]}"
         yield (
-            f"looked {len(looks)} times, after {shown} seeds: the more looks, the more chances "
-            "luck had"
+            f"looked {len(looks)} times, after {shown} seeds: each look adds to the risk of a "
+            "chance result"
         )
 
 
 def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
-    """Say in plain words what was found of one schedule."""
+    """Return the verdict on one schedule in words."""
     baseline, name = result["baseline"], f"{plan_label(plan)}{_diverged(plan)}"
     means = (
         f"mean {result['metric']} {plan['mean']:.4g} against {baseline['mean']:.4g} of the best "
@@ -71,14 +75,14 @@ def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
             return f"{name} is worse: {means}"
     seeds = f"with {_seeds(result)} seeds"
     if (enough := plan["seeds_to_show"]) is not None:
-        seeds += f", while about {enough} would show one of this size"
+        seeds += f"; about {enough} would show one of this size"
     return f"{name}: no difference seen {seeds}: {means}"
 
 
 def _comparisons(plan: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each constant that a schedule was held against.
+    """Yield a line for each constant that a schedule was compared with.
 
-    A 97.5 % interval is one that Holm's procedure holds against 0.025.
+    At the Holm level 0.025, for example, the interval is a 97.5 % interval.
     """
     for pair in plan["against"]:
         low, high = pair["interval"]

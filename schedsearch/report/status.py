@@ -11,7 +11,7 @@ from typing import Any, Literal
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.confirmation.study import confirmation_result
-from schedsearch.confirmation.verdicts import not_judged
+from schedsearch.confirmation.verdicts import not_confirmed
 from schedsearch.pruners import Audit, summarize_audit
 from schedsearch.report.confirmation import verdict_line
 from schedsearch.storage import OWN, Counts, StudyHandle, ranked
@@ -163,7 +163,7 @@ def _best(ranked: list[FrozenTrial]) -> Best | None:
 
 def _confirmation_line(result: Mapping[str, Any], *best: Best | None) -> str:
     """Return a confirmation's result, and a hint if the study has found better trials since."""
-    since = not_judged(result, [trial.number for trial in best if trial is not None])
+    since = not_confirmed(result, [trial.number for trial in best if trial is not None])
     if not since:
         return verdict_line(result)
     hint = f"trial {since[-1]} was not part of it: run `schedsearch confirm` again"

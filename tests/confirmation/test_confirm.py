@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from schedsearch.confirmation.candidates import Candidate, candidates, few_constants
+from schedsearch.confirmation.candidates import Candidate, candidates, few_constants_warning
 from schedsearch.confirmation.confirm import prepare_confirmation
 from schedsearch.confirmation.paired import Paired
 from schedsearch.confirmation.study import (
@@ -171,9 +171,9 @@ def test_without_a_complete_schedule_there_is_nothing_to_confirm(tmp_path):
 
 def test_a_study_that_tried_few_constants_is_told_so(study, tmp_path):
     assert len(study.complete(constant=True)) >= 10
-    assert few_constants(study) == []
+    assert few_constants_warning(study) == []
     short = searched(tmp_path, content_of(trials=9))
-    [line] = few_constants(short)
+    [line] = few_constants_warning(short)
     tried = len(short.complete(constant=True))
     assert line.startswith(f"{tried} constants were tried, for 1 hyperparameter searched: ")
 
