@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, NopPruner
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PatientPruner
 
 from schedsearch.pruners.asha import AshaPruner
-from schedsearch.pruners.audit import Audit, decide_pruning, summarize_audit
-from schedsearch.pruners.exempt_trials import ExemptingHyperband, ExemptingMedian, ExemptingPatient
+from schedsearch.pruners.audit import Audit, summarize_audit
+from schedsearch.pruners.decision import decide_pruning
 from schedsearch.space.document import PrunerOptions
 
 __all__ = ["AshaPruner", "Audit", "decide_pruning", "make_pruner", "summarize_audit"]
@@ -21,18 +21,18 @@ def make_pruner(options: PrunerOptions, horizon: int) -> BasePruner:
         case "asha":
             return AshaPruner(options.min_epochs, options.reduction_factor)
         case "hyperband":
-            return ExemptingHyperband(
+            return HyperbandPruner(
                 min_resource=options.min_epochs,
                 max_resource=max(horizon, options.min_epochs),
                 reduction_factor=options.reduction_factor,
             )
         case "none":
             return NopPruner()
-    median = ExemptingMedian(
+    median = MedianPruner(
         n_startup_trials=options.startup_trials, n_warmup_steps=options.min_epochs
     )
     if options.name == "median":
         return median
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return ExemptingPatient(median, patience=options.patience)
+        return PatientPruner(median, patience=options.patience)

@@ -11,7 +11,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from schedsearch.pruners.exempt_trials import is_exempt
+from schedsearch.pruners.decision import is_exempt
 from schedsearch.storage import FROM_EPOCH
 
 
@@ -43,7 +43,7 @@ class AshaPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether to prune the trial, which happens only at rungs."""
         epochs = trial.last_step
-        if epochs is None or is_exempt(trial) or epochs not in self._rungs(epochs):
+        if epochs is None or epochs not in self._rungs(epochs):
             return False
         if epochs <= trial.user_attrs.get(FROM_EPOCH, 0):
             return False
@@ -56,7 +56,7 @@ class AshaPruner(BasePruner):
         running = [
             other
             for number in self._unfinished
-            if number != trial.number and _counts(trials[number])
+            if number != trial.number and _is_counted(trials[number])
             for other in [sign * trials[number].intermediate_values.get(epochs, math.nan)]
             if not math.isnan(other)
         ]
@@ -76,7 +76,7 @@ class AshaPruner(BasePruner):
                 self._unfinished.append(number)
                 continue
             for rung in self._rungs(trial.last_step or 0):
-                if _counts(trial):
+                if _is_counted(trial):
                     value = sign * trial.intermediate_values.get(rung, math.nan)
                     if not math.isnan(value):
                         insort(self._finished[rung], value)
@@ -89,6 +89,6 @@ class AshaPruner(BasePruner):
             rung *= self._reduction_factor
 
 
-def _counts(trial: FrozenTrial) -> bool:
+def _is_counted(trial: FrozenTrial) -> bool:
     """Return whether a trial counts at the rungs it reached; a retried trial counts once."""
     return not is_exempt(trial) and "superseded_by" not in trial.user_attrs

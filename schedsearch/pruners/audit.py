@@ -12,46 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from optuna.pruners import BasePruner
-from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.pruners.exempt_trials import is_exempt
-from schedsearch.schedules.parameters import to_epochs
-from schedsearch.space import Objective, Space
+from schedsearch.pruners.decision import is_exempt
+from schedsearch.space import Objective
 from schedsearch.storage import AUDITED, WOULD_PRUNE
-
-
-@dataclass(frozen=True)
-class PruneDecision:
-    """The decision about a trial that has reported an epoch.
-
-    Attributes:
-        prune: whether to stop the trial.
-        would_prune: whether the pruner would stop it, but it is audited and continues.
-    """
-
-    prune: bool
-    would_prune: bool = False
-
-
-_CONTINUE = PruneDecision(prune=False)
-
-
-def decide_pruning(
-    pruner: BasePruner, space: Space, study: Study, trial: FrozenTrial
-) -> PruneDecision:
-    """Ask the pruner, unless the trial is exempt, protected, or would have been pruned before."""
-    protected = to_epochs(space.search.pruner.protected, space.horizon)
-    if is_exempt(trial) or WOULD_PRUNE in trial.user_attrs or (trial.last_step or 0) < protected:
-        return _CONTINUE
-    if not pruner.prune(study, trial):
-        return _CONTINUE
-    audited = AUDITED in trial.user_attrs
-    return PruneDecision(prune=not audited, would_prune=audited)
-
-
-# --- the result ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

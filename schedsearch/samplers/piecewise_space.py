@@ -54,7 +54,7 @@ def to_piecewise_space(space: Space) -> PiecewiseSpace:
     """
     searched = space.searched()
     for name, families in searched.items():
-        if problem := _problem(families, next(iter(searched.values())), space.horizon):
+        if problem := _incompatibility(families, next(iter(searched.values())), space.horizon):
             raise InputError(
                 "the sampler pbt needs the families constant and piecewise for each searched "
                 "hyperparameter, with the same segments for all and one range for all segments, "
@@ -65,7 +65,7 @@ def to_piecewise_space(space: Space) -> PiecewiseSpace:
             f"{space.name} searches nothing, and the sampler pbt needs a hyperparameter with "
             "families constant and piecewise"
         )
-    values = {name: _values(families)[0] for name, families in searched.items()}
+    values = {name: _segment_domains(families)[0] for name, families in searched.items()}
     constants = {
         name: families.options["constant"].domains["value"] for name, families in searched.items()
     }
@@ -86,11 +86,11 @@ def to_piecewise_space(space: Space) -> PiecewiseSpace:
     )
 
 
-def _problem(families: Families, first: Families, horizon: int) -> str | None:
+def _incompatibility(families: Families, first: Families, horizon: int) -> str | None:
     """Return what differs from the segments of the first hyperparameter."""
     if set(families.options) != {"constant", "piecewise"}:
         return "has " + ", ".join(families.options)
-    values = _values(families)
+    values = _segment_domains(families)
     if len(set(values)) > 1 or isinstance(values[0], Fixed):
         return "has segments with different or fixed values"
     if not isinstance(_duration(families), Fixed):
@@ -103,7 +103,7 @@ def _problem(families: Families, first: Families, horizon: int) -> str | None:
     return None
 
 
-def _values(families: Families) -> Sequence[Domain]:
+def _segment_domains(families: Families) -> Sequence[Domain]:
     values = families.options["piecewise"].domains["values"]
     assert isinstance(values, ListDomain)
     return values.items
@@ -117,7 +117,7 @@ def _layout(families: Families, horizon: int) -> tuple[int, int]:
     """Return the number of segments and the number of epochs that they divide."""
     duration = _duration(families)
     assert isinstance(duration, Fixed)
-    return len(_values(families)), to_epochs(duration.value, horizon)
+    return len(_segment_domains(families)), to_epochs(duration.value, horizon)
 
 
 def _branch_epochs(count: int, duration: int, horizon: int) -> dict[int, int]:

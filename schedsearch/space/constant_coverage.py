@@ -87,14 +87,14 @@ def _mean_values(space: Space) -> dict[str, list[float]]:
     feedback = synthetic_feedback(space, 0)[:_MAX_EPOCHS]
     means: dict[str, list[float]] = {}
     for plan in random_plans(space, _SAMPLES, 0):
-        values = _values(plan, feedback)
+        values = _values_by_epoch(plan, feedback)
         for names, schedule in plan.schedules.items():
             for name in () if isinstance(schedule, Constant) else names:
                 means.setdefault(name, []).append(statistics.fmean(v[name] for v in values))
     return means
 
 
-def _values(plan: Plan, feedback: Sequence[Feedback]) -> list[dict[str, float]]:
+def _values_by_epoch(plan: Plan, feedback: Sequence[Feedback]) -> list[dict[str, float]]:
     state, values = plan.start(), []
     for epoch in feedback:
         values.append(dict(plan.values(state)))

@@ -111,7 +111,7 @@ def test_asha_decides_as_if_trials_that_would_be_pruned_were_pruned():
         assert not AshaPruner(1, 2).prune(as_searched(study), study.trials[-1])
 
 
-def test_a_trial_that_would_be_pruned_is_not_decided_again():
+def test_the_pruner_is_not_asked_about_exempt_trials_and_those_it_would_have_pruned():
     asked = []
 
     class Recording(AshaPruner):
@@ -120,15 +120,20 @@ def test_a_trial_that_would_be_pruned_is_not_decided_again():
             return True
 
     study, pruner, space = optuna.create_study(), Recording(1, 2), space_of()
-    for attributes in ({"audited": True}, {"audited": True, "would_prune": 1}, {}):
+    for attributes in (
+        {"audited": True},
+        {"audited": True, "would_prune": 1},
+        {},
+        {"unpruned": True},
+    ):
         study.add_trial(
             create_trial(
                 state=TrialState.RUNNING, user_attrs=attributes, intermediate_values={1: 0.5}
             )
         )
     found = [decide_pruning(pruner, space, study, trial) for trial in study.trials]
-    assert [one.would_prune for one in found] == [True, False, False]
-    assert [one.prune for one in found] == [False, False, True]
+    assert [one.would_prune for one in found] == [True, False, False, False]
+    assert [one.prune for one in found] == [False, False, True, False]
     assert len(asked) == 2
 
 
@@ -264,6 +269,18 @@ def test_the_audit_counts_trials_that_would_be_pruned_and_those_better_than_all_
     content = audit.to_json()
     assert (content["would_have_been_pruned"], content["better_than_best_survivor"]) == (4, 2)
     assert content["trials"][0]["epoch"] == 3
+
+
+def test_the_best_survivor_may_end_at_the_same_moment_and_an_equal_value_is_not_better():
+    trials = [
+        ended(1, 0.5),
+        ended(1, 0.4, audited=True, would_prune=3),
+        ended(2, 0.5, audited=True, would_prune=3),
+    ]
+    audit = summarize_audit(trials, LESS)
+    assert audit is not None
+    found = [(trial.best_survivor, trial.is_better) for trial in audit.would_prune]
+    assert found == [(0.5, True), (0.5, False)]
 
 
 def test_without_an_audited_trial_there_is_no_audit():

@@ -117,8 +117,7 @@ def test_the_cache_of_finished_trials_changes_no_decision_of_asha(data):
             study.tell(trial, state=TrialState.PRUNED)
 
 
-def test_asha_neither_prunes_nor_counts_exempt_trials():
-    assert not prunes_last(study_of([1.0, 0.1], [1.0, 0.9], last={"unpruned": True}))
+def test_asha_does_not_count_exempt_trials():
     study = study_of([1.0, 0.1], last={"unpruned": True})
     study.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values={1: 1.0, 2: 0.9}))
     assert not prunes_last(study)
@@ -136,6 +135,36 @@ def test_no_pruner_prunes_an_exempt_trial(tmp_path, name):
     assert {trial.state for trial in exempt} == {TrialState.COMPLETE}
     pruned = sum(trial.state is TrialState.PRUNED for trial in trials)
     assert (pruned > 0) == (name not in ("none", "patient"))
+
+
+def first_pruned(name: str, min_epochs: int, horizon: int) -> set[int]:
+    """Return the epochs at which trials that get worse are pruned, beside constant good ones."""
+    options = PrunerOptions(
+        name=name, min_epochs=min_epochs, startup_trials=1, patience=0, reduction_factor=2
+    )
+    pruner, pruned = make_pruner(options, horizon), set()
+    study = optuna.create_study(study_name="brackets depend on the name", pruner=pruner)
+    for number in range(24):
+        trial = study.ask()
+        for epoch in range(1, horizon + 1):
+            trial.report(1.0 + number * epoch if number % 2 else 0.1, epoch)
+            if pruner.prune(study, study.trials[-1]) and number % 2:
+                pruned.add(epoch)
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, 0.1)
+    return pruned
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median", "patient"])
+def test_pruning_starts_at_min_epochs(name):
+    assert min(first_pruned(name, min_epochs=4, horizon=16)) == 4
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband", "median", "patient"])
+def test_nothing_is_pruned_if_min_epochs_are_beyond_the_horizon(name):
+    assert not first_pruned(name, min_epochs=30, horizon=9)
 
 
 def test_the_patient_pruner_prunes_a_trial_that_stops_improving():

@@ -1,0 +1,53 @@
+"""Whether to stop a trial: the pruner decides, except for exempt, protected and audited trials.
+
+Pruning compares early epochs, and favours fast starts. The constants that are best in the end would
+be among the first to be pruned, and schedules would be compared with poor constants. So the trials
+of the constant share are exempt. Optuna's pruners still count them among the trials they compare
+with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from optuna.pruners import BasePruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from schedsearch.schedules.parameters import to_epochs
+from schedsearch.space import Space
+from schedsearch.storage import AUDITED, UNPRUNED, WOULD_PRUNE
+
+
+def is_exempt(trial: FrozenTrial) -> bool:
+    """Return whether a trial is trained in full whatever its metric."""
+    return bool(trial.user_attrs.get(UNPRUNED, False))
+
+
+@dataclass(frozen=True)
+class PruneDecision:
+    """The decision about a trial that has reported an epoch.
+
+    Attributes:
+        prune: whether to stop the trial.
+        would_prune: whether the pruner would stop it, but it is audited and continues.
+    """
+
+    prune: bool
+    would_prune: bool = False
+
+
+_CONTINUE = PruneDecision(prune=False)
+
+
+def decide_pruning(
+    pruner: BasePruner, space: Space, study: Study, trial: FrozenTrial
+) -> PruneDecision:
+    """Ask the pruner, unless the trial is exempt, protected, or would have been pruned before."""
+    protected = to_epochs(space.search.pruner.protected, space.horizon)
+    if is_exempt(trial) or WOULD_PRUNE in trial.user_attrs or (trial.last_step or 0) < protected:
+        return _CONTINUE
+    if not pruner.prune(study, trial):
+        return _CONTINUE
+    audited = AUDITED in trial.user_attrs
+    return PruneDecision(prune=not audited, would_prune=audited)
