@@ -135,6 +135,31 @@ def test_parents_are_among_the_best_share_at_the_branch_epoch(direction, best):
     assert pbt.parents(60) == best
 
 
+def test_the_number_of_parents_is_rounded_up():
+    pbt = PbtStudy(population=3, truncation=0.34)
+    for metric, trial in enumerate([pbt.ask() for _ in range(3)]):
+        pbt.report(trial, 0.0, float(metric))
+    assert pbt.parents(30) == {0, 1}
+
+
+@pytest.mark.parametrize("resample", [0.0, 1.0])
+def test_values_are_perturbed_from_the_last_copied_segment_or_resampled(resample):
+    pbt = PbtStudy(population=2, resample=resample)
+    values = {f"reg.piecewise.values.{s}": value for s, value in enumerate([0.1, 0.9, 0.5, 0.5])}
+    lr = {f"lr.piecewise.values.{s}": 0.01 for s in range(4)}
+    pbt.study.enqueue_trial({"lr.family": "piecewise", "reg.family": "piecewise", **lr, **values})
+    pbt.report(pbt.ask(), 1.0, 1.0, 1.0, 1.0)
+    pbt.ask()
+    last = {2: 0.1, 4: 0.9}
+    changes = []
+    for _ in range(60):
+        child = pbt.ask()
+        _, epoch = pbt.lineage(child)
+        changes.append(abs(child.params["reg.piecewise.values.3"] - last[epoch]))
+    # A perturbation has a standard deviation of 0.1; a resampled value is uniform in [0, 1].
+    assert (max(changes) < 0.5) == (resample == 0.0)
+
+
 def test_parents_are_ranked_by_their_metric_at_the_branch_epoch():
     pbt = PbtStudy(population=2, truncation=0.5)
     early, late = pbt.ask(), pbt.ask()
@@ -247,6 +272,10 @@ def test_perturbed_values_stay_on_levels_and_steps(values, seed):
         ({"linear": {"initial": LR, "final": 0.0}}, "lr has constant, piecewise, linear"),
         ({"piecewise": {"segments": 3, "values": REG}}, "reg has 4 segments in 8 epochs"),
         ({"piecewise": {"segments": 1, "values": REG}}, "lr has no second segment before"),
+        (
+            {"piecewise": {"segments": 2, "values": REG, "duration": 16}},
+            "lr has no second segment before",
+        ),
         ({"piecewise": {"values": [0.1, REG]}}, "lr has segments with different or fixed values"),
         (
             {"piecewise": {"segments": 4, "values": REG, "duration": {"low": 2, "high": 8}}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -68,6 +69,42 @@ def test_proposals_depend_on_the_name_of_the_worker(tmp_path):
     assert first["ann"][0] == first["ann"][1] != first["bob"][0]
 
 
+def quasi_random_points(*workers: str) -> list[dict]:
+    """Return the parameters of trials that these workers propose in turn."""
+    given = document(sampler={"name": "qmc", "constants": 0.0})
+    samplers = {
+        name: make_sampler(Space.from_document(given, "small.toml"), name) for name in workers
+    }
+    space, study = Space.from_document(given, "small.toml"), optuna.create_study()
+    for index, name in enumerate(workers):
+        study.sampler = samplers[name]
+        trial = study.ask()
+        trial.set_user_attr("draw", index)
+        space.suggest_tables(trial)
+        study.tell(trial, 0.0)
+    return [trial.params for trial in study.trials]
+
+
+def test_quasi_random_workers_share_one_sequence():
+    assert quasi_random_points(*["ann"] * 8) == quasi_random_points(*["ann", "bob"] * 4)
+
+
+def test_startup_trials_are_the_random_trials_before_the_model():
+    def proposals(startup_trials: int) -> list[dict]:
+        options = {"name": "tpe", "startup_trials": startup_trials, "constants": 0.0}
+        space = Space.from_document(document(sampler=options), "small.toml")
+        study = optuna.create_study(sampler=make_sampler(space, "ann"))
+        for number in range(5):
+            trial = study.ask()
+            space.suggest_tables(trial)
+            study.tell(trial, float(number))
+        return [trial.params for trial in study.trials]
+
+    random, modelled = proposals(5), proposals(3)
+    assert random[:3] == modelled[:3]
+    assert random[3:] != modelled[3:]
+
+
 def test_a_grid_has_every_distinct_point_once_besides_the_baseline(tmp_path):
     study = make_study(tmp_path, grid_content(trials=1000))
     assert study.total() == 1 + 10
@@ -126,5 +163,7 @@ def test_a_large_grid_starts_at_once_and_repeats_no_point():
     assert grid.size == 5**8 + 5 + 25
     points = [tuple(grid.grid_point(index).items()) for index in range(500)]
     assert len(set(points)) == 500
+    # Shuffled: in the order of the space, the few constants and decays would be first.
+    assert {grid.grid_point(index)["lr.family"] for index in range(30)} == {"piecewise"}
     again = FamilyGridSampler(space, 5, seed=3)
     assert tuple(again.grid_point(499).items()) == points[499]

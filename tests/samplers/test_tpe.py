@@ -237,6 +237,34 @@ def test_the_first_trials_are_random():
     assert params_of(study)[8] != params_of(chance)[8]
 
 
+@pytest.mark.parametrize(("finished", "is_modelled"), [(2, False), (3, True)])
+def test_relative_sampling_starts_after_the_startup_trials(finished, is_modelled):
+    study = optuna.create_study(sampler=TreeParzenSampler(0, startup_trials=3))
+    for i in range(finished):
+        study.add_trial(create_trial(params={"x": i / 3}, distributions={"x": UNIT}, value=i))
+    study.ask()
+    frozen = study.get_trials()[-1]
+    proposal = study.sampler.sample_relative(study, frozen, {"x": UNIT})
+    assert bool(proposal) == is_modelled
+
+
+def test_proposed_values_of_finished_trials_are_forgotten():
+    study = optuna.create_study(sampler=TreeParzenSampler(0, startup_trials=2))
+    for _ in range(10):
+        trial = study.ask()
+        objective(trial)
+        study.tell(trial, 0.0)
+    for _ in range(10):
+        # It requests one parameter of a group, and never the others.
+        trial = study.ask()
+        trial.suggest_float("x", 1e-3, 1.0, log=True)
+        study.tell(trial, state=TrialState.FAIL)
+    trial = study.ask()
+    objective(trial)
+    [cache] = study.sampler._caches[study._storage].values()
+    assert set(cache.proposed) == {trial.number}
+
+
 def median_distance(parallel: int) -> float:
     """Return the median distance between proposals that run in parallel."""
     study = optuna.create_study(sampler=TreeParzenSampler(0))
