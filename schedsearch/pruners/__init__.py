@@ -23,7 +23,7 @@ def make_pruner(options: PrunerOptions, horizon: int) -> BasePruner:
         case "hyperband":
             return HyperbandPruner(
                 min_resource=options.min_epochs,
-                max_resource=max(horizon, options.min_epochs),
+                max_resource=horizon,
                 reduction_factor=options.reduction_factor,
             )
         case "none":

@@ -63,14 +63,6 @@ class FixedFamilySampler(DelegatingSampler):
         """Return the parameters of the fixed families: the same set for every trial."""
         return self._distributions
 
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Sample jointly."""
-        if not search_space:
-            return {}
-        return super().sample_relative(study, trial, search_space)
-
     def sample_independent(
         self,
         study: Study,
