@@ -1,0 +1,341 @@
+"""A run replays cached epochs, trains the others in a lane, and saves checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from schedsearch.engines import EpochResult, Snapshot
+from schedsearch.engines.precision import pack_float64
+from schedsearch.errors import TaskError
+from schedsearch.plan import Plan
+from schedsearch.run import CheckpointPolicy, Run, RunCache
+from schedsearch.space import Space
+from tests.searches import DEFAULTS, document
+
+HORIZON = 6
+#: A policy that saves at the horizon only.
+AT_HORIZON = CheckpointPolicy(HORIZON, spacing=100)
+
+
+class ScriptedEngine:
+    """An engine of one lane whose metric after each epoch is given; it records how it is used."""
+
+    lanes = 1
+
+    def __init__(self, metrics: Sequence[float], *, resumable: bool = True) -> None:
+        self.metrics = metrics
+        self.resumable = resumable
+        self.epoch = 0
+        self.trained: list[int] = []
+        self.filled_from: list[int | None] = []
+        self.released: list[int] = []
+
+    def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
+        self.epoch = 0 if snapshot is None else snapshot.epoch
+        self.filled_from.append(None if snapshot is None else snapshot.epoch)
+
+    def train_epoch(
+        self, values: Sequence[Mapping[str, float] | None]
+    ) -> list[EpochResult | Exception | None]:
+        metric = self.metrics[self.epoch]
+        self.epoch += 1
+        self.trained.append(self.epoch)
+        return [EpochResult({"val_loss": metric}, {"fit": metric})]
+
+    def test(self, lane: int) -> dict[str, float]:
+        return {"test_epoch": float(self.epoch)}
+
+    def snapshot(self, lane: int) -> Snapshot | None:
+        return Snapshot(self.epoch, {}, resumable=self.resumable)
+
+    def release(self, lane: int) -> None:
+        self.released.append(lane)
+
+    def key(self, values: Mapping[str, float]) -> bytes:
+        return pack_float64(values)
+
+
+class ListCursor:
+    """A cursor over one list of cached epochs, each with its key."""
+
+    def __init__(self, cached: Sequence[tuple[bytes, EpochResult]] = ()) -> None:
+        self.cached = list(cached)
+        self.epoch = 0
+        self.lookups = 0
+        self.saved: list[int] = []
+
+    def find(self, key: bytes) -> EpochResult | None:
+        self.lookups += 1
+        if self.epoch < len(self.cached) and self.cached[self.epoch][0] == key:
+            self.epoch += 1
+            return self.cached[self.epoch - 1][1]
+        return None
+
+    def add(self, key: bytes, result: EpochResult) -> None:
+        self.cached[self.epoch :] = [(key, result)]
+        self.epoch += 1
+
+    def save(self, snapshot: Snapshot) -> bool:
+        self.saved.append(snapshot.epoch)
+        return True
+
+    def restore(self) -> Snapshot | None:
+        reached = [epoch for epoch in self.saved if epoch <= self.epoch]
+        return Snapshot(max(reached), {}) if reached else None
+
+
+def engine_of(*metrics: float, **options: Any) -> ScriptedEngine:
+    return ScriptedEngine(metrics or [1.0 / (1 + e) for e in range(HORIZON)], **options)
+
+
+def run_of(
+    engine: ScriptedEngine,
+    cursor: ListCursor | None = None,
+    policy: CheckpointPolicy | None = AT_HORIZON,
+    *,
+    rates: Sequence[float] = (0.1,),
+    value: str = "last",
+) -> Run:
+    """Return a run whose learning rate has one value per segment of its horizon."""
+    content = document() | {"horizon": HORIZON}
+    content["objective"] |= {"value": value}
+    space = Space.from_document(content, "small.toml").with_defaults(DEFAULTS)
+    lr = {"piecewise": {"values": list(rates)}}
+    plan = Plan.from_tables({"hyperparameters": {"lr": {"families": lr}}})
+    cache = None if cursor is None else RunCache(cursor, policy)
+    keep_best = value == "best"
+    return Run(engine, space=space, plan=plan, seed=0, keep_best=keep_best, cache=cache)
+
+
+def train(run: Run, epochs: int | None = None) -> None:
+    """Train so many epochs of the run's lane, or to its end."""
+    while epochs != 0 if epochs is not None else run.is_catching_up or not run.ended:
+        [result] = run.engine.train_epoch([run.lane_values])
+        assert isinstance(result, EpochResult)
+        run.record_epoch(result)
+        epochs = None if epochs is None else epochs - 1
+
+
+def cached_by(run: Run, cursor: ListCursor, epochs: int) -> ListCursor:
+    """Train some epochs of a run, and return a new cursor over what it cached."""
+    run.enter_lane(0)
+    train(run, epochs)
+    return ListCursor(cursor.cached)
+
+
+def replayed(epochs: int, policy: CheckpointPolicy | None = AT_HORIZON, **options: Any):
+    """Return a run that has replayed some epochs, its engine, and its cursor."""
+    writer = ListCursor()
+    cursor = cached_by(run_of(engine_of(), writer), writer, epochs)
+    engine = engine_of(**options)
+    run = run_of(engine, cursor, policy)
+    while run.replay_epoch():
+        pass
+    assert run.epochs == epochs
+    return run, engine, cursor
+
+
+class TestReplay:
+    def test_cached_epochs_are_replayed_and_only_the_others_are_added(self):
+        run, engine, cursor = replayed(4)
+        run.enter_lane(0)
+        train(run)
+        assert run.history.objective("val_loss") == list(engine.metrics)
+        assert len(cursor.cached) == HORIZON
+        assert len(run.history.values) == len(run.history.terms) == HORIZON
+
+    def test_a_lane_without_a_checkpoint_repeats_the_epochs_without_recording_them(self):
+        run, _, _ = replayed(4)
+        run.enter_lane(0)
+        assert run.is_catching_up
+        before = list(run.history.values)
+        train(run, 4)
+        assert run.history.values == before
+        assert (run.epochs, run.lane_epoch, run.epochs_trained) == (4, 4, 4)
+        assert not run.is_catching_up
+
+    def test_a_lane_starts_from_the_last_checkpoint(self):
+        run, engine, cursor = replayed(4)
+        cursor.saved.append(3)
+        run.enter_lane(0)
+        assert engine.filled_from == [3]
+        assert run.lane_epoch == 3
+        train(run)
+        assert engine.trained == [4, 5, 6]
+        assert run.epochs_trained == 3
+
+    def test_a_run_without_replayed_epochs_looks_for_no_checkpoint(self):
+        cursor = ListCursor()
+        cursor.saved.append(0)
+        engine = engine_of()
+        run_of(engine, cursor).enter_lane(0)
+        assert engine.filled_from == [None]
+
+    def test_a_repeated_epoch_is_trained_with_the_values_that_it_had(self):
+        writer = ListCursor()
+        rates = (0.1, 0.2, 0.3)
+        cursor = cached_by(run_of(engine_of(), writer, rates=rates), writer, 4)
+        run = run_of(engine_of(), cursor, rates=rates)
+        while run.replay_epoch():
+            pass
+        run.enter_lane(0)
+        seen = []
+        while not run.ended or run.is_catching_up:
+            seen.append(run.lane_values["lr"])
+            train(run, 1)
+        assert seen == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
+
+    def test_a_run_that_ended_replays_nothing_more(self):
+        run, _, cursor = replayed(HORIZON)
+        lookups = cursor.lookups
+        assert run.ended
+        assert not run.replay_epoch()
+        assert cursor.lookups == lookups
+
+    def test_a_run_with_a_read_only_cache_looks_nothing_up_once_it_trains(self):
+        run, _, cursor = replayed(2, policy=None)
+        lookups = cursor.lookups
+        run.enter_lane(0)
+        train(run, 1)
+        assert not run.replay_epoch()
+        train(run)
+        assert cursor.lookups == lookups
+        assert len(cursor.cached) == 2
+        assert cursor.saved == []
+
+    def test_a_run_that_stopped_caching_uses_the_cache_no_more(self):
+        run, _, cursor = replayed(2)
+        run.stop_caching()
+        lookups = cursor.lookups
+        assert not run.replay_epoch()
+        run.enter_lane(0)
+        train(run)
+        run.save_checkpoint()
+        assert (cursor.lookups, len(cursor.cached), cursor.saved) == (lookups, 2, [])
+        assert run.epochs == HORIZON
+
+
+class TestCheckpoints:
+    def test_one_is_saved_where_a_run_branches_off_from_the_cached_ones(self):
+        run, _, cursor = replayed(3)
+        run.enter_lane(0)
+        train(run, 2)
+        assert cursor.saved == []
+        train(run, 1)
+        assert cursor.saved == [3]
+        train(run)
+        assert cursor.saved == [3, HORIZON]
+
+    def test_none_is_saved_there_again_if_the_lane_began_with_it(self):
+        run, _, cursor = replayed(3)
+        cursor.saved.append(3)
+        run.enter_lane(0)
+        train(run, 1)
+        assert cursor.saved == [3]
+
+    def test_one_is_saved_before_the_epoch_in_which_a_constant_value_changes(self):
+        cursor = ListCursor()
+        run = run_of(engine_of(), cursor, rates=(0.1, 0.2))
+        run.enter_lane(0)
+        train(run)
+        assert cursor.saved == [3, HORIZON]
+
+    def test_none_is_saved_of_a_run_that_has_diverged(self):
+        cursor = ListCursor()
+        policy = CheckpointPolicy(HORIZON, rungs=frozenset({2}))
+        run = run_of(engine_of(0.5, math.nan), cursor, policy)
+        run.enter_lane(0)
+        train(run)
+        assert len(cursor.cached) == 2
+        assert cursor.saved == [1]
+
+    def test_none_is_saved_if_training_cannot_be_resumed_from_it(self):
+        run, _, cursor = replayed(3, resumable=False)
+        run.enter_lane(0)
+        train(run)
+        run.save_checkpoint()
+        run.save_all_epochs(other := ListCursor())
+        assert cursor.saved == other.saved == []
+
+    def test_a_run_that_is_stopped_saves_one_only_if_its_lane_has_caught_up(self):
+        run, _, cursor = replayed(3)
+        run.save_checkpoint()
+        run.enter_lane(0)
+        train(run, 2)
+        run.save_checkpoint()
+        assert cursor.saved == []
+        train(run, 2)
+        run.save_checkpoint()
+        assert cursor.saved == [3, 4]
+
+    def test_a_run_before_its_first_epoch_saves_none(self):
+        cursor = ListCursor()
+        run = run_of(engine_of(), cursor)
+        run.enter_lane(0)
+        run.save_checkpoint()
+        assert cursor.saved == []
+
+    def test_a_whole_run_is_saved_with_all_epochs_and_the_last_checkpoint(self):
+        run = run_of(engine_of(), None, rates=(0.1, 0.2))
+        run.enter_lane(0)
+        train(run)
+        cursor = ListCursor()
+        run.save_all_epochs(cursor)
+        assert cursor.saved == [HORIZON]
+        again = run_of(engine_of(), ListCursor(cursor.cached), rates=(0.1, 0.2))
+        while again.replay_epoch():
+            pass
+        assert again.history == run.history
+
+
+class TestLanes:
+    def test_a_restart_goes_back_to_the_last_checkpoint(self):
+        cursor = ListCursor()
+        run = run_of(engine_of(), cursor, CheckpointPolicy(HORIZON, spacing=2))
+        run.enter_lane(0)
+        train(run, 5)
+        run.restart_from_checkpoint()
+        assert (run.lane_epoch, run.epochs) == (4, 5)
+
+    def test_leaving_releases_the_lane_once(self):
+        engine = engine_of()
+        run = run_of(engine)
+        run.leave_lane()
+        run.enter_lane(0)
+        run.leave_lane()
+        run.leave_lane()
+        assert engine.released == [0]
+        assert run.lane is None
+
+
+class TestBestModel:
+    def test_the_model_and_the_test_are_those_of_the_best_epoch(self):
+        engine = engine_of(0.5, 0.2, 0.2, 0.9, 0.3, 0.4)
+        run = run_of(engine, value="best")
+        run.enter_lane(0)
+        train(run)
+        model = run.model_snapshot()
+        assert model is not None
+        assert model.epoch == 2
+        assert run.value == 0.2
+        assert run.test() == {"test_epoch": 2.0}
+
+    def test_otherwise_they_are_those_of_the_last_epoch(self):
+        run = run_of(engine_of(0.5, 0.2, 0.2, 0.9, 0.3, 0.4))
+        run.enter_lane(0)
+        train(run)
+        model = run.model_snapshot()
+        assert model is not None
+        assert model.epoch == HORIZON
+        assert run.test() == {"test_epoch": HORIZON}
+
+
+def test_a_missing_metric_is_named_with_a_similar_one():
+    run = run_of(engine_of())
+    run.enter_lane(0)
+    with pytest.raises(TaskError, match="gives no metric `val_loss`: did you mean `val_los`"):
+        run.record_epoch(EpochResult({"val_los": 0.5}, {}))
