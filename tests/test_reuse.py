@@ -1,4 +1,4 @@
-"""Nothing is trained twice: what a search costs when its trials have beginnings in common."""
+"""Reuse in searches: trials with common first epochs train them once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.searches import begin, document, url_of, write_space
 
 
 def grid_of(segments: int, values: int, length: int = 2) -> dict[str, Any]:
-    """Return a space of all plans of equal segments, each with one of so many values."""
+    """Return a space of all plans of equal segments, each with one of several values."""
     levels = [round(0.01 * (1 + i), 2) for i in range(values)]
     lr = {
         "default": levels[0],
@@ -103,7 +103,7 @@ def test_every_metric_is_the_one_without_reuse_bit_for_bit(tmp_path, lanes):
     assert found[0] == found[1]
 
 
-def test_a_trial_that_is_handed_back_goes_on_where_it_was_stopped(tmp_path):
+def test_a_requeued_trial_continues_where_it_was_stopped(tmp_path):
     content = grid_of(3, 2, length=10)
     prepared = prepare_space(Space.from_document(content, "space.toml"))
     numerics = choose_numerics(prepared, ComputeOptions(), say=print)
@@ -114,7 +114,7 @@ def test_a_trial_that_is_handed_back_goes_on_where_it_was_stopped(tmp_path):
     continue_search(study)
     successor = next(t for t in study.trials() if t.user_attrs.get("retry_of") == 0)
     assert list(successor.intermediate_values) == list(range(1, 31))
-    # Who stops keeps a checkpoint of where it stopped: no epoch is trained twice.
+    # A worker that stops saves a checkpoint of its last epoch: no epoch is trained twice.
     behind = len(study.rows()[0].intermediate_values)
     assert behind >= 13
     assert successor.user_attrs["trained"] == 30 - behind
@@ -125,7 +125,7 @@ def longer(study: StudyHandle, horizon: int, **options: Any) -> ExtendedStudy:
     return extend_study(study, horizon=horizon, **options)
 
 
-def test_a_longer_study_begins_where_its_parent_ended(tmp_path):
+def test_a_longer_study_continues_where_its_parent_ended(tmp_path):
     content = grid_of(3, 2)
     parent = search(tmp_path, content)
     child = longer(parent, 9)
@@ -158,7 +158,7 @@ def test_the_best_of_a_search_with_cheap_epochs_go_on_over_a_longer_horizon(
     assert (child.epochs, child.cached) == (5 * 15, 5 * 9)
     continue_search(child.study)
     assert trained(child.study) == 6 * (15 - 9)  # trial 0 ended first, so it was kept as well
-    # What is no good is not kept.
+    # Other trials are not saved.
     count = select(func.count(nodes.c.run.distinct()))
     assert parent.database.read(lambda c: c.execute(count).scalar_one()) < 30
 
@@ -188,7 +188,7 @@ def test_durations_stay_epochs_or_stay_shares(tmp_path):
     assert durations[1] <= {"100%", None}
 
 
-def test_plans_that_rest_where_their_parent_ended_are_counted(tmp_path):
+def test_plans_that_no_longer_change_where_their_parent_ended_are_counted(tmp_path):
     content = grid_of(3, 2)
     final = {"levels": [0.01, 0.02, 0.03]}
     content["hyperparameters"]["lr"]["families"] = {
@@ -200,7 +200,7 @@ def test_plans_that_rest_where_their_parent_ended_are_counted(tmp_path):
     assert longer(parent, 18, top=20, stretch=True).settled == 0
 
 
-def test_a_longer_study_keeps_the_durations_that_it_was_created_with(tmp_path):
+def test_the_durations_of_a_longer_study_cannot_be_changed(tmp_path):
     parent = search(tmp_path, grid_of(2, 2))
     longer(parent, 8)
     longer(parent, 10, stretch=True)

@@ -1,4 +1,4 @@
-"""A run of a plan: what it counts for, which model it keeps, and what is left of it."""
+"""Training a run to its end: its value, its model, and the summary of its trial."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from schedsearch.run import Run
 from schedsearch.space import Space
 from schedsearch.training import fresh_seeds, search_seeds, train_to_end
 from schedsearch.worker.summary import summary
+from tests import scripted
 from tests.engines.toys import Toy
 from tests.searches import DEFAULTS, document, train
 
@@ -51,7 +52,7 @@ def run_of(*metrics: float, keep_best: bool = False, **objective: str) -> Run:
         ({"value": "best", "direction": "maximize"}, 0.9),
     ],
 )
-def test_the_last_or_the_best_epoch_counts(objective, value):
+def test_the_value_is_that_of_the_last_or_the_best_epoch(objective, value):
     run = run_of(0.9, 0.2, 0.5, **objective)
     train_to_end([run])
     assert run.value == value
@@ -75,7 +76,7 @@ def test_training_ends_where_the_run_diverges():
     assert run.value == 0.9
 
 
-def test_what_is_kept_of_runs_is_json_and_short_where_nothing_moves():
+def test_the_summary_of_runs_is_json_and_constants_are_one_number():
     run = run_of(0.9, math.nan)
     train_to_end([run])
     kept = summary([run])
@@ -87,7 +88,27 @@ def test_what_is_kept_of_runs_is_json_and_short_where_nothing_moves():
     assert json.loads(json.dumps(kept, allow_nan=False)) == kept
 
 
-def test_a_task_and_its_training_in_the_lane_of_an_engine_agree():
+def test_cached_epochs_are_not_trained_again():
+    writer = scripted.ListCursor()
+    cursor = scripted.cached_by(scripted.run_of(scripted.engine_of(), writer), writer, 4)
+    cursor.saved.append(3)
+    engine = scripted.engine_of()
+    run = scripted.run_of(engine, cursor)
+    train_to_end([run])
+    assert engine.trained == [4, 5, 6]
+    assert run.epochs == scripted.HORIZON
+
+
+def test_a_run_that_was_cached_to_its_end_is_in_its_lane_at_its_end():
+    """The lane catches up even if no epoch has to be trained for the history."""
+    run, engine, _ = scripted.replayed(scripted.HORIZON)
+    train_to_end([run])
+    assert not run.is_catching_up
+    assert run.test() == {"test_epoch": scripted.HORIZON}
+    assert engine.trained == list(range(1, scripted.HORIZON + 1))
+
+
+def test_a_task_is_trained_alike_by_two_engines():
     content = document() | {"task": "tests.engines.toys:Toy", "horizon": 4}
     space = Space.from_document(content, "small.toml").with_defaults(Toy.hyperparameters)
     values = []
@@ -100,7 +121,7 @@ def test_a_task_and_its_training_in_the_lane_of_an_engine_agree():
     assert len(set(values[0])) == 4
 
 
-def test_fresh_seeds_are_none_of_the_searchs():
+def test_fresh_seeds_are_not_seeds_of_the_search():
     space = Space.from_document(document(seeds=50, seed=7), "small.toml")
     assert search_seeds(space)[0] == 7
     assert not set(search_seeds(space)) & set(fresh_seeds(space, 50))
@@ -117,7 +138,7 @@ def test_the_best_epochs_model_needs_a_checkpoint_in_that_epoch():
     run.leave_lane()
 
 
-def test_what_a_trial_keeps_stays_small_whatever_the_horizon():
+def test_the_summary_stays_small_for_a_long_horizon():
     content = document(train)
     content["horizon"] = 4000
     space = Space.from_document(content, "small.toml")

@@ -1,4 +1,4 @@
-"""What a task returns that is no loss or no metric is told in one line, by either engine."""
+"""A wrong return value of a task is reported in one line, by both engines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Change = Callable[[Mapping[str, Tensor]], Any]
 
 
 class Changed(Toy):
-    """A toy that returns something else from one of its parts."""
+    """A toy that returns something else from one of its methods."""
 
     def __init__(self, part: str, change: Change) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Changed(Toy):
 
 
 def first(change: Callable[[Tensor], Any]) -> Change:
-    """Change the first of several."""
+    """Return a change of the first value of a dict."""
 
     def changed(good: Mapping[str, Tensor]) -> Any:
         name, value = next(iter(good.items()))
@@ -48,7 +48,7 @@ def first(change: Callable[[Tensor], Any]) -> Change:
 
 @pytest.fixture(params=["sequential", "lanes"])
 def train(request):
-    """Train an epoch of two runs, and return what became of each."""
+    """Return a function that trains an epoch of a task in all lanes of an engine."""
 
     def train(task: Toy) -> list[EpochResult | Exception | None]:
         numerics = current_numerics("sequential")
@@ -77,7 +77,7 @@ def train(request):
         ),
     ],
 )
-def test_what_is_no_number_is_named_with_its_rule(train, part, change, rule):
+def test_a_value_that_is_not_a_number_is_named_with_the_rule(train, part, change, rule):
     try:
         results = train(Changed(part, change))
     except SchedSearchError as error:
@@ -89,7 +89,7 @@ def test_what_is_no_number_is_named_with_its_rule(train, part, change, rule):
 
 @pytest.mark.parametrize("part", ["terms", "metrics"])
 @pytest.mark.parametrize("factor", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_a_run_that_diverged(train, part, factor):
+def test_a_run_with_a_value_that_is_not_finite_has_diverged(train, part, factor):
     for result in train(Changed(part, first(lambda value: value * factor))):
         assert isinstance(result, EpochResult)
         assert math.isnan(result.metrics["val_loss"])

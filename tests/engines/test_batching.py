@@ -1,4 +1,4 @@
-"""What stands in the way of lanes is named, in one line."""
+"""The operation that prevents batching is named in one line."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ class Counting(Toy):
 
 
 class Hiding(Toy):
-    """The model has a tensor of the seed's that is neither parameter nor buffer."""
+    """The model depends on the seed in a tensor that is neither a parameter nor a buffer."""
 
     def model(self, seed):
         model = super().model(seed)
@@ -74,14 +74,14 @@ class Hiding(Toy):
         (train_toy, "a training loop trains one run at a time"),
     ],
 )
-def test_the_operation_in_the_way_is_named(task, reason):
+def test_the_operation_that_prevents_batching_is_named(task, reason):
     found = why_not_batched(task)
     assert found is not None
     assert found.startswith(reason)
     assert "\n" not in found
 
 
-def test_a_step_is_checked_in_the_precision_that_it_will_have():
+def test_a_step_is_traced_in_the_precision_of_its_training():
     class ItemOfHalves(Toy):
         def terms(self, model, batch, hp, noise):
             terms = super().terms(model, batch, hp, noise)
@@ -105,7 +105,7 @@ def test_built_in_tasks_can_be_batched(name):
     assert why_not_batched(load_task(BUILT_IN[name])) is None
 
 
-def test_what_the_task_raises_by_itself_is_raised():
+def test_an_exception_while_the_model_is_made_is_raised():
     class Broken(Toy):
         def model(self, seed):
             raise ZeroDivisionError("mine")
@@ -114,7 +114,7 @@ def test_what_the_task_raises_by_itself_is_raised():
         why_not_batched(Broken())
 
 
-def test_narrow_products_are_transposed_and_stay_the_same():
+def test_narrow_products_are_computed_transposed_with_the_same_result():
     factors = [torch.randn(4, 64, 32), torch.randn(4, 32, 10)]
     graph = trace(torch.bmm, factors)
     expected = graph(*factors)
@@ -124,14 +124,14 @@ def test_narrow_products_are_transposed_and_stay_the_same():
     assert result.stride() == (640, 1, 64)
 
 
-def test_wide_products_are_left_alone():
+def test_wide_products_are_not_changed():
     graph = trace(torch.bmm, [torch.randn(4, 64, 32), torch.randn(4, 32, 16)])
     before = graph.code
     transpose_narrow_products(graph)
     assert graph.code == before
 
 
-def test_tracing_and_compiling_leave_the_inputs_as_they_are():
+def test_tracing_and_compiling_do_not_change_the_inputs():
     inputs = [torch.ones(3)]
     graph = trace(lambda tensor: (tensor.add_(1),), inputs)
     function = compile_graph(graph, inputs)

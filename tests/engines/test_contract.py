@@ -1,4 +1,4 @@
-"""What every engine keeps."""
+"""The contract of engines, tested on every engine."""
 
 import functools
 import math
@@ -29,7 +29,7 @@ NUMERICS = {
 
 
 def toy_engine(layers: str, optimizer: OptimizerName, numerics: str) -> Callable[[], Engine]:
-    # One for all tests: building lanes takes longer than training them.
+    # One engine for all tests: building lanes takes longer than training them.
     return functools.cache(
         lambda: make_engine(Toy(layers, optimizer), horizon=HORIZON, numerics=NUMERICS[numerics])
     )
@@ -78,7 +78,7 @@ def same(a: object, b: object) -> bool:
     return a == b
 
 
-def test_a_seed_and_its_values_give_the_same_numbers_again(engine):
+def test_the_same_seed_and_values_give_the_same_results(engine):
     engine.fill(0, seed=1)
     first = train(engine, range(HORIZON))
     tested = engine.test(0)
@@ -90,7 +90,7 @@ def test_a_seed_and_its_values_give_the_same_numbers_again(engine):
     assert other != first[:3]
 
 
-def test_an_epoch_gives_all_metrics_and_terms_as_finite_floats(engine):
+def test_a_result_has_all_metrics_and_terms_as_finite_floats(engine):
     engine.fill(0, seed=1)
     for result in train(engine, range(HORIZON)):
         assert set(result.metrics) == {"val_loss", "val_far"}
@@ -102,14 +102,14 @@ def test_an_epoch_gives_all_metrics_and_terms_as_finite_floats(engine):
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])
-def test_a_restored_snapshot_goes_on_bit_for_bit(engine, epoch):
+def test_a_run_resumed_from_a_snapshot_gives_the_same_bits(engine, epoch):
     engine.fill(0, seed=1)
     train(engine, range(epoch))
     snapshot = engine.snapshot(0)
     rest = train(engine, range(epoch, HORIZON))
     end, tested = engine.snapshot(0), engine.test(0)
     if epoch == 0 and snapshot is None:
-        return  # A loop of the user's own has not begun, so there is nothing to restore.
+        return  # A training loop has no checkpoint before its first epoch.
     for _ in range(2):
         engine.fill(0, seed=2)
         train(engine, range(1))
@@ -129,7 +129,7 @@ def test_the_last_snapshot_can_be_tested_without_more_training(engine):
     assert set(tested) == {"test_loss", "test_far"}
 
 
-def test_a_diverged_run_gives_nan_and_does_not_disturb_the_next(engine):
+def test_a_diverged_run_gives_nan_and_does_not_affect_the_next_run(engine):
     engine.fill(0, seed=1)
     well = train(engine, range(3))
     engine.fill(0, seed=1)
@@ -140,7 +140,7 @@ def test_a_diverged_run_gives_nan_and_does_not_disturb_the_next(engine):
     assert train(engine, range(3)) == well
 
 
-def test_what_is_left_out_stays_at_the_default(engine):
+def test_a_missing_hyperparameter_has_its_default(engine):
     defaults = [dict(Toy.hyperparameters)] * 2
     engine.fill(0, seed=1)
     spelled_out = train(engine, range(2), defaults)
@@ -149,13 +149,13 @@ def test_what_is_left_out_stays_at_the_default(engine):
     assert engine.key({}) == engine.key(defaults[0])
 
 
-def test_keys_tell_values_apart_and_not_their_order(engine):
+def test_keys_depend_on_the_values_and_not_on_their_order(engine):
     one, other = {"lr": 0.1, "blur": 0.2}, {"blur": 0.2, "lr": 0.1}
     assert engine.key(one) == engine.key(other)
     assert engine.key(one) != engine.key({"lr": 0.2, "blur": 0.1})
 
 
-def test_an_idle_lane_gives_nothing_and_an_empty_one_an_error(engine):
+def test_an_idle_lane_has_no_result_and_training_an_empty_lane_is_an_error(engine):
     assert engine.train_epoch([None] * engine.lanes) == [None] * engine.lanes
     assert isinstance(train(engine, range(1))[0], SchedSearchError)
     engine.fill(0, seed=1)
@@ -164,7 +164,7 @@ def test_an_idle_lane_gives_nothing_and_an_empty_one_an_error(engine):
     assert isinstance(train(engine, range(1))[0], SchedSearchError)
 
 
-def test_training_leaves_torch_as_it_was(engine):
+def test_training_restores_the_settings_and_generators_of_torch(engine):
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     engine.fill(0, seed=1)
     train(engine, range(2))

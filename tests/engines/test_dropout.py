@@ -1,4 +1,4 @@
-"""Dropout by given numbers: torch's in distribution, and the same in whole epochs and in steps."""
+"""Dropout with numbers from the seed has torch's distribution, drawn by epoch or by step."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_layers_drop_elements_or_whole_channels(layer, shape, mask):
     assert per_mask.unique().numel() == 2
 
 
-def test_evaluation_drops_nothing_and_draws_nothing():
+def test_evaluation_drops_nothing_and_needs_no_numbers():
     result, shapes = drop(nn.Dropout().eval(), ones(4))
     assert result.equal(ones(4))
     assert shapes == []

@@ -1,4 +1,4 @@
-"""Lanes: a run's numbers are its own, whoever trains beside it, and those of a run alone."""
+"""Lanes: the results of a run do not depend on its neighbours, and equal those of a run alone."""
 
 import functools
 import math
@@ -37,12 +37,12 @@ TASKS = {
     **{f"{layers} {name}": toy(layers, name) for layers in LAYERS for name in TORCH_OPTIMIZERS},
     **{name: shortened(name) for name in BUILT_IN},
 }
-#: Compiling takes seconds for each, hence two tasks in every run, and all in the long ones.
+#: Compiling takes seconds per task: quick test runs compile two tasks, long ones all.
 OFTEN = ("dropout adam", "noisy_digits")
 
 
 def compiled_marks(name):
-    """What tests of one compiled step share: a process, which compiles it once."""
+    """Return marks that put all tests of one compiled step into one process."""
     together = pytest.mark.xdist_group(f"{name} compiled")
     return [together] if name in OFTEN else [together, pytest.mark.long]
 
@@ -71,13 +71,13 @@ def engine(name, compiled):
 
 
 def moving(task):
-    """Values that move from epoch to epoch."""
+    """Return values that change from epoch to epoch."""
     defaults = task.hyperparameters
     return [{**defaults, "lr": defaults["lr"] / (epoch + 1)} for epoch in range(3)]
 
 
 @pytest.mark.parametrize(("name", "compiled"), ENGINES)
-def test_a_run_does_not_depend_on_slot_neighbours_nan_or_refills(engine):
+def test_a_run_does_not_depend_on_its_lane_neighbours_nan_or_refills(engine):
     values = moving(engine.task)
     engine.fill(0, seed=1)
     alone = [engine.train_epoch([now, None, None])[0] for now in values]
@@ -99,7 +99,7 @@ def test_a_run_does_not_depend_on_slot_neighbours_nan_or_refills(engine):
 
 
 @pytest.mark.parametrize(("name", "compiled"), ENGINES)
-def test_a_snapshot_goes_on_bit_for_bit_in_another_lane(engine):
+def test_a_run_resumed_in_another_lane_gives_the_same_bits(engine):
     values = moving(engine.task)
     engine.fill(0, seed=1)
     engine.train_epoch([values[0], None, None])
@@ -112,7 +112,7 @@ def test_a_snapshot_goes_on_bit_for_bit_in_another_lane(engine):
 
 
 @pytest.mark.parametrize(("name", "compiled"), ENGINES)
-def test_lanes_train_as_a_run_alone_to_rounding(engine):
+def test_lanes_and_the_sequential_engine_agree_to_rounding(engine):
     alone = SequentialEngine(engine.task)
     alone.fill(0, seed=1)
     engine.fill(0, seed=2)
@@ -126,7 +126,7 @@ def test_lanes_train_as_a_run_alone_to_rounding(engine):
 
 @pytest.mark.parametrize("optimizer", TORCH_OPTIMIZERS)
 @pytest.mark.parametrize("layers", LAYERS)
-def test_moving_values_and_exchanged_snapshots_train_as_a_run_alone(layers, optimizer):
+def test_lanes_agree_with_changing_values_and_exchanged_snapshots(layers, optimizer):
     task = Toy(layers, optimizer)
     alone, lanes = SequentialEngine(task), LanesEngine(task, 2, compiled=False)
     alone.fill(0, seed=3)
@@ -145,7 +145,7 @@ def test_moving_values_and_exchanged_snapshots_train_as_a_run_alone(layers, opti
         alone.fill(0, seed=3, snapshot=from_lanes)
 
 
-def test_runs_of_several_seeds_train_each_on_their_own_data():
+def test_each_run_trains_on_the_data_of_its_seed():
     task = Toy("dropout")
     alone, lanes = SequentialEngine(task), LanesEngine(task, 3, compiled=False)
     expected = []
@@ -159,7 +159,7 @@ def test_runs_of_several_seeds_train_each_on_their_own_data():
 
 
 @pytest.mark.parametrize("layers", LAYERS)
-def test_a_run_that_waits_does_not_move(layers):
+def test_a_filled_lane_that_is_idle_does_not_change(layers):
     engine = LanesEngine(Toy(layers), 2, compiled=False)
     engine.fill(0, seed=1)
     engine.fill(1, seed=2)
@@ -169,7 +169,7 @@ def test_a_run_that_waits_does_not_move(layers):
     assert same_snapshot(engine.snapshot(0), waiting)
 
 
-def test_a_diverged_run_gives_nan_for_all_metrics_and_its_neighbour_numbers():
+def test_a_diverged_run_has_nan_for_all_metrics_and_its_neighbour_has_numbers():
     task = Toy()
     task.steps_per_epoch = 1
     engine = LanesEngine(task, 2, compiled=False)
@@ -200,7 +200,7 @@ def test_values_equal_in_float32_have_one_key_and_train_alike():
 
 
 class Odd(nn.Module):
-    """What a model may hold: tied, frozen and unused parameters, and buffers that it replaces."""
+    """A model with tied, frozen and unused parameters, and buffers that it replaces."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ class OddToy(Toy):
     [SequentialEngine(OddToy()), LanesEngine(OddToy(), 2, compiled=False)],
     ids=["sequential", "lanes"],
 )
-def test_a_snapshot_holds_what_a_state_dict_leaves_out(engine):
+def test_a_snapshot_includes_buffers_that_are_not_persistent(engine):
     idle = [None] * (engine.lanes - 1)
     engine.fill(0, seed=1)
     engine.train_epoch([{}, *idle])
@@ -276,7 +276,7 @@ def test_a_dropout_probability_may_be_a_hyperparameter():
         assert result.metrics == pytest.approx(expected.metrics, rel=1e-5)
 
 
-def test_what_the_task_raises_while_a_lane_is_filled_is_raised_and_others_go_on():
+def test_an_exception_while_a_lane_is_filled_is_raised_and_the_others_can_train():
     class Breaks(Toy):
         def model(self, seed):
             if seed == 2:
@@ -292,7 +292,7 @@ def test_what_the_task_raises_while_a_lane_is_filled_is_raised_and_others_go_on(
     assert idle is None
 
 
-def test_what_a_step_raises_is_the_result_of_each_lane_that_trained():
+def test_an_exception_in_a_step_is_the_result_of_each_lane_that_trained():
     class Lookup(Toy):
         def terms(self, model, batch, hp, noise):
             index = (hp["blur"] * 10).long()
@@ -321,7 +321,7 @@ def test_seeds_whose_data_has_another_layout_are_refused():
         engine.fill(1, seed=2)
 
 
-def test_a_task_may_draw_all_its_data_as_noise():
+def test_a_task_may_have_noise_and_no_training_data():
     class Collocation(Toy):
         steps_per_epoch = 3
 
@@ -338,7 +338,7 @@ def test_a_task_may_draw_all_its_data_as_noise():
     assert math.isfinite(engine.train_epoch([{}, None])[0].terms["fit"])
 
 
-def test_the_users_code_runs_while_the_step_is_built_and_never_again():
+def test_the_users_code_runs_only_while_the_step_is_built():
     calls = []
 
     class Counted(Toy):
@@ -356,7 +356,7 @@ def test_the_users_code_runs_while_the_step_is_built_and_never_again():
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
-def test_bfloat16_is_another_arithmetic_and_as_repeatable(lanes):
+def test_bfloat16_gives_other_results_that_are_as_repeatable(lanes):
     runs = []
     for autocast in (False, True, True):
         engine = LanesEngine(
@@ -369,12 +369,10 @@ def test_bfloat16_is_another_arithmetic_and_as_repeatable(lanes):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="claims of CUDA kernels: torch finds no CUDA device here"
-)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("layers", LAYERS)
-def test_a_gpu_keeps_the_same_promises(layers, compiled):
+def test_a_gpu_fulfils_the_same_contract(layers, compiled):
     task = Toy(layers)
     engine = LanesEngine(task, 3, device="cuda", compiled=compiled)
     values = moving(task)

@@ -1,4 +1,4 @@
-"""Training loops of the user's own, driven one epoch at a time."""
+"""Training loops of users, run one epoch at a time."""
 
 import math
 import random
@@ -32,7 +32,7 @@ def no_thread_is_left():
     assert not train_threads()
 
 
-def test_the_loop_sees_its_run_and_the_values_with_defaults():
+def test_the_loop_gets_its_run_and_all_values_including_defaults():
     seen = []
 
     def train(run):
@@ -53,7 +53,7 @@ def test_the_loop_sees_its_run_and_the_values_with_defaults():
     ]
 
 
-def test_the_loop_stands_still_between_epochs():
+def test_the_loop_waits_between_epochs():
     running = []
 
     def train(run):
@@ -104,7 +104,7 @@ def test_filling_a_lane_ends_the_run_before():
     engine.release(0)
 
 
-def test_the_test_metrics_are_given_after_the_loop():
+def test_the_test_metrics_are_returned_after_the_loop():
     def train(run):
         for _ in run:
             run.report(val_loss=0.0)
@@ -116,7 +116,7 @@ def test_the_test_metrics_are_given_after_the_loop():
     assert engine.test(0) == {"test_error": 0.25, "test_loss": 1.0} == engine.test(0)
 
 
-def test_without_a_test_or_a_checkpoint_there_is_none():
+def test_a_loop_may_have_no_test_and_no_checkpoint():
     def train(run):
         for _ in run:
             run.report(val_loss=0.0)
@@ -128,7 +128,7 @@ def test_without_a_test_or_a_checkpoint_there_is_none():
     assert engine.test(0) == {}
 
 
-def test_a_checkpoint_counts_for_its_own_epoch_and_is_a_copy():
+def test_a_checkpoint_is_a_copy_and_belongs_to_its_epoch():
     weights = torch.zeros(2)
 
     def train(run):
@@ -149,7 +149,7 @@ def test_a_checkpoint_counts_for_its_own_epoch_and_is_a_copy():
     engine.release(0)
 
 
-def test_a_restored_run_goes_on_at_its_epoch():
+def test_a_resumed_run_continues_at_its_epoch():
     def train(run):
         total = run.restored or 0
         for epoch, _ in run:
@@ -167,7 +167,7 @@ def test_a_restored_run_goes_on_at_its_epoch():
     engine.release(0)
 
 
-def test_a_loop_that_never_asks_what_it_goes_on_from_is_not_taken_to_a_checkpoint():
+def test_a_loop_that_never_reads_restored_is_not_resumed():
     def train(run):
         total = 0
         for epoch, _ in run:
@@ -180,7 +180,7 @@ def test_a_loop_that_never_asks_what_it_goes_on_from_is_not_taken_to_a_checkpoin
     engine.fill(0, seed=0)
     engine.train_epoch([{}])
     snapshot = engine.snapshot(0)
-    assert snapshot.extra["state"] == 1  # it still is the trained model
+    assert snapshot.extra["state"] == 1  # it is the trained model all the same
     assert not snapshot.resumable
     engine.fill(0, seed=0, snapshot=snapshot)
     assert "has not read run.restored" in str(engine.train_epoch([{}])[0])
@@ -248,7 +248,7 @@ def leaver(run):
         (leaver, "the task called sys.exit(3)"),
     ],
 )
-def test_a_loop_that_breaks_the_rules_is_told_which(train, message):
+def test_a_loop_that_breaks_a_rule_fails_with_a_message(train, message):
     engine = loop_engine(train)
     engine.fill(0, seed=0)
     for _ in range(2):
@@ -260,7 +260,7 @@ def test_a_loop_that_breaks_the_rules_is_told_which(train, message):
     engine.release(0)
 
 
-def test_what_the_loop_raises_is_its_result_and_the_next_run_trains():
+def test_an_exception_in_the_loop_is_its_result_and_the_next_run_trains():
     def train(run):
         for epoch, _ in run:
             if run.seed == 1 and epoch == 1:
@@ -278,7 +278,7 @@ def test_what_the_loop_raises_is_its_result_and_the_next_run_trains():
     engine.release(0)
 
 
-def test_what_the_function_raises_after_the_loop_is_raised_by_the_test():
+def test_an_exception_after_the_loop_is_raised_by_the_test():
     def train(run):
         for _ in run:
             run.report(val_loss=0.0)
@@ -294,7 +294,7 @@ def test_what_the_function_raises_after_the_loop_is_raised_by_the_test():
     engine.release(0)
 
 
-def test_a_loss_that_is_still_part_of_its_graph_is_reported_without_a_warning():
+def test_a_loss_that_requires_grad_is_reported_without_a_warning():
     def train(run):
         for _ in run:
             loss = 2 * torch.tensor(1.5, requires_grad=True)
@@ -318,7 +318,7 @@ def test_a_metric_that_is_not_finite_is_nan():
     engine.release(0)
 
 
-def test_the_loop_computes_with_the_threads_asked_for_and_without_denormals():
+def test_the_loop_has_the_given_number_of_threads_and_flushes_denormals():
     seen = []
 
     def train(run):
@@ -340,7 +340,7 @@ def draw_from_the_global_generators(run):
         run.report(val_loss=drawn)
 
 
-def test_a_loop_draws_from_the_global_generators_as_if_it_were_alone():
+def test_a_loop_gets_the_random_numbers_that_it_would_get_alone():
     def epochs(*seeds):
         engines = [loop_engine(draw_from_the_global_generators) for _ in seeds]
         for engine, seed in zip(engines, seeds, strict=True):
@@ -361,14 +361,16 @@ def test_a_loop_draws_from_the_global_generators_as_if_it_were_alone():
 
 def draw_and_offer_checkpoints(run):
     torch.manual_seed(run.seed)
-    torch.rand(3 + 4 * bool(run.restored))  # setting up draws, too, and not always alike
+    torch.rand(
+        3 + 4 * bool(run.restored)
+    )  # the setup draws numbers too, and more of them when resumed
     for epoch, _ in run:
         drawn = torch.rand(()).item() + np.random.rand() + random.random() + random.gauss(0, 1)
         run.report(val_loss=drawn)
         run.checkpoint({"epoch": epoch})
 
 
-def test_a_loop_that_goes_on_from_a_checkpoint_draws_as_if_never_interrupted():
+def test_a_resumed_loop_gets_the_random_numbers_of_an_uninterrupted_one():
     engine = loop_engine(draw_and_offer_checkpoints)
     engine.fill(0, 5)
     engine.train_epoch([{}])

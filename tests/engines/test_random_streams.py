@@ -1,4 +1,4 @@
-"""What a run draws, from its seed, the epoch and the stream alone."""
+"""Random numbers depend only on the run's seed, the epoch and the name of the stream."""
 
 import pytest
 import torch
@@ -12,13 +12,13 @@ def test_seeds_are_the_same_in_any_process_and_never_collide_by_sum():
     assert len({stable_seed(seed, epoch) for seed in range(30) for epoch in range(30)}) == 900
 
 
-def test_a_pass_sees_each_example_once_but_the_rest_that_fills_no_batch():
+def test_a_pass_has_each_example_once_except_those_that_fill_no_batch():
     order = batch_indices(seed=0, epoch=0, examples=43, batch_size=8, steps=5)
     assert order.shape == (5, 8)
     assert len(set(order.flatten().tolist())) == 40
 
 
-def test_many_steps_are_passes_end_to_end():
+def test_more_steps_than_a_pass_are_several_passes():
     order = batch_indices(seed=0, epoch=0, examples=12, batch_size=8, steps=3).flatten()
     for half in order.split(12):
         assert sorted(half.tolist()) == list(range(12))
@@ -33,7 +33,7 @@ def test_seed_and_epoch_both_change_order_and_noise(draw):
     assert not torch.equal(noise["eps"], other["eps"])
 
 
-def test_noise_is_standard_normal_and_no_stream_knows_another():
+def test_noise_is_standard_normal_and_streams_are_independent():
     both = epoch_noise(0, 0, 100, {"a": (50, 2), "b": (50, 2)})
     assert both["a"].shape == (100, 50, 2)
     assert abs(both["a"].mean().item()) < 0.03

@@ -1,4 +1,4 @@
-"""The sequential engine against plain torch, and against tasks that break their promises."""
+"""The sequential engine agrees with plain torch, and reports what tasks do wrong."""
 
 import math
 import subprocess
@@ -21,7 +21,7 @@ MOVING = [
 
 @pytest.mark.parametrize("optimizer", TORCH_OPTIMIZERS)
 @pytest.mark.parametrize("layers", LAYERS)
-def test_trains_exactly_as_a_plain_torch_loop_with_moving_values(layers, optimizer):
+def test_it_trains_exactly_as_a_plain_torch_loop_with_changing_values(layers, optimizer):
     task = Toy(layers, optimizer)
     engine = SequentialEngine(task)
     engine.fill(0, seed=3)
@@ -56,7 +56,7 @@ def test_a_share_of_examples_is_exact():
     assert far == round(far * 20) / 20
 
 
-def test_a_test_between_epochs_changes_nothing():
+def test_a_test_between_epochs_does_not_change_the_training():
     engine = SequentialEngine(Toy("batch_norm"))
     runs = []
     for tests in (0, 2):
@@ -100,7 +100,7 @@ def test_steps_per_epoch_go_beyond_one_pass_and_below():
         assert [len(x) for x in seen] == [8] * steps
 
 
-def test_a_task_may_draw_all_its_data_as_noise():
+def test_a_task_may_have_noise_and_no_training_data():
     class Collocation(Toy):
         steps_per_epoch = 3
 
@@ -118,7 +118,7 @@ def test_a_task_may_draw_all_its_data_as_noise():
 
 
 @pytest.mark.parametrize("metric", [torch.zeros(3), "low", None])
-def test_a_metric_that_is_no_number_is_named(metric):
+def test_a_metric_that_is_not_a_number_is_named(metric):
     class Wrong(Toy):
         def metrics(self, model, split):
             return {"loss": metric}
@@ -152,7 +152,7 @@ def test_an_epoch_whose_last_step_breaks_the_model_has_diverged():
     assert all(map(math.isnan, result.metrics.values()))
 
 
-def test_the_threads_are_set_for_the_epoch_alone():
+def test_the_number_of_threads_is_restored_after_an_epoch():
     class Counting(Toy):
         def metrics(self, model, split):
             return {"threads": torch.get_num_threads()}
@@ -164,7 +164,7 @@ def test_the_threads_are_set_for_the_epoch_alone():
     assert torch.get_num_threads() == before
 
 
-def test_what_the_task_raises_comes_back_in_its_place():
+def test_an_exception_of_the_task_is_the_result_of_the_epoch():
     class Breaks(Toy):
         def terms(self, model, batch, hp, noise):
             raise ZeroDivisionError("mine")
@@ -185,7 +185,7 @@ def test_a_batch_larger_than_the_data_is_refused():
     assert "the batch_size is 44, but must be at most" in str(error)
 
 
-def test_another_process_trains_the_same_numbers():
+def test_another_process_gives_the_same_results():
     code = (
         "from schedsearch.engines.sequential import SequentialEngine as E\n"
         "from tests.engines.toys import Toy\n"

@@ -1,6 +1,6 @@
-"""With several threads, which of them computes a lane does not matter: none keeps denormals.
+"""With several threads, results do not depend on the thread: all flush denormals to zero.
 
-A process of its own, for torch's threads keep the state that they are born with.
+The test runs in a separate process, since torch's threads keep their first setting.
 """
 
 import subprocess
@@ -18,7 +18,7 @@ from tests.engines.toys import Toy
 
 
 class Faint(Toy):
-    '''Wide enough for both threads, its inputs so small that Adam's squares are denormal.'''
+    '''Wide enough for two threads, with inputs so small that Adam's squares are denormal.'''
 
     def model(self, seed):
         torch.manual_seed(seed)
@@ -46,5 +46,5 @@ for square in squares:
 
 
 @pytest.mark.long
-def test_a_lane_is_computed_alike_by_either_thread() -> None:
+def test_all_threads_compute_a_lane_alike() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=120)

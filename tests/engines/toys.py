@@ -1,4 +1,4 @@
-"""Small tasks with what makes trainings hard to repeat, and the same training as a user's loop."""
+"""Small tasks with noise, dropout and batch norm, and the same training as a training loop."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Toy:
 
 
 class Brittle(Toy):
-    """A toy whose step raises where `blur` is beyond a table of four values."""
+    """A toy whose step raises if `blur` is outside a table of four values."""
 
     def terms(
         self,
@@ -87,7 +87,7 @@ class Brittle(Toy):
 
 
 class Hanging(Toy):
-    """A toy whose step never ends where `blur` is above 0.8; no lanes can train it."""
+    """A toy whose step never ends if `blur` is above 0.8; it cannot be batched."""
 
     def terms(
         self,
@@ -131,7 +131,7 @@ def train_plainly(
     epoch: int,
     hp: Mapping[str, float],
 ) -> dict[str, float]:
-    """Train an epoch of a toy by hand, and return the means of its loss terms."""
+    """Train an epoch of a toy in a plain loop, and return the means of its loss terms."""
     set_group(optimizer, hp)
     steps = count_steps(task, count_examples(train))
     order = batch_indices(seed, epoch, count_examples(train), task.batch_size, steps)
@@ -155,7 +155,7 @@ def train_plainly(
 
 
 def train_toy(run: LoopRun) -> None:
-    """Train a toy in a loop of one's own, with checkpoints and a test."""
+    """Train a toy in a training loop, with checkpoints and a test."""
     task = Toy()
     data, model = task.data(run.seed), task.model(run.seed)
     optimizer = TORCH_OPTIMIZERS[task.optimizer](model.parameters())

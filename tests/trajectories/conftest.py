@@ -1,4 +1,4 @@
-"""A database for trajectories, and a folder for their checkpoints."""
+"""A database for trajectories, and a folder for checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other processes do to one store; each is forked from one that has imported this."""
+"""Functions that several processes run on one store at the same time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schedsearch.storage import open_database
 from schedsearch.trajectories import Folder
 from tests.trajectories.stores import ROOT, key, opened, result, snapshot, train
 
-#: What the doomed worker trains, one after the other.
+#: The paths that the worker trains before it is killed.
 PATHS = ([0, 1], [0, 2])
 
 
@@ -29,7 +29,7 @@ def processes() -> ForkServerContext:
 
 
 def search(url: str, folder: Path, budget: int) -> None:
-    """Train all paths, a write for each epoch, with more checkpoints than the budget holds."""
+    """Train all paths, with a write per epoch and more checkpoints than fit into the budget."""
     store = opened(open_database(url), Folder(folder), budget=budget)
     for path in PATHS:
         cursor = store.cursor(ROOT)
@@ -48,7 +48,7 @@ def search(url: str, folder: Path, budget: int) -> None:
 def search_and_die(url: str, folder: Path, budget: int, steps: int) -> None:
     """Do the same, but die by SIGKILL before one of the steps.
 
-    A step changes something: a statement, a commit, a file written, renamed or removed.
+    A step is a statement that writes, a commit, or a file that is opened, renamed or removed.
     """
     step = 0
 
@@ -73,7 +73,7 @@ def search_and_die(url: str, folder: Path, budget: int, steps: int) -> None:
 
 
 def train_same(url: str, folder: Path, ready: Barrier, outcome: Queue[str]) -> None:
-    """Train, at the same time as others, what they train, too."""
+    """Train the same paths as other processes, at the same time."""
     try:
         ready.wait()
         store = opened(open_database(url), Folder(folder))
@@ -86,7 +86,7 @@ def train_same(url: str, folder: Path, ready: Barrier, outcome: Queue[str]) -> N
 
 
 def take_leases(url: str, folder: Path, ready: Barrier, won: Queue[int]) -> None:
-    """Lease one node after the other; say which were granted, and -1 at the end."""
+    """Lease one node after another; report those that were granted, and -1 at the end."""
     store = opened(open_database(url), Folder(folder))
     ready.wait()
     for value in range(50):

@@ -1,4 +1,4 @@
-"""Stores, paths and snapshots, as the tests need them; light to import in other processes."""
+"""Stores, cursors and snapshots for tests; quick to import in other processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def key(value: int) -> bytes:
 
 
 def result(path: Sequence[int]) -> EpochResult:
-    """Return what the last epoch of a path gives: a number for each path, made of its values."""
+    """Return the result of the last epoch of a path: a number that depends on its values."""
     number = 0.1
     for value in path:
         number = number * 1.7 + value / 3
@@ -40,7 +40,7 @@ def snapshot(path: Sequence[int], size: int = 4) -> Snapshot:
 
 
 def follow(store: TrajectoryStore, values: Sequence[int], root: str = ROOT) -> TrieCursor:
-    """Return a trail that has gone as far along the values as is known, and was told the truth."""
+    """Return a cursor after all cached epochs of these values; check each result."""
     cursor = store.cursor(root)
     while cursor.epoch < len(values):
         found = cursor.find(key(values[cursor.epoch]))
@@ -53,7 +53,7 @@ def follow(store: TrajectoryStore, values: Sequence[int], root: str = ROOT) -> T
 def train(
     store: TrajectoryStore, values: Sequence[int], *, keep: Sequence[int] = (), root: str = ROOT
 ) -> TrieCursor:
-    """Follow the values, train what is not known, and keep checkpoints after some epochs."""
+    """Follow the values, add the epochs that are not cached, and save checkpoints after some."""
     cursor = follow(store, values, root)
     while cursor.epoch < len(values):
         cursor.add(key(values[cursor.epoch]), result(values[: cursor.epoch + 1]))
@@ -63,7 +63,7 @@ def train(
 
 
 def same(left: Snapshot | None, right: Snapshot | None) -> bool:
-    """Tell whether two snapshots of tensors alone are equal, bit for bit."""
+    """Return whether two snapshots of tensors are equal bit for bit."""
     if left is None or right is None:
         return left is right
     parts = ((left.model, right.model), (left.optimizer, right.optimizer))

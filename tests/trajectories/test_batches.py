@@ -1,4 +1,4 @@
-"""What was trained is written with the round in which the trials report it."""
+"""Trained epochs are written in the transaction in which the trials report them."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def test_they_are_committed_together(study: StudyHandle, folder: Folder) -> None
     assert reader.restore() is not None
 
 
-def test_a_round_that_fails_leaves_neither(study: StudyHandle, folder: Folder) -> None:
+def test_a_batch_that_fails_writes_neither(study: StudyHandle, folder: Folder) -> None:
     storage, store = BatchedStorage(study.database), opened(study.database, folder)
 
     def write_too_much(connection: Connection) -> None:
         store.write(connection)
         raise ZeroDivisionError
 
-    def write_in_a_round(write: Callable[[Connection], None]) -> None:
+    def write_in_a_batch(write: Callable[[Connection], None]) -> None:
         with storage.round(study.study_id, "ann") as written:
             train(store, [0, 1])
             written.on_commit(write, store.mark_committed)
 
     with pytest.raises(ZeroDivisionError):
-        write_in_a_round(write_too_much)
+        write_in_a_batch(write_too_much)
     assert follow(opened(study.database, folder), [0, 1]).epoch == 0
-    write_in_a_round(store.write)
+    write_in_a_batch(store.write)
     assert follow(opened(study.database, folder), [0, 1]).epoch == 2

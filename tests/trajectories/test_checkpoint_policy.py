@@ -1,4 +1,4 @@
-"""Where checkpoints are kept: a full grid of segments trains no epoch twice."""
+"""When checkpoints are saved: a full grid of segments trains no epoch twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.space.documents import searching
 from tests.trajectories.stores import ROOT, opened, snapshot
 
 _FEEDBACK = Feedback(0.5)
-_HELD, _OTHER = {"u": 0.1, "lr": 0.5}, {"u": 0.2, "lr": 0.5}
+_CONSTANT, _CHANGED = {"u": 0.1, "lr": 0.5}, {"u": 0.2, "lr": 0.5}
 
 
 def grid(segments: int, levels: int, horizon: int) -> Space:
@@ -40,7 +40,7 @@ def plans(space: Space) -> Iterator[Plan]:
 
 
 def train(store: TrajectoryStore, plan: Plan, checkpoint_policy: CheckpointPolicy) -> int:
-    """Train a plan as far as it is not known; return how many epochs that took."""
+    """Train the epochs of a plan that are not cached; return how many were trained."""
     cursor, state, made = store.cursor(ROOT), plan.start(), []
     for _ in range(checkpoint_policy.horizon):
         made.append(struct.pack("d", plan.values(state)["u"]))
@@ -68,7 +68,7 @@ def train(store: TrajectoryStore, plan: Plan, checkpoint_policy: CheckpointPolic
 def test_a_full_grid_trains_each_segment_once(
     database: Database, folder: Folder, segments: int, levels: int, length: int
 ) -> None:
-    """S segments of b values each cost the sum of b^i over i = 1..S, in place of S x b^S."""
+    """S segments with b values each take the sum of b^i over i = 1..S, instead of S x b^S."""
     horizon = segments * length
     space = grid(segments, levels, horizon)
     sharing = estimate_prefix_sharing(space, 200, seed=0)
@@ -78,21 +78,21 @@ def test_a_full_grid_trains_each_segment_once(
     assert trained == length * sum(levels**i for i in range(1, segments + 1))
 
 
-class TestPlacement:
-    def test_the_horizon_the_rungs_and_the_branches_are_kept(self) -> None:
+class TestCheckpointPolicy:
+    def test_one_is_saved_at_the_horizon_the_rungs_and_the_branches(self) -> None:
         checkpoint_policy = CheckpointPolicy(20, frozenset({5}), frozenset({7}), spacing=100)
         assert [e for e in range(1, 21) if checkpoint_policy.should_save(e)] == [5, 7, 20]
 
-    def test_no_more_than_the_spacing_is_ever_trained_again(self) -> None:
+    def test_one_is_saved_after_every_spacing(self) -> None:
         checkpoint_policy = CheckpointPolicy(20, spacing=6)
         assert [e for e in range(1, 21) if checkpoint_policy.should_save(e)] == [6, 12, 18, 20]
 
-    def test_a_value_that_was_held_and_changes_is_kept(self) -> None:
+    def test_one_is_saved_where_a_constant_value_changes(self) -> None:
         checkpoint_policy = CheckpointPolicy(20, spacing=100)
-        assert checkpoint_policy.should_save(3, before=_HELD, now=_HELD, then=_OTHER)
-        assert not checkpoint_policy.should_save(3, before=_HELD, now=_HELD, then=_HELD)
+        assert checkpoint_policy.should_save(3, before=_CONSTANT, now=_CONSTANT, then=_CHANGED)
+        assert not checkpoint_policy.should_save(3, before=_CONSTANT, now=_CONSTANT, then=_CONSTANT)
 
-    def test_a_value_that_always_moves_is_not(self) -> None:
+    def test_none_is_saved_for_a_value_that_always_changes(self) -> None:
         checkpoint_policy = CheckpointPolicy(20, spacing=100)
         before, now, then = ({"u": value} for value in (0.3, 0.2, 0.1))
         assert not checkpoint_policy.should_save(3, before, now, then)

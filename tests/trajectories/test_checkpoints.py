@@ -1,4 +1,4 @@
-"""Checkpoints: the deepest whole one is found, within the budget, and none that is needed goes."""
+"""Checkpoints: the deepest valid one is found, and none that a live run needs is evicted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def files(folder: Folder) -> list[Path]:
 
 
 def kept(store: TrajectoryStore, path: list[int]) -> TrieCursor:
-    """Train a path to its end, keep a checkpoint there, and end the run."""
+    """Train a path to its end, save a checkpoint there, and end the run."""
     cursor = train(store, path, keep=[len(path)])
     cursor.end()
     store.flush()
@@ -35,7 +35,7 @@ def size() -> int:
 
 
 class TestRestoring:
-    def test_the_deepest_on_the_way_is_found(self, database: Database, folder: Folder) -> None:
+    def test_the_deepest_on_the_path_is_found(self, database: Database, folder: Folder) -> None:
         store = opened(database, folder)
         path = [0, 1, 2, 3, 4]
         train(store, path, keep=[2, 4])
@@ -55,14 +55,16 @@ class TestRestoring:
         store.flush()
         assert same(follow(opened(database, folder), path).restore(), snapshot(path[:3]))
 
-    def test_what_is_no_data_is_not_kept(self, database: Database, folder: Folder) -> None:
+    def test_a_snapshot_with_an_object_is_not_saved(
+        self, database: Database, folder: Folder
+    ) -> None:
         from schedsearch.engines import Snapshot
 
         cursor = train(opened(database, folder), [0])
         assert not cursor.save(Snapshot(1, {}, extra={"state": object()}))
         assert not files(folder)
 
-    def test_any_artifact_store_of_optuna_will_do(self, database: Database, tmp_path: Path) -> None:
+    def test_any_artifact_store_of_optuna_works(self, database: Database, tmp_path: Path) -> None:
         store = open_store(database, print, artifacts=FileSystemArtifactStore(tmp_path))
         assert store is not None
         assert kept(store, [0, 1]).restore() is not None
@@ -79,7 +81,7 @@ class TestDamage:
         ],
         ids=["lost", "cut", "changed", "emptied"],
     )
-    def test_it_is_noticed_said_once_and_the_one_before_is_taken(
+    def test_it_is_reported_once_and_the_checkpoint_before_is_used(
         self, database: Database, folder: Folder, damage: Callable[[Path], None]
     ) -> None:
         store = opened(database, folder)
@@ -95,13 +97,15 @@ class TestDamage:
         assert deepest.name in said[0]
         assert len(files(folder)) == 1
 
-    def test_a_store_that_is_away_loses_nothing(self, database: Database, folder: Folder) -> None:
+    def test_a_store_that_is_unavailable_loses_nothing(
+        self, database: Database, folder: Folder
+    ) -> None:
         kept(opened(database, folder), [0, 1])
         [file] = files(folder)
         said: list[str] = []
         store = opened(database, folder, said.append)
         moved = file.rename(file.with_suffix(".away"))
-        file.mkdir()  # reading it raises, as a network that is down would
+        file.mkdir()  # reading it raises, as without a network
         for _ in range(2):
             assert follow(store, [0, 1]).restore() is None
         assert len(said) == 1
@@ -109,7 +113,7 @@ class TestDamage:
         moved.rename(file)
         assert follow(store, [0, 1]).restore() is not None
 
-    def test_the_lost_one_may_be_kept_again(self, database: Database, folder: Folder) -> None:
+    def test_a_lost_one_can_be_saved_again(self, database: Database, folder: Folder) -> None:
         store = opened(database, folder)
         kept(store, [0, 1])
         files(folder)[0].unlink()
@@ -119,7 +123,7 @@ class TestDamage:
         store.flush()
         assert same(follow(opened(database, folder), [0, 1]).restore(), snapshot([0, 1]))
 
-    def test_a_folder_that_cannot_be_written_is_said_once(
+    def test_a_folder_that_is_not_writable_is_reported_once(
         self, database: Database, tmp_path: Path
     ) -> None:
         (tmp_path / "file").touch()
@@ -132,7 +136,7 @@ class TestDamage:
 
 
 class TestBudget:
-    def test_what_was_not_used_for_longest_goes_first(
+    def test_the_least_recently_used_is_evicted_first(
         self, database: Database, folder: Folder
     ) -> None:
         store = opened(database, folder, budget=3 * size())
@@ -147,7 +151,9 @@ class TestBudget:
         there = [value for value in range(4) if follow(store, [value]).restore()]
         assert there == [0, 2, 3]
 
-    def test_what_a_live_run_needs_stays(self, database: Database, folder: Folder) -> None:
+    def test_the_last_one_of_a_live_run_is_not_evicted(
+        self, database: Database, folder: Folder
+    ) -> None:
         live, others = opened(database, folder), opened(database, folder, budget=2 * size())
         running = train(live, [0], keep=[1])
         live.flush()
@@ -156,7 +162,7 @@ class TestBudget:
         assert len(files(folder)) == 2
         assert same(running.restore(), snapshot([0]))
 
-    def test_a_run_that_was_restored_keeps_what_it_was_restored_from(
+    def test_the_one_that_a_run_was_resumed_from_is_not_evicted(
         self, database: Database, folder: Folder
     ) -> None:
         store = opened(database, folder, budget=2 * size())
@@ -167,9 +173,7 @@ class TestBudget:
             kept(store, [value])
         assert running.restore() is not None
 
-    def test_a_deeper_checkpoint_frees_the_one_before(
-        self, database: Database, folder: Folder
-    ) -> None:
+    def test_a_deeper_one_unpins_the_one_before(self, database: Database, folder: Folder) -> None:
         store = opened(database, folder, budget=2 * size())
         running = train(store, [0, 0, 0], keep=[1])
         store.flush()
@@ -179,14 +183,16 @@ class TestBudget:
         assert same(follow(store, [0, 0, 0]).restore(), snapshot([0, 0]))
         assert follow(store, [0]).restore() is None
 
-    def test_what_has_no_room_is_not_kept(self, database: Database, folder: Folder) -> None:
+    def test_one_that_does_not_fit_is_not_saved(self, database: Database, folder: Folder) -> None:
         store = opened(database, folder, budget=2 * size())
         runs = [train(store, [value], keep=[1]) for value in range(3)]
         store.flush()
         assert [run.restore() is not None for run in runs] == [True, True, False]
         assert len(files(folder)) == 2
 
-    def test_an_expired_pin_holds_nothing(self, database: Database, folder: Folder) -> None:
+    def test_an_expired_pin_does_not_prevent_eviction(
+        self, database: Database, folder: Folder
+    ) -> None:
         dead = opened(database, folder, lease_seconds=0.0)
         train(dead, [0], keep=[1])
         dead.flush()
@@ -205,7 +211,9 @@ class TestBudget:
 
 
 class TestSweeping:
-    def test_only_old_files_without_a_row_go(self, database: Database, folder: Folder) -> None:
+    def test_only_old_files_without_a_row_are_removed(
+        self, database: Database, folder: Folder
+    ) -> None:
         kept(opened(database, folder), [0])
         named = files(folder)
         orphan, fresh = folder.path / "orphan", folder.path / "fresh"
@@ -218,7 +226,7 @@ class TestSweeping:
         assert files(folder) == sorted([*named, fresh])
         assert follow(store, [0]).restore() is not None
 
-    def test_two_that_kept_one_node_leave_one_file(
+    def test_two_workers_that_saved_one_node_leave_one_file(
         self, database: Database, folder: Folder
     ) -> None:
         one, other = opened(database, folder), opened(database, folder)

@@ -1,4 +1,4 @@
-"""Nobody trains what another is training: by leases that end, one way or another."""
+"""Leases: no two runs train one node, and a lease ends when its run does."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ def test_a_node_is_leased_to_one_run_of_any_worker(database: Database, folder: F
     assert others.lease({other: key(1)}) == {other}
 
 
-def test_a_run_that_waited_finds_what_was_trained(database: Database, folder: Folder) -> None:
+def test_a_run_that_waited_finds_the_trained_node(database: Database, folder: Folder) -> None:
     mine, others = opened(database, folder), opened(database, folder)
     training, waiting = mine.cursor(ROOT), others.cursor(ROOT)
     mine.lease({training: key(0)})
     assert others.lease({waiting: key(0)}) == set()
     training.add(key(0), result([0]))
     mine.flush()
-    assert others.lease({waiting: key(0)}) == set()  # it is trained: not to be trained again
+    assert others.lease({waiting: key(0)}) == set()  # the node has been trained
     assert waiting.find(key(0)) == result([0])
     assert others.lease({waiting: key(0)}) == {waiting}
 
 
-def test_a_lease_that_was_asked_for_is_granted_with_the_write(
-    database: Database, folder: Folder
-) -> None:
+def test_a_requested_lease_is_granted_with_the_write(database: Database, folder: Folder) -> None:
     mine, others = opened(database, folder), opened(database, folder)
     first, second = train(mine, [0]), follow(mine, [0])
     first.request_lease(key(1))
@@ -40,7 +38,9 @@ def test_a_lease_that_was_asked_for_is_granted_with_the_write(
     assert others.lease({other: key(1)}) == set()
 
 
-def test_who_goes_on_elsewhere_releases_its_lease(database: Database, folder: Folder) -> None:
+def test_a_run_that_leases_another_node_releases_the_first(
+    database: Database, folder: Folder
+) -> None:
     mine, others = opened(database, folder), opened(database, folder)
     run, other = mine.cursor(ROOT), others.cursor(ROOT)
     mine.lease({run: key(0)})

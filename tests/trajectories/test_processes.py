@@ -1,4 +1,4 @@
-"""Workers that die at any step, and workers that do the same at the same time."""
+"""Workers that are killed at any step, and workers that train the same at the same time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BUDGET = 2 * len(encode(snapshot([0])) or b"")
 
 
 def check_whole(database: Database, folder: Folder) -> None:
-    """Nodes have their parents, rows their files; what else there is in the folder is swept."""
+    """Check that nodes have their parents and rows their files; sweep other files before."""
     store = opened(database, folder)
     store.checkpoints.sweep(0.0)
     with database.engine.begin() as connection:
@@ -44,7 +44,7 @@ def check_whole(database: Database, folder: Folder) -> None:
 
 @pytest.mark.long
 def test_a_worker_may_be_killed_at_any_step(tmp_path: Path) -> None:
-    """What is left is whole, and another worker goes on from it."""
+    """The database and the files stay consistent, and another worker can continue."""
     empty = tmp_path / "empty.db"
     open_database(f"sqlite:///{empty}", create=True).engine.dispose()
     context, step, died = processes(), 0, True

@@ -1,4 +1,4 @@
-"""With what is known a training gives the same, bit for bit, and costs only what is new."""
+"""A training that reuses epochs gives the same bits, and trains only new epochs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUMERICS: dict[str, dict[str, Any]] = {
     "sequential": {"engine": "sequential"},
     "lanes": {"engine": "lanes", "lanes": 2, "compiled": False},
 }
-#: The learning rate by epoch: two that part after three epochs, and one that parts after five.
+#: The learning rate by epoch: two paths that branch after three epochs, and one after five.
 PATHS = ([0.1] * 6, [0.1] * 3 + [0.01] * 3, [0.1] * 5 + [0.05])
 
 
@@ -29,7 +29,7 @@ def alone(engine: Engine, rates: Sequence[float]) -> list[EpochResult]:
 def reusing(
     engine: Engine, rates: Sequence[float], store: TrajectoryStore
 ) -> tuple[list[EpochResult], int]:
-    """Return what each epoch gave, and how many of them were trained."""
+    """Return the result of each epoch, and how many epochs were trained."""
     cursor, results = store.cursor(ROOT), []
     keys = [engine.key({"lr": rate}) for rate in rates]
     while len(results) < len(rates) and (found := cursor.find(keys[len(results)])) is not None:
@@ -42,7 +42,7 @@ def reusing(
     for at in range(begun, len(rates)):
         result = epoch(engine, rates[at])
         if at < len(results):
-            assert result == results[at]  # what is trained again gives the same again
+            assert result == results[at]  # a repeated epoch has the same result
         else:
             cursor.add(keys[at], result)
             results.append(result)
@@ -62,13 +62,13 @@ def epoch(engine: Engine, rate: float) -> EpochResult:
 
 
 @pytest.mark.parametrize("numerics", NUMERICS.values(), ids=NUMERICS)
-def test_what_is_reused_changes_no_bit(
+def test_reuse_does_not_change_any_result(
     database: Database, folder: Folder, numerics: dict[str, Any]
 ) -> None:
     engine, fresh = (make_engine(Toy("batch_norm"), horizon=6, numerics=numerics) for _ in range(2))
     costs = []
     for rates in (*PATHS, PATHS[0]):
-        # A store of its own, as another worker's.
+        # A new store, as in another worker.
         results, trained = reusing(engine, rates, opened(database, folder))
         assert results == alone(fresh, rates)
         costs.append(trained)

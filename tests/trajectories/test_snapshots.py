@@ -1,4 +1,4 @@
-"""A snapshot as bytes: whole, equal for equal snapshots, and never more than data."""
+"""Snapshots as bytes: complete, equal for equal snapshots, and without pickled objects."""
 
 from __future__ import annotations
 
@@ -60,21 +60,21 @@ def equal(left: Any, right: Any) -> bool:
 
 
 @given(_STATES)
-def test_what_a_loop_keeps_survives(state: Any) -> None:
+def test_the_state_of_a_loop_is_preserved(state: Any) -> None:
     snapshot = Snapshot(3, {}, extra={"state": state})
     back = through_bytes(snapshot)
     assert back.epoch == 3
     assert equal(back.extra["state"], state)
 
 
-def test_nan_survives() -> None:
+def test_nan_is_preserved() -> None:
     back = through_bytes(Snapshot(1, {"w": torch.tensor([math.nan])}, extra={"best": math.nan}))
     assert math.isnan(back.extra["best"])
     assert back.model["w"].isnan().all()
 
 
-def test_a_state_of_torch_survives() -> None:
-    """Tied and transposed weights, parameters, and an optimizer whose state is by number."""
+def test_a_state_of_torch_is_preserved() -> None:
+    """Tied and transposed weights, parameters, and an optimizer with numbers as keys."""
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
     model[1].weight = model[0].weight
     optimizer = torch.optim.Adam(model.parameters())
@@ -97,7 +97,7 @@ def test_a_state_of_torch_survives() -> None:
 @pytest.mark.parametrize(
     "held", [object(), {1, 2}, torch.nn.Linear(1, 1), torch.tensor(1j), [print], b"bytes"]
 )
-def test_what_is_no_data_is_not_stored(held: Any) -> None:
+def test_other_objects_are_not_stored(held: Any) -> None:
     assert encode(Snapshot(1, {}, extra={"state": {"held": held}})) is None
 
 
@@ -109,7 +109,7 @@ def test_equal_snapshots_give_equal_bytes() -> None:
 
 @pytest.mark.parametrize("numerics", [{}, {"engine": "lanes", "lanes": 2, "compiled": False}])
 @pytest.mark.parametrize("task", [Toy("batch_norm", "adam"), Toy("plain", "sgd")])
-def test_a_run_goes_on_bit_for_bit(task: Toy, numerics: dict[str, Any]) -> None:
+def test_a_resumed_run_gives_the_same_bits(task: Toy, numerics: dict[str, Any]) -> None:
     engine: Engine = make_engine(task, horizon=4, numerics=numerics)
     idle = [None] * (engine.lanes - 1)
     engine.fill(0, seed=1)

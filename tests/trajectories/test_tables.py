@@ -1,4 +1,4 @@
-"""The tables: made by many at once, brought forward, and left alone where they are too new."""
+"""The tables are created on every database, migrated, and not touched if they are newer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.trajectories.stores import follow, opened, train
 
 
 @pytest.mark.parametrize("dialect", [sqlite.dialect(), postgresql.dialect(), mysql.dialect()])
-def test_every_database_can_have_them(dialect: Dialect) -> None:
+def test_every_kind_of_database_can_have_them(dialect: Dialect) -> None:
     for table in metadata.tables.values():
         assert table.name.startswith("schedsearch_")
         statement = str(CreateTable(table).compile(dialect=dialect))
@@ -24,7 +24,9 @@ def test_every_database_can_have_them(dialect: Dialect) -> None:
         assert "CREATE TABLE" in statement
 
 
-def test_later_tables_are_left_alone_with_one_warning(database: Database, folder: Folder) -> None:
+def test_newer_tables_are_not_used_and_one_warning_is_printed(
+    database: Database, folder: Folder
+) -> None:
     train(opened(database, folder), [0])
     with database.engine.begin() as connection:
         connection.execute(update(versions).values(version=len(MIGRATIONS) + 1))
@@ -34,7 +36,7 @@ def test_later_tables_are_left_alone_with_one_warning(database: Database, folder
     assert "later schedsearch" in said[0]
 
 
-def test_older_tables_are_brought_forward(database: Database, folder: Folder) -> None:
+def test_older_tables_are_migrated(database: Database, folder: Folder) -> None:
     store = opened(database, folder)
     train(store, [0, 1])
     store.flush()
@@ -53,7 +55,7 @@ def test_older_tables_are_brought_forward(database: Database, folder: Folder) ->
     assert follow(store, [0, 1]).epoch == 2
 
 
-def test_a_step_that_fails_can_be_taken_again(database: Database) -> None:
+def test_a_migration_that_failed_can_be_repeated(database: Database) -> None:
     def fail(connection: Connection) -> None:
         raise RuntimeError("no space left")
 

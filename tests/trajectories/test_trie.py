@@ -1,4 +1,4 @@
-"""What was trained is found again: by anybody, on every path, and only if it is the same."""
+"""Every trained epoch is found by any worker, and only by equal runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def unused_root() -> str:
 
 @contextmanager
 def statements(database: Database) -> Iterator[list[str]]:
-    """Gather the queries that are made."""
+    """Collect the queries that are made."""
     made: list[str] = []
 
     def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
@@ -43,8 +43,8 @@ def statements(database: Database) -> Iterator[list[str]]:
     event.remove(database.engine, "before_cursor_execute", note)
 
 
-class TestNames:
-    def test_the_order_of_numerics_means_nothing(self) -> None:
+class TestHashes:
+    def test_the_order_of_numerics_does_not_matter(self) -> None:
         assert root_hash("f", 0, {"a": 1, "b": 2}) == root_hash("f", 0, {"b": 2, "a": 1})
 
     @pytest.mark.parametrize(
@@ -56,14 +56,14 @@ class TestNames:
             root_hash("fingerprint", 0, {"threads": 1}, horizon=60),
         ],
     )
-    def test_whatever_changes_bits_makes_another_trie(
+    def test_everything_that_changes_bits_gives_another_root(
         self, database: Database, folder: Folder, other: str
     ) -> None:
         store = opened(database, folder)
         train(store, [1, 2])
         assert store.cursor(other).find(key(1)) is None
 
-    def test_a_node_is_named_by_all_values_on_the_way(self) -> None:
+    def test_a_node_depends_on_all_values_on_its_path(self) -> None:
         def name(*values: int) -> str:
             at = ROOT
             for value in values:
@@ -76,10 +76,10 @@ class TestNames:
 class TestReplay:
     @_on_one_database
     @given(_PATHS, st.data())
-    def test_every_path_gives_back_what_was_added(
+    def test_every_path_returns_the_results_that_were_added(
         self, database: Database, folder: Folder, paths: list[list[int]], data: st.DataObject
     ) -> None:
-        """Whoever trained its parts, and in whatever order."""
+        """Whichever workers trained its parts, in whichever order."""
         root = unused_root()
         stores = [opened(database, folder), opened(database, folder)]
         for path in paths:
@@ -96,7 +96,7 @@ class TestReplay:
 
     @_on_one_database
     @given(st.lists(st.floats(), min_size=1, max_size=4))
-    def test_every_number_survives_bit_for_bit(
+    def test_every_number_is_preserved_bit_for_bit(
         self, database: Database, folder: Folder, numbers: list[float]
     ) -> None:
         metrics = {str(i): number for i, number in enumerate(numbers)}
@@ -110,7 +110,7 @@ class TestReplay:
             assert back == number or (math.isnan(back) and math.isnan(number))
             assert math.copysign(1, back) == math.copysign(1, number) or math.isnan(number)
 
-    def test_a_path_costs_a_query_for_each_training_that_it_goes_through(
+    def test_a_path_takes_one_query_per_training_that_it_follows(
         self, database: Database, folder: Folder
     ) -> None:
         writer = opened(database, folder)
@@ -123,7 +123,7 @@ class TestReplay:
             assert follow(reader, [0] * 20 + [1] * 20 + [2] * 20).epoch == 60
         assert len(made) == 3
 
-    def test_what_is_not_yet_written_is_known_to_the_same_worker_alone(
+    def test_pending_nodes_are_found_by_the_same_worker_only(
         self, database: Database, folder: Folder
     ) -> None:
         mine, others = opened(database, folder), opened(database, folder)
@@ -133,7 +133,7 @@ class TestReplay:
         mine.flush()
         assert follow(others, [1, 2]).epoch == 2
 
-    def test_of_two_trainings_of_a_node_the_first_stays(
+    def test_the_first_of_two_trainings_of_a_node_is_kept(
         self, database: Database, folder: Folder
     ) -> None:
         first, second = opened(database, folder), opened(database, folder)
