@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +37,23 @@ class Reports:
         run.test(epoch=run.restored["epoch"] if run.restored else epoch)
 
 
-def run_of(*metrics: float, keep_best: bool = False, **objective: str) -> Run:
-    content = document() | {"horizon": len(metrics)}
-    content["objective"] |= objective
-    space = Space.from_document(content, "small.toml").with_defaults(DEFAULTS)
-    engine = LoopEngine(Reports(metrics), horizon=len(metrics))
-    return Run(engine, space=space, plan=space.baseline(), seed=0, keep_best=keep_best)
+@pytest.fixture
+def run_of() -> Iterator[Callable[..., Run]]:
+    """Return a function that makes runs with given metrics; their loops end after the test."""
+    runs: list[Run] = []
+
+    def run_of(*metrics: float, keep_best: bool = False, **objective: str) -> Run:
+        content = document() | {"horizon": len(metrics)}
+        content["objective"] |= objective
+        space = Space.from_document(content, "small.toml").with_defaults(DEFAULTS)
+        engine = LoopEngine(Reports(metrics), horizon=len(metrics))
+        run = Run(engine, space=space, plan=space.baseline(), seed=0, keep_best=keep_best)
+        runs.append(run)
+        return run
+
+    yield run_of
+    for run in runs:
+        run.leave_lane()
 
 
 @pytest.mark.parametrize(
@@ -52,14 +64,14 @@ def run_of(*metrics: float, keep_best: bool = False, **objective: str) -> Run:
         ({"value": "best", "direction": "maximize"}, 0.9),
     ],
 )
-def test_the_value_is_that_of_the_last_or_the_best_epoch(objective, value):
+def test_the_value_is_that_of_the_last_or_the_best_epoch(run_of, objective, value):
     run = run_of(0.9, 0.2, 0.5, **objective)
     train_to_end([run])
     assert run.value == value
     assert run.metric == 0.5
 
 
-def test_a_run_of_the_best_epoch_is_tested_with_that_epochs_model():
+def test_a_run_of_the_best_epoch_is_tested_with_that_epochs_model(run_of):
     run = run_of(0.9, 0.2, 0.5, value="best", keep_best=True)
     train_to_end([run])
     model = run.model_snapshot()
@@ -68,7 +80,7 @@ def test_a_run_of_the_best_epoch_is_tested_with_that_epochs_model():
     assert run.test() == {"test_epoch": 1}
 
 
-def test_training_ends_where_the_run_diverges():
+def test_training_ends_where_the_run_diverges(run_of):
     run = run_of(0.9, math.nan, 0.5, value="best")
     train_to_end([run])
     assert run.epochs == 2
@@ -76,7 +88,7 @@ def test_training_ends_where_the_run_diverges():
     assert run.value == 0.9
 
 
-def test_the_summary_of_runs_is_json_and_constants_are_one_number():
+def test_the_summary_of_runs_is_json_and_constants_are_one_number(run_of):
     run = run_of(0.9, math.nan)
     train_to_end([run])
     kept = summary([run])
