@@ -181,13 +181,13 @@ def _device(space: Space) -> str:
 
 
 def _check_names(plan: Plan, task: Task | TrainFunction, reference: str) -> None:
-    known = [*task.hyperparameters]
+    allowed = [*task.hyperparameters]
     if not is_train_function(task):
-        known.extend(OPTIMIZER_HYPERPARAMETERS)
-        known.extend(name for name in plan.names if name.startswith("weights."))
+        allowed.extend(OPTIMIZER_HYPERPARAMETERS)
+        allowed.extend(name for name in plan.names if name.startswith("weights."))
     for name in plan.names:
-        if name not in known:
-            hint = did_you_mean(name, known) or "it has " + ", ".join(dict.fromkeys(known))
+        if name not in allowed:
+            hint = did_you_mean(name, allowed) or "it has " + ", ".join(dict.fromkeys(allowed))
             raise TaskError(f"{reference} has no hyperparameter `{name}`: {hint}")
 
 
@@ -227,7 +227,7 @@ def to_json(runs: list[TrainedRun], trainer: ConfigTrainer) -> dict[str, Any]:
         "validation": _means([run.validation for run in runs]),
         "test": _means([run.test for run in runs]),
         "values": _by_name(runs[0].history.values),
-        "reproduced": _all_known([run.reproduced for run in runs]),
+        "reproduced": _all_or_none([run.reproduced for run in runs]),
         "differences": trainer.differences,
         "runs": [_run_to_json(run) for run in runs],
     }
@@ -258,9 +258,9 @@ def _means(runs: list[Mapping[str, float]]) -> dict[str, float | None]:
     }
 
 
-def _all_known(answers: list[bool | None]) -> bool | None:
-    known = [answer for answer in answers if answer is not None]
-    return all(known) if known else None
+def _all_or_none(answers: list[bool | None]) -> bool | None:
+    answered = [answer for answer in answers if answer is not None]
+    return all(answered) if answered else None
 
 
 def _by_name(epochs: list[Mapping[str, float]]) -> dict[str, list[float | None]]:

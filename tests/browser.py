@@ -1,4 +1,4 @@
-"""A real browser for the tests: headless Chromium, with a profile of its own."""
+"""A real browser for the tests: headless Chromium with a temporary profile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLAGS = (
 
 @contextmanager
 def browser(profile: Path) -> Iterator[webdriver.Chrome]:
-    """Open Chromium; a machine without it fails the test, since nothing else looks at the page."""
+    """Open Chromium; without it the test fails, since no other test renders the page."""
     if not (CHROMIUM.exists() and DRIVER.exists()):
         pytest.fail("Chromium is missing: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()

@@ -1,4 +1,4 @@
-"""A trial as a config: the space's own names, defaults and bounds, with numbers for ranges."""
+"""A trial as a config: the names, defaults and bounds of the space, and the plan's numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.confirmation.tasks import content_of, searched
 from tests.searches import document
 
 
-def test_bounds_and_defaults_go_with_the_plan(tmp_path):
+def test_a_config_keeps_bounds_and_defaults(tmp_path):
     content = content_of()
     content["hyperparameters"]["lr"] |= {"bounds": [0.05, 0.9], "default": 0.2}
     study = searched(tmp_path, content)
@@ -22,7 +22,7 @@ def test_bounds_and_defaults_go_with_the_plan(tmp_path):
     assert Space.from_document(exported, "config").plan() == plan_of(study.complete()[0])
 
 
-def test_what_is_not_searched_stays_a_default(tmp_path):
+def test_a_hyperparameter_that_is_not_searched_stays_a_default(tmp_path):
     content = content_of()
     content["hyperparameters"]["reg"] = {"default": 0.25}
     study = searched(tmp_path, content)

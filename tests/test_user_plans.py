@@ -38,12 +38,12 @@ def test_a_user_plan_is_trained_in_full_beside_the_search(tmp_path):
     study = make_study(tmp_path, document(trials=25))
     queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
     work(study)
-    [own] = [trial for trial in study.trials() if OWN in trial.user_attrs]
-    assert len(own.intermediate_values) == study.space.horizon
-    assert own.user_attrs["values"]["lr"][:3] == pytest.approx([0.9, 0.74, 0.58])
-    assert own.user_attrs["values"]["reg"] == 0.25
-    assert own.params == {}
-    assert not is_constant(study, own)
+    [user_trial] = [trial for trial in study.trials() if OWN in trial.user_attrs]
+    assert len(user_trial.intermediate_values) == study.space.horizon
+    assert user_trial.user_attrs["values"]["lr"][:3] == pytest.approx([0.9, 0.74, 0.58])
+    assert user_trial.user_attrs["values"]["reg"] == 0.25
+    assert user_trial.params == {}
+    assert not is_constant(study, user_trial)
     assert study.queue.counts().finished == study.total() == 25
 
 
@@ -53,9 +53,9 @@ def test_status_shows_a_user_plan_beside_the_best_schedule_and_the_best_constant
     assert "your plan waiting (trial 1, mine.toml)" in summary_lines(read_status(study))
     work(study)
     status = read_status(study)
-    [own] = status.to_json()["own"]
+    [listed] = status.to_json()["own"]
     trial = study.trial(1)
-    assert own == {
+    assert listed == {
         "file": "mine.toml",
         "number": 1,
         "state": "complete",
@@ -160,7 +160,7 @@ def test_the_command_line_queues_each_plan_once_and_makes_room_for_it(
         assert done.status == 0, done.err
     status = json.loads(run("status", "--json").out)
     assert status["trials"]["total"] == status["trials"]["waiting"] == 3
-    assert [own["file"] for own in status["own"]] == ["mine.toml", "second.toml"]
+    assert [plan["file"] for plan in status["own"]] == ["mine.toml", "second.toml"]
     absent = run("start", space, "--study", "other", "--also", tmp_path / "absent.toml")
     assert (absent.status, absent.err) == (
         2,

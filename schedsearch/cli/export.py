@@ -23,20 +23,21 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="Where to: .toml, .yaml or .json. Default: TOML on stdout.",
+            help="Write this .toml, .yaml or .json file. Default: TOML on stdout.",
             show_default=False,
         ),
     ] = None,
     trial: Annotated[
         int | None,
         typer.Option(
-            help="Default: the winner of `confirm`, else the best by validation.",
+            help="Number of the trial. Default: the winner of `confirm`, otherwise the best by "
+            "validation.",
             show_default=False,
         ),
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Write the best schedule as a config that `train` and your own loop read."""
+    """Write the best schedule as a config, for `train` and for your training loop."""
     import tomli_w
 
     from schedsearch.export import best_trial, complete_trial, trial_to_config
@@ -49,11 +50,11 @@ def export(
         typer.echo(tomli_w.dumps(content), nl=False)
     else:
         write_document(output, content)
-        say(f"{output}: {_described(content)}")
+        say(f"wrote {output}: {_description(content)}")
     _say_confirmed(handle, content["source"])
 
 
-def _described(content: dict[str, Any]) -> str:
+def _description(content: dict[str, Any]) -> str:
     source = content["source"]
     seeds = len(source["runs"])
     mean = f" (mean of {seeds} seeds)" if seeds > 1 else ""
@@ -62,30 +63,35 @@ def _described(content: dict[str, Any]) -> str:
 
 
 def _say_confirmed(handle: StudyHandle, source: dict[str, Any]) -> None:
-    """Say what is known of the plan beyond the search's own, optimistic, value."""
+    """Report the confirmation of the plan; the value from the search alone is optimistic."""
     evidence = source.get("confirmation")
     if evidence is None:
         say(
-            f"not confirmed: its value is the search's own; `schedsearch confirm {handle.name}` "
-            "tries it on fresh seeds"
+            "not confirmed: the value comes from the search; test it on fresh seeds with "
+            f"`schedsearch confirm {handle.name}`"
         )
         return
-    found = f"mean {evidence['metric']} {evidence['mean']:.4g} over {evidence['seeds']} fresh seeds"
+    result = (
+        f"mean {evidence['metric']} {evidence['mean']:.4g} over {evidence['seeds']} fresh seeds"
+    )
     if "verdict" not in evidence:
-        say(f"a constant: {found}")
+        say(f"a constant: {result}")
     elif source["confirmed"]:
-        say(f"confirmed better than the constants: {found}")
-        _say_newer(handle)
+        say(f"confirmed to be better than the constants: {result}")
+        _warn_of_better_trials(handle)
     else:
-        say(f"not confirmed, {evidence['verdict']}: {found}")
+        say(f"not confirmed, {evidence['verdict']}: {result}")
 
 
-def _say_newer(handle: StudyHandle) -> None:
-    """Say so if what was confirmed has not met the best of the study as it is now."""
+def _warn_of_better_trials(handle: StudyHandle) -> None:
+    """Warn if the study has a better trial that was not part of the confirmation."""
     from schedsearch.confirmation.study import confirmation_result
     from schedsearch.confirmation.verdicts import not_confirmed
 
     best = [trial.number for kind in (False, True) for trial in handle.complete(constant=kind)[:1]]
     result = confirmation_result(handle)
     if result is not None and (since := not_confirmed(result, best)):
-        say(f"warning: trial {since[-1]} took no part: `schedsearch confirm {handle.name}` again")
+        say(
+            f"warning: trial {since[-1]} was not part of the confirmation: run "
+            f"`schedsearch confirm {handle.name}` again"
+        )

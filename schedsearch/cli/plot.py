@@ -1,4 +1,4 @@
-"""`schedsearch plot`: a study, a trial, a confirmation, or a config, as a picture."""
+"""`schedsearch plot`: a study, a trial, a confirmation, or a config as a picture."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plot(
     what: Annotated[
         str,
         typer.Argument(
-            help="STUDY, STUDY/NUMBER (a trial), STUDY/best (the one that `export` takes), "
+            help="STUDY, STUDY/NUMBER (a trial), STUDY/best (the trial that `export` writes), "
             "STUDY/confirmation, or the file of a config.",
             show_default=False,
             autocompletion=study_names,
@@ -35,22 +35,22 @@ def plot(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where to: .png or .svg.", show_default=False),
+        typer.Option("--output", "-o", help="Write this .png or .svg file.", show_default=False),
     ] = None,
     attach: Annotated[
-        bool, typer.Option("--attach", help="Show the trial's picture in the dashboard.")
+        bool, typer.Option("--attach", help="Add the trial's picture to the dashboard.")
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Draw a study, a trial, a confirmation or a config.
 
-    A study: its best so far against the best constant, its families, and which parameters matter.
-    A trial: its schedules, its validation metric and loss terms, and the best constant.
-    A confirmation: each schedule's differences to the constants. A config: its schedules; those
-    that follow the training follow a made-up one.
+    A study: its best value so far, its families, and the importance of each parameter.
+    A trial: its schedules, its validation metric and its loss terms, beside the best constant.
+    A confirmation: the differences between each schedule and the constants.
+    A config: its schedules; closed-loop ones are drawn against a synthetic training curve.
     """
     if output is None and not attach:
-        raise InputError("say where to: -o FILE.png, -o FILE.svg, or --attach for the dashboard")
+        raise InputError("no output: give -o FILE.png, -o FILE.svg, or --attach for the dashboard")
     if attach:
         _attach(what, storage)
     if output is not None:
@@ -62,13 +62,11 @@ def _attach(what: str, storage: str) -> None:
 
     name, _, part = what.partition("/")
     if not (part.isdecimal() or part == "best"):
-        raise InputError(
-            f"--attach needs a trial, but got {what}: write STUDY/NUMBER or STUDY/best"
-        )
+        raise InputError(f"--attach needs a trial, but got {what}: give STUDY/NUMBER or STUDY/best")
     study = study_at(storage, name)
-    trial = _chosen(study, None if part == "best" else int(part))
+    trial = _trial_of(study, None if part == "best" else int(part))
     DashboardArtifacts(study).attach(trial)
-    say(f"trial {trial.number} of {study.name} shows its picture in the dashboard")
+    say(f"added the picture of trial {trial.number} of {study.name} to the dashboard")
 
 
 def _write(what: str, output: Path, storage: str) -> None:
@@ -78,71 +76,70 @@ def _write(what: str, output: Path, storage: str) -> None:
     if output.suffix not in (".png", ".svg"):
         raise InputError(f"{output}: the name must end in .png or .svg")
     if Path(what).suffix in _CONFIGS:
-        figure, drawn = _config(Path(what))
+        figure, description = _draw_config(Path(what))
     else:
         name, _, part = what.partition("/")
-        figure, drawn = _part(part)(study_at(storage, name))
+        figure, description = _drawing_of(part)(study_at(storage, name))
     write_atomically(output, image(figure, output.suffix.removeprefix(".")))
-    say(f"{output}: {drawn}")
+    say(f"wrote {output}: {description}")
 
 
-def _part(part: str) -> Callable[[StudyHandle], tuple[Figure, str]]:
-    """Return what draws a study, or that part of it that stands behind the slash."""
+def _drawing_of(part: str) -> Callable[[StudyHandle], tuple[Figure, str]]:
+    """Return the function that draws a study, or the part of it that `part` names."""
     if part.isdecimal():
-        return lambda study: _trial(study, int(part))
-    known = {"": _study, "best": _trial, "confirmation": _confirmation}
-    if part not in known:
+        return lambda study: _draw_trial(study, int(part))
+    drawings = {"": _draw_study, "best": _draw_trial, "confirmation": _draw_confirmation}
+    if part not in drawings:
         raise InputError(
-            f"{part} is no part of a study: write STUDY/NUMBER, STUDY/best or STUDY/confirmation"
+            f"{part} is not part of a study: give STUDY/NUMBER, STUDY/best or STUDY/confirmation"
         )
-    return known[part]
+    return drawings[part]
 
 
-def _study(study: StudyHandle) -> tuple[Figure, str]:
+def _draw_study(study: StudyHandle) -> tuple[Figure, str]:
     from schedsearch.report.pictures import draw_study
 
     return draw_study(study.space, study.trials()), f"study {study.name}"
 
 
-def _chosen(study: StudyHandle, number: int | None) -> FrozenTrial:
+def _trial_of(study: StudyHandle, number: int | None) -> FrozenTrial:
     from schedsearch.export import best_trial
 
     return best_trial(study) if number is None else study.trial(number)
 
 
-def _trial(study: StudyHandle, number: int | None = None) -> tuple[Figure, str]:
+def _draw_trial(study: StudyHandle, number: int | None = None) -> tuple[Figure, str]:
     from schedsearch.report.pictures import draw_trial
 
-    trial = _chosen(study, number)
+    trial = _trial_of(study, number)
     constant = next(iter(study.complete(constant=True)), None)
     return draw_trial(study.space, trial, constant), f"trial {trial.number} of {study.name}"
 
 
-def _confirmation(study: StudyHandle) -> tuple[Figure, str]:
+def _draw_confirmation(study: StudyHandle) -> tuple[Figure, str]:
     from schedsearch.confirmation.study import confirmation_result
     from schedsearch.report.pictures import draw_confirmation
 
     result = confirmation_result(study)
     if result is None:
         raise StudyError(
-            f"study {study.name} has no confirmation yet: "
-            f"`schedsearch confirm {study.name}` makes one"
+            f"study {study.name} has no confirmation yet: run `schedsearch confirm {study.name}`"
         )
     return draw_confirmation(study.name, result), f"the confirmation of {study.name}"
 
 
-def _config(file: Path) -> tuple[Figure, str]:
+def _draw_config(file: Path) -> tuple[Figure, str]:
     from schedsearch.report.pictures import draw_preview
-    from schedsearch.report.preview import sample
+    from schedsearch.report.preview import sample_preview
     from schedsearch.space import Space
 
     space = Space.load(file)
     if not space.is_config:
         raise InputError(
-            f"{file}: something is left to choose in {', '.join(space.searched())}: "
-            f"`schedsearch preview {file} --png FILE` draws samples of a space"
+            f"{file}: this is a space, since {', '.join(space.searched())} can take several "
+            f"values: draw samples of it with `schedsearch preview {file} --png FILE`"
         )
-    sampled = sample(space, 1, 0)
+    sampled = sample_preview(space, 1, 0)
     if not sampled.curves:
-        raise InputError(f"{file}: the file moves no hyperparameter")
+        raise InputError(f"{file}: the file has no schedule: give a hyperparameter `families`")
     return draw_preview(sampled, f"{space.name}: its plan"), f"the plan of {file}"

@@ -19,16 +19,18 @@ def preview(
     count: Annotated[
         int, typer.Option(help="Sampled schedules per hyperparameter.", min=1, max=1000)
     ] = 20,
-    seed: Annotated[int, typer.Option(help="Of the samples, and of the made-up training.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the samples and of the synthetic training curve.")
+    ] = 0,
     png: Annotated[
-        Path | None, typer.Option(help="Also draw them to this file.", show_default=False)
+        Path | None, typer.Option(help="Also draw them as this picture.", show_default=False)
     ] = None,
 ) -> None:
     """Draw sampled schedules of a space, or the schedules of a config.
 
-    Those that follow the training follow a made-up one.
+    Closed-loop schedules are drawn against a synthetic training curve.
     """
-    from schedsearch.report.preview import sample
+    from schedsearch.report.preview import sample_preview
     from schedsearch.report.preview_text import preview_lines
     from schedsearch.report.progress import spinner
     from schedsearch.space import Space
@@ -36,10 +38,10 @@ def preview(
     if png is not None and png.suffix != ".png":
         raise InputError(f"{png}: the name must end in .png")
     space = Space.load(file)
-    with spinner("drawing from the space"):
-        sampled = sample(space, count, seed)
+    with spinner("sampling the space"):
+        sampled = sample_preview(space, count, seed)
     if not sampled.curves:
-        raise InputError(f"{file}: the file moves no hyperparameter")
+        raise InputError(f"{file}: the file has no schedule: give a hyperparameter `families`")
     for line in preview_lines(sampled, shutil.get_terminal_size().columns):
         typer.echo(line)
     if png is not None:
@@ -50,4 +52,4 @@ def preview(
         with spinner(f"drawing {png}"):
             content = image(draw_preview(sampled, title), "png")
         write_atomically(png, content)
-        say(f"{png}: written")
+        say(f"wrote {png}")

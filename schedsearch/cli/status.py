@@ -1,4 +1,4 @@
-"""`schedsearch status`, `list` and `delete`: what a storage holds."""
+"""`schedsearch status`, `list` and `delete`: the studies of a storage."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def status(
     study: Annotated[
         str | None,
         typer.Argument(
-            help="The study's name; may be left out if there is only one.",
+            help="Name of the study; optional if the storage has only one.",
             autocompletion=study_names,
         ),
     ] = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Also draw the best value so far.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Also plot the best value so far.")] = False,
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Show how a study stands: its trials, the best schedule, and the best constant."""
+    """Show the status of a study: its trials, the best schedule, and the best constant."""
     from schedsearch.report.status import read_status
     from schedsearch.report.status_text import summary_lines
     from schedsearch.storage import only_study, open_study
 
-    opened = database_at(storage)
-    handle = only_study(opened) if study is None else open_study(opened, study)
-    found = read_status(handle)
-    typer.echo(json.dumps(found.to_json()) if as_json else "\n".join(summary_lines(found)))
+    database = database_at(storage)
+    handle = only_study(database) if study is None else open_study(database, study)
+    result = read_status(handle)
+    typer.echo(json.dumps(result.to_json()) if as_json else "\n".join(summary_lines(result)))
     if plot and not as_json:
         from schedsearch.report.optimization_history_text import optimization_history_lines
 
@@ -55,58 +55,62 @@ def list_studies(
     from schedsearch.report.status_text import best_line
     from schedsearch.storage import every_study
 
-    opened = database_at(storage)
-    found = [read_status(handle) for handle in every_study(opened)]
-    confirmed = confirmations(opened.optuna)
+    database = database_at(storage)
+    statuses = [read_status(handle) for handle in every_study(database)]
+    records = confirmations(database.optuna)
     if as_json:
-        rows = [{"study": of.name, "confirms": of.parent, "runs": of.runs} for of in confirmed]
-        typer.echo(json.dumps([*(status.to_json() for status in found), *rows]))
+        rows = [
+            {"study": record.name, "confirms": record.parent, "runs": record.runs}
+            for record in records
+        ]
+        typer.echo(json.dumps([*(status.to_json() for status in statuses), *rows]))
         return
-    for status in found:
+    for status in statuses:
         ended = f"{status.counts.finished}/{status.total} trials"
         typer.echo(f"{status.study}  {status.state}  {ended}  {best_line(status)}")
-    for of in confirmed:
-        verdict = "not done yet" if of.result is None else verdict_line(of.result)
-        typer.echo(f"{of.name}  confirms {of.parent}  {of.runs} runs  {verdict}")
+    for record in records:
+        verdict = "not finished" if record.result is None else verdict_line(record.result)
+        typer.echo(f"{record.name}  confirms {record.parent}  {record.runs} runs  {verdict}")
 
 
 @app.command()
 def delete(
     study: Study,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Delete a study with all its trials, and with what `confirm` recorded of it."""
+    """Delete a study with all its trials, its pictures, and the runs of `confirm`."""
     from schedsearch.confirmation.study import confirmations
     from schedsearch.report.dashboard_artifacts import DashboardArtifacts
     from schedsearch.report.progress import spinner
     from schedsearch.storage import open_study
 
-    opened = database_at(storage)
-    confirmed = confirmations(opened.optuna)
-    if own := next((of for of in confirmed if of.name == study), None):
-        _confirm_deletion(f"confirmation {study} with its {own.runs} runs", yes=yes)
-        opened.optuna.delete_study(own.study_id)
-        say(f"deleted confirmation {study}: what study {own.parent} keeps of its result stays")
+    database = database_at(storage)
+    records = confirmations(database.optuna)
+    if confirmation := next((r for r in records if r.name == study), None):
+        _confirm_deletion(f"confirmation {study} with its {confirmation.runs} runs", yes=yes)
+        database.optuna.delete_study(confirmation.study_id)
+        say(f"deleted confirmation {study}; study {confirmation.parent} keeps its result")
         return
-    handle = open_study(opened, study)
+    handle = open_study(database, study)
     counts = handle.queue.counts()
-    if alive := handle.queue.alive():
+    if running := handle.queue.alive():
         raise StudyError(
-            f"study `{study}` is in training, with {alive} of its trials: stop its "
-            "workers first; one that was killed counts as silent after two minutes"
+            f"study `{study}` is in training (trials running: {running}): stop its workers first; "
+            "a worker that was killed counts as stopped after two minutes"
         )
-    along = [of for of in confirmed if of.parent == study]
-    runs = f" and the {sum(of.runs for of in along)} runs of its confirmation" if along else ""
+    children = [record for record in records if record.parent == study]
+    run_count = sum(child.runs for child in children)
+    runs = f" and the {run_count} runs of its confirmation" if children else ""
     _confirm_deletion(f"study {study} with its {counts.chains} trials{runs}", yes=yes)
-    # The study last: cut off between the two, the same command deletes the rest.
-    showcase = DashboardArtifacts(handle)
+    # The study last: if this is interrupted, the same command deletes the rest.
+    artifacts = DashboardArtifacts(handle)
     with spinner(f"deleting study {study}"):
-        pictures = showcase.pictures()
-        for study_id in [*(of.study_id for of in along), handle.study_id]:
-            opened.optuna.delete_study(study_id)
-        showcase.remove(pictures)
-    say(f"deleted study {study}" + (f" and {', '.join(of.name for of in along)}" if along else ""))
+        pictures = artifacts.pictures()
+        for study_id in [*(child.study_id for child in children), handle.study_id]:
+            database.optuna.delete_study(study_id)
+        artifacts.remove(pictures)
+    say(f"deleted study {' and '.join([study, *(child.name for child in children)])}")
 
 
 def _confirm_deletion(what: str, *, yes: bool) -> None:

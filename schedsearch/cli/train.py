@@ -137,7 +137,7 @@ def _save(run: TrainedRun, space: Space, output: Path | None, *, several: bool) 
         )
         return
     write_atomically(path, content)
-    say(f"{path}: the model after epoch {run.epoch}")
+    say(f"wrote {path}: the model after epoch {run.epoch}")
 
 
 def _lines(run: TrainedRun) -> list[str]:

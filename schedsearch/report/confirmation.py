@@ -68,14 +68,14 @@ def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     match plan["verdict"]:
         case Verdict.BETTER:
             count = len(result["constants"])
-            every = f"every one of {count} constants" if count > 1 else "the constant"
-            size = f"than the best by {abs(plan['difference']):.4g}"
-            return f"{name} is better than {every}, {size}: {means}"
+            constants = f"all {count} constants" if count > 1 else "the constant"
+            size = f"{abs(plan['difference']):.4g} better than the best of them"
+            return f"{name} is better than {constants}, {size}: {means}"
         case Verdict.WORSE:
             return f"{name} is worse: {means}"
     seeds = f"with {_seeds(result)} seeds"
     if (enough := plan["seeds_to_show"]) is not None:
-        seeds += f"; about {enough} would show one of this size"
+        seeds += f"; a difference of this size needs about {enough}"
     return f"{name}: no difference seen {seeds}: {means}"
 
 

@@ -1,4 +1,4 @@
-"""optuna-dashboard behind a guard: by default it reads only, and answers to no foreign name."""
+"""optuna-dashboard behind a filter: read-only by default, and safe against DNS rebinding."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Hosts: TypeAlias = frozenset[str]
 Headers: TypeAlias = list[tuple[str, str]]
 
 
-class SharedReading(BatchedStorage):
-    """The studies in memory, for the threads of a server: they wait for each other's reading."""
+class ThreadSafeStorage(BatchedStorage):
+    """The cached studies for the threads of a server, which read one after the other."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._reading = threading.RLock()
+        self._read_lock = threading.RLock()
 
     def get_all_trials(
         self,
@@ -42,78 +42,81 @@ class SharedReading(BatchedStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         """Return a study's trials."""
-        with self._reading:
+        with self._read_lock:
             return super().get_all_trials(study_id, deepcopy, states)
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """Return a trial."""
-        with self._reading:
+        with self._read_lock:
             return super().get_trial(trial_id)
 
 
 def make_app(
     storage: BaseStorage, pictures: ArtifactStore, host: str, *, allow_edit: bool
 ) -> WSGIApplication:
-    """Return optuna-dashboard on a storage, guarded.
+    """Return the WSGI application: optuna-dashboard behind a `RequestFilter`.
 
     Args:
-        storage: a cached one: the dashboard asks for every trial again and again.
-        pictures: those of its trials.
-        host: the name that it is served under, beside this machine's own.
-        allow_edit: let the browser change and delete.
+        storage: a cached storage, since the dashboard reads all trials again and again.
+        pictures: the artifact store with the pictures of trials.
+        host: a host name to accept, in addition to the names of this machine.
+        allow_edit: whether the browser may change and delete studies.
     """
     import optuna_dashboard
 
-    return Guard(
+    return RequestFilter(
         optuna_dashboard.wsgi(storage, artifact_store=pictures),
-        own_names(host),
+        accepted_names(host),
         allow_edit=allow_edit,
     )
 
 
-def warm(storage: BaseStorage) -> None:
-    """Read all trials of all studies once, so that no page waits for it: a cache keeps them."""
+def warm_cache(storage: BaseStorage) -> None:
+    """Read all trials of all studies into the cache, so that no page has to wait for that."""
     try:
         for study in storage.get_all_studies():
             storage.get_all_trials(study._study_id, deepcopy=False)
     except Exception:
-        return  # Whoever asks for the page meets it again, and is told.
+        return  # The page that needs the trials meets the same error, and reports it.
 
 
-class Guard:
-    """Refuses what is not addressed to this machine, and what would write.
+class RequestFilter:
+    """Refuses requests to foreign host names, and by default all requests that write.
 
-    What it lets through is for this site's own pages alone, and of the files that trials keep only
-    pictures and plain text are for the browser to show: anybody who can write to the database says
-    what kind they are.
+    Other sites may not read the responses. The browser displays artifacts of trials only if they
+    are pictures or plain text: the database states their types, so these cannot be trusted.
 
-    A page from elsewhere can make the browser ask a name of its own that resolves to this machine
-    (DNS rebinding): so the Host header must be an address or one of our own names. And it can make
-    the browser send requests to ours: so one that writes must come from a page of ours (Origin).
+    A foreign page can send requests under its own host name that resolves to this machine (DNS
+    rebinding): so the Host header must be an address or a name of this machine. It can also send
+    requests to the dashboard's name: so a request that writes must have the dashboard's Origin.
     """
 
-    def __init__(self, inner: WSGIApplication, names: Hosts, *, allow_edit: bool) -> None:
-        self._inner, self._names, self._allow_edit = inner, names, allow_edit
+    def __init__(self, app: WSGIApplication, names: Hosts, *, allow_edit: bool) -> None:
+        self._app, self._names, self._allow_edit = app, names, allow_edit
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        start_response = _hardened(environ, start_response)
+        start_response = _with_security_headers(environ, start_response)
         host = environ.get("HTTP_HOST", "")
-        if not self._is_own(host):
-            return _refuse(start_response, HTTPStatus.MISDIRECTED_REQUEST, "not this server's name")
+        if not self._is_accepted(host):
+            return _refuse(start_response, HTTPStatus.MISDIRECTED_REQUEST, "unknown host name")
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-            return self._inner(environ, start_response)
+            return self._app(environ, start_response)
         if not self._allow_edit:
-            text = "this dashboard reads only: start it with --allow-edit to change something"
+            text = "the dashboard is read-only: start it with --allow-edit to make changes"
             return _refuse(
                 start_response, HTTPStatus.METHOD_NOT_ALLOWED, text, ("Allow", "GET, HEAD")
             )
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and urlsplit(origin).netloc != host:
-            return _refuse(start_response, HTTPStatus.FORBIDDEN, "sent by another site's page")
-        return self._inner(environ, start_response)
+            return _refuse(
+                start_response,
+                HTTPStatus.FORBIDDEN,
+                "the request comes from a page of another site",
+            )
+        return self._app(environ, start_response)
 
-    def _is_own(self, host: str) -> bool:
-        """Tell whether a Host header is an address, which cannot be rebound, or a name of ours."""
+    def _is_accepted(self, host: str) -> bool:
+        """Tell whether a Host header is an accepted name, or an address, which has no DNS entry."""
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
@@ -121,13 +124,13 @@ class Guard:
         return name in self._names or _is_address(name)
 
 
-def own_names(host: str) -> Hosts:
-    """Return the names that this machine may be asked for: its own, and the one it listens on."""
+def accepted_names(host: str) -> Hosts:
+    """Return the host names of this machine, and the one that the server listens on."""
     return frozenset(name.lower() for name in ("localhost", socket.gethostname(), host) if name)
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address."""
+    """Tell whether an address can be reached from this machine only."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
@@ -139,33 +142,37 @@ def _is_address(name: str) -> bool:
     return True
 
 
-#: Types of files that a browser may show. Scripts in a drawing do not run, see `_AS_FILE`.
-_SHOWN = frozenset(
+#: File types that a browser may display. `_ARTIFACT_HEADERS` keeps scripts in SVG from running.
+_DISPLAYED = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml", "text/plain"}
 )
-_EVERYWHERE = {
+_COMMON_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_AS_FILE = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
-_AS_DOWNLOAD = _AS_FILE | {
+_ARTIFACT_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+}
+_DOWNLOAD_HEADERS = _ARTIFACT_HEADERS | {
     "Content-Type": "application/octet-stream",
     "Content-Disposition": "attachment",
 }
 
 
-def _hardened(environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
-    """Return what begins an answer, with the headers that keep a browser from running it."""
-    # The slashes are what the dashboard's own routing overlooks.
-    is_file = environ.get("PATH_INFO", "").lstrip("/").startswith("artifacts/")
+def _with_security_headers(
+    environ: WSGIEnvironment, start_response: StartResponse
+) -> StartResponse:
+    """Return a `start_response` that adds security headers, and drops those that allow sharing."""
+    # optuna-dashboard ignores repeated slashes at the beginning.
+    is_artifact = environ.get("PATH_INFO", "").lstrip("/").startswith("artifacts/")
 
     def start(status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
-        own = {name: value for name, value in headers if not name.lower().startswith("access-")}
-        if is_file:
-            kind = own.get("Content-Type", "").partition(";")[0].strip().lower()
-            own |= _AS_FILE if kind in _SHOWN else _AS_DOWNLOAD
-        return start_response(status, list((own | _EVERYWHERE).items()), exc_info)
+        kept = {name: value for name, value in headers if not name.lower().startswith("access-")}
+        if is_artifact:
+            kind = kept.get("Content-Type", "").partition(";")[0].strip().lower()
+            kept |= _ARTIFACT_HEADERS if kind in _DISPLAYED else _DOWNLOAD_HEADERS
+        return start_response(status, list((kept | _COMMON_HEADERS).items()), exc_info)
 
     return start
 
@@ -183,14 +190,14 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # Past HTTPServer's own, whose look-up of the host's full name can take seconds.
+        # Not HTTPServer's method: it looks up the full host name, which can take seconds.
         self.server_name = str(self.server_address[0])
         TCPServer.server_bind(self)
         self.server_port = self.server_address[1]
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a browser that hung up."""
+        """Ignore a browser that closed its connection."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -201,14 +208,14 @@ class _Server6(_Server):
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of single requests."""
+        """Do not log requests."""
 
 
 def make_server(app: Callable[..., Iterable[bytes]], host: str, port: int) -> WSGIServer:
-    """Return a server that listens already; port 0 takes any free one.
+    """Return a server that already listens; port 0 picks any free port.
 
     Raises:
-        InputError: the address is not this machine's, or the port is taken.
+        InputError: the address does not belong to this machine, or the port is in use.
     """
     kind = _Server6 if ":" in host else _Server
     try:
@@ -216,13 +223,13 @@ def make_server(app: Callable[..., Iterable[bytes]], host: str, port: int) -> WS
     except OSError as error:
         raise InputError(
             f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}; "
-            "--host and --port give another (port 0: any free one)"
+            "choose others with --host and --port (port 0: any free port)"
         ) from None
     server.set_app(app)
     return server
 
 
 def url_of(server: WSGIServer) -> str:
-    """Return where a browser finds the dashboard."""
+    """Return the URL of the dashboard."""
     host = server.server_name
     return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/dashboard"

@@ -1,4 +1,4 @@
-"""A study's note in the dashboard, in Markdown: what it searches, and how it stands."""
+"""A study's note in the dashboard, in Markdown: its task, its space and its best trials."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from schedsearch.report.text import describe_plan
 from schedsearch.space import Space
 from schedsearch.storage import ranked
 
-#: What stands below it is a person's.
+#: The last line of the generated text; users write below it.
 _END = "*schedsearch keeps the text above this line current; write below it.*"
 
 
 def study_note(
     space: Space, trials: Sequence[FrozenTrial], confirmation: Mapping[str, Any] | None
 ) -> str:
-    """Return a study's note: task, space, the best against the best constant, how to export."""
+    """Return a study's note: task, space, best trials, and how to confirm and export them."""
     return "\n".join(_lines(space, trials, confirmation))
 
 
-def merge_note(text: str, before: str) -> str:
-    """Return a new text of ours with what a person has written below or instead of the old one.
+def merge_note(generated: str, previous: str) -> str:
+    """Return the generated note with the text that a user wrote below the previous one.
+
+    A note that a user replaced completely stays.
 
     >>> merge_note("new", "")
     'new'
-    >>> merge_note("new", "a person's own words")
-    "a person's own words"
+    >>> merge_note("new", "my own note")
+    'my own note'
     """
-    if before and _END not in before:
-        return before
-    return text + before.partition(_END)[2]
+    if previous and _END not in previous:
+        return previous
+    return generated + previous.partition(_END)[2]
 
 
 def _lines(
@@ -43,8 +45,8 @@ def _lines(
     yield f"**Task** `{space.task}`, {space.horizon} epochs"
     runs = "1 seed" if space.search.seeds == 1 else f"mean of {space.search.seeds} seeds"
     yield ""
-    what = f"{objective.direction} `{objective.metric}`, {objective.value} epoch's"
-    yield f"**Objective** {what}, {runs}"
+    goal = f"{objective.direction} `{objective.metric}`, {objective.value} epoch's"
+    yield f"**Objective** {goal}, {runs}"
     yield ""
     for hyperparameter, families in space.searched().items():
         yield f"- `{hyperparameter}`: {', '.join(families.options)}"
@@ -57,9 +59,9 @@ def _lines(
     if confirmation is not None:
         yield f"**Confirmation** {verdict_line(confirmation)}"
     else:
-        yield f"Does it hold on fresh seeds? `schedsearch confirm {name}` tells."
+        yield f"Test the best schedules on fresh seeds: `schedsearch confirm {name}`"
     yield ""
-    yield f"Take it home: `schedsearch export {name} -o best.toml`"
+    yield f"Export the best schedule: `schedsearch export {name} -o best.toml`"
     yield ""
     yield _END
 

@@ -1,4 +1,4 @@
-"""Sampled schedules of a space, run against a made-up training."""
+"""Sampled schedules of a space, evaluated against a synthetic training curve."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ from schedsearch.space.domains import ListDomain, Range
 from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.space.synthetic_feedback import synthetic_feedback
 
-#: How often a plan whose parameters break a rule between them is drawn again.
-_TRIES = 100
+#: How often a plan is sampled again if its parameters break a rule between them.
+_ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One sampled schedule: a hyperparameter's values in force, by epoch.
+    """One sampled schedule.
 
-    `follows` tells whether the made-up training has moved it.
+    Attributes:
+        hyperparameter: its name.
+        family: the family of the schedule.
+        values: the values in force, by epoch.
+        is_closed_loop: whether the values depend on the synthetic training curve.
     """
 
     hyperparameter: str
     family: str
     values: tuple[float, ...]
-    follows: bool
+    is_closed_loop: bool
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The vertical axis that all panels of one hyperparameter share."""
+    """The common vertical axis of all panels of one hyperparameter."""
 
     low: float
     high: float
@@ -44,60 +48,60 @@ class Axis:
 
 @dataclass(frozen=True)
 class Preview:
-    """Sampled schedules, and the made-up validation metric that the closed-loop ones followed."""
+    """Sampled schedules, and the synthetic validation metric that drives the closed-loop ones."""
 
     curves: tuple[Curve, ...]
     axes: Mapping[str, Axis]
     metric: tuple[float, ...]
 
     @property
-    def follows(self) -> bool:
-        """Whether the made-up training has moved any schedule."""
-        return any(curve.follows for curve in self.curves)
+    def has_closed_loops(self) -> bool:
+        """Whether any schedule depends on the synthetic training curve."""
+        return any(curve.is_closed_loop for curve in self.curves)
 
     def panels(self) -> Iterator[tuple[str, list[tuple[str, list[Curve]]]]]:
         """Yield each hyperparameter with its families, and each family with its curves."""
-        for hyperparameter, of_one in groupby(self.curves, lambda curve: curve.hyperparameter):
+        for hyperparameter, curves in groupby(self.curves, lambda curve: curve.hyperparameter):
             by_family: dict[str, list[Curve]] = {}
-            for curve in of_one:
+            for curve in curves:
                 by_family.setdefault(curve.family, []).append(curve)
             yield hyperparameter, list(by_family.items())
 
 
-def sample(space: Space, count: int, seed: int) -> Preview:
-    """Draw plans from a space, and run them against a made-up training.
+def sample_preview(space: Space, count: int, seed: int) -> Preview:
+    """Sample plans from a space, and evaluate them against a synthetic training curve.
 
-    Every family has its turn; of a config there is one plan only. A hyperparameter without a
-    default in the file is left out.
+    The families of a hyperparameter take turns. A config gives its one plan. Hyperparameters
+    without a default in the file are left out.
 
     Raises:
-        InputError: no drawn plan keeps the rules between its parameters.
+        InputError: every sampled plan breaks a rule between its parameters.
     """
-    drawn = [_draw(space, i, seed) for i in range(1 if space.is_config else count)]
+    plans = [_sample_plan(space, i, seed) for i in range(1 if space.is_config else count)]
     feedback = synthetic_feedback(space, seed)
-    unmoved = [Feedback(math.nan)] * len(feedback)
+    no_feedback = [Feedback(math.nan)] * len(feedback)
     searched = _searched(space)
-    moving = [name for name in drawn[0].names if space.is_config or name in searched]
+    shown = [name for name in plans[0].names if space.is_config or name in searched]
     curves = []
-    for plan in drawn:
+    for plan in plans:
         resolved = plan.resolve(space.horizon, seed)
-        values, held = _run(resolved, feedback), _run(resolved, unmoved)
-        for name in moving:
+        values, open_loop = _evaluate(resolved, feedback), _evaluate(resolved, no_feedback)
+        for name in shown:
             family = _family_of(plan, name)
-            curves.append(Curve(name, family, values[name], values[name] != held[name]))
-    curves.sort(key=lambda curve: moving.index(curve.hyperparameter))
-    axes = {name: _axis(space, name, curves) for name in moving}
+            curves.append(Curve(name, family, values[name], values[name] != open_loop[name]))
+    curves.sort(key=lambda curve: shown.index(curve.hyperparameter))
+    axes = {name: _axis(space, name, curves) for name in shown}
     return Preview(tuple(curves), axes, tuple(epoch.metric for epoch in feedback))
 
 
 def _axis(space: Space, name: str, curves: Sequence[Curve]) -> Axis:
-    """Return an axis that holds all curves; logarithmic where constants are drawn so."""
+    """Return an axis for all curves; logarithmic if the constants are sampled on a log scale."""
     values = [v for curve in curves if curve.hyperparameter == name for v in curve.values]
     return Axis(min(values), max(values), is_logarithmic(space, name) and min(values) > 0)
 
 
 def is_logarithmic(space: Space, name: str) -> bool:
-    """Tell whether a hyperparameter's constants are drawn on a logarithmic scale."""
+    """Tell whether a hyperparameter's constants are sampled on a logarithmic scale."""
     groups = (g for g, group in space.document.groups.items() if name in group.members)
     families = space.families.get(next(groups, name))
     constant = families.options.get("constant") if families else None
@@ -106,8 +110,8 @@ def is_logarithmic(space: Space, name: str) -> bool:
     return any(isinstance(item, Range) and item.log for item in ranges)
 
 
-class _InTurn(RandomSuggester):
-    """Draws at random, but the families of a hyperparameter one after the other."""
+class _FamiliesInTurn(RandomSuggester):
+    """Samples at random, except that the families of a hyperparameter take turns."""
 
     def __init__(self, seed: str, turns: Mapping[str, int]) -> None:
         super().__init__(seed)
@@ -119,18 +123,19 @@ class _InTurn(RandomSuggester):
         return super().suggest_categorical(name, choices)
 
 
-def _draw(space: Space, i: int, seed: int) -> Plan:
+def _sample_plan(space: Space, i: int, seed: int) -> Plan:
     turns = {f"{name}.family": i for name in space.searched()}
-    refused: InputError | None = None
-    for attempt in range(_TRIES):
+    failure: InputError | None = None
+    for attempt in range(_ATTEMPTS):
         try:
-            plan = space.suggest(_InTurn(f"{seed} {i} {attempt}", turns))
+            plan = space.suggest(_FamiliesInTurn(f"{seed} {i} {attempt}", turns))
             plan.resolve(space.horizon, seed)
             return plan
         except InputError as error:
-            refused = error
+            failure = error
     raise InputError(
-        f"{space.name}: no drawn plan keeps the rules between its parameters: {refused}"
+        f"{space.name}: every sampled plan breaks a rule between its parameters, the last one: "
+        f"{failure}"
     )
 
 
@@ -149,7 +154,7 @@ def _family_of(plan: Plan, name: str) -> str:
     return next(schedule.family for names, schedule in plan.schedules.items() if name in names)
 
 
-def _run(plan: Plan, feedback: Sequence[Feedback]) -> dict[str, tuple[float, ...]]:
+def _evaluate(plan: Plan, feedback: Sequence[Feedback]) -> dict[str, tuple[float, ...]]:
     state, history = plan.start(), []
     for epoch in feedback:
         history.append(plan.values(state))

@@ -11,19 +11,19 @@ _SIZE = (36, 5)
 
 
 def preview_lines(preview: Preview, width: int) -> Iterator[str]:
-    """Yield a preview's plots: one for each family of each hyperparameter, on one scale."""
+    """Yield one plot for each family; all plots of a hyperparameter share their scale."""
     for hyperparameter, families in preview.panels():
         axis = preview.axes[hyperparameter]
         yield hyperparameter + (" (log scale)" if axis.log else "")
         plots = []
         for family, curves in families:
-            mark = " *" if any(curve.follows for curve in curves) else ""
+            mark = " *" if any(curve.is_closed_loop for curve in curves) else ""
             series = [curve.values for curve in curves]
             plots.append(
                 plot(f"  {family}{mark}", series, _SIZE, axis.low, axis.high, log=axis.log)
             )
         yield from side_by_side(plots, width)
-    if preview.follows:
+    if preview.has_closed_loops:
         low, high = min(preview.metric), max(preview.metric)
-        yield "* follows a training that is made up; its metric, lower is better:"
+        yield "* drawn against a synthetic training curve; its metric, lower is better:"
         yield from side_by_side([plot("", [preview.metric], _SIZE, low, high)], width)

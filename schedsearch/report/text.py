@@ -10,7 +10,7 @@ from schedsearch.schedules.parameters import parameters_of, parse_share
 
 
 def describe_plan(tables: Mapping[str, Any]) -> list[str]:
-    """Return a line for each hyperparameter or group that a plan moves.
+    """Return a line for each hyperparameter or group that has a schedule in a plan.
 
     >>> describe_plan({"hyperparameters": {"lr": {"families": {"constant": {"value": 0.003}}}}})
     ['lr: constant(value=0.003)']

@@ -49,7 +49,7 @@ def test_a_confirmed_winner_is_told_to_programs_and_to_people(run, tmp_path):
     assert lines[0].startswith("mean test_loss over 8 fresh seeds, on the test split; ")
     assert sum(line.startswith("constant, trial ") for line in lines) == 4
     [told] = [line for line in lines if line.startswith(f"trial {best} ")]
-    assert f"trial {best} is better than every one of 4 constants, than the best by " in told
+    assert f"trial {best} is better than all 4 constants, " in told
     against = [line for line in lines if line.startswith("  against trial ")]
     assert len(against) == 8  # two schedules, four constants
     assert all(" interval -" in line for line in against)
@@ -62,7 +62,7 @@ def test_without_a_test_metric_it_compares_by_validation_and_says_so(run, tmp_pa
     done = confirm(run)
     assert done.status == 0
     first = done.out.splitlines()[0]
-    assert first.startswith("mean val_loss over 8 fresh seeds, by validation")
+    assert first.startswith("mean val_loss over 8 fresh seeds, on the validation split")
     assert done.out.count("no difference seen") == 2
     how, what = done.err.splitlines()[-2:]
     assert how == (

@@ -1,4 +1,4 @@
-"""`dashboard`: the real server in a process of its own, asked by HTTP and by a real browser."""
+"""`dashboard`: the real server in its own process, with requests by HTTP and by a browser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 from sqlalchemy import text
 
-from schedsearch.report.dashboard import Guard, make_server, own_names, warm
+from schedsearch.report.dashboard import RequestFilter, accepted_names, make_server, warm_cache
 from schedsearch.report.dashboard_artifacts import DashboardArtifacts
 from schedsearch.storage import StudyHandle, open_database
 from tests.browser import browser
@@ -37,13 +37,13 @@ EXAMPLE = ROOT / "studies.db.example"
 
 @dataclass(frozen=True)
 class Served:
-    """A dashboard that listens, and what it said before it did."""
+    """A dashboard that listens, and its messages until then."""
 
     process: Popen[str]
     port: int
-    said: str
+    messages: str
 
-    def ask(self, method: str, path: str, **headers: str) -> tuple[int, str]:
+    def request(self, method: str, path: str, **headers: str) -> tuple[int, str]:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, headers=headers)
@@ -53,7 +53,7 @@ class Served:
             connection.close()
 
     def get(self, path: str):
-        status, body = self.ask("GET", path)
+        status, body = self.request("GET", path)
         assert status == 200, body
         return json.loads(body)
 
@@ -63,15 +63,15 @@ def served(folder: Path, *arguments: object, storage: str | None = None) -> Iter
     """Serve a storage on a free port, until the block ends."""
     url = storage or url_of(folder)
     process = begin("dashboard", "--port", 0, *arguments, folder=folder, SCHEDSEARCH_STORAGE=url)
-    said = ""
+    messages = ""
     with process:
         try:
             for line in process.stderr:
-                said += line
-                if found := re.search(r"http://.*:(\d+)/dashboard \(Ctrl-C ends\)", line):
-                    yield Served(process, int(found[1]), said)
+                messages += line
+                if found := re.search(r"http://.*:(\d+)/dashboard \(Ctrl-C stops it\)", line):
+                    yield Served(process, int(found[1]), messages)
                     return
-            pytest.fail(f"the dashboard ended by itself: {said}")
+            pytest.fail(f"the dashboard ended by itself: {messages}")
         finally:
             process.terminate()
 
@@ -94,13 +94,13 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory, finished):
-    """Share one that nobody can change anything by."""
+    """Share a read-only dashboard between tests."""
     folder = tmp_path_factory.mktemp("dashboard")
     with served(folder, storage=finished.database.url) as dashboard:
         yield dashboard
 
 
-def test_the_studies_and_their_trials_are_served_with_their_attributes(dashboard, finished):
+def test_studies_and_trials_are_served_with_their_attributes(dashboard, finished):
     best = finished.complete()[0]
     [listed] = dashboard.get("/api/studies")["study_summaries"]
     assert listed["study_name"] == "small"
@@ -120,53 +120,53 @@ def test_the_studies_and_their_trials_are_served_with_their_attributes(dashboard
     ],
 )
 def test_by_default_nothing_can_be_changed(dashboard, finished, method, path):
-    status, body = dashboard.ask(method, path.format(study=finished.study_id))
+    status, body = dashboard.request(method, path.format(study=finished.study_id))
     assert status == 405
-    assert body == "this dashboard reads only: start it with --allow-edit to change something\n"
+    assert body == "the dashboard is read-only: start it with --allow-edit to make changes\n"
     assert len(dashboard.get("/api/studies")["study_summaries"]) == 1
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", ""]
 )
-def test_a_name_that_is_not_this_machines_gets_nothing(dashboard, host):
-    assert dashboard.ask("GET", "/api/studies", Host=host) == (421, "not this server's name\n")
+def test_a_foreign_host_name_is_refused(dashboard, host):
+    assert dashboard.request("GET", "/api/studies", Host=host) == (421, "unknown host name\n")
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "[::1]:9000", "LOCALHOST:1"])
-def test_this_machines_names_and_addresses_are_answered(dashboard, host):
-    assert dashboard.ask("GET", "/api/studies", Host=host)[0] == 200
+def test_names_of_this_machine_and_addresses_are_accepted(dashboard, host):
+    assert dashboard.request("GET", "/api/studies", Host=host)[0] == 200
 
 
-def test_editing_must_be_allowed_and_come_from_a_page_of_ours(tmp_path, study):
+def test_editing_needs_the_flag_and_the_dashboards_origin(tmp_path, study):
     path = f"/api/studies/{study.study_id}"
     with served(tmp_path, "--allow-edit") as dashboard:
-        assert "can change and delete every study" in dashboard.said
-        assert dashboard.ask("DELETE", path, Origin="http://evil.example")[0] == 403
+        assert "can change and delete every study" in dashboard.messages
+        assert dashboard.request("DELETE", path, Origin="http://evil.example")[0] == 403
         assert len(dashboard.get("/api/studies")["study_summaries"]) == 1
-        own = f"http://127.0.0.1:{dashboard.port}"
-        assert dashboard.ask("DELETE", path, Origin=own)[0] == 204
+        origin = f"http://127.0.0.1:{dashboard.port}"
+        assert dashboard.request("DELETE", path, Origin=origin)[0] == 204
         assert dashboard.get("/api/studies")["study_summaries"] == []
 
 
-def test_an_open_address_earns_a_warning_and_a_closed_one_none(tmp_path, study, dashboard):
-    assert dashboard.said.startswith("sqlite:///")
+def test_a_public_address_earns_a_warning_and_a_loopback_address_none(tmp_path, study, dashboard):
+    assert dashboard.messages.startswith("sqlite:///")
     with served(tmp_path, "--host", "0.0.0.0") as open_to_all:
-        assert open_to_all.said.startswith(
-            "warning: there is no password: whoever reaches 0.0.0.0 can read every study\n"
+        assert open_to_all.messages.startswith(
+            "warning: there is no password: everyone who can reach 0.0.0.0 can read every study\n"
         )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_at_once_and_without_noise(tmp_path, study, number):
+def test_a_signal_stops_the_server_at_once_without_a_traceback(tmp_path, study, number):
     with served(tmp_path) as dashboard:
         dashboard.process.send_signal(number)
         assert dashboard.process.wait(timeout=10) == 0
-        assert dashboard.process.stderr.read() == "ended\n"
+        assert dashboard.process.stderr.read() == "stopped\n"
         assert dashboard.process.stdout.read() == ""
 
 
-def test_the_database_that_it_serves_stays_as_it_is_to_the_byte(tmp_path):
+def test_serving_a_database_does_not_change_a_byte_of_it(tmp_path):
     copy = tmp_path / "copy.db"
     shutil.copy(EXAMPLE, copy)
     before = hashlib.sha256(copy.read_bytes()).digest()
@@ -190,7 +190,7 @@ def test_the_database_that_it_serves_stays_as_it_is_to_the_byte(tmp_path):
     ],
 )
 @pytest.mark.parametrize("slashes", ["/", "//"])
-def test_of_a_trials_files_a_browser_shows_pictures_and_text_alone(
+def test_a_browser_displays_only_pictures_and_plain_text_among_a_trials_files(
     finished, tmp_path, given, type_, shown, slashes
 ):
     storage, store = finished.database.optuna, FileSystemArtifactStore(tmp_path)
@@ -205,7 +205,7 @@ def test_of_a_trials_files_a_browser_shows_pictures_and_text_alone(
         mimetype=given or None,
     )
     inner = optuna_dashboard.wsgi(storage, artifact_store=store)
-    server = make_server(Guard(inner, own_names(""), allow_edit=False), "127.0.0.1", 0)
+    server = make_server(RequestFilter(inner, accepted_names(""), allow_edit=False), "127.0.0.1", 0)
     with server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         connection = HTTPConnection("127.0.0.1", server.server_port, timeout=30)
@@ -222,7 +222,7 @@ def test_of_a_trials_files_a_browser_shows_pictures_and_text_alone(
     assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_no_other_site_may_show_the_dashboard_in_a_frame_or_read_it(dashboard):
+def test_other_sites_can_neither_frame_nor_read_the_dashboard(dashboard):
     connection = HTTPConnection("127.0.0.1", dashboard.port, timeout=30)
     connection.request("HEAD", "/api/studies")
     answer = connection.getresponse()
@@ -238,18 +238,18 @@ def run(tmp_path, monkeypatch, capsys) -> Command:
     return Command(monkeypatch, capsys)
 
 
-def test_a_port_that_is_taken_is_said_in_one_line(run, study):
+def test_a_port_in_use_is_reported_in_one_line(run, study):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("dashboard", "--port", port)
     assert (done.status, done.out) == (2, "")
     assert done.err == (
         f"error: cannot listen on 127.0.0.1 port {port}: address already in use; "
-        "--host and --port give another (port 0: any free one)\n"
+        "choose others with --host and --port (port 0: any free port)\n"
     )
 
 
-def test_a_missing_database_is_said_in_one_line(run, tmp_path):
+def test_a_missing_database_is_reported_in_one_line(run, tmp_path):
     done = run("dashboard", "--port", 0)
     assert done.status == 2
     assert done.err.startswith(f"error: {tmp_path / 'studies.db'}: there is no such database: ")
@@ -292,11 +292,11 @@ def test_a_browser_shows_the_note_the_plots_and_the_best_trials_picture(
         wait.until(lambda driver: picture_width(driver) == 1200, "the picture is not shown")
 
 
-def test_what_was_read_at_the_start_is_not_read_again_for_a_page(tmp_path: Path) -> None:
+def test_a_page_is_served_from_the_cache_that_was_filled_at_the_start(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     work(study)
     opened = open_database(url_of(tmp_path))
-    warm(opened.optuna)
+    warm_cache(opened.optuna)
     with opened.engine.begin() as connection:
         connection.execute(text("DELETE FROM trial_params"))
     found = opened.optuna.get_all_trials(study.study_id)

@@ -1,4 +1,4 @@
-"""`export`: which plan it hands over, in which form, and what it refuses."""
+"""`export`: the plan that it writes, the file formats, and the input that it refuses."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def study(tmp_path):
     return searched(tmp_path, content_of())
 
 
-def keep(study, number: int, verdict: str) -> None:
-    """Keep a confirmation in which one schedule met the default."""
+def store_confirmation(study, number: int, verdict: str) -> None:
+    """Store a confirmation that compares one schedule with the default."""
     plan = {"number": number, "mean": 0.1, "verdict": verdict, "difference": -0.3, "p": 0.001}
     plan |= {"interval": [-0.4, -0.2], "wins": 20, "losses": 0, "diverged": 0}
     default = {"number": None, "mean": 0.4, "diverged": 0}
@@ -40,12 +40,12 @@ def keep(study, number: int, verdict: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["toml", "yaml", "yml", "json"])
-def test_every_form_gives_the_trials_plan_again(run, study, tmp_path, suffix):
+def test_every_file_format_holds_the_trials_plan(run, study, tmp_path, suffix):
     best = study.complete()[0]
     done = run("export", "small", "-o", f"best.{suffix}")
     assert (done.status, done.out) == (0, "")
     name, value = f"best.{suffix}", f"{best.value:.6g}"
-    assert done.err.startswith(f"{name}: trial {best.number} of small, val_loss {value}\n")
+    assert done.err.startswith(f"wrote {name}: trial {best.number} of small, val_loss {value}\n")
     loaded = Space.load(tmp_path / name)
     assert loaded.plan() == plan_of(best)
     assert (loaded.horizon, loaded.objective) == (study.space.horizon, study.space.objective)
@@ -58,41 +58,42 @@ def test_without_a_file_toml_goes_to_stdout_and_all_else_to_stderr(run, study, t
         study.complete()[0]
     )
     assert set(tmp_path.iterdir()) == before
-    assert done.err.startswith("not confirmed: its value is the search's own; ")
+    assert done.err.startswith("not confirmed: the value comes from the search; ")
 
 
-def test_the_confirmed_winner_comes_first_though_another_is_better_by_validation(run, study):
+def test_the_confirmed_winner_is_exported_even_if_another_trial_is_better_by_validation(run, study):
     number = study.complete()[-1].number
-    keep(study, number, "better")
+    store_confirmation(study, number, "better")
     done = run("export", "small")
     source = tomllib.loads(done.out)["source"]
     assert (source["trial"], source["confirmed"]) == (number, True)
     assert source["confirmation"]["mean"] == 0.1
     found, warning = done.err.splitlines()
-    assert found == "confirmed better than the constants: mean test_loss 0.1 over 20 fresh seeds"
-    assert re.fullmatch(
-        r"warning: trial \d+ took no part: `schedsearch confirm small` again", warning
+    assert (
+        found == "confirmed to be better than the constants: mean test_loss 0.1 over 20 fresh seeds"
     )
+    hint = "was not part of the confirmation: run `schedsearch confirm small` again"
+    assert re.fullmatch(rf"warning: trial \d+ {hint}", warning)
 
 
 @pytest.mark.parametrize("verdict", ["worse", "no difference seen"])
-def test_what_was_not_found_better_is_not_called_confirmed(run, study, verdict):
+def test_a_trial_that_is_not_better_is_not_called_confirmed(run, study, verdict):
     best = study.complete()[0].number
-    keep(study, best, verdict)
+    store_confirmation(study, best, verdict)
     done = run("export", "small")
     source = tomllib.loads(done.out)["source"]
     assert (source["trial"], source["confirmed"]) == (best, False)
     assert done.err.startswith(f"not confirmed, {verdict}: mean test_loss 0.1 over 20 fresh seeds")
 
 
-def test_a_trial_is_named_by_its_number(run, study):
+def test_a_trial_is_chosen_by_its_number(run, study):
     done = run("export", "small", "--trial", 0)
     found = tomllib.loads(done.out)
     assert found["source"]["trial"] == 0
     assert Space.from_document(found, "stdout").plan() == study.space.baseline()
 
 
-def test_a_config_says_where_it_comes_from_and_nothing_of_the_storage(run, study):
+def test_a_config_records_its_study_and_trial_but_not_the_storage(run, study):
     found = tomllib.loads(run("export", "small").out)
     source, best = found["source"], study.complete()[0]
     expected = {"study": "small", "trial": best.number, "metric": "val_loss"}

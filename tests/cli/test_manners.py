@@ -1,4 +1,4 @@
-"""What every command has in common: completion, quiet, colour, and what goes to which stream."""
+"""Properties of every command: completion, --quiet, colour, and the output streams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.searches import ROOT, document, make_study, url_of, work, write_space
 
 COMMANDS = vars(typer.main.get_command(app))["commands"]
 CONSTANT = {"lr": {"families": {"constant": {"value": 0.1}}}}
-#: What sets a colour; what only moves the cursor, or hides it, does not.
+#: Escape sequences that set a colour, but not those that move or hide the cursor.
 COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d)[;m]")
 
 
@@ -47,7 +47,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def complete(run, monkeypatch):
-    """Return what bash is offered for a line that a person has begun."""
+    """Return the completions that bash receives for the beginning of a line."""
 
     def complete(line: str) -> list[str]:
         words = line.split(" ")
@@ -68,22 +68,22 @@ def test_commands_and_options_are_completed(complete):
 
 
 @pytest.mark.parametrize("command", ["confirm", "export", "plot", "status", "delete", "worker"])
-def test_the_names_of_studies_are_completed(complete, study, command):
+def test_study_names_are_completed(complete, study, command):
     assert complete(f"schedsearch {command} ") == ["small"]
     assert complete(f"schedsearch {command} other") == []
 
 
-def test_the_names_of_another_storage_are_too(complete, tmp_path, study, monkeypatch):
+def test_study_names_come_from_the_storage_in_the_line(complete, tmp_path, study, monkeypatch):
     monkeypatch.delenv("SCHEDSEARCH_STORAGE")
     assert complete(f"schedsearch export --storage {url_of(tmp_path)} ") == ["small"]
 
 
-def test_where_there_is_no_storage_nothing_is_offered_and_nothing_made(complete, tmp_path):
+def test_completion_without_a_storage_offers_nothing_and_creates_nothing(complete, tmp_path):
     assert complete("schedsearch export ") == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_are_left_to_the_shell(run, complete, tmp_path):
+def test_the_shell_completes_file_names(run, complete, tmp_path):
     write_space(tmp_path, document())
     assert complete("schedsearch check sm") == []
     script = subprocess.run(
@@ -93,7 +93,7 @@ def test_files_are_left_to_the_shell(run, complete, tmp_path):
         text=True,
         check=True,
     ).stdout
-    # The shell's own completion of files is its default where the function offers nothing.
+    # "-o default": the shell completes file names if the function offers nothing.
     assert subprocess.run(
         ["bash", "-c", f"{script}\ncomplete | grep schedsearch"],
         capture_output=True,
@@ -103,29 +103,29 @@ def test_files_are_left_to_the_shell(run, complete, tmp_path):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_can_be_quiet(name):
+def test_every_command_takes_quiet(name):
     assert any("-q" in parameter.opts for parameter in COMMANDS[name].params)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_with_a_storage_takes_it_from_a_file_too(name):
+def test_storage_and_storage_file_are_options_of_the_same_commands(name):
     flags = [flag for parameter in COMMANDS[name].params for flag in parameter.opts]
     assert ("--storage" in flags) == ("--storage-file" in flags)
 
 
-def test_quiet_leaves_out_remarks_and_keeps_data_warnings_and_errors(run, study, config):
+def test_quiet_drops_remarks_but_keeps_data_warnings_and_errors(run, study, config):
     loud, quiet = run("export", "small"), run("export", "small", "-q")
     assert (loud.out, quiet.err) == (quiet.out, "")
     assert "not confirmed" in loud.err
     assert run("plot", "small", "-o", "small.png", "--quiet").err == ""
-    told = run("train", config, "-o", "model.safetensors", "-q")
-    assert told.err.startswith("warning: model.safetensors was not written: ")
+    train = run("train", config, "-o", "model.safetensors", "-q")
+    assert train.err.startswith("warning: model.safetensors was not written: ")
     assert run("export", "none", "-q").err.startswith("error: ")
     assert "not confirmed" in run("export", "small").err
 
 
 @pytest.mark.long
-def test_json_is_one_document_on_stdout(run, study, config):
+def test_json_prints_one_document_on_stdout(run, study, config):
     for command in (
         ["check", config],
         ["status"],
@@ -139,7 +139,7 @@ def test_json_is_one_document_on_stdout(run, study, config):
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_a_terminal_gets_colour_unless_it_is_not_wanted(tmp_path, config, no_color, coloured):
+def test_a_terminal_gets_colour_unless_no_color_is_set(tmp_path, config, no_color, coloured):
     assert bool(COLOUR.search(shown_on_a_terminal(tmp_path, config, no_color))) == coloured
 
 
@@ -168,7 +168,7 @@ def shown_on_a_terminal(folder, config, no_color):
     return shown
 
 
-def test_a_pipe_gets_no_escapes(run, study, config):
+def test_a_pipe_gets_no_escape_sequences(run, study, config):
     for command in (["status"], ["train", config], ["check", config]):
         done = run(*command)
         assert "\x1b" not in done.out + done.err

@@ -1,4 +1,4 @@
-"""`plot`: which trial it draws, and what it refuses without leaving half a file."""
+"""`plot`: the pictures it writes, and the input it refuses without leaving a partial file."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_a_study_or_one_of_its_trials_is_drawn(run, study, tmp_path, suffix, beg
         ("small/0", "trial 0 of small"),
     ):
         done = run("plot", what, "-o", f"it.{suffix}")
-        assert (done.status, done.out, done.err) == (0, "", f"it.{suffix}: {drawn}\n")
+        assert (done.status, done.out, done.err) == (0, "", f"wrote it.{suffix}: {drawn}\n")
         assert (tmp_path / f"it.{suffix}").read_bytes().startswith(begins)
 
 
 def test_an_exported_config_is_drawn(run, study, tmp_path):
     assert run("export", "small", "-o", "best.toml").status == 0
     done = run("plot", "best.toml", "-o", "best.svg")
-    assert (done.status, done.err) == (0, "best.svg: the plan of best.toml\n")
+    assert (done.status, done.err) == (0, "wrote best.svg: the plan of best.toml\n")
     assert (tmp_path / "best.svg").read_text().startswith("<?xml")
 
 
@@ -50,13 +50,13 @@ def test_an_exported_config_is_drawn(run, study, tmp_path):
         (("small", "-o", "best.jpg"), "error: best.jpg: the name must end in .png or .svg\n"),
         (("small/99", "-o", "x.png"), "error: study small has no trial 99\n"),
         (("smal", "-o", "x.png"), "has no study `smal`: did you mean `small`?\n"),
-        (("small/worst", "-o", "x.png"), "worst is no part of a study: write STUDY/NUMBER"),
+        (("small/worst", "-o", "x.png"), "worst is not part of a study: give STUDY/NUMBER"),
         (("small/confirmation", "-o", "x.png"), "study small has no confirmation yet"),
         (("none.toml", "-o", "x.png"), "error: none.toml: "),
         (("small", "-o", "no/x.png"), "error: no/x.png: cannot be written: "),
     ],
 )
-def test_wrong_input_is_said_in_one_line_and_leaves_nothing(run, study, tmp_path, arguments, said):
+def test_wrong_input_is_one_line_and_leaves_no_file(run, study, tmp_path, arguments, said):
     before = set(tmp_path.iterdir())
     done = run("plot", *arguments)
     assert (done.status, done.out) == (2, "")
@@ -80,9 +80,12 @@ def test_a_trial_in_training_has_no_picture(run, tmp_path):
     assert not (tmp_path / "best.png").exists()
 
 
-def test_attach_shows_any_trial_in_the_dashboard_and_needs_no_file(run, study, tmp_path):
+def test_attach_adds_any_trial_to_the_dashboard_without_a_file(run, study, tmp_path):
     done = run("plot", "small/0", "--attach")
-    assert (done.status, done.err) == (0, "trial 0 of small shows its picture in the dashboard\n")
+    assert (done.status, done.err) == (
+        0,
+        "added the picture of trial 0 of small to the dashboard\n",
+    )
     [picture] = (tmp_path / "studies.db.pictures").iterdir()
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -90,19 +93,19 @@ def test_attach_shows_any_trial_in_the_dashboard_and_needs_no_file(run, study, t
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("small/0",), "say where to: -o FILE.png, -o FILE.svg, or --attach"),
-        (("small", "--attach"), "--attach needs a trial, but got small: write STUDY/NUMBER"),
+        (("small/0",), "no output: give -o FILE.png, -o FILE.svg, or --attach"),
+        (("small", "--attach"), "--attach needs a trial, but got small: give STUDY/NUMBER"),
     ],
 )
-def test_a_picture_without_a_place_is_refused(run, study, arguments, said):
+def test_a_picture_without_an_output_is_refused(run, study, arguments, said):
     done = run("plot", *arguments)
     assert done.status == 2
     assert said in done.err
 
 
-def test_what_confirm_found_is_drawn(run, tmp_path):
+def test_a_confirmation_is_drawn(run, tmp_path):
     searched(tmp_path, content_of())
     assert run("confirm", "small", "--top", 1, "--seeds", 6, "--workers", 1).status == 0
     done = run("plot", "small/confirmation", "-o", "it.png")
-    assert (done.status, done.err) == (0, "it.png: the confirmation of small\n")
+    assert (done.status, done.err) == (0, "wrote it.png: the confirmation of small\n")
     assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""`schedsearch preview` draws sampled schedules, each family in turn; it says what is made up."""
+"""`schedsearch preview` draws sampled schedules; closed-loop ones against a synthetic training."""
 
 import io
 import math
@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from schedsearch.report.braille import plot
-from schedsearch.report.preview import sample
+from schedsearch.report.preview import sample_preview
 from schedsearch.space import Space
 from tests.cli.command import Command
 from tests.space.documents import searching
@@ -28,7 +28,7 @@ def run(monkeypatch, capsys):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_family_of_every_searched_hyperparameter_is_drawn(path):
     space = Space.load(path)
-    preview = sample(space, 20, seed=0)
+    preview = sample_preview(space, 20, seed=0)
     drawn = {name: [family for family, _ in families] for name, families in preview.panels()}
     searched = {}
     for name, families in space.searched().items():
@@ -44,19 +44,23 @@ def test_every_family_of_every_searched_hyperparameter_is_drawn(path):
     assert set(per_hyperparameter.values()) == {20}
 
 
-def test_the_seed_says_what_is_drawn():
+def test_the_same_seed_gives_the_same_sample():
     space = Space.load(SPACES / "regularized.toml")
-    assert sample(space, 9, seed=1) == sample(space, 9, seed=1) != sample(space, 9, seed=2)
+    assert (
+        sample_preview(space, 9, seed=1)
+        == sample_preview(space, 9, seed=1)
+        != sample_preview(space, 9, seed=2)
+    )
 
 
-def test_schedules_that_follow_the_training_are_told_from_those_that_do_not():
-    preview = sample(Space.load(SPACES / "vae.toml"), 24, seed=0)
-    follows = {curve.family for curve in preview.curves if curve.follows}
-    assert follows == {"increment_on_improvement", "pi"}
+def test_closed_loop_schedules_are_marked():
+    preview = sample_preview(Space.load(SPACES / "vae.toml"), 24, seed=0)
+    closed_loop = {curve.family for curve in preview.curves if curve.is_closed_loop}
+    assert closed_loop == {"increment_on_improvement", "pi"}
 
 
-def test_the_made_up_training_falls_with_noise_and_stands_still_for_a_while():
-    metric = sample(Space.load(SPACES / "noisy_digits.toml"), 1, seed=0).metric
+def test_the_synthetic_metric_falls_with_noise_and_has_a_plateau():
+    metric = sample_preview(Space.load(SPACES / "noisy_digits.toml"), 1, seed=0).metric
     assert metric[-1] < 0.5 * metric[0]
     rises = sum(after > before for before, after in pairwise(metric))
     assert 5 < rises < 40
@@ -64,10 +68,12 @@ def test_the_made_up_training_falls_with_noise_and_stands_still_for_a_while():
     assert max(middle) - min(middle) < 0.1 * (metric[0] - metric[-1])
 
 
-def test_draws_that_break_a_rule_are_drawn_again():
+def test_samples_that_break_a_rule_are_replaced():
     ends = {"low": 0.0, "high": 1.0}
     clamp = {"low": ends, "high": ends, "inner": {"constant": {"value": 0.5}}}
-    preview = sample(Space.from_document(searching({"clamp": clamp}), "file.toml"), 40, seed=0)
+    preview = sample_preview(
+        Space.from_document(searching({"clamp": clamp}), "file.toml"), 40, seed=0
+    )
     assert len(preview.curves) == 40
 
 
@@ -77,14 +83,14 @@ def test_the_terminal_shows_each_family_with_its_axis(run):
     for family in ("constant", "increment_on_plateau *", "linear", "logistic_ramp"):
         assert f"  {family}" in done.out
     assert "epoch 59" in done.out
-    assert "* follows a training that is made up" in done.out
+    assert "* drawn against a synthetic training curve" in done.out
     assert max(map(len, done.out.splitlines())) <= 120
 
 
-def test_open_loops_need_nothing_made_up(run):
+def test_open_loop_schedules_need_no_synthetic_training(run):
     done = run("preview", SPACES / "pattern_decay.toml")
     assert done.status == 0
-    assert "made up" not in done.out
+    assert "synthetic" not in done.out
 
 
 def test_a_config_shows_its_one_plan(run):
@@ -94,9 +100,9 @@ def test_a_config_shows_its_one_plan(run):
     assert headings == ["lr", "weights.l2", "weights.l1"]
 
 
-def test_the_picture_is_a_png_with_ink_in_it(run, tmp_path):
+def test_the_picture_is_a_png_that_is_neither_empty_nor_full(run, tmp_path):
     done = run("preview", SPACES / "pattern_contribution.toml", "--png", tmp_path / "a.png")
-    assert (done.status, done.err) == (0, f"{tmp_path / 'a.png'}: written\n")
+    assert (done.status, done.err) == (0, f"wrote {tmp_path / 'a.png'}\n")
     pixels = imread(io.BytesIO((tmp_path / "a.png").read_bytes()))
     assert pixels.shape[1] > 1500
     assert 0.01 < (pixels[..., :3].mean(axis=2) < 0.9).mean() < 0.3
@@ -112,19 +118,19 @@ def test_the_picture_is_a_png_with_ink_in_it(run, tmp_path):
         ),
     ],
 )
-def test_a_picture_that_cannot_be_is_told_in_one_line(run, arguments, message):
+def test_a_picture_that_cannot_be_written_is_one_line(run, arguments, message):
     done = run("preview", SPACES / "pattern_decay.toml", *arguments)
     assert (done.status, done.err) == (2, f"error: {message}\n")
 
 
-def test_a_file_that_moves_nothing_has_no_preview(run, tmp_path):
+def test_a_file_without_a_schedule_has_no_preview(run, tmp_path):
     (tmp_path / "a.toml").write_text('task = "a:b"\nhorizon = 3\nobjective.metric = "val_loss"\n')
     done = run("preview", tmp_path / "a.toml")
     assert done.status == 2
-    assert done.err.endswith("the file moves no hyperparameter\n")
+    assert done.err.endswith("the file has no schedule: give a hyperparameter `families`\n")
 
 
-def test_braille_dots_lie_where_the_values_are():
+def test_braille_dots_are_at_the_values():
     assert plot("title", [[0.0, 1.0]], (18, 2), 0.0, 1.0) == [
         "title             ",
         "       1 ┤⠀⠀⠀⠀⣀⠤⠒⠉",

@@ -135,7 +135,7 @@ def test_delete_asks_first_and_refuses_a_study_in_training(run, tmp_path):
     claim(study, "ann")
     code, _, err = run("delete", "small", "--yes")
     assert code == 2
-    assert "study `small` is in training, with 1 of its trials: stop its workers first" in err
+    assert "study `small` is in training (trials running: 1): stop its workers first" in err
     study.queue.hand_back_all_of("ann")
     assert run("delete", "small")[0] != 0  # no answer to the question
     assert run("status", "small")[0] == 0

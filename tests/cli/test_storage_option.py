@@ -1,4 +1,4 @@
-"""Where a command finds its database: the flag, the variable, or a file that holds the URL."""
+"""The database of a command: from the flag, the variable, or a file that contains the URL."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def file(tmp_path):
     return found
 
 
-def test_a_file_holds_the_url_and_goes_before_the_variable(run, file, monkeypatch):
+def test_the_url_in_a_file_overrides_the_variable(run, file, monkeypatch):
     monkeypatch.setenv("SCHEDSEARCH_STORAGE", "sqlite:///absent.db")
     done = run("list", "--storage-file", file, "--json")
     assert (done.status, done.err) == (0, "")
     assert [study["study"] for study in json.loads(done.out)] == ["small"]
 
 
-def test_a_file_and_a_flag_are_one_too_many(run, file):
+def test_a_file_and_a_flag_together_are_refused(run, file):
     by_file, by_flag = ["--storage-file", file], ["--storage", "x"]
     for order in ([*by_file, *by_flag], [*by_flag, *by_file]):
         done = run("list", *order)
@@ -43,7 +43,7 @@ def test_a_file_and_a_flag_are_one_too_many(run, file):
         assert (done.status, done.err) == (2, said)
 
 
-def test_a_file_that_others_may_read_earns_a_warning(run, file):
+def test_a_file_that_other_users_can_read_earns_a_warning(run, file):
     file.chmod(0o644)
     done = run("list", "--storage-file", file)
     assert done.status == 0
@@ -59,7 +59,7 @@ def test_a_file_that_others_may_read_earns_a_warning(run, file):
         (b"\xff\xfe", "cannot be read: it is not text"),
     ],
 )
-def test_a_file_without_a_url_is_refused_by_its_name(run, tmp_path, content, said):
+def test_a_file_without_one_url_is_refused_with_its_name(run, tmp_path, content, said):
     file = tmp_path / "given"
     if content is not None:
         file.write_bytes(content)
@@ -81,7 +81,7 @@ def test_every_command_warns_of_a_password_in_the_flag(run, tmp_path, name):
 
 @pytest.mark.long
 @pytest.mark.parametrize("backend", SERVERS)
-def test_a_password_is_in_no_command_line_no_output_and_no_config(database_url, tmp_path):
+def test_a_password_appears_in_no_command_line_no_output_and_no_config(database_url, tmp_path):
     file = tmp_path / "storage"
     file.write_text(database_url)
     file.chmod(0o600)
@@ -101,7 +101,7 @@ def test_a_password_is_in_no_command_line_no_output_and_no_config(database_url, 
 
 
 def _see_command_lines(lines: set[str]) -> bool:
-    """Note what every user sees of all processes; tell whether a worker is among them."""
+    """Collect the command lines of all processes; tell whether one is a worker's."""
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             lines.add(file.read_text(errors="replace").replace("\0", " "))

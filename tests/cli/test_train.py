@@ -126,7 +126,7 @@ def test_the_saved_model_gives_the_same_metrics(run, tmp_path, value):
     epoch, losses = found["runs"][0]["epoch"], found["runs"][0]["metrics"]["val_loss"]
     assert min(losses) < losses[-1]
     assert epoch == (4 if value == "last" else losses.index(min(losses)) + 1)
-    assert f"model.safetensors: the model after epoch {epoch}" in done.err.splitlines()
+    assert f"wrote model.safetensors: the model after epoch {epoch}" in done.err.splitlines()
     task = Toy()
     model = task.model(0)
     model.load_state_dict(load_file(tmp_path / "model.safetensors"))
@@ -141,10 +141,10 @@ def test_the_model_of_a_training_loop_is_the_state_of_its_checkpoint(run, tmp_pa
     path = save(tmp_path, content)
     found = json.loads(run("train", path, "-o", "model.safetensors", "--json").out)
     tensors = load_file(tmp_path / "model.safetensors")
-    own = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     task = Toy()
     model = task.model(0)
-    model.load_state_dict(own)
+    model.load_state_dict(weights)
     assert evaluate(task, model, task.data(0).test)["loss"] == found["test"]["test_loss"]
 
 

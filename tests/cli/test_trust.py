@@ -1,4 +1,4 @@
-"""Whose code runs: a task that is not the user's own runs only once somebody says so."""
+"""Foreign tasks: code that is neither built in nor the user's runs only with consent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schedsearch.task import TRUST_VARIABLE, find_untrusted_code
 from tests.cli.command import Command
 from tests.searches import ROOT, document
 
-#: A package that leaves a trace when any of it runs.
+#: Code that leaves a trace when it runs.
 TRACE = "import os, pathlib\npathlib.Path(os.environ['TRACE']).touch()\n"
 COMMAND = (sys.executable, "-m", "schedsearch")
 TASK = TRACE + "from tests.searches import train\n"
@@ -24,7 +24,7 @@ TASK = TRACE + "from tests.searches import train\n"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Make a stranger's package, a space and a config that name it, and a study of the space."""
+    """Make a foreign package, a space and a config that use it, and a study of the space."""
     place = tmp_path_factory.mktemp("trust")
     package = place / "elsewhere" / "stranger"
     package.mkdir(parents=True)
@@ -48,9 +48,9 @@ def place(tmp_path_factory):
 
 
 def environment(place: Path) -> dict[str, str]:
-    own = {key: value for key, value in os.environ.items() if key != TRUST_VARIABLE}
+    others = {key: value for key, value in os.environ.items() if key != TRUST_VARIABLE}
     path = f"{ROOT}:{place / 'elsewhere'}"
-    return {**own, "PYTHONPATH": path, "TRACE": str(place / "trace")}
+    return {**others, "PYTHONPATH": path, "TRACE": str(place / "trace")}
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def run(place, monkeypatch, capsys) -> Command:
         "train config.toml",
     ],
 )
-def test_nothing_of_a_strangers_code_runs_unasked(run, place, command):
+def test_no_foreign_code_runs_without_consent(run, place, command):
     done = run(*command.split())
     init = place / "elsewhere" / "stranger" / "__init__.py"
     assert (done.status, done.out) == (2, "")
@@ -86,13 +86,13 @@ def test_nothing_of_a_strangers_code_runs_unasked(run, place, command):
 
 
 @pytest.mark.parametrize("command", ["check --no-task small.toml", "preview small.toml"])
-def test_what_needs_no_task_asks_for_none(run, place, command):
+def test_commands_that_need_no_task_need_no_consent(run, place, command):
     assert run(*command.split()).status == 0
     assert not (place / "trace").exists()
 
 
 @pytest.mark.parametrize(("answer", "status", "ran"), [("y", 0, True), ("n", 2, False)])
-def test_on_a_terminal_a_person_is_asked(place, answer, status, ran):
+def test_on_a_terminal_the_user_is_asked(place, answer, status, ran):
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "r+b", buffering=0) as terminal:
         process = subprocess.Popen(
@@ -114,12 +114,12 @@ def test_on_a_terminal_a_person_is_asked(place, answer, status, ran):
     (place / "trace").unlink(missing_ok=True)
 
 
-# --- whose it is ---------------------------------------------------------------------------------
+# --- which code is foreign -----------------------------------------------------------------------
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """Stand in a folder of one's own."""
+    """Change to an empty folder."""
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(ROOT)])
     folder = tmp_path / "here"
     folder.mkdir()
@@ -133,7 +133,7 @@ def write(path: Path, text: str = "raise SystemExit('this ran')") -> Path:
     return path
 
 
-def test_what_lies_under_the_current_folder_is_the_users_own(here):
+def test_modules_under_the_current_folder_are_trusted(here):
     write(here / "mine.py")
     write(here / "outer" / "inner" / "deep.py")
     assert find_untrusted_code("mine:Task") is None
@@ -142,21 +142,21 @@ def test_what_lies_under_the_current_folder_is_the_users_own(here):
     assert find_untrusted_code("no_such.module:Task") is None
 
 
-def test_what_is_installed_is_not_even_in_an_environment_of_the_current_folder(here, monkeypatch):
+def test_installed_modules_are_foreign_even_under_the_current_folder(here, monkeypatch):
     installed = here / ".venv" / "lib" / "site-packages"
     file = write(installed / "bought.py")
     monkeypatch.syspath_prepend(str(installed))
     assert find_untrusted_code("bought:Task") == str(file)
 
 
-def test_the_standard_library_is_not_wherever_one_stands(monkeypatch):
+def test_the_standard_library_is_foreign_in_every_folder(monkeypatch):
     monkeypatch.chdir("/")
     assert find_untrusted_code("subprocess:Popen") == subprocess.__file__
     assert find_untrusted_code("sys:exit") == "Python itself"
     assert find_untrusted_code("__main__:anything") == "the running program"
 
 
-def test_a_package_that_would_run_on_the_way_counts(here, tmp_path, monkeypatch):
+def test_the_init_of_a_parent_package_counts(here, tmp_path, monkeypatch):
     init = write(tmp_path / "there" / "outer" / "__init__.py")
     write(tmp_path / "there" / "outer" / "inner.py")
     monkeypatch.syspath_prepend(str(tmp_path / "there"))
@@ -164,9 +164,7 @@ def test_a_package_that_would_run_on_the_way_counts(here, tmp_path, monkeypatch)
     assert find_untrusted_code("outer.absent:Task") == str(init)
 
 
-def test_a_folder_without_code_may_lie_in_two_places_and_the_module_counts(
-    here, tmp_path, monkeypatch
-):
+def test_of_a_namespace_package_only_the_module_counts(here, tmp_path, monkeypatch):
     write(here / "shared" / "mine.py")
     theirs = write(tmp_path / "there" / "shared" / "sub" / "theirs.py")
     monkeypatch.syspath_prepend(str(tmp_path / "there"))
@@ -174,13 +172,13 @@ def test_a_folder_without_code_may_lie_in_two_places_and_the_module_counts(
     assert find_untrusted_code("shared.sub.theirs:Task") == str(theirs)
 
 
-def test_a_link_leads_where_it_leads(here, tmp_path):
+def test_a_link_counts_as_its_target(here, tmp_path):
     theirs = write(tmp_path / "there" / "theirs.py")
     (here / "linked.py").symlink_to(theirs)
     assert find_untrusted_code("linked:Task") == str(theirs)
 
 
 @pytest.mark.parametrize("reference", [".mine:Task", "mine.:Task", "mine", "a..b:Task"])
-def test_a_reference_that_is_none_is_refused(here, reference):
+def test_an_invalid_reference_is_refused(here, reference):
     with pytest.raises(TaskError, match="must be written MODULE:ATTRIBUTE"):
         find_untrusted_code(reference)

@@ -1,4 +1,4 @@
-"""What the dashboard shows beside Optuna's own, read back by optuna-dashboard itself."""
+"""Pictures, note and plots in the dashboard, read back by optuna-dashboard and Optuna."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def study(tmp_path):
 
 
 def shown(study, trial):
-    """Return what Optuna knows of a trial's artifacts."""
+    """Return Optuna's descriptions of a trial's artifacts."""
     return get_all_artifact_meta(trial, storage=study.database.optuna)
 
 
@@ -31,7 +31,7 @@ def files(study):
 
 
 def best_so_far(study):
-    """Return the trials that were the best when they ended, in their order."""
+    """Return the trials that were the best when they ended, in order."""
     best, found = float("inf"), []
     for trial in sorted(study.complete(), key=lambda trial: trial.datetime_complete):
         if trial.value < best:
@@ -40,7 +40,7 @@ def best_so_far(study):
     return found
 
 
-def test_each_trial_that_was_the_best_so_far_has_its_picture_and_no_other_has(study):
+def test_exactly_the_trials_that_were_the_best_so_far_have_a_picture(study):
     pictured = {trial.number for trial in study.trials() if shown(study, trial)}
     assert pictured == {trial.number for trial in best_so_far(study)}
     assert len(pictured) < len(study.complete())
@@ -53,7 +53,7 @@ def test_each_trial_that_was_the_best_so_far_has_its_picture_and_no_other_has(st
         assert file.read(4) == b"\x89PNG"
 
 
-def test_the_picture_is_there_before_its_trial_ends(tmp_path):
+def test_the_picture_is_stored_before_its_trial_ends(tmp_path):
     study = make_study(tmp_path)
     seen = []
 
@@ -68,7 +68,7 @@ def test_the_picture_is_there_before_its_trial_ends(tmp_path):
     assert seen
 
 
-def test_a_picture_that_fails_costs_the_search_nothing_but_a_line(tmp_path):
+def test_a_picture_that_fails_costs_one_warning_and_the_search_goes_on(tmp_path):
     study = make_study(tmp_path)
 
     class Failing(DashboardArtifacts):
@@ -80,7 +80,7 @@ def test_a_picture_that_fails_costs_the_search_nothing_but_a_line(tmp_path):
     assert "trial 0 gets no picture: " in ears.wrong[0]
 
 
-def test_any_other_trial_gets_its_picture_on_demand_and_a_new_one_replaces_it(study):
+def test_attach_adds_a_picture_to_any_trial_and_replaces_an_earlier_one(study):
     other = next(t for t in study.trials() if t.intermediate_values and not shown(study, t))
     before = files(study)
     key = f"dashboard:artifacts:{other._trial_id}:"
@@ -101,14 +101,14 @@ def test_any_other_trial_gets_its_picture_on_demand_and_a_new_one_replaces_it(st
 
 def test_all_pictures_of_a_study_can_be_removed(study):
     other = next(t for t in study.trials() if t.intermediate_values and not shown(study, t))
-    showcase = DashboardArtifacts(study)
-    showcase.attach(other)
-    assert set(showcase.pictures()) == files(study)
-    showcase.remove(showcase.pictures())
+    artifacts = DashboardArtifacts(study)
+    artifacts.attach(other)
+    assert set(artifacts.pictures()) == files(study)
+    artifacts.remove(artifacts.pictures())
     assert files(study) == set()
 
 
-def test_the_note_says_what_is_searched_and_sets_the_best_against_the_best_constant(study):
+def test_the_note_shows_the_space_the_best_schedule_and_the_best_constant(study):
     text = optuna_dashboard.get_note(study.load())
     schedule, constant = (study.complete(constant=kind)[0] for kind in (False, True))
     assert "`tests.searches:train`, 9 epochs" in text
@@ -119,7 +119,7 @@ def test_the_note_says_what_is_searched_and_sets_the_best_against_the_best_const
     assert f"| {best.number} | {best.value:.5g} |" in text
 
 
-def test_what_a_person_wrote_stays(study):
+def test_text_that_a_user_wrote_stays(study):
     loaded = study.load()
     text = optuna_dashboard.get_note(loaded)
     optuna_dashboard.save_note(loaded, f"{text}\nAsk Ann about trial 7.")

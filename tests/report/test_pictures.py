@@ -1,4 +1,4 @@
-"""What a trial's picture shows: read back from matplotlib's own objects."""
+"""The pictures of trials, studies and confirmations, read back from matplotlib's objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schedsearch.errors import StudyError
 from schedsearch.report.optimization_history import improvements, optimization_history
 from schedsearch.report.pictures import draw_confirmation, draw_study, image
 from schedsearch.report.pictures import draw_trial as draw
-from schedsearch.report.pictures.trial import changes
+from schedsearch.report.pictures.trial import change_epochs
 from tests.claims import claim
 from tests.searches import document, make_study, work
 
@@ -33,7 +33,7 @@ def draw_trial(study, trial):
 
 
 def schedule_of(study):
-    """Return the best trial whose learning rate moves."""
+    """Return the best trial whose learning rate changes."""
     return next(t for t in study.complete(constant=False) if isinstance(rates(t), list))
 
 
@@ -95,7 +95,7 @@ def test_every_mark_of_a_trials_picture_has_a_name_in_a_legend(study):
     assert "a schedule changes" in shown
 
 
-def test_loss_terms_have_a_panel_of_their_own(study):
+def test_loss_terms_have_their_own_panel(study):
     trial = schedule_of(study)
     axis = draw_trial(study, trial).axes[2]
     assert axis.get_ylabel() == "loss term\nfit"
@@ -103,25 +103,25 @@ def test_loss_terms_have_a_panel_of_their_own(study):
     assert axis.get_xlabel() == "epochs trained"
 
 
-def test_a_constant_has_no_schedule_to_draw_and_says_so(study):
+def test_a_constants_picture_has_no_schedule_and_its_title_says_so(study):
     constant = study.complete(constant=True)[0]
     figure = draw_trial(study, constant)
     assert [axis.get_ylabel() for axis in figure.axes] == ["val_loss", "loss term\nfit"]
-    first, second, held = figure.get_suptitle().splitlines()
+    first, second, constants = figure.get_suptitle().splitlines()
     assert (first, second) == (f"small, trial {constant.number}", "constants only")
-    assert held.startswith(f"held: lr {constant.user_attrs['values']['lr']:.3g}")
+    assert constants.startswith(f"constant: lr {constant.user_attrs['values']['lr']:.3g}")
 
 
-def test_few_changes_are_all_marked_and_of_many_the_first_and_the_last():
-    assert changes({"u": [0.0, 0.0, 0.1, 0.1, 0.3]}) == [2, 4]
-    assert changes({"u": [0.0, 0.0, *range(1, 40), 39]}) == [2, 40]
-    assert changes({"u": [0.0, 1.0, 1.0], "v": [0.0, 0.0, 1.0]}) == [1, 2]
-    assert changes({}) == []
+def test_few_changes_are_all_marked_but_of_many_only_the_first_and_the_last():
+    assert change_epochs({"u": [0.0, 0.0, 0.1, 0.1, 0.3]}) == [2, 4]
+    assert change_epochs({"u": [0.0, 0.0, *range(1, 40), 39]}) == [2, 40]
+    assert change_epochs({"u": [0.0, 1.0, 1.0], "v": [0.0, 0.0, 1.0]}) == [1, 2]
+    assert change_epochs({}) == []
 
 
 @pytest.fixture
 def put(tmp_path):
-    """Put a complete trial with these values and metrics into a study of its own."""
+    """Put a complete trial with these values and metrics into a new study."""
     study = make_study(tmp_path)
 
     def put(values, metrics, terms):
@@ -139,13 +139,15 @@ def put(tmp_path):
     return put
 
 
-def test_more_than_three_schedules_share_a_panel_each_from_its_least_to_its_greatest(put):
+def test_more_than_three_schedules_share_a_panel_each_scaled_to_its_range(put):
     values = {name: [2.0 * i, 4.0 * i] for i, name in enumerate(MANY, 1)}
     figure = draw_trial(*put(values, [0.2, 0.1], {"fit": [1.0, 0.5]}))
     drawn = steps(figure.axes[0])
     assert [list(step.get_data()[0]) for step in drawn] == [[0.0, 1.0]] * 4
     assert drawn[1].get_label() == "reg: 4 to 8"
-    assert len({step.get_linestyle() for step in drawn}) == 4  # told apart in grey, too
+    assert (
+        len({step.get_linestyle() for step in drawn}) == 4
+    )  # so the lines differ in greyscale too
 
 
 def test_a_schedule_with_one_known_value_shares_the_panel_flat_with_a_gap(put):
@@ -161,7 +163,7 @@ def test_an_axis_is_logarithmic_where_positive_values_spread_beyond_tenfold(put)
     assert [axis.get_yscale() for axis in wide.axes] == ["linear", "log", "linear"]
 
 
-def test_a_schedule_is_drawn_on_the_scale_that_its_constants_are_drawn_on(put):
+def test_a_schedule_is_drawn_on_the_scale_on_which_its_constants_are_sampled(put):
     values = {"lr": [0.01, 0.5], "reg": [0.01, 0.5]}  # of the two, lr is searched on a log scale
     axes = draw_trial(*put(values, [0.2, 0.1], {})).axes
     assert [(axis.get_ylabel(), axis.get_yscale()) for axis in axes[:2]] == [
@@ -177,7 +179,7 @@ def test_a_logarithmic_axis_is_labelled_however_wide(put, least):
     assert 3 <= sum(low <= tick <= high for tick in axis.get_yticks()) <= 12
 
 
-def test_the_names_in_a_studys_picture_lie_above_the_trials(study):
+def test_the_legend_of_a_studys_picture_is_above_the_trials(study):
     figure = draw_study(study.space, study.trials())
     best = figure.axes[0]
     assert best.get_legend() is None
@@ -193,13 +195,13 @@ def test_an_unknown_metric_leaves_a_gap(put):
     assert [math.isnan(y) for y in line.get_ydata()] == [False, True, False]
 
 
-def test_terms_that_were_never_known_leave_an_empty_panel(put):
+def test_terms_without_values_leave_an_empty_panel(put):
     study, trial = put({"lr": [0.1, 0.2]}, [math.nan, 1.0], {"fit": None})
     line = labelled(draw_trial(study, trial).axes[2], "fit")
     assert [math.isnan(y) for y in line.get_ydata()] == [True, True]
 
 
-def test_a_trial_that_has_not_ended_has_nothing_to_draw(tmp_path):
+def test_a_trial_that_has_not_ended_cannot_be_drawn(tmp_path):
     study = make_study(tmp_path)
     trial_id = claim(study, "ann")
     [trial] = study.trials()
@@ -218,7 +220,7 @@ def test_a_picture_drawn_twice_is_the_same_file(study, kind, begins):
 # --- a study -------------------------------------------------------------------------------------
 
 
-def test_the_best_so_far_falls_over_trials_and_over_epochs_to_the_best_of_all(study):
+def test_the_best_so_far_is_drawn_over_trials_and_over_epochs(study):
     ends = optimization_history(study.space, study.trials())
     best = improvements(ends, study.space.objective)
     assert best[-1].value == study.complete()[0].value
@@ -227,9 +229,9 @@ def test_the_best_so_far_falls_over_trials_and_over_epochs_to_the_best_of_all(st
         line = labelled(axis, "best so far")
         assert list(line.get_ydata()) == [*(trial.value for trial in best), best[-1].value]
         assert line.get_xdata()[-1] == last
-        held = study.complete(constant=True)[0]
-        constant = labelled(axis, f"best constant: {held.value:.4g}, trial {held.number}")
-        assert constant.get_ydata()[0] == held.value
+        constant = study.complete(constant=True)[0]
+        label = f"best constant: {constant.value:.4g}, trial {constant.number}"
+        assert labelled(axis, label).get_ydata()[0] == constant.value
 
 
 def test_every_family_has_a_row_with_the_number_of_its_complete_trials(study):

@@ -1,4 +1,4 @@
-"""The live progress: where the output is no terminal, a plain line every ten seconds."""
+"""Progress output, as plain lines: stderr is not a terminal here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.searches import make_study, work
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Put a clock that stands still in the place of the machine's."""
+    """Replace the clock by one that the test sets."""
     clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(progress, "time", clock)
     return clock
@@ -38,7 +38,7 @@ def test_plain_lines_come_at_most_every_ten_seconds(clock, capsys):
 
 def test_the_time_left_follows_from_the_speed_since_the_start(clock, capsys):
     with Progress("runs") as shown:
-        shown.count(40, 100, "first")  # 40 were done before: they say nothing about the speed
+        shown.count(40, 100, "first")  # 40 were done before, and do not count for the speed
         clock.now += 20
         shown.count(50, 100, "second")
     # 10 runs took 20 seconds, and 50 are left.

@@ -1,4 +1,4 @@
-"""Pictures for people: of a trial, of a study, of a confirmation, of a space."""
+"""Pictures of a trial, a study, a confirmation, or a space, drawn by matplotlib."""
 
 from schedsearch.report.pictures.confirmation import draw_confirmation
 from schedsearch.report.pictures.preview import draw_preview

@@ -1,4 +1,4 @@
-"""The picture of a confirmation: differences to each constant, with their intervals."""
+"""The picture of a confirmation: differences to each constant, with intervals."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from schedsearch.confirmation.verdicts import best_first, plan_label
-from schedsearch.report.pictures.style import COLOURS, GREY, WIDTH, bare, title
+from schedsearch.report.pictures.style import COLOURS, GREY, WIDTH, hide_frame, title
 
 _MARKS = ("o", "s", "^", "D", "v", "P")
-#: Inches of a schedule's group of intervals: for each constant, and beside.
-_LINE, _BESIDE = 0.2, 0.25
+#: Heights in inches: one interval, and the margin between the schedules.
+_LINE, _MARGIN = 0.2, 0.25
 
 
 def draw_confirmation(study: str, result: Mapping[str, Any]) -> Figure:
-    """Draw each schedule's mean difference to each constant, in pairs of one seed, with intervals.
+    """Draw the mean paired difference between each schedule and each constant, with intervals.
 
-    An interval is at the schedule's own Holm level; one that does not reach zero is a difference.
+    Each interval has the schedule's Holm level. A schedule differs where it excludes zero.
     """
     lower = result["direction"] == "minimize"
     plans = best_first(result, "plans")
     constants = result["constants"]
-    inches = len(plans) * (_LINE * len(constants) + _BESIDE) + 1.9 + _LINE * len(constants)
+    inches = len(plans) * (_LINE * len(constants) + _MARGIN) + 1.9 + _LINE * len(constants)
     figure = Figure(figsize=(WIDTH, inches), layout="constrained")
     axis = figure.add_subplot()
-    bare(axis)
+    hide_frame(axis)
     axis.axvline(0, color="#000000", linewidth=1, zorder=1, label="no difference")
     _shade_better(axis, plans, lower=lower)
     for row, plan in enumerate(plans):
@@ -37,13 +37,16 @@ def draw_confirmation(study: str, result: Mapping[str, Any]) -> Figure:
             _draw_interval(axis, against, at, i, label if row == 0 else None)
     axis.set_yticks(range(len(plans)), [_label(plan) for plan in plans], fontsize=9)
     axis.set_ylim(len(plans) - 0.5, -0.5)
-    turned = "lower" if lower else "higher"
+    better = "lower" if lower else "higher"
     axis.set_xlabel(f"mean difference in {result['metric']}, schedule minus constant")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     first, stop = result["seeds"]
     split = "test split" if result["test"] else "validation split"
-    head = f"{study}, confirmation: {stop - first} fresh seeds, {split}, in pairs"
-    title(figure, [head, f"{turned} is better: a schedule wins where all its intervals are shaded"])
+    head = f"{study}, confirmation: {stop - first} fresh seeds, {split}, paired by seed"
+    title(
+        figure,
+        [head, f"{better} is better: a schedule wins if all its intervals lie in the shaded area"],
+    )
     return figure
 
 

@@ -25,7 +25,7 @@ from schedsearch.report.pictures.style import (
     COLOURS,
     GREY,
     WIDTH,
-    bare,
+    hide_frame,
     legend,
     scale,
     title,
@@ -92,7 +92,7 @@ def _draw_best(
 def _draw_best_over(
     axis: Axes, history: Sequence[FinishedTrial], at: Sequence[int], objective: Objective
 ) -> None:
-    bare(axis)
+    hide_frame(axis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     complete = [
         (x, trial.value, trial.is_constant)
@@ -133,7 +133,7 @@ def _draw_best_over(
 def _draw_families(
     axis: Axes, families: Mapping[str, Mapping[str, Sequence[float]]], objective: Objective
 ) -> None:
-    bare(axis)
+    hide_frame(axis)
     order = {
         name: sorted(found, key=lambda family: _best(found[family], objective))
         for name, found in families.items()
@@ -156,7 +156,7 @@ def _draw_families(
     style: dict[str, Any] = {"zorder": 3, "linewidths": 2}
     axis.scatter(medians, rows, marker="|", s=110, color="#000000", label="median", **style)
     axis.scatter(best, rows, marker="D", s=16, color=COLOURS[1], label="best", **style)
-    scale(axis, values_at, across=True)
+    scale(axis, values_at, horizontal=True)
     axis.set_xlabel(f"{objective.metric} of complete trials by family (number of trials)")
     legend(axis)
 
@@ -166,7 +166,7 @@ def _best(values: Sequence[float], objective: Objective) -> float:
 
 
 def _draw_importances(axis: Axes, shares: Mapping[str, Mapping[str, float]]) -> None:
-    bare(axis)
+    hide_frame(axis)
     order = {
         family: sorted(found, key=lambda name: -found[name]) for family, found in shares.items()
     }
