@@ -31,8 +31,8 @@ def exported(folder: Path, task: str = "tests.engines.toys:Toy", value: str = "l
     content = document(trials=6, seeds=seeds, pruner={"name": "none"})
     content |= {"task": task, "horizon": 4, "objective": {"metric": "val_loss", "value": value}}
     study = make_study(folder, content)
-    control, messages = ProcessControl(lambda: False), Messages(print, print)
-    run_worker(study, name="ann", control=control, messages=messages)
+    silent = Messages(warn=lambda line: None, info=lambda line: None)
+    run_worker(study, name="ann", control=ProcessControl(lambda: False), messages=silent)
     return trial_to_config(study, study.complete(constant=False)[0]), study
 
 
