@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +19,18 @@ from schedsearch.scheduler import Direction
 from schedsearch.schedules.parameters import parse_share
 
 
+def _check_study_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.@+-]+", value):
+        raise ValueError("must consist of letters, digits and the characters _ . @ + -")
+    return value
+
+
+def _check_name(value: str) -> str:
+    if not re.fullmatch(r"[^\s,]+", value):
+        raise ValueError("must be a name without spaces and commas")
+    return value
+
+
 def _check_argument(value: Any) -> Any:
     if not isinstance(value, str | int | float):
         raise ValueError("must be text, a number, true or false")
@@ -32,8 +45,8 @@ def _check_duration(value: int | str) -> int | str:
 
 Real = Annotated[FiniteFloat, Field(strict=True)]
 #: A study name is part of commands, a hyperparameter or group name part of parameter names.
-StudyName = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_.@+-]+$", max_length=128)]
-Name = Annotated[StrictStr, Field(pattern=r"^[^\s,]+$", max_length=128)]
+StudyName = Annotated[StrictStr, Field(max_length=128), AfterValidator(_check_study_name)]
+Name = Annotated[StrictStr, Field(max_length=128), AfterValidator(_check_name)]
 Duration = Annotated[StrictInt | StrictStr, AfterValidator(_check_duration)]
 Argument = Annotated[Any, AfterValidator(_check_argument)]
 

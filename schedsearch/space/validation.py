@@ -134,7 +134,6 @@ _RULES = {
     "too_short": "must have at least {min_length} items",
     "too_long": "must have at most {max_length} items",
     "string_too_long": "must have at most {max_length} characters",
-    "string_pattern_mismatch": "must match {pattern}: no spaces, no commas",
     "value_error": "{error}",
 }
 

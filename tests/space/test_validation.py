@@ -31,7 +31,10 @@ PENALTY = "hyperparameters__weights.penalty"
         ({"horizon": 0}, "horizon = 0: must be at least 1"),
         ({"horizon": "60"}, "horizon = '60': must be a whole number"),
         ({"horizon": 2.5}, "horizon = 2.5: must be a whole number"),
-        ({"name": "a b"}, "name = 'a b': must match"),
+        (
+            {"name": "a b"},
+            "name = 'a b': must consist of letters, digits and the characters _ . @ + -",
+        ),
         ({"objective": "val_loss"}, "objective = 'val_loss': must be a table"),
         (
             {"objective__metrik": "a"},
@@ -84,7 +87,10 @@ PENALTY = "hyperparameters__weights.penalty"
             {"hyperparameters__lr__bounds": 1.0},
             "hyperparameters.lr.bounds = 1.0: must be a list: [low, high]",
         ),
-        ({"hyperparameters__a,b": {}}, "hyperparameters.a,b = 'a,b': must match"),
+        (
+            {"hyperparameters__a,b": {}},
+            "hyperparameters.a,b = 'a,b': must be a name without spaces and commas",
+        ),
         (
             {"hyperparameters__weights": {"kl": {"default": 1.0}}},
             '(hint: put a name with a dot in quotes: [hyperparameters."weights.kl"])',
