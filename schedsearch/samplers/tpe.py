@@ -74,17 +74,16 @@ class TreeParzenSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Sample given parameters jointly, from the trials that have all of them."""
-        distributions = {name: d for name, d in search_space.items() if not d.single()}
-        if not distributions:
+        if not search_space:
             return {}
         with self._lock:
             observations = self._cache_of(study).update(study)
             ranked = np.array(observations.best_rows(), dtype=np.intp)
-            ranked = ranked[observations.has_all(distributions)[ranked]]
+            ranked = ranked[observations.has_all(search_space)[ranked]]
             if len(ranked) < self._startup_trials:
                 return {}
             best = ranked[: below_count(len(ranked))].tolist()
-            return self._propose(observations, distributions, best)
+            return self._propose(observations, search_space, best)
 
     def sample_independent(
         self,
