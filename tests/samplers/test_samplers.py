@@ -6,10 +6,13 @@ from collections import Counter
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import FloatDistribution
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState, create_trial
 
 from schedsearch.errors import InputError
 from schedsearch.samplers import limit_trials, make_sampler
+from schedsearch.samplers.fixed_family import CompleteCaseSampler
 from schedsearch.samplers.grid import FamilyGridSampler
 from schedsearch.space import Space
 from tests.claims import claim
@@ -67,6 +70,27 @@ def test_proposals_depend_on_the_name_of_the_worker(tmp_path):
         work(study, worker)
         first.setdefault(worker, []).append([trial.params for trial in study.trials()[1:]])
     assert first["ann"][0] == first["ann"][1] != first["bob"][0]
+
+
+def test_a_complete_case_sampler_models_only_complete_trials_with_every_parameter():
+    modelled: list[dict] = []
+
+    class Recording(RandomSampler):
+        def infer_relative_search_space(self, study, trial):
+            modelled.extend(t.params for t in study.get_trials() if t.state.is_finished())
+            return {}
+
+    space = {"x": FloatDistribution(0.0, 1.0), "y": FloatDistribution(0.0, 1.0)}
+    both, one = {"x": 0.1, "y": 0.2}, {"x": 0.3}
+    study = optuna.create_study()
+    for params in (both, one):
+        distributions = {name: space[name] for name in params}
+        study.add_trial(create_trial(params=params, distributions=distributions, value=1.0))
+    study.add_trial(create_trial(state=TrialState.PRUNED, params=both, distributions=space))
+    trial = study.get_trials()[-1]
+    proposal = CompleteCaseSampler(Recording(0)).sample_relative(study, trial, space)
+    assert modelled == [both]
+    assert proposal.keys() == space.keys()
 
 
 def quasi_random_points(*workers: str) -> list[dict]:
