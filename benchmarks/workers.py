@@ -76,7 +76,7 @@ def _rates(commands: list[list[str]], queue: TrialQueue, trials: int, warm: int)
         return counts.epochs, time.perf_counter()
 
     begun, began = wait(lambda counts: counts.epochs >= warm)
-    shared, handed_out = wait(lambda counts: counts.chains >= trials)
+    shared, handed_out = wait(lambda counts: counts.trials >= trials)
     for process in processes:
         if process.wait():
             raise SystemExit("a process failed")

@@ -94,7 +94,7 @@ def _queue(
 ) -> None:
     """Queue the plans, unless an earlier call has done so."""
     storage = study.database.optuna
-    with study.database.creating():
+    with study.database.creation_lock():
         attributes = storage.get_study_user_attrs(study.study_id)
         if PARENT in attributes:
             if attributes.get(_STRETCHED, False) != stretch:

@@ -1,4 +1,4 @@
-"""The task that a study searches, as this machine has it."""
+"""Loading the task of a study."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from schedsearch.task import Task, TrainFunction, fingerprint, load_task
 
 
 def load_study_task(study: StudyHandle) -> Task | TrainFunction:
-    """Load the task of a study.
+    """Load the task of a study, and check it against the study's fingerprint.
 
     Raises:
-        StudyError: it is not the one that the study was created with.
+        StudyError: the task differs from the one that the study was created with.
     """
     reference, arguments = study.space.task, study.space.document.arguments
     task = load_task(reference, arguments)
     if fingerprint(task, reference, arguments) != study.record.fingerprint:
         raise StudyError(
-            f"{reference} is not what study `{study.name}` was created with: its source, "
-            "arguments or data changed; begin another study with --study NAME"
+            f"{reference} changed since study `{study.name}` was created: its source, arguments "
+            "or data differ; restore them, or create another study with --study NAME"
         )
     return task

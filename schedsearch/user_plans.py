@@ -14,7 +14,7 @@ from schedsearch.errors import InputError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.space.suggesters import FixedSuggester
-from schedsearch.storage import OWN, UNPRUNED, StudyHandle, plan_of
+from schedsearch.storage import UNPRUNED, USER_PLAN, StudyHandle, plan_of
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,20 @@ def _override_baseline(space: Space, config: Space) -> Plan:
 def queue_user_plans(study: StudyHandle, user_plans: Iterable[UserPlan]) -> None:
     """Queue the plans that the study does not have yet, and raise its total if it is full."""
     storage = study.database.optuna
-    with study.database.creating():
-        queued_plans = [plan_of(trial) for trial in study.trials() if OWN in trial.user_attrs]
+    with study.database.creation_lock():
+        queued_plans = [plan_of(trial) for trial in study.trials() if USER_PLAN in trial.user_attrs]
         for user_plan in user_plans:
             if user_plan.plan in queued_plans:
                 continue
             queued_plans.append(user_plan.plan)
             # No pruner: the user asked for the result of this plan.
-            attributes = {"plan": user_plan.plan.to_tables(), OWN: user_plan.file, UNPRUNED: True}
+            attributes = {
+                "plan": user_plan.plan.to_tables(),
+                USER_PLAN: user_plan.file,
+                UNPRUNED: True,
+            }
             queued = create_trial(state=TrialState.WAITING, user_attrs=attributes)
             storage.create_new_trial(study.study_id, queued)
-        chains = study.queue.counts().chains
+        chains = study.queue.counts().trials
         if chains > study.total():
             storage.set_study_user_attr(study.study_id, "trials", chains)

@@ -8,6 +8,6 @@ from schedsearch.storage import BatchedStorage, StudyHandle
 def claim(study: StudyHandle, worker: str) -> int | None:
     """Make a trial some worker's, as its rounds do; return its id, or None if none is left."""
     storage = BatchedStorage(study.database)
-    with storage.round(study.study_id, worker) as written:
-        written.ask(1)
-    return next(iter(written.claimed), None)
+    with storage.batch(study.study_id, worker) as batch:
+        batch.claim(1)
+    return next(iter(batch.claimed), None)

@@ -62,7 +62,7 @@ def crowd(study: StudyHandle) -> Iterator[Crowd]:
 def assert_chains(study: StudyHandle, number: int) -> None:
     """Every chain ended once, well, and every row of it but the last names its successor."""
     counts = study.queue.counts()
-    assert counts.complete + counts.pruned == counts.chains == number
+    assert counts.complete + counts.pruned == counts.trials == number
     rows = study.load().trials
     ends = [row for row in rows if "superseded_by" not in row.user_attrs]
     assert {row.state for row in ends} <= {TrialState.COMPLETE, TrialState.PRUNED}
@@ -118,8 +118,8 @@ def test_a_reaper_that_is_killed_half_way_leaves_each_lost_trial_to_be_queued_on
     assert reaper.exitcode == -signal.SIGKILL
     assert study.queue.counts().running == 3
     assert len(study.load().trials) == 3
-    assert study.queue.hand_back_stale(timedelta(0)) == 3
-    assert study.queue.hand_back_stale(timedelta(0)) == 0
+    assert study.queue.requeue_stale(timedelta(0)) == 3
+    assert study.queue.requeue_stale(timedelta(0)) == 0
     rows = study.load().trials
     assert [row.user_attrs["retry_of"] for row in rows[3:]] == [0, 1, 2]
 

@@ -14,7 +14,7 @@ import optuna_dashboard
 import pytest
 
 from schedsearch.preparation import load_space
-from schedsearch.storage import StudyHandle, only_study, open_database
+from schedsearch.storage import StudyHandle, get_only_study, open_database
 from schedsearch.task import fingerprint, load_task
 from tests.example_db import EXAMPLE, ROOT, SPACE, copy_for_publication
 
@@ -27,7 +27,7 @@ def example(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def study(example: Path) -> StudyHandle:
-    return only_study(open_database(f"sqlite:///{example}"))
+    return get_only_study(open_database(f"sqlite:///{example}"))
 
 
 def schedsearch(*arguments: str) -> subprocess.CompletedProcess[str]:

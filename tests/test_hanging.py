@@ -48,7 +48,7 @@ def test_a_trial_that_hangs_fails_and_the_worker_goes_on_without_anybodys_help(
     assert len(re.findall(line, err)) == 1
     assert place in hung.user_attrs["traceback"]
     counts = study.queue.counts()
-    assert (counts.complete, counts.failed, counts.running) == (counts.chains - 1, 1, 0)
+    assert (counts.complete, counts.failed, counts.running) == (counts.trials - 1, 1, 0)
     assert "Traceback" not in err
 
 

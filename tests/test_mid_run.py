@@ -57,9 +57,9 @@ def test_what_is_taken_from_a_running_search_is_whole(database_url, servers, tmp
         # The workers of a copy are not there: what they had begun is queued anew.
         study = open_study(open_database(copies[0]), "small")
         for worker in {t.user_attrs["worker"] for t in study.trials() if "worker" in t.user_attrs}:
-            study.queue.hand_back_all_of(worker)
+            study.queue.requeue_trials_of(worker)
         work(study)
-        assert study.queue.counts().finished == study.queue.counts().chains == TRIALS
+        assert study.queue.counts().finished == study.queue.counts().trials == TRIALS
 
 
 def read(*arguments, folder, **environment):

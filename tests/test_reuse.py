@@ -13,7 +13,7 @@ from schedsearch.errors import InputError, StudyError
 from schedsearch.extension import ExtendedStudy, extend_study
 from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
 from schedsearch.space import Space
-from schedsearch.storage import StudyHandle, create_study, only_study, open_database, plan_of
+from schedsearch.storage import StudyHandle, create_study, get_only_study, open_database, plan_of
 from schedsearch.task import load_task
 from schedsearch.trajectories import cached_runs, open_store
 from schedsearch.trajectories.tables import nodes
@@ -139,7 +139,7 @@ def test_a_longer_study_continues_where_its_parent_ended(tmp_path):
         own = parent.trial(trial.user_attrs["parent"]).intermediate_values
         assert {e: v for e, v in trial.intermediate_values.items() if e <= 6} == own
     assert len(best) >= 3
-    assert longer(parent, 9).study.queue.counts().chains == 4
+    assert longer(parent, 9).study.queue.counts().trials == 4
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
@@ -227,6 +227,6 @@ def test_two_workers_and_many_lanes_train_hardly_anything_twice(tmp_path, segmen
     process = begin("start", path, *flags, folder=tmp_path)
     _, err = process.communicate(timeout=500)
     assert process.returncode == 0, err
-    study = only_study(open_database(url_of(tmp_path)))
+    study = get_only_study(open_database(url_of(tmp_path)))
     assert study.queue.counts().finished == values**segments + values
     assert least <= trained(study) <= 1.05 * least

@@ -15,7 +15,7 @@ from schedsearch.report.pictures import draw_study
 from schedsearch.report.status import read_status
 from schedsearch.report.status_text import summary_lines
 from schedsearch.space import Space
-from schedsearch.storage import OWN, plan_of
+from schedsearch.storage import USER_PLAN, plan_of
 from schedsearch.user_plans import queue_user_plans, read_user_plan
 from tests.cli.command import Command
 from tests.searches import document, is_constant, make_study, url_of, work, write_space
@@ -38,7 +38,7 @@ def test_a_user_plan_is_trained_in_full_beside_the_search(tmp_path):
     study = make_study(tmp_path, document(trials=25))
     queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
     work(study)
-    [user_trial] = [trial for trial in study.trials() if OWN in trial.user_attrs]
+    [user_trial] = [trial for trial in study.trials() if USER_PLAN in trial.user_attrs]
     assert len(user_trial.intermediate_values) == study.space.horizon
     assert user_trial.user_attrs["values"]["lr"][:3] == pytest.approx([0.9, 0.74, 0.58])
     assert user_trial.user_attrs["values"]["reg"] == 0.25

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from schedsearch.errors import SchedSearchError, StudyError, TaskError
 from schedsearch.pruners import AshaPruner
 from schedsearch.report.status import read_status
-from schedsearch.storage import database_failure
+from schedsearch.storage import translate_database_error
 from schedsearch.worker import Heartbeat
 from tests import searches
 from tests.claims import claim
@@ -29,7 +29,7 @@ def test_workers_after_each_other_never_overshoot_the_total(tmp_path):
     work(study, "ann")
     work(study, "bob")
     counts = study.queue.counts()
-    assert (counts.finished, counts.chains) == (10, 10)
+    assert (counts.finished, counts.trials) == (10, 10)
     make_study(tmp_path, document(trials=13))
     work(study, "ann-again")
     assert study.queue.counts().finished == 13
@@ -157,7 +157,7 @@ def test_a_metric_that_the_task_does_not_give_is_said_and_nothing_stays_running(
     with pytest.raises(TaskError, match="gives no metric `val_los`: did you mean `val_loss`"):
         work(study)
     counts = study.queue.counts()
-    assert (counts.running, counts.waiting, counts.chains) == (0, 1, 1)
+    assert (counts.running, counts.waiting, counts.trials) == (0, 1, 1)
 
 
 def test_a_worker_that_is_told_to_stop_hands_its_trial_back(tmp_path):
@@ -190,7 +190,7 @@ def test_a_trial_that_was_taken_over_is_dropped_and_its_late_writes_reach_nobody
     def steal_once() -> bool:
         rows = study.load().trials
         if len(rows) == 1 and len(rows[0].intermediate_values) == 3:
-            study.queue.hand_back_all_of("ann")
+            study.queue.requeue_trials_of("ann")
         return False
 
     ears = work(study, should_stop=steal_once)
@@ -212,7 +212,7 @@ def test_a_database_that_fails_in_mid_run_is_one_line_and_no_input_error(tmp_pat
 
     with pytest.raises(SQLAlchemyError) as caught:
         work(study, should_stop=break_it)
-    failure = database_failure(caught.value)
+    failure = translate_database_error(caught.value)
     assert failure is not None
     assert failure.exit_code == 1
     assert str(failure) == "the database failed: no such table: trial_intermediate_values"
@@ -275,7 +275,7 @@ def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path)
         ended = [t.state.is_finished() and not stored[t.number].state.is_finished() for t in seen]
         # Within the round: the pruner may have seen what ended, and it is not yet written.
         if any(ended) and next(robberies) in range(1, 24, 2):
-            study.queue.hand_back_all_of("ann")
+            study.queue.requeue_trials_of("ann")
         return False
 
     worker = make_worker(study, "ann", steal_what_ends, Ears(), trials=5)
@@ -301,7 +301,7 @@ def test_a_study_that_is_deleted_while_it_is_searched_is_said_in_one_line(tmp_pa
             study.database.optuna.delete_study(study.study_id)
         return False
 
-    with pytest.raises(StudyError, match=r"^study `small` was deleted while it was searched$"):
+    with pytest.raises(StudyError, match=r"^study `small` was deleted during the search$"):
         work(study, should_stop=delete_it)
 
 
@@ -326,7 +326,7 @@ def test_a_budget_in_epochs_is_never_overstepped_and_leaves_no_room_for_a_trial(
     assert (counts.running, counts.waiting) == (0, 0)
     assert epochs - 9 < counts.epochs <= epochs
     assert read_status(study).state == "done"
-    assert study.queue.room() == 0
+    assert study.queue.remaining() == 0
 
 
 def test_a_budget_in_epochs_grows_and_the_search_goes_on(tmp_path):

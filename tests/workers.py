@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from schedsearch.storage import only_study, open_database
+from schedsearch.storage import get_only_study, open_database
 from schedsearch.worker import Heartbeat
 from tests.searches import Ears, make_worker
 
@@ -28,7 +28,7 @@ def process(target: Callable[..., None], *arguments: object) -> BaseProcess:
 
 def run_worker(url: str, name: str, grace: float) -> None:
     """Search the study of a database until nothing is left."""
-    study = only_study(open_database(url))
+    study = get_only_study(open_database(url))
     make_worker(
         study,
         name,
@@ -40,10 +40,10 @@ def run_worker(url: str, name: str, grace: float) -> None:
 
 def reap_and_be_killed(url: str) -> None:
     """Queue lost trials anew, and die right before it is committed."""
-    study = only_study(open_database(url))
+    study = get_only_study(open_database(url))
 
     @event.listens_for(study.database.engine, "commit")
     def die(connection: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    study.queue.hand_back_stale(timedelta(0))
+    study.queue.requeue_stale(timedelta(0))

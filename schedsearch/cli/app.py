@@ -111,9 +111,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        from schedsearch.storage import database_failure
+        from schedsearch.storage import translate_database_error
 
-        failure = database_failure(error) or _unexpected(error)
+        failure = translate_database_error(error) or _unexpected(error)
         say(f"error: {failure}")
         sys.exit(failure.exit_code)
 

@@ -54,6 +54,6 @@ def dashboard(
         signal.signal(number, stop)
     threading.Thread(target=warm_cache, args=(studies,), daemon=True).start()
     with server:
-        say(f"{database.shown}: {url_of(server)} (Ctrl-C stops it)")
+        say(f"{database.display_url}: {url_of(server)} (Ctrl-C stops it)")
         server.serve_forever()
         say("stopped")

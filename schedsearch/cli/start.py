@@ -125,7 +125,7 @@ def _run(handle: StudyHandle, crew: Crew) -> int:
 def _is_done(handle: StudyHandle) -> bool:
     """Return whether every trial that the budget allows has ended."""
     counts = handle.queue.counts()
-    return not (counts.running or counts.waiting or handle.queue.room())
+    return not (counts.running or counts.waiting or handle.queue.remaining())
 
 
 def _say_done(handle: StudyHandle) -> None:

@@ -30,10 +30,10 @@ def status(
     """Show the status of a study: its trials, the best schedule, and the best constant."""
     from schedsearch.report.status import read_status
     from schedsearch.report.status_text import summary_lines
-    from schedsearch.storage import only_study, open_study
+    from schedsearch.storage import get_only_study, open_study
 
     database = database_at(storage)
-    handle = only_study(database) if study is None else open_study(database, study)
+    handle = get_only_study(database) if study is None else open_study(database, study)
     result = read_status(handle)
     typer.echo(json.dumps(result.to_json()) if as_json else "\n".join(summary_lines(result)))
     if plot and not as_json:
@@ -53,10 +53,10 @@ def list_studies(
     from schedsearch.report.confirmation import verdict_line
     from schedsearch.report.status import read_status
     from schedsearch.report.status_text import best_line
-    from schedsearch.storage import every_study
+    from schedsearch.storage import list_studies
 
     database = database_at(storage)
-    statuses = [read_status(handle) for handle in every_study(database)]
+    statuses = [read_status(handle) for handle in list_studies(database)]
     records = confirmations(database.optuna)
     if as_json:
         rows = [
@@ -94,7 +94,7 @@ def delete(
         return
     handle = open_study(database, study)
     counts = handle.queue.counts()
-    if running := handle.queue.alive():
+    if running := handle.queue.count_alive():
         raise StudyError(
             f"study `{study}` is in training (trials running: {running}): stop its workers first; "
             "a worker that was killed counts as stopped after two minutes"
@@ -102,7 +102,7 @@ def delete(
     children = [record for record in records if record.parent == study]
     run_count = sum(child.runs for child in children)
     runs = f" and the {run_count} runs of its confirmation" if children else ""
-    _confirm_deletion(f"study {study} with its {counts.chains} trials{runs}", yes=yes)
+    _confirm_deletion(f"study {study} with its {counts.trials} trials{runs}", yes=yes)
     # The study last: if this is interrupted, the same command deletes the rest.
     artifacts = DashboardArtifacts(handle)
     with spinner(f"deleting study {study}"):

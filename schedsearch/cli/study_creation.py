@@ -26,11 +26,11 @@ def create(
         threads: what the user asked for; None: nothing.
     """
     from schedsearch.preparation import check_compute_options, choose_numerics
-    from schedsearch.storage import create_study, discard_untrained, recorded_numerics
+    from schedsearch.storage import create_study, delete_if_untrained, recorded_numerics
 
     check_compute_options(prepared, setup)
     opened = database_at(storage, create=True)
-    if discard_untrained(opened, prepared.space, prepared.fingerprint):
+    if delete_if_untrained(opened, prepared.space, prepared.fingerprint):
         say(
             f"study {prepared.space.name} had other settings and no trained epoch: "
             "it is created again"

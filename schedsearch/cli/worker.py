@@ -77,7 +77,7 @@ def worker(
     if request.signal_count:
         raise typer.Exit(130)
     counts = handle.queue.counts()
-    if not quiet and not counts.waiting and not handle.queue.room():
+    if not quiet and not counts.waiting and not handle.queue.remaining():
         say(f"nothing is left to begin in study {handle.name}")
 
 

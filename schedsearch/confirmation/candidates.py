@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
-from schedsearch.storage import OWN, StudyHandle, plan_of
+from schedsearch.storage import USER_PLAN, StudyHandle, plan_of
 
 #: How many constants, beside the default, every schedule has to beat.
 CONSTANTS = 3
@@ -52,7 +52,7 @@ def _best_distinct(ranked: Iterable[FrozenTrial], count: int) -> list[Candidate]
     """Return the first distinct plans, and all plans that the user added."""
     found: dict[Plan, Candidate] = {}
     for trial in ranked:
-        if len(found) < count or OWN in trial.user_attrs:
+        if len(found) < count or USER_PLAN in trial.user_attrs:
             plan = plan_of(trial)
             found.setdefault(plan, Candidate(trial.number, plan))
     return list(found.values())

@@ -115,7 +115,7 @@ def queue_missing(confirmation: StudyHandle, wanted: Sequence[tuple[Candidate, i
     Runs that an earlier call queued and this one does not want leave the queue, unless a worker
     trains some run just now: then another call may want them.
     """
-    with confirmation.database.creating():
+    with confirmation.database.creation_lock():
         found = {
             _key(trial): trial
             for trial in confirmation.trials()

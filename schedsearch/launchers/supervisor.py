@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from schedsearch.errors import InputError
 from schedsearch.launchers.base import Launcher, WorkerExit, WorkerProcess, WorkerSpec
-from schedsearch.storage import GRACE, StudyHandle
+from schedsearch.storage import GRACE_PERIOD, StudyHandle
 
 #: Seconds between two searches for stale trials of workers on any machine.
 REAPING = 10.0
@@ -57,7 +57,7 @@ class Supervisor:
     launcher: Launcher
     say: Callable[[str], None]
     reuse: bool = True
-    grace: timedelta = GRACE
+    grace: timedelta = GRACE_PERIOD
     reaping: float = REAPING
     exit_code: int = field(default=0, init=False)
     _children: list[_Child] = field(default_factory=list, init=False)
@@ -81,7 +81,7 @@ class Supervisor:
         """
         if time.monotonic() - self._reaped > self.reaping:
             self._reaped = time.monotonic()
-            if stale := self.study.queue.hand_back_stale(self.grace):
+            if stale := self.study.queue.requeue_stale(self.grace):
                 self.say(f"{stale} stale trial(s) of other workers were queued again")
         for child in list(self._children):
             if (end := child.process.poll()) is not None:
@@ -100,7 +100,7 @@ class Supervisor:
         for child in self._children:
             child.process.kill()
         for child in self._children:
-            self.study.queue.hand_back_all_of(child.name)
+            self.study.queue.requeue_trials_of(child.name)
         self._children.clear()
 
     def _start_one(self) -> None:
@@ -120,7 +120,7 @@ class Supervisor:
     def _reap(self, child: _Child, end: WorkerExit) -> None:
         """Queue the trials of an ended worker again, and replace it if it was killed."""
         self._children.remove(child)
-        lost = self.study.queue.hand_back_all_of(child.name)
+        lost = self.study.queue.requeue_trials_of(child.name)
         if end.code == 0 or self._stopping:
             return
         if end.killed_by is not None:

@@ -16,7 +16,7 @@ from schedsearch.confirmation.study import confirmation_result
 from schedsearch.errors import summarize_exception
 from schedsearch.report.dashboard_note import merge_note, study_note
 from schedsearch.report.dashboard_plots import study_plots
-from schedsearch.storage import Database, StudyHandle, ranked
+from schedsearch.storage import Database, StudyHandle, rank_trials
 from schedsearch.trajectories import Folder, picture_folder
 
 #: Prefixes of the attributes that describe artifacts. A running trial stores its own; the study
@@ -94,7 +94,7 @@ class DashboardArtifacts:
         # Imported here: a worker needs matplotlib for its best trials only.
         from schedsearch.report.pictures import draw_trial, image
 
-        constant = next(iter(ranked(self._study.space, trials, constant=True)), None)
+        constant = next(iter(rank_trials(self._study.space, trials, constant=True)), None)
         content = image(draw_trial(self._study.space, trial, constant), "png")
         artifact_id = str(uuid.uuid4())
         self._store.write(artifact_id, io.BytesIO(content))

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from schedsearch.report.confirmation import verdict_line
 from schedsearch.report.text import describe_plan
 from schedsearch.space import Space
-from schedsearch.storage import ranked
+from schedsearch.storage import rank_trials
 
 #: The last line of the generated text; users write below it.
 _END = "*schedsearch keeps the text above this line current; write below it.*"
@@ -54,7 +54,7 @@ def _lines(
     yield f"| | trial | {objective.metric} | plan |"
     yield "| --- | --- | --- | --- |"
     for title, constant in (("best schedule", False), ("best constant", True)):
-        yield _row(title, ranked(space, trials, constant=constant))
+        yield _row(title, rank_trials(space, trials, constant=constant))
     yield ""
     if confirmation is not None:
         yield f"**Confirmation** {verdict_line(confirmation)}"

@@ -13,7 +13,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.space import Objective, Space
-from schedsearch.storage import OWN
+from schedsearch.storage import USER_PLAN
 
 #: Importances need at least so many complete trials of a family.
 MIN_TRIALS = 20
@@ -78,7 +78,7 @@ def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str
         if len(families.options) > 1
     }
     for trial in trials:
-        if (value := _value(trial)) is None or OWN in trial.user_attrs:
+        if (value := _value(trial)) is None or USER_PLAN in trial.user_attrs:
             continue
         for name, families in found.items():
             families[family_of(space, trial, name)].append(value)

@@ -14,7 +14,7 @@ from schedsearch.confirmation.study import confirmation_result
 from schedsearch.confirmation.verdicts import not_confirmed
 from schedsearch.pruners import Audit, summarize_audit
 from schedsearch.report.confirmation import verdict_line
-from schedsearch.storage import OWN, Counts, StudyHandle, ranked
+from schedsearch.storage import USER_PLAN, Counts, StudyHandle, rank_trials
 
 
 @dataclass(frozen=True)
@@ -114,16 +114,16 @@ def read_status(study: StudyHandle) -> Status:
     # One read for all numbers: while workers train, two reads would differ.
     rows, total = study.rows(), study.total()
     trials = [row for row in rows if "superseded_by" not in row.user_attrs]
-    counts = Counts.of(rows)
+    counts = Counts.from_rows(rows)
     requested = [len(row.intermediate_values) * study.space.search.seeds for row in rows]
     result = confirmation_result(study)
     objective = study.space.objective
     if counts.running:
         state: Literal["running", "done", "stopped"] = "running"
     else:
-        state = "stopped" if counts.waiting or study.queue.room() else "done"
+        state = "stopped" if counts.waiting or study.queue.remaining() else "done"
     schedule, constant = (
-        _best(ranked(study.space, trials, constant=constant)) for constant in (False, True)
+        _best(rank_trials(study.space, trials, constant=constant)) for constant in (False, True)
     )
     clamped: Counter[str] = Counter()
     for trial in trials:
@@ -136,10 +136,12 @@ def read_status(study: StudyHandle) -> Status:
         total=total,
         counts=counts,
         horizon=study.space.horizon,
-        best=_best(ranked(study.space, trials)),
+        best=_best(rank_trials(study.space, trials)),
         best_schedule=schedule,
         best_constant=constant,
-        user_plans=tuple(_user_plan_trial(trial) for trial in trials if OWN in trial.user_attrs),
+        user_plans=tuple(
+            _user_plan_trial(trial) for trial in trials if USER_PLAN in trial.user_attrs
+        ),
         seconds=_seconds(rows),
         diverged=sum("diverged" in trial.user_attrs for trial in trials),
         clamped=dict(clamped),
@@ -174,7 +176,7 @@ def _user_plan_trial(trial: FrozenTrial) -> UserPlanTrial:
     value = trial.value if trial.state is TrialState.COMPLETE else None
     attributes = trial.user_attrs
     state = trial.state.name.lower()
-    return UserPlanTrial(attributes[OWN], trial.number, state, value, attributes["plan"])
+    return UserPlanTrial(attributes[USER_PLAN], trial.number, state, value, attributes["plan"])
 
 
 def _seconds(trials: Iterable[FrozenTrial]) -> float:

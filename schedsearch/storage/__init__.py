@@ -1,4 +1,4 @@
-"""Optuna storage opened well. Never imports torch."""
+"""Databases, and the studies and trials in them. Never imports torch."""
 
 from schedsearch.storage.attributes import (
     AUDITED,
@@ -6,30 +6,31 @@ from schedsearch.storage.attributes import (
     CONFIRMS,
     CONSTANT,
     FROM_EPOCH,
-    OWN,
     PARENT,
     SAMPLE_INDEX,
     SEED,
     UNPRUNED,
+    USER_PLAN,
     WOULD_PRUNE,
 )
 from schedsearch.storage.batch import Batch
 from schedsearch.storage.batched_storage import BatchedStorage
-from schedsearch.storage.creation import create_study, discard_untrained
-from schedsearch.storage.database import Database, database_failure, open_database
-from schedsearch.storage.queue import GRACE, Counts, TrialQueue
+from schedsearch.storage.counts import Counts
+from schedsearch.storage.creation import create_study, delete_if_untrained
+from schedsearch.storage.database import Database, open_database, translate_database_error
+from schedsearch.storage.queue import GRACE_PERIOD, TrialQueue
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
     confirmation_name,
-    every_study,
-    only_study,
+    get_only_study,
+    list_studies,
     open_study,
     plan_of,
-    ranked,
+    rank_trials,
     recorded_numerics,
 )
-from schedsearch.storage.urls import has_password, shown
+from schedsearch.storage.urls import has_password, hide_password
 
 __all__ = [
     "AUDITED",
@@ -37,12 +38,12 @@ __all__ = [
     "CONFIRMS",
     "CONSTANT",
     "FROM_EPOCH",
-    "GRACE",
-    "OWN",
+    "GRACE_PERIOD",
     "PARENT",
     "SAMPLE_INDEX",
     "SEED",
     "UNPRUNED",
+    "USER_PLAN",
     "WOULD_PRUNE",
     "Batch",
     "BatchedStorage",
@@ -53,15 +54,15 @@ __all__ = [
     "TrialQueue",
     "confirmation_name",
     "create_study",
-    "database_failure",
-    "discard_untrained",
-    "every_study",
+    "delete_if_untrained",
+    "get_only_study",
     "has_password",
-    "only_study",
+    "hide_password",
+    "list_studies",
     "open_database",
     "open_study",
     "plan_of",
-    "ranked",
+    "rank_trials",
     "recorded_numerics",
-    "shown",
+    "translate_database_error",
 ]

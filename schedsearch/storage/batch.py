@@ -1,4 +1,4 @@
-"""One round of a worker: what it asks for, and what came of it."""
+"""The contents and the results of one batch of a BatchedStorage."""
 
 from __future__ import annotations
 
@@ -8,42 +8,44 @@ from sqlalchemy import Connection
 
 
 class Batch:
-    """One round of a worker: what it asks for, and what came of it.
+    """One batch: what its transaction does beside the writes to trials, and the results.
 
     Attributes:
-        claimed: after the round, the ids of the trials that it took for this worker.
-        lost: after the round, the ids of trials that were written to, but are no longer this
-            worker's: nothing of theirs was written.
+        claimed: after the batch, the ids of the trials that it claimed for the worker.
+        lost: after the batch, the ids of the trials that no longer belonged to the worker; nothing
+            was written to them.
     """
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.requested = 0
         self.claimed: list[int] = []
         self.lost: set[int] = set()
-        self._also: list[tuple[Callable[[Connection], None], Callable[[], None]]] = []
+        self._writes: list[tuple[Callable[[Connection], None], Callable[[], None]]] = []
 
-    def ask(self, count: int) -> None:
-        """Claim up to `count` trials at the end: queued ones, then new ones within the total."""
-        self.asked = count
+    def claim(self, count: int) -> None:
+        """Claim up to `count` trials at the end: queued trials first, then new ones."""
+        self.requested = count
 
-    def on_commit(self, write: Callable[[Connection], None], written: Callable[[], None]) -> None:
-        """Let `write` write to other tables in the round's transaction; then call `written`.
+    def add_write(self, write: Callable[[Connection], None], on_commit: Callable[[], None]) -> None:
+        """Write to other tables in the batch's transaction.
 
-        `written` is called once it is committed, and never if that fails.
+        Args:
+            write: writes through the connection; it must be idempotent.
+            on_commit: is called after the commit, and not if the commit fails.
         """
-        self._also.append((write, written))
+        self._writes.append((write, on_commit))
 
     @property
-    def has_on_commit(self) -> bool:
-        """Whether something is written along with the trials."""
-        return bool(self._also)
+    def has_added_writes(self) -> bool:
+        """Whether the batch writes to other tables."""
+        return bool(self._writes)
 
-    def run_on_commit(self, connection: Connection) -> None:
-        """Write what is written along with the trials."""
-        for write, _ in self._also:
+    def run_added_writes(self, connection: Connection) -> None:
+        """Write to the other tables."""
+        for write, _ in self._writes:
             write(connection)
 
-    def written(self) -> None:
-        """Say that it has been committed."""
-        for _, written in self._also:
-            written()
+    def notify_committed(self) -> None:
+        """Call the callbacks for the commit."""
+        for _, on_commit in self._writes:
+            on_commit()

@@ -1,4 +1,4 @@
-"""How connections are made: what each kind of database needs to be safe under many workers."""
+"""The connections to each kind of database, with the settings that concurrent workers need."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 
-#: Seconds that a writer waits for its turn on a SQLite file.
-BUSY_TIMEOUT = 60.0
-#: Seconds until who dies or hangs in a transaction loses it, and with it the study's lock.
-_IDLE = 60
+from schedsearch.errors import StorageError
+
+#: Seconds that a writer waits for the lock of a SQLite file.
+SQLITE_BUSY_TIMEOUT = 60.0
+#: Seconds after which the server ends an idle transaction, and with it the lock of the study.
+_IDLE_TIMEOUT = 60
 #: Seconds that a statement may take, and that it may wait for a lock.
-_STATEMENT, _LOCK = 60, 15
-#: Seconds that the making of tables may wait for others who make them.
-_CREATING = 50
+_STATEMENT_TIMEOUT, _LOCK_TIMEOUT = 60, 15
+#: Seconds to wait for another process that creates the tables.
+_CREATION_TIMEOUT = 50
 
 _SERVER: dict[str, Any] = {
-    # A connection that was cut, by the server or in between, is noticed before it is used.
+    # Detects a lost connection before it is used.
     "pool_pre_ping": True,
     "pool_recycle": 1800,
     "pool_size": 2,
@@ -35,54 +37,58 @@ _POSTGRESQL: dict[str, Any] = _SERVER | {
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
-        "tcp_user_timeout": _STATEMENT * 1000,
-        "options": f"-c timezone=UTC -c statement_timeout={_STATEMENT}s "
-        f"-c lock_timeout={_LOCK}s -c idle_in_transaction_session_timeout={_IDLE}s",
+        "tcp_user_timeout": _STATEMENT_TIMEOUT * 1000,
+        "options": f"-c timezone=UTC -c statement_timeout={_STATEMENT_TIMEOUT}s "
+        f"-c lock_timeout={_LOCK_TIMEOUT}s "
+        f"-c idle_in_transaction_session_timeout={_IDLE_TIMEOUT}s",
     }
 }
 _MYSQL: dict[str, Any] = _SERVER | {
     "connect_args": {
         "connect_timeout": 5,
-        "read_timeout": _STATEMENT,
-        "write_timeout": _STATEMENT,
-        # What follows the exclamation mark is MariaDB's alone.
-        "init_command": f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {_LOCK}"
-        f"/*M! , idle_transaction_timeout = {_IDLE} */",
+        "read_timeout": _STATEMENT_TIMEOUT,
+        "write_timeout": _STATEMENT_TIMEOUT,
+        # Only MariaDB reads the part in /*M! */.
+        "init_command": f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {_LOCK_TIMEOUT}"
+        f"/*M! , idle_transaction_timeout = {_IDLE_TIMEOUT} */",
     }
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "sqlite": {"connect_args": {"timeout": BUSY_TIMEOUT}},
+    "sqlite": {"connect_args": {"timeout": SQLITE_BUSY_TIMEOUT}},
     "postgresql": _POSTGRESQL,
     "mysql": _MYSQL,
 }
 
 
-def options_of(url: URL) -> dict[str, Any]:
-    """Return what `create_engine` is to be told about a database; the URL's own options hold."""
+def engine_options(url: URL) -> dict[str, Any]:
+    """Return the keyword arguments of `create_engine`; options in the URL take precedence."""
     options = _OPTIONS.get(url.get_backend_name(), {"pool_pre_ping": True})
-    ours = options.get("connect_args", {})
-    arguments = {name: value for name, value in ours.items() if name not in url.query}
-    if "options" in ours and "options" in url.query:
-        # PostgreSQL's own, of which the later ones win.
-        arguments["options"] = f"{ours['options']} {url.query['options']}"
+    defaults = options.get("connect_args", {})
+    arguments = {name: value for name, value in defaults.items() if name not in url.query}
+    if "options" in defaults and "options" in url.query:
+        # PostgreSQL uses the last value of a repeated option.
+        arguments["options"] = f"{defaults['options']} {url.query['options']}"
     return options | {"connect_args": arguments}
 
 
 def make_engine(url: URL) -> Engine:
-    """Return an engine whose transactions lock before they read, if they say so, on SQLite too."""
-    engine = create_engine(url, **options_of(url))
+    """Return an engine whose transactions lock a SQLite file when they begin, unless read-only.
+
+    A transaction is read-only with the execution option `reads_only`.
+    """
+    engine = create_engine(url, **engine_options(url))
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _begin_by_hand)
-        event.listen(engine, "begin", _lock_at_begin)
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_on_sqlite)
     return engine
 
 
-def _begin_by_hand(connection: Any, record: object) -> None:
-    connection.isolation_level = None  # the driver would begin by itself, and too late
+def _set_up_sqlite(connection: Any, record: object) -> None:
+    connection.isolation_level = None  # else the driver would begin transactions, without a lock
     relax_synchronous(connection, record)
 
 
-def _lock_at_begin(connection: Connection) -> None:
+def _begin_on_sqlite(connection: Connection) -> None:
     if connection.get_execution_options().get("reads_only"):
         connection.exec_driver_sql("BEGIN")
     else:
@@ -90,12 +96,12 @@ def _lock_at_begin(connection: Connection) -> None:
 
 
 def relax_synchronous(connection: Any, record: object) -> None:
-    """Let a commit to SQLite's log not wait for the disk: a lost machine loses no whole file."""
+    """Let SQLite commit without waiting for the disk: a power cut may lose the last commits."""
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def set_journal(engine: Engine) -> None:
-    """Let SQLite write ahead, so that reading goes on while somebody writes."""
+def enable_wal(engine: Engine) -> None:
+    """Let SQLite use a write-ahead log, so that reads do not wait for a writer."""
     raw = engine.raw_connection()
     try:
         cursor = raw.cursor()
@@ -106,34 +112,42 @@ def set_journal(engine: Engine) -> None:
 
 
 @contextmanager
-def creating(engine: Engine, file: Path | None) -> Iterator[None]:
-    """Let one process at a time make the tables: Optuna's own set-up is not atomic."""
+def creation_lock(engine: Engine, file: Path | None) -> Iterator[None]:
+    """Let one process at a time create tables or studies: Optuna's own steps are not atomic.
+
+    Args:
+        engine: of the database.
+        file: the file of a SQLite database; None for a server.
+    """
     if file is not None:
-        with _locked_folder(file.parent):
+        with _lock_folder(file.parent):
             yield
         return
-    lock = _creating_on_mysql if engine.dialect.name == "mysql" else _creating_on_postgresql
+    lock = _lock_on_mysql if engine.dialect.name == "mysql" else _lock_on_postgresql
     with lock(engine):
         yield
 
 
 @contextmanager
-def _creating_on_postgresql(engine: Engine) -> Iterator[None]:
+def _lock_on_postgresql(engine: Engine) -> Iterator[None]:
     with engine.begin() as connection:
-        connection.execute(text(f"SET LOCAL lock_timeout = '{_CREATING}s'"))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{_CREATION_TIMEOUT}s'"))
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(770411)"))
         yield
 
 
 @contextmanager
-def _creating_on_mysql(engine: Engine) -> Iterator[None]:
-    # A lock of MySQL's belongs to its server: the database's name keeps others apart.
-    bound = {"name": f"schedsearch {engine.url.database}"[:64], "seconds": _CREATING}
-    # Outside of transactions, which may not be idle for long.
+def _lock_on_mysql(engine: Engine) -> Iterator[None]:
+    # The lock belongs to the whole server, so its name contains the name of the database.
+    bound = {"name": f"schedsearch {engine.url.database}"[:64], "seconds": _CREATION_TIMEOUT}
+    # No transaction, since the server would end an idle one.
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), bound).scalar() != 1:
-            raise TimeoutError("others have been making its tables for too long")
+            raise StorageError(
+                f"{engine.url.render_as_string()}: other processes have been creating tables or "
+                f"studies for {_CREATION_TIMEOUT} s; try again"
+            )
         try:
             yield
         finally:
@@ -141,8 +155,8 @@ def _creating_on_mysql(engine: Engine) -> Iterator[None]:
 
 
 @contextmanager
-def _locked_folder(folder: Path) -> Iterator[None]:
-    """Hold a lock on the folder itself, so that no lock file is left behind."""
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Lock the folder itself, so that no lock file remains."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

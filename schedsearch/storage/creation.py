@@ -1,4 +1,4 @@
-"""Creating a study, or continuing one that was created alike."""
+"""Creating a study, or continuing one with the same settings."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from schedsearch.storage.attributes import CONFIRMS, UNPRUNED
 from schedsearch.storage.database import Database
 from schedsearch.storage.studies import StudyHandle, StudyRecord, open_study
 
-#: What may differ when a study is continued.
-_FREE = frozenset({"search.trials", "search.epochs", "search.epoch_timeout"})
+#: The settings that may change when a study is continued.
+_CHANGEABLE = frozenset({"search.trials", "search.epochs", "search.epoch_timeout"})
 
 
 def create_study(database: Database, record: StudyRecord) -> StudyHandle:
-    """Create a study, or continue it with at least as many trials.
+    """Create a study, or continue one and raise its limits.
 
-    A new study has trial 0, the default constants, in its queue; a confirmation has an empty queue.
+    The queue of a new search contains trial 0, the default constants. A new confirmation has an
+    empty queue.
 
     Raises:
-        StudyError: the study exists and was created otherwise; the message says what differs.
+        StudyError: the study exists with other settings; the message lists them.
     """
     name = record.name
-    with database.creating():
+    with database.creation_lock():
         try:
             study_id = database.optuna.get_study_id_from_name(name)
         except KeyError:
@@ -36,7 +37,7 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
             direction = StudyDirection.MINIMIZE if minimize else StudyDirection.MAXIMIZE
             study_id = database.optuna.create_new_study([direction], study_name=name)
         attributes = database.optuna.get_study_user_attrs(study_id)
-        # "space" is written last: a study without it was never finished, and is finished now.
+        # "space" is written last: a study without it was left incomplete, and is completed now.
         if "space" in attributes:
             _refuse_changes(attributes, record)
         _write_limits(database, study_id, attributes, record)
@@ -45,17 +46,17 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
     return open_study(database, name)
 
 
-def discard_untrained(database: Database, space: Space, fingerprint: str) -> bool:
-    """Delete the study of a space's name if it was created otherwise, and tried without any result.
+def delete_if_untrained(database: Database, space: Space, fingerprint: str) -> bool:
+    """Delete the study with a space's name if it has other settings, and only failed trials.
 
-    So a mistake in a file or a task that shows in the first epoch is mended there, and that is all.
-    A study that nobody has begun stays, and one with trials that somebody queued.
+    So after a mistake that shows in the first epoch, the user corrects the file or the task and
+    starts again. A study that was never started is kept, and one with other queued trials.
 
     Returns:
-        Whether there was such a study.
+        Whether a study was deleted.
     """
     storage = database.optuna
-    with database.creating():
+    with database.creation_lock():
         try:
             study_id = storage.get_study_id_from_name(space.name)
         except KeyError:
@@ -64,8 +65,8 @@ def discard_untrained(database: Database, space: Space, fingerprint: str) -> boo
         if "space" not in attributes or not _changes(attributes, space, fingerprint):
             return False
         trials = storage.get_all_trials(study_id, deepcopy=False)
-        tried = any(trial.state is TrialState.FAIL for trial in trials)
-        if not tried or any(map(_is_worth_keeping, trials)):
+        has_failed = any(trial.state is TrialState.FAIL for trial in trials)
+        if not has_failed or any(map(_is_worth_keeping, trials)):
             return False
         storage.delete_study(study_id)
         return True
@@ -79,7 +80,7 @@ def _is_worth_keeping(trial: FrozenTrial) -> bool:
 def _write_limits(
     database: Database, study_id: int, attributes: Mapping[str, Any], record: StudyRecord
 ) -> None:
-    """Raise what the study may take in all, and set what one epoch may."""
+    """Raise the limits of the study, and set the timeout of an epoch."""
     search, horizon = record.space.search, record.space.horizon
     limits: dict[str, Any] = {}
     if record.trials > attributes.get("trials", -1):
@@ -97,55 +98,59 @@ def _write_record(database: Database, study_id: int, record: StudyRecord) -> Non
     if record.confirms is not None:
         storage.set_study_user_attr(study_id, CONFIRMS, record.confirms)
     elif not storage.get_all_trials(study_id, deepcopy=False):
-        storage.create_new_trial(study_id, _baseline(record.space))
+        storage.create_new_trial(study_id, _baseline_trial(record.space))
     storage.set_study_user_attr(study_id, "numerics", dict(record.numerics))
     storage.set_study_user_attr(study_id, "fingerprint", record.fingerprint)
     storage.set_study_user_attr(study_id, "space", record.space.to_document())
 
 
-def _baseline(space: Space) -> FrozenTrial:
-    """Return trial 0 as it waits in the queue."""
-    drawn = FixedTrial(space.baseline_parameters())
-    # Samplers learn nothing of it where a default lies outside the range of the constants.
+def _baseline_trial(space: Space) -> FrozenTrial:
+    """Return trial 0 in the state WAITING."""
+    fixed = FixedTrial(space.baseline_parameters())
+    # A default outside of its range stays without a parameter, so samplers do not learn from it.
     with suppress(ValueError):
-        space.suggest_tables(drawn)
+        space.suggest_tables(fixed)
     return create_trial(
         state=TrialState.WAITING,
-        params=drawn.params,
-        distributions=drawn.distributions,
+        params=fixed.params,
+        distributions=fixed.distributions,
         user_attrs={"baseline": True, UNPRUNED: True, "plan": space.baseline().to_tables()},
     )
 
 
 def _changes(attributes: Mapping[str, Any], space: Space, fingerprint: str) -> list[str]:
-    """Return in what a study differs from one that would be created now, a line each."""
-    # Read anew, since it may have been written before some setting existed.
+    """Return the settings of a study that differ from the given ones, one line each."""
+    # Parsed, since the document may lack settings that were added since.
     before = Space.from_document(attributes["space"], f"study {space.name}")
-    stored, given = dict(_flat(before.to_document())), dict(_flat(space.to_document()))
+    stored, given = dict(_flatten(before.to_document())), dict(_flatten(space.to_document()))
     changes = [
-        f"  {key}: it has {stored.get(key, 'nothing')!r}, now it is {given.get(key, 'nothing')!r}"
+        f"  {key}: {_shown(stored, key)} in the study, {_shown(given, key)} in the file"
         for key in dict.fromkeys([*stored, *given])
-        if stored.get(key) != given.get(key) and key not in _FREE
+        if stored.get(key) != given.get(key) and key not in _CHANGEABLE
     ]
     if not changes and attributes["fingerprint"] != fingerprint:
-        return ["  the task's source, arguments or data: its fingerprint differs"]
+        return ["  task: its source, arguments or data changed (another fingerprint)"]
     return changes
+
+
+def _shown(settings: Mapping[str, Any], key: str) -> str:
+    return repr(settings[key]) if key in settings else "not set"
 
 
 def _refuse_changes(attributes: Mapping[str, Any], record: StudyRecord) -> None:
     if changes := _changes(attributes, record.space, record.fingerprint):
         raise StudyError(
-            f"study `{record.space.name}` was created otherwise:\n"
+            f"study `{record.space.name}` exists with other settings:\n"
             + "\n".join(changes)
-            + "\nhint: go on with what it was created with, begin another with --study NAME, or "
-            + f"throw it away with `schedsearch delete {record.space.name}`"
+            + "\nhint: restore these settings, create another study with --study NAME, or delete "
+            + f"this one with `schedsearch delete {record.space.name}`"
         )
 
 
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested tables by their dotted keys."""
+def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested tables with their dotted keys."""
     if isinstance(value, Mapping) and value:
         for name, item in value.items():
-            yield from _flat(item, f"{key}.{name}" if key else name)
+            yield from _flatten(item, f"{key}.{name}" if key else name)
     else:
         yield key, value

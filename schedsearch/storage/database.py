@@ -1,4 +1,4 @@
-"""Opening a database well: for Optuna's own calls, and for transactions of ours beside them."""
+"""Opening a database: for Optuna's calls, and for transactions beside them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from schedsearch.errors import SchedSearchError, StorageError
 from schedsearch.storage.connections import (
-    creating,
+    creation_lock,
+    enable_wal,
+    engine_options,
     make_engine,
-    options_of,
     relax_synchronous,
-    set_journal,
 )
-from schedsearch.storage.retrier import Retrier, reason
+from schedsearch.storage.retrier import Retrier, driver_message
 from schedsearch.storage.retrying_storage import RetryingStorage
 from schedsearch.storage.tables import OPTUNA_VERSIONS, SCHEMA_VERSION, metadata, version_info
-from schedsearch.storage.urls import parse_url, password_of, shown, sqlite_file
+from schedsearch.storage.urls import hide_password, parse_url, password_of, sqlite_file
 
-#: File systems of other machines, as the kernel names them.
-_REMOTE = (
+#: The kernel's names of network file systems.
+_NETWORK_FILE_SYSTEMS = (
     "nfs",
     "cifs",
     "smb",
@@ -42,27 +42,27 @@ _REMOTE = (
     "fuse.sshfs",
     "glusterfs",
 )
-#: Where the kernel lists what is mounted.
+#: The kernel's list of mounted file systems.
 _MOUNTS = Path("/proc/mounts")
-#: How the kernel writes a blank there, for one: \040.
+#: An escaped character in that list, such as \040 for a blank.
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class Database:
-    """One database, opened twice: for Optuna's calls, and for transactions of ours.
+    """One database, opened for Optuna's calls and for schedsearch's own transactions.
 
-    A transaction of ours locks before it reads (BEGIN IMMEDIATE on SQLite, where FOR UPDATE means
-    nothing), so what it read still holds when it writes.
+    A writing transaction takes its lock before it reads (BEGIN IMMEDIATE on SQLite, which ignores
+    FOR UPDATE), so what it read is still true when it writes.
 
     Attributes:
-        url: holds the password, if there is one.
-        optuna: for Optuna's calls; it remembers finished trials.
-        rdb: Optuna's storage of this database, without a cache and without retries.
-        engine: for transactions of ours.
-        outages: waits while the database is away; all calls and transactions here go by it.
+        url: the URL, with the password.
+        optuna: Optuna's storage, with its cache of finished trials and with retries.
+        rdb: Optuna's storage without cache and retries.
+        engine: connects schedsearch's own transactions; no retries.
+        retrier: retries calls and transactions while the database is unavailable.
     """
 
     url: str = field(repr=False)
@@ -72,32 +72,32 @@ class Database:
     retrier: Retrier
 
     @property
-    def shown(self) -> str:
-        """The URL without its password."""
-        return shown(self.url)
+    def display_url(self) -> str:
+        """The URL without the password, for messages."""
+        return hide_password(self.url)
 
     @contextmanager
-    def creating(self) -> Iterator[None]:
-        """Let one process at a time create: Optuna's own steps for it are not atomic."""
-        with creating(self.engine, sqlite_file(make_url(self.url))):
+    def creation_lock(self) -> Iterator[None]:
+        """Let one process at a time create studies: Optuna's own steps are not atomic."""
+        with creation_lock(self.engine, sqlite_file(make_url(self.url))):
             yield
 
-    def read(self, work: Callable[[Connection], _Found]) -> _Found:
-        """Do some work in a transaction that only reads."""
-        return self.retrier.retry(lambda: self._do(work, reads_only=True))
+    def read(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Run `work` in a read-only transaction, with retries."""
+        return self.retrier.retry(lambda: self._run(work, reads_only=True))
 
-    def write(self, work: Callable[[Connection], _Found]) -> _Found:
-        """Do some work in one transaction; it is done anew if it may not have been committed."""
-        return self.retrier.retry(lambda: self._do(work, reads_only=False))
+    def write(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Run `work` in a transaction, with retries: it must be idempotent."""
+        return self.retrier.retry(lambda: self._run(work, reads_only=False))
 
-    def _do(self, work: Callable[[Connection], _Found], *, reads_only: bool) -> _Found:
-        connecting = self.engine.connect().execution_options(reads_only=reads_only)
-        with connecting as connection, connection.begin():
+    def _run(self, work: Callable[[Connection], _Result], *, reads_only: bool) -> _Result:
+        opened = self.engine.connect().execution_options(reads_only=reads_only)
+        with opened as connection, connection.begin():
             return work(connection)
 
 
 def open_database(url: str, *, create: bool = False) -> Database:
-    """Open a database; `create` makes it, and its tables, where they are missing.
+    """Open a database; `create` creates a missing file and missing tables.
 
     Raises:
         StorageError: the URL is wrong, the database is missing or cannot be reached, or its tables
@@ -112,63 +112,60 @@ def open_database(url: str, *, create: bool = False) -> Database:
     except RuntimeError:  # raised by Optuna for tables of another of its schema revisions
         raise _unsupported_schema(url, "of another version of Optuna") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        said = reason(error, password_of(parsed))
-        raise StorageError(f"{shown(url)}: cannot be opened: {said}") from None
+        message = driver_message(error, password_of(parsed))
+        raise StorageError(f"{hide_password(url)}: cannot be opened: {message}") from None
 
 
 def _check_file(file: Path, *, create: bool) -> None:
     if file.is_dir():
-        raise StorageError(f"{file}: is a folder: name a file in it")
+        raise StorageError(f"{file}: is a folder: give the path of a file")
     if not file.exists() and not create:
         raise StorageError(
-            f"{file}: there is no such database: `schedsearch start` makes it, "
-            "--storage names another"
+            f"{file}: the database does not exist: create it with `schedsearch start`, or name "
+            "another one with --storage"
         )
     if not file.parent.is_dir():
-        raise StorageError(f"{file}: the folder {file.parent} does not exist: make it first")
+        raise StorageError(f"{file}: the folder {file.parent} does not exist: create it first")
     if create and not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise StorageError(f"{file}: cannot be written: check its permissions")
-    remote = _remote_file_system(file.parent.resolve())
-    if remote is not None:
+        raise StorageError(f"{file}: is not writable: check its permissions")
+    network = _network_file_system(file.parent.resolve())
+    if network is not None:
         raise StorageError(
-            f"{file}: lies on a network file system ({remote}), where SQLite loses what is "
-            "written: use a local folder, or a PostgreSQL or MySQL server"
+            f"{file}: is on a network file system ({network}), where SQLite loses data: "
+            "use a local folder, or a PostgreSQL or MySQL server"
         )
 
 
-def _remote_file_system(folder: Path) -> str | None:
-    """Return the kind of a network file system that holds a folder; None for a local one."""
+def _network_file_system(folder: Path) -> str | None:
+    """Return the name of the network file system of a folder; None for a local folder."""
     if not _MOUNTS.exists():
         return None
     kinds: dict[Path, str] = {}
     for line in _MOUNTS.read_text(errors="replace").splitlines():
-        _, place, kind, *_ = line.split()
-        kinds[Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), place))] = kind
-    holder = next(
-        place for place in (folder, *folder.parents, None) if place is None or place in kinds
-    )
-    kind = "" if holder is None else kinds[holder]
-    return kind if kind.startswith(_REMOTE) else None
+        _, mount_point, kind, *_ = line.split()
+        kinds[Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), mount_point))] = kind
+    kind = next((kinds[path] for path in (folder, *folder.parents) if path in kinds), "")
+    return kind if kind.startswith(_NETWORK_FILE_SYSTEMS) else None
 
 
 def _open(parsed: URL, file: Path | None, *, create: bool) -> Database:
     url = parsed.render_as_string(hide_password=False)
     engine = make_engine(parsed)
-    with creating(engine, file) if create else nullcontext():
+    with creation_lock(engine, file) if create else nullcontext():
         _check_tables(engine, url, create=create)
         storage = RDBStorage(
-            url.replace("{", "{{").replace("}", "}}"),  # Optuna takes the URL for a format string
-            engine_kwargs=options_of(parsed),
+            url.replace("{", "{{").replace("}", "}}"),  # Optuna formats the URL
+            engine_kwargs=engine_options(parsed),
             skip_table_creation=not create,
         )
         _check_schema_version(engine, url)
         if create and file is not None:
-            set_journal(engine)
+            enable_wal(engine)
     if file is not None:
-        # Only now: Optuna's set-up would wait for itself.
+        # Not before: otherwise Optuna's set-up blocks itself.
         event.listen(storage.engine, "connect", relax_synchronous)
         storage.engine.dispose()
-    retrier = Retrier(shown(url))
+    retrier = Retrier(hide_password(url))
     cached = RetryingStorage(get_storage(storage), retrier)
     return Database(url, cached, storage, engine, retrier)
 
@@ -178,14 +175,16 @@ def _check_tables(engine: Engine, url: str, *, create: bool) -> None:
         found = inspect(connection).get_table_names()
     if found and metadata.tables.keys().isdisjoint(found):
         raise StorageError(
-            f"{shown(url)}: holds tables of something else ({', '.join(found[:3])}): "
-            "studies need a database of their own"
+            f"{hide_password(url)}: contains tables of another program ({', '.join(found[:3])}): "
+            "use a separate database for studies"
         )
     if version_info.name in found:
         # Before Optuna opens the database, since it would create the tables that it misses.
         _check_schema_version(engine, url)
     elif not create:
-        raise StorageError(f"{shown(url)}: holds no studies: `schedsearch start` begins one")
+        raise StorageError(
+            f"{hide_password(url)}: contains no studies: create one with `schedsearch start`"
+        )
 
 
 def _check_schema_version(engine: Engine, url: str) -> None:
@@ -198,15 +197,15 @@ def _check_schema_version(engine: Engine, url: str) -> None:
 
 def _unsupported_schema(url: str, found: str) -> StorageError:
     return StorageError(
-        f"{shown(url)}: its tables are {found}; schedsearch works with schema version "
+        f"{hide_password(url)}: its tables are {found}; schedsearch works with schema version "
         f"{SCHEMA_VERSION} (Optuna {OPTUNA_VERSIONS}): upgrade older tables with "
         "`optuna storage upgrade`, or use another database"
     )
 
 
-_FULL = "; make room and start again: all that was written before is there"
-_READ_ONLY = "; it may only be read: check its permissions and settings"
-#: What to do about what drivers say.
+_FULL = "; free some space and run the command again: earlier results are stored"
+_READ_ONLY = "; it is read-only: check its permissions and settings"
+#: What to do, by parts of the messages of drivers.
 _HINTS = {
     "full": _FULL,
     "no space left": _FULL,
@@ -216,10 +215,10 @@ _HINTS = {
 }
 
 
-def database_failure(error: BaseException) -> SchedSearchError | None:
-    """Return what to tell the person about an error that a database raised; None for another."""
+def translate_database_error(error: BaseException) -> SchedSearchError | None:
+    """Return an error of a database as an error for the user; None if it is another error."""
     if not isinstance(error, SQLAlchemyError | optuna.exceptions.StorageInternalError):
         return None
-    said = reason(error)
-    hint = next((hint for sign, hint in _HINTS.items() if sign in said.lower()), "")
-    return SchedSearchError(f"the database failed: {said}{hint}")
+    message = driver_message(error)
+    hint = next((hint for part, hint in _HINTS.items() if part in message.lower()), "")
+    return SchedSearchError(f"the database failed: {message}{hint}")

@@ -1,61 +1,50 @@
-"""Which worker trains which trial: signs of life, hand-backs, and what is left to begin.
+"""The queue of a study's trials: heartbeats, requeueing, and counts.
 
-A trial that is handed back, or whose worker is lost, becomes FAIL with `superseded_by`, and a new
-WAITING row with `retry_of` takes its parameters over: rows so linked are one *chain*. A study of N
-trials is one of N chains. All of it happens in single transactions that lock the study first.
+A trial that is requeued, because its worker stopped or is lost, becomes FAIL with `superseded_by`.
+A new WAITING row with `retry_of` takes over its plan and parameters. Both rows are one trial of the
+study's total. Each step is one transaction that locks the study first.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from optuna.distributions import distribution_to_json
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import (
-    Connection,
-    Select,
-    exists,
-    func,
-    insert,
-    literal,
-    select,
-    true,
-    update,
-)
+from optuna.trial import FrozenTrial
+from sqlalchemy import Connection, exists, func, insert, literal, select, update
 
 from schedsearch.storage.attributes import (
     AUDITED,
     CONFIRMED_TRIAL,
     CONSTANT,
     FROM_EPOCH,
-    OWN,
     PARENT,
     SAMPLE_INDEX,
     SEED,
     UNPRUNED,
+    USER_PLAN,
 )
-from schedsearch.storage.claims import Budget, lock_study, set_total, stored_budget
+from schedsearch.storage.budget import Budget, load_budget, set_total
+from schedsearch.storage.claims import lock_study
+from schedsearch.storage.counts import Counts, count_finished_epochs, count_rows
 from schedsearch.storage.database import Database
-from schedsearch.storage.rows import now
+from schedsearch.storage.rows import utc_now
 from schedsearch.storage.stale_trials import StaleTrialDetector
 from schedsearch.storage.tables import (
     heartbeats,
     parameters,
-    reports,
     system_attributes,
     trials,
     user_attributes,
 )
-from schedsearch.storage.writes import add_attributes, execute_all
+from schedsearch.storage.write_buffer import add_attributes, execute_many
 
-#: A worker that is silent for longer, on any machine, is taken for dead.
-GRACE = timedelta(seconds=120)
-#: The user attributes that a trial's successor takes over; the rest it earns by itself.
+#: A trial without a new heartbeat for this long is stale.
+GRACE_PERIOD = timedelta(seconds=120)
+#: The user attributes that a retry takes over.
 INHERITED = (
     "baseline",
     SAMPLE_INDEX,
@@ -64,49 +53,13 @@ INHERITED = (
     FROM_EPOCH,
     UNPRUNED,
     AUDITED,
-    OWN,
+    USER_PLAN,
     SEED,
     CONFIRMED_TRIAL,
     CONSTANT,
 )
 
-_Found = TypeVar("_Found")
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How many chains of a study are in which state, and how many epochs its trials reported."""
-
-    complete: int = 0
-    pruned: int = 0
-    failed: int = 0
-    running: int = 0
-    waiting: int = 0
-    epochs: int = 0
-
-    @classmethod
-    def of(cls, rows: Iterable[FrozenTrial]) -> Counts:
-        """Count all rows of a study, as they were read at one moment."""
-        every = list(rows)
-        states = Counter(row.state for row in every if "superseded_by" not in row.user_attrs)
-        return cls(
-            complete=states[TrialState.COMPLETE],
-            pruned=states[TrialState.PRUNED],
-            failed=states[TrialState.FAIL],
-            running=states[TrialState.RUNNING],
-            waiting=states[TrialState.WAITING],
-            epochs=sum(len(row.intermediate_values) for row in every),
-        )
-
-    @property
-    def chains(self) -> int:
-        """The trials begun or queued: what a study's total limits."""
-        return self.finished + self.running + self.waiting
-
-    @property
-    def finished(self) -> int:
-        """The trials that ended."""
-        return self.complete + self.pruned + self.failed
+_Result = TypeVar("_Result")
 
 
 class TrialQueue:
@@ -115,57 +68,54 @@ class TrialQueue:
     def __init__(self, database: Database, study_id: int) -> None:
         self._database = database
         self._study_id = study_id
-        self._silence = StaleTrialDetector()
+        self._stale_trials = StaleTrialDetector()
 
-    def _locked(self, work: Callable[[Connection], _Found]) -> _Found:
-        """Work in a transaction that holds the study: what it reads holds until it has written."""
-
-        def held(connection: Connection) -> _Found:
-            lock_study(connection, self._study_id)
-            return work(connection)
-
-        return self._database.write(held)
+    # --- limits and counts -----------------------------------------------------------------------
 
     def budget(self) -> Budget:
-        """Return what the study may take in all, as it stands now: `start` may raise it."""
-        return self._database.read(lambda connection: stored_budget(connection, self._study_id))
+        """Return the current budget of the study; `start` may raise it at any time."""
+        return self._database.read(lambda connection: load_budget(connection, self._study_id))
 
-    def room(self) -> int:
-        """Return how many trials may still begin, beside those that are queued."""
+    def counts(self) -> Counts:
+        """Count the study's trials by state, and the epochs that all its rows reported."""
+        return self._database.read(lambda connection: Counts.load(connection, self._study_id))
+
+    def remaining(self) -> int:
+        """Return how many new trials may still start, beside the queued ones."""
         budget, counts = self.budget(), self.counts()
-        epochs = 0 if budget.epochs is None else self._ended_epochs()
-        return budget.room(
-            ended=counts.finished, epochs=epochs, others=counts.running + counts.waiting
+        epochs = 0 if budget.epochs is None else self._database.read(self._finished_epochs)
+        return budget.remaining_trials(
+            finished=counts.finished, epochs=epochs, unfinished=counts.running + counts.waiting
         )
 
-    def _ended_epochs(self) -> int:
-        """Count the epochs that the chains which have ended reported."""
-        ended = trials.c.state.not_in(("RUNNING", "WAITING")), ~_superseded()
-        query = self._epochs().where(*ended)
-        return self._database.read(lambda connection: connection.execute(query).scalar_one())
+    def _finished_epochs(self, connection: Connection) -> int:
+        return count_finished_epochs(connection, self._study_id)
+
+    # --- enqueueing ------------------------------------------------------------------------------
 
     def enqueue(self, templates: Sequence[FrozenTrial]) -> None:
-        """Queue trials in one transaction, and raise the study's total where they exceed it.
+        """Queue trials in one transaction, and raise the study's total if they exceed it.
 
         Args:
-            templates: give the parameters and the user attributes of the trials.
+            templates: the parameters and the user attributes of the trials.
         """
-        first: int | None = None
+        rows_before: int | None = None
 
-        def insert_all(connection: Connection) -> None:
-            nonlocal first
-            if first is None:
-                first = self._rows(connection)
-            elif self._rows(connection) > first:
-                return  # an earlier attempt was committed, though its answer was lost
+        def enqueue(connection: Connection) -> None:
+            nonlocal rows_before
+            rows = count_rows(connection, self._study_id)
+            if rows_before is None:
+                rows_before = rows
+            elif rows > rows_before:
+                return  # an earlier attempt was committed, but its answer was lost
             for template in templates:
                 self._enqueue(connection, template)
-            total = self._count_trials(connection)
-            if total > stored_budget(connection, self._study_id).trials:
+            total = Counts.load(connection, self._study_id).trials
+            if total > load_budget(connection, self._study_id).trials:
                 set_total(connection, self._study_id, total)
 
         if templates:
-            self._locked(insert_all)
+            self._write_locked(enqueue)
 
     def _enqueue(self, connection: Connection, template: FrozenTrial) -> None:
         trial_id = self._insert(connection, state="WAITING")
@@ -178,85 +128,52 @@ class TrialQueue:
             }
             for name, distribution in template.distributions.items()
         ]
-        execute_all(connection, insert(parameters), rows)
+        execute_many(connection, insert(parameters), rows)
         attributes = {(trial_id, k): json.dumps(v) for k, v in template.user_attrs.items()}
         add_attributes(connection, user_attributes, attributes)
 
     def withdraw(self, trial_ids: Sequence[int]) -> None:
-        """Take queued trials out of the queue, and out of the study's total.
+        """Remove queued trials from the queue, and from the study's total.
 
-        Their rows stay as FAIL, superseded by no other trial. Nothing happens while some trial of
+        Their rows remain as FAIL, superseded by no other trial. Nothing changes while a trial of
         the study is running.
         """
 
-        def end(connection: Connection) -> None:
-            if self._running(connection, true()):
+        def withdraw(connection: Connection) -> None:
+            if self._running(connection):
                 return
             waiting = trials.c.state == "WAITING", trials.c.trial_id.in_(trial_ids)
-            moment = now()
+            moment = utc_now()
             for trial_id in connection.scalars(select(trials.c.trial_id).where(*waiting)).all():
-                _end(connection, trial_id, moment)
-                _set(connection, trial_id, "superseded_by", None)
-            set_total(connection, self._study_id, self._count_trials(connection))
+                _fail(connection, trial_id, moment)
+                _add_attribute(connection, trial_id, "superseded_by", None)
+            total = Counts.load(connection, self._study_id).trials
+            set_total(connection, self._study_id, total)
 
         if trial_ids:
-            self._locked(end)
+            self._write_locked(withdraw)
 
-    def beat(self, trial_ids: list[int]) -> None:
-        """Say that the workers of these trials are alive."""
+    # --- heartbeats ------------------------------------------------------------------------------
+
+    def record_heartbeats(self, trial_ids: Sequence[int]) -> None:
+        """Record that the workers of these trials are alive."""
         mine = heartbeats.c.trial_id.in_(trial_ids)
         alive = update(heartbeats).where(mine).values(heartbeat=func.current_timestamp())
         self._database.write(lambda connection: connection.execute(alive))
 
-    def fail(self, worker: str, trial_ids: Sequence[int], reason: str) -> None:
-        """End those of some running trials that are this worker's; they keep the reason."""
-
-        def end(connection: Connection) -> None:
-            moment = now()
-            for trial_id in self._running(connection, _is_of(worker)):
-                if trial_id in trial_ids:
-                    _end(connection, trial_id, moment)
-                    _set(connection, trial_id, "traceback", reason)
-
-        self._locked(end)
-
-    def hand_back_all_of(self, worker: str) -> int:
-        """Queue anew every trial that a worker has running; return how many."""
-
-        def hand_back(connection: Connection) -> int:
-            return self._supersede_all(connection, self._running(connection, _is_of(worker)))
-
-        return self._locked(hand_back)
-
-    def hand_back_stale(self, grace: timedelta = GRACE) -> int:
-        """Queue anew the running trials whose workers have been silent for as long as `grace`.
-
-        Only silence that this queue saw itself counts, so it must be asked again and again.
-        """
-        seen = self._database.read(self._signs)
-        silent = self._silence.look(seen, grace.total_seconds())
-        if not silent:
-            return 0
-
-        def hand_back(connection: Connection) -> int:
-            signs = self._signs(connection)
-            lost = [i for i in silent if i in signs and signs[i] == seen[i]]
-            return self._supersede_all(connection, sorted(lost))
-
-        return self._locked(hand_back)
-
-    def alive(self, grace: timedelta = GRACE) -> int:
-        """Count the running trials that were heard of lately, by the clock of the database."""
+    def count_alive(self, grace_period: timedelta = GRACE_PERIOD) -> int:
+        """Count the running trials with a recent heartbeat, by the clock of the database."""
 
         def count(connection: Connection) -> int:
-            moment = connection.execute(select(func.current_timestamp())).scalar_one()
-            signs = self._signs(connection).values()
-            return sum(sign is not None and sign > _naive(moment) - grace for sign in signs)
+            now = connection.execute(select(func.current_timestamp())).scalar_one()
+            earliest = _to_naive_time(now) - grace_period
+            found = self._heartbeats(connection).values()
+            return sum(heartbeat is not None and heartbeat > earliest for heartbeat in found)
 
         return self._database.read(count)
 
-    def _signs(self, connection: Connection) -> dict[int, datetime | None]:
-        """Return the last sign of life of each running trial; None: it never gave one."""
+    def _heartbeats(self, connection: Connection) -> dict[int, datetime | None]:
+        """Return the last heartbeat of each running trial; None if it never had one."""
         query = (
             select(trials.c.trial_id, heartbeats.c.heartbeat)
             .join_from(trials, heartbeats, trials.c.trial_id == heartbeats.c.trial_id, isouter=True)
@@ -265,79 +182,91 @@ class TrialQueue:
         )
         return {row.trial_id: row.heartbeat for row in connection.execute(query)}
 
-    def counts(self) -> Counts:
-        """Count the study's chains by state, and the epochs reported by all its rows."""
-        states = (
-            select(trials.c.state, func.count())
-            .where(trials.c.study_id == self._study_id, ~_superseded())
-            .group_by(trials.c.state)
-        )
-        found, reported = self._database.read(
-            lambda connection: (
-                {str(state): int(number) for state, number in connection.execute(states)},
-                connection.execute(self._epochs()).scalar_one(),
-            )
-        )
-        return Counts(
-            complete=found.get("COMPLETE", 0),
-            pruned=found.get("PRUNED", 0),
-            failed=found.get("FAIL", 0),
-            running=found.get("RUNNING", 0),
-            waiting=found.get("WAITING", 0),
-            epochs=reported,
-        )
+    # --- failing and requeueing ------------------------------------------------------------------
 
-    def _epochs(self) -> Select[int]:
-        return (
-            select(func.count())
-            .select_from(reports.join(trials, reports.c.trial_id == trials.c.trial_id))
-            .where(trials.c.study_id == self._study_id)
-        )
+    def fail(self, worker: str, trial_ids: Sequence[int], traceback: str) -> None:
+        """Fail those of these trials that the worker has running; they keep the traceback."""
 
-    def _supersede_all(self, connection: Connection, lost: Sequence[int]) -> int:
-        for trial_id in lost:
-            self._supersede(connection, trial_id)
-        return len(lost)
+        def fail(connection: Connection) -> None:
+            moment = utc_now()
+            for trial_id in self._running(connection, _belongs_to(worker)):
+                if trial_id in trial_ids:
+                    _fail(connection, trial_id, moment)
+                    _add_attribute(connection, trial_id, "traceback", traceback)
 
-    def _running(self, connection: Connection, condition: Any) -> list[int]:
+        self._write_locked(fail)
+
+    def requeue_trials_of(self, worker: str) -> int:
+        """Requeue all running trials of a worker; return how many."""
+
+        def requeue(connection: Connection) -> int:
+            return self._requeue_all(connection, self._running(connection, _belongs_to(worker)))
+
+        return self._write_locked(requeue)
+
+    def requeue_stale(self, grace_period: timedelta = GRACE_PERIOD) -> int:
+        """Requeue the stale trials; return how many.
+
+        Only time that this queue observed counts, so call this every few seconds: see
+        StaleTrialDetector.
+        """
+        seen = self._database.read(self._heartbeats)
+        stale = self._stale_trials.update(seen, grace_period.total_seconds())
+        if not stale:
+            return 0
+
+        def requeue(connection: Connection) -> int:
+            current = self._heartbeats(connection)
+            lost = [i for i in stale if i in current and current[i] == seen[i]]
+            return self._requeue_all(connection, sorted(lost))
+
+        return self._write_locked(requeue)
+
+    def _write_locked(self, work: Callable[[Connection], _Result]) -> _Result:
+        """Run `work` in a transaction that locks the study first."""
+
+        def work_locked(connection: Connection) -> _Result:
+            lock_study(connection, self._study_id)
+            return work(connection)
+
+        return self._database.write(work_locked)
+
+    def _running(self, connection: Connection, *conditions: Any) -> list[int]:
         query = select(trials.c.trial_id).where(
-            trials.c.study_id == self._study_id, trials.c.state == "RUNNING", condition
+            trials.c.study_id == self._study_id, trials.c.state == "RUNNING", *conditions
         )
         return list(connection.execute(query).scalars())
 
-    def _rows(self, connection: Connection) -> int:
-        query = select(func.count()).where(trials.c.study_id == self._study_id)
-        return connection.execute(query).scalar_one()
+    def _requeue_all(self, connection: Connection, trial_ids: Sequence[int]) -> int:
+        for trial_id in trial_ids:
+            self._requeue(connection, trial_id)
+        return len(trial_ids)
 
-    def _count_trials(self, connection: Connection) -> int:
-        query = select(func.count()).where(trials.c.study_id == self._study_id, ~_superseded())
-        return connection.execute(query).scalar_one()
+    def _requeue(self, connection: Connection, trial_id: int) -> None:
+        """Fail a row and queue its retry as a new row, which late writes of its worker miss."""
+        retry = self._insert(connection, state="WAITING")
+        both = select(trials.c.trial_id, trials.c.number).where(
+            trials.c.trial_id.in_((trial_id, retry))
+        )
+        numbers = {row.trial_id: row.number for row in connection.execute(both)}
+        _fail(connection, trial_id, utc_now())
+        _add_attribute(connection, trial_id, "superseded_by", numbers[retry])
+        _add_attribute(connection, retry, "retry_of", numbers[trial_id])
+        _copy_rows(connection, parameters, trial_id, retry)
+        inherited = user_attributes.c.key.in_(INHERITED)
+        _copy_rows(connection, user_attributes, trial_id, retry, inherited)
+        fixed = system_attributes.c.key == "fixed_params"
+        _copy_rows(connection, system_attributes, trial_id, retry, fixed)
 
-    def _insert(self, connection: Connection, **values: Any) -> int:
-        number = self._rows(connection)
-        row = insert(trials).values(number=number, study_id=self._study_id, **values)
+    def _insert(self, connection: Connection, **columns: Any) -> int:
+        number = count_rows(connection, self._study_id)
+        row = insert(trials).values(number=number, study_id=self._study_id, **columns)
         key = connection.execute(row).inserted_primary_key
         assert key is not None
         return int(key[0])
 
-    def _supersede(self, connection: Connection, trial_id: int) -> None:
-        """End a row as FAIL and queue its successor, which no late write of its owner can reach."""
-        successor = self._insert(connection, state="WAITING")
-        both = select(trials.c.trial_id, trials.c.number).where(
-            trials.c.trial_id.in_((trial_id, successor))
-        )
-        numbers = {row.trial_id: row.number for row in connection.execute(both)}
-        _end(connection, trial_id, now())
-        _set(connection, trial_id, "superseded_by", numbers[successor])
-        _set(connection, successor, "retry_of", numbers[trial_id])
-        _copy(connection, parameters, trial_id, successor)
-        inherited = user_attributes.c.key.in_(INHERITED)
-        _copy(connection, user_attributes, trial_id, successor, inherited)
-        fixed = system_attributes.c.key == "fixed_params"
-        _copy(connection, system_attributes, trial_id, successor, fixed)
 
-
-def _is_of(worker: str) -> Any:
+def _belongs_to(worker: str) -> Any:
     return exists().where(
         user_attributes.c.trial_id == trials.c.trial_id,
         user_attributes.c.key == "worker",
@@ -345,24 +274,19 @@ def _is_of(worker: str) -> Any:
     )
 
 
-def _end(connection: Connection, trial_id: int, moment: datetime) -> None:
-    ended = {"state": "FAIL", "datetime_complete": moment}
-    connection.execute(update(trials).where(trials.c.trial_id == trial_id).values(ended))
+def _fail(connection: Connection, trial_id: int, moment: datetime) -> None:
+    failed = {"state": "FAIL", "datetime_complete": moment}
+    connection.execute(update(trials).where(trials.c.trial_id == trial_id).values(failed))
 
 
-def _superseded() -> Any:
-    attributes = user_attributes.alias()
-    return exists().where(
-        attributes.c.trial_id == trials.c.trial_id, attributes.c.key == "superseded_by"
-    )
-
-
-def _set(connection: Connection, trial_id: int, key: str, value: Any) -> None:
+def _add_attribute(connection: Connection, trial_id: int, key: str, value: Any) -> None:
     add_attributes(connection, user_attributes, {(trial_id, key): json.dumps(value)})
 
 
-def _copy(connection: Connection, table: Any, source: int, target: int, *conditions: Any) -> None:
-    """Copy the rows of one trial to another; the first column numbers the rows anew."""
+def _copy_rows(
+    connection: Connection, table: Any, source: int, target: int, *conditions: Any
+) -> None:
+    """Copy the rows of one trial to another one; they get new ids."""
     names = [column.name for column in table.columns if not column.primary_key]
     columns = [
         literal(target).label(name) if name == "trial_id" else table.c[name] for name in names
@@ -371,8 +295,8 @@ def _copy(connection: Connection, table: Any, source: int, target: int, *conditi
     connection.execute(insert(table).from_select(names, rows))
 
 
-def _naive(moment: datetime | str) -> datetime:
-    """Return a database's own clock as it stores it; SQLite answers with text."""
+def _to_naive_time(moment: datetime | str) -> datetime:
+    """Return the time of a database as it stores times; SQLite returns text."""
     return (
         datetime.fromisoformat(moment) if isinstance(moment, str) else moment.replace(tzinfo=None)
     )

@@ -1,4 +1,4 @@
-"""Databases that are away for a while: whoever needs one waits for it, and says so once."""
+"""Retries with exponential backoff while a database is unavailable."""
 
 from __future__ import annotations
 
@@ -16,107 +16,111 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from schedsearch.errors import DatabaseUnavailableError
 
-#: Seconds that a database may be away before who needs it gives up.
-PATIENCE = 600.0
-#: Seconds between two tries: at first, and at most.
-_FIRST, _LONGEST = 0.2, 5.0
-#: Seconds, in all, for which who was told to stop still waits.
-_LAST = 3.0
-#: Seconds of waiting that nobody is told of: a connection that was cut is soon replaced.
-_UNTOLD = 1.0
+#: Seconds of retries after which the error is raised.
+TIMEOUT = 600.0
+#: Seconds between two attempts: at first, and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+#: Seconds of retries after the user asked to stop.
+_TIMEOUT_WHEN_STOPPING = 3.0
+#: Seconds of retries without a warning: a lost connection is usually replaced within them.
+_QUIET_SECONDS = 1.0
 
-#: PostgreSQL's classes of what passes: connection, rollback, object in use, operator's doing;
-#: and, of the class of resources, too many connections.
-_PASSING_STATES = ("08", "40", "55", "57", "53300")
-#: MySQL's: too many connections, shutdown, lock timeout, deadlock, a connection that was killed.
-#: Those of the client itself, from 2000 on, tell of a connection that does not come or is lost.
-_PASSING_CODES = frozenset({0, 1040, 1053, 1205, 1213, 1317, 1927, *range(2000, 3000)})
-#: SQLite's, without what it calls extended: somebody else holds the file's lock.
-_PASSING_FILE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+#: PostgreSQL's error classes: connection, transaction rollback, object in use, operator
+#: intervention; and the error for too many connections.
+_TRANSIENT_STATES = ("08", "40", "55", "57", "53300")
+#: MySQL's error codes: too many connections, shutdown, lock timeout, deadlock, killed connection;
+#: and, from 2000 on, the client's errors about a refused or lost connection.
+_TRANSIENT_CODES = frozenset({0, 1040, 1053, 1205, 1213, 1317, 1927, *range(2000, 3000)})
+#: SQLite's primary error codes for a file that another connection has locked.
+_TRANSIENT_FILE_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 _log = logging.getLogger(__name__)
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 class Retrier:
-    """The outages of one database, as far as this process noticed them.
+    """Retries work on one database after transient errors.
+
+    It logs one warning when an outage begins, and one line when it ends.
 
     Args:
-        shown: names the database for people.
-        patience: seconds that it may be away.
+        name: names the database in messages, without a password.
+        timeout: seconds of retries after which the error is raised.
     """
 
-    def __init__(self, shown: str, patience: float = PATIENCE) -> None:
-        self._shown, self._patience = shown, patience
-        # A generator of its own: the global one may belong to a training that is to be repeated.
+    def __init__(self, name: str, timeout: float = TIMEOUT) -> None:
+        self._name, self._timeout = name, timeout
+        # Not the global generator, which a training may need in a reproducible state.
         self._random = random.Random()
         self._lock = threading.Lock()
-        self._told = False
-        self._told_to_stop: Callable[[], bool] = lambda: False
+        self._has_warned = False
+        self._should_stop: Callable[[], bool] = lambda: False
         self._stopping_since = math.inf
 
-    def stop_waiting_when(self, told_to_stop: Callable[[], bool]) -> None:
-        """Wait no longer, but for a few seconds, once this is true."""
-        self._told_to_stop = told_to_stop
+    def stop_waiting_when(self, should_stop: Callable[[], bool]) -> None:
+        """Stop to retry a few seconds after `should_stop` returns true."""
+        self._should_stop = should_stop
 
-    def retry(self, work: Callable[[], _Found]) -> _Found:
-        """Do some work, and do it anew as long as the database is away, or for PATIENCE seconds.
+    def retry(self, work: Callable[[], _Result]) -> _Result:
+        """Call `work`, again after each transient error, and return its result.
 
-        The work must bear to be done again where it is not known whether it was committed.
+        `work` must be idempotent: it is retried even if an earlier attempt may have committed.
+        It must not retry by itself.
 
         Raises:
-            DBAPIError, StorageInternalError: what waiting does not mend, or not in time.
-            DatabaseUnavailableError: told to stop while the database is away.
+            DBAPIError, StorageInternalError: the error is not transient, or the timeout is over.
+            DatabaseUnavailableError: the user asked to stop while the database is unavailable.
         """
-        began, pause = time.monotonic(), _FIRST
+        start, pause = time.monotonic(), _FIRST_PAUSE
         while True:
             try:
-                found = work()
+                result = work()
             except (DBAPIError, StorageInternalError) as error:
-                waited = time.monotonic() - began
-                if not is_transient(error) or waited > self._patience:
+                waited = time.monotonic() - start
+                if not is_transient(error) or waited > self._timeout:
                     raise
-                if self._is_over():
+                if self._is_stop_overdue():
                     raise DatabaseUnavailableError(
-                        f"{self._shown} does not answer ({reason(error)}): stopped without it; "
-                        "what was in training is queued anew after two minutes of silence"
+                        f"{self._name} does not answer ({driver_message(error)}): stopped, but the "
+                        "trials in training could not be requeued; other workers requeue them "
+                        "after two minutes without a heartbeat"
                     ) from None
-                if waited > _UNTOLD:
-                    self._tell(error)
+                if waited > _QUIET_SECONDS:
+                    self._warn(error)
             else:
-                self._tell_end()
-                return found
+                self._report_end()
+                return result
             time.sleep(pause * self._random.uniform(0.5, 1.0))
-            pause = min(2 * pause, _LONGEST)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _is_over(self) -> bool:
-        """Tell whether who waits was told to stop, and has had the last seconds."""
-        if not self._told_to_stop():
+    def _is_stop_overdue(self) -> bool:
+        """Return whether the user asked to stop, and the time for last attempts is over."""
+        if not self._should_stop():
             return False
-        moment = time.monotonic()
-        self._stopping_since = min(self._stopping_since, moment)
-        return moment - self._stopping_since > _LAST
+        now = time.monotonic()
+        self._stopping_since = min(self._stopping_since, now)
+        return now - self._stopping_since > _TIMEOUT_WHEN_STOPPING
 
-    def _tell(self, error: BaseException) -> None:
+    def _warn(self, error: BaseException) -> None:
         with self._lock:
-            if not self._told:
-                self._told = True
+            if not self._has_warned:
+                self._has_warned = True
                 _log.warning(
-                    "warning: %s does not answer: waiting up to %g s for it (%s)",
-                    self._shown,
-                    self._patience,
-                    reason(error),
+                    "warning: %s does not answer: retrying for up to %g s (%s)",
+                    self._name,
+                    self._timeout,
+                    driver_message(error),
                 )
 
-    def _tell_end(self) -> None:
+    def _report_end(self) -> None:
         with self._lock:
-            if self._told:
-                self._told = False
-                _log.warning("%s answers again", self._shown)
+            if self._has_warned:
+                self._has_warned = False
+                _log.warning("%s answers again", self._name)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether an error may be gone soon: the database is away, or others are in the way."""
+    """Return whether a retry may succeed: the database is unavailable, or another has a lock."""
     found = error.__cause__ if isinstance(error, StorageInternalError) else error
     if not isinstance(found, DBAPIError):
         return False
@@ -124,19 +128,23 @@ def is_transient(error: BaseException) -> bool:
         return True
     if not isinstance(found, OperationalError | InterfaceError):
         return False
-    driver: Any = found.orig
-    kind = type(driver).__module__.partition(".")[0]
-    if kind == "psycopg":
-        return driver.sqlstate is None or driver.sqlstate.startswith(_PASSING_STATES)
-    if kind == "sqlite3":
-        return driver.sqlite_errorcode & 0xFF in _PASSING_FILE
-    return kind == "pymysql" and bool(driver.args) and driver.args[0] in _PASSING_CODES
+    driver_error: Any = found.orig
+    driver = type(driver_error).__module__.partition(".")[0]
+    if driver == "psycopg":
+        state = driver_error.sqlstate
+        return state is None or state.startswith(_TRANSIENT_STATES)
+    if driver == "sqlite3":
+        return driver_error.sqlite_errorcode & 0xFF in _TRANSIENT_FILE_CODES
+    return (
+        driver == "pymysql" and bool(driver_error.args) and driver_error.args[0] in _TRANSIENT_CODES
+    )
 
 
-def reason(error: BaseException, password: str | None = None) -> str:
-    """Return the first line of the driver's own words, without the URL's password."""
+def driver_message(error: BaseException, password: str | None = None) -> str:
+    """Return the first line of the driver's message; the password is replaced by ***."""
     cause = getattr(error, "orig", None) or error.__cause__ or error
     cause = getattr(cause, "orig", None) or cause
-    said = cause.args[1] if len(cause.args) == 2 and isinstance(cause.args[0], int) else cause
-    text = next(iter(str(said).strip().splitlines()), type(cause).__name__)
+    has_code = len(cause.args) == 2 and isinstance(cause.args[0], int)
+    message = str(cause.args[1] if has_code else cause).strip()
+    text = next(iter(message.splitlines()), type(cause).__name__)
     return text.replace(password, "***") if password else text

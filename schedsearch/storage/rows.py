@@ -1,4 +1,4 @@
-"""Between the rows of trials and Optuna's FrozenTrial: read in bulk, JSON parsed once."""
+"""Loading FrozenTrials from the rows of Optuna's tables: many at a time, each JSON parsed once."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from schedsearch.storage.tables import (
     values,
 )
 
-#: How many trials one statement names: databases limit the variables of a statement.
-_CHUNK = 500
-_SPECIAL = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
+#: The number of ids in one statement: databases limit the variables of a statement.
+_IDS_PER_STATEMENT = 500
+_NON_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
-#: What the row of a trial itself holds.
+#: The columns of `trials` that a FrozenTrial is made from.
 TRIAL_ROWS: Select[Any] = select(
     trials.c.trial_id,
     trials.c.number,
@@ -40,35 +40,39 @@ TRIAL_ROWS: Select[Any] = select(
 
 
 @dataclass(frozen=True)
-class Part:
-    """One table of what trials hold: its rows are (row's id, trial's id, ...).
+class TrialTable:
+    """A table with parts of trials; its columns are (row id, trial id, ...).
 
     Attributes:
-        of_trials: reads what the trials `:ids` hold, in the order in which it came.
-        since: reads the rows that came after row `:id`.
-        last: reads the id of the row that came last.
-        put: adds a row to a trial that nobody else has yet.
+        rows_of_trials: selects the rows of the trials `:ids`, in the order of their insertion.
+        rows_after: selects the rows that were inserted after row `:id`.
+        last_row: selects the id of the last row.
+        add_row: adds a row to a trial, in place.
     """
 
-    of_trials: Select[Any]
-    since: Select[Any]
-    last: Select[Any]
-    put: Callable[[FrozenTrial, Sequence[Any]], None]
+    rows_of_trials: Select[Any]
+    rows_after: Select[Any]
+    last_row: Select[Any]
+    add_row: Callable[[FrozenTrial, Sequence[Any]], None]
 
 
-def _part(table: Table, put: Callable[[FrozenTrial, Sequence[Any]], None]) -> Part:
-    # Optuna's names of kinds are read as they are: an Enum would check each of them.
+def _trial_table(table: Table, add_row: Callable[[FrozenTrial, Sequence[Any]], None]) -> TrialTable:
+    # Enum columns are read as text, since SQLAlchemy would check each value.
     columns = [
         type_coerce(column, String) if column.name.endswith("_type") else column
         for column in table.columns
     ]
     row_id = table.columns[0]
     rows = select(*columns).order_by(row_id)
-    of_trials = rows.where(table.c.trial_id.in_(bindparam("ids", expanding=True)))
-    return Part(of_trials, rows.where(row_id > bindparam("id")), select(func.max(row_id)), put)
+    return TrialTable(
+        rows_of_trials=rows.where(table.c.trial_id.in_(bindparam("ids", expanding=True))),
+        rows_after=rows.where(row_id > bindparam("id")),
+        last_row=select(func.max(row_id)),
+        add_row=add_row,
+    )
 
 
-def _put_parameter(trial: FrozenTrial, row: Sequence[Any]) -> None:
+def _add_parameter(trial: FrozenTrial, row: Sequence[Any]) -> None:
     name, distribution = sys.intern(row[2]), _distribution(row[4])
     trial.params[name] = distribution.to_external_repr(row[3])
     trial.distributions[name] = distribution
@@ -79,61 +83,61 @@ def _distribution(text: str) -> BaseDistribution:
     return json_to_distribution(text)
 
 
-def _put_user_attribute(trial: FrozenTrial, row: Sequence[Any]) -> None:
+def _add_user_attribute(trial: FrozenTrial, row: Sequence[Any]) -> None:
     trial.user_attrs[sys.intern(row[2])] = json.loads(row[3])
 
 
-def _put_system_attribute(trial: FrozenTrial, row: Sequence[Any]) -> None:
+def _add_system_attribute(trial: FrozenTrial, row: Sequence[Any]) -> None:
     trial.system_attrs[sys.intern(row[2])] = json.loads(row[3])
 
 
-def _put_report(trial: FrozenTrial, row: Sequence[Any]) -> None:
-    trial.intermediate_values[row[2]] = row[3] if row[4] == "FINITE" else _SPECIAL[row[4]]
+def _add_report(trial: FrozenTrial, row: Sequence[Any]) -> None:
+    trial.intermediate_values[row[2]] = row[3] if row[4] == "FINITE" else _NON_FINITE[row[4]]
 
 
-def _put_value(trial: FrozenTrial, row: Sequence[Any]) -> None:
+def _add_value(trial: FrozenTrial, row: Sequence[Any]) -> None:
     found = trial.values or []
     found += [math.nan] * (row[2] + 1 - len(found))
-    found[row[2]] = row[3] if row[4] == "FINITE" else _SPECIAL[row[4]]
+    found[row[2]] = row[3] if row[4] == "FINITE" else _NON_FINITE[row[4]]
     trial.values = found
 
 
-#: What a trial may gain while it runs.
-PARTS = (
-    _part(parameters, _put_parameter),
-    _part(user_attributes, _put_user_attribute),
-    _part(system_attributes, _put_system_attribute),
-    _part(reports, _put_report),
+#: The tables whose rows a running trial may gain.
+GROWING_TABLES = (
+    _trial_table(parameters, _add_parameter),
+    _trial_table(user_attributes, _add_user_attribute),
+    _trial_table(system_attributes, _add_system_attribute),
+    _trial_table(reports, _add_report),
 )
-#: What it has when it ended.
-_VALUES = _part(values, _put_value)
+#: The table whose rows a trial gains when it finishes.
+_VALUES = _trial_table(values, _add_value)
 
 
-def read_whole(connection: Connection, rows: Iterable[Sequence[Any]]) -> Iterator[FrozenTrial]:
-    """Yield the trials of some TRIAL_ROWS with all that they hold."""
-    for chunk in chunks(rows):
-        found = {row[0]: _bare(row) for row in chunk}
-        for part in (*PARTS, _VALUES):
-            for row in connection.execute(part.of_trials, {"ids": list(found)}):
-                part.put(found[row[1]], row)
+def load_trials(connection: Connection, rows: Iterable[Sequence[Any]]) -> Iterator[FrozenTrial]:
+    """Yield the trials of these TRIAL_ROWS with all their parts."""
+    for some in split_ids(rows):
+        found = {row[0]: _trial_without_parts(row) for row in some}
+        for table in (*GROWING_TABLES, _VALUES):
+            for row in connection.execute(table.rows_of_trials, {"ids": list(found)}):
+                table.add_row(found[row[1]], row)
         yield from found.values()
 
 
-def chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Yield as many items at a time as one statement may name."""
+def split_ids(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """Yield the items in lists that are short enough for the variables of one statement."""
     every = list(items)
-    for start in range(0, len(every), _CHUNK):
-        yield every[start : start + _CHUNK]
+    for start in range(0, len(every), _IDS_PER_STATEMENT):
+        yield every[start : start + _IDS_PER_STATEMENT]
 
 
-def _bare(row: Sequence[Any]) -> FrozenTrial:
+def _trial_without_parts(row: Sequence[Any]) -> FrozenTrial:
     trial_id, number, state, start, complete = row
     return FrozenTrial(
         number=number,
         state=TrialState[state],
         value=None,
-        datetime_start=None if start is None else local(start),
-        datetime_complete=None if complete is None else local(complete),
+        datetime_start=None if start is None else to_local_time(start),
+        datetime_complete=None if complete is None else to_local_time(complete),
         params={},
         distributions={},
         user_attrs={},
@@ -143,15 +147,15 @@ def _bare(row: Sequence[Any]) -> FrozenTrial:
     )
 
 
-def running(trial_id: int, number: int, start: datetime) -> FrozenTrial:
-    """Return a trial that begins, at a moment in naive UTC."""
-    return _bare((trial_id, number, "RUNNING", start, None))
+def new_running_trial(trial_id: int, number: int, start: datetime) -> FrozenTrial:
+    """Return a trial that starts at a moment in naive UTC."""
+    return _trial_without_parts((trial_id, number, "RUNNING", start, None))
 
 
-def kind_of(value: float) -> tuple[float | None, str]:
-    """Return a float as Optuna stores it: what is not finite by its name.
+def encode_float(value: float) -> tuple[float | None, str]:
+    """Return a float as Optuna stores it: a finite value, and the kind of the value.
 
-    >>> kind_of(0.5), kind_of(-math.inf)
+    >>> encode_float(0.5), encode_float(-math.inf)
     ((0.5, 'FINITE'), (None, 'INF_NEG'))
     """
     if math.isfinite(value):
@@ -161,22 +165,22 @@ def kind_of(value: float) -> tuple[float | None, str]:
     return None, "INF_POS" if value > 0 else "INF_NEG"
 
 
-def copy_of(trial: FrozenTrial) -> FrozenTrial:
-    """Return a copy that may be changed, but for the values of its attributes."""
-    made = copy.copy(trial)
-    made.params = dict(trial.params)
-    made.distributions = dict(trial.distributions)
-    made.user_attrs = dict(trial.user_attrs)
-    made.system_attrs = dict(trial.system_attrs)
-    made.intermediate_values = dict(trial.intermediate_values)
-    return made
+def copy_trial(trial: FrozenTrial) -> FrozenTrial:
+    """Return a copy with its own tables; the values in the tables are shared."""
+    copied = copy.copy(trial)
+    copied.params = dict(trial.params)
+    copied.distributions = dict(trial.distributions)
+    copied.user_attrs = dict(trial.user_attrs)
+    copied.system_attrs = dict(trial.system_attrs)
+    copied.intermediate_values = dict(trial.intermediate_values)
+    return copied
 
 
-def now() -> datetime:
-    """Now, as Optuna keeps it in the database: naive UTC."""
+def utc_now() -> datetime:
+    """Return the current time as Optuna stores it: naive UTC."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def local(moment: datetime) -> datetime:
-    """Return a stored moment as a FrozenTrial has it: naive local time."""
+def to_local_time(moment: datetime) -> datetime:
+    """Return a stored time as a FrozenTrial has it: naive local time."""
     return moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

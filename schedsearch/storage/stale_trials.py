@@ -1,4 +1,4 @@
-"""Who gives no sign of life: seen from here, without trusting any clock but one's own."""
+"""Detecting trials without heartbeats, by the clock of this process alone."""
 
 from __future__ import annotations
 
@@ -9,41 +9,45 @@ from collections.abc import Callable, Hashable, Mapping
 
 
 class StaleTrialDetector:
-    """For how long trials gave no sign of life, as far as this process looked.
+    """Finds trials whose heartbeat did not change for a grace period that this process observed.
 
-    A sign of life counts from when it was first seen here, by the clock of this process, so it does
-    not matter what other clocks say. And only watching counts: whoever has not looked for half of
-    the grace, because the database was away, or this process or the whole machine was suspended,
-    knows nothing of that time, when the others may have been unable to speak. He begins anew.
+    A heartbeat counts from the moment at which this process first saw it, so clocks of other
+    machines do not matter. If this process did not look for half of the grace period (because the
+    database was unavailable, or the process or the machine was suspended), other workers may not
+    have been able to send heartbeats either: then all trials are observed from the start again.
 
     Args:
-        clock: tells the seconds.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._looked = -math.inf
-        self._since: dict[tuple[int, Hashable], float] = {}
+        self._last_update = -math.inf
+        self._first_seen: dict[tuple[int, Hashable], float] = {}
 
-    def look(self, signs: Mapping[int, Hashable], grace: float) -> frozenset[int]:
-        """Return which trials have been silent for the grace, in seconds.
+    def update(self, heartbeats: Mapping[int, Hashable], grace_period: float) -> frozenset[int]:
+        """Return the ids of the stale trials.
 
         Args:
-            signs: the last sign of life of each running trial, as it has just been read.
-            grace: how long a silence tells that nobody is there.
+            heartbeats: the current last heartbeat of each running trial, by trial id.
+            grace_period: the seconds without a new heartbeat after which a trial is stale.
 
         >>> seconds = iter([0, 50, 100, 150, 300])
-        >>> silence = StaleTrialDetector(lambda: next(seconds))
-        >>> [sorted(silence.look({7: sign, 8: "x"}, 120)) for sign in "abcde"]
+        >>> detector = StaleTrialDetector(lambda: next(seconds))
+        >>> [sorted(detector.update({7: beat, 8: "x"}, 120)) for beat in "abcde"]
         [[], [], [], [8], []]
         """
         with self._lock:
             now = self._clock()
-            if now - self._looked > grace / 2:
-                self._since.clear()
-            self._looked = now
-            self._since = {sign: self._since.get(sign, now) for sign in signs.items()}
+            if now - self._last_update > grace_period / 2:
+                self._first_seen.clear()
+            self._last_update = now
+            self._first_seen = {
+                heartbeat: self._first_seen.get(heartbeat, now) for heartbeat in heartbeats.items()
+            }
             return frozenset(
-                trial_id for (trial_id, _), since in self._since.items() if now - since >= grace
+                trial_id
+                for (trial_id, _), first_seen in self._first_seen.items()
+                if now - first_seen >= grace_period
             )

@@ -1,4 +1,4 @@
-"""A study and what it fixed when it was created: its space, numerics, and fingerprint."""
+"""A study and its record: the settings that were fixed when it was created."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def confirmation_name(study: str) -> str:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """What a study fixes at its creation; only the number of trials may grow.
+    """The settings that are fixed when a study is created; only the number of trials may grow.
 
     Attributes:
-        space: the normalised space, the task's defaults filled in.
-        trials: how many trials the study has in all, trial 0 included.
-        numerics: what changes bits without changing meaning; see `export`.
-        fingerprint: of the task's source, arguments and data.
-        confirms: the study whose best plans the trials train once more, each on one fresh seed,
-            with the metric on the test split; None for a search.
+        space: the normalised space, with the task's defaults.
+        trials: the total number of trials, with trial 0.
+        numerics: the settings that change the exact numbers, but not the meaning: see `numerics`.
+        fingerprint: the hash of the task's source, arguments and data.
+        confirms: the name of the study that this one confirms: each trial trains one of its best
+            plans with a fresh seed, and evaluates it on the test split. None for a search.
     """
 
     space: Space
@@ -79,74 +79,80 @@ class StudyHandle:
 
     @property
     def confirms(self) -> str | None:
-        """The study that this one confirms; None for a search."""
+        """The name of the study that this one confirms; None for a search."""
         return self.record.confirms
 
     @cached_property
     def queue(self) -> TrialQueue:
-        """The trials as the workers share them."""
+        """The queue of its trials."""
         return TrialQueue(self.database, self.study_id)
 
     def total(self) -> int:
-        """Return how many trials the study has in all, as it stands now: `start` may raise it."""
+        """Return the current total number of trials; `start` may raise it at any time."""
         return self.queue.budget().trials
 
     def epoch_timeout(self) -> float | None:
-        """Return the seconds that an epoch may take at most; None: as many as it needs."""
+        """Return the maximum seconds of an epoch; None: no limit."""
         attributes = self.database.optuna.get_study_user_attrs(self.study_id)
         return cast("float | None", attributes.get("epoch_timeout"))
 
     @contextmanager
     def unless_deleted(self) -> Iterator[None]:
-        """Say it where something fails because the study was deleted meanwhile.
+        """Raise StudyError for an error that is due to the deletion of the study.
 
         Raises:
-            StudyError: the study is gone.
+            StudyError: the study was deleted.
         """
         try:
             yield
         except (KeyError, SQLAlchemyError):
             if self.study_id in (s._study_id for s in self.database.optuna.get_all_studies()):
                 raise
-            raise StudyError(f"study `{self.name}` was deleted while it was searched") from None
+            raise StudyError(f"study `{self.name}` was deleted during the search") from None
 
     def load(self) -> optuna.Study:
-        """Return the Optuna study, without the sampler and the pruner that search it."""
+        """Return the Optuna study, without the sampler and the pruner of the search."""
         return optuna.load_study(study_name=self.name, storage=self.database.optuna)
 
     def load_for_search(
         self, sampler: BaseSampler, pruner: BasePruner, storage: BatchedStorage
     ) -> optuna.Study:
-        """Return the Optuna study as a sampler and a pruner read it: see PrunedView."""
+        """Return the Optuna study for a sampler and a pruner: they read it through PrunedView."""
         return optuna.load_study(
             study_name=self.name, storage=PrunedView(storage), sampler=sampler, pruner=pruner
         )
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials but those that a successor replaced, by number."""
+        """Return all trials by number; of a retried trial, its last row."""
         return [row for row in self.rows() if "superseded_by" not in row.user_attrs]
 
     def rows(self) -> list[FrozenTrial]:
-        """Return all trials as the database has them at one moment, by number."""
+        """Return all rows of trials by number, with the superseded ones."""
         return self.database.optuna.get_all_trials(self.study_id, deepcopy=False)
 
     def complete(self, *, constant: bool | None = None) -> list[FrozenTrial]:
-        """Return the complete trials, best first; `constant` keeps one kind: constants, or not."""
-        return ranked(self.space, self.trials(), constant=constant)
+        """Return the complete trials, best first; see `rank_trials`."""
+        return rank_trials(self.space, self.trials(), constant=constant)
 
     def trial(self, number: int) -> FrozenTrial:
         """Return a trial by its number; raise StudyError if there is none."""
         for trial in self.trials():
             if trial.number == number:
                 return trial
-        raise StudyError(f"study {self.name} has no trial {number}")
+        raise StudyError(f"study `{self.name}` has no trial {number}")
 
 
-def ranked(
+def rank_trials(
     space: Space, trials: Iterable[FrozenTrial], *, constant: bool | None = None
 ) -> list[FrozenTrial]:
-    """Return the complete ones of some trials, best first; `constant` keeps one kind."""
-    lower = space.objective.to_minimize
+    """Return the complete trials with a finite value, best first.
+
+    Args:
+        space: of their study.
+        trials: any trials of the study.
+        constant: True keeps the plans of constants only, False the other plans only.
+    """
+    to_minimize = space.objective.to_minimize
     found = [
         trial
         for trial in trials
@@ -157,11 +163,11 @@ def ranked(
             constant is None or space.is_constant_plan(trial.user_attrs.get("plan", {})) == constant
         )
     ]
-    return sorted(found, key=lambda trial: (lower(trial.value or 0.0), trial.number))
+    return sorted(found, key=lambda trial: (to_minimize(trial.value or 0.0), trial.number))
 
 
 def plan_of(trial: FrozenTrial) -> Plan:
-    """Return the plan that a trial carries."""
+    """Return the plan of a trial."""
     return Plan.from_tables(trial.user_attrs["plan"])
 
 
@@ -169,24 +175,27 @@ def open_study(database: Database, name: str) -> StudyHandle:
     """Open a study by its name.
 
     Raises:
-        StudyError: there is none of that name, or it is not a schedsearch study.
+        StudyError: the study does not exist, or it is not a study of schedsearch.
     """
     try:
         study_id = database.optuna.get_study_id_from_name(name)
     except KeyError:
         known = [study.study_name for study in database.optuna.get_all_studies()]
         hint = did_you_mean(name, known) or (
-            f"it has {', '.join(known)}" if known else "it has none"
+            f"its studies are {', '.join(known)}" if known else "it has no studies"
         )
-        raise StudyError(f"{database.shown} has no study `{name}`: {hint}") from None
+        raise StudyError(f"{database.display_url} has no study `{name}`: {hint}") from None
     attributes = database.optuna.get_study_user_attrs(study_id)
     if "space" not in attributes and CONFIRMS in attributes:
         raise StudyError(
-            f"study `{name}` was made by version 0.1: `schedsearch confirm {attributes[CONFIRMS]}` "
-            "continues it"
+            f"study `{name}` was created by version 0.1: continue it with "
+            f"`schedsearch confirm {attributes[CONFIRMS]}`"
         )
     if "space" not in attributes:
-        raise StudyError(f"study `{name}` was not made by schedsearch, or its creation was cut off")
+        raise StudyError(
+            f"study `{name}` was not created by schedsearch, or its creation was interrupted: "
+            "use another study, or run `schedsearch start` again"
+        )
     space = Space.from_document(attributes["space"], f"study {name}")
     record = StudyRecord(
         space,
@@ -199,17 +208,17 @@ def open_study(database: Database, name: str) -> StudyHandle:
 
 
 def recorded_numerics(database: Database, name: str) -> Mapping[str, Any] | None:
-    """Return the numerics that a study fixed when it was created; None if there is no such study.
+    """Return the numerics in a study's record; None if the study does not exist.
 
     Raises:
-        StudyError: the study is not schedsearch's.
+        StudyError: it is not a study of schedsearch.
     """
     known = [study.study_name for study in database.optuna.get_all_studies()]
     return open_study(database, name).record.numerics if name in known else None
 
 
-def every_study(database: Database) -> list[StudyHandle]:
-    """Return the searches that schedsearch made, without their confirmations, by name."""
+def list_studies(database: Database) -> list[StudyHandle]:
+    """Return the searches of schedsearch in a database by name, without their confirmations."""
     studies = sorted(database.optuna.get_all_studies(), key=lambda study: study.study_name)
     return [
         open_study(database, study.study_name)
@@ -218,11 +227,15 @@ def every_study(database: Database) -> list[StudyHandle]:
     ]
 
 
-def only_study(database: Database) -> StudyHandle:
-    """Return the one study of a database; raise StudyError if there are none or several."""
-    studies = every_study(database)
+def get_only_study(database: Database) -> StudyHandle:
+    """Return the only study of a database.
+
+    Raises:
+        StudyError: the database has no study, or several.
+    """
+    studies = list_studies(database)
     if len(studies) != 1:
         names = ", ".join(study.name for study in studies)
-        rule = f"name one of its studies: {names}" if studies else "it has no study"
-        raise StudyError(f"{database.shown}: {rule}")
+        rule = f"name one of its studies: {names}" if studies else "has no studies"
+        raise StudyError(f"{database.display_url}: {rule}")
     return studies[0]

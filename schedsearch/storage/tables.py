@@ -1,4 +1,4 @@
-"""The columns of Optuna's schema that schedsearch reads and writes in transactions of its own."""
+"""The columns of Optuna's schema that schedsearch reads and writes in its own transactions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ trials = Table(
     Column("number", Integer),
     Column("study_id", Integer),
     Column("state", Enum("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING", name="trialstate")),
-    # Naive UTC, as Optuna keeps it.
+    # Naive UTC.
     Column("datetime_start", DateTime),
     Column("datetime_complete", DateTime),
 )

@@ -130,7 +130,7 @@ class CachedRuns:
     def add_to_batch(self, batch: Batch) -> None:
         """Write what the runs trained in the transaction of a batch."""
         if self._store is not None:
-            batch.on_commit(self._store.write, self._store.mark_committed)
+            batch.add_write(self._store.write, self._store.mark_committed)
 
     def flush(self) -> None:
         """Write what the runs trained in a separate transaction."""

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from schedsearch.errors import summarize_exception
 from schedsearch.storage import Database
-from schedsearch.storage.rows import chunks
+from schedsearch.storage.rows import split_ids
 from schedsearch.trajectories.tables import checkpoints, insert_if_missing, lock_tables, pins
 
 #: Seconds after which a file without a row is an orphan: longer than any batch takes.
@@ -137,7 +137,7 @@ class Checkpoints:
     def _referenced(self, connection: Connection) -> set[str]:
         """Return the files in the rows of the pending nodes: the first file of each node."""
         referenced = set()
-        for names in chunks(row["hash"] for _, row in self._pending):
+        for names in split_ids(row["hash"] for _, row in self._pending):
             referenced |= {row.artifact for row in connection.execute(_BY_HASH, {"names": names})}
         return referenced
 
@@ -192,7 +192,7 @@ class Checkpoints:
         self, names: Sequence[str], run: str, seconds: float, connection: Connection
     ) -> Any:
         moment = lock_tables(connection)
-        for chunk in chunks(reversed(names)):
+        for chunk in split_ids(reversed(names)):
             found = {row.hash: row for row in connection.execute(_BY_HASH, {"names": chunk})}
             for name in chunk:
                 if name in found:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
 
 from schedsearch.storage import Database
-from schedsearch.storage.rows import chunks
+from schedsearch.storage.rows import split_ids
 from schedsearch.trajectories.nodes import existing_nodes
 from schedsearch.trajectories.tables import insert_if_missing, leases, lock_tables, pins
 
@@ -127,7 +127,7 @@ def _lease(
     """
     _release(connection, wanted)
     granted: dict[str, str] = {}
-    for some in chunks(wanted.items()):
+    for some in split_ids(wanted.items()):
         chunk = dict(some)
         names = sorted(set(chunk.values()))
         connection.execute(_EXPIRE, {"names": names, "moment": moment})
@@ -146,16 +146,16 @@ def _lease(
 
 
 def _release(connection: Connection, runs: Collection[str]) -> None:
-    for some in chunks(runs):
+    for some in split_ids(runs):
         connection.execute(_RELEASE, {"runs": some})
 
 
 def _unpin(connection: Connection, runs: Collection[str]) -> None:
-    for some in chunks(runs):
+    for some in split_ids(runs):
         connection.execute(_UNPIN, {"runs": some})
 
 
 def _renew(connection: Connection, runs: Collection[str], until: float) -> None:
-    for some in chunks(runs):
+    for some in split_ids(runs):
         for statement in _RENEW:
             connection.execute(statement, {"runs": some, "until": until})

@@ -44,8 +44,8 @@ def open_store(
     budget = checkpoint_budget() if budget is None else budget
     if not upgrade(database):
         say(
-            f"{database.shown}: a later schedsearch made its tables of trained epochs, so nothing "
-            "is reused; upgrade schedsearch, or pass --no-reuse"
+            f"{database.display_url}: a later schedsearch made its tables of trained epochs, so "
+            "nothing is reused; upgrade schedsearch, or pass --no-reuse"
         )
         return None
     artifacts = artifacts or Folder(checkpoint_folder(database.url))

@@ -107,7 +107,7 @@ def upgrade(database: Database, migrations: Sequence[Migration] = MIGRATIONS) ->
         False if the tables are of a later version: they must not be read or written.
     """
     if _stored_version(database.engine) < len(migrations):
-        with database.creating():
+        with database.creation_lock():
             for version in range(_stored_version(database.engine), len(migrations)):
                 # A transaction for each: one that fails leaves the version before it.
                 with database.engine.begin() as connection:

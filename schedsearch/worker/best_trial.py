@@ -9,7 +9,7 @@ from typing import Protocol
 from optuna.trial import FrozenTrial
 
 from schedsearch.errors import summarize_exception
-from schedsearch.storage import BatchedStorage, StudyHandle, ranked
+from schedsearch.storage import BatchedStorage, StudyHandle, rank_trials
 from schedsearch.worker.trial import LiveTrial
 
 
@@ -54,7 +54,7 @@ class BestTrialNotifier:
         if self._callback is None or not rank < self._best:
             return
         trials = self._trials()
-        before = ranked(self._study.space, trials)
+        before = rank_trials(self._study.space, trials)
         best = objective.to_minimize(before[0].value or 0.0) if before else math.inf
         self._best = min(best, rank)
         if rank >= best:

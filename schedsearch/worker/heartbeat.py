@@ -37,9 +37,9 @@ def heartbeats(
         while not over.wait(heartbeat.interval):
             # A database that is away for longer than the retries last may be back at the next beat.
             with suppress(SQLAlchemyError, StorageInternalError, DatabaseUnavailableError):
-                queue.beat(list(trials()))
+                queue.record_heartbeats(list(trials()))
                 renew()
-                queue.hand_back_stale(heartbeat.grace)
+                queue.requeue_stale(heartbeat.grace)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

@@ -141,7 +141,7 @@ class Worker:
             trained = self._train_epoch(self._allocate_lanes())
             self._reuse.add_to_batch(batch, (run for live in trained for run in live.runs))
             self._stopped = self._control.should_stop() or self._given_up is not None
-            batch.ask(0 if self._stopped else self._room)
+            batch.claim(0 if self._stopped else self._room)
         self._notifier.refresh()
         # Raised only now, when each failed trial has its traceback in the database.
         if self._given_up is not None:
@@ -170,10 +170,10 @@ class Worker:
     def _claim(self) -> bool:
         """Claim trials; if there are none, queue stale ones again and claim those."""
         with self._batch() as batch:
-            batch.ask(self._room)
-        if not self._claimed and self._study.queue.hand_back_stale(self._heartbeat.grace):
+            batch.claim(self._room)
+        if not self._claimed and self._study.queue.requeue_stale(self._heartbeat.grace):
             with self._batch() as batch:
-                batch.ask(self._room)
+                batch.claim(self._room)
         return bool(self._claimed)
 
     def _wait(self) -> bool:

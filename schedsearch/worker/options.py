@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from schedsearch.storage import GRACE
+from schedsearch.storage import GRACE_PERIOD
 
 #: Seconds between two heartbeats.
 HEARTBEAT = 10.0
@@ -50,4 +50,4 @@ class Heartbeat:
     """
 
     interval: float = HEARTBEAT
-    grace: timedelta = GRACE
+    grace: timedelta = GRACE_PERIOD

@@ -70,7 +70,7 @@ class StudySession:
         Afterwards `batch.lost` names trials that other workers took over: none of their writes was
         committed, and sampler and pruner are made again, since they had seen those writes.
         """
-        with self.storage.round(self.study.study_id, self.worker) as batch:
+        with self.storage.batch(self.study.study_id, self.worker) as batch:
             yield batch
         if batch.lost:
             self.reload()
@@ -78,9 +78,9 @@ class StudySession:
     def hand_back(self) -> None:
         """Return this worker's running trials to the queue, also during a KeyboardInterrupt."""
         try:
-            self.study.queue.hand_back_all_of(self.worker)
+            self.study.queue.requeue_trials_of(self.worker)
         except KeyboardInterrupt:
-            self.study.queue.hand_back_all_of(self.worker)
+            self.study.queue.requeue_trials_of(self.worker)
             raise
 
     def fail(self, trial_ids: Collection[int], reason: str) -> None:
@@ -89,7 +89,7 @@ class StudySession:
         It may be called from any thread.
         """
         self.study.queue.fail(self.worker, list(trial_ids), reason)
-        self.study.queue.hand_back_all_of(self.worker)
+        self.study.queue.requeue_trials_of(self.worker)
 
 
 def is_interrupted() -> bool:

@@ -252,7 +252,7 @@ def test_a_port_in_use_is_reported_in_one_line(run, study):
 def test_a_missing_database_is_reported_in_one_line(run, tmp_path):
     done = run("dashboard", "--port", 0)
     assert done.status == 2
-    assert done.err.startswith(f"error: {tmp_path / 'studies.db'}: there is no such database: ")
+    assert done.err.startswith(f"error: {tmp_path / 'studies.db'}: the database does not exist: ")
     assert not list(tmp_path.iterdir())
 
 

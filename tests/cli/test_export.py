@@ -114,7 +114,7 @@ def test_a_trial_of_several_seeds_lists_them_with_their_metrics(run, tmp_path):
 
 def test_a_missing_trial_or_study_is_one_line(run, study):
     done = run("export", "small", "--trial", 99)
-    assert (done.status, done.out, done.err) == (2, "", "error: study small has no trial 99\n")
+    assert (done.status, done.out, done.err) == (2, "", "error: study `small` has no trial 99\n")
     done = run("export", "smal")
     assert (done.status, done.out) == (2, "")
     assert done.err.endswith("has no study `smal`: did you mean `small`?\n")

@@ -48,7 +48,7 @@ def test_an_exported_config_is_drawn(run, study, tmp_path):
     ("arguments", "said"),
     [
         (("small", "-o", "best.jpg"), "error: best.jpg: the name must end in .png or .svg\n"),
-        (("small/99", "-o", "x.png"), "error: study small has no trial 99\n"),
+        (("small/99", "-o", "x.png"), "error: study `small` has no trial 99\n"),
         (("smal", "-o", "x.png"), "has no study `smal`: did you mean `small`?\n"),
         (("small/worst", "-o", "x.png"), "worst is not part of a study: give STUDY/NUMBER"),
         (("small/confirmation", "-o", "x.png"), "study small has no confirmation yet"),

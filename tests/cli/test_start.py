@@ -9,7 +9,7 @@ import pytest
 
 from schedsearch.cli import main
 from schedsearch.errors import TaskError
-from schedsearch.storage import only_study, open_database
+from schedsearch.storage import get_only_study, open_database
 from tests import searches
 from tests.cli.command import Command
 from tests.searches import begin, document, make_study, url_of, work, write_space
@@ -32,7 +32,7 @@ def start(tmp_path, monkeypatch, capsys):
 
 
 def total(folder: Path) -> int:
-    return only_study(open_database(url_of(folder))).total()
+    return get_only_study(open_database(url_of(folder))).total()
 
 
 def test_without_workers_the_study_is_created_and_nothing_begins(start, tmp_path):
@@ -54,7 +54,7 @@ def test_the_flags_of_the_audit_and_the_opening_stand_in_the_studys_space(
 ):
     flags = ("--audit", "0.25", "--protected", given)
     assert start(document(), "--workers", "0", *flags)[0] == 0
-    options = only_study(open_database(url_of(tmp_path))).space.search.pruner
+    options = get_only_study(open_database(url_of(tmp_path))).space.search.pruner
     assert (options.audit, options.protected) == (0.25, kept)
 
 
@@ -71,18 +71,19 @@ def test_a_finished_study_is_shown_and_no_worker_begins(start, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"horizon": 8}, "  horizon: it has 9, now it is 8"),
+        ({"horizon": 8}, "  horizon: 9 in the study, 8 in the file"),
         (
             {"task": "tests.searches:train_to_nan"},
-            "  task: it has 'tests.searches:train', now it is 'tests.searches:train_to_nan'",
+            "  task: 'tests.searches:train' in the study, "
+            "'tests.searches:train_to_nan' in the file",
         ),
         (
             {"objective": {"metric": "val_loss", "direction": "maximize"}},
-            "  objective.direction: it has 'minimize', now it is 'maximize'",
+            "  objective.direction: 'minimize' in the study, 'maximize' in the file",
         ),
         (
             {"search": {"seed": 1, "pruner": {"min_epochs": 2}}},
-            "  search.seed: it has 0, now it is 1",
+            "  search.seed: 0 in the study, 1 in the file",
         ),
     ],
 )
@@ -90,10 +91,11 @@ def test_a_changed_space_is_refused_with_what_changed(start, change, said):
     assert start(document(), "--workers", "0")[0] == 0
     code, _, err = start(document() | change, "--workers", "0")
     assert code == 2
-    assert "study `small` was created otherwise:\n" in err
+    assert "study `small` exists with other settings:\n" in err
     assert said in err.splitlines()
     assert (
-        "begin another with --study NAME, or throw it away with `schedsearch delete small`" in err
+        "create another study with --study NAME, or delete this one with `schedsearch delete small`"
+        in err
     )
 
 
@@ -105,10 +107,10 @@ def test_a_study_that_trained_nothing_is_made_anew_and_one_with_reports_is_not(s
     code, _, err = start(document(), "--workers", "0")
     assert code == 0, err
     assert "study small had other settings and no trained epoch: it is created again" in err
-    work(only_study(open_database(url_of(tmp_path))))
+    work(get_only_study(open_database(url_of(tmp_path))))
     code, _, err = start(wrong, "--workers", "0")
     assert code == 2
-    assert "was created otherwise:" in err
+    assert "exists with other settings:" in err
 
 
 def test_a_trial_that_somebody_queued_keeps_a_study_that_trained_nothing(start, tmp_path):
@@ -135,7 +137,7 @@ def test_a_changed_range_is_named_by_its_key(start):
     content["hyperparameters"]["lr"]["families"]["constant"]["value"]["high"] = 0.5
     code, _, err = start(content, "--workers", "0")
     key = "hyperparameters.lr.families.constant.value.high"
-    assert (code, f"  {key}: it has 0.9, now it is 0.5" in err) == (2, True)
+    assert (code, f"  {key}: 0.9 in the study, 0.5 in the file" in err) == (2, True)
 
 
 def test_a_changed_task_is_refused_by_its_fingerprint(start, monkeypatch):
@@ -143,7 +145,7 @@ def test_a_changed_task_is_refused_by_its_fingerprint(start, monkeypatch):
     monkeypatch.setattr(searches.train, "hyperparameters", {**searches.DEFAULTS, "new": 1.0})
     code, _, err = start(document(), "--workers", "0")
     assert code == 2
-    assert "the task's source, arguments or data: its fingerprint differs" in err
+    assert "  task: its source, arguments or data changed (another fingerprint)" in err
 
 
 def test_another_name_is_another_study(start, tmp_path):
@@ -217,7 +219,7 @@ def test_a_loop_of_the_users_own_trains_one_run_at_a_time(start, tmp_path):
     code, _, err = start(document(), "--workers", "0", "--lanes", "8")
     assert code == 0
     assert "1 lane: your training loop trains one run at a time" in err
-    assert only_study(open_database(url_of(tmp_path))).record.numerics["lanes"] == 1
+    assert get_only_study(open_database(url_of(tmp_path))).record.numerics["lanes"] == 1
 
 
 def test_a_study_keeps_the_lanes_it_was_created_with_and_says_so(start):
@@ -242,6 +244,6 @@ def test_what_lanes_found_comes_out_again_exactly(tmp_path, seeds):
         process = begin(*command, folder=tmp_path)
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
-    assert only_study(open_database(url_of(tmp_path))).record.numerics["lanes"] == 6
+    assert get_only_study(open_database(url_of(tmp_path))).record.numerics["lanes"] == 6
     assert err.count(": reproduced the recorded value ") == seeds
     assert "warning" not in err

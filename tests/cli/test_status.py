@@ -126,7 +126,7 @@ def test_one_of_several_studies_must_be_named(run, tmp_path):
 def test_a_missing_database_is_an_error_and_is_not_created(run, tmp_path, command):
     code, out, err = run(*command)
     assert (code, out) == (2, "")
-    assert "there is no such database: `schedsearch start` makes it" in err
+    assert "the database does not exist: create it with `schedsearch start`" in err
     assert not list(tmp_path.iterdir())
 
 
@@ -136,12 +136,12 @@ def test_delete_asks_first_and_refuses_a_study_in_training(run, tmp_path):
     code, _, err = run("delete", "small", "--yes")
     assert code == 2
     assert "study `small` is in training (trials running: 1): stop its workers first" in err
-    study.queue.hand_back_all_of("ann")
+    study.queue.requeue_trials_of("ann")
     assert run("delete", "small")[0] != 0  # no answer to the question
     assert run("status", "small")[0] == 0
     assert run("delete", "small", "--yes") == (0, "", "deleted study small\n")
     code, _, err = run("status", "small")
-    assert (code, "has no study `small`: it has none" in err) == (2, True)
+    assert (code, "has no study `small`: it has no studies" in err) == (2, True)
 
 
 def test_cached_epochs_are_counted_apart_from_trained_ones(run, tmp_path):

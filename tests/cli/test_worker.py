@@ -52,5 +52,5 @@ def test_an_unknown_study_and_another_task_are_refused(tmp_path):
     study.database.optuna.set_study_user_attr(study.study_id, "fingerprint", "another")
     code, err = worker(tmp_path, "small")
     assert code == 2
-    assert "tests.searches:train is not what study `small` was created with" in err
+    assert "tests.searches:train changed since study `small` was created" in err
     assert "Traceback" not in err

@@ -188,7 +188,7 @@ def test_too_few_seeds_are_refused_with_the_number_needed(study):
 def test_another_task_than_the_searched_one_is_refused(study, monkeypatch):
     changed = {**searches.DEFAULTS, "new": 1.0}
     monkeypatch.setattr(tasks.train_with_noise, "hyperparameters", changed)
-    with pytest.raises(StudyError, match="is not what study `small` was created with"):
+    with pytest.raises(StudyError, match="changed since study `small` was created"):
         prepare_confirmation(study, top=2, seeds=8)
 
 

@@ -34,7 +34,7 @@ from schedsearch.report.dashboard import make_app
 from schedsearch.report.dashboard_artifacts import picture_store
 from schedsearch.schedules import Constant
 from schedsearch.space import Space
-from schedsearch.storage import StudyHandle, create_study, only_study, open_database, open_study
+from schedsearch.storage import StudyHandle, create_study, get_only_study, open_database, open_study
 from schedsearch.training import train_to_end
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
@@ -150,7 +150,7 @@ def test_while_a_run_is_in_training_no_call_takes_runs_out_of_the_queue(tmp_path
 def test_a_lost_run_goes_on_in_another_worker_with_its_seed(tmp_path):
     confirmation = queued(make_study(tmp_path), (candidate(0.5), FRESH + 4))
     claim(confirmation, "dead")
-    confirmation.queue.hand_back_all_of("dead")
+    confirmation.queue.requeue_trials_of("dead")
     work(confirmation)
     [(plan, seed)] = recorded_runs(confirmation)
     assert (plan, seed) == (candidate(0.5).plan, FRESH + 4)
@@ -213,7 +213,7 @@ def test_delete_takes_it_along_and_list_and_status_name_it(run, tmp_path):
 def test_a_confirmation_of_version_0_1_goes_on_as_a_study(tmp_path):
     """tests/data/studies_0_1.db was made and confirmed by version 0.1."""
     shutil.copy(DATA / "studies_0_1.db", tmp_path / "studies.db")
-    study = only_study(open_database(url_of(tmp_path)))
+    study = get_only_study(open_database(url_of(tmp_path)))
     before = confirmation_result(study)
     assert before is not None
     seeds = len(range(*before["seeds"]))

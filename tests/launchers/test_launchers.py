@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from schedsearch.launchers.local import LocalLauncher
 from schedsearch.launchers.supervisor import Supervisor
-from schedsearch.storage import StudyHandle, only_study, open_database
+from schedsearch.storage import StudyHandle, get_only_study, open_database
 from tests import searches
 from tests.claims import claim
 from tests.processes import is_alive, workers_of
@@ -33,7 +33,7 @@ def start(folder: Path, content: dict, *flags: object) -> subprocess.Popen[str]:
 
 
 def study_in(folder: Path) -> StudyHandle:
-    return only_study(open_database(url_of(folder)))
+    return get_only_study(open_database(url_of(folder)))
 
 
 def wait_for_epochs(folder: Path, running: int) -> StudyHandle:
@@ -162,7 +162,7 @@ def test_a_timeout_hands_back_and_is_a_success(tmp_path):
         assert "time is up: the workers stop after this epoch" in err
         counts = study_in(tmp_path).queue.counts()
         assert counts.running == 0
-        assert counts.waiting == counts.chains <= 2
+        assert counts.waiting == counts.trials <= 2
 
 
 @pytest.mark.parametrize(("flag", "budget"), [("--trials", 40), ("--epochs", 350)])
@@ -180,10 +180,10 @@ def test_a_budget_holds_for_all_workers_whoever_joins_and_over_restarts(tmp_path
         assert process.returncode == 0, err
     counts = study.queue.counts()
     if flag == "--trials":
-        assert counts.complete == counts.chains == budget
+        assert counts.complete == counts.trials == budget
     else:
         # No trial is left that could not go on to the horizon.
-        assert counts.complete == counts.chains == budget // 9
+        assert counts.complete == counts.trials == budget // 9
     # And whoever comes later finds nothing left to do.
     late = start(tmp_path, content, "--workers", 2, flag, budget)
     _, err = late.communicate(timeout=60)
@@ -197,7 +197,7 @@ def test_a_search_with_killed_workers_still_ends_with_its_number_of_trials(tmp_p
     _, err = search.communicate(timeout=120)
     assert search.returncode == 0, err
     counts = study_in(tmp_path).queue.counts()
-    assert counts.complete + counts.pruned == counts.chains == 60
+    assert counts.complete + counts.pruned == counts.trials == 60
 
 
 def test_a_metric_that_is_not_given_is_said_once_and_exits_2(tmp_path, place):
@@ -239,4 +239,4 @@ def test_trials_of_a_machine_that_went_away_are_taken_over(tmp_path):
         local.kill()
     assert "1 trial(s) of silent workers were queued anew" in said
     counts = study.queue.counts()
-    assert (local.exit_code, counts.finished, counts.chains) == (0, 10, 10)
+    assert (local.exit_code, counts.finished, counts.trials) == (0, 10, 10)

@@ -54,7 +54,7 @@ def test_a_node_dies_and_the_study_ends_with_its_number_of_trials(
         assert search.returncode == 0, err
         assert "a worker was killed (its Ray actor or node died): 1 trial(s) queued anew" in err
         counts = study.queue.counts()
-        assert (counts.complete + counts.pruned, counts.chains, counts.running) == (8, 8, 0)
+        assert (counts.complete + counts.pruned, counts.trials, counts.running) == (8, 8, 0)
         assert workers_of(url) == []
         assert PASSWORD not in out + err
 

@@ -149,7 +149,7 @@ def test_two_workers_try_every_grid_point_once_although_one_crashes(tmp_path):
         return study.queue.counts().finished >= 5
 
     work(study, "ann", should_stop=after_five)
-    study.queue.hand_back_all_of("gone")
+    study.queue.requeue_trials_of("gone")
     work(study, "bob")
     plans = Counter(str(trial.user_attrs["plan"]) for trial in study.trials())
     assert len(plans) == 11

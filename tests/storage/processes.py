@@ -50,7 +50,7 @@ def search_in_rounds(url: str, worker: str, lanes: int, ended: Queue[tuple[str, 
     epochs: dict[int, int] = {}
     while True:
         storage.refresh(study.study_id)
-        with storage.round(study.study_id, worker) as written:
+        with storage.batch(study.study_id, worker) as batch:
             for trial_id in list(live):
                 epochs[trial_id] = epochs.get(trial_id, 0) + 1
                 storage.set_trial_intermediate_value(trial_id, epochs[trial_id], 0.5)
@@ -58,9 +58,9 @@ def search_in_rounds(url: str, worker: str, lanes: int, ended: Queue[tuple[str, 
                     storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
                     live.remove(trial_id)
                     ended.put((worker, trial_id))
-            written.ask(lanes - len(live))
-        assert not written.lost
-        live += written.claimed
+            batch.claim(lanes - len(live))
+        assert not batch.lost
+        live += batch.claimed
         if not live:
             break
     ended.put((worker, -1))
@@ -70,10 +70,10 @@ def report_for_ever(url: str, lanes: int, committed: Queue[int]) -> None:
     """Claim trials and report of all of them, round after round; say how many were committed."""
     study = open_study(open_database(url), "small")
     storage = BatchedStorage(study.database)
-    with storage.round(study.study_id, "doomed") as begun:
-        begun.ask(lanes)
+    with storage.batch(study.study_id, "doomed") as begun:
+        begun.claim(lanes)
     for step in itertools.count():
-        with storage.round(study.study_id, "doomed"):
+        with storage.batch(study.study_id, "doomed"):
             for trial_id in begun.claimed:
                 storage.set_trial_intermediate_value(trial_id, step, 0.5)
                 storage.set_trial_user_attr(trial_id, "reported", step)

@@ -36,9 +36,9 @@ def storage(study: StudyHandle) -> BatchedStorage:
 def claim(
     storage: BatchedStorage, study: StudyHandle, count: int, worker: str = "ann"
 ) -> list[int]:
-    with storage.round(study.study_id, worker) as written:
-        written.ask(count)
-    return written.claimed
+    with storage.batch(study.study_id, worker) as batch:
+        batch.claim(count)
+    return batch.claimed
 
 
 def stored(study: StudyHandle) -> list[FrozenTrial]:
@@ -79,7 +79,7 @@ def write_everything(storage: BatchedStorage, trial_id: int) -> None:
 def test_what_a_round_writes_is_seen_inside_at_once_and_outside_at_its_end(storage, study):
     [trial_id] = claim(storage, study, 1)
     before = stored(study)
-    with storage.round(study.study_id, "ann"):
+    with storage.batch(study.study_id, "ann"):
         write_everything(storage, trial_id)
         assert storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [math.inf])
         inside = copied(storage, study)
@@ -96,7 +96,7 @@ def test_what_a_round_writes_is_seen_inside_at_once_and_outside_at_its_end(stora
 def test_what_an_earlier_round_wrote_is_written_over(storage, study):
     [trial_id] = claim(storage, study, 1)
     for value in (1.0, 2.0):
-        with storage.round(study.study_id, "ann"):
+        with storage.batch(study.study_id, "ann"):
             storage.set_trial_intermediate_value(trial_id, 0, value)
             storage.set_trial_user_attr(trial_id, "note", value)
             storage.set_trial_system_attr(trial_id, "note", value)
@@ -114,9 +114,9 @@ def test_an_error_inside_drops_the_round_and_the_copy_forgets_it(storage, study)
     before = stored(study)
 
     def fail() -> None:
-        with storage.round(study.study_id, "ann") as written:
+        with storage.batch(study.study_id, "ann") as batch:
             write_everything(storage, trial_id)
-            written.ask(3)
+            batch.claim(3)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -130,17 +130,17 @@ def test_a_commit_that_fails_half_way_writes_nothing(storage, study):
     before = stored(study)
 
     def fail() -> None:
-        with storage.round(study.study_id, "ann") as written:
+        with storage.batch(study.study_id, "ann") as batch:
             write_everything(storage, one)
             # Noticed only when the reports and attributes have been sent.
             storage.set_trial_state_values(two, TrialState.COMPLETE, ["no number"])
-            written.ask(3)
+            batch.claim(3)
 
     with pytest.raises(TypeError):
         fail()
     assert same(stored(study), before)
     assert same(copied(storage, study), before)
-    with storage.round(study.study_id, "ann"):
+    with storage.batch(study.study_id, "ann"):
         write_everything(storage, one)
     assert same(stored(study), copied(storage, study))
 
@@ -158,11 +158,11 @@ def test_a_trial_that_was_taken_over_is_lost_and_the_others_are_written(storage,
     lost, kept = claim(storage, study, 2)
     take(study, lost)
     taken = stored(study)[0]
-    with storage.round(study.study_id, "ann") as written:
+    with storage.batch(study.study_id, "ann") as batch:
         for trial_id in (lost, kept):
             write_everything(storage, trial_id)
             storage.set_trial_state_values(trial_id, TrialState.PRUNED, [0.5])
-    assert written.lost == {lost}
+    assert batch.lost == {lost}
     assert same(stored(study)[:1], [taken])
     assert stored(study)[1].state is TrialState.PRUNED
     assert same(copied(storage, study), stored(study))
@@ -170,12 +170,12 @@ def test_a_trial_that_was_taken_over_is_lost_and_the_others_are_written(storage,
 
 def test_a_trial_handed_back_meanwhile_waits_for_who_asks_next(storage, study):
     claim(storage, study, 1)
-    with storage.round(study.study_id, "ann") as written:
+    with storage.batch(study.study_id, "ann") as batch:
         storage.set_trial_user_attr(1, "late", True)
-        study.queue.hand_back_all_of("ann")
-        written.ask(1)
-    assert written.lost == {1}
-    [successor] = written.claimed
+        study.queue.requeue_trials_of("ann")
+        batch.claim(1)
+    assert batch.lost == {1}
+    [successor] = batch.claimed
     trial = storage.get_trial(successor)
     assert trial.user_attrs["retry_of"] == 0
     assert trial.user_attrs["baseline"]
@@ -208,7 +208,7 @@ def test_rows_that_replace_each_other_count_as_one_trial_of_the_total(database_u
     study = study_at(database_url, trials=3)
     storage = BatchedStorage(study.database)
     claim(storage, study, 2, "dead")
-    study.queue.hand_back_all_of("dead")
+    study.queue.requeue_trials_of("dead")
     claimed = [storage.get_trial(trial_id) for trial_id in claim(storage, study, 9)]
     assert [trial.number for trial in claimed] == [2, 3, 4]
     assert [trial.user_attrs.get("retry_of") for trial in claimed] == [0, 1, None]
@@ -217,7 +217,7 @@ def test_rows_that_replace_each_other_count_as_one_trial_of_the_total(database_u
 
 def test_a_claimed_trial_has_its_first_beat(storage, study):
     claim(storage, study, 3)
-    assert study.queue.hand_back_stale() == 0
+    assert study.queue.requeue_stale() == 0
 
 
 def test_claims_of_storages_with_old_copies_do_not_collide(storage, study):
@@ -239,12 +239,12 @@ def test_a_round_sees_the_others_as_the_last_refresh_left_them(storage, study):
     [trial_id] = claim(storage, study, 1)
     other = BatchedStorage(study.database)
     other.refresh(study.study_id)
-    with storage.round(study.study_id, "ann"):
+    with storage.batch(study.study_id, "ann"):
         storage.set_trial_intermediate_value(trial_id, 1, 0.5)
-    with other.round(study.study_id, "bob"):
+    with other.batch(study.study_id, "bob"):
         assert other.get_trial(trial_id).intermediate_values == {}
     other.refresh(study.study_id)
-    with other.round(study.study_id, "bob"):
+    with other.batch(study.study_id, "bob"):
         assert other.get_trial(trial_id).intermediate_values == {1: 0.5}
 
 
@@ -255,7 +255,7 @@ def plainly(storage: BatchedStorage, study: StudyHandle) -> Iterator[None]:
 
 @contextmanager
 def in_a_round(storage: BatchedStorage, study: StudyHandle) -> Iterator[None]:
-    with storage.round(study.study_id, "ann"):
+    with storage.batch(study.study_id, "ann"):
         yield
 
 
@@ -275,7 +275,7 @@ def test_everything_that_others_write_arrives(storage, study, how):
         with how(storage, study):
             step()
         other.refresh(study.study_id)
-        with other.round(study.study_id, "bob"):  # where only the copy answers
+        with other.batch(study.study_id, "bob"):  # where only the copy answers
             assert same(copied(other, study), stored(study))
 
 
@@ -286,13 +286,13 @@ def test_what_others_change_in_place_arrives_with_the_next_sweep(storage, study,
         other.set_trial_user_attr(trial_id, "note", value)
         other.set_trial_user_attr(trial_id, "later", value)
         storage.refresh(study.study_id)
-    monkeypatch.setattr("schedsearch.storage.mirror.SWEEP", 0.0)
+    monkeypatch.setattr("schedsearch.storage.trial_cache.FULL_SYNC_INTERVAL", 0.0)
     assert same(copied(storage, study), stored(study))
 
 
 def test_a_list_that_was_handed_out_stays_as_it_was(storage, study):
     [trial_id] = claim(storage, study, 1)
-    with storage.round(study.study_id, "ann"):
+    with storage.batch(study.study_id, "ann"):
         handed_out = copied(storage, study)
         before = [_text(trial) for trial in handed_out]
         write_everything(storage, trial_id)
@@ -315,21 +315,21 @@ def test_a_study_that_somebody_deletes_is_said_to_be_missing(storage, study):
 
 def test_a_round_refuses_what_it_cannot_hold(storage, study):
     trial_id, _ = claim(storage, study, 2)
-    with storage.round(study.study_id, "ann"):
-        with pytest.raises(RuntimeError, match="a trial cannot be created, only asked for, inside"):
+    with storage.batch(study.study_id, "ann"):
+        with pytest.raises(RuntimeError, match="a trial can be claimed, but not created, inside"):
             storage.create_new_trial(study.study_id)
-        with pytest.raises(RuntimeError, match="a study cannot be created inside a round"):
+        with pytest.raises(RuntimeError, match="a study cannot be created inside a batch"):
             storage.create_new_study([optuna.study.StudyDirection.MINIMIZE])
-        with pytest.raises(RuntimeError, match="a study cannot be deleted inside a round"):
+        with pytest.raises(RuntimeError, match="a study cannot be deleted inside a batch"):
             storage.delete_study(study.study_id)
-        with pytest.raises(RuntimeError, match="cannot be refreshed inside a round"):
+        with pytest.raises(RuntimeError, match="cannot be refreshed inside a batch"):
             storage.refresh(study.study_id)
         with (
-            pytest.raises(RuntimeError, match="cannot begin inside another one"),
-            storage.round(study.study_id, "ann"),
+            pytest.raises(RuntimeError, match="cannot start inside another one"),
+            storage.batch(study.study_id, "ann"),
         ):
             pass
-        with pytest.raises(RuntimeError, match="WAITING was asked for: use ask"):
+        with pytest.raises(RuntimeError, match="cannot set the state WAITING"):
             storage.set_trial_state_values(trial_id, TrialState.WAITING)
         assert not storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         with pytest.raises(ValueError, match="distribution"):
@@ -350,9 +350,9 @@ def test_to_another_thread_a_round_is_like_one_of_another_process(storage, study
         seen.append(storage.get_trial(trial_id))
         seen.extend(storage.get_all_trials(study.study_id))
         storage.set_trial_user_attr(other_id, "note", "written through")
-        study.queue.beat([trial_id, other_id])
+        study.queue.record_heartbeats([trial_id, other_id])
 
-    with storage.round(study.study_id, "ann"):
+    with storage.batch(study.study_id, "ann"):
         storage.set_trial_intermediate_value(trial_id, 1, 0.5)
         thread = threading.Thread(target=elsewhere)
         thread.start()
@@ -381,12 +381,12 @@ def round_of(storage: BatchedStorage, study: StudyHandle, trial_ids: list[int]) 
     """Return the statements of a round that writes everything and asks for as many trials."""
     with statements() as found:
         storage.refresh(study.study_id)
-        with storage.round(study.study_id, "ann") as written:
+        with storage.batch(study.study_id, "ann") as batch:
             for trial_id in trial_ids:
                 write_everything(storage, trial_id)
                 storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
-            written.ask(len(trial_ids))
-    assert len(written.claimed) == len(trial_ids)
+            batch.claim(len(trial_ids))
+    assert len(batch.claimed) == len(trial_ids)
     return found
 
 
@@ -450,17 +450,17 @@ def test_a_killed_worker_loses_its_last_round_whole_or_not_at_all(database_url):
         [lasts] = {tuple(trial.intermediate_values) for trial in running}
         assert len(lasts) >= known
         assert {trial.user_attrs["reported"] for trial in running} == {lasts[-1]}
-        study.queue.hand_back_all_of("doomed")
+        study.queue.requeue_trials_of("doomed")
 
 
 def test_optunas_own_tools_read_the_study_between_rounds(storage, study):
     trial_ids = claim(storage, study, 12)
-    with storage.round(study.study_id, "ann"):
+    with storage.batch(study.study_id, "ann"):
         for place, trial_id in enumerate(trial_ids[1:]):
             storage.set_trial_param(trial_id, "x", place / 20, X)
             storage.set_trial_param(trial_id, "kind", place % 2, KIND)
             storage.set_trial_intermediate_value(trial_id, 1, place / 20)
-    with storage.round(study.study_id, "ann"):
+    with storage.batch(study.study_id, "ann"):
         for place, trial_id in enumerate(trial_ids[1:11]):
             storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [place / 20])
         plain = optuna.load_study(study_name="small", storage=study.database.url)
@@ -476,10 +476,10 @@ def test_what_others_write_to_a_claiming_workers_trial_is_seen_at_the_next_refre
     storage = BatchedStorage(study.database)
     [trial_id] = claim(storage, study, 1)
     storage.refresh(study.study_id)
-    with storage.round(study.study_id, "ann") as written:
+    with storage.batch(study.study_id, "ann") as batch:
         storage.set_trial_intermediate_value(trial_id, 1, 0.5)
         study.database.rdb.set_trial_user_attr(trial_id, "note", "by hand")
-        written.ask(1)
+        batch.claim(1)
     storage.refresh(study.study_id)
     found = storage.get_trial(trial_id)
     assert found.user_attrs["note"] == "by hand"

@@ -10,12 +10,12 @@ from schedsearch.errors import StorageError, StudyError
 from schedsearch.report.status import read_status
 from schedsearch.storage import (
     create_study,
-    every_study,
+    get_only_study,
     has_password,
-    only_study,
+    hide_password,
+    list_studies,
     open_database,
     open_study,
-    shown,
 )
 from tests.searches import make_study, url_of, work
 
@@ -31,17 +31,20 @@ def refusal(url: str, *, create: bool = False) -> str:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("studies.db", "the storage URL cannot be read: write it like sqlite:///studies.db"),
-        ("", "the storage URL cannot be read"),
-        ("oracel://host/db", "oracel://host/db: there is no database kind `oracel`: use sqlite"),
-        ("sqlite://", "a SQLite database in memory cannot be shared: name a file"),
+        ("studies.db", "the storage URL is malformed: write it like sqlite:///studies.db"),
+        ("", "the storage URL is malformed"),
+        ("oracel://host/db", "oracel://host/db: unknown database `oracel`: use sqlite"),
+        (
+            "sqlite://",
+            "processes cannot share a SQLite database in memory: give the path of a file",
+        ),
         (
             "postgresql+pg8000://ann:secret@host/db",
-            "needs the driver `pg8000`: pip install 'pg8000'",
+            "the driver `pg8000` is missing: pip install 'pg8000'",
         ),
         (
             "mysql+mysqldb://ann:secret@host/db",
-            "needs the driver `MySQLdb`: pip install 'MySQLdb'",
+            "the driver `MySQLdb` is missing: pip install 'MySQLdb'",
         ),
     ],
 )
@@ -54,15 +57,15 @@ def test_a_wrong_url_is_answered_in_one_line_without_its_password(url, message, 
 
 def test_a_missing_file_is_said_and_who_makes_it(tmp_path):
     said = refusal(url_of(tmp_path))
-    assert "studies.db: there is no such database: `schedsearch start` makes it" in said
+    assert "studies.db: the database does not exist: create it with `schedsearch start`" in said
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("create", [False, True])
 def test_a_folder_and_a_missing_folder_are_said(tmp_path, create):
-    assert "is a folder: name a file in it" in refusal(f"sqlite:///{tmp_path}", create=create)
+    assert "is a folder: give the path of a file" in refusal(f"sqlite:///{tmp_path}", create=create)
     said = refusal(f"sqlite:///{tmp_path}/absent/studies.db", create=create)
-    assert ("does not exist: make it first" if create else "there is no such database") in said
+    assert ("does not exist: create it first" if create else "the database does not exist") in said
 
 
 @pytest.mark.parametrize("create", [False, True])
@@ -80,13 +83,15 @@ def test_somebody_elses_database_is_said_and_left_alone(tmp_path, create):
         connection.execute("CREATE TABLE recipes (title TEXT)")
     connection.close()
     before = file.read_bytes()
-    assert "holds tables of something else (recipes)" in refusal(url_of(tmp_path), create=create)
+    assert "contains tables of another program (recipes)" in refusal(
+        url_of(tmp_path), create=create
+    )
     assert file.read_bytes() == before
 
 
 def test_an_empty_file_holds_no_studies_until_start(tmp_path):
     (tmp_path / "studies.db").touch()
-    assert "holds no studies: `schedsearch start` begins one" in refusal(url_of(tmp_path))
+    assert "contains no studies: create one with `schedsearch start`" in refusal(url_of(tmp_path))
     assert make_study(tmp_path).queue.counts().waiting == 1
 
 
@@ -95,7 +100,7 @@ def test_a_path_may_hold_what_optuna_takes_for_a_placeholder(tmp_path):
     folder.mkdir()
     study = make_study(folder)
     assert (folder / "studies.db").is_file()
-    assert only_study(open_database(study.database.url)).name == "small"
+    assert get_only_study(open_database(study.database.url)).name == "small"
 
 
 def test_reading_leaves_the_file_as_it_is_byte_for_byte(tmp_path):
@@ -107,7 +112,7 @@ def test_reading_leaves_the_file_as_it_is_byte_for_byte(tmp_path):
     before = plain.read_bytes()
     assert before[18:20] == b"\x01\x01"  # a rollback journal, no write-ahead log
     database = open_database(f"sqlite:///{plain}")
-    assert [read_status(study).counts.finished for study in every_study(database)] == [10]
+    assert [read_status(study).counts.finished for study in list_studies(database)] == [10]
     assert plain.read_bytes() == before
     assert not list(tmp_path.glob("example.db-*"))
 
@@ -121,7 +126,7 @@ def test_reading_goes_on_while_somebody_writes(tmp_path):
     study = make_study(tmp_path)
     writer = sqlite3.connect(tmp_path / "studies.db", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
-    assert only_study(open_database(study.database.url)).queue.counts().waiting == 1
+    assert get_only_study(open_database(study.database.url)).queue.counts().waiting == 1
     writer.execute("ROLLBACK")
     writer.close()
 
@@ -131,7 +136,7 @@ def test_a_password_is_seen_and_never_shown():
     assert has_password(url)
     assert has_password("postgresql://ann@db/studies?password=secret")
     assert not has_password("postgresql://ann@db/studies")
-    assert shown(url) == "postgresql://ann:***@db/studies"
+    assert hide_password(url) == "postgresql://ann:***@db/studies"
 
 
 def test_an_unknown_study_is_answered_with_the_nearest_one(tmp_path):
@@ -143,9 +148,9 @@ def test_an_unknown_study_is_answered_with_the_nearest_one(tmp_path):
 def test_a_study_of_another_tool_is_told_apart(tmp_path):
     database = make_study(tmp_path).database
     database.optuna.create_new_study([0], "theirs")
-    with pytest.raises(StudyError, match="`theirs` was not made by schedsearch"):
+    with pytest.raises(StudyError, match="`theirs` was not created by schedsearch"):
         open_study(database, "theirs")
-    assert [study.name for study in every_study(database)] == ["small"]
+    assert [study.name for study in list_studies(database)] == ["small"]
 
 
 def test_a_creation_that_was_cut_off_is_finished_by_the_next(tmp_path):
@@ -154,5 +159,5 @@ def test_a_creation_that_was_cut_off_is_finished_by_the_next(tmp_path):
         connection.execute("DELETE FROM study_user_attributes WHERE key = 'space'")
     connection.close()
     again = create_study(open_database(study.database.url, create=True), study.record)
-    assert again.queue.counts().chains == 1
+    assert again.queue.counts().trials == 1
     assert open_study(again.database, "small").record == study.record

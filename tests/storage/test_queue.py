@@ -59,7 +59,7 @@ def test_eight_claimers_share_the_trials_and_none_gets_one_twice(study):
     make_study_at(study.database.url, document(trials=40))
     for _ in range(12):  # some of them queued anew
         claim(study, "gone")
-    study.queue.hand_back_all_of("gone")
+    study.queue.requeue_trials_of("gone")
     claimers = [
         context.Process(target=claim_all, args=(url, f"worker-{i}", found)) for i in range(8)
     ]
@@ -73,7 +73,7 @@ def test_eight_claimers_share_the_trials_and_none_gets_one_twice(study):
     for claimer in claimers:
         claimer.join()
     assert len(taken) == len(set(taken)) == 40
-    assert study.queue.counts().running == study.queue.counts().chains == 40
+    assert study.queue.counts().running == study.queue.counts().trials == 40
 
 
 def test_eight_creators_on_an_empty_database_make_one_study(database_url):
@@ -87,7 +87,7 @@ def test_eight_creators_on_an_empty_database_make_one_study(database_url):
     for creator in creators:
         creator.join()
     made = open_study(open_database(database_url), "small")
-    assert made.queue.counts().waiting == made.queue.counts().chains == 1
+    assert made.queue.counts().waiting == made.queue.counts().trials == 1
 
 
 def test_a_trial_handed_back_is_a_new_row_with_the_same_plan_and_no_past(study):
@@ -104,7 +104,7 @@ def test_a_trial_handed_back_is_a_new_row_with_the_same_plan_and_no_past(study):
     distribution = study.load().trials[0].distributions["lr.constant.value"]
     storage.set_trial_param(trial_id, "lr.constant.value", 0.2, distribution)
 
-    assert study.queue.hand_back_all_of("ann") == 2
+    assert study.queue.requeue_trials_of("ann") == 2
     rows = study.load().trials
     lost, successor = rows[1], rows[3]
     assert (lost.state, lost.user_attrs["superseded_by"]) == (TrialState.FAIL, 3)
@@ -118,17 +118,17 @@ def test_a_trial_handed_back_is_a_new_row_with_the_same_plan_and_no_past(study):
 def test_rows_that_replace_each_other_count_as_one_trial(study):
     claim(study, "ann")
     for _ in range(3):
-        study.queue.hand_back_all_of("ann")
+        study.queue.requeue_trials_of("ann")
         claim(study, "ann")
     counts = study.queue.counts()
-    assert (counts.chains, counts.running, counts.failed) == (1, 1, 0)
+    assert (counts.trials, counts.running, counts.failed) == (1, 1, 0)
     assert [trial.number for trial in study.trials()] == [3]
 
 
 def test_a_draw_that_was_lost_before_it_was_made_is_made_by_the_successor(study):
     claim(study, "ann")
     claim(study, "ann")  # and dies before it has drawn a plan
-    study.queue.hand_back_all_of("ann")
+    study.queue.requeue_trials_of("ann")
     work(study, "bob")
     draws = [trial.user_attrs.get("draw") for trial in study.trials()]
     assert sorted(draw for draw in draws if draw is not None) == list(range(9))
@@ -138,8 +138,8 @@ def test_a_draw_that_was_lost_before_it_was_made_is_made_by_the_successor(study)
 def test_only_the_owners_live_trials_are_handed_back(study):
     claim(study, "ann")
     claim(study, "bob")
-    assert study.queue.hand_back_all_of("ann") == 1
-    assert study.queue.hand_back_all_of("ann") == 0
+    assert study.queue.requeue_trials_of("ann") == 1
+    assert study.queue.requeue_trials_of("ann") == 0
     assert state(study, 1) == TrialState.RUNNING
 
 
@@ -152,8 +152,8 @@ def test_a_trial_is_stale_once_the_same_queue_saw_no_sign_of_it_for_the_grace(st
         connection.execute(text(f"DELETE FROM trial_heartbeats WHERE trial_id = {never}"))
     began, found = time.monotonic(), 0
     while not found:
-        found = study.queue.hand_back_stale(GRACE)
-        study.queue.beat([beating])
+        found = study.queue.requeue_stale(GRACE)
+        study.queue.record_heartbeats([beating])
         time.sleep(0.1)
     assert (found, time.monotonic() - began >= GRACE.total_seconds()) == (2, True)
     assert [state(study, i) for i in range(3)] == [
@@ -161,8 +161,8 @@ def test_a_trial_is_stale_once_the_same_queue_saw_no_sign_of_it_for_the_grace(st
         TrialState.FAIL,
         TrialState.FAIL,
     ]
-    assert study.queue.hand_back_stale(GRACE) == 0
-    assert study.queue.alive() == 1
+    assert study.queue.requeue_stale(GRACE) == 0
+    assert study.queue.count_alive() == 1
 
 
 @pytest.fixture
@@ -184,4 +184,4 @@ def test_times_are_those_that_optuna_would_write(study):
 
 def test_any_name_of_a_worker_finds_its_trials(study):
     claim(study, 'a "quoted" näme')
-    assert study.queue.hand_back_all_of('a "quoted" näme') == 1
+    assert study.queue.requeue_trials_of('a "quoted" näme') == 1

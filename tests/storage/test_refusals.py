@@ -20,13 +20,13 @@ from schedsearch.errors import StorageError
 from schedsearch.report.status import read_status
 from schedsearch.storage import (
     StudyHandle,
-    database_failure,
+    get_only_study,
     has_password,
-    only_study,
+    hide_password,
     open_database,
-    shown,
+    translate_database_error,
 )
-from schedsearch.storage.connections import options_of
+from schedsearch.storage.connections import engine_options
 from tests.claims import claim
 from tests.searches import document, make_study, make_study_at, work
 from tests.servers import PASSWORD, SERVERS, MariaDB, empty_database, execute, program
@@ -48,7 +48,7 @@ def refusal(url: str, *, create: bool = False) -> str:
 
 
 def failure(error: BaseException) -> str:
-    told = database_failure(error)
+    told = translate_database_error(error)
     assert told is not None
     assert told.exit_code == 1
     assert "\n" not in str(told)
@@ -92,34 +92,34 @@ def test_a_server_that_is_away_is_said_at_once(database_url, create):
 )
 def test_a_missing_driver_is_said_with_the_extra_that_brings_it(monkeypatch, url, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
-    assert f"needs the driver `{module}`: pip install 'schedsearch[{extra}]'" in refusal(url)
+    assert f"the driver `{module}` is missing: pip install 'schedsearch[{extra}]'" in refusal(url)
 
 
 @pytest.mark.parametrize(
     ("url", "rule"),
     [
-        ("postgresql://ann:s3:cr@et@host/db", "must be written as %40"),
-        ("mysql://ann:s3cr@et:1@host:3306/db", "the storage URL cannot be read"),
-        ("postgresql://ann:s3cret@host:port/db", "the storage URL cannot be read"),
+        ("postgresql://ann:s3:cr@et@host/db", "write the @ in the password as %40"),
+        ("mysql://ann:s3cr@et:1@host:3306/db", "the storage URL is malformed"),
+        ("postgresql://ann:s3cret@host:port/db", "the storage URL is malformed"),
     ],
 )
 def test_a_url_that_is_not_well_written_is_refused_without_any_part_of_its_password(url, rule):
     said = refusal(url)
     assert rule in said
     assert "et" not in said.replace("meaning", "")
-    assert "et@" not in shown(url)
-    assert has_password(url) or "cannot be read" in said
+    assert "et@" not in hide_password(url)
+    assert has_password(url) or "is malformed" in said
 
 
 def test_the_options_of_a_url_hold():
     url = make_url("postgresql://host/db?options=-csearch_path%3Dteam&connect_timeout=30")
-    given = options_of(url)["connect_args"]
+    given = engine_options(url)["connect_args"]
     assert "connect_timeout" not in given
     assert given["options"].startswith("-c timezone=UTC ")
     assert given["options"].endswith(" -csearch_path=team")
     assert (
         "idle_transaction_timeout"
-        in options_of(make_url("mysql://h/db"))["connect_args"]["init_command"]
+        in engine_options(make_url("mysql://h/db"))["connect_args"]["init_command"]
     )
 
 
@@ -134,7 +134,7 @@ def test_a_server_that_may_only_be_read_is_said(database_url):
     said = failure(caught.value)
     assert said == (
         "the database failed: cannot execute SELECT FOR UPDATE in a read-only transaction; "
-        "it may only be read: check its permissions and settings"
+        "it is read-only: check its permissions and settings"
     )
     assert study.queue.counts().waiting == 1
 
@@ -168,13 +168,13 @@ def reader_url(database_url: str) -> Iterator[str]:
 def test_a_user_who_may_only_read_sees_the_study_and_is_told_what_is_denied(
     database_url, reader_url
 ):
-    study = only_study(open_database(reader_url))
+    study = get_only_study(open_database(reader_url))
     assert read_status(study).state == "stopped"
     with pytest.raises(DBAPIError) as caught:
         claim(study, "ann")
     said = failure(caught.value)
     assert "denied" in said
-    assert said.endswith("it may only be read: check its permissions and settings")
+    assert said.endswith("it is read-only: check its permissions and settings")
     assert PASSWORD not in said
     assert study.queue.counts().waiting == 1
     study.database.engine.dispose()
@@ -210,15 +210,15 @@ def test_a_server_without_room_is_said_and_the_search_goes_on_when_there_is_some
         with pytest.raises(DBAPIError) as caught:
             work(study)
         said = failure(caught.value)
-        assert re.search("The table '.*' is full; make room and start again", said)
+        assert re.search("The table '.*' is full; free some space and run the command again", said)
         written = study.queue.counts().epochs
         small_server.stop()
         small_server.growth = ":autoextend"
         small_server.start()
-        study.queue.hand_back_all_of("ann")
+        study.queue.requeue_trials_of("ann")
         work(study, "bob")
         counts = study.queue.counts()
-        assert (counts.finished, counts.chains) == (60, 60)
+        assert (counts.finished, counts.trials) == (60, 60)
         assert counts.epochs >= written
 
 
@@ -253,7 +253,7 @@ def read_only_study() -> Iterator[StudyHandle]:
 def test_a_file_that_may_only_be_read_is_said(read_only_study):
     with as_nobody():
         said = refusal(read_only_study.database.url, create=True)
-    assert said.endswith("studies.db: cannot be written: check its permissions")
+    assert said.endswith("studies.db: is not writable: check its permissions")
 
 
 def test_a_full_disk_is_said_and_the_search_goes_on_when_there_is_room(tmp_path):
@@ -271,15 +271,15 @@ def test_a_full_disk_is_said_and_the_search_goes_on_when_there_is_room(tmp_path)
         work(study)
     assert failure(caught.value) == (
         "the database failed: database or disk is full; "
-        "make room and start again: all that was written before is there"
+        "free some space and run the command again: earlier results are stored"
     )
     event.remove(engine, "connect", fill)
     engine.dispose()
     written = study.queue.counts().epochs
-    study.queue.hand_back_all_of("ann")
+    study.queue.requeue_trials_of("ann")
     work(study, "bob")
     counts = study.queue.counts()
-    assert (counts.finished, counts.chains) == (40, 40)
+    assert (counts.finished, counts.trials) == (40, 40)
     assert counts.epochs >= written
     assert execute(study.database.url, "PRAGMA integrity_check") == [("ok",)]
 
@@ -295,9 +295,9 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch, kind,
     mounts.write_text(f"none / ext4 rw 0 0\nhost:/export {place} {kind} rw,vers=4.2 0 0\n")
     monkeypatch.setattr("schedsearch.storage.database._MOUNTS", mounts)
     said = refusal(study.database.url, create=create)
-    assert f"lies on a network file system ({kind}), where SQLite loses what is written" in said
+    assert f"is on a network file system ({kind}), where SQLite loses data" in said
     mounts.write_text(f"host:/export / {kind} rw 0 0\n/dev/sda {place} ext4 rw 0 0\n")
-    assert only_study(open_database(study.database.url, create=create)).name == "small"
+    assert get_only_study(open_database(study.database.url, create=create)).name == "small"
 
 
 # --- what never shows ----------------------------------------------------------------------------
@@ -308,4 +308,4 @@ def test_no_object_shows_the_password_of_its_database(database_url):
     study = make_study_at(database_url)
     shown = repr((study, study.database, study.database.engine, study.database.retrier))
     assert PASSWORD not in shown
-    assert study.database.shown.count("***") == 1
+    assert study.database.display_url.count("***") == 1

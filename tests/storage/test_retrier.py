@@ -91,7 +91,7 @@ def test_a_search_waits_for_a_server_that_is_away_and_loses_nothing(server, tmp_
         _, said = search.communicate(timeout=60)
         trials = open_study(open_database(url), "small").load().trials
     assert search.returncode == 130
-    assert len(re.findall("does not answer: waiting", said)) >= 1
+    assert len(re.findall("does not answer: retrying", said)) >= 1
     assert "answers again" in said
     assert "Traceback" not in said
     assert "s3cret" not in said
@@ -123,14 +123,16 @@ def test_one_signal_ends_the_wait_for_a_server_that_is_away(server, endless, tmp
     assert search.stderr is not None
     wait_until(lambda: len(_reports_at(endless)) > 20)
     server.stop()
-    while "does not answer: waiting" not in search.stderr.readline():
+    while "does not answer: retrying" not in search.stderr.readline():
         pass
     search.send_signal(signal.SIGTERM)
     asked = time.monotonic()
     _, said = search.communicate(timeout=60)
     assert time.monotonic() - asked < 20
     assert search.returncode == 130, said
-    assert re.search("^error: .* does not answer .*: stopped without it; what was in", said, re.M)
+    assert re.search(
+        "^error: .* does not answer .*: stopped, but the trials in training", said, re.M
+    )
     assert "Traceback" not in said
     assert PASSWORD not in said
 
@@ -200,15 +202,15 @@ def one_round(
     storage: BatchedStorage, study: StudyHandle, number: int, ends: list[int]
 ) -> list[int]:
     """Report of the first trial, end others, and claim one; return the claimed."""
-    with storage.round(study.study_id, "ann") as written:
+    with storage.batch(study.study_id, "ann") as batch:
         first = storage.get_all_trials(study.study_id, deepcopy=False)[0]._trial_id
         storage.set_trial_intermediate_value(first, number, number / 8)
         storage.set_trial_user_attr(first, "number", number)
         for trial_id in ends:
             storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [number / 8])
-        written.ask(1)
-    assert written.lost == set()
-    return written.claimed
+        batch.claim(1)
+    assert batch.lost == set()
+    return batch.claimed
 
 
 def check(study: StudyHandle, storage: BatchedStorage, rounds: int, live: list[int]) -> None:
@@ -227,8 +229,8 @@ def check(study: StudyHandle, storage: BatchedStorage, rounds: int, live: list[i
 
 def begun(study: StudyHandle) -> BatchedStorage:
     storage = BatchedStorage(study.database)
-    with storage.round(study.study_id, "ann") as written:
-        written.ask(1)
+    with storage.batch(study.study_id, "ann") as batch:
+        batch.claim(1)
     return storage
 
 
@@ -296,7 +298,7 @@ def test_what_is_made_or_deleted_without_an_answer_is_so_once(tmp_path, monkeypa
     monkeypatch.setattr(RDBStorage, lost, call_and_lose)
     study = create_study(database, record(10))
     assert [study.study_name for study in database.rdb.get_all_studies()] == ["small"]
-    assert study.queue.counts().chains == 1
+    assert study.queue.counts().trials == 1
     database.optuna.delete_study(study.study_id)
     assert database.rdb.get_all_studies() == []
     assert next(answers) > 0
@@ -308,7 +310,7 @@ def test_a_writer_that_finds_the_file_locked_for_long_waits_and_goes_on(tmp_path
     other = study.database.engine.connect()
     event.listen(study.database.engine, "handle_error", lambda context: other.close())
     other.begin()
-    assert study.queue.hand_back_all_of("ann") == 0
+    assert study.queue.requeue_trials_of("ann") == 0
     assert other.closed
 
 
@@ -319,7 +321,7 @@ def test_connections_that_were_cut_while_idle_are_replaced(study):
         cut_connections(url)
         live = one_round(storage, study, number, live)
         cut_connections(url)
-        study.queue.beat(live)
+        study.queue.record_heartbeats(live)
         assert study.queue.counts().running == 2
         assert study.total() == 100
     check(study, storage, 3, live)
@@ -364,5 +366,5 @@ def test_a_restarted_server_finds_nobody_dead_whom_a_reaper_did_not_watch(server
         server.start()
         fresh = open_study(open_database(url), "small")
         for queue in (study.queue, fresh.queue):
-            assert queue.hand_back_stale(timedelta(minutes=5)) == 0
-        wait_until(lambda: fresh.queue.hand_back_stale(timedelta(seconds=3)) == 1)
+            assert queue.requeue_stale(timedelta(minutes=5)) == 0
+        wait_until(lambda: fresh.queue.requeue_stale(timedelta(seconds=3)) == 1)

@@ -98,7 +98,7 @@ CALLS: dict[str, Callable[[StudyHandle, BatchedStorage], object]] = {
     "a cached call": lambda study, storage: study.database.optuna.get_all_studies(),
     "a refresh": lambda study, storage: storage.refresh(study.study_id),
     "a claim": lambda study, storage: claim(study, "ann"),
-    "a heartbeat": lambda study, storage: study.queue.beat([1]),
+    "a heartbeat": lambda study, storage: study.queue.record_heartbeats([1]),
 }
 
 
@@ -122,6 +122,6 @@ def test_a_database_that_stays_away_costs_one_timeout_and_one_attempt_per_pause(
     monkeypatch.setattr(retrier, "time", clock)
     with pytest.raises(Exception, match=r"database is locked|An exception is raised"):
         CALLS[call](study, storage)
-    assert retrier.PATIENCE < clock.seconds < retrier.PATIENCE + 5.0
+    assert retrier.TIMEOUT < clock.seconds < retrier.TIMEOUT + 5.0
     # Optuna itself tries some calls several times, but without a pause.
     assert len(set(attempts)) == clock.pauses + 1

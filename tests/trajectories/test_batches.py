@@ -20,9 +20,9 @@ def study(database: Database) -> StudyHandle:
 
 def test_they_are_committed_together(study: StudyHandle, folder: Folder) -> None:
     storage, store = BatchedStorage(study.database), opened(study.database, folder)
-    with storage.round(study.study_id, "ann") as written:
+    with storage.batch(study.study_id, "ann") as batch:
         train(store, [0, 1], keep=[2])
-        written.on_commit(store.write, store.mark_committed)
+        batch.add_write(store.write, store.mark_committed)
         assert follow(opened(study.database, folder), [0, 1]).epoch == 0
     reader = follow(opened(study.database, folder), [0, 1])
     assert reader.epoch == 2
@@ -37,9 +37,9 @@ def test_a_batch_that_fails_writes_neither(study: StudyHandle, folder: Folder) -
         raise ZeroDivisionError
 
     def write_in_a_batch(write: Callable[[Connection], None]) -> None:
-        with storage.round(study.study_id, "ann") as written:
+        with storage.batch(study.study_id, "ann") as batch:
             train(store, [0, 1])
-            written.on_commit(write, store.mark_committed)
+            batch.add_write(write, store.mark_committed)
 
     with pytest.raises(ZeroDivisionError):
         write_in_a_batch(write_too_much)

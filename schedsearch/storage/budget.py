@@ -1,0 +1,70 @@
+"""The budget of a study: how many trials it has, and how many epochs they may report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from schedsearch.storage.tables import study_attributes
+
+_ATTRIBUTES = select(study_attributes.c.key, study_attributes.c.value_json).where(
+    study_attributes.c.study_id == bindparam("study"),
+    study_attributes.c.key.in_(("trials", "epochs")),
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The limits of a study; a trial with its retries counts as one trial.
+
+    Attributes:
+        trials: the maximum number of trials.
+        epochs: the maximum number of epochs that all trials report together; None: no limit.
+        horizon: the maximum number of epochs of one trial.
+    """
+
+    trials: int
+    epochs: int | None = None
+    horizon: int = 1
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> Budget:
+        """Return the budget that the attributes of a study contain."""
+        return cls(attributes["trials"], **attributes.get("epochs", {}))
+
+    def remaining_trials(self, *, finished: int, epochs: int, unfinished: int) -> int:
+        """Return how many more trials may start.
+
+        Every unfinished trial may still run to the horizon, so the epochs never exceed the budget.
+
+        Args:
+            finished: the number of finished trials.
+            epochs: the number of epochs that the finished trials reported.
+            unfinished: the number of running and queued trials.
+
+        >>> budget = Budget(trials=10, epochs=100, horizon=20)
+        >>> budget.remaining_trials(finished=2, epochs=25, unfinished=1)
+        2
+        """
+        remaining = self.trials - finished - unfinished
+        if self.epochs is not None:
+            remaining = min(remaining, (self.epochs - epochs) // self.horizon - unfinished)
+        return max(0, remaining)
+
+
+def load_budget(connection: Connection, study_id: int) -> Budget:
+    """Return the current budget of a study; `start` may raise it at any time."""
+    rows = connection.execute(_ATTRIBUTES, {"study": study_id})
+    return Budget.from_attributes({key: json.loads(text) for key, text in rows})
+
+
+def set_total(connection: Connection, study_id: int, trials: int) -> None:
+    """Set the total number of trials of a study."""
+    of_study = study_attributes.c.study_id == study_id, study_attributes.c.key == "trials"
+    connection.execute(
+        update(study_attributes).where(*of_study).values(value_json=json.dumps(trials))
+    )

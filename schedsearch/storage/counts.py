@@ -1,0 +1,95 @@
+"""Counting the trials of a study, and the epochs that they reported."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from sqlalchemy import Connection, Select, exists, func, select
+
+from schedsearch.storage.tables import reports, trials, user_attributes
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The number of trials of a study by state, and the number of epochs that they reported.
+
+    A trial counts once, in the state of its last retry; the epochs of earlier attempts count too.
+    """
+
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    running: int = 0
+    waiting: int = 0
+    epochs: int = 0
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[FrozenTrial]) -> Counts:
+        """Count all rows of a study."""
+        every = list(rows)
+        states = Counter(row.state.name for row in every if "superseded_by" not in row.user_attrs)
+        return cls._from_states(states, sum(len(row.intermediate_values) for row in every))
+
+    @classmethod
+    def load(cls, connection: Connection, study_id: int) -> Counts:
+        """Count all rows of a study in the database."""
+        by_state = (
+            select(trials.c.state, func.count())
+            .where(trials.c.study_id == study_id, ~_is_superseded())
+            .group_by(trials.c.state)
+        )
+        states = Counter({str(state): int(n) for state, n in connection.execute(by_state)})
+        epochs = connection.execute(_count_epochs(study_id)).scalar_one()
+        return cls._from_states(states, epochs)
+
+    @classmethod
+    def _from_states(cls, states: Counter[str], epochs: int) -> Counts:
+        return cls(
+            complete=states["COMPLETE"],
+            pruned=states["PRUNED"],
+            failed=states["FAIL"],
+            running=states["RUNNING"],
+            waiting=states["WAITING"],
+            epochs=epochs,
+        )
+
+    @property
+    def trials(self) -> int:
+        """The number of all trials, queued ones included: the study's total limits it."""
+        return self.finished + self.running + self.waiting
+
+    @property
+    def finished(self) -> int:
+        """The number of finished trials."""
+        return self.complete + self.pruned + self.failed
+
+
+def count_rows(connection: Connection, study_id: int) -> int:
+    """Return the number of all rows of trials: the number of the next row."""
+    query = select(func.count()).where(trials.c.study_id == study_id)
+    return connection.execute(query).scalar_one()
+
+
+def count_finished_epochs(connection: Connection, study_id: int) -> int:
+    """Return the number of epochs that the finished trials reported, without superseded rows."""
+    finished = trials.c.state.not_in(("RUNNING", "WAITING")), ~_is_superseded()
+    return connection.execute(_count_epochs(study_id).where(*finished)).scalar_one()
+
+
+def _count_epochs(study_id: int) -> Select[int]:
+    return (
+        select(func.count())
+        .select_from(reports.join(trials, reports.c.trial_id == trials.c.trial_id))
+        .where(trials.c.study_id == study_id)
+    )
+
+
+def _is_superseded() -> Any:
+    attributes = user_attributes.alias()
+    return exists().where(
+        attributes.c.trial_id == trials.c.trial_id, attributes.c.key == "superseded_by"
+    )
