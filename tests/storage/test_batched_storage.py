@@ -1,4 +1,4 @@
-"""Rounds: all that a worker does in one is written at once, or not at all."""
+"""Batches: all writes of a worker in a batch are committed together, or none of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
 
 from schedsearch.storage import BatchedStorage, StudyHandle
-from tests.storage.processes import processes, report_for_ever, search_in_rounds
+from tests.storage.processes import processes, report_forever, search_in_batches
 from tests.storage.studies import study_at
 
 X = FloatDistribution(0.0, 1.0)
@@ -42,16 +42,16 @@ def claim(
 
 
 def stored(study: StudyHandle) -> list[FrozenTrial]:
-    """Return the trials as Optuna reads them from the database, by a connection of its own."""
+    """Return the trials as Optuna reads them from the database, through another connection."""
     return study.database.rdb.get_all_trials(study.study_id)
 
 
-def copied(storage: BatchedStorage, study: StudyHandle) -> list[FrozenTrial]:
+def cached(storage: BatchedStorage, study: StudyHandle) -> list[FrozenTrial]:
     return storage.get_all_trials(study.study_id, deepcopy=False)
 
 
 def same(one: list[FrozenTrial], other: list[FrozenTrial]) -> bool:
-    """Compare by text, since NaN differs from itself, and attributes have no order."""
+    """Compare as text, since NaN differs from itself, and sort attributes, which have no order."""
     return [_text(trial) for trial in one] == [_text(trial) for trial in other]
 
 
@@ -76,13 +76,13 @@ def write_everything(storage: BatchedStorage, trial_id: int) -> None:
     storage.set_trial_intermediate_value(trial_id, 0, 0.25)
 
 
-def test_what_a_round_writes_is_seen_inside_at_once_and_outside_at_its_end(storage, study):
+def test_writes_are_visible_in_the_batch_at_once_and_in_the_database_at_its_end(storage, study):
     [trial_id] = claim(storage, study, 1)
     before = stored(study)
     with storage.batch(study.study_id, "ann"):
         write_everything(storage, trial_id)
         assert storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [math.inf])
-        inside = copied(storage, study)
+        inside = cached(storage, study)
         assert same(stored(study), before)
     assert same(stored(study), inside)
     [trial] = inside
@@ -93,7 +93,7 @@ def test_what_a_round_writes_is_seen_inside_at_once_and_outside_at_its_end(stora
     assert (trial.state, trial.values) == (TrialState.COMPLETE, [math.inf])
 
 
-def test_what_an_earlier_round_wrote_is_written_over(storage, study):
+def test_a_batch_overwrites_what_an_earlier_batch_wrote(storage, study):
     [trial_id] = claim(storage, study, 1)
     for value in (1.0, 2.0):
         with storage.batch(study.study_id, "ann"):
@@ -104,12 +104,12 @@ def test_what_an_earlier_round_wrote_is_written_over(storage, study):
     [trial] = stored(study)
     assert trial.intermediate_values == {0: 2.0}
     assert (trial.user_attrs["note"], trial.system_attrs["note"]) == (2.0, 2.0)
-    # As in Optuna's databases, a parameter is drawn once.
+    # As in Optuna's database, the first value of a parameter wins.
     assert trial.params["x"] == 0.25
-    assert same(copied(storage, study), [trial])
+    assert same(cached(storage, study), [trial])
 
 
-def test_an_error_inside_drops_the_round_and_the_copy_forgets_it(storage, study):
+def test_an_error_in_a_batch_discards_its_writes_in_the_cache_too(storage, study):
     [trial_id] = claim(storage, study, 1)
     before = stored(study)
 
@@ -122,7 +122,7 @@ def test_an_error_inside_drops_the_round_and_the_copy_forgets_it(storage, study)
     with pytest.raises(ZeroDivisionError):
         fail()
     assert same(stored(study), before)
-    assert same(copied(storage, study), before)
+    assert same(cached(storage, study), before)
 
 
 def test_a_commit_that_fails_half_way_writes_nothing(storage, study):
@@ -132,29 +132,31 @@ def test_a_commit_that_fails_half_way_writes_nothing(storage, study):
     def fail() -> None:
         with storage.batch(study.study_id, "ann") as batch:
             write_everything(storage, one)
-            # Noticed only when the reports and attributes have been sent.
+            # Fails after the reports and attributes were sent.
             storage.set_trial_state_values(two, TrialState.COMPLETE, ["no number"])
             batch.claim(3)
 
     with pytest.raises(TypeError):
         fail()
     assert same(stored(study), before)
-    assert same(copied(storage, study), before)
+    assert same(cached(storage, study), before)
     with storage.batch(study.study_id, "ann"):
         write_everything(storage, one)
-    assert same(stored(study), copied(storage, study))
+    assert same(stored(study), cached(storage, study))
 
 
-def take_by_end(study: StudyHandle, trial_id: int) -> None:
+def take_by_finishing(study: StudyHandle, trial_id: int) -> None:
     study.database.rdb.set_trial_state_values(trial_id, TrialState.FAIL)
 
 
-def take_by_name(study: StudyHandle, trial_id: int) -> None:
+def take_by_another_worker(study: StudyHandle, trial_id: int) -> None:
     study.database.rdb.set_trial_user_attr(trial_id, "worker", "bob")
 
 
-@pytest.mark.parametrize("take", [take_by_end, take_by_name])
-def test_a_trial_that_was_taken_over_is_lost_and_the_others_are_written(storage, study, take):
+@pytest.mark.parametrize("take", [take_by_finishing, take_by_another_worker])
+def test_nothing_is_written_to_a_trial_that_was_taken_over_and_the_others_are_written(
+    storage, study, take
+):
     lost, kept = claim(storage, study, 2)
     take(study, lost)
     taken = stored(study)[0]
@@ -165,21 +167,21 @@ def test_a_trial_that_was_taken_over_is_lost_and_the_others_are_written(storage,
     assert batch.lost == {lost}
     assert same(stored(study)[:1], [taken])
     assert stored(study)[1].state is TrialState.PRUNED
-    assert same(copied(storage, study), stored(study))
+    assert same(cached(storage, study), stored(study))
 
 
-def test_a_trial_handed_back_meanwhile_waits_for_who_asks_next(storage, study):
+def test_a_trial_that_was_requeued_during_a_batch_can_be_claimed_at_its_end(storage, study):
     claim(storage, study, 1)
     with storage.batch(study.study_id, "ann") as batch:
         storage.set_trial_user_attr(1, "late", True)
         study.queue.requeue_trials_of("ann")
         batch.claim(1)
     assert batch.lost == {1}
-    [successor] = batch.claimed
-    trial = storage.get_trial(successor)
+    [retry] = batch.claimed
+    trial = storage.get_trial(retry)
     assert trial.user_attrs["retry_of"] == 0
     assert trial.user_attrs["baseline"]
-    assert same(copied(storage, study), stored(study))
+    assert same(cached(storage, study), stored(study))
 
 
 # --- claims --------------------------------------------------------------------------------------
@@ -191,7 +193,7 @@ def test_queued_trials_are_claimed_first_then_new_ones_within_the_total(database
     study.load().enqueue_trial({"lr.family": "constant"})
     claimed = [storage.get_trial(trial_id) for trial_id in claim(storage, study, 3)]
     assert [trial.number for trial in claimed] == [0, 1, 2]
-    # Trial 0 carries its plan; a sampler completes the one queued by Optuna's own tools.
+    # Trial 0 has its plan; the sampler completes the trial that Optuna's tools queued.
     assert [trial.user_attrs.get("draw") for trial in claimed] == [None, 0, 1]
     assert {trial.user_attrs["worker"] for trial in claimed} == {"ann"}
     assert claimed[0].params == {"lr.family": "constant", "lr.constant.value": 0.1}
@@ -200,11 +202,11 @@ def test_queued_trials_are_claimed_first_then_new_ones_within_the_total(database
     assert claim(storage, study, 3) == []
     study_at(database_url, trials=6)
     assert len(claim(storage, study, 3)) == 2
-    assert same(copied(storage, study), stored(study))
+    assert same(cached(storage, study), stored(study))
     assert study.queue.counts().running == 6
 
 
-def test_rows_that_replace_each_other_count_as_one_trial_of_the_total(database_url):
+def test_a_trial_with_its_retries_counts_as_one_trial_of_the_total(database_url):
     study = study_at(database_url, trials=3)
     storage = BatchedStorage(study.database)
     claim(storage, study, 2, "dead")
@@ -215,12 +217,12 @@ def test_rows_that_replace_each_other_count_as_one_trial_of_the_total(database_u
     assert [trial.user_attrs.get("draw") for trial in claimed] == [None, 0, 1]
 
 
-def test_a_claimed_trial_has_its_first_beat(storage, study):
+def test_a_claimed_trial_has_a_heartbeat(storage, study):
     claim(storage, study, 3)
     assert study.queue.requeue_stale() == 0
 
 
-def test_claims_of_storages_with_old_copies_do_not_collide(storage, study):
+def test_claims_of_storages_with_outdated_caches_do_not_collide(storage, study):
     other = BatchedStorage(study.database)
     other.refresh(study.study_id)
     ours = [*claim(storage, study, 3), *claim(storage, study, 2)]
@@ -229,13 +231,13 @@ def test_claims_of_storages_with_old_copies_do_not_collide(storage, study):
     trials = stored(study)
     assert [trial.number for trial in trials] == list(range(9))
     assert [trial.user_attrs.get("draw") for trial in trials] == [None, *range(8)]
-    assert same(copied(other, study), trials)
+    assert same(cached(other, study), trials)
 
 
-# --- the local copy ------------------------------------------------------------------------------
+# --- the cache -----------------------------------------------------------------------------------
 
 
-def test_a_round_sees_the_others_as_the_last_refresh_left_them(storage, study):
+def test_a_batch_reads_the_trials_of_others_as_of_the_last_refresh(storage, study):
     [trial_id] = claim(storage, study, 1)
     other = BatchedStorage(study.database)
     other.refresh(study.study_id)
@@ -249,18 +251,18 @@ def test_a_round_sees_the_others_as_the_last_refresh_left_them(storage, study):
 
 
 @contextmanager
-def plainly(storage: BatchedStorage, study: StudyHandle) -> Iterator[None]:
+def without_batch(storage: BatchedStorage, study: StudyHandle) -> Iterator[None]:
     yield
 
 
 @contextmanager
-def in_a_round(storage: BatchedStorage, study: StudyHandle) -> Iterator[None]:
+def in_a_batch(storage: BatchedStorage, study: StudyHandle) -> Iterator[None]:
     with storage.batch(study.study_id, "ann"):
         yield
 
 
-@pytest.mark.parametrize("how", [plainly, in_a_round])
-def test_everything_that_others_write_arrives(storage, study, how):
+@pytest.mark.parametrize("how", [without_batch, in_a_batch])
+def test_a_refresh_reads_everything_that_others_write(storage, study, how):
     [trial_id] = claim(storage, study, 1)
     other = BatchedStorage(study.database)
     steps: list[Callable[[], object]] = [
@@ -275,11 +277,11 @@ def test_everything_that_others_write_arrives(storage, study, how):
         with how(storage, study):
             step()
         other.refresh(study.study_id)
-        with other.batch(study.study_id, "bob"):  # where only the copy answers
-            assert same(copied(other, study), stored(study))
+        with other.batch(study.study_id, "bob"):  # where only the cache answers
+            assert same(cached(other, study), stored(study))
 
 
-def test_what_others_change_in_place_arrives_with_the_next_sweep(storage, study, monkeypatch):
+def test_changes_in_place_are_read_by_the_next_full_sync(storage, study, monkeypatch):
     [trial_id] = claim(storage, study, 1)
     other = study.database.rdb
     for value in (1, 2):
@@ -287,33 +289,33 @@ def test_what_others_change_in_place_arrives_with_the_next_sweep(storage, study,
         other.set_trial_user_attr(trial_id, "later", value)
         storage.refresh(study.study_id)
     monkeypatch.setattr("schedsearch.storage.trial_cache.FULL_SYNC_INTERVAL", 0.0)
-    assert same(copied(storage, study), stored(study))
+    assert same(cached(storage, study), stored(study))
 
 
-def test_a_list_that_was_handed_out_stays_as_it_was(storage, study):
+def test_a_returned_list_does_not_change_later(storage, study):
     [trial_id] = claim(storage, study, 1)
     with storage.batch(study.study_id, "ann"):
-        handed_out = copied(storage, study)
-        before = [_text(trial) for trial in handed_out]
+        returned = cached(storage, study)
+        before = [_text(trial) for trial in returned]
         write_everything(storage, trial_id)
         storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
         live = storage.get_trial(trial_id)
         live.user_attrs["mine"] = 1
-    assert [_text(trial) for trial in handed_out] == before
+    assert [_text(trial) for trial in returned] == before
     assert "mine" not in storage.get_trial(trial_id).user_attrs
 
 
-def test_a_study_that_somebody_deletes_is_said_to_be_missing(storage, study):
+def test_a_refresh_of_a_deleted_study_raises(storage, study):
     claim(storage, study, 1)
     study.database.rdb.delete_study(study.study_id)
     with pytest.raises(KeyError):
         storage.refresh(study.study_id)
 
 
-# --- what a round refuses ------------------------------------------------------------------------
+# --- what a batch refuses ------------------------------------------------------------------------
 
 
-def test_a_round_refuses_what_it_cannot_hold(storage, study):
+def test_a_batch_refuses_calls_that_it_cannot_buffer(storage, study):
     trial_id, _ = claim(storage, study, 2)
     with storage.batch(study.study_id, "ann"):
         with pytest.raises(RuntimeError, match="a trial can be claimed, but not created, inside"):
@@ -342,14 +344,14 @@ def test_a_round_refuses_what_it_cannot_hold(storage, study):
     assert stored(study)[0].state is TrialState.FAIL
 
 
-def test_to_another_thread_a_round_is_like_one_of_another_process(storage, study):
+def test_another_thread_does_not_see_a_batch_before_its_end(storage, study):
     trial_id, other_id = claim(storage, study, 2)
     seen: list[FrozenTrial] = []
 
     def elsewhere() -> None:
         seen.append(storage.get_trial(trial_id))
         seen.extend(storage.get_all_trials(study.study_id))
-        storage.set_trial_user_attr(other_id, "note", "written through")
+        storage.set_trial_user_attr(other_id, "note", "written at once")
         study.queue.record_heartbeats([trial_id, other_id])
 
     with storage.batch(study.study_id, "ann"):
@@ -357,12 +359,12 @@ def test_to_another_thread_a_round_is_like_one_of_another_process(storage, study
         thread = threading.Thread(target=elsewhere)
         thread.start()
         thread.join()
-        assert stored(study)[1].user_attrs["note"] == "written through"
+        assert stored(study)[1].user_attrs["note"] == "written at once"
     assert [trial.intermediate_values for trial in seen] == [{}, {}, {}]
-    assert same(copied(storage, study), stored(study))
+    assert same(cached(storage, study), stored(study))
 
 
-# --- what it costs -------------------------------------------------------------------------------
+# --- the cost ------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -377,8 +379,10 @@ def statements() -> Iterator[list[str]]:
     event.remove(Engine, "before_cursor_execute", note)
 
 
-def round_of(storage: BatchedStorage, study: StudyHandle, trial_ids: list[int]) -> list[str]:
-    """Return the statements of a round that writes everything and asks for as many trials."""
+def statements_of_batch(
+    storage: BatchedStorage, study: StudyHandle, trial_ids: list[int]
+) -> list[str]:
+    """Return the statements of a batch that writes everything and claims as many new trials."""
     with statements() as found:
         storage.refresh(study.study_id)
         with storage.batch(study.study_id, "ann") as batch:
@@ -390,16 +394,20 @@ def round_of(storage: BatchedStorage, study: StudyHandle, trial_ids: list[int]) 
     return found
 
 
-def test_a_round_takes_as_many_statements_for_32_trials_as_for_2(storage, study):
+def test_a_batch_needs_as_many_statements_for_32_trials_as_for_2(storage, study):
     claim(storage, study, 1)
     few, many = claim(storage, study, 2), claim(storage, study, 32)
-    assert len(round_of(storage, study, few)) == len(round_of(storage, study, many)) < 30
+    assert (
+        len(statements_of_batch(storage, study, few))
+        == len(statements_of_batch(storage, study, many))
+        < 30
+    )
 
 
-@pytest.mark.parametrize("backend", ["sqlite"])  # only SQLite tells
-def test_a_refresh_reads_nothing_where_nobody_else_wrote(storage, study):
+@pytest.mark.parametrize("backend", ["sqlite"])  # other databases have no data version
+def test_a_refresh_reads_no_rows_if_no_other_connection_wrote(storage, study):
     trial_ids = claim(storage, study, 3)
-    round_of(storage, study, trial_ids)
+    statements_of_batch(storage, study, trial_ids)
     with statements() as found:
         storage.refresh(study.study_id)
     assert [text for text in found if not text.startswith("BEGIN")] == ["PRAGMA data_version"]
@@ -408,12 +416,12 @@ def test_a_refresh_reads_nothing_where_nobody_else_wrote(storage, study):
 # --- other processes -----------------------------------------------------------------------------
 
 
-def test_two_workers_share_300_trials_and_nothing_is_lost_or_done_twice(database_url):
+def test_two_workers_share_300_trials_and_each_trial_is_trained_once(database_url):
     study = study_at(database_url, trials=300)
     context = processes()
     ended = context.Queue()
     workers = [
-        context.Process(target=search_in_rounds, args=(database_url, name, 8, ended))
+        context.Process(target=search_in_batches, args=(database_url, name, 8, ended))
         for name in ("ann", "bob")
     ]
     for worker in workers:
@@ -433,15 +441,15 @@ def test_two_workers_share_300_trials_and_nothing_is_lost_or_done_twice(database
     assert sorted(trial.user_attrs["draw"] for trial in trials[1:]) == list(range(299))
 
 
-def test_a_killed_worker_loses_its_last_round_whole_or_not_at_all(database_url):
+def test_a_killed_worker_loses_its_last_batch_completely_or_not_at_all(database_url):
     study = study_at(database_url, trials=1_000)
     context = processes()
-    for rounds in (3, 8, 21):
+    for batches in (3, 8, 21):
         committed = context.Queue()
-        worker = context.Process(target=report_for_ever, args=(database_url, 16, committed))
+        worker = context.Process(target=report_forever, args=(database_url, 16, committed))
         worker.start()
         known = 0
-        while known < rounds:
+        while known < batches:
             known = committed.get(timeout=60)
         worker.kill()
         worker.join()
@@ -453,7 +461,7 @@ def test_a_killed_worker_loses_its_last_round_whole_or_not_at_all(database_url):
         study.queue.requeue_trials_of("doomed")
 
 
-def test_optunas_own_tools_read_the_study_between_rounds(storage, study):
+def test_optunas_tools_read_the_study_between_batches(storage, study):
     trial_ids = claim(storage, study, 12)
     with storage.batch(study.study_id, "ann"):
         for place, trial_id in enumerate(trial_ids[1:]):
@@ -472,7 +480,7 @@ def test_optunas_own_tools_read_the_study_between_rounds(storage, study):
     assert importances["x"] > importances["kind"]
 
 
-def test_what_others_write_to_a_claiming_workers_trial_is_seen_at_the_next_refresh(study):
+def test_a_write_of_others_to_a_trial_in_a_claiming_batch_is_read_by_the_next_refresh(study):
     storage = BatchedStorage(study.database)
     [trial_id] = claim(storage, study, 1)
     storage.refresh(study.study_id)

@@ -1,4 +1,4 @@
-"""Opening a database: what is wrong is said in one line, and reading changes nothing."""
+"""Opening a database: each error is one line, and reading changes nothing."""
 
 from __future__ import annotations
 
@@ -49,27 +49,27 @@ def refusal(url: str, *, create: bool = False) -> str:
     ],
 )
 @pytest.mark.parametrize("create", [False, True])
-def test_a_wrong_url_is_answered_in_one_line_without_its_password(url, message, create):
+def test_a_wrong_url_is_refused_in_one_line_without_its_password(url, message, create):
     said = refusal(url, create=create)
     assert message in said
     assert "secret" not in said
 
 
-def test_a_missing_file_is_said_and_who_makes_it(tmp_path):
+def test_a_missing_file_is_refused_with_the_command_that_creates_it(tmp_path):
     said = refusal(url_of(tmp_path))
     assert "studies.db: the database does not exist: create it with `schedsearch start`" in said
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_a_folder_and_a_missing_folder_are_said(tmp_path, create):
+def test_a_folder_and_a_missing_folder_are_refused(tmp_path, create):
     assert "is a folder: give the path of a file" in refusal(f"sqlite:///{tmp_path}", create=create)
     said = refusal(f"sqlite:///{tmp_path}/absent/studies.db", create=create)
     assert ("does not exist: create it first" if create else "the database does not exist") in said
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_what_is_no_database_is_said_and_left_alone(tmp_path, create):
+def test_a_file_that_is_not_a_database_is_refused_and_not_changed(tmp_path, create):
     file = tmp_path / "studies.db"
     file.write_text("These are my notes. " * 100)
     assert "file is not a database" in refusal(url_of(tmp_path), create=create)
@@ -77,7 +77,7 @@ def test_what_is_no_database_is_said_and_left_alone(tmp_path, create):
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_somebody_elses_database_is_said_and_left_alone(tmp_path, create):
+def test_a_database_of_another_program_is_refused_and_not_changed(tmp_path, create):
     file = tmp_path / "studies.db"
     with sqlite3.connect(file) as connection:
         connection.execute("CREATE TABLE recipes (title TEXT)")
@@ -89,13 +89,13 @@ def test_somebody_elses_database_is_said_and_left_alone(tmp_path, create):
     assert file.read_bytes() == before
 
 
-def test_an_empty_file_holds_no_studies_until_start(tmp_path):
+def test_an_empty_file_contains_no_studies_until_start(tmp_path):
     (tmp_path / "studies.db").touch()
     assert "contains no studies: create one with `schedsearch start`" in refusal(url_of(tmp_path))
     assert make_study(tmp_path).queue.counts().waiting == 1
 
 
-def test_a_path_may_hold_what_optuna_takes_for_a_placeholder(tmp_path):
+def test_a_path_may_contain_braces_that_optuna_would_format(tmp_path):
     folder = tmp_path / "{a} b"
     folder.mkdir()
     study = make_study(folder)
@@ -103,7 +103,7 @@ def test_a_path_may_hold_what_optuna_takes_for_a_placeholder(tmp_path):
     assert get_only_study(open_database(study.database.url)).name == "small"
 
 
-def test_reading_leaves_the_file_as_it_is_byte_for_byte(tmp_path):
+def test_reading_does_not_change_a_byte_of_the_file(tmp_path):
     work(make_study(tmp_path))
     plain = tmp_path / "example.db"
     with sqlite3.connect(tmp_path / "studies.db") as connection:
@@ -117,12 +117,12 @@ def test_reading_leaves_the_file_as_it_is_byte_for_byte(tmp_path):
     assert not list(tmp_path.glob("example.db-*"))
 
 
-def test_two_workers_may_write_at_once_since_the_log_is_written_ahead(tmp_path):
+def test_a_new_file_has_a_write_ahead_log(tmp_path):
     make_study(tmp_path)
     assert (tmp_path / "studies.db").read_bytes()[18:20] == b"\x02\x02"
 
 
-def test_reading_goes_on_while_somebody_writes(tmp_path):
+def test_reading_does_not_wait_for_a_writer(tmp_path):
     study = make_study(tmp_path)
     writer = sqlite3.connect(tmp_path / "studies.db", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
@@ -131,7 +131,7 @@ def test_reading_goes_on_while_somebody_writes(tmp_path):
     writer.close()
 
 
-def test_a_password_is_seen_and_never_shown():
+def test_a_password_is_detected_and_hidden():
     url = "postgresql://ann:sec%40ret@db/studies"
     assert has_password(url)
     assert has_password("postgresql://ann@db/studies?password=secret")
@@ -139,13 +139,13 @@ def test_a_password_is_seen_and_never_shown():
     assert hide_password(url) == "postgresql://ann:***@db/studies"
 
 
-def test_an_unknown_study_is_answered_with_the_nearest_one(tmp_path):
+def test_an_unknown_study_is_refused_with_the_nearest_name(tmp_path):
     database = make_study(tmp_path).database
     with pytest.raises(StudyError, match="has no study `smal`: did you mean `small`"):
         open_study(database, "smal")
 
 
-def test_a_study_of_another_tool_is_told_apart(tmp_path):
+def test_a_study_of_another_tool_is_refused_and_not_listed(tmp_path):
     database = make_study(tmp_path).database
     database.optuna.create_new_study([0], "theirs")
     with pytest.raises(StudyError, match="`theirs` was not created by schedsearch"):
@@ -153,7 +153,7 @@ def test_a_study_of_another_tool_is_told_apart(tmp_path):
     assert [study.name for study in list_studies(database)] == ["small"]
 
 
-def test_a_creation_that_was_cut_off_is_finished_by_the_next(tmp_path):
+def test_an_interrupted_creation_is_completed_by_the_next_one(tmp_path):
     study = make_study(tmp_path)
     with sqlite3.connect(tmp_path / "studies.db") as connection:
         connection.execute("DELETE FROM study_user_attributes WHERE key = 'space'")

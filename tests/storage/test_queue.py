@@ -1,4 +1,4 @@
-"""The queue of trials: what one worker takes no other gets, and nothing taken is ever lost."""
+"""The queue: each trial is claimed by one worker, and no claimed trial is lost."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def study(database_url: str) -> StudyHandle:
     return make_study_at(database_url)
 
 
-#: Longer than the second by which MariaDB and SQLite tell the time of a beat.
-GRACE = timedelta(seconds=2)
+#: Longer than the one second that is the precision of heartbeats on MariaDB and SQLite.
+GRACE_PERIOD = timedelta(seconds=2)
 
 
 def state(study: StudyHandle, number: int) -> TrialState:
@@ -39,25 +39,25 @@ def test_trial_0_is_claimed_first_and_is_the_baseline_at_the_defaults(study):
     assert trial.params == {"lr.family": "constant", "lr.constant.value": 0.1}
 
 
-def test_claims_end_at_the_total_and_go_on_when_it_grows(study):
+def test_claims_end_at_the_total_and_continue_when_it_is_raised(study):
     assert all(claim(study, "ann") is not None for _ in range(10))
     assert claim(study, "ann") is None
     make_study_at(study.database.url, document(trials=11))
     assert claim(study, "ann") is not None
 
 
-def test_draws_are_numbered_from_0_without_the_baseline(study):
+def test_sample_indices_count_from_0_without_the_baseline(study):
     for _ in range(4):
         claim(study, "ann")
     assert [trial.user_attrs.get("draw") for trial in study.trials()] == [None, 0, 1, 2]
 
 
-def test_eight_claimers_share_the_trials_and_none_gets_one_twice(study):
+def test_eight_workers_share_the_trials_and_each_trial_is_claimed_once(study):
     context = processes()
     found = context.Queue()
     url = study.database.url
     make_study_at(study.database.url, document(trials=40))
-    for _ in range(12):  # some of them queued anew
+    for _ in range(12):  # some of them are requeued
         claim(study, "gone")
     study.queue.requeue_trials_of("gone")
     claimers = [
@@ -76,21 +76,21 @@ def test_eight_claimers_share_the_trials_and_none_gets_one_twice(study):
     assert study.queue.counts().running == study.queue.counts().trials == 40
 
 
-def test_eight_creators_on_an_empty_database_make_one_study(database_url):
+def test_eight_processes_on_an_empty_database_create_one_study(database_url):
     context = processes()
     outcome = context.Queue()
     given = (database_url, record(trials=10), outcome)
     creators = [context.Process(target=create, args=given) for _ in range(8)]
     for creator in creators:
         creator.start()
-    assert [outcome.get(timeout=60) for _ in creators] == ["made"] * 8
+    assert [outcome.get(timeout=60) for _ in creators] == ["created"] * 8
     for creator in creators:
         creator.join()
-    made = open_study(open_database(database_url), "small")
-    assert made.queue.counts().waiting == made.queue.counts().trials == 1
+    created = open_study(open_database(database_url), "small")
+    assert created.queue.counts().waiting == created.queue.counts().trials == 1
 
 
-def test_a_trial_handed_back_is_a_new_row_with_the_same_plan_and_no_past(study):
+def test_a_requeued_trial_is_a_new_row_with_the_same_plan_and_no_reports(study):
     claim(study, "ann")
     trial_id = claim(study, "ann")
     storage = study.database.optuna
@@ -106,16 +106,16 @@ def test_a_trial_handed_back_is_a_new_row_with_the_same_plan_and_no_past(study):
 
     assert study.queue.requeue_trials_of("ann") == 2
     rows = study.load().trials
-    lost, successor = rows[1], rows[3]
+    lost, retry = rows[1], rows[3]
     assert (lost.state, lost.user_attrs["superseded_by"]) == (TrialState.FAIL, 3)
     assert lost.datetime_complete is not None
-    assert successor.state == TrialState.WAITING
-    assert successor.user_attrs == {"retry_of": 1, "draw": 0, **kept}
-    assert successor.params == {"lr.constant.value": 0.2}
-    assert (successor.system_attrs, successor.intermediate_values) == ({}, {})
+    assert retry.state == TrialState.WAITING
+    assert retry.user_attrs == {"retry_of": 1, "draw": 0, **kept}
+    assert retry.params == {"lr.constant.value": 0.2}
+    assert (retry.system_attrs, retry.intermediate_values) == ({}, {})
 
 
-def test_rows_that_replace_each_other_count_as_one_trial(study):
+def test_a_trial_with_its_retries_counts_as_one_trial(study):
     claim(study, "ann")
     for _ in range(3):
         study.queue.requeue_trials_of("ann")
@@ -125,9 +125,9 @@ def test_rows_that_replace_each_other_count_as_one_trial(study):
     assert [trial.number for trial in study.trials()] == [3]
 
 
-def test_a_draw_that_was_lost_before_it_was_made_is_made_by_the_successor(study):
+def test_a_trial_that_was_lost_before_it_was_sampled_is_sampled_in_its_retry(study):
     claim(study, "ann")
-    claim(study, "ann")  # and dies before it has drawn a plan
+    claim(study, "ann")  # and is lost before it samples a plan
     study.queue.requeue_trials_of("ann")
     work(study, "bob")
     draws = [trial.user_attrs.get("draw") for trial in study.trials()]
@@ -135,7 +135,7 @@ def test_a_draw_that_was_lost_before_it_was_made_is_made_by_the_successor(study)
     assert study.queue.counts().finished == 10
 
 
-def test_only_the_owners_live_trials_are_handed_back(study):
+def test_only_running_trials_of_the_worker_are_requeued(study):
     claim(study, "ann")
     claim(study, "bob")
     assert study.queue.requeue_trials_of("ann") == 1
@@ -143,25 +143,25 @@ def test_only_the_owners_live_trials_are_handed_back(study):
     assert state(study, 1) == TrialState.RUNNING
 
 
-def test_a_trial_is_stale_once_the_same_queue_saw_no_sign_of_it_for_the_grace(study):
+def test_a_trial_is_stale_after_the_queue_observed_no_heartbeat_for_the_grace_period(study):
     beating, _ = claim(study, "ann"), claim(study, "bob")
     never = claim(study, "cid")
-    # Long ago by the database's clock: who has only just come to look cannot know why.
+    # Old by the database's clock, which does not count: this queue has not observed it yet.
     with study.database.engine.begin() as connection:
         connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
         connection.execute(text(f"DELETE FROM trial_heartbeats WHERE trial_id = {never}"))
     began, found = time.monotonic(), 0
     while not found:
-        found = study.queue.requeue_stale(GRACE)
+        found = study.queue.requeue_stale(GRACE_PERIOD)
         study.queue.record_heartbeats([beating])
         time.sleep(0.1)
-    assert (found, time.monotonic() - began >= GRACE.total_seconds()) == (2, True)
+    assert (found, time.monotonic() - began >= GRACE_PERIOD.total_seconds()) == (2, True)
     assert [state(study, i) for i in range(3)] == [
         TrialState.RUNNING,
         TrialState.FAIL,
         TrialState.FAIL,
     ]
-    assert study.queue.requeue_stale(GRACE) == 0
+    assert study.queue.requeue_stale(GRACE_PERIOD) == 0
     assert study.queue.count_alive() == 1
 
 
@@ -175,13 +175,13 @@ def tokyo(monkeypatch):
 
 
 @pytest.mark.usefixtures("tokyo")
-def test_times_are_those_that_optuna_would_write(study):
+def test_times_are_stored_as_optuna_stores_them(study):
     claim(study, "ann")
     study.load().ask()
     ours, theirs = (trial.datetime_start for trial in study.load().trials)
     assert abs((ours - theirs).total_seconds()) < 60
 
 
-def test_any_name_of_a_worker_finds_its_trials(study):
+def test_trials_are_found_by_any_worker_name(study):
     claim(study, 'a "quoted" näme')
     assert study.queue.requeue_trials_of('a "quoted" näme') == 1

@@ -1,4 +1,4 @@
-"""Databases that cannot be used: one clear message each, and nothing half written."""
+"""Databases that cannot be used: one clear message each, and no partial writes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refusal(url: str, *, create: bool = False) -> str:
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
     assert PASSWORD not in str(caught.value)
-    # Else a traceback would show the driver's own error.
+    # Otherwise a traceback would show the driver's error.
     assert caught.value.__context__ is None or caught.value.__suppress_context__
     return str(caught.value)
 
@@ -60,7 +60,7 @@ def failure(error: BaseException) -> str:
 
 @ON_SERVERS
 @CREATE
-def test_a_password_that_is_refused_is_said_and_not_shown(database_url, create):
+def test_a_wrong_password_is_refused_and_hidden(database_url, create):
     wrong = make_url(database_url).set(password="wr0ng-one").render_as_string(hide_password=False)
     said = refusal(wrong, create=create)
     assert "password authentication failed" in said or "Access denied" in said
@@ -68,7 +68,7 @@ def test_a_password_that_is_refused_is_said_and_not_shown(database_url, create):
 
 
 @ON_SERVERS
-def test_a_database_that_is_missing_is_said(database_url):
+def test_a_missing_database_is_refused(database_url):
     missing = make_url(database_url).set(database="absent").render_as_string(hide_password=False)
     said = refusal(missing, create=True)
     assert 'database "absent" does not exist' in said or "Unknown database 'absent'" in said
@@ -76,7 +76,7 @@ def test_a_database_that_is_missing_is_said(database_url):
 
 @ON_SERVERS
 @CREATE
-def test_a_server_that_is_away_is_said_at_once(database_url, create):
+def test_an_unavailable_server_is_refused_at_once(database_url, create):
     nowhere = make_url(database_url).set(port=9).render_as_string(hide_password=False)
     assert "refused" in refusal(nowhere, create=create)
 
@@ -90,7 +90,9 @@ def test_a_server_that_is_away_is_said_at_once(database_url, create):
         ("mariadb://ann:secret@host/db", "pymysql", "mysql"),
     ],
 )
-def test_a_missing_driver_is_said_with_the_extra_that_brings_it(monkeypatch, url, module, extra):
+def test_a_missing_driver_is_refused_with_the_extra_that_installs_it(
+    monkeypatch, url, module, extra
+):
     monkeypatch.setitem(sys.modules, module, None)
     assert f"the driver `{module}` is missing: pip install 'schedsearch[{extra}]'" in refusal(url)
 
@@ -103,7 +105,7 @@ def test_a_missing_driver_is_said_with_the_extra_that_brings_it(monkeypatch, url
         ("postgresql://ann:s3cret@host:port/db", "the storage URL is malformed"),
     ],
 )
-def test_a_url_that_is_not_well_written_is_refused_without_any_part_of_its_password(url, rule):
+def test_a_malformed_url_is_refused_without_any_part_of_its_password(url, rule):
     said = refusal(url)
     assert rule in said
     assert "et" not in said.replace("meaning", "")
@@ -111,7 +113,7 @@ def test_a_url_that_is_not_well_written_is_refused_without_any_part_of_its_passw
     assert has_password(url) or "is malformed" in said
 
 
-def test_the_options_of_a_url_hold():
+def test_the_options_of_a_url_take_precedence():
     url = make_url("postgresql://host/db?options=-csearch_path%3Dteam&connect_timeout=30")
     given = engine_options(url)["connect_args"]
     assert "connect_timeout" not in given
@@ -124,7 +126,7 @@ def test_the_options_of_a_url_hold():
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])
-def test_a_server_that_may_only_be_read_is_said(database_url):
+def test_a_read_only_server_is_reported(database_url):
     study = study_at(database_url)
     name = make_url(database_url).database
     execute(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -141,7 +143,7 @@ def test_a_server_that_may_only_be_read_is_said(database_url):
 
 @pytest.fixture
 def reader_url(database_url: str) -> Iterator[str]:
-    """The same database for a user who may only read its tables."""
+    """Return the URL of the same database for a user with read permission only."""
     url = make_url(database_url)
     study_at(database_url)
     if url.get_backend_name() == "postgresql":
@@ -165,7 +167,7 @@ def reader_url(database_url: str) -> Iterator[str]:
 
 
 @ON_SERVERS
-def test_a_user_who_may_only_read_sees_the_study_and_is_told_what_is_denied(
+def test_a_user_with_read_permission_reads_the_study_and_gets_an_error_for_a_write(
     database_url, reader_url
 ):
     study = get_only_study(open_database(reader_url))
@@ -182,7 +184,7 @@ def test_a_user_who_may_only_read_sees_the_study_and_is_told_what_is_denied(
 
 
 class Small(MariaDB):
-    """A server whose tables lie in one file, which may not grow until somebody lets it."""
+    """A server whose tables are in one file of a limited size."""
 
     growth = ""
 
@@ -195,11 +197,11 @@ class Small(MariaDB):
 def small_server() -> Iterator[Small]:
     server = Small([program("mariadb-install-db"), program("mariadbd")])
     yield server
-    server.end()
+    server.close()
 
 
 @pytest.mark.long
-def test_a_server_without_room_is_said_and_the_search_goes_on_when_there_is_some(small_server):
+def test_a_full_server_is_reported_and_the_search_continues_when_it_has_space(small_server):
     with empty_database(small_server.url) as url:
         study = make_study_at(url, document(trials=60))
         execute(url, "CREATE TABLE filler (bytes LONGBLOB)")
@@ -227,7 +229,7 @@ def test_a_server_without_room_is_said_and_the_search_goes_on_when_there_is_some
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Have the rights of nobody where the tests are run by root, who may write to everything."""
+    """Use the user `nobody` if the tests run as root, which may write to every file."""
     if os.geteuid() != 0:
         yield
         return
@@ -250,18 +252,18 @@ def read_only_study() -> Iterator[StudyHandle]:
         Path(folder).chmod(0o755)
 
 
-def test_a_file_that_may_only_be_read_is_said(read_only_study):
+def test_a_read_only_file_is_refused(read_only_study):
     with as_nobody():
         said = refusal(read_only_study.database.url, create=True)
     assert said.endswith("studies.db: is not writable: check its permissions")
 
 
-def test_a_full_disk_is_said_and_the_search_goes_on_when_there_is_room(tmp_path):
+def test_a_full_disk_is_reported_and_the_search_continues_when_it_has_space(tmp_path):
     study = make_study(tmp_path, document(trials=40))
     engine = study.database.engine
 
     def fill(connection, record) -> None:
-        """SQLite answers so, too, where its file may not grow."""
+        """Limit the file: SQLite raises the same error as for a full disk."""
         [pages] = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 2}").fetchone()
 
@@ -300,11 +302,11 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path, monkeypatch, kind,
     assert get_only_study(open_database(study.database.url, create=create)).name == "small"
 
 
-# --- what never shows ----------------------------------------------------------------------------
+# --- passwords -----------------------------------------------------------------------------------
 
 
 @ON_SERVERS
-def test_no_object_shows_the_password_of_its_database(database_url):
+def test_no_repr_contains_the_password(database_url):
     study = make_study_at(database_url)
     shown = repr((study, study.database, study.database.engine, study.database.retrier))
     assert PASSWORD not in shown

@@ -1,4 +1,4 @@
-"""Servers that stop and come back, and connections that are cut: nothing is lost, nobody dies."""
+"""Servers that restart, and connections that are cut: nothing is lost, and no worker dies."""
 
 from __future__ import annotations
 
@@ -49,31 +49,31 @@ from tests.servers import (
     answers,
     empty_database,
     execute,
-    own_server,
+    start_server,
 )
 from tests.storage.studies import record, study_at
 from tests.workers import process, run_worker
 
 ON_SERVERS = pytest.mark.parametrize("backend", SERVERS)
-#: Seconds that the server is away while a search goes on.
+#: Seconds without the server during a search.
 AWAY = 30.0
-#: Seconds after which the tests' workers take each other for dead.
+#: Seconds of the grace period of the tests' workers.
 GRACE = 8.0
 
 
 @pytest.fixture
 def server(backend: str) -> Iterator[Server]:
     try:
-        found = own_server(backend)
+        found = start_server(backend)
     except FileNotFoundError as error:
         pytest.skip(f"NOT TESTED on {backend}: this machine has no {error}")
     yield found
-    found.end()
+    found.close()
 
 
 @pytest.mark.long
 @ON_SERVERS
-def test_a_search_waits_for_a_server_that_is_away_and_loses_nothing(server, tmp_path):
+def test_a_search_survives_an_outage_of_the_server_and_loses_nothing(server, tmp_path):
     content = document(train_slowly, trials=6, pruner={"name": "none"})
     space = write_space(tmp_path, content | {"horizon": 6000})
     with empty_database(server.url) as url:
@@ -84,7 +84,7 @@ def test_a_search_waits_for_a_server_that_is_away_and_loses_nothing(server, tmp_
         time.sleep(AWAY)
         assert search.poll() is None
         server.start()
-        # Both workers have to be back, or the signal may find one that holds no trial yet.
+        # Both workers must be back, or one of them may have no trial yet at the signal.
         wait_until(lambda: _reporting(set(_reports_at(url)) - before) == 2)
         assert before <= set(_reports_at(url))
         search.send_signal(signal.SIGTERM)
@@ -97,13 +97,13 @@ def test_a_search_waits_for_a_server_that_is_away_and_loses_nothing(server, tmp_
     assert "s3cret" not in said
     running = [trial for trial in trials if trial.state is TrialState.RUNNING]
     assert running == []
-    # Nobody was taken for dead meanwhile: each of the two was handed back once, at the end.
+    # No trial was stale: each of the two was requeued once, at the end.
     assert sum("superseded_by" in trial.user_attrs for trial in trials) == 2
 
 
 @pytest.fixture
 def endless(server: Server, tmp_path: Path) -> Iterator[str]:
-    """A database with a study whose trials never end by themselves."""
+    """Return the URL of a database with a study whose trials never finish."""
     content = document(train_slowly, trials=6, pruner={"name": "none"}) | {"horizon": 100_000}
     write_space(tmp_path, content)
     with empty_database(server.url) as url:
@@ -118,7 +118,7 @@ def endless(server: Server, tmp_path: Path) -> Iterator[str]:
     ("backend", "command"),
     [("mysql", ("worker", "small")), ("postgresql", ("start", "small.toml", "--workers", 2))],
 )
-def test_one_signal_ends_the_wait_for_a_server_that_is_away(server, endless, tmp_path, command):
+def test_one_signal_ends_the_retries_during_an_outage(server, endless, tmp_path, command):
     search = begin(*command, folder=tmp_path, SCHEDSEARCH_STORAGE=endless)
     assert search.stderr is not None
     wait_until(lambda: len(_reports_at(endless)) > 20)
@@ -160,12 +160,12 @@ def _reports_at(url: str) -> list[tuple[object, ...]]:
 
 
 def _reporting(reports: Iterable[tuple[object, ...]]) -> int:
-    """Count the trials with more than ten of these reports."""
+    """Return the number of trials with more than ten of these reports."""
     return sum(count > 10 for count in Counter(trial for trial, *_ in reports).values())
 
 
 def cut_connections(url: str) -> None:
-    """End all other connections to a database, as an administrator would."""
+    """Close all other connections to a database, as an administrator."""
     name = make_url(url).database
     if url.startswith("postgresql"):
         others = f"datname = '{name}' AND pid <> pg_backend_pid()"
@@ -178,7 +178,7 @@ def cut_connections(url: str) -> None:
 
 @contextmanager
 def cut_at(engine: Engine, url: str, place: int) -> Iterator[list[int]]:
-    """Cut all connections before a statement, or a commit, of this number; say when it was."""
+    """Cut all connections before the statement or commit with this number; list the cuts."""
     numbers, cut = itertools.count(), list[int]()
 
     def count(*_: object) -> None:
@@ -198,10 +198,10 @@ def study(database_url: str) -> StudyHandle:
     return study_at(database_url)
 
 
-def one_round(
+def write_batch(
     storage: BatchedStorage, study: StudyHandle, number: int, ends: list[int]
 ) -> list[int]:
-    """Report of the first trial, end others, and claim one; return the claimed."""
+    """Write a batch: report for the first trial, finish others, claim one; return its id."""
     with storage.batch(study.study_id, "ann") as batch:
         first = storage.get_all_trials(study.study_id, deepcopy=False)[0]._trial_id
         storage.set_trial_intermediate_value(first, number, number / 8)
@@ -213,21 +213,21 @@ def one_round(
     return batch.claimed
 
 
-def check(study: StudyHandle, storage: BatchedStorage, rounds: int, live: list[int]) -> None:
-    """Each round is there once: its report, the end of what the one before claimed, its claim."""
+def check(study: StudyHandle, storage: BatchedStorage, batches: int, live: list[int]) -> None:
+    """Check that each batch was written once: its report, its finished trial, and its claim."""
     trials = study.database.rdb.get_all_trials(study.study_id)
-    assert trials[0].intermediate_values == {number: number / 8 for number in range(rounds)}
-    assert trials[0].user_attrs["number"] == rounds - 1
-    assert [trial.number for trial in trials] == list(range(rounds + 1))
-    assert [trial.values for trial in trials[1:-1]] == [[n / 8] for n in range(1, rounds)]
+    assert trials[0].intermediate_values == {number: number / 8 for number in range(batches)}
+    assert trials[0].user_attrs["number"] == batches - 1
+    assert [trial.number for trial in trials] == list(range(batches + 1))
+    assert [trial.values for trial in trials[1:-1]] == [[n / 8] for n in range(1, batches)]
     assert [trial._trial_id for trial in trials[-1:]] == live
-    assert [trial.user_attrs["draw"] for trial in trials[1:]] == list(range(rounds))
+    assert [trial.user_attrs["draw"] for trial in trials[1:]] == list(range(batches))
     storage.refresh(study.study_id)
     copied = storage.get_all_trials(study.study_id, deepcopy=False)
     assert [trial.state for trial in copied] == [trial.state for trial in trials]
 
 
-def begun(study: StudyHandle) -> BatchedStorage:
+def storage_with_claim(study: StudyHandle) -> BatchedStorage:
     storage = BatchedStorage(study.database)
     with storage.batch(study.study_id, "ann") as batch:
         batch.claim(1)
@@ -235,21 +235,21 @@ def begun(study: StudyHandle) -> BatchedStorage:
 
 
 @ON_SERVERS
-def test_a_round_is_written_once_wherever_its_connection_is_cut(study, caplog):
-    storage, live, url = begun(study), list[int](), study.database.url
+def test_a_batch_is_written_once_wherever_its_connection_is_cut(study, caplog):
+    storage, live, url = storage_with_claim(study), list[int](), study.database.url
     for number in itertools.count():
         storage.refresh(study.study_id)
         with cut_at(study.database.engine, url, number) as cut:
-            live = one_round(storage, study, number, live)
+            live = write_batch(storage, study, number, live)
         if not cut:
             break
     assert number > 10
     check(study, storage, number + 1, live)
-    assert "does not answer" not in caplog.text  # nobody needs to know
+    assert "does not answer" not in caplog.text  # too short for a warning
 
 
 @ON_SERVERS
-def test_a_connection_that_is_lost_in_a_transaction_shows_no_traceback(database_url, caplog):
+def test_a_connection_that_is_lost_in_a_transaction_logs_no_traceback(database_url, caplog):
     study_at(database_url)
     connection = database_at(database_url).engine.raw_connection()
     connection.cursor().execute("SELECT 1")
@@ -260,9 +260,9 @@ def test_a_connection_that_is_lost_in_a_transaction_shows_no_traceback(database_
 
 
 @ON_SERVERS
-def test_a_round_whose_commit_was_not_acknowledged_is_written_once(study, monkeypatch):
-    """The connection is lost after the server has committed, but before it could say so."""
-    storage, live, dialect = begun(study), list[int](), study.database.engine.dialect
+def test_a_batch_is_written_once_if_the_answer_to_its_commit_is_lost(study, monkeypatch):
+    """The connection is lost after the commit and before the answer."""
+    storage, live, dialect = storage_with_claim(study), list[int](), study.database.engine.dialect
     commit, lost = dialect.do_commit, list[int]()
 
     def commit_and_lose(connection: Any) -> None:
@@ -275,15 +275,15 @@ def test_a_round_whose_commit_was_not_acknowledged_is_written_once(study, monkey
 
     monkeypatch.setattr(dialect, "do_commit", commit_and_lose)
     for number in range(3):
-        live = one_round(storage, study, number, live)
+        live = write_batch(storage, study, number, live)
     assert lost == [0, 1, 2]
     monkeypatch.undo()
     check(study, storage, 3, live)
 
 
 @pytest.mark.parametrize("lost", ["create_new_study", "_create_new_trial", "delete_study"])
-def test_what_is_made_or_deleted_without_an_answer_is_so_once(tmp_path, monkeypatch, lost):
-    """The server has committed, but its answer does not arrive."""
+def test_a_creation_or_deletion_happens_once_if_its_answer_is_lost(tmp_path, monkeypatch, lost):
+    """The connection is lost after the commit and before the answer."""
     database = open_database(f"sqlite:///{tmp_path}/studies.db", create=True)
     call, answers = getattr(RDBStorage, lost), itertools.count()
 
@@ -304,7 +304,7 @@ def test_what_is_made_or_deleted_without_an_answer_is_so_once(tmp_path, monkeypa
     assert next(answers) > 0
 
 
-def test_a_writer_that_finds_the_file_locked_for_long_waits_and_goes_on(tmp_path, monkeypatch):
+def test_a_writer_retries_while_the_file_is_locked(tmp_path, monkeypatch):
     monkeypatch.setattr(connections, "_OPTIONS", {"sqlite": {"connect_args": {"timeout": 0.1}}})
     study = study_at(f"sqlite:///{tmp_path}/studies.db")
     other = study.database.engine.connect()
@@ -315,11 +315,11 @@ def test_a_writer_that_finds_the_file_locked_for_long_waits_and_goes_on(tmp_path
 
 
 @ON_SERVERS
-def test_connections_that_were_cut_while_idle_are_replaced(study):
-    storage, live, url = begun(study), list[int](), study.database.url
+def test_idle_connections_that_were_cut_are_replaced(study):
+    storage, live, url = storage_with_claim(study), list[int](), study.database.url
     for number in range(3):
         cut_connections(url)
-        live = one_round(storage, study, number, live)
+        live = write_batch(storage, study, number, live)
         cut_connections(url)
         study.queue.record_heartbeats(live)
         assert study.queue.counts().running == 2
@@ -329,8 +329,8 @@ def test_connections_that_were_cut_while_idle_are_replaced(study):
 
 @pytest.mark.long
 @ON_SERVERS
-def test_nobody_is_taken_for_dead_after_the_network_was_down_for_longer_than_the_grace(server):
-    """Neither by those who were cut off, too, nor by one who comes right afterwards."""
+def test_no_trial_is_stale_after_a_network_outage_longer_than_the_grace_period(server):
+    """Neither for the workers that were cut off, nor for a worker that starts right afterwards."""
     content = document(train_gently, trials=3, pruner={"name": "none"}) | {"horizon": 300}
     network = Network(server.port)
     with empty_database(server.url) as url:
@@ -341,7 +341,7 @@ def test_nobody_is_taken_for_dead_after_the_network_was_down_for_longer_than_the
         network.cut()
         time.sleep(GRACE + 1)
         network.mend()
-        # The others need up to five seconds to find that the database answers again.
+        # The others may pause up to five seconds before their next attempt.
         workers.append(process(run_worker, far, "fresh", GRACE))
         wait_until(lambda: study.queue.counts().finished == 3)
         for worker in workers:
@@ -357,10 +357,10 @@ def test_nobody_is_taken_for_dead_after_the_network_was_down_for_longer_than_the
 
 
 @ON_SERVERS
-def test_a_restarted_server_finds_nobody_dead_whom_a_reaper_did_not_watch(server):
+def test_no_trial_is_stale_after_a_restart_of_the_server(server):
     with empty_database(server.url) as url:
         study = study_at(url)
-        begun(study)
+        storage_with_claim(study)
         execute(url, "UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'")
         server.stop(signal.SIGQUIT)
         server.start()

@@ -23,20 +23,20 @@ from tests.storage.studies import study_at
 @pytest.fixture
 def retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Count the retries, and fail where one begins inside another one."""
-    begun, running, retry = list[str](), list[str](), retrier.Retrier.retry
+    retries, running, retry = list[str](), list[str](), retrier.Retrier.retry
 
     def counted(self: retrier.Retrier, work: Callable[[], Any]) -> Any:
         assert running == [], "a retry runs inside another retry"
         running.append("")
-        begun.append("")
+        retries.append("")
         try:
             return retry(self, work)
         finally:
             running.pop()
 
     monkeypatch.setattr(retrier.Retrier, "retry", counted)
-    yield begun
-    assert begun
+    yield retries
+    assert retries
 
 
 def test_every_call_of_a_storage_is_retried_by_one_layer(tmp_path, retries):
