@@ -166,7 +166,7 @@ def main() -> None:
             for workers in options.workers
         ]
     finally:
-        servers.end()
+        servers.close()
     print(describe_machine())
     heads = ["database", "workers", "trials /s", "reports /s", "plain Optuna, trials /s"]
     print("\n".join(markdown_table([*heads, "reports /s", "ratio", "workers that failed"], rows)))

@@ -172,7 +172,7 @@ def main() -> None:
     try:
         rows = [measure(server, workers, options.seconds) for workers in options.workers]
     finally:
-        server.end()
+        server.close()
     print(describe_machine())
     heads = ["workers", "batches /s", "p50, ms", "p99, ms", "server, cores", "workers, cores"]
     print("\n".join(markdown_table([*heads, "connections", "workers that failed"], rows)))

@@ -83,7 +83,7 @@ class RetryingStorage(ForwardingStorage):
 
 
 def _is_made_from(trial: FrozenTrial, template: FrozenTrial | None) -> bool:
-    """Tell whether a trial equals its template; trials without a template cannot be told apart."""
+    """Return whether a trial equals its template; without a template, trials look the same."""
     return template is not None and all(
         getattr(trial, field) == getattr(template, field)
         for field in ("state", "params", "user_attrs", "system_attrs", "intermediate_values")
