@@ -200,6 +200,25 @@ class TestBudget:
         kept(store, [1])
         assert follow(store, [0]).restore() is None
 
+    def test_a_renewed_pin_prevents_eviction(self, database: Database, folder: Folder) -> None:
+        slow = opened(database, folder, lease_seconds=0.0)
+        running = train(slow, [0], keep=[1])
+        slow.flush()
+        slow.leases.seconds = 60.0
+        slow.renew()
+        kept(opened(database, folder, budget=size()), [1])
+        assert running.restore() is not None
+
+    def test_the_pin_of_a_resumed_run_is_renewed(self, database: Database, folder: Folder) -> None:
+        kept(opened(database, folder), [0])
+        slow = opened(database, folder, lease_seconds=0.0)
+        running = follow(slow, [0])
+        assert running.restore() is not None
+        slow.leases.seconds = 60.0
+        slow.renew()
+        kept(opened(database, folder, budget=size()), [1])
+        assert running.restore() is not None
+
     def test_a_failed_eviction_removes_no_file(self, database: Database, folder: Folder) -> None:
         store = opened(database, folder, budget=size())
         kept(store, [0])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from sqlalchemy import select
+
 from schedsearch.storage import Database
 from schedsearch.trajectories import Folder
+from schedsearch.trajectories.tables import leases
 from tests.trajectories.stores import ROOT, follow, key, opened, result, train
 
 
@@ -73,3 +76,28 @@ def test_a_renewed_lease_is_not_expired(database: Database, folder: Folder) -> N
     slow.leases.seconds = 60.0
     slow.renew()
     assert other.lease({other.cursor(ROOT): key(0)}) == set()
+
+
+def test_a_trained_node_leaves_no_lease_behind(database: Database, folder: Folder) -> None:
+    store = opened(database, folder)
+    run = store.cursor(ROOT)
+    store.lease({run: key(0)})
+    run.add(key(0), result([0]))
+    store.flush()
+    with database.engine.connect() as connection:
+        assert connection.execute(select(leases)).all() == []
+
+
+def test_a_lease_of_a_transaction_that_failed_is_not_held(
+    database: Database, folder: Folder
+) -> None:
+    mine, others = opened(database, folder), opened(database, folder)
+    run, other = mine.cursor(ROOT), others.cursor(ROOT)
+    run.request_lease(key(0))
+    with database.engine.connect() as connection, connection.begin() as transaction:
+        mine.write(connection)
+        transaction.rollback()
+    assert others.lease({other: key(0)}) == {other}
+    mine.flush()
+    assert not run.has_lease(key(0))
+    assert mine.lease({run: key(0)}) == set()
