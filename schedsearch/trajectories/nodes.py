@@ -53,7 +53,6 @@ class Nodes:
         self._database = database
         self._cache: dict[str, str] = {}
         self._pending: list[dict[str, Any]] = []
-        self._written = 0
 
     def find(self, name: str) -> EpochResult | None:
         """Return the result of a node; None if it has not been trained.
@@ -85,14 +84,12 @@ class Nodes:
 
     def write(self, connection: Connection) -> None:
         """Write pending nodes; one that another training has written is left unchanged."""
-        self._written = len(self._pending)
         if self._pending:
             connection.execute(insert_if_missing(nodes, connection.dialect.name), self._pending)
 
     def mark_committed(self) -> None:
         """Drop the nodes that the last `write` wrote: its transaction has been committed."""
-        del self._pending[: self._written]
-        self._written = 0
+        self._pending.clear()
 
     def _cache_results(self, found: Mapping[str, str]) -> None:
         self._cache.update(found)

@@ -120,7 +120,7 @@ class TrajectoryStore:
     def write(self, connection: Connection) -> None:
         """Write what is pending in the caller's transaction, and grant the requested leases.
 
-        After the commit, call `mark_committed`.
+        After the commit, call `mark_committed` before anything else is added.
         """
         if not (self.leases.has_pending or self.checkpoints.has_pending):
             return

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from optuna.artifacts import FileSystemArtifactStore
@@ -123,6 +124,30 @@ class TestDamage:
         store.flush()
         assert same(follow(opened(database, folder), [0, 1]).restore(), snapshot([0, 1]))
 
+    def test_one_that_another_worker_replaced_meanwhile_is_not_deleted(
+        self, database: Database, folder: Folder
+    ) -> None:
+        class Interrupted(Folder):
+            """While it opens a file, another worker finds that file lost and saves it again."""
+
+            interrupted = False
+
+            def open_reader(self, artifact_id: str) -> BinaryIO:
+                if not self.interrupted:
+                    self.interrupted = True
+                    self.remove(artifact_id)
+                    other = opened(database, folder)
+                    cursor = follow(other, [0, 1])
+                    assert cursor.restore() is None
+                    cursor.save(snapshot([0, 1]))
+                    other.flush()
+                return super().open_reader(artifact_id)
+
+        kept(opened(database, folder), [0, 1])
+        reader = opened(database, Interrupted(folder.path))
+        assert follow(reader, [0, 1]).restore() is None
+        assert same(follow(opened(database, folder), [0, 1]).restore(), snapshot([0, 1]))
+
     def test_a_folder_that_is_not_writable_is_reported_once(
         self, database: Database, tmp_path: Path
     ) -> None:
@@ -199,6 +224,16 @@ class TestBudget:
         store = opened(database, folder, budget=size())
         kept(store, [1])
         assert follow(store, [0]).restore() is None
+
+    def test_two_workers_together_stay_within_the_budget(
+        self, database: Database, folder: Folder
+    ) -> None:
+        one, other = (opened(database, folder, budget=3 * size()) for _ in range(2))
+        kept(one, [0])
+        kept(other, [1])
+        kept(other, [2])
+        kept(one, [3])
+        assert len(files(folder)) == 3
 
     def test_a_renewed_pin_prevents_eviction(self, database: Database, folder: Folder) -> None:
         slow = opened(database, folder, lease_seconds=0.0)

@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from schedsearch.engines import EpochResult
 from schedsearch.storage import Database
-from schedsearch.trajectories import Folder, child_hash, root_hash
+from schedsearch.trajectories import Folder, child_hash, nodes, root_hash
 from tests.trajectories.stores import ROOT, follow, key, opened, result, train
 
 _PATHS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=8)
@@ -122,6 +122,20 @@ class TestReplay:
         with statements(database) as made:
             assert follow(reader, [0] * 20 + [1] * 20 + [2] * 20).epoch == 60
         assert len(made) == 3
+
+    def test_the_older_half_of_a_full_cache_is_read_again(
+        self, database: Database, folder: Folder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(nodes, "_CACHE_SIZE", 10)
+        store = opened(database, folder)
+        cursor = train(store, [0] * 11)
+        store.flush()
+        with statements(database) as made:
+            assert store.nodes.find(cursor.path[-1]) is not None
+        assert made == []
+        with statements(database) as made:
+            assert store.nodes.find(cursor.path[1]) is not None
+        assert len(made) == 1
 
     def test_pending_nodes_are_found_by_the_same_worker_only(
         self, database: Database, folder: Folder
