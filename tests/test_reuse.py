@@ -13,13 +13,22 @@ from schedsearch.errors import InputError, StudyError
 from schedsearch.extension import ExtendedStudy, extend_study
 from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
 from schedsearch.space import Space
-from schedsearch.storage import StudyHandle, create_study, get_only_study, open_database, plan_of
+from schedsearch.storage import (
+    BatchedStorage,
+    StudyHandle,
+    create_study,
+    get_only_study,
+    open_database,
+    plan_of,
+)
 from schedsearch.task import load_task
 from schedsearch.trajectories import cached_runs, open_store
 from schedsearch.trajectories.tables import nodes
 from schedsearch.worker import Messages, ProcessControl, Reuse, Worker
 from schedsearch.worker import reuse as reusing
+from tests.scripted import ScriptedEngine
 from tests.searches import begin, document, url_of, write_space
+from tests.trajectories.test_trie import statements
 
 
 def grid_of(segments: int, values: int, length: int = 2) -> dict[str, Any]:
@@ -170,6 +179,23 @@ def test_the_best_of_a_search_with_cheap_epochs_go_on_over_a_longer_horizon(
     for with_reuse, without in ((parent, alone), (child.study, again.study)):
         for one, other in zip(with_reuse.trials(), without.trials(), strict=True):
             assert one.intermediate_values == other.intermediate_values
+
+
+def test_cheap_epochs_are_cached_if_plans_of_the_space_share_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(cached_runs, "_CHEAP_EPOCH", 60.0)
+    study = search(tmp_path, grid_of(3, 2))
+    assert trained(study) == 2 * sum(2**i for i in range(1, 4))
+
+
+def test_the_next_lease_is_granted_with_the_batch_and_takes_no_query(tmp_path):
+    study = search(tmp_path, grid_of(2, 2) | {"name": "other"})
+    reuse = Reuse(study, open_store(study.database, print), {"engine": "another"})
+    run = reuse.begin(ScriptedEngine([]), study.space.baseline(), 0)
+    with BatchedStorage(study.database).batch(study.study_id, "ann") as batch:
+        reuse.add_to_batch(batch, [run])
+    with statements(study.database) as made:
+        assert reuse.lease([run]) == {run}
+    assert made == []
 
 
 def test_durations_stay_epochs_or_stay_shares(tmp_path):

@@ -160,3 +160,20 @@ def test_a_whole_run_with_cheap_epochs_can_be_saved_at_its_end(
     runs.save_whole_run(run)
     runs.flush()
     assert resumed_after(runs_of(store, space), space) == (HORIZON, HORIZON)
+
+
+def test_a_run_whose_lane_has_to_catch_up_is_not_saved_as_a_whole(
+    database: Database, folder: Folder
+) -> None:
+    space, store = space_of(), opened(database, folder)
+    trained(runs_of(store, space), space, HORIZON)
+    for file in folder.path.iterdir():
+        file.unlink()
+    runs = runs_of(store, space)
+    run, _ = begin(runs, space)
+    while runs.replay_epoch(run):
+        pass
+    run.enter_lane(0)
+    assert run.is_catching_up
+    runs.save_whole_run(run)
+    assert list(folder.path.iterdir()) == []
