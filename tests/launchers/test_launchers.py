@@ -99,7 +99,7 @@ def test_ctrl_c_hands_back_what_is_in_training(tmp_path, endless):
     _, err = endless.communicate(timeout=60)
     assert endless.returncode == 130, err
     assert "stopping after this epoch; Ctrl-C again stops at once" in err
-    assert "stopped: go on with the same command" in err
+    assert "stopped: the same command, or `schedsearch worker" in err
     assert "Traceback" not in err
     assert not any(map(is_alive, workers))
     assert_handed_back(study_in(tmp_path), 2)
@@ -128,7 +128,7 @@ def test_a_killed_workers_trial_is_queued_at_once_and_another_worker_takes_it(tm
     assert len(set(workers_of(url_of(tmp_path))) - set(before)) == 1
     endless.send_signal(signal.SIGTERM)
     _, err = endless.communicate(timeout=60)
-    assert "a worker was killed (SIGKILL): 1 trial(s) queued anew" in err
+    assert "a worker was killed (SIGKILL): 1 trial(s) queued again" in err
     assert_handed_back(study, 2)
 
 
@@ -237,6 +237,6 @@ def test_trials_of_a_machine_that_went_away_are_taken_over(tmp_path):
         wait_until(lambda: not local.watch())
     finally:
         local.kill()
-    assert "1 trial(s) of silent workers were queued anew" in said
+    assert "1 stale trial(s) of other workers were queued again" in said
     counts = study.queue.counts()
     assert (local.exit_code, counts.finished, counts.trials) == (0, 10, 10)
