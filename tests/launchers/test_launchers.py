@@ -213,7 +213,7 @@ def test_a_metric_that_is_not_given_is_said_once_and_exits_2(tmp_path, place):
     mended = start(tmp_path, document(), "--workers", 2, *place)
     _, err = mended.communicate(timeout=120)
     assert mended.returncode == 0, err
-    assert "study small was created otherwise, and trained nothing: it is made anew" in err
+    assert "study small had other settings and no trained epoch: it is created again" in err
 
 
 def test_a_task_that_always_fails_ends_the_search_with_exit_1(tmp_path):
