@@ -32,9 +32,11 @@ from schedsearch.plan import Plan
 from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
 from schedsearch.report.dashboard import make_app
 from schedsearch.report.dashboard_artifacts import picture_store
+from schedsearch.run import Run
 from schedsearch.schedules import Constant
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, get_only_study, open_database, open_study
+from schedsearch.task import load_task
 from schedsearch.training import train_to_end
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
@@ -196,7 +198,7 @@ def test_delete_takes_it_along_and_list_and_status_name_it(run, tmp_path):
     study = make_study(tmp_path)
     work(queued(study, (candidate(0.1), FRESH)))
     lines = run("list").out.splitlines()
-    assert lines[-1] == "small:confirm  confirms small  1 runs  not done yet"
+    assert lines[-1] == "small:confirm  confirms small  1 runs  not finished"
     expected = {"study": "small:confirm", "confirms": "small", "runs": 1}
     assert json.loads(run("list", "--json").out)[-1] == expected
     assert run("status").out.startswith("study     small ")  # still the only study
@@ -330,3 +332,30 @@ def test_killed_in_the_middle_of_a_batch_of_lanes_it_goes_on_from_checkpoints(ru
     train_to_end(runs)
     assert [run.epochs for run in runs] == [30, 30]
     assert all(run.epochs_trained <= 30 - 18 for run in runs)
+
+
+def test_with_the_best_epoch_as_objective_its_model_is_tested(tmp_path):
+    content = document() | {"task": "tests.engines.toys:Toy", "horizon": 6}
+    content["objective"] = {"metric": "val_loss", "value": "best"}
+    study = make_study(tmp_path, content)
+    rates = Plan.from_tables(
+        {"hyperparameters": {"lr": {"families": {"piecewise": {"values": [0.05] * 3 + [0.9] * 3}}}}}
+    )
+    confirmation = queued(study, (Candidate(3, rates), FRESH))
+    run_worker(
+        confirmation,
+        name="ann",
+        control=ProcessControl(lambda: False),
+        messages=Messages(print, print),
+    )
+    [result] = recorded_runs(confirmation).values()
+    engine = make_engine(load_task(study.space.task), horizon=6, numerics=study.record.numerics)
+
+    def tested(keep_best: bool) -> float:
+        run = Run(engine, space=study.space, plan=rates, seed=FRESH, keep_best=keep_best)
+        train_to_end([run])
+        found = run.test()["test_loss"]
+        run.leave_lane()
+        return found
+
+    assert result.test == tested(keep_best=True) != tested(keep_best=False)
