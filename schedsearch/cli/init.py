@@ -1,0 +1,123 @@
+"""`schedsearch init`: the files of a new project, or a copy of a shipped space."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schedsearch.cli.app import app, say
+from schedsearch.errors import InputError
+
+
+def _shipped(incomplete: str) -> list[str]:
+    from schedsearch.scaffold import shipped_spaces
+
+    return [name for name in shipped_spaces() if name.startswith(incomplete)]
+
+
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        help="The study's name, and the space file's. With --from it may be left out.",
+        show_default=False,
+    ),
+]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="SPACE",
+        help="Copy this shipped space; its task is built in.",
+        show_default=False,
+        autocompletion=_shipped,
+    ),
+]
+
+
+@app.command()
+def init(
+    name: Name = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="A training loop of yours in place of a task.")
+    ] = False,
+    lightning: Annotated[bool, typer.Option("--lightning", help="A Lightning training.")] = False,
+    transformers: Annotated[
+        bool, typer.Option("--transformers", help="A training by transformers' Trainer.")
+    ] = False,
+    source: Source = None,
+    shipped: Annotated[
+        bool, typer.Option("--list", help="List the shipped spaces, and write nothing.")
+    ] = False,
+    folder: Annotated[
+        Path,
+        typer.Option(
+            help="Where to write; made if it is missing.", show_default="the current folder"
+        ),
+    ] = Path(),
+) -> None:
+    """Write a small project that runs at once: NAME.toml and task.py, for you to change.
+
+    Its task generates its data, and trains in seconds. No file is overwritten.
+    """
+    flags = {"--loop": loop, "--lightning": lightning, "--transformers": transformers}
+    chosen = [flag for flag, given in flags.items() if given]
+    if shipped:
+        if name is not None or source is not None or chosen:
+            raise InputError("--list only shows the shipped spaces: `init --from` copies one")
+        _list()
+    elif source is not None:
+        if chosen:
+            raise InputError(
+                f"--from copies a space, and its task is built in: leave out {chosen[0]}"
+            )
+        _copy(source, source if name is None else name, folder)
+    elif name is None:
+        raise InputError("`init` needs a name: `schedsearch init my_study`")
+    elif len(chosen) > 1:
+        raise InputError(f"{' and '.join(chosen)} each choose what the project trains: give one")
+    else:
+        _project(name, chosen[0].removeprefix("--") if chosen else "task", folder)
+
+
+def _list() -> None:
+    from schedsearch.scaffold import shipped_spaces
+
+    spaces = shipped_spaces()
+    width = max(map(len, spaces))
+    for name, description in spaces.items():
+        typer.echo(f"{name:{width}}  {description}")
+    say("copy one: `schedsearch init --from SPACE`")
+
+
+def _copy(source: str, name: str, folder: Path) -> None:
+    from schedsearch.scaffold import check_name, copy_of_space
+
+    check_name(name)
+    _write(folder, name, {f"{name}.toml": copy_of_space(source, name)})
+
+
+def _project(name: str, kind_name: str, folder: Path) -> None:
+    from schedsearch.scaffold import Kind, check_name, missing_modules, project_files
+
+    check_name(name)
+    kind = Kind(kind_name)
+    _write(folder, name, project_files(kind, name))
+    if missing := missing_modules(kind):
+        say(
+            f"warning: task.py needs {' and '.join(missing)}: "
+            f"pip install 'schedsearch[{kind.value}]'"
+        )
+
+
+def _write(folder: Path, name: str, texts: dict[str, str]) -> None:
+    from schedsearch.scaffold import write_new
+
+    write_new(folder, texts)
+    for file in texts:
+        say(f"{folder / file}: written")
+    # A task is imported from the current folder.
+    go_there = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
+    say(f"next: {go_there}schedsearch check {name}.toml && schedsearch start {name}.toml")

@@ -1,0 +1,42 @@
+"""The shipped spaces: one or more for each built-in task, installed with the package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from schedsearch.errors import InputError, nearest
+
+
+def shipped_spaces() -> dict[str, str]:
+    """Return what each shipped space searches, in a line, by the space's name.
+
+    >>> shipped_spaces()["smoothed_digits"]
+    'The smoothing of labels of which half are wrong.'
+    """
+    return {name: _read(name).partition("\n")[0].removeprefix("# ") for name in _names()}
+
+
+def copy_of_space(name: str, new_name: str) -> str:
+    """Return the text of a shipped space, as the space of a study of another name.
+
+    Raises:
+        InputError: no shipped space has this name.
+    """
+    if name not in (names := _names()):
+        hint = nearest(name, names) or "`schedsearch init --list` shows all"
+        raise InputError(f"there is no shipped space `{name}`: {hint}")
+    return _read(name).replace(f'name = "{name}"', f'name = "{new_name}"', 1)
+
+
+def _names() -> list[str]:
+    found = (entry.name for entry in _folder().iterdir())
+    return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
+
+
+def _read(name: str) -> str:
+    return (_folder() / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def _folder() -> Traversable:
+    return files("schedsearch") / "search_spaces"
