@@ -11,9 +11,16 @@ Each name is imported on first use, so that names without torch do not pay for i
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise ImportError(
+        "schedsearch runs on Linux and macOS; on Windows, install it in the Windows Subsystem for "
+        "Linux (WSL)"
+    )
 
 if TYPE_CHECKING:
     from schedsearch.engines.loop import LoopRun

@@ -35,8 +35,9 @@ def loaded_by(*arguments: str) -> list[str]:
         ("--help",),
         ("start", "--help"),
         ("check", str(SPACES / "noisy_digits.toml"), "--no-task"),
+        ("init", "--list"),
     ],
-    ids=["help", "help of a command", "check without the task"],
+    ids=["help", "help of a command", "check without the task", "list of shipped spaces"],
 )
 def test_a_quick_command_loads_nothing_heavy(arguments: tuple[str, ...]):
     assert loaded_by(*arguments) == []

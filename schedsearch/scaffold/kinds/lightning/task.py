@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
-from schedsearch import WeightedLoss
-from schedsearch.engines.loop import Run
+from schedsearch import LoopRun, WeightedLoss
 from schedsearch.integrations.lightning import ScheduleCallback
 
 # Each of many short trainings would print these.
@@ -49,15 +48,15 @@ class NoisyCurve(LightningModule):
         return torch.optim.Adam(self.parameters())
 
 
-def train(run: Run) -> None:
+def train(run: LoopRun) -> None:
     """Train once: with the values of `run`, for as long as the search wants."""
-    # Generated points: 100 to train, 200 to validate, 400 to test, the same for every seed.
+    # Generated points: 200 to train, 200 to validate, and always the same 400 to test.
     generator = torch.Generator().manual_seed(0)
-    x = 2 * torch.rand(700, 1, generator=generator) - 1
-    y = torch.sin(4 * x) + 0.5 * torch.randn(700, 1, generator=generator)
+    x = 2 * torch.rand(800, 1, generator=generator) - 1
+    y = torch.sin(6 * x) + 0.3 * torch.randn(800, 1, generator=generator)
     torch.manual_seed(run.seed)
-    training, validation = torch.randperm(300).split([100, 200])
-    test = torch.arange(300, 700)
+    training, validation = torch.randperm(400).split(200)
+    test = torch.arange(400, 800)
 
     def loader(
         part: Tensor, batch: int, *, shuffle: bool = False

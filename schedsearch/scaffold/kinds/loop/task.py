@@ -9,18 +9,18 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from schedsearch.engines.loop import Run
+from schedsearch import LoopRun
 
 
-def train(run: Run) -> None:
+def train(run: LoopRun) -> None:
     """Fit a curve to noisy points; a penalty on the weights keeps the curve smooth."""
-    # Generated points: 100 to train, 200 to validate, 400 to test, the same for every seed.
+    # Generated points: 200 to train, 200 to validate, and always the same 400 to test.
     generator = torch.Generator().manual_seed(0)
-    x = 2 * torch.rand(700, 1, generator=generator) - 1
-    y = torch.sin(4 * x) + 0.5 * torch.randn(700, 1, generator=generator)
+    x = 2 * torch.rand(800, 1, generator=generator) - 1
+    y = torch.sin(6 * x) + 0.3 * torch.randn(800, 1, generator=generator)
     torch.manual_seed(run.seed)
-    training, validation = torch.randperm(300).split([100, 200])
-    test = torch.arange(300, 700)
+    training, validation = torch.randperm(400).split(200)
+    test = torch.arange(400, 800)
 
     model = nn.Sequential(
         nn.Linear(1, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1)

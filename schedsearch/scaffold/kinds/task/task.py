@@ -23,13 +23,13 @@ class NoisyCurve(Task):
     batch_size = 20
 
     def data(self, seed: int) -> Splits:
-        # Generated points: 100 to train, 200 to validate, 400 to test.
+        # Generated points: 200 to train, 200 to validate, 400 to test.
         generator = torch.Generator().manual_seed(0)
-        x = 2 * torch.rand(700, 1, generator=generator) - 1
-        y = torch.sin(4 * x) + 0.5 * torch.randn(700, 1, generator=generator)
-        # The seed divides the first 300; the test points are the same for every seed.
-        order = torch.randperm(300, generator=torch.Generator().manual_seed(seed))
-        parts = (order[:100], order[100:], torch.arange(300, 700))
+        x = 2 * torch.rand(800, 1, generator=generator) - 1
+        y = torch.sin(6 * x) + 0.3 * torch.randn(800, 1, generator=generator)
+        # The seed divides the first 400; the test points are the same for every seed.
+        order = torch.randperm(400, generator=torch.Generator().manual_seed(seed))
+        parts = (order[:200], order[200:], torch.arange(400, 800))
         return Splits(*({"x": x[part], "y": y[part]} for part in parts))
 
     def model(self, seed: int) -> nn.Module:

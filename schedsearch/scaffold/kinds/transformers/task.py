@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
-from schedsearch.engines.loop import Run
+from schedsearch import LoopRun
 from schedsearch.integrations.transformers import ScheduleCallback
 
 
@@ -22,9 +22,9 @@ def sequences() -> list[dict[str, Tensor]]:
     return [{"input_ids": t, "labels": label} for t, label in zip(tokens, labels, strict=True)]
 
 
-def train(run: Run) -> None:
+def train(run: LoopRun) -> None:
     """Train once: with the values of `run`, for as long as the search wants."""
-    # 300 sequences to train, 200 to validate, 400 to test, the same for every seed.
+    # 300 sequences to train, 200 to validate, and always the same 400 to test.
     data = sequences()
     torch.manual_seed(run.seed)
     training, validation = torch.randperm(500).split([300, 200])

@@ -1,0 +1,215 @@
+"""`schedsearch init` writes a project that runs at once, and copies the shipped spaces."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from schedsearch.scaffold import Kind
+from schedsearch.space import Space
+from tests.cli.command import Command
+from tests.searches import ROOT
+
+SPACES = ROOT / "search_spaces"
+FLAGS = {kind: () if kind == "task" else (f"--{kind}",) for kind in Kind}
+FRAMEWORKS = [
+    pytest.param(kind, marks=pytest.mark.long if kind in ("lightning", "transformers") else ())
+    for kind in Kind
+]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys) -> Command:
+    monkeypatch.chdir(tmp_path)
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def schedsearch(tmp_path, monkeypatch):
+    """Run a command in the folder of the project, in a process that has only that to import."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("SCHEDSEARCH_TRUST_TASK")
+    monkeypatch.delenv("SCHEDSEARCH_STORAGE", raising=False)
+
+    def schedsearch(*arguments: str) -> str:
+        command = [sys.executable, "-m", "schedsearch", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return schedsearch
+
+
+# --- projects ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FRAMEWORKS)
+def test_a_project_checks_as_it_was_written(run, schedsearch, tmp_path, kind):
+    done = run("init", "demo", *FLAGS[kind])
+    assert (done.status, done.out) == (0, "")
+    assert done.err.splitlines() == [
+        "demo.toml: written",
+        "task.py: written",
+        "next: schedsearch check demo.toml && schedsearch start demo.toml",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.toml", "task.py"]
+    assert schedsearch("check", "demo.toml").startswith("name       demo\n")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_project_goes_all_the_way_to_a_trained_model(run, schedsearch, tmp_path, kind):
+    run("init", "demo", *FLAGS[kind])
+    assert "6 of 6 ended" in schedsearch("start", "demo.toml", "--trials", "6")
+    assert "mean test_loss over 8 fresh seeds" in schedsearch("confirm", "demo", "--seeds", "8")
+    schedsearch("export", "demo", "-o", "best.toml")
+    trained = schedsearch("train", "best.toml", "--no-reuse")
+    assert re.search(r"^  test_loss \d", trained, re.MULTILINE)
+    assert "came out again" in trained
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_line_of_a_space_that_needs_it_is_explained_in_a_line(run, tmp_path, kind):
+    run("init", "demo", *FLAGS[kind])
+    lines = (tmp_path / "demo.toml").read_text().splitlines()
+    assert lines[0].startswith("# ")
+    families = [line for line in lines if ".families." in line]
+    assert len(families) == 4
+    # The second `constant` needs no other comment than the first.
+    assert sum("#" in line for line in families) >= 3
+    assert max(map(len, lines)) <= 100
+    text = (tmp_path / "task.py").read_text()
+    assert "NAME" not in text
+    assert "NAME" not in "\n".join(lines)
+    assert text.count("    # ") >= 3
+
+
+def test_a_project_goes_into_the_folder_that_is_named(run, tmp_path):
+    done = run("init", "demo", "--folder", "new/my project")
+    assert done.status == 0
+    folder = tmp_path / "new" / "my project"
+    assert sorted(path.name for path in folder.iterdir()) == ["demo.toml", "task.py"]
+    assert done.err.splitlines()[-1].startswith("next: cd 'new/my project' && schedsearch check")
+
+
+@pytest.mark.parametrize("taken", [("demo.toml",), ("task.py",), ("demo.toml", "task.py")])
+def test_no_file_is_overwritten_and_none_is_added(run, tmp_path, taken):
+    for name in taken:
+        (tmp_path / name).write_text("mine")
+    done = run("init", "demo")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (
+        f"error: {', '.join(taken)}: already there, and `init` overwrites nothing: choose another "
+        "name, or another folder by --folder\n"
+    )
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        taken, "mine"
+    )
+
+
+def test_a_package_that_would_hide_the_task_is_named(run, tmp_path):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "__init__.py").touch()
+    done = run("init", "demo")
+    assert done.status == 2
+    assert done.err.startswith("error: task/__init__.py: already there")
+    (tmp_path / "task" / "__init__.py").unlink()
+    assert run("init", "demo").status == 0, "a folder without code hides nothing"
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("file", "error: file: cannot be written: File exists"),
+        ("file/inner", "error: file/inner: cannot be written: Not a directory"),
+    ],
+)
+def test_a_folder_that_is_none_is_said_in_one_line(run, tmp_path, folder, message):
+    (tmp_path / "file").touch()
+    done = run("init", "demo", "--folder", folder)
+    assert (done.status, done.err) == (2, f"{message}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "`init` needs a name: `schedsearch init my_study`"),
+        (("a b",), "the name 'a b' must have 1 to 128 characters, of letters, digits and"),
+        (("a" * 129,), "must have 1 to 128 characters"),
+        (("../demo",), "the name '../demo' must have"),
+        (("vae.toml",), "the name 'vae.toml' is that of a file: give 'vae', without the suffix"),
+        (("a b", "--from", "vae"), "the name 'a b' must have"),
+        (
+            ("demo", "--loop", "--lightning"),
+            "--loop and --lightning each choose what the project trains: give one",
+        ),
+        (("demo", "--loop", "--from", "vae"), "its task is built in: leave out --loop"),
+        (("demo", "--list"), "--list only shows the shipped spaces: `init --from` copies one"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(run, tmp_path, arguments, message):
+    done = run("init", *arguments)
+    assert (done.status, done.out) == (2, "")
+    [line] = done.err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "module"),
+    [("lightning", "lightning"), ("transformers", "transformers"), ("transformers", "accelerate")],
+)
+def test_a_framework_that_is_missing_is_named_with_its_extra(run, monkeypatch, kind, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    done = run("init", "demo", f"--{kind}", "--quiet")
+    assert done.status == 0
+    assert done.err == (f"warning: task.py needs {module}: pip install 'schedsearch[{kind}]'\n")
+
+
+# --- shipped spaces ------------------------------------------------------------------------------
+
+
+def test_every_shipped_space_is_listed_with_what_it_searches(run):
+    done = run("init", "--list")
+    assert (done.status, done.err) == (0, "copy one: `schedsearch init --from SPACE`\n")
+    listed = dict(re.split(" {2,}", line, maxsplit=1) for line in done.out.splitlines())
+    assert list(listed) == sorted(path.stem for path in SPACES.glob("*.toml"))
+    for name, description in listed.items():
+        first = (SPACES / f"{name}.toml").read_text().splitlines()[0]
+        assert first == f"# {description}"
+
+
+def test_a_shipped_space_is_copied_as_it_is(run, tmp_path):
+    assert run("init", "--from", "noisy_digits").status == 0
+    [copied] = tmp_path.iterdir()
+    assert copied.name == "noisy_digits.toml"
+    assert copied.read_bytes() == (SPACES / "noisy_digits.toml").read_bytes()
+    done = run("init", "--from", "noisy_digits")
+    assert (done.status, done.err.partition(":")[0]) == (2, "error")
+
+
+@pytest.mark.parametrize("path", sorted(SPACES.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_copy_may_have_another_name_and_differs_in_nothing_else(run, tmp_path, path):
+    assert run("init", "mine", "--from", path.stem).status == 0
+    copied, shipped = Space.load(tmp_path / "mine.toml"), Space.load(path)
+    assert copied.name == "mine"
+    assert copied.document == shipped.document.model_copy(update={"name": "mine"})
+
+
+def test_of_an_unknown_space_the_nearest_is_named(run):
+    done = run("init", "--from", "noisy_digit")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == (
+        "error: there is no shipped space `noisy_digit`: did you mean `noisy_digits`?\n"
+    )
+    assert "`schedsearch init --list` shows all" in run("init", "--from", "xyz").err
+
+
+def test_the_package_reads_the_spaces_of_the_repository():
+    """The folder of the package is a link: there is one copy of each space."""
+    assert (Path(ROOT) / "schedsearch" / "search_spaces").resolve() == SPACES.resolve()
