@@ -71,14 +71,14 @@ def test_names_used_in_a_training_loop_load_torch(name):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_on_windows_the_first_import_says_where_it_runs():
-    # What Python itself imports must see the system as it is.
+def test_on_windows_the_import_names_the_supported_systems():
+    # Python's own modules are imported first: they must see the real platform.
     code = "import sys, importlib, pathlib, typing; sys.platform = 'win32'; import {}"
     for module in ("schedsearch", "schedsearch.cli"):
         command = [sys.executable, "-c", code.format(module)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1] == (
-            "ImportError: schedsearch runs on Linux and macOS; on Windows, install it in the Windows "
-            "Subsystem for Linux (WSL)"
+            "ImportError: schedsearch runs on Linux and macOS; on Windows, install it in the "
+            "Windows Subsystem for Linux (WSL)"
         )

@@ -31,7 +31,7 @@ Source = Annotated[
     typer.Option(
         "--from",
         metavar="SPACE",
-        help="Copy this shipped space; its task is built in.",
+        help="Copy a shipped space, whose task is built in.",
         show_default=False,
         autocompletion=_shipped,
     ),
@@ -42,11 +42,13 @@ Source = Annotated[
 def init(
     name: Name = None,
     loop: Annotated[
-        bool, typer.Option("--loop", help="A training loop of yours in place of a task.")
+        bool, typer.Option("--loop", help="Write a training loop instead of a task.")
     ] = False,
-    lightning: Annotated[bool, typer.Option("--lightning", help="A Lightning training.")] = False,
+    lightning: Annotated[
+        bool, typer.Option("--lightning", help="Write a training by Lightning.")
+    ] = False,
     transformers: Annotated[
-        bool, typer.Option("--transformers", help="A training by transformers' Trainer.")
+        bool, typer.Option("--transformers", help="Write a training by transformers' Trainer.")
     ] = False,
     source: Source = None,
     shipped: Annotated[
@@ -55,30 +57,31 @@ def init(
     folder: Annotated[
         Path,
         typer.Option(
-            help="Where to write; made if it is missing.", show_default="the current folder"
+            help="The folder to write into; created if missing.", show_default="the current folder"
         ),
     ] = Path(),
 ) -> None:
-    """Write a small project that runs at once: NAME.toml and task.py, for you to change.
+    """Write a small project, or copy a shipped space.
 
-    Its task generates its data, and trains in seconds. No file is overwritten.
+    The project is NAME.toml and task.py. Both run unedited: the task generates its data and trains
+    in seconds. Then put your training in its place. Existing files are never overwritten.
     """
     flags = {"--loop": loop, "--lightning": lightning, "--transformers": transformers}
     chosen = [flag for flag, given in flags.items() if given]
     if shipped:
         if name is not None or source is not None or chosen:
-            raise InputError("--list only shows the shipped spaces: `init --from` copies one")
+            raise InputError(
+                "--list takes nothing else: `schedsearch init --from SPACE` copies a space"
+            )
         _list()
     elif source is not None:
         if chosen:
-            raise InputError(
-                f"--from copies a space, and its task is built in: leave out {chosen[0]}"
-            )
+            raise InputError(f"--from copies a space whose task is built in: remove {chosen[0]}")
         _copy(source, source if name is None else name, folder)
     elif name is None:
         raise InputError("`init` needs a name: `schedsearch init my_study`")
     elif len(chosen) > 1:
-        raise InputError(f"{' and '.join(chosen)} each choose what the project trains: give one")
+        raise InputError(f"{' and '.join(chosen)} exclude each other: give one of them")
     else:
         _project(name, chosen[0].removeprefix("--") if chosen else "task", folder)
 

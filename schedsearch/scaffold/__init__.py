@@ -1,4 +1,4 @@
-"""What `schedsearch init` copies: starter projects, and the spaces of the built-in tasks."""
+"""The files that `schedsearch init` writes: starter projects, and copies of shipped spaces."""
 
 from schedsearch.scaffold.projects import Kind, check_name, missing_modules, project_files
 from schedsearch.scaffold.spaces import copy_of_space, shipped_spaces

@@ -11,14 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 from schedsearch.errors import InputError
 from schedsearch.space.document import StudyName
 
-#: What stands in the files of a kind for the name of the project.
+#: The placeholder for the name of the project in the files of a kind.
 _PLACEHOLDER = "NAME"
-#: What a space file's name may end in.
+#: The suffixes of space files.
 _SUFFIXES = (".toml", ".yaml", ".yml", ".json")
 
 
 class Kind(StrEnum):
-    """What trains: a task, a training loop, or a framework. Each is a folder of `kinds/`."""
+    """The kinds of starter projects; `kinds/` has a folder for each."""
 
     TASK = "task"
     LOOP = "loop"
@@ -26,21 +26,21 @@ class Kind(StrEnum):
     TRANSFORMERS = "transformers"
 
 
-#: The modules that a kind imports beyond what schedsearch needs; its extra has the kind's name.
+#: The modules that a kind imports and that only the extra of the same name installs.
 _NEEDS = {Kind.LIGHTNING: ("lightning",), Kind.TRANSFORMERS: ("transformers", "accelerate")}
 
 
 def check_name(name: str) -> None:
-    """Check that a project can have a name: it becomes the study's, and the space file's.
+    """Check the name of a project, which is also the name of its study and of its space file.
 
     Raises:
-        InputError: a study cannot have it, or it is the name of a file.
+        InputError: a study cannot have this name, or it ends in the suffix of a space file.
 
     >>> check_name("my_study")
     """
-    if name.endswith(_SUFFIXES):
-        stem = name.rpartition(".")[0]
-        raise InputError(f"the name {name!r} is that of a file: give {stem!r}, without the suffix")
+    stem, _, suffix = name.rpartition(".")
+    if stem and f".{suffix}" in _SUFFIXES:
+        raise InputError(f"the name {name!r} must not have the suffix of a file: give {stem!r}")
     try:
         TypeAdapter(StudyName).validate_python(name)
     except ValidationError:
@@ -60,5 +60,5 @@ def project_files(kind: Kind, name: str) -> dict[str, str]:
 
 
 def missing_modules(kind: Kind) -> list[str]:
-    """Return the modules that a project of this kind imports, and that are not installed."""
+    """Return the modules that a project of this kind imports and that are not installed."""
     return [name for name in _NEEDS.get(kind, ()) if find_spec(name) is None]

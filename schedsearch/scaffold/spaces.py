@@ -9,7 +9,7 @@ from schedsearch.errors import InputError, did_you_mean
 
 
 def shipped_spaces() -> dict[str, str]:
-    """Return what each shipped space searches, in a line, by the space's name.
+    """Return a one-line description of each shipped space, by its name.
 
     >>> shipped_spaces()["smoothed_digits"]
     'The smoothing of labels of which half are wrong.'
@@ -18,7 +18,7 @@ def shipped_spaces() -> dict[str, str]:
 
 
 def copy_of_space(name: str, new_name: str) -> str:
-    """Return the text of a shipped space, as the space of a study of another name.
+    """Return the text of a shipped space with the name of the study replaced.
 
     Raises:
         InputError: no shipped space has this name.

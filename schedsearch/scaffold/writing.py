@@ -1,4 +1,4 @@
-"""Writing new files into a folder, and never over what is there."""
+"""Writing new files into a folder without overwriting any."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from schedsearch.errors import InputError
 
 
 def write_new(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write files into a folder, which is made if it is missing; none if one of them is there.
+    """Write files into a folder, which is created if missing; write none if one of them exists.
 
     Raises:
-        InputError: one of them is there already, or the folder cannot be written.
+        InputError: one of the files exists, or the folder cannot be written.
     """
-    if taken := [str(found) for name in texts if (found := _taken_by(folder / name))]:
+    if existing := [str(found) for name in texts if (found := _conflict(folder / name))]:
         raise InputError(
-            f"{', '.join(taken)}: already there, and `init` overwrites nothing: choose another "
-            "name, or another folder by --folder"
+            f"{', '.join(existing)}: already there, and `init` never overwrites a file: choose an "
+            "empty folder with --folder"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -28,8 +28,9 @@ def write_new(folder: Path, texts: Mapping[str, str]) -> None:
         raise InputError(f"{error.filename}: cannot be written: {error.strerror}") from None
 
 
-def _taken_by(path: Path) -> Path | None:
-    """Return what stands in the way of a file: itself, or a package that hides the module."""
+def _conflict(path: Path) -> Path | None:
+    """Return the existing path that conflicts with a new file: its own, or a package's."""
+    # Python imports a package in place of a module of the same name.
     package = path.with_suffix("") / "__init__.py"
     hidden = path.suffix == ".py" and package.exists()
     return path if path.exists() else (package if hidden else None)

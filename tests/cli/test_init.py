@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def schedsearch(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", FRAMEWORKS)
-def test_a_project_checks_as_it_was_written(run, schedsearch, tmp_path, kind):
+def test_a_project_passes_check_unedited(run, schedsearch, tmp_path, kind):
     done = run("init", "demo", *FLAGS[kind])
     assert (done.status, done.out) == (0, "")
     assert done.err.splitlines() == [
@@ -62,18 +63,22 @@ def test_a_project_checks_as_it_was_written(run, schedsearch, tmp_path, kind):
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", list(Kind))
-def test_a_project_goes_all_the_way_to_a_trained_model(run, schedsearch, tmp_path, kind):
+def test_a_project_is_searched_confirmed_exported_and_trained_unedited(
+    run, schedsearch, tmp_path, kind
+):
     run("init", "demo", *FLAGS[kind])
     assert "6 of 6 ended" in schedsearch("start", "demo.toml", "--trials", "6")
     assert "mean test_loss over 8 fresh seeds" in schedsearch("confirm", "demo", "--seeds", "8")
     schedsearch("export", "demo", "-o", "best.toml")
+    recorded = tomllib.loads((tmp_path / "best.toml").read_text())["source"]
     trained = schedsearch("train", "best.toml", "--no-reuse")
-    assert re.search(r"^  test_loss \d", trained, re.MULTILINE)
-    assert "came out again" in trained
+    metrics = dict(re.findall(r"^  (\w+) (\S+)$", trained, re.MULTILINE))
+    assert float(metrics[recorded["metric"]]) == recorded["value"]
+    assert float(metrics["test_loss"]) > 0
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-def test_every_line_of_a_space_that_needs_it_is_explained_in_a_line(run, tmp_path, kind):
+def test_the_files_explain_themselves_by_one_line_comments(run, tmp_path, kind):
     run("init", "demo", *FLAGS[kind])
     lines = (tmp_path / "demo.toml").read_text().splitlines()
     assert lines[0].startswith("# ")
@@ -88,7 +93,7 @@ def test_every_line_of_a_space_that_needs_it_is_explained_in_a_line(run, tmp_pat
     assert text.count("    # ") >= 3
 
 
-def test_a_project_goes_into_the_folder_that_is_named(run, tmp_path):
+def test_folder_names_where_the_project_is_written(run, tmp_path):
     done = run("init", "demo", "--folder", "new/my project")
     assert done.status == 0
     folder = tmp_path / "new" / "my project"
@@ -103,15 +108,15 @@ def test_no_file_is_overwritten_and_none_is_added(run, tmp_path, taken):
     done = run("init", "demo")
     assert (done.status, done.out) == (2, "")
     assert done.err == (
-        f"error: {', '.join(taken)}: already there, and `init` overwrites nothing: choose another "
-        "name, or another folder by --folder\n"
+        f"error: {', '.join(taken)}: already there, and `init` never overwrites a file: choose an "
+        "empty folder with --folder\n"
     )
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
         taken, "mine"
     )
 
 
-def test_a_package_that_would_hide_the_task_is_named(run, tmp_path):
+def test_a_package_that_would_shadow_the_task_is_refused(run, tmp_path):
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "__init__.py").touch()
     done = run("init", "demo")
@@ -128,7 +133,7 @@ def test_a_package_that_would_hide_the_task_is_named(run, tmp_path):
         ("file/inner", "error: file/inner: cannot be written: Not a directory"),
     ],
 )
-def test_a_folder_that_is_none_is_said_in_one_line(run, tmp_path, folder, message):
+def test_a_folder_that_cannot_be_written_is_one_error_line(run, tmp_path, folder, message):
     (tmp_path / "file").touch()
     done = run("init", "demo", "--folder", folder)
     assert (done.status, done.err) == (2, f"{message}\n")
@@ -141,17 +146,20 @@ def test_a_folder_that_is_none_is_said_in_one_line(run, tmp_path, folder, messag
         (("a b",), "the name 'a b' must have 1 to 128 characters, of letters, digits and"),
         (("a" * 129,), "must have 1 to 128 characters"),
         (("../demo",), "the name '../demo' must have"),
-        (("vae.toml",), "the name 'vae.toml' is that of a file: give 'vae', without the suffix"),
+        (("vae.toml",), "the name 'vae.toml' must not have the suffix of a file: give 'vae'"),
         (("a b", "--from", "vae"), "the name 'a b' must have"),
         (
             ("demo", "--loop", "--lightning"),
-            "--loop and --lightning each choose what the project trains: give one",
+            "--loop and --lightning exclude each other: give one of them",
         ),
-        (("demo", "--loop", "--from", "vae"), "its task is built in: leave out --loop"),
-        (("demo", "--list"), "--list only shows the shipped spaces: `init --from` copies one"),
+        (("demo", "--loop", "--from", "vae"), "whose task is built in: remove --loop"),
+        (
+            ("demo", "--list"),
+            "--list takes nothing else: `schedsearch init --from SPACE` copies a space",
+        ),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(run, tmp_path, arguments, message):
+def test_invalid_arguments_are_one_error_line(run, tmp_path, arguments, message):
     done = run("init", *arguments)
     assert (done.status, done.out) == (2, "")
     [line] = done.err.splitlines()
@@ -164,7 +172,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(run, tmp_path, arguments, m
     ("kind", "module"),
     [("lightning", "lightning"), ("transformers", "transformers"), ("transformers", "accelerate")],
 )
-def test_a_framework_that_is_missing_is_named_with_its_extra(run, monkeypatch, kind, module):
+def test_a_missing_framework_is_a_warning_that_names_its_extra(run, monkeypatch, kind, module):
     monkeypatch.setitem(sys.modules, module, None)
     done = run("init", "demo", f"--{kind}", "--quiet")
     assert done.status == 0
@@ -201,7 +209,7 @@ def test_a_copy_may_have_another_name_and_differs_in_nothing_else(run, tmp_path,
     assert copied.document == shipped.document.model_copy(update={"name": "mine"})
 
 
-def test_of_an_unknown_space_the_nearest_is_named(run):
+def test_an_unknown_space_suggests_the_nearest(run):
     done = run("init", "--from", "noisy_digit")
     assert (done.status, done.out) == (2, "")
     assert done.err == (
