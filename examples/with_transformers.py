@@ -102,7 +102,7 @@ def train(run: LoopRun) -> None:
     """Train one run of a search, which ends when it is pruned."""
     made = trainer(run, run.horizon, run.seed)
     made.train()
-    run.test(loss=made.evaluate(splits(run.seed)[2])["eval_loss"])
+    run.test(eval_loss=made.evaluate(splits(run.seed)[2])["eval_loss"])
 
 
 train.hyperparameters = {"lr": 0.003, "label_smoothing": 0.0}

@@ -45,7 +45,8 @@ def check_name(name: str) -> None:
         TypeAdapter(StudyName).validate_python(name)
     except ValidationError:
         raise InputError(
-            f"the name {name!r} must have 1 to 128 characters, of letters, digits and _ . @ + -"
+            f"the name {name!r} must consist of 1 to 128 letters, digits and the characters "
+            "_ . @ + -"
         ) from None
 
 

@@ -9,7 +9,13 @@ import tempfile
 
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+)
 
 from schedsearch import LoopRun
 from schedsearch.integrations.transformers import ScheduleCallback
@@ -59,9 +65,10 @@ def train(run: LoopRun) -> None:
             # The evaluation metric that NAME.toml names as its objective.
             callbacks=[ScheduleCallback(run, metric="eval_loss")],
         )
+        trainer.remove_callback(PrinterCallback)  # it prints every evaluation
         trainer.train()
         # `confirm` compares on the test split, which the search never sees.
-        run.test(loss=trainer.evaluate(data[500:])["eval_loss"])
+        run.test(eval_loss=trainer.evaluate(data[500:])["eval_loss"])
 
 
 # Every value that the callback sets. NAME.toml says which of them move.
