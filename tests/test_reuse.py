@@ -12,6 +12,7 @@ from schedsearch.engines import make_engine
 from schedsearch.errors import InputError, StudyError
 from schedsearch.extension import ExtendedStudy, extend_study
 from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
+from schedsearch.run import CheckpointPolicy
 from schedsearch.space import Space
 from schedsearch.storage import (
     BatchedStorage,
@@ -256,3 +257,18 @@ def test_two_workers_and_many_lanes_train_hardly_anything_twice(tmp_path, segmen
     study = get_only_study(open_database(url_of(tmp_path)))
     assert study.queue.counts().finished == values**segments + values
     assert least <= trained(study) <= 1.05 * least
+
+
+def test_epochs_that_a_lane_repeats_to_catch_up_are_not_reported_again(tmp_path, monkeypatch):
+    # Without checkpoints a plan that leaves a known prefix trains it again before it goes on.
+    monkeypatch.setattr(CheckpointPolicy, "should_save", lambda *_: False)
+    reports: list[tuple[int, int]] = []
+    report = BatchedStorage.set_trial_intermediate_value
+
+    def record(storage: BatchedStorage, trial_id: int, step: int, value: float) -> None:
+        reports.append((trial_id, step))
+        report(storage, trial_id, step, value)
+
+    monkeypatch.setattr(BatchedStorage, "set_trial_intermediate_value", record)
+    study = search(tmp_path, grid_of(3, 3))
+    assert len(reports) == len(set(reports)) == len(study.trials()) * study.space.horizon
