@@ -109,7 +109,8 @@ def provenance(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
         "metric": study.space.objective.metric,
         "value": trial.value,
         "confirmed": evidence is not None and evidence.get("verdict") == Verdict.BETTER,
-        "fingerprint": study.record.fingerprint,
+        # Of the version of the task that was accepted last: the task as it is now.
+        "fingerprint": [study.record.fingerprint, *study.record.accepted][-1],
         "runs": trial.user_attrs["runs"],
         "versions": {
             "schedsearch": version("schedsearch"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -12,8 +12,9 @@ from schedsearch.errors import InputError, StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.space.synthetic_feedback import synthetic_feedback
-from schedsearch.storage import PARENT, StudyHandle, StudyRecord, create_study, plan_of
-from schedsearch.task import load_task
+from schedsearch.storage import PARENT, StudyHandle, create_study, plan_of
+from schedsearch.study_task import load_study_task
+from schedsearch.task import Task, TrainFunction
 from schedsearch.training import search_seeds
 from schedsearch.trajectories import TrajectoryStore
 from schedsearch.trajectories.cached_runs import CachedRuns
@@ -53,7 +54,8 @@ def extend_study(
 
     Raises:
         InputError: the horizon is not longer than the parent's.
-        StudyError: the parent has no complete trial, or the study exists with another `stretch`.
+        StudyError: the parent has no complete trial, its task changed, or the study exists with
+            another `stretch`.
     """
     if horizon <= parent.space.horizon:
         raise InputError(
@@ -65,12 +67,13 @@ def extend_study(
     document["name"], document["horizon"] = f"{parent.name}@{horizon}", horizon
     document["search"] = {**document["search"], "trials": 1 + len(plans)}
     space = Space.from_document(document, f"study {document['name']}")
-    record = StudyRecord(space, 1 + len(plans), parent.record.numerics, parent.record.fingerprint)
+    task = load_study_task(parent)
+    record = replace(parent.record, space=space, trials=1 + len(plans))
     study = create_study(parent.database, record)
     _queue(study, parent, plans, stretch=stretch)
     queued = [plan for _, plan in plans]
     settled = sum(_is_settled(plan, study.space, parent.space.horizon) for plan in queued)
-    return ExtendedStudy(study, *_count_cached(study, queued, store), settled)
+    return ExtendedStudy(study, *_count_cached(study, task, queued, store), settled)
 
 
 def _best_plans(parent: StudyHandle, top: int, *, stretch: bool) -> list[tuple[FrozenTrial, Plan]]:
@@ -113,11 +116,13 @@ def _queue(
 
 
 def _count_cached(
-    study: StudyHandle, plans: list[Plan], store: TrajectoryStore | None
+    study: StudyHandle,
+    task: Task | TrainFunction,
+    plans: list[Plan],
+    store: TrajectoryStore | None,
 ) -> tuple[int, int]:
     """Return how many epochs the runs of all plans have, and how many of these are cached."""
     space, numerics = study.space, closest_numerics(study.record.numerics)
-    task = load_task(space.task, space.document.arguments)
     engine = make_engine(task, horizon=space.horizon, numerics=numerics)
     runs = CachedRuns(store, space=space, fingerprint=study.record.fingerprint, numerics=numerics)
     cached = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,9 @@ from schedsearch.files import read_document
 from schedsearch.numerics import current_numerics
 from schedsearch.samplers import limit_trials, make_sampler
 from schedsearch.space import Space
-from schedsearch.storage import StudyRecord
-from schedsearch.task import Task, TrainFunction, fingerprint, is_train_function, load_task
+from schedsearch.storage import StudyHandle, StudyRecord
+from schedsearch.study_task import LoadedTask, load_with_fingerprint, study_task_changes
+from schedsearch.task import Task, TrainFunction, is_train_function
 
 if TYPE_CHECKING:
     from schedsearch.engines.autotune import LaneChoice
@@ -78,18 +79,33 @@ class PreparedSpace:
 
     Attributes:
         space: the space, completed by the task's defaults.
-        task: the loaded task.
-        fingerprint: a hash of the task's source, arguments and data.
+        loaded: the task, with its fingerprint.
     """
 
     space: Space
-    task: Task | TrainFunction
-    fingerprint: str
+    loaded: LoadedTask
 
-    def record(self, numerics: Mapping[str, Any]) -> StudyRecord:
-        """Return the record of a study with these numerics."""
+    @property
+    def task(self) -> Task | TrainFunction:
+        """The loaded task."""
+        return self.loaded.task
+
+    def record(self, numerics: Mapping[str, Any], study: StudyHandle | None = None) -> StudyRecord:
+        """Return the record of a study with these numerics.
+
+        Args:
+            numerics: of the study.
+            study: the existing study that the record is to continue. If it accepts the task as it
+                is now, the record has the fingerprint of the study.
+        """
         trials = limit_trials(self.space, self.space.search.trials)
-        return StudyRecord(self.space, trials, numerics, self.fingerprint)
+        fingerprint = self.loaded.fingerprint
+        record = StudyRecord(
+            self.space, trials, numerics, fingerprint.digest, parts=fingerprint.parts
+        )
+        if study is not None and not study_task_changes(study, self.loaded):
+            return replace(record, fingerprint=study.record.fingerprint)
+        return record
 
 
 def prepare_space(space: Space, file: str = "the space") -> PreparedSpace:
@@ -104,9 +120,9 @@ def prepare_space(space: Space, file: str = "the space") -> PreparedSpace:
     if epochs is not None and epochs < space.horizon:
         rule = f"must be at least the horizon ({space.horizon}), since one trial may need so many"
         raise FileError(file, [Problem("search.epochs", rule, epochs)])
-    task = load_task(space.task, space.document.arguments)
+    loaded = load_with_fingerprint(complete)
     make_sampler(complete, "preparation")
-    return PreparedSpace(complete, task, fingerprint(task, space.task, space.document.arguments))
+    return PreparedSpace(complete, loaded)
 
 
 def check_compute_options(prepared: PreparedSpace, options: ComputeOptions) -> None:

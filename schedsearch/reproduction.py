@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from schedsearch.engines import Engine, Snapshot, closest_numerics, make_engine
@@ -15,14 +16,14 @@ from schedsearch.numerics import numerics_differences
 from schedsearch.plan import Plan
 from schedsearch.run import Run, RunHistory
 from schedsearch.space import Space
-from schedsearch.task import (
-    OPTIMIZER_HYPERPARAMETERS,
-    Task,
-    TrainFunction,
-    fingerprint,
-    is_train_function,
-    load_task,
+from schedsearch.storage import StudyHandle
+from schedsearch.study_task import (
+    LoadedTask,
+    accepted_versions,
+    load_with_fingerprint,
+    study_task_changes,
 )
+from schedsearch.task import OPTIMIZER_HYPERPARAMETERS, Task, TrainFunction, is_train_function
 from schedsearch.training import search_seeds, train_to_end, wrap_user_errors
 from schedsearch.trajectories import TrajectoryStore
 from schedsearch.trajectories.cached_runs import CachedRuns
@@ -40,7 +41,11 @@ class TrainedRun:
         test: the metrics on the test split; empty if the task has none, or the run diverged.
         recorded: the trial's value with this seed; None if the config does not record it.
         model: the model after that epoch; None if a training loop saves no checkpoint.
-        epochs_trained: how many epochs were trained; the others came from the cache.
+        epochs_trained: how many epochs were trained, those included that were only repeated to get
+            the model.
+        epochs_read: how many epochs have results that were read from the record.
+        trained_at: when the last of these was trained; None if none was read, or if version 0.1
+            recorded it.
     """
 
     seed: int
@@ -51,6 +56,8 @@ class TrainedRun:
     recorded: float | None
     model: Snapshot | None
     epochs_trained: int
+    epochs_read: int
+    trained_at: datetime | None
 
     @property
     def diverged(self) -> bool:
@@ -59,8 +66,13 @@ class TrainedRun:
 
     @property
     def reproduced(self) -> bool | None:
-        """Whether the value equals the recorded one exactly; None if none is recorded."""
-        return None if self.recorded is None else self.recorded == self.value
+        """Whether the value equals the recorded one exactly.
+
+        None if none is recorded, or if the value was not trained but read from the record.
+        """
+        if self.recorded is None or self.epochs_read:
+            return None
+        return self.recorded == self.value
 
     @property
     def validation(self) -> Mapping[str, float]:
@@ -74,14 +86,22 @@ class ConfigTrainer:
     Args:
         space: the config.
         store: the cached trajectories; None trains every epoch.
+        study: the study that the config was exported from, if it is known: it says which versions
+            of the task are the same training.
 
     Raises:
         InputError: a parameter can take several values, or the config does not fit its task.
     """
 
-    def __init__(self, space: Space, store: TrajectoryStore | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        store: TrajectoryStore | None = None,
+        study: StudyHandle | None = None,
+    ) -> None:
         start_torch_threads(_positive_int(space, "threads"))
-        task = load_task(space.task, space.document.arguments)
+        loaded = load_with_fingerprint(space)
+        task = loaded.task
         self.space = space.with_defaults(task.hyperparameters)
         self.plan = self.space.plan()
         _check_names(self.plan, task, space.task)
@@ -90,10 +110,9 @@ class ConfigTrainer:
         self.engine: Engine = make_engine(task, horizon=space.horizon, numerics=numerics)
         #: How numerics and task differ from those that the config records, a phrase each.
         self.differences = numerics_differences(space.document.numerics, numerics)
-        digest = fingerprint(task, space.task, space.document.arguments)
+        digest, changes = _match_versions(space, loaded, study)
         self._cache = CachedRuns(store, space=self.space, fingerprint=digest, numerics=numerics)
-        if space.document.source.get("fingerprint", digest) != digest:
-            self.differences.append("the task's source, arguments or data")
+        self.differences.extend(changes)
 
     @property
     def seeds(self) -> list[int]:
@@ -108,6 +127,9 @@ class ConfigTrainer:
         """
         run = self._cache.begin(self.engine, self.plan, seed, keep_best=True)
         try:
+            while run.replay_epoch():
+                pass
+            trained_at = self._cache.time_of_last_epoch(run) if run.epochs_replayed else None
             train_to_end([run], lambda seconds, runs: on_epoch(run))
             diverged = math.isnan(run.metric)
             model = None if diverged else run.model_snapshot()
@@ -122,11 +144,29 @@ class ConfigTrainer:
                 recorded=self._recorded.get(seed),
                 model=model,
                 epochs_trained=run.epochs_trained,
+                epochs_read=run.epochs_replayed,
+                trained_at=trained_at,
             )
         finally:
             run.leave_lane()
             self._cache.end(run)
             self._cache.flush()
+
+
+def _match_versions(
+    space: Space, loaded: LoadedTask, study: StudyHandle | None
+) -> tuple[str, list[str]]:
+    """Return the fingerprint that identifies the cached epochs, and how the task has changed."""
+    recorded = space.document.source.get("fingerprint", loaded.digest)
+    accepted = set() if study is None else accepted_versions(study)
+    if study is not None and recorded in accepted:
+        changes = study_task_changes(study, loaded)
+        return loaded.digest if changes else study.record.fingerprint, changes
+    if recorded == loaded.digest:
+        return loaded.digest, []
+    if loaded.has_legacy_fingerprint(recorded):
+        return recorded, []
+    return loaded.digest, ["the task's source, arguments or data"]
 
 
 def _counted_epoch(run: Run, space: Space) -> int:
@@ -241,6 +281,8 @@ def _run_to_json(run: TrainedRun) -> dict[str, Any]:
         "recorded": run.recorded,
         "reproduced": run.reproduced,
         "epochs_trained": run.epochs_trained,
+        "epochs_read": run.epochs_read,
+        "trained_at": None if run.trained_at is None else run.trained_at.isoformat(),
         "diverged": run.diverged,
         "validation": {name: _finite_or_none(value) for name, value in run.validation.items()},
         "test": {name: _finite_or_none(value) for name, value in run.test.items()},

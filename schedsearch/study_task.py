@@ -1,23 +1,101 @@
-"""Loading the task of a study."""
+"""Loading the task of a study, and comparing it with the versions that the study accepts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from schedsearch.errors import StudyError
-from schedsearch.storage import StudyHandle
-from schedsearch.task import Task, TrainFunction, fingerprint, load_task
+from schedsearch.space import Space
+from schedsearch.storage import (
+    CONFIRMS,
+    PARENT,
+    StudyHandle,
+    accept_task,
+    accepted_digests,
+    changed_task_message,
+)
+from schedsearch.task import (
+    Fingerprint,
+    Task,
+    TrainFunction,
+    describe_changes,
+    fingerprint_task,
+    legacy_fingerprint,
+    load_task,
+)
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task with its fingerprint, and the space that has its reference and arguments."""
+
+    task: Task | TrainFunction
+    space: Space
+    fingerprint: Fingerprint
+
+    @property
+    def digest(self) -> str:
+        """The hash of the fingerprint."""
+        return self.fingerprint.digest
+
+    def has_legacy_fingerprint(self, recorded: object) -> bool:
+        """Return whether version 0.1 would have recorded this hash for the task."""
+        space = self.space
+        return recorded == legacy_fingerprint(self.task, space.task, space.document.arguments)
+
+
+def load_with_fingerprint(space: Space) -> LoadedTask:
+    """Load the task of a space or a config.
+
+    Raises:
+        TaskError: it cannot be loaded, or its data or declared files cannot be read.
+    """
+    task = load_task(space.task, space.document.arguments)
+    return LoadedTask(task, space, fingerprint_task(task, space.task, space.document.arguments))
 
 
 def load_study_task(study: StudyHandle) -> Task | TrainFunction:
-    """Load the task of a study, and check it against the study's fingerprint.
+    """Load the task of a study, and check that it is a version that the study accepts.
 
     Raises:
-        StudyError: the task differs from the one that the study was created with.
+        StudyError: the task changed since; the message names what changed.
     """
-    reference, arguments = study.space.task, study.space.document.arguments
-    task = load_task(reference, arguments)
-    if fingerprint(task, reference, arguments) != study.record.fingerprint:
-        raise StudyError(
-            f"{reference} changed since study `{study.name}` was created: its source, arguments "
-            "or data differ; restore them, or create another study with --study NAME"
-        )
-    return task
+    loaded = load_with_fingerprint(study.space)
+    if changes := study_task_changes(study, loaded):
+        raise StudyError(changed_task_message(study.name, study.space.task, changes))
+    return loaded.task
+
+
+def study_task_changes(study: StudyHandle, loaded: LoadedTask) -> list[str]:
+    """Return what differs between a task and the versions that a study accepts, in phrases."""
+    parts = study.record.parts
+    if loaded.digest in accepted_versions(study):
+        return []
+    if parts:
+        return describe_changes(parts, loaded.fingerprint.parts)
+    if loaded.has_legacy_fingerprint(study.record.fingerprint):
+        return []
+    return ["its source, arguments or data differ"]
+
+
+def accepted_versions(study: StudyHandle) -> set[str]:
+    """Return the hashes of the versions of the task that count as the same training.
+
+    A confirmation and a study that extends another one follow that study.
+    """
+    found, storage = set(study.record.accepted), study.database.optuna
+    names = {each.study_name: each for each in storage.get_all_studies()}
+    attributes = names[study.name].user_attrs if study.name in names else {}
+    while (name := attributes.get(CONFIRMS) or attributes.get(PARENT)) in names:
+        attributes = names.pop(name).user_attrs
+        if "fingerprint" in attributes:
+            found.update(accepted_digests(attributes))
+    return found
+
+
+def accept_study_task(study: StudyHandle, loaded: LoadedTask) -> list[str]:
+    """Record that a task is the same training as that of a study; return what differed."""
+    changes = study_task_changes(study, loaded)
+    if changes or not study.record.parts:
+        accept_task(study.database, study.study_id, loaded.fingerprint)
+    return changes

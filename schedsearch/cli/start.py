@@ -12,13 +12,14 @@ from schedsearch.cli.app import AsJson, NoReuse, app
 from schedsearch.cli.option_groups import grouped
 from schedsearch.cli.output import say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, study_at
-from schedsearch.cli.study_creation import continue_longer, create
+from schedsearch.cli.study_creation import accept, continue_longer, create
 from schedsearch.cli.supervision import Crew, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cli.worker_options import Place, PlaceOptions
 from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
+    from schedsearch.preparation import PreparedSpace
     from schedsearch.storage import StudyHandle
     from schedsearch.user_plans import UserPlan
 
@@ -33,6 +34,7 @@ def start(
     place: PlaceOptions,
     workers: options.Workers = 1,
     also: options.Also = None,
+    accept_task: options.AcceptTask = False,
     no_reuse: NoReuse = False,
     trust_task: TrustTask = False,
     storage: Storage = DEFAULT_STORAGE,
@@ -43,19 +45,22 @@ def start(
     Ctrl-C stops after the epoch, and the same command continues; twice stops at once. A search that
     --timeout ends has done what it was asked to: it exits 0.
     """
+    from schedsearch.study_task import load_with_fingerprint
     from schedsearch.user_plans import queue_user_plans, read_user_plan
 
     # A place that is not available is an error before anything is written.
     with place.launcher(storage, training.threads or 1) as launcher:
         if longer.horizon is None:
             here = workers if place.on is Place.LOCAL else 1
-            handle, plans = _study_of_file(
-                space, search, training, storage, here, also, trusted=trust_task
-            )
+            setup = training.setup(here)
+            prepared, plans = _prepare_file(space, search, also, trusted=trust_task)
+            handle = create(prepared, storage, setup, training.threads, accept_task=accept_task)
         else:
             search.refuse_any()
             parent = study_at(storage, str(space))
             require_trust(parent.space.task, trusted=trust_task)
+            if accept_task:
+                parent = accept(parent, load_with_fingerprint(parent.space))
             plans = [read_user_plan(path, parent.space) for path in also or ()]
             handle = continue_longer(parent, longer, reuse=not no_reuse)
         queue_user_plans(handle, plans)
@@ -70,17 +75,10 @@ def start(
         raise typer.Exit(exit_code)
 
 
-def _study_of_file(
-    file: Path,
-    search: options.SearchOptions,
-    training: options.TrainingOptions,
-    storage: str,
-    workers: int,
-    also: list[Path] | None,
-    *,
-    trusted: bool,
-) -> tuple[StudyHandle, list[UserPlan]]:
-    """Create or open the study of a space file; read the plans to race before that."""
+def _prepare_file(
+    file: Path, search: options.SearchOptions, also: list[Path] | None, *, trusted: bool
+) -> tuple[PreparedSpace, list[UserPlan]]:
+    """Prepare the space of a file, and read the plans to race."""
     from schedsearch.preparation import load_space, prepare_space
     from schedsearch.user_plans import read_user_plan
 
@@ -91,10 +89,8 @@ def _study_of_file(
         )
     space = load_space(file, search.overrides())
     require_trust(space.task, trusted=trusted)
-    setup = training.setup(workers)
     prepared = prepare_space(space, file=str(file))
-    plans = [read_user_plan(path, prepared.space) for path in also or ()]
-    return create(prepared, storage, setup, training.threads), plans
+    return prepared, [read_user_plan(path, prepared.space) for path in also or ()]
 
 
 def _warn_of_kept(handle: StudyHandle, search: options.SearchOptions) -> None:

@@ -29,6 +29,13 @@ Also = Annotated[
         show_default=False,
     ),
 ]
+AcceptTask = Annotated[
+    bool,
+    typer.Option(
+        "--accept-task",
+        help="The task changed, but it is the same training: continue the study with it.",
+    ),
+]
 
 
 @dataclass(frozen=True)

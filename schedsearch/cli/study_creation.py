@@ -12,10 +12,16 @@ if TYPE_CHECKING:
     from schedsearch.cli.start_options import LongerOptions
     from schedsearch.preparation import ComputeOptions, PreparedSpace
     from schedsearch.storage import StudyHandle
+    from schedsearch.study_task import LoadedTask
 
 
 def create(
-    prepared: PreparedSpace, storage: str, setup: ComputeOptions, threads: int | None
+    prepared: PreparedSpace,
+    storage: str,
+    setup: ComputeOptions,
+    threads: int | None,
+    *,
+    accept_task: bool,
 ) -> StudyHandle:
     """Create the study of a space, or open it if it exists.
 
@@ -24,23 +30,38 @@ def create(
         storage: the database's URL.
         setup: how the trials are trained, where the study does not fix it yet.
         threads: what the user asked for; None: nothing.
+        accept_task: record that a changed task is the same training.
     """
     from schedsearch.preparation import check_compute_options, choose_numerics
-    from schedsearch.storage import create_study, delete_if_untrained, recorded_numerics
+    from schedsearch.storage import create_study, delete_if_untrained, find_study
 
     check_compute_options(prepared, setup)
     opened = database_at(storage, create=True)
-    if delete_if_untrained(opened, prepared.space, prepared.fingerprint):
+    study = find_study(opened, prepared.space.name)
+    if accept_task and study is not None:
+        study = accept(study, prepared.loaded)
+    if delete_if_untrained(opened, prepared.record({}, study)):
         say(
             f"study {prepared.space.name} had other settings and no trained epoch: "
             "it is created again"
         )
-    numerics = recorded_numerics(opened, prepared.space.name)
-    if numerics is None:
-        numerics = choose_numerics(prepared, setup, say)
+        study = None
+    if study is None:
+        return create_study(opened, prepared.record(choose_numerics(prepared, setup, say)))
+    _warn_of_numerics(study.record.numerics, setup, threads)
+    return create_study(opened, prepared.record(study.record.numerics, study))
+
+
+def accept(study: StudyHandle, loaded: LoadedTask) -> StudyHandle:
+    """Record that the task as it is now is the same training, and return the study with that."""
+    from schedsearch.storage import open_study
+    from schedsearch.study_task import accept_study_task
+
+    if changes := accept_study_task(study, loaded):
+        say(f"study {study.name}: accepted as the same training: {'; '.join(changes)}")
     else:
-        _warn_of_numerics(numerics, setup, threads)
-    return create_study(opened, prepared.record(numerics))
+        say(f"study {study.name}: its task has not changed, so there is nothing to accept")
+    return open_study(study.database, study.name)
 
 
 def continue_longer(parent: StudyHandle, options: LongerOptions, *, reuse: bool) -> StudyHandle:

@@ -17,7 +17,7 @@ from schedsearch.errors import InputError, SchedSearchError
 if TYPE_CHECKING:
     from schedsearch.reproduction import ConfigTrainer, TrainedRun
     from schedsearch.space import Space
-    from schedsearch.trajectories import TrajectoryStore
+    from schedsearch.storage import Database, StudyHandle
 
 
 @app.command()
@@ -43,14 +43,16 @@ def train(
 ) -> None:
     """Train with a config exactly as its trial was trained, and save the model.
 
-    Epochs that are cached in the storage are not trained again, unless --no-reuse is given. The
-    command reports whether it reproduced the value that the config records. With `--seed all` it
-    trains every seed of the trial, and each model's file name contains the seed.
+    Epochs that are cached in the storage are not trained again, but read from this record, unless
+    --no-reuse is given. If it trained all epochs, the command reports whether it reproduced the
+    value that the config records. With `--seed all` it trains every seed of the trial, and each
+    model's file name contains the seed.
     """
     if output is not None:
         _check_output(output)
     from schedsearch.reproduction import ConfigTrainer, to_json
     from schedsearch.space import Space
+    from schedsearch.trajectories import open_store
 
     space = Space.load(config)
     if not space.is_config:
@@ -60,7 +62,9 @@ def train(
             "`schedsearch export`"
         )
     require_trust(space.task, trusted=trust_task)
-    trainer = ConfigTrainer(space, None if no_reuse else _store(storage))
+    database = _database(storage, required=not no_reuse)
+    store = None if no_reuse or database is None else open_store(database, say)
+    trainer = ConfigTrainer(space, store, _study_of(space, database))
     if differences := "; ".join(trainer.differences):
         say(f"warning: the numbers may differ from the recorded ones: {differences}")
     runs = [_train(trainer, number) for number in _seeds(seed, trainer)]
@@ -78,18 +82,32 @@ def train(
         raise SchedSearchError(f"the training diverged in epoch {epochs}")
 
 
-def _store(url: str) -> TrajectoryStore | None:
-    """Return the cached trajectories; None if the storage is the default one and missing."""
+def _database(url: str, *, required: bool) -> Database | None:
+    """Open the database; return None if it cannot be opened and is not required.
+
+    A default database that is missing is never required.
+    """
     from schedsearch.cli.storage import database_at
     from schedsearch.errors import StorageError
-    from schedsearch.trajectories import open_store
 
     try:
-        return open_store(database_at(url), say)
+        return database_at(url)
     except StorageError:
-        if url == DEFAULT_STORAGE:
-            return None
-        raise
+        if required and url != DEFAULT_STORAGE:
+            raise
+        return None
+
+
+def _study_of(space: Space, database: Database | None) -> StudyHandle | None:
+    """Return the study that a config was exported from, if the database has it."""
+    from schedsearch.storage import find_study
+
+    if database is None:
+        return None
+    try:
+        return find_study(database, str(space.document.source.get("study")))
+    except SchedSearchError:
+        return None  # a study of another program
 
 
 def _check_output(path: Path) -> None:
@@ -147,14 +165,27 @@ def _lines(run: TrainedRun) -> list[str]:
 
 
 def _say_reproduced(run: TrainedRun) -> None:
-    cached = "" if run.epochs_trained else " (from the cache; --no-reuse trains it again)"
-    if run.reproduced is None:
-        if cached:
-            say(f"seed {run.seed}: {run.value!r}{cached}")
+    if run.epochs_read:
+        say(f"seed {run.seed}: {_read_from_record(run)}; --no-reuse trains them again")
     elif run.reproduced:
-        say(f"seed {run.seed}: reproduced the recorded value {run.recorded!r} exactly{cached}")
-    else:
+        say(f"seed {run.seed}: reproduced the recorded value {run.recorded!r} exactly")
+    elif run.recorded is not None:
         say(
             f"seed {run.seed}: did not reproduce the recorded value {run.recorded!r}: got "
-            f"{run.value!r}{cached}"
+            f"{run.value!r}"
         )
+
+
+def _read_from_record(run: TrainedRun) -> str:
+    """Return which epochs were not trained, and when they were."""
+    epochs = len(run.history.metrics)
+    moment = "by version 0.1"
+    if run.trained_at is not None:
+        moment = f"on {run.trained_at:%Y-%m-%d at %H:%M:%S} UTC"
+    compared = ""
+    if run.recorded is not None:
+        compared = ", the recorded one" if run.value == run.recorded else f", not {run.recorded!r}"
+    return (
+        f"{run.epochs_read} of {epochs} epochs were not trained but read from the record, where "
+        f"they were written {moment} (value {run.value!r}{compared})"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -21,7 +21,6 @@ from schedsearch.storage import (
     CONSTANT,
     SEED,
     StudyHandle,
-    StudyRecord,
     confirmation_name,
     create_study,
     plan_of,
@@ -93,7 +92,7 @@ def open_confirmation(study: StudyHandle, epoch_timeout: float | None = None) ->
     }
     document = study.space.to_document() | {"search": search}
     space = Space.from_document(document, f"study {name}")
-    record = StudyRecord(space, 0, study.record.numerics, study.record.fingerprint, study.name)
+    record = replace(study.record, space=space, trials=0, confirms=study.name)
     confirmation = create_study(study.database, record)
     storage.set_study_user_attr(confirmation.study_id, _CONDITIONS, conditions)
     return confirmation

@@ -34,7 +34,8 @@ class Run:
         lane_epoch: the number of epochs that the lane has trained; a lane that was filled from a
             checkpoint first has to catch up with the run.
         epochs_trained: the number of epochs that engines trained for the run, repeated ones
-            included; the other epochs were replayed.
+            included.
+        epochs_replayed: the number of epochs whose results were read from the cache.
         history: of all epochs of the run.
     """
 
@@ -52,6 +53,7 @@ class Run:
         self.lane: int | None = None
         self.lane_epoch = 0
         self.epochs_trained = 0
+        self.epochs_replayed = 0
         self.history = RunHistory()
         self._scheduler = Scheduler(
             plan, horizon=space.horizon, seed=seed, direction=space.objective.direction
@@ -118,6 +120,7 @@ class Run:
         if result is None:
             return False
         self._append(result)
+        self.epochs_replayed += 1
         return True
 
     def record_epoch(self, result: EpochResult) -> None:

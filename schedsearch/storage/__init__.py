@@ -23,12 +23,18 @@ from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
     confirmation_name,
+    find_study,
     get_only_study,
     list_studies,
     open_study,
     plan_of,
     rank_trials,
-    recorded_numerics,
+)
+from schedsearch.storage.task_versions import (
+    accept_task,
+    accepted_digests,
+    changed_task_message,
+    task_changes,
 )
 from schedsearch.storage.urls import has_password, hide_password
 
@@ -52,9 +58,13 @@ __all__ = [
     "StudyHandle",
     "StudyRecord",
     "TrialQueue",
+    "accept_task",
+    "accepted_digests",
+    "changed_task_message",
     "confirmation_name",
     "create_study",
     "delete_if_untrained",
+    "find_study",
     "get_only_study",
     "has_password",
     "hide_password",
@@ -63,6 +73,6 @@ __all__ = [
     "open_study",
     "plan_of",
     "rank_trials",
-    "recorded_numerics",
+    "task_changes",
     "translate_database_error",
 ]

@@ -14,6 +14,12 @@ from schedsearch.space import Space
 from schedsearch.storage.attributes import CONFIRMS, UNPRUNED
 from schedsearch.storage.database import Database
 from schedsearch.storage.studies import StudyHandle, StudyRecord, open_study
+from schedsearch.storage.task_versions import (
+    changed_task_message,
+    task_changes,
+    write_accepted,
+    write_parts,
+)
 
 #: The settings that may change when a study is continued.
 _CHANGEABLE = frozenset({"search.trials", "search.epochs", "search.epoch_timeout"})
@@ -46,8 +52,8 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
     return open_study(database, name)
 
 
-def delete_if_untrained(database: Database, space: Space, fingerprint: str) -> bool:
-    """Delete the study with a space's name if it has other settings, and only failed trials.
+def delete_if_untrained(database: Database, record: StudyRecord) -> bool:
+    """Delete the study with a record's name if it has other settings, and only failed trials.
 
     So after a mistake that shows in the first epoch, the user corrects the file or the task and
     starts again. A study that was never started is kept, and one with other queued trials.
@@ -58,11 +64,13 @@ def delete_if_untrained(database: Database, space: Space, fingerprint: str) -> b
     storage = database.optuna
     with database.creation_lock():
         try:
-            study_id = storage.get_study_id_from_name(space.name)
+            study_id = storage.get_study_id_from_name(record.name)
         except KeyError:
             return False
         attributes = storage.get_study_user_attrs(study_id)
-        if "space" not in attributes or not _changes(attributes, space, fingerprint):
+        if "space" not in attributes:
+            return False
+        if not (_space_changes(attributes, record.space) or _task_changes(attributes, record)):
             return False
         trials = storage.get_all_trials(study_id, deepcopy=False)
         has_failed = any(trial.state is TrialState.FAIL for trial in trials)
@@ -101,6 +109,9 @@ def _write_record(database: Database, study_id: int, record: StudyRecord) -> Non
         storage.create_new_trial(study_id, _baseline_trial(record.space))
     storage.set_study_user_attr(study_id, "numerics", dict(record.numerics))
     storage.set_study_user_attr(study_id, "fingerprint", record.fingerprint)
+    if record.parts:
+        write_parts(database, study_id, record.parts)
+    write_accepted(database, study_id, record.accepted)
     storage.set_study_user_attr(study_id, "space", record.space.to_document())
 
 
@@ -118,19 +129,20 @@ def _baseline_trial(space: Space) -> FrozenTrial:
     )
 
 
-def _changes(attributes: Mapping[str, Any], space: Space, fingerprint: str) -> list[str]:
+def _space_changes(attributes: Mapping[str, Any], space: Space) -> list[str]:
     """Return the settings of a study that differ from the given ones, one line each."""
     # Parsed, since the document may lack settings that were added since.
     before = Space.from_document(attributes["space"], f"study {space.name}")
     stored, given = dict(_flatten(before.to_document())), dict(_flatten(space.to_document()))
-    changes = [
+    return [
         f"  {key}: {_shown(stored, key)} in the study, {_shown(given, key)} in the file"
         for key in dict.fromkeys([*stored, *given])
         if stored.get(key) != given.get(key) and key not in _CHANGEABLE
     ]
-    if not changes and attributes["fingerprint"] != fingerprint:
-        return ["  task: its source, arguments or data changed (another fingerprint)"]
-    return changes
+
+
+def _task_changes(attributes: Mapping[str, Any], record: StudyRecord) -> list[str]:
+    return task_changes(attributes, record.fingerprint, record.parts)
 
 
 def _shown(settings: Mapping[str, Any], key: str) -> str:
@@ -138,13 +150,15 @@ def _shown(settings: Mapping[str, Any], key: str) -> str:
 
 
 def _refuse_changes(attributes: Mapping[str, Any], record: StudyRecord) -> None:
-    if changes := _changes(attributes, record.space, record.fingerprint):
+    if changes := _space_changes(attributes, record.space):
         raise StudyError(
             f"study `{record.space.name}` exists with other settings:\n"
             + "\n".join(changes)
             + "\nhint: restore these settings, create another study with --study NAME, or delete "
             + f"this one with `schedsearch delete {record.space.name}`"
         )
+    if changes := _task_changes(attributes, record):
+        raise StudyError(changed_task_message(record.name, record.space.task, changes))
 
 
 def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.database import Database
 from schedsearch.storage.pruned_view import PrunedView
 from schedsearch.storage.queue import TrialQueue
+from schedsearch.storage.task_versions import accepted_digests, read_parts
 
 
 def confirmation_name(study: str) -> str:
@@ -42,9 +43,12 @@ class StudyRecord:
         space: the normalised space, with the task's defaults.
         trials: the total number of trials, with trial 0.
         numerics: the settings that change the exact numbers, but not the meaning: see `numerics`.
-        fingerprint: the hash of the task's source, arguments and data.
+        fingerprint: the hash of the task's fingerprint, see `task.Fingerprint`.
         confirms: the name of the study that this one confirms: each trial trains one of its best
             plans with a fresh seed, and evaluates it on the test split. None for a search.
+        parts: the parts of the last accepted version of the task; empty if version 0.1 created the
+            study.
+        accepted: the hashes of the versions of the task that count as the same training.
     """
 
     space: Space
@@ -52,6 +56,8 @@ class StudyRecord:
     numerics: Mapping[str, Any]
     fingerprint: str
     confirms: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    accepted: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -203,18 +209,20 @@ def open_study(database: Database, name: str) -> StudyHandle:
         attributes["numerics"],
         attributes["fingerprint"],
         attributes.get(CONFIRMS),
+        read_parts(attributes),
+        accepted_digests(attributes),
     )
     return StudyHandle(database, study_id, record)
 
 
-def recorded_numerics(database: Database, name: str) -> Mapping[str, Any] | None:
-    """Return the numerics in a study's record; None if the study does not exist.
+def find_study(database: Database, name: str) -> StudyHandle | None:
+    """Open a study by its name; return None if it does not exist.
 
     Raises:
         StudyError: it is not a study of schedsearch.
     """
     known = [study.study_name for study in database.optuna.get_all_studies()]
-    return open_study(database, name).record.numerics if name in known else None
+    return open_study(database, name) if name in known else None
 
 
 def list_studies(database: Database) -> list[StudyHandle]:

@@ -1,8 +1,10 @@
 """Tasks: the protocol, loading, validation, fingerprints and trust. Does not import torch."""
 
 from schedsearch.task.check import TaskOutputs, check_task
-from schedsearch.task.fingerprinting import fingerprint
-from schedsearch.task.loading import load_task
+from schedsearch.task.fingerprint import Fingerprint, describe_changes
+from schedsearch.task.fingerprinting import describe_coverage, fingerprint_task
+from schedsearch.task.legacy_fingerprint import legacy_fingerprint
+from schedsearch.task.loading import load_task, track_imports
 from schedsearch.task.protocol import (
     OPTIMIZER_HYPERPARAMETERS,
     Examples,
@@ -20,6 +22,7 @@ __all__ = [
     "OPTIMIZER_HYPERPARAMETERS",
     "TRUST_VARIABLE",
     "Examples",
+    "Fingerprint",
     "OptimizerName",
     "Splits",
     "Task",
@@ -28,8 +31,12 @@ __all__ = [
     "check_task",
     "count_examples",
     "count_steps",
+    "describe_changes",
+    "describe_coverage",
     "find_untrusted_code",
-    "fingerprint",
+    "fingerprint_task",
     "is_train_function",
+    "legacy_fingerprint",
     "load_task",
+    "track_imports",
 ]

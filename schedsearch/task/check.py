@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -30,8 +31,15 @@ class TaskOutputs:
     metrics: tuple[str, ...]
 
 
-def check_task(task: Task | TrainFunction) -> TaskOutputs | None:
+def check_task(
+    task: Task | TrainFunction,
+    tracking: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> TaskOutputs | None:
     """Run the data, the model, the loss terms of one batch and the validation metrics of a task.
+
+    Args:
+        task: the task.
+        tracking: entered while data and model are made, see `track_imports`.
 
     Returns:
         The names of loss terms and metrics; None for a train function, which cannot be tried
@@ -47,13 +55,15 @@ def check_task(task: Task | TrainFunction) -> TaskOutputs | None:
 
     name = type(task).__name__
     with torch.random.fork_rng():
-        splits = call_user_code(f"{name}.data(0)", lambda: task.data(0))
+        with tracking():
+            splits = call_user_code(f"{name}.data(0)", lambda: task.data(0))
         if not isinstance(splits, Splits):
             raise TaskError(f"{name}.data must return Splits, not {type(splits).__name__}")
         for split in (splits.train, splits.validation, splits.test):
             count_examples(split)
         count_steps(task, count_examples(splits.train))
-        model = call_user_code(f"{name}.model(0)", lambda: task.model(0))
+        with tracking():
+            model = call_user_code(f"{name}.model(0)", lambda: task.model(0))
         if not isinstance(model, nn.Module):
             raise TaskError(f"{name}.model must return a Module, not {type(model).__name__}")
         terms = _terms_of_first_batch(task, model, splits)

@@ -1,107 +1,152 @@
-"""Fingerprint of a task: a hash of its code, settings and data."""
+"""Computes the fingerprint of a task: its code, packages, declared files, settings and data."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.util
 import inspect
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from schedsearch.task.loading import call_user_code
-from schedsearch.task.protocol import Examples, Task, TrainFunction, is_train_function
+from schedsearch.errors import TaskError
+from schedsearch.task.fingerprint import Fingerprint
+from schedsearch.task.imported_code import ImportedCode, find_imported_code
+from schedsearch.task.loading import (
+    call_user_code,
+    loaded_modules,
+    parse_reference,
+    track_imports,
+)
+from schedsearch.task.protocol import Task, TrainFunction, is_train_function
+from schedsearch.task.task_data import data_bytes
+
+#: Settings of at most so many characters are stored as they are, and longer ones as a hash.
+_SHORT = 40
 
 
-def fingerprint(task: Task | TrainFunction, reference: str, arguments: Mapping[str, Any]) -> str:
-    """Return a hash of everything that determines the results of a task, except seed and plan.
+def fingerprint_task(
+    task: Task | TrainFunction, reference: str, arguments: Mapping[str, Any]
+) -> Fingerprint:
+    """Return everything that determines the results of a task, except seed and plan.
 
-    The hash covers the source of the module of the task and of the modules that it imports from the
-    same folder (comments included), the arguments, the settings, the defaults, and the data for
-    seed 0. For a train function it covers sources, arguments and defaults.
-
-    Returns:
-        64 hexadecimal digits (SHA-256).
+    Parts are: each module that the task imports, directly or not, unless it is installed; the
+    versions of the installed packages that these modules import; the declared files and environment
+    variables; arguments, settings and defaults; for a Task the data of seed 0.
 
     Raises:
-        TaskError: `data(0)` raises an exception.
+        TaskError: `data(0)` raises an exception, or a declared file cannot be read.
     """
-    digest = hashlib.sha256()
-    settings: dict[str, Any] = {
-        "reference": reference,
-        "arguments": dict(arguments),
-        "hyperparameters": {name: float(v) for name, v in task.hyperparameters.items()},
-    }
-    owner = inspect.unwrap(task) if is_train_function(task) else type(task)
-    for name, source in sorted(_sources(owner.__module__).items()):
-        digest.update(f"{name}\0{len(source)}\0".encode() + source)
+    parts = dict(_setting_parts(task, reference))
+    parts |= {f"setting:arguments.{name}": _short(value) for name, value in arguments.items()}
     if not is_train_function(task):
-        settings["optimizer"] = task.optimizer
-        settings["batch_size"] = task.batch_size
-        settings["steps_per_epoch"] = task.steps_per_epoch
-        settings["noise"] = {name: list(shape) for name, shape in task.noise.items()}
-        for piece in _data_bytes(task):
-            digest.update(piece)
-    digest.update(json.dumps(settings, sort_keys=True, default=repr).encode())
-    return digest.hexdigest()
+        digest = hashlib.sha256()
+        with track_imports(reference, arguments):
+            for piece in data_bytes(task):
+                digest.update(piece)
+            if _find_code(task, reference, arguments).imports_dynamically:
+                _make_model(task)
+        parts["data:seed 0"] = digest.hexdigest()
+    return Fingerprint(parts | _code_parts(task, reference, arguments))
 
 
-def _sources(module: str) -> dict[str, bytes]:
-    """Return the sources of a module and of all modules that it imports from the same folder.
+def describe_coverage(
+    task: Task | TrainFunction, reference: str, arguments: Mapping[str, Any]
+) -> Fingerprint:
+    """Return the fingerprint without the data: the parts that `check` shows.
 
-    Modules are found by path and not in sys.modules, because a function may import a module later.
+    Raises:
+        TaskError: a declared file cannot be read.
     """
-    loaded = sys.modules[module]
-    if loaded.__file__ is None:
-        return {}
-    folder, package = Path(loaded.__file__).parent, loaded.__package__ or ""
-    sources: dict[str, bytes] = {}
-    pending = [module]
-    while pending:
-        name = pending.pop()
-        path = _file_of(name, folder, package)
-        if name not in sources and path is not None:
-            sources[name] = path.read_bytes()
-            parent = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            pending.extend(_imported_names(sources[name], parent))
-    return sources
+    return Fingerprint(_code_parts(task, reference, arguments))
 
 
-def _file_of(name: str, folder: Path, package: str) -> Path | None:
-    """Return the file of a module if it is in `folder`, the folder of `package`."""
-    if name == package:
-        init = folder / "__init__.py"
-        return init if init.is_file() else None
-    prefix = f"{package}." if package else ""
-    if not name.startswith(prefix):
-        return None
-    stem = folder.joinpath(*name.removeprefix(prefix).split("."))
-    candidates = (stem.with_suffix(".py"), stem / "__init__.py")
-    return next((path for path in candidates if path.is_file()), None)
+def _code_parts(
+    task: Task | TrainFunction, reference: str, arguments: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the parts of code, packages, declared files and declared variables."""
+    found = _find_code(task, reference, arguments)
+    parts = {f"code:{name}": digest for name, digest in found.files.items()}
+    parts |= {f"package:{name}": version for name, version in found.packages.items()}
+    for file in getattr(task, "data_files", ()):
+        parts[f"file:{_portable_name(file, reference)}"] = _hash_file(file, reference)
+    for variable in getattr(task, "environment", ()):
+        value = os.environ.get(variable)
+        shown = "not set" if value is None else hashlib.sha256(value.encode()).hexdigest()
+        parts[f"variable:{variable}"] = shown
+    return parts
 
 
-def _imported_names(source: bytes, package: str) -> Iterator[str]:
-    """Yield the full name of every import: a module, or an attribute of a module."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            relative = "." * node.level + (node.module or "")
-            base = importlib.util.resolve_name(relative, package) if node.level else relative
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+def _find_code(
+    task: Task | TrainFunction, reference: str, arguments: Mapping[str, Any]
+) -> ImportedCode:
+    module = parse_reference(reference)[0]
+    owner = inspect.unwrap(task) if is_train_function(task) else type(task)
+    others = [getattr(owner, "__module__", module), *loaded_modules(reference, arguments)]
+    return find_imported_code(module, others)
 
 
-def _data_bytes(task: Task) -> Iterator[bytes]:
+def _make_model(task: Task) -> None:
+    """Make a model, so that the modules are loaded from which the task chooses it by name."""
     import torch
 
-    splits = call_user_code(f"{type(task).__name__}.data(0)", lambda: task.data(0))
-    for part in ("train", "validation", "test"):
-        split: Examples = getattr(splits, part)
-        for name, tensor in sorted(split.items()):
-            yield f"{part}.{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            yield flat.view(torch.uint8).numpy().tobytes()
+    with torch.random.fork_rng():
+        call_user_code(f"{type(task).__name__}.model(0)", lambda: task.model(0))
+
+
+def _setting_parts(task: Task | TrainFunction, reference: str) -> Iterator[tuple[str, str]]:
+    yield "setting:task", reference
+    for name, value in task.hyperparameters.items():
+        yield f"setting:hyperparameters.{name}", _short(float(value))
+    if not is_train_function(task):
+        yield "setting:optimizer", task.optimizer
+        yield "setting:batch_size", _short(task.batch_size)
+        yield "setting:steps_per_epoch", _short(task.steps_per_epoch)
+        yield "setting:noise", _short({name: list(shape) for name, shape in task.noise.items()})
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=repr)
+    return text if len(text) <= _SHORT else hashlib.sha256(text.encode()).hexdigest()
+
+
+# --- declared files ------------------------------------------------------------------------------
+
+
+def _portable_name(file: str | os.PathLike[str], reference: str) -> str:
+    """Return the name of a declared file that is the same on all machines, if there is one.
+
+    It is relative to the folder of the task's package, or to the current folder.
+    """
+    path = Path(file)
+    if path.is_absolute():
+        name = parse_reference(reference)[0].partition(".")[0]
+        top = getattr(sys.modules.get(name), "__file__", None)
+        package = Path(top).resolve().parent if top else Path.cwd()
+        is_package = top is not None and Path(top).stem == "__init__"
+        for folder in (package.parent if is_package else package, Path.cwd().resolve()):
+            if path.resolve().is_relative_to(folder):
+                return path.resolve().relative_to(folder).as_posix()
+    return path.as_posix()
+
+
+def _hash_file(file: str | os.PathLike[str], reference: str) -> str:
+    """Return the hash of a file, or of all files in a folder with their names."""
+    path = Path(file)
+    digest = hashlib.sha256()
+    try:
+        if not path.is_dir():
+            with path.open("rb") as opened:
+                return hashlib.file_digest(opened, "sha256").hexdigest()
+        for part in sorted(inside for inside in path.rglob("*") if inside.is_file()):
+            with part.open("rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").digest()
+            digest.update(f"{part.relative_to(path).as_posix()}\0".encode() + content)
+    except OSError as error:
+        raise TaskError(
+            f"task {reference!r}: the declared data file {os.fspath(file)!r} cannot be read: "
+            f"{error.strerror} (relative paths begin in the current folder, {Path.cwd()})"
+        ) from None
+    return digest.hexdigest()

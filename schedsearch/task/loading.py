@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -39,6 +41,11 @@ def load_task(
     Raises:
         TaskError: the module cannot be imported, or the attribute is missing or not a task.
     """
+    with track_imports(reference, arguments):
+        return _load(reference, arguments)
+
+
+def _load(reference: str, arguments: Mapping[str, Any]) -> Task | TrainFunction:
     module_name, attribute = parse_reference(reference)
     module = _import(reference, module_name)
     if not hasattr(module, attribute):
@@ -62,6 +69,33 @@ def load_task(
     if problem := _problem(found):
         raise TaskError(f"task {reference!r}: {problem}")
     return cast("Task | TrainFunction", found)
+
+
+@contextmanager
+def track_imports(reference: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Add the modules that are imported meanwhile to the `loaded_modules` of a task."""
+    before = set(sys.modules)
+    try:
+        yield
+    finally:
+        found = _LOADED.setdefault(_loading_key(reference, arguments), set())
+        found.update(sys.modules.keys() - before)
+
+
+def loaded_modules(reference: str, arguments: Mapping[str, Any]) -> list[str]:
+    """Return the modules that a task imported in this process while it was tracked.
+
+    A module that the process had imported before is missing.
+    """
+    found = _LOADED.get(_loading_key(reference, arguments), set())
+    return sorted(found & sys.modules.keys())
+
+
+def _loading_key(reference: str, arguments: Mapping[str, Any]) -> str:
+    return f"{reference} {sorted(arguments.items())!r}"
+
+
+_LOADED: dict[str, set[str]] = {}
 
 
 def call_user_code(what: str, function: Callable[[], _T]) -> _T:
@@ -139,7 +173,7 @@ def _problem(found: Any) -> str | None:
         if not hasattr(found, "hyperparameters"):
             name = getattr(found, "__name__", "train")
             return f"the function has no hyperparameters: set {name}.hyperparameters = {{…}}"
-        return _hyperparameter_problem(found.hyperparameters)
+        return _hyperparameter_problem(found.hyperparameters) or _declaration_problem(found)
     missing = [name for name in _MEMBERS if _is_missing(found, name)]
     if missing:
         return f"{type(found).__name__} is not a task: it has no {', '.join(missing)}"
@@ -153,7 +187,7 @@ def _problem(found: Any) -> str | None:
             f"the steps_per_epoch is {found.steps_per_epoch!r}, but must be a whole number of at "
             "least 1, or None for one pass over the data"
         )
-    if problem := _hyperparameter_problem(found.hyperparameters):
+    if problem := _hyperparameter_problem(found.hyperparameters) or _declaration_problem(found):
         return problem
     if "lr" not in found.hyperparameters:
         return "the hyperparameters have no `lr`, which every optimizer needs"
@@ -192,4 +226,13 @@ def _hyperparameter_problem(defaults: object) -> str | None:
             return f"a hyperparameter has the name {name!r}, but names must be strings"
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             return f"the default of `{name}` is {value!r}, but must be a finite number"
+    return None
+
+
+def _declaration_problem(found: Any) -> str | None:
+    for name, kinds in (("data_files", (str, os.PathLike)), ("environment", (str,))):
+        declared = getattr(found, name, ())
+        is_list = isinstance(declared, Sequence | Set) and not isinstance(declared, str | bytes)
+        if not is_list or not all(isinstance(item, kinds) and item for item in declared):
+            return f"{name} is {declared!r}, but must be a list of names"
     return None

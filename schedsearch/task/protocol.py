@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -55,6 +56,11 @@ class Task(Protocol):
     #: The names and shapes of the random tensors of a step. They are standard normal; the engine
     #: draws them from the seed of the run, the epoch and the step.
     noise: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    #: The files and folders that the task reads, relative to the current folder. If one of them
+    #: changes, results of before are not reused. What `data` returns for seed 0 needs no entry.
+    data_files: Sequence[str | PathLike[str]] = ()
+    #: The environment variables that the task reads, for the same purpose.
+    environment: Sequence[str] = ()
 
     def data(self, seed: int) -> Splits:
         """Return the splits; training and validation data may depend on the seed, test data not."""
@@ -93,7 +99,10 @@ class Task(Protocol):
 
 
 class TrainFunction(Protocol):
-    """A training loop as a function `train(run)` with an attribute `hyperparameters`."""
+    """A training loop as a function `train(run)` with an attribute `hyperparameters`.
+
+    It may also have the attributes `data_files` and `environment`, see `Task`.
+    """
 
     #: The name and the default of every value that the loop reads from `hp`.
     hyperparameters: Mapping[str, float]

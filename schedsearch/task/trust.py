@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import sysconfig
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from schedsearch.task.loading import add_working_directory_to_path, parse_reference
+from schedsearch.task.locations import is_installed
 
 #: The environment variable that trusts the code of every task; worker processes inherit it.
 TRUST_VARIABLE = "SCHEDSEARCH_TRUST_TASK"
-#: Folders of installed packages; they may be inside the current folder (a virtual environment).
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def find_untrusted_code(reference: str) -> str | None:
@@ -64,9 +62,4 @@ def _untrusted_location(spec: ModuleSpec) -> str | None:
 
 
 def _is_in_current_folder(file: Path) -> bool:
-    library = (Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
-    return (
-        file.is_relative_to(Path.cwd().resolve())
-        and _INSTALLED.isdisjoint(file.parts)
-        and not any(file.is_relative_to(folder) for folder in library)
-    )
+    return file.is_relative_to(Path.cwd().resolve()) and not is_installed(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from schedsearch.engines import Engine
@@ -61,6 +62,12 @@ class CachedRuns:
         run = Run(engine, space=space, plan=plan, seed=seed, cache=cache)
         self._cursors[run] = cursor
         return run
+
+    def time_of_last_epoch(self, run: Run) -> datetime | None:
+        """Return when the last epoch of a replayed run was trained; None if that is not known."""
+        cursor = self._cursors.get(run)
+        seconds = None if cursor is None else cursor.time_of_node()
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
     def end(self, run: Run) -> None:
         """Release the leases and pins of a run; what it trained stays cached."""

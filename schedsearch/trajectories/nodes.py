@@ -82,9 +82,19 @@ class Nodes:
         }
         self._pending.append(row)
 
-    def write(self, connection: Connection) -> None:
+    def time_of(self, name: str) -> float | None:
+        """Return when a node was written, in seconds since 1970.
+
+        None if it is missing, or if version 0.1 wrote it.
+        """
+        query = select(nodes.c.trained).where(nodes.c.hash == name)
+        return self._database.read(lambda connection: connection.scalar(query))
+
+    def write(self, connection: Connection, moment: float) -> None:
         """Write pending nodes; one that another training has written is left unchanged."""
         if self._pending:
+            for row in self._pending:
+                row["trained"] = moment
             connection.execute(insert_if_missing(nodes, connection.dialect.name), self._pending)
 
     def mark_committed(self) -> None:

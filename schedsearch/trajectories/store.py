@@ -125,7 +125,7 @@ class TrajectoryStore:
         if not (self.leases.has_pending or self.checkpoints.has_pending):
             return
         moment = lock_tables(connection)
-        self.nodes.write(connection)
+        self.nodes.write(connection, moment)
         self.checkpoints.write(connection, moment, moment + self.leases.seconds)
         self.leases.write(connection, moment)
 
@@ -216,6 +216,13 @@ class TrieCursor:
 
         content = self._store.load_checkpoint(self.path[1:], self.run)
         return None if content is None else decode(content)
+
+    def time_of_node(self) -> float | None:
+        """Return when the epoch at this position was trained, in seconds since 1970.
+
+        None if it is not stored, or if version 0.1 stored it.
+        """
+        return self._store.nodes.time_of(self.node)
 
     def end(self) -> None:
         """End the run: its lease and its pin are released with the next write."""

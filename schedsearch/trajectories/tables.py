@@ -54,6 +54,8 @@ nodes = Table(
     _hash_column("run"),
     Column("epoch", Integer, nullable=False),
     Column("result", Text, nullable=False),
+    # Seconds since 1970 by the clock of the database; empty in nodes that version 0.1 wrote.
+    Column("trained", Float(precision=53), nullable=True),
     Index("schedsearch_nodes_by_run", "run", "epoch"),
 )
 
@@ -94,8 +96,16 @@ def _create(connection: Connection) -> None:
     metadata.create_all(connection)
 
 
+def _add_time_of_nodes(connection: Connection) -> None:
+    # A database whose tables `_create` has just made has the column.
+    names = {column["name"] for column in inspect(connection).get_columns(nodes.name)}
+    if "trained" not in names:
+        kind = nodes.c.trained.type.compile(connection.dialect)
+        connection.execute(text(f"ALTER TABLE {nodes.name} ADD COLUMN trained {kind}"))
+
+
 #: Migration n leads from version n to n + 1; version 0 is a database without these tables.
-MIGRATIONS: tuple[Migration, ...] = (_create,)
+MIGRATIONS: tuple[Migration, ...] = (_create, _add_time_of_nodes)
 
 
 def upgrade(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> bool:

@@ -1,0 +1,196 @@
+"""The code of a task: the modules that it imports, directly or not, and the installed packages."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from schedsearch.task.locations import is_installed
+from schedsearch.task.parsed_code import ParsedCode, parse_code, resolve_import
+
+_OWN_NAME = "schedsearch"
+_BUILT_IN_TASKS = "schedsearch.tasks"
+#: schedsearch itself, whose releases must not lock studies, and torch, whose version is part of the
+#: numerics.
+_WITHOUT_VERSION = frozenset({_OWN_NAME, "torch"})
+
+
+@dataclass(frozen=True)
+class ImportedCode:
+    """What a task imports, directly or not.
+
+    Attributes:
+        files: the digest of each file that is not part of an installed package, by a name such as
+            proj/models/net.py, which does not depend on the folder of the project.
+        packages: the versions of the installed packages that these files import.
+        imports_dynamically: whether one of the files may import modules that its source does not
+            name.
+    """
+
+    files: Mapping[str, str]
+    packages: Mapping[str, str]
+    imports_dynamically: bool
+
+
+def find_imported_code(module: str, others: Iterable[str] = ()) -> ImportedCode:
+    """Find the code of a task by its import statements, without running any.
+
+    All import statements count, those in functions too. A built-in task consists of modules of
+    `schedsearch.tasks` only, without versions: other packages only provide its data.
+
+    Args:
+        module: the module of the task.
+        others: further modules that belong to it, or that it was seen to import.
+    """
+    walk = _Walk(module.partition(".")[0])
+    walk.visit([module, *others])
+    versions = {} if walk.top == _OWN_NAME else dict(_versions(sorted(walk.installed_modules())))
+    return ImportedCode(walk.files, versions, walk.imports_dynamically)
+
+
+@dataclass
+class _Walk:
+    """Visits modules and what they import.
+
+    Attributes:
+        top: the top-level package or module of the task, which may be installed.
+        files: the digests of the visited files.
+        imports_dynamically: whether a visited module does.
+    """
+
+    top: str
+    files: dict[str, str] = field(default_factory=dict)
+    imports_dynamically: bool = False
+    _seen: set[str] = field(default_factory=set)
+    # Imports that were not visited, and the top-level names of those that were.
+    _skipped: set[str] = field(default_factory=set)
+    _visited_tops: set[str] = field(default_factory=set)
+
+    def visit(self, modules: Iterable[str]) -> None:
+        pending = list(modules)
+        while pending:
+            name = pending.pop()
+            if not name or name in self._seen:
+                continue
+            self._seen.add(name)
+            # Importing a module also imports its parent packages.
+            pending.append(name.rpartition(".")[0])
+            file = _locate(name).file
+            if file is not None and self._is_part(name, file):
+                is_package = file.stem == "__init__"
+                package = name if is_package else name.rpartition(".")[0]
+                shown = name.replace(".", "/") + (f"/{file.name}" if is_package else file.suffix)
+                self._visited_tops.add(name.partition(".")[0])
+                pending.extend(self._read(shown, file, package))
+            else:
+                self._skipped.add(name)
+
+    def installed_modules(self) -> set[str]:
+        """Return the imports from installed packages whose versions count."""
+        without = _WITHOUT_VERSION | sys.stdlib_module_names | self._visited_tops
+        return {name for name in self._skipped if name.partition(".")[0] not in without}
+
+    def _is_part(self, name: str, file: Path) -> bool:
+        top = name.partition(".")[0]
+        if top == _OWN_NAME:
+            return f"{name}.".startswith(f"{_BUILT_IN_TASKS}.")
+        if top in _WITHOUT_VERSION or self.top == _OWN_NAME:
+            return False
+        return top == self.top or not is_installed(file)
+
+    def _read(self, shown: str, file: Path, package: str) -> Iterator[str]:
+        """Add a file, and yield the absolute names of its imports."""
+        try:
+            source = file.read_bytes()
+        except OSError:
+            return  # such as a module in a zip file
+        code = parse_code(source)
+        self.files[shown] = code.digest
+        self.imports_dynamically |= code.imports_dynamically
+        for name in code.imports:
+            absolute = resolve_import(name, package) if name.startswith(".") else name
+            if absolute is not None:
+                yield absolute
+        for path in _files_to_run(code, file):
+            if str(path) not in self._seen:
+                self._seen.add(str(path))
+                yield from self._read(f"{file.stem} runs {path.name}", path, "")
+
+
+def _files_to_run(code: ParsedCode, file: Path) -> Iterator[Path]:
+    """Yield the files that a module runs by path, found in the current folder or beside it."""
+    for name in code.files:
+        for folder in (Path.cwd(), file.parent):
+            if (path := folder / name).is_file():
+                yield path.resolve()
+                break
+
+
+# --- finding modules -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Location:
+    """The file of a module, and the folders of its submodules."""
+
+    file: Path | None = None
+    folders: Sequence[str] = ()
+
+
+def _locate(name: str) -> _Location:
+    """Find a module without importing it."""
+    module = sys.modules.get(name)
+    if module is not None:
+        file = getattr(module, "__file__", None)
+        folders = [str(folder) for folder in getattr(module, "__path__", ())]
+        return _Location(Path(file).resolve() if file else None, folders)
+    parent, _, last = name.rpartition(".")
+    try:
+        if not parent:
+            spec = importlib.util.find_spec(name)
+        elif folders := list(_locate(parent).folders):
+            # Only the last name: with a full name, a namespace package looks for its parent in
+            # sys.modules, which has not been imported.
+            spec = PathFinder.find_spec(last, folders)
+        else:
+            return _Location()
+    except (ImportError, ValueError, AttributeError):
+        return _Location()
+    if spec is None:
+        return _Location()
+    file = spec.origin if spec.has_location else None
+    return _Location(
+        Path(file).resolve() if file else None, list(spec.submodule_search_locations or ())
+    )
+
+
+# --- versions of packages ------------------------------------------------------------------------
+
+
+def _versions(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the installed distributions that have these modules, with their versions."""
+    by_package = _distributions()
+    for name in names:
+        found = by_package.get(name.partition(".")[0], ())
+        for distribution in found:
+            if len(found) == 1 or _has_module(distribution, name):
+                yield distribution, importlib.metadata.version(distribution)
+
+
+@cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    found = importlib.metadata.packages_distributions()
+    return {package: sorted(set(names)) for package, names in found.items()}
+
+
+def _has_module(distribution: str, name: str) -> bool:
+    """Return whether a distribution has a module of a package that several of them share."""
+    path = name.replace(".", "/")
+    files = importlib.metadata.files(distribution) or ()
+    return any(file.as_posix().startswith((f"{path}/", f"{path}.")) for file in files)
