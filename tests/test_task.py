@@ -13,7 +13,7 @@ from schedsearch.task import (
     Splits,
     Task,
     check_task,
-    fingerprint,
+    fingerprint_task,
     is_train_function,
     load_task,
 )
@@ -221,7 +221,7 @@ def fingerprint_of(write, arguments=None, **sources):
         sys.modules.pop(name, None)
     write(**{**SOURCES, **sources})
     task = load_task("mine:Mine", arguments or {})
-    return fingerprint(task, "mine:Mine", arguments or {})
+    return fingerprint_task(task, "mine:Mine", arguments or {}).digest
 
 
 def test_the_fingerprint_does_not_depend_on_unrelated_files(write):
@@ -234,9 +234,9 @@ def test_the_fingerprint_does_not_depend_on_unrelated_files(write):
 @pytest.mark.parametrize(
     "change",
     [
-        {"mine": TASK + "\n# a comment"},
-        {"helper": "from deeper import scale  # indirectly"},
-        {"deeper": "scale = 1.0  # and twice so"},
+        {"mine": TASK + "\n    more = 1"},
+        {"helper": "from deeper import scale\nmore = 1"},
+        {"deeper": "scale = 2.0"},
         {"mine": TASK.replace("Mine(Toy):", "Mine(Toy):\n    import other"), "other": "x = 1"},
         {"arguments": {"layers": "dropout"}},
     ],
@@ -257,7 +257,10 @@ def test_the_fingerprint_depends_on_sources_and_arguments(write, change):
 )
 def test_the_fingerprint_depends_on_settings_and_data(change):
     changed = type("Toy", (Toy,), {**change, "__module__": Toy.__module__})
-    assert fingerprint(changed(), REFERENCE, {}) != fingerprint(Toy(), REFERENCE, {})
+    assert (
+        fingerprint_task(changed(), REFERENCE, {}).digest
+        != fingerprint_task(Toy(), REFERENCE, {}).digest
+    )
 
 
 def test_the_fingerprint_depends_on_the_optimizer_and_the_dtype():
@@ -272,16 +275,16 @@ def test_the_fingerprint_depends_on_the_optimizer_and_the_dtype():
 
     Double.__module__ = Toy.__module__
     tasks = [Toy(), Toy(optimizer="sgd"), Double()]
-    assert len({fingerprint(task, REFERENCE, {}) for task in tasks}) == 3
+    assert len({fingerprint_task(task, REFERENCE, {}).digest for task in tasks}) == 3
 
 
 def test_the_fingerprint_of_a_train_function_depends_on_its_source(write):
     fingerprints = []
     source = "def train(run): ...\ntrain.hyperparameters = {'lr': 0.1}\n"
-    for changed in (source, f"{source}# changed"):
+    for changed in (source, f"{source}changed = 1"):
         sys.modules.pop("own", None)
         write(own=changed)
-        fingerprints.append(fingerprint(load_task("own:train"), "own:train", {}))
+        fingerprints.append(fingerprint_task(load_task("own:train"), "own:train", {}).digest)
     assert fingerprints[0] != fingerprints[1]
 
 

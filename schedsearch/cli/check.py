@@ -16,6 +16,7 @@ from schedsearch.errors import FileError
 
 if TYPE_CHECKING:
     from schedsearch.space import Space
+    from schedsearch.task import Fingerprint
 
 
 @app.command()
@@ -29,12 +30,13 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check a space or a config, report all mistakes, and show what will be searched."""
+    from schedsearch.report.fingerprint_text import fingerprint_json, fingerprint_lines
     from schedsearch.report.progress import spinner
     from schedsearch.report.space_summary import space_json, space_lines
     from schedsearch.space.lint import lint_warnings
 
     try:
-        space = _load(file, task=task, trusted=trust_task)
+        space, coverage = _load(file, task=task, trusted=trust_task)
     except FileError as error:
         if as_json:
             problems = [dataclasses.asdict(problem) for problem in error.problems]
@@ -44,32 +46,39 @@ def check(
         warnings, lines = lint_warnings(space), list(space_lines(space))
     if as_json:
         content = {"file": str(file), **space_json(space), "warnings": warnings, "problems": []}
+        if coverage is not None:
+            content["fingerprint"] = fingerprint_json(coverage)
         typer.echo(json.dumps(content))
         return
+    if coverage is not None:
+        lines += fingerprint_lines(coverage)
     for line in lines:
         typer.echo(line)
     for warning in warnings:
         say(f"warning: {warning}")
 
 
-def _load(file: Path, *, task: bool, trusted: bool) -> Space:
+def _load(file: Path, *, task: bool, trusted: bool) -> tuple[Space, Fingerprint | None]:
+    """Return the space, and the fingerprint of its task without the data."""
     from schedsearch.space import Space
 
     space = Space.load(file)
     if not task:
-        return space
+        return space, None
     require_trust(space.task, trusted=trusted)
     from schedsearch.compatibility import validate_against_task
     from schedsearch.report.progress import spinner
     from schedsearch.samplers import make_sampler
-    from schedsearch.task import is_train_function, load_task
+    from schedsearch.task import describe_coverage, is_train_function, load_task
 
     with spinner("running the task"):
         complete = validate_against_task(space, str(file))
     make_sampler(complete, "check")
-    if is_train_function(load_task(complete.task, complete.document.arguments)):
+    reference, arguments = complete.task, complete.document.arguments
+    loaded = load_task(reference, arguments)
+    if is_train_function(loaded):
         say(
             f"note: only a training can show whether the training loop reports "
             f"{complete.objective.metric}"
         )
-    return complete
+    return complete, describe_coverage(loaded, reference, arguments)

@@ -58,7 +58,7 @@ def accept(study: StudyHandle, loaded: LoadedTask) -> StudyHandle:
     from schedsearch.study_task import accept_study_task
 
     if changes := accept_study_task(study, loaded):
-        say(f"study {study.name}: accepted as the same training: {'; '.join(changes)}")
+        say(f"study {study.name}: accepted as the same training: {', '.join(changes)}")
     else:
         say(f"study {study.name}: its task has not changed, so there is nothing to accept")
     return open_study(study.database, study.name)

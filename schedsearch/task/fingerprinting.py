@@ -84,8 +84,8 @@ def _find_code(
 ) -> ImportedCode:
     module = parse_reference(reference)[0]
     owner = inspect.unwrap(task) if is_train_function(task) else type(task)
-    others = [getattr(owner, "__module__", module), *loaded_modules(reference, arguments)]
-    return find_imported_code(module, others)
+    modules = [module, getattr(owner, "__module__", module)]
+    return find_imported_code(modules, loaded_modules(reference, arguments))
 
 
 def _make_model(task: Task) -> None:

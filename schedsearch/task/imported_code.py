@@ -38,18 +38,19 @@ class ImportedCode:
     imports_dynamically: bool
 
 
-def find_imported_code(module: str, others: Iterable[str] = ()) -> ImportedCode:
+def find_imported_code(modules: Sequence[str], loaded: Iterable[str] = ()) -> ImportedCode:
     """Find the code of a task by its import statements, without running any.
 
     All import statements count, those in functions too. A built-in task consists of modules of
     `schedsearch.tasks` only, without versions: other packages only provide its data.
 
     Args:
-        module: the module of the task.
-        others: further modules that belong to it, or that it was seen to import.
+        modules: those of the task, the one that its reference names first.
+        loaded: modules that were loaded with the task. Those of installed packages do not count.
     """
-    walk = _Walk(module.partition(".")[0])
-    walk.visit([module, *others])
+    walk = _Walk(modules[0].partition(".")[0])
+    walk.visit(modules)
+    walk.visit(name for name in loaded if walk.has(name))
     versions = {} if walk.top == _OWN_NAME else dict(_versions(sorted(walk.installed_modules())))
     return ImportedCode(walk.files, versions, walk.imports_dynamically)
 
@@ -90,6 +91,11 @@ class _Walk:
                 pending.extend(self._read(shown, file, package))
             else:
                 self._skipped.add(name)
+
+    def has(self, name: str) -> bool:
+        """Return whether a module is part of the task."""
+        file = _locate(name).file
+        return file is not None and self._is_part(name, file)
 
     def installed_modules(self) -> set[str]:
         """Return the imports from installed packages whose versions count."""
@@ -147,9 +153,8 @@ def _locate(name: str) -> _Location:
     """Find a module without importing it."""
     module = sys.modules.get(name)
     if module is not None:
-        file = getattr(module, "__file__", None)
-        folders = [str(folder) for folder in getattr(module, "__path__", ())]
-        return _Location(Path(file).resolve() if file else None, folders)
+        file, folders = (getattr(module, "__dict__", {}).get(name) for name in ("__file__", "__path__"))
+        return _Location(Path(file).resolve() if file else None, list(folders or ()))
     parent, _, last = name.rpartition(".")
     try:
         if not parent:

@@ -145,7 +145,11 @@ def test_a_changed_task_is_refused_by_its_fingerprint(start, monkeypatch):
     monkeypatch.setattr(searches.train, "hyperparameters", {**searches.DEFAULTS, "new": 1.0})
     code, _, err = start(document(), "--workers", "0")
     assert code == 2
-    assert "  task: its source, arguments or data changed (another fingerprint)" in err
+    assert err == (
+        "error: task tests.searches:train changed since study `small` was created: "
+        "hyperparameters.new is new; start another study with --study NAME, or say with "
+        "--accept-task that it is the same training\n"
+    )
 
 
 def test_another_name_is_another_study(start, tmp_path):

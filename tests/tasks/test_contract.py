@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from schedsearch.engines import make_engine
-from schedsearch.task import check_task, count_examples, fingerprint, load_task
+from schedsearch.task import check_task, count_examples, fingerprint_task, load_task
 from schedsearch.tasks import BUILT_IN
 
 OPTIMIZER = {"lr", "weight_decay", "momentum"}
@@ -48,7 +48,10 @@ def tensors(hyperparameters):
 def test_it_is_a_valid_task_with_a_docstring(task):
     check_task(task)
     assert type(task).__doc__
-    assert len(fingerprint(task, "", {})) == 64
+    reference = f"{type(task).__module__}:{type(task).__name__}"
+    found = fingerprint_task(task, reference, {})
+    assert all(name.startswith("schedsearch/tasks/") for name in found.names("code"))
+    assert not found.names("package")
 
 
 def test_data_and_model_depend_only_on_the_seed(task):
