@@ -51,7 +51,8 @@ def check(
         typer.echo(json.dumps(content))
         return
     if coverage is not None:
-        lines += fingerprint_lines(coverage)
+        end_of_head = lines.index("")
+        lines[end_of_head:end_of_head] = fingerprint_lines(coverage)
     for line in lines:
         typer.echo(line)
     for warning in warnings:

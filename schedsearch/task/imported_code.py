@@ -153,7 +153,9 @@ def _locate(name: str) -> _Location:
     """Find a module without importing it."""
     module = sys.modules.get(name)
     if module is not None:
-        file, folders = (getattr(module, "__dict__", {}).get(name) for name in ("__file__", "__path__"))
+        file, folders = (
+            getattr(module, "__dict__", {}).get(name) for name in ("__file__", "__path__")
+        )
         return _Location(Path(file).resolve() if file else None, list(folders or ()))
     parent, _, last = name.rpartition(".")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_json_lists_the_values_in_force_by_epoch(run, tmp_path):
 def test_every_seed_of_a_trial_is_reproduced(run, tmp_path):
     content, _ = exported(tmp_path, seeds=3)
     path = save(tmp_path, content)
-    found = json.loads(run("train", path, "--seed", "all", "--json").out)
+    found = json.loads(run("train", path, "--seed", "all", "--json", "--no-reuse").out)
     assert found["seeds"] == [0, 1, 2]
     assert [r["reproduced"] for r in found["runs"]] == [True] * 3
     assert found["validation"]["val_loss"] == pytest.approx(content["source"]["value"], rel=1e-15)
@@ -244,11 +245,17 @@ def test_cached_epochs_are_not_trained_again_and_the_result_is_the_same(run, tmp
     trained = run("train", path, "-o", "trained.safetensors", "--json", "--no-reuse")
     run("train", path)
     cached = run("train", path, "-o", "cached.safetensors", "--json")
-    assert cached.err.splitlines()[-1].endswith(
-        "exactly (from the cache; --no-reuse trains it again)"
-    )
+    said = cached.err.splitlines()[-1]
+    assert "reproduced" not in said
+    assert said.startswith("seed 0: 4 of 4 epochs were not trained but read from the record, where")
+    assert f"(value {content['source']['value']!r}, the recorded one); --no-reuse" in said
     first, second = (json.loads(done.out)["runs"][0] for done in (trained, cached))
     assert (first.pop("epochs_trained"), second.pop("epochs_trained")) == (4, 0)
+    assert (first.pop("epochs_read"), second.pop("epochs_read")) == (0, 4)
+    assert (first.pop("reproduced"), second.pop("reproduced")) == (True, None)
+    before, moment = first.pop("trained_at"), datetime.fromisoformat(second.pop("trained_at"))
+    assert before is None
+    assert abs(datetime.now(UTC) - moment) < timedelta(hours=1)
     assert first == second
     models = [load_file(tmp_path / f"{name}.safetensors") for name in ("trained", "cached")]
     assert models[0].keys() == models[1].keys()
