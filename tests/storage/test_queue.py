@@ -6,12 +6,15 @@ import time
 from datetime import timedelta
 
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import text
 
 from schedsearch.storage import StudyHandle, open_database, open_study
+from schedsearch.storage.stale_trials import StaleTrialDetector
 from tests.claims import claim
 from tests.searches import document, make_study_at, work
+from tests.storage.lost_answers import lost_answer
 from tests.storage.processes import claim_all, create, processes
 from tests.storage.studies import record
 
@@ -185,3 +188,150 @@ def test_times_are_stored_as_optuna_stores_them(study):
 def test_trials_are_found_by_any_worker_name(study):
     claim(study, 'a "quoted" näme')
     assert study.queue.requeue_trials_of('a "quoted" näme') == 1
+
+
+# --- enqueueing and withdrawing ------------------------------------------------------------------
+
+
+def templates(count: int) -> list[FrozenTrial]:
+    return [
+        create_trial(
+            state=TrialState.WAITING,
+            params={"x": i / 16},
+            distributions={"x": FloatDistribution(0.0, 1.0)},
+            user_attrs={"plan": {"number": i}, "seed": i},
+        )
+        for i in range(count)
+    ]
+
+
+def test_enqueued_trials_wait_with_their_parameters_and_attributes(study):
+    study.queue.enqueue(templates(2))
+    first, *queued = study.load().trials
+    assert first.user_attrs["baseline"]
+    assert [trial.number for trial in queued] == [1, 2]
+    assert {trial.state for trial in queued} == {TrialState.WAITING}
+    assert [trial.params for trial in queued] == [{"x": 0.0}, {"x": 1 / 16}]
+    assert [trial.user_attrs for trial in queued] == [
+        {"plan": {"number": i}, "seed": i} for i in range(2)
+    ]
+    assert claim(study, "ann") == first._trial_id
+
+
+def test_enqueueing_raises_the_total_only_if_the_trials_exceed_it(study):
+    study.queue.enqueue(templates(9))
+    assert study.total() == 10
+    study.queue.enqueue(templates(2))
+    assert (study.total(), study.queue.counts().waiting) == (12, 12)
+    study.queue.enqueue([])
+    assert study.total() == 12
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_trials_are_enqueued_once_if_the_answer_is_lost(study):
+    with lost_answer(study.database.engine) as lost:
+        study.queue.enqueue(templates(3))
+    assert (lost, study.queue.counts().waiting) == (["commit"], 4)
+
+
+def test_withdrawn_trials_leave_the_queue_and_the_total(study):
+    study.queue.enqueue(templates(12))
+    trials = study.load().trials
+    study.queue.withdraw([trial._trial_id for trial in trials[3:]])
+    assert (study.total(), study.queue.counts().waiting) == (3, 3)
+    assert [trial.number for trial in study.trials()] == [0, 1, 2]
+    withdrawn = study.load().trials[3]
+    assert (withdrawn.state, withdrawn.user_attrs["superseded_by"]) == (TrialState.FAIL, None)
+    assert withdrawn.datetime_complete is not None
+
+
+def test_nothing_is_withdrawn_while_a_trial_is_running_or_after_it_finished(study):
+    study.queue.enqueue(templates(1))
+    first, second = (trial._trial_id for trial in study.load().trials)
+    assert claim(study, "ann") == first
+    study.queue.withdraw([second])
+    assert study.queue.counts().waiting == 1
+    study.database.optuna.set_trial_state_values(first, TrialState.COMPLETE, [0.5])
+    study.queue.withdraw([first])
+    assert (state(study, 0), state(study, 1)) == (TrialState.COMPLETE, TrialState.WAITING)
+
+
+# --- counts, heartbeats and failures -------------------------------------------------------------
+
+
+def test_only_the_named_trials_of_the_worker_fail(study):
+    failed, running, other = claim(study, "ann"), claim(study, "ann"), claim(study, "bob")
+    study.queue.fail("ann", [failed, other], "the traceback")
+    assert [state(study, i).name for i in range(3)] == ["FAIL", "RUNNING", "RUNNING"]
+    trial = study.load().trials[0]
+    assert trial.user_attrs["traceback"] == "the traceback"
+    assert trial.datetime_complete is not None
+    assert "traceback" not in study.load().trials[1].user_attrs
+    assert running != failed
+
+
+def test_a_finished_trial_can_neither_fail_nor_be_requeued(study):
+    trial_id = claim(study, "ann")
+    study.database.optuna.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
+    study.queue.fail("ann", [trial_id], "late")
+    assert study.queue.requeue_trials_of("ann") == 0
+    assert state(study, 0) is TrialState.COMPLETE
+
+
+def test_a_budget_of_epochs_counts_finished_trials_and_reserves_the_horizon_for_others(
+    database_url,
+):
+    study = make_study_at(database_url, document(epochs=40))  # the horizon is 9
+    storage = study.database.optuna
+    assert study.queue.remaining() == 3  # trial 0 is queued
+    claimed = [claim(study, "ann") for _ in range(2)]
+    assert study.queue.remaining() == 2
+    for epoch in range(3):
+        storage.set_trial_intermediate_value(claimed[0], epoch, 0.5)
+        storage.set_trial_intermediate_value(claimed[1], epoch, 0.5)
+    storage.set_trial_state_values(claimed[0], TrialState.PRUNED)
+    assert study.queue.remaining() == 3  # (40 - 3) // 9 - 1
+    # The epochs of a superseded row do not count: its retry replays them.
+    study.queue.requeue_trials_of("ann")
+    assert study.queue.remaining() == 3
+
+
+def test_only_trials_with_a_recent_heartbeat_are_alive(study):
+    old, new = claim(study, "ann"), claim(study, "bob")
+    with study.database.engine.begin() as connection:
+        long_ago = "UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"
+        connection.execute(text(f"{long_ago} WHERE trial_id = {old}"))
+    assert study.queue.count_alive() == 1
+    study.queue.record_heartbeats([new])
+    assert study.queue.count_alive() == 1
+    study.queue.record_heartbeats([old])
+    assert study.queue.count_alive() == 2
+
+
+def test_a_heartbeat_between_the_look_and_the_lock_keeps_a_trial(study, monkeypatch):
+    trial_id = claim(study, "ann")
+    with study.database.engine.begin() as connection:
+        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
+    update = StaleTrialDetector.update
+
+    def update_late(*arguments: object) -> frozenset[int]:
+        stale = update(*arguments)
+        study.queue.record_heartbeats([trial_id])
+        return stale
+
+    monkeypatch.setattr(StaleTrialDetector, "update", update_late)
+    assert study.queue.requeue_stale(timedelta(0)) == 0
+    assert state(study, 0) is TrialState.RUNNING
+
+
+def test_a_retry_keeps_what_marks_the_trial_and_what_optuna_fixed(study):
+    study.load().enqueue_trial({"lr.family": "constant"})
+    claim(study, "ann")
+    trial_id, storage = claim(study, "ann"), study.database.optuna
+    marks = {"audited": True, "own": "mine.toml", "seed": 3, "trial": 7, "constant": False}
+    for key, value in marks.items():
+        storage.set_trial_user_attr(trial_id, key, value)
+    study.queue.requeue_trials_of("ann")
+    retry = study.load().trials[3]
+    assert retry.user_attrs == {"retry_of": 1, "draw": 0, **marks}
+    assert retry.system_attrs == {"fixed_params": {"lr.family": "constant"}}
