@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
 
 from schedsearch.storage import BatchedStorage, StudyHandle
+from tests.storage.lost_answers import lost_answer
 from tests.storage.processes import processes, report_forever, search_in_batches
 from tests.storage.studies import study_at
 
@@ -145,6 +146,48 @@ def test_a_commit_that_fails_half_way_writes_nothing(storage, study):
     assert same(stored(study), cached(storage, study))
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_a_batch_writes_and_claims_once_if_the_answer_to_its_commit_is_lost(storage, study):
+    trial_id, _ = claim(storage, study, 2)
+    with (
+        lost_answer(study.database.engine) as lost,
+        storage.batch(study.study_id, "ann") as batch,
+    ):
+        write_everything(storage, trial_id)
+        storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [0.5])
+        batch.claim(2)
+    assert (lost, batch.lost, len(batch.claimed)) == (["commit"], set(), 2)
+    assert [trial.state.name for trial in stored(study)] == ["COMPLETE", *["RUNNING"] * 3]
+    assert same(cached(storage, study), stored(study))
+
+
+def test_the_cache_is_right_after_an_error_in_a_callback_of_a_committed_batch(storage, study):
+    [trial_id] = claim(storage, study, 1)
+
+    def raise_error() -> None:
+        raise ZeroDivisionError
+
+    def commit_with_error() -> None:
+        with storage.batch(study.study_id, "ann") as batch:
+            write_everything(storage, trial_id)
+            batch.add_write(lambda connection: None, raise_error)
+
+    with pytest.raises(ZeroDivisionError):
+        commit_with_error()
+    assert stored(study)[0].system_attrs == {"rung": 0.5}
+    assert same(cached(storage, study), stored(study))
+
+
+def test_a_full_sync_in_a_claiming_batch_keeps_its_writes_in_the_cache(storage, study, monkeypatch):
+    [trial_id] = claim(storage, study, 1)
+    monkeypatch.setattr("schedsearch.storage.trial_cache.FULL_SYNC_INTERVAL", 0.0)
+    with storage.batch(study.study_id, "ann") as batch:
+        write_everything(storage, trial_id)
+        batch.claim(1)
+    with storage.batch(study.study_id, "ann"):  # where only the cache answers
+        assert same(cached(storage, study), stored(study))
+
+
 def take_by_finishing(study: StudyHandle, trial_id: int) -> None:
     study.database.rdb.set_trial_state_values(trial_id, TrialState.FAIL)
 
@@ -158,6 +201,7 @@ def test_nothing_is_written_to_a_trial_that_was_taken_over_and_the_others_are_wr
     storage, study, take
 ):
     lost, kept = claim(storage, study, 2)
+    storage.refresh(study.study_id)
     take(study, lost)
     taken = stored(study)[0]
     with storage.batch(study.study_id, "ann") as batch:

@@ -219,9 +219,9 @@ def test_enqueued_trials_wait_with_their_parameters_and_attributes(study):
 
 
 def test_enqueueing_raises_the_total_only_if_the_trials_exceed_it(study):
-    study.queue.enqueue(templates(9))
-    assert study.total() == 10
     study.queue.enqueue(templates(2))
+    assert study.total() == 10
+    study.queue.enqueue(templates(9))
     assert (study.total(), study.queue.counts().waiting) == (12, 12)
     study.queue.enqueue([])
     assert study.total() == 12
@@ -286,14 +286,14 @@ def test_a_budget_of_epochs_counts_finished_trials_and_reserves_the_horizon_for_
     assert study.queue.remaining() == 3  # trial 0 is queued
     claimed = [claim(study, "ann") for _ in range(2)]
     assert study.queue.remaining() == 2
-    for epoch in range(3):
-        storage.set_trial_intermediate_value(claimed[0], epoch, 0.5)
-        storage.set_trial_intermediate_value(claimed[1], epoch, 0.5)
+    for trial_id, epochs in zip(claimed, (5, 8), strict=True):
+        for epoch in range(epochs):
+            storage.set_trial_intermediate_value(trial_id, epoch, 0.5)
     storage.set_trial_state_values(claimed[0], TrialState.PRUNED)
-    assert study.queue.remaining() == 3  # (40 - 3) // 9 - 1
+    assert study.queue.remaining() == 2  # (40 - 5) // 9 - 1
     # The epochs of a superseded row do not count: its retry replays them.
     study.queue.requeue_trials_of("ann")
-    assert study.queue.remaining() == 3
+    assert study.queue.remaining() == 2
 
 
 def test_only_trials_with_a_recent_heartbeat_are_alive(study):
