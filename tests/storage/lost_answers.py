@@ -1,4 +1,4 @@
-"""Commits whose answer is lost: the database has committed, but the client gets an error."""
+"""Transient errors of SQLite, and commits whose answer is lost."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from typing import Any
 from sqlalchemy import Engine
 
 
+def transient_error() -> sqlite3.OperationalError:
+    """Return an error of SQLite after which a retry may succeed."""
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    return error
+
+
 @contextmanager
 def lost_answer(engine: Engine) -> Iterator[list[str]]:
     """Lose the answer to the next commit to SQLite; list the lost answers."""
@@ -19,9 +26,7 @@ def lost_answer(engine: Engine) -> Iterator[list[str]]:
         commit(connection)
         if not lost:
             lost.append("commit")
-            error = sqlite3.OperationalError("database is locked")
-            error.sqlite_errorcode = sqlite3.SQLITE_BUSY
-            raise error
+            raise transient_error()
 
     engine.dialect.do_commit = commit_and_lose
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 import optuna
@@ -14,9 +15,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import OperationalError
 
 from schedsearch.storage import BatchedStorage, StudyHandle
-from tests.storage.lost_answers import lost_answer
+from schedsearch.storage.rows import GROWING_TABLES
+from tests.storage.lost_answers import lost_answer, transient_error
 from tests.storage.processes import processes, report_forever, search_in_batches
 from tests.storage.studies import study_at
 
@@ -334,6 +337,29 @@ def test_changes_in_place_are_read_by_the_next_full_sync(storage, study, monkeyp
         storage.refresh(study.study_id)
     monkeypatch.setattr("schedsearch.storage.trial_cache.FULL_SYNC_INTERVAL", 0.0)
     assert same(cached(storage, study), stored(study))
+
+
+def test_a_refresh_that_fails_half_way_is_repeated_in_full(study, monkeypatch):
+    *others, reports = GROWING_TABLES
+    fails = list[bool]()
+
+    def fail(trial: FrozenTrial, row: Sequence[object]) -> None:
+        if fails and fails.pop():
+            raise OperationalError("SELECT", {}, transient_error())
+        reports.add_row(trial, row)
+
+    tables = (*others, replace(reports, add_row=fail))
+    monkeypatch.setattr("schedsearch.storage.trial_cache.GROWING_TABLES", tables)
+    storage = BatchedStorage(study.database)
+    [trial_id] = claim(storage, study, 1)
+    storage.refresh(study.study_id)
+    for step in range(3):
+        study.database.rdb.set_trial_intermediate_value(trial_id, step, 0.5)
+    fails[:] = [True, False]  # at the second row
+    storage.refresh(study.study_id)
+    assert fails == []
+    with storage.batch(study.study_id, "ann"):  # where only the cache answers
+        assert same(cached(storage, study), stored(study))
 
 
 def test_a_returned_list_does_not_change_later(storage, study):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from schedsearch.trajectories import open_store
 from schedsearch.worker import Reuse
 from tests.claims import claim
 from tests.searches import Ears, make_study, make_worker
+from tests.storage.lost_answers import transient_error
 from tests.storage.studies import study_at
 
 
@@ -111,9 +111,7 @@ def test_a_database_that_stays_away_costs_one_timeout_and_one_attempt_per_pause(
 
     def refuse(*_: object) -> None:
         attempts.append(clock.seconds)
-        error = sqlite3.OperationalError("database is locked")
-        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
-        raise error
+        raise transient_error()
 
     for engine in (study.database.engine, study.database.rdb.engine):
         engine.dispose()
