@@ -181,6 +181,24 @@ def test_the_cache_is_right_after_an_error_in_a_callback_of_a_committed_batch(st
     assert same(cached(storage, study), stored(study))
 
 
+def test_callbacks_run_once_after_the_commit_and_not_after_a_failed_one(storage, study):
+    [trial_id] = claim(storage, study, 1)
+    states = list[str]()
+
+    def finish(outcome: list[object]) -> None:
+        with storage.batch(study.study_id, "ann") as batch:
+            batch.add_write(
+                lambda connection: None, lambda: states.append(stored(study)[0].state.name)
+            )
+            storage.set_trial_state_values(trial_id, TrialState.COMPLETE, outcome)
+
+    with pytest.raises(TypeError):
+        finish(["no number"])
+    assert states == []
+    finish([0.5])
+    assert states == ["COMPLETE"]
+
+
 def test_a_full_sync_in_a_claiming_batch_keeps_its_writes_in_the_cache(storage, study, monkeypatch):
     [trial_id] = claim(storage, study, 1)
     monkeypatch.setattr("schedsearch.storage.trial_cache.FULL_SYNC_INTERVAL", 0.0)
@@ -251,6 +269,14 @@ def test_queued_trials_are_claimed_first_then_new_ones_within_the_total(database
     assert len(claim(storage, study, 3)) == 2
     assert same(cached(storage, study), stored(study))
     assert study.queue.counts().running == 6
+
+
+def test_queued_trials_beyond_the_total_are_claimed_but_no_new_ones(database_url):
+    study = study_at(database_url, trials=1)
+    storage = BatchedStorage(study.database)
+    for _ in range(2):
+        study.load().enqueue_trial({"lr.family": "constant"}, skip_if_exists=False)
+    assert [len(claim(storage, study, 5)) for _ in range(2)] == [3, 0]
 
 
 def test_a_trial_with_its_retries_counts_as_one_trial_of_the_total(database_url):
@@ -373,6 +399,39 @@ def test_a_returned_list_does_not_change_later(storage, study):
         live.user_attrs["mine"] = 1
     assert [_text(trial) for trial in returned] == before
     assert "mine" not in storage.get_trial(trial_id).user_attrs
+
+
+def test_a_value_that_is_overwritten_outside_a_batch_is_read_at_once(storage, study):
+    [trial_id] = claim(storage, study, 1)
+    for value in (1, 2):
+        storage.set_trial_user_attr(trial_id, "note", value)
+        storage.set_trial_system_attr(trial_id, "note", value)
+        storage.set_trial_intermediate_value(trial_id, 1, value)
+        trial = storage.get_trial(trial_id)
+        assert (trial.user_attrs["note"], trial.system_attrs["note"]) == (value, value)
+        assert trial.intermediate_values == {1: value}
+
+
+def delete_here(storage: BatchedStorage, study: StudyHandle) -> None:
+    storage.delete_study(study.study_id)
+
+
+def delete_elsewhere(storage: BatchedStorage, study: StudyHandle) -> None:
+    study.database.rdb.delete_study(study.study_id)
+    with pytest.raises(KeyError):
+        storage.refresh(study.study_id)
+
+
+@pytest.mark.parametrize("delete", [delete_here, delete_elsewhere])
+def test_the_cache_of_a_deleted_study_is_not_used_for_a_new_study_with_its_id(
+    storage, study, delete
+):
+    finished, _ = claim(storage, study, 2)
+    with storage.batch(study.study_id, "ann"):
+        storage.set_trial_state_values(finished, TrialState.COMPLETE, [0.5])
+    delete(storage, study)
+    new = study_at(study.database.url)  # SQLite uses the id again
+    assert same(cached(storage, new), stored(new))
 
 
 def test_a_refresh_of_a_deleted_study_raises(storage, study):

@@ -1,4 +1,4 @@
-"""One retry layer: no retry runs inside another one, and an outage is waited for once."""
+"""Retries: which errors are retried, for how long, and in one layer only."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError, OperationalError
 
+from schedsearch.errors import DatabaseUnavailableError
 from schedsearch.storage import BatchedStorage, StudyHandle, retrier
 from schedsearch.trajectories import open_store
 from schedsearch.worker import Reuse
@@ -90,6 +94,108 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
         self.pauses += 1
+
+
+@pytest.mark.parametrize("has_template", [True, False])
+def test_each_call_creates_a_trial_and_a_lost_answer_does_not_create_a_second_one(
+    tmp_path, monkeypatch, has_template
+):
+    study = study_at(f"sqlite:///{tmp_path}/studies.db")
+    template = create_trial(state=TrialState.WAITING) if has_template else None
+    create, answers = RDBStorage._create_new_trial, list[int]()
+
+    def create_and_lose(*arguments: Any) -> Any:
+        found = create(*arguments)
+        answers.append(len(answers))
+        if answers == [0, 1, 2]:
+            raise StorageInternalError from OperationalError("COMMIT", {}, transient_error())
+        return found
+
+    monkeypatch.setattr(RDBStorage, "_create_new_trial", create_and_lose)
+    created = [study.database.optuna.create_new_trial(study.study_id, template) for _ in range(3)]
+    assert len(set(created)) == 3
+    # Without a template, the trial of the lost answer cannot be told apart from others.
+    assert len(study.rows()) == 1 + (3 if has_template else 4)
+
+
+# --- one retrier ---------------------------------------------------------------------------------
+
+
+def lost_connection() -> OperationalError:
+    error = RuntimeError("the connection was lost")
+    return OperationalError("SELECT", {}, error, connection_invalidated=True)
+
+
+def unavailable() -> OperationalError:
+    return OperationalError("SELECT", {}, transient_error())
+
+
+class Work:
+    """Work that fails for some seconds."""
+
+    def __init__(self, clock: Clock, until: float, error: Callable[[], Exception]) -> None:
+        self._clock, self._until, self._error = clock, until, error
+
+    def __call__(self) -> str:
+        if self._clock.seconds < self._until:
+            raise self._error()
+        return "done"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(retrier, "time", made)
+    return made
+
+
+@pytest.mark.parametrize("error", [unavailable, lost_connection])
+def test_transient_errors_are_retried(clock, error):
+    assert retrier.Retrier("db").retry(Work(clock, 20.0, error)) == "done"
+    assert clock.pauses > 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: OperationalError("SELECT", {}, RuntimeError("disk I/O error")),
+        lambda: StorageInternalError("no cause"),
+        lambda: IntegrityError("INSERT", {}, RuntimeError("not unique")),
+        ZeroDivisionError,
+    ],
+)
+def test_other_errors_are_raised_at_once(clock, error):
+    with pytest.raises(type(error())):
+        retrier.Retrier("db").retry(Work(clock, 20.0, error))
+    assert clock.pauses == 0
+
+
+def test_each_outage_is_reported_once_when_it_begins_and_once_when_it_ends(clock, caplog):
+    made = retrier.Retrier("db")
+    for _ in range(2):
+        made.retry(Work(clock, clock.seconds + 20.0, unavailable))
+        made.retry(Work(clock, 0.0, unavailable))
+    warning = "warning: db does not answer: retrying for up to 600 s (database is locked)"
+    assert caplog.messages == [warning, "db answers again"] * 2
+
+
+def test_an_outage_of_less_than_a_second_is_not_reported(clock, caplog):
+    retrier.Retrier("db").retry(Work(clock, 0.9, unavailable))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("outage", "is_survived"), [(2.0, True), (20.0, False)])
+def test_a_stop_ends_the_retries_after_three_seconds(clock, outage, is_survived):
+    made = retrier.Retrier("db")
+    made.stop_waiting_when(lambda: clock.seconds >= 10.0)
+    clock.seconds = 10.0
+    work = Work(clock, 10.0 + outage, unavailable)
+    if is_survived:
+        assert made.retry(work) == "done"
+        return
+    with pytest.raises(DatabaseUnavailableError, match=r"db does not answer .*: stopped, but the"):
+        made.retry(work)
+    assert 13.0 < clock.seconds < 18.0
 
 
 CALLS: dict[str, Callable[[StudyHandle, BatchedStorage], object]] = {
