@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -59,6 +60,13 @@ def train_slowly_when_fresh(run: LoopRun) -> None:
         run.report(val_loss=1.0)
 
 
+def train_to_an_infinite_test(run: LoopRun) -> None:
+    """Validate well, and test without a finite metric."""
+    for _ in run:
+        run.report(val_loss=1.0)
+    run.test(loss=math.inf)
+
+
 def train_by_luck(run: LoopRun) -> None:
     """Give what the seed and the values of this very plan happen to draw."""
     values = ""
@@ -113,6 +121,7 @@ class LongEpochs(Toy):
 
 for _function in (
     train_without_end_when_fresh,
+    train_to_an_infinite_test,
     train_by_luck,
     train_to_the_mean,
     train_and_log_when_fresh,

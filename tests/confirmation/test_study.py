@@ -359,3 +359,13 @@ def test_with_the_best_epoch_as_objective_its_model_is_tested(tmp_path):
         return found
 
     assert result.test == tested(keep_best=True) != tested(keep_best=False)
+
+
+def test_a_run_whose_test_metric_is_not_finite_counts_as_diverged(tmp_path):
+    study = make_study(tmp_path, content_of(tasks.train_to_an_infinite_test))
+    confirmation = queued(study, (candidate(0.5), FRESH))
+    work(confirmation)
+    [trial] = confirmation.trials()
+    assert (trial.state, trial.user_attrs["diverged"]) == (TrialState.PRUNED, 9)
+    [result] = recorded_runs(confirmation).values()
+    assert math.isnan(result.validation)
