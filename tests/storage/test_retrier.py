@@ -147,7 +147,7 @@ def test_two_signals_end_a_worker_whose_server_hangs(server, endless, tmp_path):
         worker.send_signal(signal.SIGINT)
         _, said = worker.communicate(timeout=20)
     assert worker.returncode == 130, said
-    assert "is queued anew after two minutes of silence" in said
+    assert "return to the queue two minutes after their last heartbeat" in said
     assert "Traceback" not in said
 
 
