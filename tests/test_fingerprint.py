@@ -8,11 +8,13 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from schedsearch.errors import TaskError
 from schedsearch.task import describe_changes, fingerprint_task, load_task
+from schedsearch.task.loading import loaded_modules, track_imports
 from schedsearch.task.parsed_code import parse_code
 from tests.searches import ROOT
 
@@ -309,3 +311,14 @@ def test_settings_are_shown_with_their_values():
     before = {"setting:batch_size": "16", "data:seed 0": "a" * 64}
     now = {"setting:batch_size": "32", "data:seed 0": "b" * 64}
     assert describe_changes(before, now) == ["the data of seed 0 differ", "batch_size 16 -> 32"]
+
+
+def test_a_second_name_of_the_main_module_is_no_part_of_a_task(monkeypatch):
+    # The import of multiprocessing, which torch needs, adds `__mp_main__`.
+    reference = "tests.searches:train"
+    with track_imports(reference, {}):
+        monkeypatch.setitem(sys.modules, "tests_second_name", sys.modules[__name__])
+        monkeypatch.setitem(sys.modules, "tests_own_name", ModuleType("tests_own_name"))
+    found = loaded_modules(reference, {})
+    assert "tests_own_name" in found
+    assert "tests_second_name" not in found

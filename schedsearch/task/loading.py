@@ -85,10 +85,12 @@ def track_imports(reference: str, arguments: Mapping[str, Any]) -> Iterator[None
 def loaded_modules(reference: str, arguments: Mapping[str, Any]) -> list[str]:
     """Return the modules that a task imported in this process while it was tracked.
 
-    A module that the process had imported before is missing.
+    A module that the process had imported before is missing, and so is a second name of a module:
+    `multiprocessing` adds one for the program's main module.
     """
     found = _LOADED.get(_loading_key(reference, arguments), set())
-    return sorted(found & sys.modules.keys())
+    names = (getattr(sys.modules.get(name), "__name__", None) for name in found)
+    return sorted(name for name in names if name in found)
 
 
 def _loading_key(reference: str, arguments: Mapping[str, Any]) -> str:

@@ -90,7 +90,7 @@ def test_a_run_sets_the_values_of_each_epoch_and_ends_when_it_is_pruned():
     unchanged = [engine.train_epoch([{"lr": 0.0}])[0].metrics["eval_loss"] for _ in range(2)]
     changed = engine.train_epoch([{"lr": 0.01}])[0].metrics["eval_loss"]
     assert unchanged[0] == unchanged[1] != changed
-    assert engine.test(0).keys() == {"test_loss"}
+    assert engine.test(0).keys() == {"test_eval_loss"}
 
 
 def test_loss_terms_outside_of_training_are_not_recorded(tmp_path):
