@@ -50,6 +50,7 @@ def train(
     """
     if output is not None:
         _check_output(output)
+    folder = Path.cwd()  # the task may change the current folder
     from schedsearch.reproduction import ConfigTrainer, to_json
     from schedsearch.space import Space
     from schedsearch.trajectories import open_store
@@ -69,7 +70,7 @@ def train(
         say(f"warning: the numbers may differ from the recorded ones: {differences}")
     runs = [_train(trainer, number) for number in _seeds(seed, trainer)]
     for run in runs:
-        _save(run, trainer.space, output, several=len(runs) > 1)
+        _save(run, trainer.space, output, folder, several=len(runs) > 1)
     if as_json:
         typer.echo(json.dumps(to_json(runs, trainer), allow_nan=False))
     else:
@@ -140,7 +141,9 @@ def _train(trainer: ConfigTrainer, seed: int) -> TrainedRun:
         )
 
 
-def _save(run: TrainedRun, space: Space, output: Path | None, *, several: bool) -> None:
+def _save(
+    run: TrainedRun, space: Space, output: Path | None, folder: Path, *, several: bool
+) -> None:
     from schedsearch.files import write_atomically
     from schedsearch.reproduction import model_bytes
 
@@ -154,7 +157,7 @@ def _save(run: TrainedRun, space: Space, output: Path | None, *, several: bool) 
             "run.checkpoint, so there is no model"
         )
         return
-    write_atomically(path, content)
+    write_atomically(folder / path, content)
     say(f"wrote {path}: the model after epoch {run.epoch}")
 
 

@@ -51,7 +51,9 @@ def worker(
         def restart() -> None:
             if request:
                 os._exit(130)
-            _replace_process(storage, [study, "--name", name, *flags], deadline)
+            # Back to where this command was started: the task may have changed the folder.
+            os.chdir(handle.database.folder)
+            _replace_process(handle.database.url, [study, "--name", name, *flags], deadline)
 
         def should_stop() -> bool:
             return bool(request) or (deadline is not None and time.monotonic() > deadline)

@@ -18,11 +18,14 @@ class WorkerSpec:
         arguments: of `schedsearch worker`; the place may add more.
         storage: the database's URL. It goes into the environment, since every user of a machine can
             read its command lines, and a URL may hold a password.
+        folder: the current folder of the command that starts the workers; the task is imported
+            from it.
     """
 
     name: str
     arguments: tuple[str, ...]
     storage: str
+    folder: str
 
     @property
     def environment(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import IO
 
 from schedsearch.launchers.base import WorkerExit, WorkerSpec
@@ -55,6 +56,8 @@ def start_process(spec: WorkerSpec, environment: Mapping[str, str]) -> subproces
     return subprocess.Popen(
         spec.command(sys.executable, os.getpid()),
         env={**environment, **spec.environment},
+        # The task may have changed this process's folder; another host may lack the folder.
+        cwd=spec.folder if Path(spec.folder).is_dir() else None,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

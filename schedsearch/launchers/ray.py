@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
-from pathlib import Path
 from typing import Any
 
 from schedsearch.errors import InputError
@@ -42,12 +41,8 @@ class _WorkerActor:
     def ready(self) -> None:
         """Answer, once Ray has placed the actor."""
 
-    def work(
-        self, spec: WorkerSpec, environment: Mapping[str, str], folder: str
-    ) -> Iterator[str | int]:
+    def work(self, spec: WorkerSpec, environment: Mapping[str, str]) -> Iterator[str | int]:
         """Run a worker; yield each line of its output, and its exit code last."""
-        if Path(folder).is_dir():
-            os.chdir(folder)  # where the task is imported from, if the nodes share it
         self._process = start_process(spec, {**os.environ, **environment})
         assert self._process.stderr is not None
         with self._process.stderr as lines:
@@ -149,11 +144,10 @@ class RayLauncher:
         actor = self._vacant.pop() if self._vacant else self._allocator.remote()
         # As arguments of a call, since Ray displays and logs the environments that it sets up.
         own = {name: value for name, value in os.environ.items() if name.startswith("SCHEDSEARCH_")}
-        folder = str(Path.cwd())
 
         def begin(placed: Any) -> Any:
             call = placed.work.options(num_returns="streaming")
-            return call.remote(spec, own, folder)
+            return call.remote(spec, own)
 
         return RayWorker(actor, begin, on_line, self._release)
 

@@ -106,7 +106,8 @@ class Supervisor:
     def _start_one(self) -> None:
         name = worker_name()
         arguments = (self.study.name, *(() if self.reuse else ("--no-reuse",)))
-        spec = WorkerSpec(name, arguments, self.study.database.url)
+        database = self.study.database
+        spec = WorkerSpec(name, arguments, database.url, str(database.folder))
         self._children.append(_Child(name, self.launcher.launch(spec, self._on_line)))
 
     def _on_line(self, line: str) -> None:

@@ -17,7 +17,7 @@ from schedsearch.errors import summarize_exception
 from schedsearch.report.dashboard_note import merge_note, study_note
 from schedsearch.report.dashboard_plots import study_plots
 from schedsearch.storage import Database, StudyHandle, rank_trials
-from schedsearch.trajectories import Folder, picture_folder
+from schedsearch.trajectories import Folder, open_picture_folder
 
 #: Prefixes of the attributes that describe artifacts. A running trial stores its own; the study
 #: stores those of trials that have ended, since these cannot be changed.
@@ -27,7 +27,7 @@ _STUDY_PREFIX = "dashboard:artifacts:"
 
 def picture_store(database: Database) -> Folder:
     """Return the artifact store with the pictures of a database's trials."""
-    return Folder(picture_folder(database.url))
+    return open_picture_folder(database)
 
 
 class DashboardArtifacts:

@@ -120,7 +120,8 @@ def creation_lock(engine: Engine, file: Path | None) -> Iterator[None]:
         file: the file of a SQLite database; None for a server.
     """
     if file is not None:
-        with _lock_folder(file.parent):
+        # Without links, since other processes may open the file by another path.
+        with _lock_folder(file.resolve().parent):
             yield
         return
     lock = _lock_on_mysql if engine.dialect.name == "mysql" else _lock_on_postgresql

@@ -58,7 +58,10 @@ class Database:
     FOR UPDATE), so what it read is still true when it writes.
 
     Attributes:
-        url: the URL, with the password.
+        url: the URL, with the password; the path of a SQLite file is absolute, since the user's
+            code may change the current folder.
+        given_url: the URL as it was given, with the password.
+        folder: the current folder when the database was opened: relative paths start from it.
         optuna: Optuna's storage, with its cache of finished trials and with retries.
         rdb: Optuna's storage without cache and retries.
         engine: connects schedsearch's own transactions; no retries.
@@ -66,6 +69,8 @@ class Database:
     """
 
     url: str = field(repr=False)
+    given_url: str = field(repr=False)
+    folder: Path
     optuna: BaseStorage
     rdb: RDBStorage
     engine: Engine
@@ -74,7 +79,7 @@ class Database:
     @property
     def display_url(self) -> str:
         """The URL without the password, for messages."""
-        return hide_password(self.url)
+        return hide_password(self.given_url)
 
     @contextmanager
     def creation_lock(self) -> Iterator[None]:
@@ -104,11 +109,11 @@ def open_database(url: str, *, create: bool = False) -> Database:
             have another schema version. The message never contains a password.
     """
     parsed = parse_url(url)
-    file = sqlite_file(parsed)
+    file, folder = sqlite_file(parsed), Path.cwd()
     if file is not None:
         _check_file(file, create=create)
     try:
-        return _open(parsed, file, create=create)
+        return _open(parsed, folder, create=create)
     except RuntimeError:  # raised by Optuna for tables of another of its schema revisions
         raise _unsupported_schema(url, "of another version of Optuna") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
@@ -128,7 +133,7 @@ def _check_file(file: Path, *, create: bool) -> None:
         raise StorageError(f"{file}: the folder {file.parent} does not exist: create it first")
     if create and not os.access(file if file.exists() else file.parent, os.W_OK):
         raise StorageError(f"{file}: is not writable: check its permissions")
-    network = _network_file_system(file.parent.resolve())
+    network = _network_file_system(file.resolve())
     if network is not None:
         raise StorageError(
             f"{file}: is on a network file system ({network}), where SQLite loses data: "
@@ -136,38 +141,46 @@ def _check_file(file: Path, *, create: bool) -> None:
         )
 
 
-def _network_file_system(folder: Path) -> str | None:
-    """Return the name of the network file system of a folder; None for a local folder."""
+def _network_file_system(file: Path) -> str | None:
+    """Return the name of the network file system of a file without links; None for a local one."""
     if not _MOUNTS.exists():
         return None
     kinds: dict[Path, str] = {}
     for line in _MOUNTS.read_text(errors="replace").splitlines():
         _, mount_point, kind, *_ = line.split()
         kinds[Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), mount_point))] = kind
-    kind = next((kinds[path] for path in (folder, *folder.parents) if path in kinds), "")
+    kind = next((kinds[path] for path in (file, *file.parents) if path in kinds), "")
     return kind if kind.startswith(_NETWORK_FILE_SYSTEMS) else None
 
 
-def _open(parsed: URL, file: Path | None, *, create: bool) -> Database:
-    url = parsed.render_as_string(hide_password=False)
+def _open(given: URL, folder: Path, *, create: bool) -> Database:
+    shown, parsed = given.render_as_string(hide_password=False), _absolute(given, folder)
+    url, file = parsed.render_as_string(hide_password=False), sqlite_file(parsed)
     engine = make_engine(parsed)
     with creation_lock(engine, file) if create else nullcontext():
-        _check_tables(engine, url, create=create)
+        _check_tables(engine, shown, create=create)
         storage = RDBStorage(
             url.replace("{", "{{").replace("}", "}}"),  # Optuna formats the URL
             engine_kwargs=engine_options(parsed),
             skip_table_creation=not create,
         )
-        _check_schema_version(engine, url)
+        _check_schema_version(engine, shown)
         if create and file is not None:
             enable_wal(engine)
     if file is not None:
         # Not before: otherwise Optuna's set-up blocks itself.
         event.listen(storage.engine, "connect", relax_synchronous)
         storage.engine.dispose()
-    retrier = Retrier(hide_password(url))
+    retrier = Retrier(hide_password(shown))
     cached = RetryingStorage(get_storage(storage), retrier)
-    return Database(url, cached, storage, engine, retrier)
+    return Database(url, shown, folder, cached, storage, engine, retrier)
+
+
+def _absolute(url: URL, folder: Path) -> URL:
+    """Return the URL of a SQLite file with its absolute path, if a URL can hold that path."""
+    file = sqlite_file(url)
+    path = None if file is None else str(folder / file)
+    return url if path is None or "?" in path else url.set(database=path)
 
 
 def _check_tables(engine: Engine, url: str, *, create: bool) -> None:

@@ -13,6 +13,14 @@ from schedsearch.storage.retrier import driver_message
 
 #: The driver of a URL that names none, where SQLAlchemy would choose another one.
 _DRIVERS = {"postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+#: The options that SQLAlchemy passes to the sqlite3 module.
+_SQLITE_OPTIONS = (
+    "timeout",
+    "isolation_level",
+    "detect_types",
+    "check_same_thread",
+    "cached_statements",
+)
 #: SQLAlchemy's errors for a malformed URL; ValueError if the port is not a number.
 _MALFORMED = (ArgumentError, ValueError)
 
@@ -71,6 +79,8 @@ def parse_url(url: str) -> URL:
                 f"{hide_password(url)}: write the @ in the password as %40: the characters "
                 "@ : / ? # % have a special meaning in a URL"
             )
+        if parsed.get_backend_name() == "sqlite":
+            _check_sqlite_options(url)
         parsed.get_dialect().import_dbapi()
     except NoSuchModuleError:
         raise StorageError(
@@ -94,6 +104,17 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
+def _check_sqlite_options(url: str) -> None:
+    """Refuse a `?` that belongs to a file name: SQLAlchemy would use the name before it."""
+    _, mark, options = url.partition("?")
+    pairs = [pair.partition("=") for pair in options.split("&")] if mark else []
+    if wrong := [name for name, _, value in pairs if not value or name not in _SQLITE_OPTIONS]:
+        raise StorageError(
+            f"{hide_password(url)}: `{wrong[0]}` after the ? is not an option of SQLite such as "
+            "timeout=10: rename the file if its name contains a ?"
+        )
+
+
 def _install_command(module: str | None) -> str:
     """Return the command that installs a driver: with an extra of schedsearch, if there is one."""
     extras = {"psycopg": "schedsearch[postgresql]", "pymysql": "schedsearch[mysql]"}
@@ -104,7 +125,7 @@ def sqlite_file(url: URL) -> Path | None:
     """Return the file of a SQLite URL; None for other databases.
 
     Raises:
-        StorageError: the database would be in memory.
+        StorageError: the database would be in memory, or the URL would name another file.
     """
     if url.get_backend_name() != "sqlite":
         return None
@@ -112,4 +133,8 @@ def sqlite_file(url: URL) -> Path | None:
         raise StorageError(
             "processes cannot share a SQLite database in memory: give the path of a file"
         )
+    if url.database.startswith("file:"):
+        raise StorageError("SQLite's own URIs are not supported: write sqlite:///studies.db")
+    if "\0" in url.database:
+        raise StorageError("the path of a SQLite database contains a zero byte")
     return Path(url.database)

@@ -13,20 +13,32 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from optuna.artifacts.exceptions import ArtifactNotFound
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
-from schedsearch.errors import summarize_exception
+from schedsearch.errors import InputError, summarize_exception
 from schedsearch.storage import Database
 from schedsearch.storage.rows import split_ids
-from schedsearch.trajectories.tables import checkpoints, insert_if_missing, lock_tables, pins
+from schedsearch.trajectories.database_folders import DatabaseFolder
+from schedsearch.trajectories.folder import is_checkpoint_name
+from schedsearch.trajectories.tables import (
+    checkpoints,
+    identity,
+    insert_if_missing,
+    lock_tables,
+    pins,
+)
 
 #: Seconds after which a file without a row is an orphan: longer than any batch takes.
 _ORPHAN_AGE = 3600.0
 
-_TOTAL = select(func.coalesce(func.sum(checkpoints.c.bytes), 0))
+#: A size beyond this cannot be one that was written; sums of such numbers would overflow.
+_MAX_BYTES = 2**50
+_TOTAL = select(func.coalesce(func.sum(checkpoints.c.bytes), 0)).where(
+    checkpoints.c.bytes.between(0, _MAX_BYTES)
+)
 _EVICTABLE = (
     select(checkpoints.c.hash, checkpoints.c.artifact, checkpoints.c.bytes)
     .where(
@@ -39,13 +51,17 @@ _DROP = delete(checkpoints).where(
     checkpoints.c.hash == bindparam("name"), checkpoints.c.artifact == bindparam("file")
 )
 _USE = update(checkpoints).where(checkpoints.c.hash == bindparam("name"))
+_RECORD_WRITE = update(identity).values(written=bindparam("moment"))
 _UNPIN = delete(pins).where(pins.c.run.in_(bindparam("runs", expanding=True)))
+
+_Decoded = TypeVar("_Decoded")
 
 
 class Artifacts(Protocol):
     """Stores the files: Optuna's artifact store protocol, which all stores of Optuna implement.
 
-    Orphans are removed from a store that also has `older_than`, as `Folder` does.
+    Orphans are removed from a store that also has `older_than`, as `Folder` does. Only names of
+    checkpoints are passed to a store, whatever the database holds.
     """
 
     def open_reader(self, artifact_id: str) -> BinaryIO: ...
@@ -60,14 +76,18 @@ class Checkpoints:
 
     Args:
         database: has the rows.
-        artifacts: stores the files.
+        artifacts: stores the files; None: no checkpoint is read or written.
         budget: bytes of all files together.
         say: called once for each kind of problem: checkpoints that are lost, cannot be written, or
             cannot be read.
     """
 
     def __init__(
-        self, database: Database, artifacts: Artifacts, budget: int, say: Callable[[str], None]
+        self,
+        database: Database,
+        artifacts: Artifacts | None,
+        budget: int,
+        say: Callable[[str], None],
     ) -> None:
         self._database = database
         self._artifacts = artifacts
@@ -76,6 +96,7 @@ class Checkpoints:
         self._reported: set[str] = set()
         self._pending: list[tuple[str, dict[str, Any]]] = []
         self._unreferenced: list[str] = []
+        self._written: float | None = None
         # Bytes that may be added before the total is counted again: other workers add files too.
         self._room = 0
 
@@ -83,13 +104,13 @@ class Checkpoints:
 
     def save(self, node: str, run: str, content: bytes) -> None:
         """Write the file of a node's checkpoint now, and its row later, pinned for a run."""
+        if self._artifacts is None:
+            return
         artifact = f"{node}.{secrets.token_hex(4)}.safetensors"
         try:
             self._artifacts.write(artifact, io.BytesIO(content))
         except Exception as error:  # artifact stores raise different errors
-            self._report_once(
-                "written", f"checkpoints cannot be written: {summarize_exception(error)}"
-            )
+            self._report_failure("written", error)
             return
         row = {
             "hash": node,
@@ -111,7 +132,7 @@ class Checkpoints:
         """
         if not self._pending:
             return
-        self._unreferenced = []
+        self._unreferenced, self._written = [], None
         room = self._make_room(connection, moment)
         rows, pinned = [], {}
         for run, row in self._pending:
@@ -121,6 +142,8 @@ class Checkpoints:
                 pinned[run] = row["hash"]
         if rows:
             connection.execute(insert_if_missing(checkpoints, connection.dialect.name), rows)
+            connection.execute(_RECORD_WRITE, {"moment": moment})
+            self._written = moment
         self._room = min(room, self._budget // 64)
         _pin(connection, pinned, until)
         referenced = self._referenced(connection)
@@ -130,6 +153,9 @@ class Checkpoints:
     def mark_committed(self) -> None:
         """Drop the rows that `write` wrote, and remove files that no row names any more."""
         self._pending.clear()
+        if self._written is not None and isinstance(self._artifacts, DatabaseFolder):
+            self._artifacts.record_write(self._written)
+            self._written = None
         for artifact in self._unreferenced:
             self._remove(artifact)
         self._unreferenced = []
@@ -155,7 +181,7 @@ class Checkpoints:
         for row in connection.execute(_EVICTABLE, {"moment": moment}):
             if room >= wanted:
                 break
-            room += row.bytes
+            room += _valid_size(row.bytes) or 0
             evicted.append({"name": row.hash, "file": row.artifact})
         if evicted:
             connection.execute(_DROP, evicted)
@@ -164,13 +190,26 @@ class Checkpoints:
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def load(self, names: Sequence[str], run: str, seconds: float) -> bytes | None:
+    def load(
+        self,
+        names: Sequence[str],
+        run: str,
+        seconds: float,
+        decode: Callable[[str, bytes], _Decoded],
+    ) -> _Decoded | None:
         """Return the checkpoint of the last of these nodes that has one, pinned for a run.
 
-        A checkpoint that is lost or damaged is reported and its row deleted; one that cannot be
-        read now is only reported. In both cases the checkpoint before it is tried.
+        A checkpoint that is lost, damaged or invalid is reported and its row deleted; one that
+        cannot be read now is only reported. In both cases the checkpoint before it is tried.
+
+        Args:
+            names: the nodes.
+            run: the run that needs the checkpoint.
+            seconds: how long it is pinned.
+            decode: called with a node and the bytes of its file; raises ValueError if they are not
+                a checkpoint of this node.
         """
-        rest = list(names)
+        rest = [] if self._artifacts is None else list(names)
         while rest:
             row = self._database.write(partial(self._pin_last, rest, run, seconds))
             if row is None:
@@ -178,12 +217,11 @@ class Checkpoints:
             try:
                 content = self._read(row)
             except Exception as error:  # artifact stores raise different errors
-                self._report_once(
-                    "read", f"checkpoints cannot be read: {summarize_exception(error)}"
-                )
+                self._report_failure("read", error)
             else:
                 if content is not None:
-                    return content
+                    with suppress(ValueError):
+                        return decode(row.hash, content)
                 self._delete(row)
             del rest[rest.index(row.hash) :]
         return None
@@ -202,10 +240,20 @@ class Checkpoints:
         return None
 
     def _read(self, row: Any) -> bytes | None:
-        """Return the content of a row's file; None if the file is missing or damaged."""
+        """Return the content of a row's file; None if the file is missing or damaged.
+
+        Raises:
+            OSError: the checkpoint is larger than all checkpoints together may be.
+        """
+        size = _valid_size(row.bytes)
+        if size is None or self._artifacts is None or not is_checkpoint_name(row.artifact):
+            return None
+        if size > self._budget:
+            raise OSError(f"{row.artifact} has {size:,} bytes, but the limit is {self._budget:,}")
         try:
             with self._artifacts.open_reader(row.artifact) as file:
-                content = file.read()
+                # One byte more: a longer file is damaged, and may be endless.
+                content = file.read(size + 1)
         except ArtifactNotFound:
             return None
         return content if hashlib.sha256(content).hexdigest() == row.sha256 else None
@@ -220,7 +268,8 @@ class Checkpoints:
         self._database.write(drop)
         self._report_once(
             "lost",
-            f"checkpoint {row.artifact} is missing or damaged: its epochs are trained again",
+            f"checkpoint {_shown(row.artifact)} is missing or damaged: "
+            "its epochs are trained again",
         )
         self._remove(row.artifact)
 
@@ -232,10 +281,16 @@ class Checkpoints:
         Artifact stores that cannot list their files keep their orphans.
         """
         listed = getattr(self._artifacts, "older_than", None)
-        if listed is None:
+        if self._artifacts is None or listed is None:
             return 0
         # List the files before the rows: a file that old has had time to get its row.
-        files = set(listed(seconds))
+        try:
+            files = set(listed(seconds))
+        except InputError as error:
+            self._report_failure("read", error)
+            return 0
+        except OSError:
+            return 0  # reported when a checkpoint cannot be read or written
         if not files:
             return 0
         named = self._database.read(
@@ -243,13 +298,23 @@ class Checkpoints:
         )
         orphans = files.difference(named)
         for artifact in orphans:
-            self._remove(artifact)
+            with suppress(Exception):  # another worker may have removed it
+                self._artifacts.remove(artifact)
         return len(orphans)
 
     def _remove(self, artifact: str) -> None:
         # Another worker may have removed it; a file that cannot be removed now is swept later.
-        with suppress(Exception):
-            self._artifacts.remove(artifact)
+        if self._artifacts is not None and is_checkpoint_name(artifact):
+            with suppress(Exception):
+                self._artifacts.remove(artifact)
+
+    def _report_failure(self, action: str, error: Exception) -> None:
+        if isinstance(error, InputError):
+            # The folder is refused, for reading and for writing.
+            self._report_once("refused", f"no checkpoint is read or written: {error}")
+        else:
+            reason = summarize_exception(error)
+            self._report_once(action, f"checkpoints cannot be {action}: {reason}")
 
     def _report_once(self, kind: str, message: str) -> None:
         if kind not in self._reported:
@@ -263,3 +328,12 @@ def _pin(connection: Connection, pinned: Mapping[str, str], until: float) -> Non
         connection.execute(_UNPIN, {"runs": list(pinned)})
         rows = [{"run": run, "hash": name, "expires": until} for run, name in pinned.items()]
         connection.execute(pins.insert(), rows)
+
+
+def _valid_size(value: object) -> int | None:
+    """Return a size from the database; None if no file can have it."""
+    return value if type(value) is int and 0 <= value <= _MAX_BYTES else None
+
+
+def _shown(name: object) -> str:
+    return str(name) if is_checkpoint_name(name) else f"with the invalid name {str(name)[:80]!a}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from sqlalchemy.engine import make_url
@@ -18,35 +19,42 @@ _FOLDER_VARIABLE = "SCHEDSEARCH_CHECKPOINTS"
 _BUDGET_VARIABLE = "SCHEDSEARCH_CHECKPOINT_BUDGET"
 
 
-def checkpoint_folder(url: str) -> Path:
+def checkpoint_folder(url: str, current: Path | None = None) -> Path:
     """Return the folder of a database's checkpoints.
 
     It is beside an SQLite file, in the current folder for a server's database, or in the folder
-    that SCHEDSEARCH_CHECKPOINTS names. Each database has a separate folder, since files that no
-    row of the database names are removed from it.
+    that SCHEDSEARCH_CHECKPOINTS names. If it belongs to another database, `open_checkpoint_folder`
+    returns a separate one.
+
+    Args:
+        url: the URL of the database.
+        current: the folder that relative paths start from; by default the current one.
 
     >>> checkpoint_folder("sqlite:///runs/studies.db").as_posix()
     'runs/studies.db.checkpoints'
     >>> checkpoint_folder("postgresql://ann@db/studies").as_posix()
     'studies.checkpoints'
     """
-    parsed, parent = make_url(url), os.environ.get(_FOLDER_VARIABLE)
+    parsed, given = make_url(url), os.environ.get(_FOLDER_VARIABLE)
     file = sqlite_file(parsed)
+    start = current or Path()
     if file is None:
-        return Path(parent or "", f"{parsed.database or 'schedsearch'}.checkpoints")
-    if not parent:
-        return file.with_name(f"{file.name}.checkpoints")
-    digest = hashlib.sha256(bytes(file.resolve())).hexdigest()[:8]
-    return Path(parent, f"{file.name}.{digest}.checkpoints")
+        # A name such as ../studies must not lead out of the folder.
+        name = quote(parsed.database or "schedsearch", safe=" ")
+        return start / (given or "") / f"{name}.checkpoints"
+    if not given:
+        return (start / file).with_name(f"{file.name}.checkpoints")
+    digest = hashlib.sha256(bytes((start / file).resolve())).hexdigest()[:8]
+    return start / given / f"{file.name}.{digest}.checkpoints"
 
 
-def picture_folder(url: str) -> Path:
+def picture_folder(url: str, current: Path | None = None) -> Path:
     """Return the folder of the pictures of a database's trials: beside its checkpoints.
 
     >>> picture_folder("sqlite:///runs/studies.db").as_posix()
     'runs/studies.db.pictures'
     """
-    return checkpoint_folder(url).with_suffix(".pictures")
+    return checkpoint_folder(url, current).with_suffix(".pictures")
 
 
 def checkpoint_budget() -> int:

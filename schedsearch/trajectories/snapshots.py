@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -57,15 +58,22 @@ def encode(snapshot: Snapshot) -> bytes | None:
 
 
 def decode(content: bytes) -> Snapshot:
-    """Return the snapshot that `encode` encoded, with its tensors on the CPU."""
-    tensors = load(content)
-    header = json.loads(_header(content)["__metadata__"][_KEY])
-    return Snapshot(
-        header["epoch"],
-        _decode(header["model"], tensors),
-        _decode(header["optimizer"], tensors),
-        _decode(header["extra"], tensors),
-    )
+    """Return the snapshot that `encode` encoded, with its tensors on the CPU.
+
+    Raises:
+        ValueError: `encode` did not encode it.
+    """
+    try:
+        # Compares all sizes in the header with the length of the content.
+        tensors = load(content)
+        header = json.loads(_header(content)["__metadata__"][_KEY])
+        epoch = header["epoch"]
+        parts = [_decode(header[part], tensors) for part in ("model", "optimizer", "extra")]
+    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"not a snapshot: {error}") from None
+    if type(epoch) is not int or not all(isinstance(part, dict) for part in parts):
+        raise ValueError("not a snapshot: its parts have other types")
+    return Snapshot(epoch, *parts)
 
 
 def _header(content: bytes) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Connection
 
 from schedsearch.engines import EpochResult, Snapshot
+from schedsearch.errors import InputError, summarize_exception
 from schedsearch.storage import Database
 from schedsearch.trajectories.checkpoints import Artifacts, Checkpoints
-from schedsearch.trajectories.folder import Folder
+from schedsearch.trajectories.database_folders import open_checkpoint_folder
 from schedsearch.trajectories.leases import LEASE, Leases
 from schedsearch.trajectories.node_hashes import child_hash
 from schedsearch.trajectories.nodes import Node, Nodes
-from schedsearch.trajectories.settings import checkpoint_budget, checkpoint_folder
+from schedsearch.trajectories.settings import checkpoint_budget
 from schedsearch.trajectories.tables import lock_tables, upgrade
 
 
@@ -30,8 +31,9 @@ def open_store(
 
     Args:
         database: also holds the studies.
-        say: called with warnings: lost checkpoints, tables of a later version.
-        artifacts: stores the checkpoints; by default a folder, see `checkpoint_folder`.
+        say: called with warnings: lost checkpoints, a folder that cannot be used, tables of a later
+            version.
+        artifacts: stores the checkpoints; by default a folder, see `open_checkpoint_folder`.
         budget: bytes of all checkpoints; by default see `checkpoint_budget`.
         lease_seconds: how long a lease lasts unless it is renewed.
 
@@ -48,10 +50,19 @@ def open_store(
             "nothing is reused; upgrade schedsearch, or pass --no-reuse"
         )
         return None
-    artifacts = artifacts or Folder(checkpoint_folder(database.url))
-    checkpoints = Checkpoints(database, artifacts, budget, say)
+    checkpoints = Checkpoints(database, artifacts or _folder(database, say), budget, say)
     checkpoints.sweep()
     return TrajectoryStore(database, checkpoints, lease_seconds=lease_seconds)
+
+
+def _folder(database: Database, say: Callable[[str], None]) -> Artifacts | None:
+    """Return the folder of a database's checkpoints; None if it cannot be used."""
+    try:
+        return open_checkpoint_folder(database, say)
+    except (InputError, OSError) as error:
+        reason = error if isinstance(error, InputError) else summarize_exception(error)
+        say(f"warning: no checkpoint is read or written: {reason}")
+    return None
 
 
 class TrajectoryStore:
@@ -90,12 +101,14 @@ class TrajectoryStore:
         self.checkpoints.save(node, run, content)
         self.leases.mark_live(run)
 
-    def load_checkpoint(self, path: list[str], run: str) -> bytes | None:
+    def load_checkpoint(
+        self, path: list[str], run: str, decode: Callable[[str, bytes], Snapshot]
+    ) -> Snapshot | None:
         """Return the deepest checkpoint of these nodes, and pin it while the run lives."""
-        content = self.checkpoints.load(path, run, self.leases.seconds)
-        if content is not None:
+        found = self.checkpoints.load(path, run, self.leases.seconds, decode)
+        if found is not None:
             self.leases.mark_live(run)
-        return content
+        return found
 
     def lease(self, wanted: Mapping[TrieCursor, bytes]) -> set[TrieCursor]:
         """Lease to each run its next node, and return those that may train it now.
@@ -214,8 +227,13 @@ class TrieCursor:
         """Return the deepest checkpoint on the path, if there is one, and pin it."""
         from schedsearch.trajectories.snapshots import decode
 
-        content = self._store.load_checkpoint(self.path[1:], self.run)
-        return None if content is None else decode(content)
+        def decode_node(node: str, content: bytes) -> Snapshot:
+            snapshot = decode(content)
+            if snapshot.epoch != self.path.index(node):
+                raise ValueError(f"the checkpoint is of epoch {snapshot.epoch}")
+            return snapshot
+
+        return self._store.load_checkpoint(self.path[1:], self.run, decode_node)
 
     def time_of_node(self) -> float | None:
         """Return when the epoch at this position was trained, in seconds since 1970.

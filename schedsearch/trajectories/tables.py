@@ -88,6 +88,16 @@ pins = Table(
     Column("expires", Float(precision=53), nullable=False),
 )
 
+# One row: the identity of the database, which its folders record too, and when checkpoints were
+# last added. A copy of the database has the same row.
+identity = Table(
+    "schedsearch_identity",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("identity", String(32), nullable=False),
+    Column("written", Float(precision=53), nullable=False),
+)
+
 #: Migrates the tables from one version to the next.
 Migration = Callable[[Connection], None]
 
@@ -104,8 +114,12 @@ def _add_time_of_nodes(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE {nodes.name} ADD COLUMN trained {kind}"))
 
 
+def _add_identity(connection: Connection) -> None:
+    identity.create(connection, checkfirst=True)
+
+
 #: Migration n leads from version n to n + 1; version 0 is a database without these tables.
-MIGRATIONS: tuple[Migration, ...] = (_create, _add_time_of_nodes)
+MIGRATIONS: tuple[Migration, ...] = (_create, _add_time_of_nodes, _add_identity)
 
 
 def upgrade(database: Database, migrations: Sequence[Migration] = MIGRATIONS) -> bool:

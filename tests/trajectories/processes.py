@@ -63,7 +63,9 @@ def search_and_die(url: str, folder: Path, budget: int, steps: int) -> None:
             count()
 
     def count_file(name: str, arguments: tuple[Any, ...]) -> None:
-        if name in ("open", "os.rename", "os.remove") and str(folder) in str(arguments[0]):
+        # Files are named relative to the open folder.
+        files = ("open", "os.rename", "os.remove")
+        if name in files and ".safetensors" in str(arguments[0]):
             count()
 
     event.listen(Engine, "before_cursor_execute", count_statement)

@@ -270,7 +270,7 @@ class TestSweeping:
     ) -> None:
         kept(opened(database, folder), [0])
         named = files(folder)
-        orphan, fresh = folder.path / "orphan", folder.path / "fresh"
+        orphan, fresh = (folder.path / f"{digit * 32}.01234567.safetensors" for digit in "ab")
         orphan.touch()
         fresh.touch()
         hours_ago = time.time() - 7200
