@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from schedsearch.cli.app import AsJson, app
 from schedsearch.cli.output import say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, database_at, study_names
-from schedsearch.errors import StudyError
+from schedsearch.errors import InputError, StudyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from schedsearch.report.dashboard_artifacts import DashboardArtifacts
 
 
 @app.command()
@@ -109,8 +114,19 @@ def delete(
         pictures = artifacts.pictures()
         for study_id in [*(child.study_id for child in children), handle.study_id]:
             database.optuna.delete_study(study_id)
-        artifacts.remove(pictures)
+        refused = _remove(artifacts, pictures)
+    if refused is not None:
+        say(f"warning: the pictures of the study are not removed: {refused}")
     say(f"deleted study {' and '.join([study, *(child.name for child in children)])}")
+
+
+def _remove(artifacts: DashboardArtifacts, pictures: Sequence[str]) -> InputError | None:
+    """Remove pictures; return the error if their folder is refused."""
+    try:
+        artifacts.remove(pictures)
+    except InputError as error:
+        return error
+    return None
 
 
 def _confirm_deletion(what: str, *, yes: bool) -> None:

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from optuna.artifacts.exceptions import ArtifactNotFound
@@ -26,7 +27,11 @@ _STUDY_PREFIX = "dashboard:artifacts:"
 
 
 def picture_store(database: Database) -> Folder:
-    """Return the artifact store with the pictures of a database's trials."""
+    """Return the artifact store with the pictures of a database's trials.
+
+    Raises:
+        InputError: the folder is a link or belongs to another user.
+    """
     return open_picture_folder(database)
 
 
@@ -35,7 +40,11 @@ class DashboardArtifacts:
 
     def __init__(self, study: StudyHandle) -> None:
         self._study = study
-        self._store = picture_store(study.database)
+
+    @cached_property
+    def _store(self) -> Folder:
+        # Not before it is needed: a folder that is refused must not stop a worker.
+        return picture_store(self._study.database)
 
     def on_best_trial(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> Mapping[str, str]:
         """Store a trial's picture, and return the attributes that link it to the trial."""
@@ -47,6 +56,7 @@ class DashboardArtifacts:
 
         Raises:
             StudyError: the trial has no curve to draw.
+            InputError: the folder is a link or belongs to another user.
         """
         storage, study_id = self._study.database.optuna, self._study.study_id
         prefix = f"{_STUDY_PREFIX}{trial._trial_id}:"
@@ -81,12 +91,17 @@ class DashboardArtifacts:
         return [picture for table in attributes for picture in _pictures_in(table)]
 
     def remove(self, pictures: Sequence[str]) -> None:
-        """Remove the pictures of a deleted study."""
+        """Remove the pictures of a deleted study.
+
+        Raises:
+            InputError: the folder is a link or belongs to another user.
+        """
         for artifact_id in pictures:
             self._remove(artifact_id)
 
     def _remove(self, artifact_id: str) -> None:
-        with suppress(ArtifactNotFound):
+        # An OSError: something else than a picture has its name.
+        with suppress(ArtifactNotFound, OSError):
             self._store.remove(artifact_id)
 
     def _store_picture(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> tuple[str, str]:
@@ -116,9 +131,8 @@ def refresh_dashboard(study: StudyHandle, say: Callable[[str], None]) -> None:
 
 
 def _pictures_in(attributes: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the artifact ids in some attributes, which need not be those of files."""
     for key, value in attributes.items():
-        if (
-            key.startswith((_TRIAL_PREFIX, _STUDY_PREFIX))
-            and (about := json.loads(value)) is not None
-        ):
-            yield about["artifact_id"]
+        if key.startswith((_TRIAL_PREFIX, _STUDY_PREFIX)):
+            with suppress(TypeError, ValueError, KeyError, RecursionError):
+                yield json.loads(value)["artifact_id"]
