@@ -16,6 +16,7 @@ from schedsearch.numerics import numerics_differences
 from schedsearch.plan import Plan
 from schedsearch.run import Run, RunHistory
 from schedsearch.space import Space
+from schedsearch.space.recorded_numerics import invalid_numerics
 from schedsearch.storage import StudyHandle
 from schedsearch.study_task import (
     LoadedTask,
@@ -99,7 +100,8 @@ class ConfigTrainer:
         store: TrajectoryStore | None = None,
         study: StudyHandle | None = None,
     ) -> None:
-        start_torch_threads(_positive_int(space, "threads"))
+        _check_numerics(space)
+        start_torch_threads(space.document.numerics.get("threads", 1))
         loaded = load_with_fingerprint(space)
         task = loaded.task
         self.space = space.with_defaults(task.hyperparameters)
@@ -190,7 +192,6 @@ def _recorded_values(space: Space) -> dict[int, float]:
 def _usable_numerics(space: Space, task: Task | TrainFunction) -> dict[str, Any]:
     """Return the config's numerics as far as this machine and this task support them."""
     recorded = space.document.numerics
-    _positive_int(space, "lanes")
     engine = recorded.get("engine", "sequential")
     if engine not in ("sequential", "lanes", "loop"):
         raise InputError(
@@ -201,14 +202,9 @@ def _usable_numerics(space: Space, task: Task | TrainFunction) -> dict[str, Any]
     return closest_numerics({**recorded, "engine": engine, "device": _device(space)})
 
 
-def _positive_int(space: Space, key: str) -> int:
-    """Return a whole number from the config's numerics; 1 if it is not there."""
-    value = space.document.numerics.get(key, 1)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(
-            f"{space.name}: numerics.{key} is {value!r}, but must be a whole number of at least 1"
-        )
-    return value
+def _check_numerics(space: Space) -> None:
+    if wrong := invalid_numerics(dict(space.document.numerics)):
+        raise InputError(f"{space.name}: {wrong}")
 
 
 def _device(space: Space) -> str:

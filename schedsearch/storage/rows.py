@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Select, String, Table, bindparam, func, select, type_coerce
 
+from schedsearch.errors import StorageError
 from schedsearch.storage.tables import (
     parameters,
     reports,
@@ -27,6 +28,8 @@ from schedsearch.storage.tables import (
 
 #: The number of ids in one statement: databases limit the variables of a statement.
 _IDS_PER_STATEMENT = 500
+#: More than a study can have. The memory of samplers and pruners grows with the largest number.
+_MAX_TRIALS = 2**20
 _NON_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
 #: The columns of `trials` that a FrozenTrial is made from.
@@ -96,6 +99,7 @@ def _add_report(trial: FrozenTrial, row: Sequence[Any]) -> None:
 
 
 def _add_value(trial: FrozenTrial, row: Sequence[Any]) -> None:
+    _check_index(f"the objective of trial {trial.number}", row[2])
     found = trial.values or []
     found += [math.nan] * (row[2] + 1 - len(found))
     found[row[2]] = row[3] if row[4] == "FINITE" else _NON_FINITE[row[4]]
@@ -132,6 +136,7 @@ def split_ids(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 def _trial_without_parts(row: Sequence[Any]) -> FrozenTrial:
     trial_id, number, state, start, complete = row
+    _check_index("the number of a trial", number)
     return FrozenTrial(
         number=number,
         state=TrialState[state],
@@ -145,6 +150,11 @@ def _trial_without_parts(row: Sequence[Any]) -> FrozenTrial:
         intermediate_values={},
         trial_id=trial_id,
     )
+
+
+def _check_index(what: str, value: object) -> None:
+    if not (isinstance(value, int) and 0 <= value < _MAX_TRIALS):
+        raise StorageError(f"the database is damaged: {what} is {value!r}: use a copy of it")
 
 
 def new_running_trial(trial_id: int, number: int, start: datetime) -> FrozenTrial:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from schedsearch.errors import StudyError, did_you_mean
 from schedsearch.plan import Plan
 from schedsearch.space import Space
+from schedsearch.space.recorded_numerics import invalid_numerics
 from schedsearch.storage.attributes import CONFIRMS
 from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.database import Database
@@ -203,16 +204,31 @@ def open_study(database: Database, name: str) -> StudyHandle:
             "use another study, or run `schedsearch start` again"
         )
     space = Space.from_document(attributes["space"], f"study {name}")
-    record = StudyRecord(
+    return StudyHandle(database, study_id, _record(space, attributes, name))
+
+
+def _record(space: Space, attributes: Mapping[str, Any], name: str) -> StudyRecord:
+    """Return the record in a study's attributes, which anyone may have written."""
+    values = [attributes.get(key) for key in ("trials", "numerics", "fingerprint", CONFIRMS)]
+    trials, numerics, fingerprint, confirms = cast("tuple[Any, Any, Any, Any]", values)
+    problem = None
+    if type(trials) is not int or not 0 <= trials < 2**31:
+        problem = f"`trials` is {trials!a}, but must be a whole number"
+    elif wrong := invalid_numerics(numerics):
+        problem = wrong
+    elif not isinstance(fingerprint, str) or not isinstance(confirms, str | None):
+        problem = "its fingerprint is not text"
+    if problem is not None:
+        raise StudyError(f"the record of study `{name}` is damaged: {problem}")
+    return StudyRecord(
         space,
-        attributes["trials"],
-        attributes["numerics"],
-        attributes["fingerprint"],
-        attributes.get(CONFIRMS),
+        trials,
+        numerics,
+        fingerprint,
+        confirms,
         read_parts(attributes),
         accepted_digests(attributes),
     )
-    return StudyHandle(database, study_id, record)
 
 
 def find_study(database: Database, name: str) -> StudyHandle | None:

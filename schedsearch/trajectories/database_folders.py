@@ -264,8 +264,9 @@ def _identity_of(database: Database, stored: str) -> str:
 #: Queries that tell a server, and the tables of a database, from copies of them.
 _PLACES = {
     "postgresql": (
-        "SELECT CAST(system_identifier AS text) FROM pg_control_system()",
-        f"SELECT CAST(to_regclass('{versions.name}')::oid AS text)",
+        "SELECT system_identifier FROM pg_control_system()",
+        "SELECT oid FROM pg_database WHERE datname = current_database()",
+        f"SELECT CAST(to_regclass('{versions.name}') AS oid)",
     ),
     "mysql": (
         "SELECT @@server_uuid",  # MySQL only

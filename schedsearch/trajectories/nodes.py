@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select
 
 from schedsearch.engines import EpochResult
+from schedsearch.errors import StorageError
 from schedsearch.storage import Database
 from schedsearch.trajectories.tables import insert_if_missing, nodes
 
@@ -59,6 +60,9 @@ class Nodes:
 
         A node that is not in memory takes one query, which also reads the nodes that followed in
         the same training.
+
+        Raises:
+            StorageError: the stored result is invalid.
         """
         if name not in self._cache:
             rows = self._database.read(
@@ -66,7 +70,15 @@ class Nodes:
             )
             self._cache_results({row.hash: row.result for row in rows})
         found = self._cache.get(name)
-        return None if found is None else _from_json(found)
+        if found is None:
+            return None
+        try:
+            return _from_json(found)
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise StorageError(
+                f"the database is damaged: its result of epoch {name} is invalid: use a copy of "
+                "it, or pass --no-reuse"
+            ) from None
 
     def add(self, node: Node) -> None:
         """Add a node, to be written later; `find` returns it from now on."""

@@ -1,0 +1,24 @@
+"""Checks the numerics that a config or a study records: strangers may have written them."""
+
+from __future__ import annotations
+
+#: More threads or lanes than a machine has room for; torch would try to create them.
+_LIMITS = {"threads": 4096, "lanes": 2**16}
+
+
+def invalid_numerics(recorded: object) -> str | None:
+    """Return what is wrong with recorded numerics; None if they are valid.
+
+    >>> invalid_numerics({"engine": "lanes", "threads": 10**9, "lanes": 8})
+    'numerics.threads is 1000000000, but must be a whole number from 1 to 4096'
+    """
+    if not isinstance(recorded, dict):
+        return "the numerics are not a table"
+    for key, limit in _LIMITS.items():
+        value = recorded.get(key, 1)
+        if type(value) is not int or not 1 <= value <= limit:
+            return f"numerics.{key} is {value!a}, but must be a whole number from 1 to {limit}"
+    for key in ("engine", "device"):
+        if not isinstance(recorded.get(key, ""), str):
+            return f"numerics.{key} is {recorded[key]!a}, but must be text"
+    return None
