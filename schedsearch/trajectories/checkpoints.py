@@ -240,16 +240,12 @@ class Checkpoints:
         return None
 
     def _read(self, row: Any) -> bytes | None:
-        """Return the content of a row's file; None if the file is missing or damaged.
-
-        Raises:
-            OSError: the checkpoint is larger than all checkpoints together may be.
-        """
+        """Return the content of a row's file; None if the row or the file is invalid."""
         size = _valid_size(row.bytes)
-        if size is None or self._artifacts is None or not is_checkpoint_name(row.artifact):
+        if self._artifacts is None or not is_checkpoint_name(row.artifact):
             return None
-        if size > self._budget:
-            raise OSError(f"{row.artifact} has {size:,} bytes, but the limit is {self._budget:,}")
+        if size is None or size > self._budget:
+            return None
         try:
             with self._artifacts.open_reader(row.artifact) as file:
                 # One byte more: a longer file is damaged, and may be endless.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 from optuna.artifacts import FileSystemArtifactStore
+from sqlalchemy import text
 
+from schedsearch.errors import StorageError
 from schedsearch.storage import Database
 from schedsearch.trajectories import Folder, TrajectoryStore, TrieCursor, open_store
 from schedsearch.trajectories.snapshots import encode
@@ -33,6 +37,31 @@ def size() -> int:
     content = encode(snapshot([0]))
     assert content is not None
     return len(content)
+
+
+def safetensors(metadata: object) -> bytes:
+    """Return a safetensors file without tensors, with this snapshot in its header."""
+    header = json.dumps({"__metadata__": {"snapshot": metadata}}).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+_PARTS = '"model": {"dict": []}, "optimizer": {"dict": []}, "extra": {"dict": []}'
+INVALID = [
+    b"",
+    b"x",
+    b"\xff" * 8 + b"{}",  # a header of 2^64 bytes
+    (2**62).to_bytes(8, "little"),
+    (2).to_bytes(8, "little") + b"{}",
+    b'<\0\0\0\0\0\0\0{"0":{"dtype":"F64","shape":[99999999999],"data_offsets":[0,8]}}',
+    safetensors("{}"),
+    safetensors("[" * 10**5),
+    safetensors('{"epoch": 99999999999999, ' + _PARTS + "}"),
+    safetensors('{"epoch": "2", ' + _PARTS + "}"),
+    safetensors('{"epoch": 2, "model": 7, "optimizer": 7, "extra": 7}'),
+    safetensors('{"epoch": 2, "model": {"tensor": "0"}, "optimizer": 7, "extra": 7}'),
+    safetensors('{"epoch": 2, "model": {"a": 1, "b": 2}, "optimizer": 7, "extra": 7}'),
+    safetensors('{"epoch": 2, "model": {"dict": [[{"dict": []}, 1]]}, "extra": 7}'),
+]
 
 
 class TestRestoring:
@@ -291,3 +320,119 @@ class TestSweeping:
         other.flush()
         assert len(files(folder)) == 1
         assert same(follow(opened(database, folder), [0]).restore(), snapshot([0]))
+
+
+class TestStrangers:
+    """A database that another person wrote."""
+
+    def change(self, database: Database, **values: object) -> None:
+        with database.engine.begin() as connection:
+            names = ", ".join(f"{name} = :{name}" for name in values)
+            connection.execute(text(f"UPDATE schedsearch_checkpoints SET {names}"), values)
+
+    @pytest.mark.parametrize(
+        "name",
+        ["{victim}", "../victim", "../../victim", "victim\x1b[2J", "", "x" * 79],
+        ids=["absolute", "above", "far above", "escape", "empty", "long"],
+    )
+    def test_a_name_that_is_not_a_checkpoints_is_dropped_and_its_file_stays(
+        self, database: Database, folder: Folder, tmp_path: Path, name: str
+    ) -> None:
+        kept(opened(database, folder), [0, 1])
+        victim = tmp_path / "victim"
+        victim.write_text("precious")
+        self.change(database, artifact=name.format(victim=victim)[:80])
+        said: list[str] = []
+        store = opened(database, folder, said.append, budget=size())
+        assert follow(store, [0, 1]).restore() is None
+        assert len(said) == 1
+        assert said[0].isprintable()
+        assert victim.read_text() == "precious"
+
+    @pytest.mark.parametrize("other", [False, True], ids=["a folder", "any store"])
+    @pytest.mark.parametrize("hostile", ["../victim", "{victim}"], ids=["above", "absolute"])
+    def test_an_eviction_removes_no_other_file(
+        self, database: Database, folder: Folder, tmp_path: Path, hostile: str, other: bool
+    ) -> None:
+        folder.path.mkdir()
+        artifacts = FileSystemArtifactStore(folder.path) if other else folder
+        store = open_store(database, print, artifacts=artifacts, budget=size())
+        assert store is not None
+        kept(store, [0])
+        victim = tmp_path / "victim"
+        victim.write_text("precious")
+        self.change(database, artifact=hostile.format(victim=victim)[-80:])
+        kept(store, [1])
+        with database.engine.connect() as connection:
+            rows = connection.execute(text("SELECT artifact FROM schedsearch_checkpoints"))
+            assert all("victim" not in row.artifact for row in rows)
+        assert victim.read_text() == "precious"
+
+    @pytest.mark.parametrize("claimed", [-1, 0, 2**40, 2**62])
+    def test_a_size_that_is_wrong_is_neither_allocated_nor_believed(
+        self, database: Database, folder: Folder, claimed: int
+    ) -> None:
+        store = opened(database, folder, budget=3 * size())
+        kept(store, [0])
+        self.change(database, bytes=claimed)
+        said: list[str] = []
+        reader = opened(database, folder, said.append, budget=3 * size())
+        assert follow(reader, [0]).restore() is None
+        assert len(said) == 1
+        for value in (1, 2, 3, 4):
+            kept(reader, [value])
+        assert follow(reader, [4]).restore() is not None
+
+    def test_a_file_that_grew_is_not_read_to_its_end(
+        self, database: Database, folder: Folder
+    ) -> None:
+        kept(opened(database, folder), [0])
+        [file] = files(folder)
+        os.truncate(file, 2**42)  # 4 TiB on no disk
+        said: list[str] = []
+        assert follow(opened(database, folder, said.append), [0]).restore() is None
+        assert "is missing or damaged" in said[0]
+
+    @pytest.mark.parametrize("content", INVALID, ids=range(len(INVALID)))
+    def test_a_file_that_is_no_checkpoint_is_damaged_though_its_hash_is_right(
+        self, database: Database, folder: Folder, content: bytes
+    ) -> None:
+        store = opened(database, folder)
+        train(store, [0, 1], keep=[1, 2]).end()
+        store.flush()
+        deepest = follow(store, [0, 1]).node
+        [file] = [file for file in files(folder) if file.name.startswith(deepest)]
+        file.write_bytes(content)
+        with database.engine.begin() as connection:
+            connection.execute(
+                text("UPDATE schedsearch_checkpoints SET bytes = :b, sha256 = :s WHERE hash = :h"),
+                {"b": len(content), "s": sha256(content).hexdigest(), "h": deepest},
+            )
+        said: list[str] = []
+        reader = opened(database, folder, said.append)
+        assert same(follow(reader, [0, 1]).restore(), snapshot([0]))
+        assert len(said) == 1
+        assert not file.exists()
+
+    def test_a_checkpoint_of_another_epoch_is_damaged(
+        self, database: Database, folder: Folder
+    ) -> None:
+        store = opened(database, folder)
+        cursor = train(store, [0])
+        content = encode(snapshot([0] * 10**4))
+        assert content is not None
+        store.save_checkpoint(cursor.node, cursor.run, content)
+        store.flush()
+        assert follow(opened(database, folder), [0]).restore() is None
+
+    @pytest.mark.parametrize(
+        "result", ["", "[]", "7", "[1, 2]", '[{"a": []}, {}]', "[" * 10**5, '[{"a": "b"}, {}]']
+    )
+    def test_a_result_that_is_none_is_an_error_in_one_line(
+        self, database: Database, folder: Folder, result: str
+    ) -> None:
+        kept(opened(database, folder), [0])
+        with database.engine.begin() as connection:
+            connection.execute(text("UPDATE schedsearch_nodes SET result = :r"), {"r": result})
+        with pytest.raises(StorageError, match="the database is damaged: its result of epoch"):
+            follow(opened(database, folder), [0])
