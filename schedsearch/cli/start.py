@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,9 @@ def _prepare_file(
         )
     space = load_space(file, search.overrides())
     require_trust(space.task, trusted=trusted)
+    folder = Path.cwd()
     prepared = prepare_space(space, file=str(file))
+    os.chdir(folder)  # the task may have changed it, and the next paths are relative to it
     return prepared, [read_user_plan(path, prepared.space) for path in also or ()]
 
 
