@@ -32,7 +32,7 @@ def validate_against_task(space: Space, file: str) -> Space:
     """
     problems: list[Problem] = []
     try:
-        task = load_task(space.task, space.document.arguments)
+        task = load_task(space.task, space.document.arguments, file)
     except TaskError as error:
         raise FileError(file, [_task_problem(space, error)]) from error
     outputs = None

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.confirmation.paired import Verdict
 from schedsearch.confirmation.study import confirmation_result
-from schedsearch.confirmation.verdicts import winner
+from schedsearch.confirmation.verdicts import best_first, winner
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
@@ -18,7 +18,10 @@ from schedsearch.storage import StudyHandle, plan_of
 
 
 def best_trial(study: StudyHandle) -> FrozenTrial:
-    """Return the trial to export: the confirmed winner, otherwise the best by validation.
+    """Return the trial to export.
+
+    It is the winner of the confirmation. If nothing won, it is the plan with the best mean in the
+    confirmation, a schedule or a constant. Without a confirmation it is the best by validation.
 
     Raises:
         StudyError: no trial is complete.
@@ -27,12 +30,22 @@ def best_trial(study: StudyHandle) -> FrozenTrial:
     confirmed = None if result is None else winner(result)
     if confirmed is not None:
         return study.trial(confirmed)
+    if result is not None and (trial := _best_in_confirmation(study, result)) is not None:
+        return trial
     ranked = study.complete()
     if not ranked:
         raise StudyError(
             f"study {study.name} has no complete trial yet: continue it with `schedsearch start`"
         )
     return ranked[0]
+
+
+def _best_in_confirmation(study: StudyHandle, result: Mapping[str, Any]) -> FrozenTrial | None:
+    """Return the complete trial with the best mean; of equal means, a constant."""
+    complete = {trial.number: trial for trial in study.complete()}
+    entries = [*best_first(result, "constants"), *best_first(result, "plans")]
+    ranked = best_first({**result, "compared": entries}, "compared")
+    return next((complete[e["number"]] for e in ranked if e["number"] in complete), None)
 
 
 def complete_trial(study: StudyHandle, number: int) -> FrozenTrial:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from schedsearch.engines import Engine, Snapshot, closest_numerics, make_engine
@@ -89,6 +90,7 @@ class ConfigTrainer:
         store: the cached trajectories; None trains every epoch.
         study: the study that the config was exported from, if it is known: it says which versions
             of the task are the same training.
+        file: the config's file, for messages.
 
     Raises:
         InputError: a parameter can take several values, or the config does not fit its task.
@@ -99,10 +101,11 @@ class ConfigTrainer:
         space: Space,
         store: TrajectoryStore | None = None,
         study: StudyHandle | None = None,
+        file: Path | str | None = None,
     ) -> None:
         _check_numerics(space)
         start_torch_threads(space.document.numerics.get("threads", 1))
-        loaded = load_with_fingerprint(space)
+        loaded = load_with_fingerprint(space, file)
         task = loaded.task
         self.space = space.with_defaults(task.hyperparameters)
         self.plan = self.space.plan()

@@ -147,7 +147,10 @@ def as_float(value: Any) -> float:
         TypeError, ValueError or RuntimeError: the value is not a single number.
     """
     # float() warns for a tensor that is part of an autograd graph, such as a training loss.
-    return float(value.item() if hasattr(value, "item") else value)
+    number = value.item() if hasattr(value, "item") else value
+    if isinstance(number, (str, bytes, bytearray)):
+        raise TypeError(f"{value!r} is text, but must be a number")
+    return float(number)
 
 
 def _floats(values: Mapping[str, Any] | None) -> dict[str, float]:

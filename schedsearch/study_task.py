@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from schedsearch.errors import StudyError
 from schedsearch.space import Space
@@ -44,13 +45,13 @@ class LoadedTask:
         return recorded == legacy_fingerprint(self.task, space.task, space.document.arguments)
 
 
-def load_with_fingerprint(space: Space) -> LoadedTask:
-    """Load the task of a space or a config.
+def load_with_fingerprint(space: Space, file: Path | str | None = None) -> LoadedTask:
+    """Load the task of a space or a config; `file` names that in messages.
 
     Raises:
         TaskError: it cannot be loaded, or its data or declared files cannot be read.
     """
-    task = load_task(space.task, space.document.arguments)
+    task = load_task(space.task, space.document.arguments, file)
     return LoadedTask(task, space, fingerprint_task(task, space.task, space.document.arguments))
 
 

@@ -206,3 +206,16 @@ def test_a_loaded_config_has_a_scheduler_for_its_plan_and_direction(tmp_path):
         scheduler.step(accuracy)
         values.append(scheduler.values["lr"])
     assert values == [1.0, 1.0, 0.5, 0.3]
+
+
+@pytest.mark.parametrize("text", ["0.5", b"1e-3", bytearray(b"7")])
+def test_a_metric_given_as_text_is_refused(text):
+    scheduler = Scheduler(Plan({("lr",): Constant(0.1)}), horizon=3)
+    for step in (
+        lambda: scheduler.step(text),
+        lambda: scheduler.step(0.5, terms={"fit": text}),
+        lambda: scheduler.step(0.5, metrics={"val_error": text}),
+    ):
+        with pytest.raises(TypeError, match="is text, but must be a number"):
+            step()
+    assert scheduler.epoch == 0

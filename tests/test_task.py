@@ -103,6 +103,62 @@ def test_an_invalid_reference_is_refused_in_one_line(write, reference, message):
     assert "\n" not in str(caught.value)
 
 
+LOOP = """
+    def train(run): ...
+    train.hyperparameters = {"lr": 0.1}
+    """
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("queue", "Python's module `queue`"),  # imported
+        ("turtle", "Python's module `turtle`"),  # not imported
+        ("sqlalchemy", "the module `sqlalchemy`"),
+        ("mpmath", "the module `mpmath`"),  # torch needs it, by way of sympy
+        ("schedsearch", "the module `schedsearch`"),
+    ],
+)
+def test_a_file_with_the_name_of_another_module_is_named_as_a_clash(write, name, other):
+    write(**{name: LOOP})
+    with pytest.raises(TaskError) as caught:
+        load_task(f"{name}:train")
+    found = str(caught.value)
+    assert f"{name}.py has the name of {other}" in found
+    assert f"rename it, for instance to my_{name}" in found
+
+
+def test_a_package_with_the_name_of_another_module_is_named_as_a_clash(write, tmp_path):
+    (tmp_path / "calendar").mkdir()
+    (tmp_path / "calendar" / "__init__.py").write_text("")
+    with pytest.raises(TaskError, match=r"calendar/__init__.py has the name of Python's module"):
+        load_task("calendar.loops:train")
+
+
+def test_a_file_with_the_name_of_an_installed_module_that_is_never_imported_is_the_task(write):
+    write(selenium=LOOP)
+    assert load_task("selenium:train").hyperparameters == {"lr": 0.1}
+
+
+def test_the_running_program_is_no_task_and_the_message_says_what_to_write():
+    with pytest.raises(TaskError, match="write the name of the task's file, such as `my_task:tr"):
+        load_task("__main__:train")
+
+
+def test_a_module_beside_the_file_that_names_it_is_found_by_the_message(write, tmp_path):
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    for name in ("loops", "package/loops"):
+        (folder / f"{name}.py").parent.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text("")
+    for reference, there in (("loops:t", "loops.py"), ("package.loops:t", "package")):
+        with pytest.raises(TaskError) as caught:
+            load_task(reference, file="experiments/space.toml")
+        assert f"{folder / there} exists: run the command in {folder}" in str(caught.value)
+    with pytest.raises(TaskError, match=r"there is no module `elsewhere`$"):
+        load_task("elsewhere:t", file="experiments/space.toml")
+
+
 def test_only_a_class_takes_arguments():
     with pytest.raises(TaskError, match="only a class takes arguments"):
         load_task("tests.engines.toys:train_toy", {"width": 3})

@@ -124,12 +124,8 @@ def _say_next(handle: StudyHandle, result: dict[str, Any]) -> None:
 
     if not result["test"]:
         say("the task has no such metric on the test split: compared by validation on fresh seeds")
-    number = winner(result)
+    number, export = winner(result), f"`schedsearch export {handle.name} -o best.toml`"
     if number is None:
-        best = result["baseline"]["number"]
-        export = f"`schedsearch export {handle.name} --trial {best} -o best.toml` exports"
-        # The task's default may be the best without any trial that carries it.
-        more = "" if best is None else f": {export} the best of these"
-        say(f"no schedule was found better than the constants{more}")
+        say(f"no schedule was found better than the constants: {export} exports the best of these")
     else:
-        say(f"trial {number} is confirmed: `schedsearch export {handle.name} -o best.toml`")
+        say(f"trial {number} is confirmed: {export}")

@@ -30,8 +30,8 @@ def export(
     trial: Annotated[
         int | None,
         typer.Option(
-            help="Number of the trial. Default: the winner of `confirm`, otherwise the best by "
-            "validation.",
+            help="Number of the trial. Default: the winner of `confirm`; if nothing won, the plan "
+            "with the best mean in it; without `confirm`, the best by validation.",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +51,7 @@ def export(
     else:
         write_document(output, content)
         say(f"wrote {output}: {_description(content)}")
-    _say_confirmed(handle, content["source"])
+    _say_confirmed(handle, content["source"], is_default=trial is None)
 
 
 def _description(content: dict[str, Any]) -> str:
@@ -62,7 +62,7 @@ def _description(content: dict[str, Any]) -> str:
     return f"trial {source['trial']} of {source['study']}, {value}"
 
 
-def _say_confirmed(handle: StudyHandle, source: dict[str, Any]) -> None:
+def _say_confirmed(handle: StudyHandle, source: dict[str, Any], *, is_default: bool) -> None:
     """Report the confirmation of the plan; the value from the search alone is optimistic."""
     evidence = source.get("confirmation")
     if evidence is None:
@@ -78,9 +78,15 @@ def _say_confirmed(handle: StudyHandle, source: dict[str, Any]) -> None:
         say(f"a constant: {result}")
     elif source["confirmed"]:
         say(f"confirmed to be better than the constants: {result}")
-        _warn_of_better_trials(handle)
     else:
         say(f"not confirmed, {evidence['verdict']}: {result}")
+    if is_default and not source["confirmed"]:
+        say(
+            "no schedule was confirmed to be better than the constants: this trial has the best "
+            "mean in the confirmation"
+        )
+    if is_default or source["confirmed"]:
+        _warn_of_better_trials(handle)
 
 
 def _warn_of_better_trials(handle: StudyHandle) -> None:

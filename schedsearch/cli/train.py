@@ -65,7 +65,7 @@ def train(
     require_trust(space.task, trusted=trust_task)
     database = _database(storage, required=not no_reuse)
     store = None if no_reuse or database is None else open_store(database, say)
-    trainer = ConfigTrainer(space, store, _study_of(space, database))
+    trainer = ConfigTrainer(space, store, _study_of(space, database), config)
     if differences := "; ".join(trainer.differences):
         say(f"warning: the numbers may differ from the recorded ones: {differences}")
     runs = [_train(trainer, number) for number in _seeds(seed, trainer)]

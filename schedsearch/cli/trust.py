@@ -25,10 +25,12 @@ def require_trust(reference: str, *, trusted: bool) -> None:
 
     Raises:
         InputError: the answer is no, or there is no terminal.
-        TaskError: the reference does not have the form MODULE:ATTRIBUTE.
+        TaskError: the reference does not have the form MODULE:ATTRIBUTE, or its module has the name
+            of another one.
     """
-    from schedsearch.task import find_untrusted_code
+    from schedsearch.task import find_untrusted_code, refuse_name_clash
 
+    refuse_name_clash(reference)
     path = None if trusted else find_untrusted_code(reference)
     if path is None:
         return

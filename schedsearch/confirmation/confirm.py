@@ -74,6 +74,8 @@ class Confirmation:
         result["looks"] = [seeds for seeds, _ in result["judged"]]
         space = self.parent.space
         result["coarse"] = [*constant_coverage_warnings(space), *few_constants_warning(self.parent)]
+        # The objective's name if the task has no test metric: that is known only now.
+        self.study.name_metric(metric)
         keep_result(self.parent, self.study, result)
         return result
 

@@ -25,6 +25,7 @@ from schedsearch.storage import (
     create_study,
     plan_of,
 )
+from schedsearch.training import metric_on_test
 
 #: The attribute of a study that keeps the result of its last confirmation.
 ATTRIBUTE = "confirmation"
@@ -94,6 +95,7 @@ def open_confirmation(study: StudyHandle, epoch_timeout: float | None = None) ->
     space = Space.from_document(document, f"study {name}")
     record = replace(study.record, space=space, trials=0, confirms=study.name)
     confirmation = create_study(study.database, record)
+    confirmation.name_metric(metric_on_test(space.objective.metric))
     storage.set_study_user_attr(confirmation.study_id, _CONDITIONS, conditions)
     return confirmation
 

@@ -49,7 +49,10 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
         _write_limits(database, study_id, attributes, record)
         if "space" not in attributes:
             _write_record(database, study_id, record)
-    return open_study(database, name)
+    study = open_study(database, name)
+    if record.confirms is None:
+        study.name_metric(record.space.objective.metric)
+    return study
 
 
 def delete_if_untrained(database: Database, record: StudyRecord) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -120,6 +121,14 @@ class StudyHandle:
     def load(self) -> optuna.Study:
         """Return the Optuna study, without the sampler and the pruner of the search."""
         return optuna.load_study(study_name=self.name, storage=self.database.optuna)
+
+    def name_metric(self, metric: str) -> None:
+        """Store the name of the trials' values, which Optuna's tools show, unless it is stored."""
+        study = self.load()
+        if study.metric_names != [metric]:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names([metric])
 
     def load_for_search(
         self, sampler: BaseSampler, pruner: BasePruner, storage: BatchedStorage

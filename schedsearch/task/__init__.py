@@ -5,6 +5,7 @@ from schedsearch.task.fingerprint import Fingerprint, describe_changes
 from schedsearch.task.fingerprinting import describe_coverage, fingerprint_task
 from schedsearch.task.legacy_fingerprint import legacy_fingerprint
 from schedsearch.task.loading import load_task, track_imports
+from schedsearch.task.name_clash import refuse_name_clash
 from schedsearch.task.protocol import (
     OPTIMIZER_HYPERPARAMETERS,
     Examples,
@@ -38,5 +39,6 @@ __all__ = [
     "is_train_function",
     "legacy_fingerprint",
     "load_task",
+    "refuse_name_clash",
     "track_imports",
 ]

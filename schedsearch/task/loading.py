@@ -16,6 +16,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar, cast, get_args
 
 from schedsearch.errors import TaskError, did_you_mean, summarize_exception
+from schedsearch.task.name_clash import refuse_name_clash
 from schedsearch.task.protocol import OptimizerName, Task, TrainFunction, is_train_function
 
 _T = TypeVar("_T")
@@ -31,12 +32,19 @@ _EXTRAS = {
 
 
 def load_task(
-    reference: str, arguments: Mapping[str, Any] = MappingProxyType({})
+    reference: str,
+    arguments: Mapping[str, Any] = MappingProxyType({}),
+    file: Path | str | None = None,
 ) -> Task | TrainFunction:
     """Return the task with the reference "module:attribute".
 
     Modules in the current folder can be imported. A class is called with the arguments; a function
     `train(run)` takes none.
+
+    Args:
+        reference: of the task.
+        arguments: of its class.
+        file: the file that names the task; the error mentions a missing module that is beside it.
 
     Raises:
         TaskError: the module cannot be imported, or the attribute is missing or not a task.
@@ -47,7 +55,8 @@ def load_task(
 
 def _load(reference: str, arguments: Mapping[str, Any]) -> Task | TrainFunction:
     module_name, attribute = parse_reference(reference)
-    module = _import(reference, module_name)
+    refuse_name_clash(reference)
+    module = _import(reference, module_name, file)
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
         raise TaskError(
@@ -136,7 +145,7 @@ def add_working_directory_to_path() -> str:
     return here
 
 
-def _import(reference: str, name: str) -> ModuleType:
+def _import(reference: str, name: str, file: Path | str | None) -> ModuleType:
     here = add_working_directory_to_path()
     try:
         return importlib.import_module(name)
@@ -150,6 +159,7 @@ def _import(reference: str, name: str) -> ModuleType:
         path = getattr(sys.modules.get(parent), "__path__", None) if parent else [here]
         known = [module.name for module in pkgutil.iter_modules(path)]
         hint = _hint(last, known)
+        hint = hint or _folder_hint(name, file)
         raise TaskError(f"task {reference!r}: there is no module `{error.name}`{hint}") from None
     except Exception as error:
         raise TaskError(
@@ -167,6 +177,20 @@ def _extra(error: Exception) -> str:
 def _hint(name: str, known: Iterable[str]) -> str:
     hint = did_you_mean(name, known)
     return f": {hint}" if hint else ""
+
+
+def _folder_hint(name: str, file: Path | str | None) -> str:
+    """Return what to do if a module lies beside the file that names it."""
+    if file is None:
+        return ""
+    folder, first = Path(file).resolve().parent, name.partition(".")[0]
+    for found in (folder / f"{first}.py", folder / first):
+        if found.exists():
+            return (
+                f" in the current folder, but {found} exists: run the command in {folder}, or add "
+                "this folder to PYTHONPATH"
+            )
+    return ""
 
 
 def _problem(found: Any) -> str | None:

@@ -7,12 +7,12 @@ import sysconfig
 from pathlib import Path
 
 #: Folders of installed packages; they may be inside the current folder (a virtual environment).
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
+INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def is_installed(file: Path) -> bool:
     """Return whether a resolved file belongs to an installed package or to Python itself."""
-    return not _INSTALLED.isdisjoint(file.parts) or any(
+    return not INSTALLED.isdisjoint(file.parts) or any(
         file.is_relative_to(folder) for folder in _library_folders()
     )
 

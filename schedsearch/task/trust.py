@@ -58,6 +58,7 @@ def _untrusted_location(spec: ModuleSpec) -> str | None:
     if not spec.has_location:
         return "Python itself"
     file = Path(spec.origin).resolve()
+    # Packages may be installed inside the current folder, in a virtual environment.
     return None if _is_in_current_folder(file) else str(file)
 
 

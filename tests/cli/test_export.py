@@ -9,7 +9,7 @@ import tomllib
 import pytest
 from optuna.trial import TrialState
 
-from schedsearch.confirmation.study import ATTRIBUTE
+from schedsearch.confirmation.study import ATTRIBUTE, confirmation_result
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
 from tests.cli.command import Command
@@ -84,6 +84,31 @@ def test_a_trial_that_is_not_better_is_not_called_confirmed(run, study, verdict)
     source = tomllib.loads(done.out)["source"]
     assert (source["trial"], source["confirmed"]) == (best, False)
     assert done.err.startswith(f"not confirmed, {verdict}: mean test_loss 0.1 over 20 fresh seeds")
+
+
+@pytest.mark.parametrize("best_is_constant", [False, True])
+def test_if_nothing_won_the_plan_with_the_best_mean_on_fresh_seeds_is_exported(
+    run, study, best_is_constant
+):
+    first, second = (trial.number for trial in study.complete(constant=False)[:2])
+    constant = study.complete(constant=True)[0].number
+    means = {first: 0.5, second: 0.4, constant: 0.3 if best_is_constant else 0.6}
+    store_confirmation(study, first, "no difference seen")
+    result = dict(confirmation_result(study))
+    template = result["plans"][0]
+    result["plans"] = [template | {"number": n, "mean": means[n]} for n in (first, second)]
+    # The default has the best mean of all, but no trial to export.
+    default = {"number": None, "mean": 0.1, "diverged": 0}
+    result["constants"] = [{"number": constant, "mean": means[constant], "diverged": 0}, default]
+    study.database.optuna.set_study_user_attr(study.study_id, ATTRIBUTE, result)
+    done = run("export", "small")
+    source = tomllib.loads(done.out)["source"]
+    expected = constant if best_is_constant else second
+    assert (source["trial"], source["confirmed"]) == (expected, False)
+    assert (
+        "no schedule was confirmed to be better than the constants: this trial has the best mean "
+        "in the confirmation\n"
+    ) in done.err
 
 
 def test_a_trial_is_chosen_by_its_number(run, study):

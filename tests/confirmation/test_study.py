@@ -105,6 +105,13 @@ def test_a_diverged_run_is_pruned_and_without_a_test_metric_validation_is_the_va
     ]
 
 
+def test_optunas_tools_show_the_metric_that_is_compared(tmp_path):
+    study = make_study(tmp_path)
+    confirmation = queued(study, (candidate(0.5), FRESH))
+    assert study.load().metric_names == ["val_loss"]
+    assert confirmation.load().metric_names == ["test_loss"]
+
+
 def test_workers_of_a_confirmation_draw_no_trials_of_their_own(tmp_path):
     confirmation = open_confirmation(make_study(tmp_path))
     work(confirmation)

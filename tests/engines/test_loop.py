@@ -214,6 +214,21 @@ def wordy(run):
         run.report(val_loss="low")
 
 
+def quoted(run):
+    for _ in run:
+        run.report(val_loss="0.25")
+
+
+def quoted_term(run):
+    for _ in run:
+        run.report(val_loss=0.25, terms={"fit": b"1e-3"})
+
+
+def text_array(run):
+    for _ in run:
+        run.report(val_loss=np.array("0.5"))
+
+
 def vector(run):
     for _ in run:
         run.report(val_loss=torch.zeros(2))
@@ -242,6 +257,9 @@ def leaver(run):
         (early, "run.report() was called outside"),
         (empty, "run.report() needs a validation metric"),
         (wordy, "the value of `val_loss` is 'low', but must be a number"),
+        (quoted, "the value of `val_loss` is '0.25', but must be a number"),
+        (quoted_term, "the value of `fit` is b'1e-3', but must be a number"),
+        (text_array, "the value of `val_loss` is array('0.5', dtype='<U3'), but must be a number"),
         (vector, "the value of `val_loss` is tensor([0., 0.]), but must be a number"),
         (idle, "ended by itself in epoch 0 of 3"),
         (impatient, "ended by itself in epoch 0 of 3"),
