@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from schedsearch.cli.output import Quiet, say
+from schedsearch.cli.output import Quiet, discard_data, say, stdout_for_data
 from schedsearch.cli.storage import StorageFile
 from schedsearch.errors import FileError, SchedSearchError
 
@@ -46,6 +46,11 @@ class _Command(TyperCommand):
 
     def __init__(self, *args: Any, params: Sequence[Any] = (), **options: Any) -> None:
         super().__init__(*args, params=list(_with_shared_options(params)), **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command with stdout for its data alone."""
+        with stdout_for_data():
+            return super().invoke(ctx)
 
 
 def _with_shared_options(params: Sequence[Any]) -> Iterator[Any]:
@@ -107,8 +112,8 @@ def main() -> None:
         say(f"error: {error}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The program that reads stdout has ended. Redirect stdout, or Python would report it too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The program that reads stdout has ended; Python would report it once more at the end.
+        discard_data()
         sys.exit(1)
     except Exception as error:
         from schedsearch.storage import translate_database_error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedsearch.cli.app import AsJson, SpaceFile, app
-from schedsearch.cli.output import say
+from schedsearch.cli.output import echo, say
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.errors import FileError
 
@@ -40,7 +40,7 @@ def check(
     except FileError as error:
         if as_json:
             problems = [dataclasses.asdict(problem) for problem in error.problems]
-            typer.echo(json.dumps({"file": str(file), "problems": problems}, default=str))
+            echo(json.dumps({"file": str(file), "problems": problems}, default=str))
         raise
     with spinner("sampling the space"):
         warnings, lines = lint_warnings(space), list(space_lines(space))
@@ -48,13 +48,13 @@ def check(
         content = {"file": str(file), **space_json(space), "warnings": warnings, "problems": []}
         if coverage is not None:
             content["fingerprint"] = fingerprint_json(coverage)
-        typer.echo(json.dumps(content))
+        echo(json.dumps(content))
         return
     if coverage is not None:
         end_of_head = lines.index("")
         lines[end_of_head:end_of_head] = fingerprint_lines(coverage)
     for line in lines:
-        typer.echo(line)
+        echo(line)
     for warning in warnings:
         say(f"warning: {warning}")
 

@@ -9,7 +9,7 @@ import typer
 
 from schedsearch.cli.app import AsJson, NoReuse, app
 from schedsearch.cli.option_groups import grouped
-from schedsearch.cli.output import say
+from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, study_at
 from schedsearch.cli.supervision import Crew, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
@@ -71,9 +71,9 @@ def confirm(
     result = confirmation.judge()
     refresh_dashboard(handle, say)
     if as_json:
-        typer.echo(json.dumps({"study": handle.name, **result}))
+        echo(json.dumps({"study": handle.name, **result}))
     else:
-        typer.echo("\n".join(confirmation_lines(result)))
+        echo("\n".join(confirmation_lines(result)))
     _say_next(handle, result)
 
 

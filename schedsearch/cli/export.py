@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schedsearch.cli.app import app
-from schedsearch.cli.output import say
+from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, study_at
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def export(
     chosen = best_trial(handle) if trial is None else complete_trial(handle, trial)
     content = trial_to_config(handle, chosen)
     if output is None:
-        typer.echo(tomli_w.dumps(content), nl=False)
+        echo(tomli_w.dumps(content), nl=False)
     else:
         write_document(output, content)
         say(f"wrote {output}: {_description(content)}")

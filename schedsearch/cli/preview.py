@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from schedsearch.cli.app import SpaceFile, app
-from schedsearch.cli.output import say
+from schedsearch.cli.output import columns, echo, say
 from schedsearch.errors import InputError
 
 
@@ -42,8 +41,8 @@ def preview(
         sampled = sample_preview(space, count, seed)
     if not sampled.curves:
         raise InputError(f"{file}: the file has no schedule: give a hyperparameter `families`")
-    for line in preview_lines(sampled, shutil.get_terminal_size().columns):
-        typer.echo(line)
+    for line in preview_lines(sampled, columns()):
+        echo(line)
     if png is not None:
         from schedsearch.files import write_atomically
         from schedsearch.report.pictures import draw_preview, image

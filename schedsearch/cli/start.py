@@ -11,7 +11,7 @@ import typer
 from schedsearch.cli import start_options as options
 from schedsearch.cli.app import AsJson, NoReuse, app
 from schedsearch.cli.option_groups import grouped
-from schedsearch.cli.output import say
+from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, study_at
 from schedsearch.cli.study_creation import accept, continue_longer, create
 from schedsearch.cli.supervision import Crew, supervise
@@ -159,4 +159,4 @@ def _print_result(handle: StudyHandle, as_json: bool) -> None:
     from schedsearch.report.status_text import summary_lines
 
     status = read_status(handle)
-    typer.echo(json.dumps(status.to_json()) if as_json else "\n".join(summary_lines(status)))
+    echo(json.dumps(status.to_json()) if as_json else "\n".join(summary_lines(status)))

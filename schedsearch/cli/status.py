@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedsearch.cli.app import AsJson, app
-from schedsearch.cli.output import say
+from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, database_at, study_names
 from schedsearch.errors import InputError, StudyError
 
@@ -40,12 +40,12 @@ def status(
     database = database_at(storage)
     handle = get_only_study(database) if study is None else open_study(database, study)
     result = read_status(handle)
-    typer.echo(json.dumps(result.to_json()) if as_json else "\n".join(summary_lines(result)))
+    echo(json.dumps(result.to_json()) if as_json else "\n".join(summary_lines(result)))
     if plot and not as_json:
         from schedsearch.report.optimization_history_text import optimization_history_lines
 
         for line in optimization_history_lines(handle, shutil.get_terminal_size().columns):
-            typer.echo(line)
+            echo(line)
 
 
 @app.command(name="list")
@@ -68,14 +68,14 @@ def list_studies(
             {"study": record.name, "confirms": record.parent, "runs": record.runs}
             for record in records
         ]
-        typer.echo(json.dumps([*(status.to_json() for status in statuses), *rows]))
+        echo(json.dumps([*(status.to_json() for status in statuses), *rows]))
         return
     for status in statuses:
         ended = f"{status.counts.finished}/{status.total} trials"
-        typer.echo(f"{status.study}  {status.state}  {ended}  {best_line(status)}")
+        echo(f"{status.study}  {status.state}  {ended}  {best_line(status)}")
     for record in records:
         verdict = "not finished" if record.result is None else verdict_line(record.result)
-        typer.echo(f"{record.name}  confirms {record.parent}  {record.runs} runs  {verdict}")
+        echo(f"{record.name}  confirms {record.parent}  {record.runs} runs  {verdict}")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedsearch.cli.app import AsJson, NoReuse, app
-from schedsearch.cli.output import say
+from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.errors import InputError, SchedSearchError
@@ -72,10 +72,10 @@ def train(
     for run in runs:
         _save(run, trainer.space, output, folder, several=len(runs) > 1)
     if as_json:
-        typer.echo(json.dumps(to_json(runs, trainer), allow_nan=False))
+        echo(json.dumps(to_json(runs, trainer), allow_nan=False))
     else:
         for run in runs:
-            typer.echo("\n".join(_lines(run)))
+            echo("\n".join(_lines(run)))
     for run in runs:
         _say_reproduced(run)
     if diverged := [run for run in runs if run.diverged]:

@@ -24,8 +24,8 @@ class LocalLauncher:
     def launch(self, spec: WorkerSpec, on_line: Callable[[str], None]) -> LocalWorker:
         """Start a worker process that does not receive this terminal's Ctrl-C."""
         process = start_process(spec, os.environ)
-        assert process.stderr is not None
-        reader = threading.Thread(target=_pass_on, args=(process.stderr, on_line), daemon=True)
+        assert process.stdout is not None
+        reader = threading.Thread(target=_pass_on, args=(process.stdout, on_line), daemon=True)
         reader.start()
         return LocalWorker(process, reader)
 
@@ -52,15 +52,15 @@ class LocalWorker:
 
 
 def start_process(spec: WorkerSpec, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    """Start a worker as the leader of a new session; its output is on stderr."""
+    """Start a worker as the leader of a new session; `stdout` has all output, the task's too."""
     return subprocess.Popen(
         spec.command(sys.executable, os.getpid()),
         env={**environment, **spec.environment},
         # The task may have changed this process's folder; another host may lack the folder.
         cwd=spec.folder if Path(spec.folder).is_dir() else None,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         # The supervisor passes Ctrl-C on.

@@ -44,8 +44,8 @@ class _WorkerActor:
     def work(self, spec: WorkerSpec, environment: Mapping[str, str]) -> Iterator[str | int]:
         """Run a worker; yield each line of its output, and its exit code last."""
         self._process = start_process(spec, {**os.environ, **environment})
-        assert self._process.stderr is not None
-        with self._process.stderr as lines:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
             for line in lines:
                 yield line.rstrip("\n")
         yield self._process.wait()

@@ -92,9 +92,13 @@ class Progress:
         self._live.stop()
 
     def say(self, message: str) -> None:
-        """Print a line above the bar."""
+        """Print a line above the bar.
+
+        Colours are kept. A task's other control sequences would move the cursor out of the bar, so
+        they are left out.
+        """
         with self._lock:
-            self._console.print(message, markup=False, soft_wrap=True)
+            self._console.print(Text.from_ansi(message), soft_wrap=True)
 
     def show(self, status: Status) -> None:
         """Show how far a study is: its trials, its speed, and its best values."""

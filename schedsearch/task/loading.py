@@ -50,10 +50,12 @@ def load_task(
         TaskError: the module cannot be imported, or the attribute is missing or not a task.
     """
     with track_imports(reference, arguments):
-        return _load(reference, arguments)
+        return _load(reference, arguments, file)
 
 
-def _load(reference: str, arguments: Mapping[str, Any]) -> Task | TrainFunction:
+def _load(
+    reference: str, arguments: Mapping[str, Any], file: Path | str | None
+) -> Task | TrainFunction:
     module_name, attribute = parse_reference(reference)
     refuse_name_clash(reference)
     module = _import(reference, module_name, file)
