@@ -17,7 +17,7 @@ from schedsearch.cli.study_creation import accept, continue_longer, create
 from schedsearch.cli.supervision import Crew, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cli.worker_options import Place, PlaceOptions
-from schedsearch.errors import InputError
+from schedsearch.errors import InputError, SchedSearchError
 
 if TYPE_CHECKING:
     from schedsearch.preparation import PreparedSpace
@@ -44,7 +44,8 @@ def start(
     """Create a study, or continue it, and search with workers on this machine or a Ray cluster.
 
     Ctrl-C stops after the epoch, and the same command continues; twice stops at once. A search that
-    --timeout ends has done what it was asked to: it exits 0.
+    --timeout ends has done what it was asked to: it exits 0. A study that ends without a complete
+    trial exits 1.
     """
     from schedsearch.study_task import load_with_fingerprint
     from schedsearch.user_plans import queue_user_plans, read_user_plan
@@ -114,7 +115,7 @@ def _run(handle: StudyHandle, crew: Crew) -> int:
     refresh_dashboard(handle, say)
     if _is_done(handle):
         _say_done(handle)
-        return 0
+        return _exit_code_of(handle)
     with handle.unless_deleted():
         exit_code = _search(handle, crew)
         refresh_dashboard(handle, say)
@@ -149,7 +150,19 @@ def _search(handle: StudyHandle, crew: Crew) -> int:
     is_done = _is_done(handle)
     if not done.timed_out and is_done and handle.queue.counts().finished < handle.total():
         _say_done(handle)
-    return done.exit_code or int(not (done.timed_out or is_done))
+    if done.exit_code or done.timed_out:
+        return done.exit_code
+    return _exit_code_of(handle) if is_done else 1
+
+
+def _exit_code_of(handle: StudyHandle) -> int:
+    """Return 0 for a study that has ended with a value; otherwise say why there is none."""
+    from schedsearch.report.without_value import without_value
+
+    if (reason := without_value(handle)) is None:
+        return 0
+    say(f"error: {reason}")
+    return SchedSearchError.exit_code
 
 
 def _print_result(handle: StudyHandle, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,7 +13,10 @@ from schedsearch.cli.app import NoReuse, app
 from schedsearch.cli.output import say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, any_study_at
 from schedsearch.cli.trust import TrustTask, require_trust
-from schedsearch.errors import DatabaseUnavailableError
+from schedsearch.errors import DatabaseUnavailableError, SchedSearchError
+
+if TYPE_CHECKING:
+    from schedsearch.storage import StudyHandle
 
 
 @app.command()
@@ -32,7 +35,8 @@ def worker(
     """Train trials of a study, or runs of STUDY:confirm, until none is left to begin.
 
     While other workers train the last trials it waits: a trial whose worker dies is queued again.
-    Ctrl-C stops after the epoch and returns the trial to the queue; twice stops at once.
+    Ctrl-C stops after the epoch and returns the trial to the queue; twice stops at once. If the
+    study has ended without a complete trial, the worker exits 1.
     """
     from schedsearch.launchers.in_process import run_worker
     from schedsearch.launchers.supervisor import worker_name
@@ -79,8 +83,22 @@ def worker(
     if request.signal_count:
         raise typer.Exit(130)
     counts = handle.queue.counts()
-    if not quiet and not counts.waiting and not handle.queue.remaining():
+    if counts.waiting or handle.queue.remaining():
+        return
+    if not quiet:
         say(f"nothing is left to begin in study {handle.name}")
+    is_late = deadline is not None and time.monotonic() > deadline
+    # A process that started this worker says it once for all workers.
+    if parent is None and not is_late and not counts.running:
+        _require_value(handle)
+
+
+def _require_value(handle: StudyHandle) -> None:
+    """Fail if the study has ended without a complete trial."""
+    from schedsearch.report.without_value import without_value
+
+    if reason := without_value(handle):
+        raise SchedSearchError(reason)
 
 
 def _replace_process(storage: str, arguments: list[str], deadline: float | None) -> NoReturn:

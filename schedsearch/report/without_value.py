@@ -1,0 +1,60 @@
+"""Why no trial of a study gave a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from schedsearch.storage import StudyHandle
+
+
+def without_value(study: StudyHandle) -> str | None:
+    """Return in one line why a study has no complete trial; None if it has one.
+
+    The trials that still run or wait are not mentioned.
+    """
+    trials = study.trials()
+    if any(trial.state is TrialState.COMPLETE for trial in trials):
+        return None
+    unit = "trials" if study.confirms is None else "runs"
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    reasons = "; ".join(_reasons(ended, study.space.objective.metric, unit))
+    return f"no {unit[:-1]} of study {study.name} gave a value: {reasons or f'no {unit} ended'}"
+
+
+def _reasons(ended: Sequence[FrozenTrial], metric: str, unit: str) -> Iterator[str]:
+    total = f"{len(ended)} {unit}"
+    failed = [trial for trial in ended if trial.state is TrialState.FAIL]
+    if failed:
+        yield f"{len(failed)} of {total} failed, the first with {_failure(failed[0])}"
+    refused = [trial for trial in ended if "refused" in trial.user_attrs]
+    if refused:
+        reason = refused[0].user_attrs["refused"]
+        yield f"{len(refused)} of {total} were refused, the first with {reason}"
+    diverged = [trial.user_attrs["diverged"] for trial in ended if "diverged" in trial.user_attrs]
+    if diverged:
+        yield f"{len(diverged)} of {total} diverged {_epochs(diverged, metric)}"
+    pruned = len(ended) - len(failed) - len(refused) - len(diverged)
+    if pruned:
+        yield f"{pruned} of {total} were pruned; --pruner none stops no trial"
+
+
+def _failure(trial: FrozenTrial) -> str:
+    """Return the first line of a trial's exception, which follows the frames of its traceback."""
+    lines = trial.user_attrs.get("traceback", "").splitlines()
+    frames = [i for i, line in enumerate(lines) if line.startswith("  File ")]
+    after = lines[frames[-1] + 1 :] if frames else lines
+    raised = (line for line in after if line.strip() and not line[0].isspace())
+    return next(raised, "an epoch that took too long")
+
+
+def _epochs(diverged: Sequence[int], metric: str) -> str:
+    if set(diverged) == {1}:
+        return (
+            f"in epoch 1: {metric} was not a finite number there; a metric that is undefined at "
+            "first must be given a number"
+        )
+    first, last = min(diverged), max(diverged)
+    epochs = f"epoch {first}" if first == last else f"epochs {first} to {last}"
+    return f"in {epochs}: {metric} was not a finite number there"
