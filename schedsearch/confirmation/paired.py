@@ -132,11 +132,14 @@ class Judgement:
         verdict: better than every constant, worse than some constant, or no difference seen.
         p: of that verdict, before Holm's correction; of "better" if no difference was seen.
         level: the significance level that p was compared with.
+        intervals: for each constant the interval of the mean difference at `level`. The plan is
+            better exactly if all of them are below 0, and worse exactly if one is above 0.
     """
 
     verdict: Verdict
     p: float
     level: float
+    intervals: tuple[tuple[float, float], ...]
 
 
 def judge(plans: Sequence[Sequence[Paired]], alpha: float = ALPHA) -> list[Judgement]:
@@ -144,27 +147,52 @@ def judge(plans: Sequence[Sequence[Paired]], alpha: float = ALPHA) -> list[Judge
 
     A plan is better if it beats every constant: its p is the largest over the constants, and 1 if
     its mean is not lower than each of theirs (an intersection-union test). It is worse if some
-    constant beats it: its p is the smallest times the number of constants (Bonferroni). Both are
-    compared with Holm's levels over the plans, so the probability of any wrong "better", and of
-    any wrong "worse", is at most `alpha`.
+    constant beats it: its p is the smallest over the constants, corrected for their number by
+    Hochberg's procedure. Both are compared with Holm's levels over the plans, so the probability of
+    any wrong "better", and of any wrong "worse", is at most `alpha`.
 
-    Source: Holm 1979; Berger 1982 for the intersection-union test.
+    An interval above 0 whose difference is not significant after Hochberg's correction is extended
+    to 0. So the intervals say the same as the verdict.
+
+    Source: Holm 1979; Berger 1982 for the intersection-union test; Hochberg 1988, and Sarkar 1998
+    for differences that depend positively on each other, as these do: they share the plan's runs.
+    Intervals that are extended to agree with a stepwise test: Strassburger and Bretz 2008.
     """
     better = [max(pair.p if pair.mean < 0 else 1.0 for pair in plan) for plan in plans]
-    worse = [
-        min(1.0, len(plan) * min(pair.p if pair.mean > 0 else 1.0 for pair in plan))
-        for plan in plans
+    adjusted = [
+        hochberg_adjusted([pair.p if pair.mean > 0 else 1.0 for pair in plan]) for plan in plans
     ]
+    worse = [min(of_plan) for of_plan in adjusted]
     better_levels, worse_levels = holm_levels(better, alpha), holm_levels(worse, alpha)
     judgements = []
-    for i in range(len(plans)):
+    for i, plan in enumerate(plans):
+        verdict, p, level = Verdict.NO_DIFFERENCE, better[i], better_levels[i]
         if better[i] < better_levels[i]:
-            judgements.append(Judgement(Verdict.BETTER, better[i], better_levels[i]))
+            verdict = Verdict.BETTER
         elif worse[i] < worse_levels[i]:
-            judgements.append(Judgement(Verdict.WORSE, worse[i], worse_levels[i]))
-        else:
-            judgements.append(Judgement(Verdict.NO_DIFFERENCE, better[i], better_levels[i]))
+            verdict, p, level = Verdict.WORSE, worse[i], worse_levels[i]
+        intervals = []
+        for pair, p_worse in zip(plan, adjusted[i], strict=True):
+            low, high = pair.interval(level)
+            intervals.append((low if p_worse < worse_levels[i] else min(low, 0.0), high))
+        judgements.append(Judgement(verdict, p, level, tuple(intervals)))
     return judgements
+
+
+def hochberg_adjusted(p_values: Sequence[float]) -> list[float]:
+    """Return each p, adjusted for their number by Hochberg's procedure.
+
+    With p(1) <= ... <= p(k): adjusted p(j) = the smallest (k - i + 1) p(i) over all i >= j.
+
+    >>> hochberg_adjusted([0.04, 0.01, 0.03])
+    [0.04, 0.03, 0.04]
+    """
+    adjusted, smallest = [0.0] * len(p_values), 1.0
+    descending = sorted(range(len(p_values)), key=lambda i: p_values[i], reverse=True)
+    for rank, i in enumerate(descending, start=1):
+        smallest = min(smallest, rank * p_values[i])
+        adjusted[i] = smallest
+    return adjusted
 
 
 def holm_levels(p_values: Sequence[float], alpha: float) -> list[float]:

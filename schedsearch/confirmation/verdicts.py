@@ -78,7 +78,8 @@ def document(
     """Judge the schedules, and return the result as plain data for JSON.
 
     A difference is a schedule's metric minus a constant's, whatever the direction of the objective.
-    `interval` is at the Holm level of its plan. `baseline` is the constant with the best mean.
+    `interval` is at the Holm level of its plan, and decides the verdict; see `judge`. `baseline` is
+    the constant with the best mean.
     """
     baseline = min(constants, key=lambda constant: objective.to_minimize(constant.mean))
     pairs = [[_pair(plan, constant, objective) for constant in constants] for plan in schedules]
@@ -97,7 +98,7 @@ def document(
         "plans": [
             {
                 **_entry(plan),
-                **_difference(of_plan[at], judgement.level, objective),
+                **_difference(of_plan[at], judgement.intervals[at], objective),
                 **_judged(judgement, of_plan, constants, objective),
             }
             for plan, of_plan, judgement in zip(schedules, pairs, judgements, strict=True)
@@ -118,8 +119,8 @@ def _judged(
         "verdict": str(judgement.verdict),
         "seeds_to_show": seeds_to_show(_hardest(pairs), level) if unseen else None,
         "against": [
-            {"number": constant.number, **_difference(pair, level, objective)}
-            for constant, pair in zip(constants, pairs, strict=True)
+            {"number": constant.number, **_difference(pair, interval, objective)}
+            for constant, pair, interval in zip(constants, pairs, judgement.intervals, strict=True)
         ],
     }
 
@@ -139,13 +140,19 @@ def _limited_by_divergence(
 ) -> Judgement:
     """Do not call a plan better if it diverged more often than some constant.
 
-    The value that stands for a diverged run is too good for it.
+    The value that stands for a diverged run is too good for it, so the interval against such a
+    constant is extended to 0.
     """
-    if judgement.verdict is not Verdict.BETTER:
+    diverged_more = [plan.diverged > constant.diverged for constant in constants]
+    if not any(diverged_more):
         return judgement
-    if plan.diverged <= min(constant.diverged for constant in constants):
-        return judgement
-    return Judgement(Verdict.NO_DIFFERENCE, judgement.p, judgement.level)
+    intervals = tuple(
+        (low, max(high, 0.0) if more else high)
+        for (low, high), more in zip(judgement.intervals, diverged_more, strict=True)
+    )
+    is_better = judgement.verdict is Verdict.BETTER
+    verdict = Verdict.NO_DIFFERENCE if is_better else judgement.verdict
+    return Judgement(verdict, judgement.p, judgement.level, intervals)
 
 
 def _entry(contender: Contender) -> dict[str, Any]:
@@ -157,10 +164,13 @@ def _entry(contender: Contender) -> dict[str, Any]:
     }
 
 
-def _difference(pair: Paired, level: float, objective: Objective) -> dict[str, Any]:
+def _difference(
+    pair: Paired, interval: tuple[float, float], objective: Objective
+) -> dict[str, Any]:
     return {
         "difference": objective.to_minimize(pair.mean),
-        "interval": sorted(map(objective.to_minimize, pair.interval(level))),
+        # Without the sign of a zero.
+        "interval": sorted(objective.to_minimize(end) + 0.0 for end in interval),
         "wins": pair.wins,
         "losses": pair.losses,
     }

@@ -76,7 +76,9 @@ def test_start_and_worker_say_it_and_exit_with_1_and_a_timeout_does_not(run, tmp
     content = content_of(train_in_vain, trials=2)
     path = write_space(tmp_path, content)
     work(make_study(tmp_path, content))
-    reason = "no trial of study small gave a value: 2 of 2 trials failed, the first with RuntimeError"
+    reason = (
+        "no trial of study small gave a value: 2 of 2 trials failed, the first with RuntimeError"
+    )
     for command in (("start", path, "-q"), ("worker", "small", "-q")):
         done = run(*command, "--trust-task")
         assert done.status == 1
