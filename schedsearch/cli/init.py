@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from schedsearch.cli.app import app
-from schedsearch.cli.output import say
+from schedsearch.cli.output import echo, say
 from schedsearch.errors import InputError
 
 
@@ -92,7 +92,7 @@ def _list() -> None:
     spaces = shipped_spaces()
     width = max(map(len, spaces))
     for name, description in spaces.items():
-        typer.echo(f"{name:{width}}  {description}")
+        echo(f"{name:{width}}  {description}")
     say("copy one: `schedsearch init --from SPACE`")
 
 

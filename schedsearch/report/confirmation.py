@@ -48,7 +48,11 @@ def _heading(result: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         f"mean {result['metric']} over {_seeds(result)} fresh seeds, {what}; "
-        "intervals are corrected for the number of schedules (Holm)"
+        "intervals are corrected for the number of schedules (Holm) and of constants (Hochberg)"
+    )
+    yield (
+        "a schedule is better if all its intervals lie on the better side of 0, and worse if one "
+        "lies on the other side"
     )
     if len(looks := result.get("looks", [])) > 1:
         shown = ", ".join(map(str, looks[:-1])) + f" and {looks[-1]}"
@@ -76,6 +80,8 @@ def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     seeds = f"with {_seeds(result)} seeds"
     if (enough := plan["seeds_to_show"]) is not None:
         seeds += f"; a difference of this size needs about {enough}"
+    if plan["diverged"] > min(constant["diverged"] for constant in result["constants"]):
+        seeds += "; it diverged more often than a constant, so it is not called better"
     return f"{name}: no difference seen {seeds}: {means}"
 
 

@@ -97,6 +97,8 @@ def test_a_plan_that_diverged_more_often_than_a_constant_is_not_called_better():
     [plan] = judged([[*LOW[:7], nan]], [[*HIGH[:7], 9.0]])["plans"]
     assert (as_worst["verdict"], plan["verdict"]) == ("better", "no difference seen")
     assert (as_worst["mean"], plan["diverged"]) == (plan["mean"], 1)
+    assert as_worst["interval"][1] < 0
+    assert plan["interval"] == [as_worst["interval"][0], 0.0]
     [plan] = judged([[*LOW[:7], nan]], [[*HIGH[:7], nan]])["plans"]
     assert plan["verdict"] == "better"
     [plan] = judged([[*LOW[:7], nan]], [[*HIGH[:7], nan], [*MIDDLE[:7], 9.0]])["plans"]

@@ -16,6 +16,7 @@ from schedsearch.confirmation.paired import (
     Paired,
     Verdict,
     fewest_seeds,
+    hochberg_adjusted,
     holm_levels,
     judge,
     seeds_to_show,
@@ -199,6 +200,80 @@ def test_of_plans_that_are_all_alike_any_is_called_better_at_most_at_the_level(p
         wrong += any(judged.verdict is Verdict.BETTER for judged in judge(pairs, alpha))
     # "Better" is one of the two sides of a single comparison.
     assert wrong / repeats <= alpha / 2 + 4 * math.sqrt(alpha / 2 * (1 - alpha / 2) / repeats)
+
+
+def normal(rng, size):
+    return rng.normal(0.0, 1.0, size)
+
+
+def collapsing(rng, size):
+    """One run in ten fails."""
+    return rng.normal(0.0, 0.1, size) + 5.0 * (rng.random(size) < 0.1)
+
+
+def skewed(rng, size):
+    return rng.exponential(1.0, size)
+
+
+@pytest.mark.parametrize("draw", [normal, collapsing, skewed])
+@pytest.mark.parametrize(("plans", "constants", "seeds"), [(1, 4, 7), (3, 4, 9), (1, 8, 8)])
+def test_of_plans_that_are_all_alike_any_is_called_worse_at_most_at_the_level(
+    draw, plans, constants, seeds
+):
+    alpha, repeats = 0.2, 300
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(repeats):
+        runs = draw(rng, (plans + constants, seeds))
+        pairs = [
+            [Paired.of(list(plan), list(constant)) for constant in runs[plans:]]
+            for plan in runs[:plans]
+        ]
+        # The verdicts alone: the intervals take longer.
+        worse = [
+            min(hochberg_adjusted([pair.p if pair.mean > 0 else 1.0 for pair in plan]))
+            for plan in pairs
+        ]
+        levels = holm_levels(worse, alpha)
+        wrong += any(p < level for p, level in zip(worse, levels, strict=True))
+    assert wrong / repeats <= alpha / 2 + 3 * math.sqrt(alpha / 2 * (1 - alpha / 2) / repeats)
+
+
+def test_hochbergs_p_is_adjusted_from_the_largest_down():
+    assert hochberg_adjusted([0.02, 0.5, 0.012, 0.02]) == pytest.approx([0.04, 0.5, 0.04, 0.04])
+    assert hochberg_adjusted([0.04, 0.03]) == pytest.approx([0.04, 0.04])
+    assert hochberg_adjusted([0.7]) == [0.7]
+
+
+@given(
+    st.lists(
+        st.lists(st.lists(EIGHTHS, min_size=7, max_size=7), min_size=3, max_size=3),
+        min_size=1,
+        max_size=3,
+    ),
+    st.sampled_from([0.05, 0.2]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_intervals_say_what_the_verdict_says(differences, alpha):
+    plans = [[Paired(tuple(pair)) for pair in plan] for plan in differences]
+    for judged in judge(plans, alpha):
+        # What bisection leaves of a shift of 0 is not a difference.
+        below = [high < -ROUNDING for _, high in judged.intervals]
+        above = [low > ROUNDING for low, _ in judged.intervals]
+        assert (judged.verdict is Verdict.BETTER) == all(below)
+        assert (judged.verdict is Verdict.WORSE) == any(above)
+
+
+def test_an_interval_above_zero_that_the_number_of_constants_explains_is_extended_to_zero():
+    worse, unclear = Paired((1.0, 1.1, 1.2) * 2), Paired((-1.0, 1.0) * 3)
+    [alone] = judge([[worse]])
+    [among] = judge([[worse, unclear]])
+    assert (alone.verdict, among.verdict) == (Verdict.WORSE, Verdict.NO_DIFFERENCE)
+    assert alone.intervals[0] == worse.interval(0.05)
+    assert among.intervals[0] == (0.0, alone.intervals[0][1])
+    [everywhere] = judge([[worse, worse]])
+    assert everywhere.verdict is Verdict.WORSE
+    assert everywhere.intervals == (worse.interval(0.05),) * 2
 
 
 def test_seeds_to_show_grow_with_the_square_of_the_noise():

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from types import MappingProxyType
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import StepPatch
 from optuna.trial import TrialState
 
 from schedsearch.errors import StudyError
 from schedsearch.report.optimization_history import improvements, optimization_history
-from schedsearch.report.pictures import draw_confirmation, draw_study, image
+from schedsearch.report.pictures import draw_confirmation, draw_preview, draw_study, image
 from schedsearch.report.pictures import draw_trial as draw
 from schedsearch.report.pictures.trial import change_epochs
+from schedsearch.report.preview import sample_preview
 from tests.claims import claim
 from tests.searches import document, make_study, work
 
@@ -294,3 +297,58 @@ def test_each_interval_is_drawn_where_it_was_measured():
         "against trial 0, mean 0.5",
         "against the default, mean 0.4",
     }
+
+
+# --- legends -------------------------------------------------------------------------------------
+
+
+def legends_of(figure):
+    parts = [figure, *getattr(figure, "subfigs", [])]
+    return [
+        *(legend for part in parts for legend in part.legends),
+        *(legend for axis in figure.axes if (legend := axis.get_legend()) is not None),
+    ]
+
+
+def with_many_names(study):
+    """Return a trial with more loss terms and schedules than a row of a legend holds."""
+    trial = copy.deepcopy(schedule_of(study))
+    rate, terms = rates(trial), trial.user_attrs["terms"]["fit"]
+    trial.user_attrs["values"] = {f"weights.boundary_condition_{i}": rate for i in range(7)}
+    trial.user_attrs["terms"] = {f"boundary_condition_{i}": terms for i in range(9)}
+    return trial
+
+
+def a_confirmation():
+    against = [{"number": i, "difference": 0.1 * i, "interval": [-0.3, 0.4]} for i in range(4)]
+    return {
+        "metric": "test_loss",
+        "direction": "maximize",
+        "test": True,
+        "seeds": [100, 120],
+        "constants": [entry(i, 0.5) for i in range(4)],
+        "plans": [entry(7 + i, 0.3, against=against, verdict="worse") for i in range(5)],
+    }
+
+
+@pytest.mark.parametrize("kind", ["trial", "many names", "study", "confirmation", "preview"])
+def test_no_legend_covers_data_or_leaves_the_picture(study, kind):
+    figure = {
+        "trial": lambda: draw_trial(study, schedule_of(study)),
+        "many names": lambda: draw_trial(study, with_many_names(study)),
+        "study": lambda: draw_study(study.space, study.trials()),
+        "confirmation": lambda: draw_confirmation("small", a_confirmation()),
+        "preview": lambda: draw_preview(sample_preview(study.space, 3, 0), "small"),
+    }[kind]()
+    FigureCanvasAgg(figure).draw()
+    legends = legends_of(figure)
+    assert bool(legends) == (kind != "preview")
+    title = figure._suptitle.get_window_extent()
+    for legend in legends:
+        box = legend.get_window_extent()
+        # The box is empty at its rim, and touches the frame of its axis.
+        assert not any(box.padded(-0.5).overlaps(axis.bbox) for axis in figure.axes)
+        assert not any(text.get_window_extent().overlaps(title) for text in legend.get_texts())
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1 + 1
+        assert box.y1 <= figure.bbox.y1

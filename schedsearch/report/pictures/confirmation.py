@@ -19,7 +19,8 @@ _LINE, _MARGIN = 0.2, 0.25
 def draw_confirmation(study: str, result: Mapping[str, Any]) -> Figure:
     """Draw the mean paired difference between each schedule and each constant, with intervals.
 
-    Each interval has the schedule's Holm level. A schedule differs where it excludes zero.
+    The intervals decide the verdict: a schedule is better if all lie on the better side of zero,
+    and worse if one lies on the other side.
     """
     lower = result["direction"] == "minimize"
     plans = best_first(result, "plans")

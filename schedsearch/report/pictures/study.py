@@ -24,6 +24,7 @@ from schedsearch.report.optimization_history import (
 from schedsearch.report.pictures.style import (
     COLOURS,
     GREY,
+    LEGEND_ROW,
     WIDTH,
     hide_frame,
     legend,
@@ -49,7 +50,7 @@ def draw_study(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
     panels: list[tuple[float, Callable[[Axes], None]]] = []
     if families := by_family(space, trials):
         drawn = partial(_draw_families, families=families, objective=space.objective)
-        panels.append((_height(families), drawn))
+        panels.append((_height(families) + LEGEND_ROW, drawn))
     if shares := importances(space, trials):
         panels.append((_height(shares), partial(_draw_importances, shares=shares)))
     heights = [_BEST, *(height for height, _ in panels)]

@@ -24,6 +24,10 @@ _DOTS_PER_INCH = 150
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#7a3b69", "#000000")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 GREY = "#8a8a8a"
+#: Inches of a legend: the height of a row, and the widths of a line, of a letter, and of what
+#: stands beside the axis.
+LEGEND_ROW = 0.2
+_LEGEND_HANDLE, _LEGEND_LETTER, _LEGEND_MARGIN = 0.55, 0.075, 1.0
 #: A logarithmic axis over more powers of ten than this has ticks at these only.
 _POWERS_WITH_TICKS_BETWEEN = 3
 
@@ -52,9 +56,22 @@ def hide_frame(axis: Axes) -> None:
     axis.tick_params(labelsize=9)
 
 
-def legend(axis: Axes) -> None:
-    """Add a legend where it covers least."""
-    axis.legend(fontsize=9, frameon=False, loc="best")
+def legend(axis: Axes) -> float:
+    """Put a legend above an axis, where it covers no data; return its height in inches."""
+    labels = axis.get_legend_handles_labels()[1]
+    if not labels:
+        return 0.0
+    entry = _LEGEND_HANDLE + _LEGEND_LETTER * max(map(len, labels))
+    columns = min(len(labels), max(1, int((WIDTH - _LEGEND_MARGIN) / entry)))
+    axis.legend(
+        fontsize=9,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0.1,
+        ncols=columns,
+    )
+    return LEGEND_ROW * math.ceil(len(labels) / columns)
 
 
 def title(figure: Figure, lines: Sequence[str]) -> None:

@@ -103,7 +103,8 @@ def draw_trial(space: Space, trial: FrozenTrial, constant: FrozenTrial | None) -
     if constant and constant.number != trial.number:
         baseline = _Baseline(constant.number, curves_of(constant))
     panels = _panels(curves)
-    figure = Figure(figsize=(WIDTH, 0.9 + _PANEL * (len(panels) + 0.4)), layout="constrained")
+    height = 0.9 + _PANEL * (len(panels) + 0.4)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     heights = [1.4 if panel == "metric" else 1.0 for panel in panels]
     axes = figure.subplots(
         len(panels), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
@@ -119,8 +120,8 @@ def draw_trial(space: Space, trial: FrozenTrial, constant: FrozenTrial | None) -
         else:
             name = panel.removeprefix("schedule ")
             _draw_schedule(axis, name, curves, baseline, logarithmic=is_logarithmic(space, name))
-        if axis.get_legend_handles_labels()[1]:
-            legend(axis)
+        height += legend(axis)
+    figure.set_figheight(height)
     axes[-1].set_xlabel("epochs trained")
     figure.align_ylabels(list(axes))
     title(figure, _title(space.name, trial, curves, baseline))
