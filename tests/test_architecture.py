@@ -18,7 +18,7 @@ try:
     main()
 except SystemExit as stop:
     assert not stop.code, stop.code
-print("loaded:", *sorted({"torch", "optuna", "matplotlib", "scipy"} & set(sys.modules)))
+print("loaded:", *sorted({"torch", "optuna", "matplotlib", "scipy"} & set(sys.modules)), file=sys.stderr)
 """
 
 
@@ -26,7 +26,7 @@ def loaded_by(*arguments: str) -> list[str]:
     command = [sys.executable, "-c", PROBE, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1].split()[1:]
+    return done.stderr.splitlines()[-1].split()[1:]
 
 
 @pytest.mark.parametrize(

@@ -136,8 +136,8 @@ def test_a_package_with_the_name_of_another_module_is_named_as_a_clash(write, tm
 
 
 def test_a_file_with_the_name_of_an_installed_module_that_is_never_imported_is_the_task(write):
-    write(selenium=LOOP)
-    assert load_task("selenium:train").hyperparameters == {"lr": 0.1}
+    write(imagesize=LOOP)
+    assert load_task("imagesize:train").hyperparameters == {"lr": 0.1}
 
 
 def test_the_running_program_is_no_task_and_the_message_says_what_to_write():

@@ -64,7 +64,7 @@ def test_every_call_of_a_storage_is_retried_by_one_layer(tmp_path, retries):
         assert storage.get_study_name_from_id(study.study_id) == "small"
         assert storage.get_study_directions(study.study_id) == [StudyDirection.MINIMIZE]
         assert storage.get_study_user_attrs(study.study_id)["note"] == 1
-        assert storage.get_study_system_attrs(study.study_id) == {"note": 1}
+        assert storage.get_study_system_attrs(study.study_id)["note"] == 1
         assert len(storage.get_all_studies()) == 1
         other = storage.create_new_study([StudyDirection.MINIMIZE], "other")
         storage.delete_study(other)
