@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from schedsearch.printable import printable_line
+
 
 class SchedSearchError(Exception):
     """The base class of all errors that schedsearch raises; the command exits with status 1."""
@@ -67,8 +69,8 @@ class Problem:
 
     def __str__(self) -> str:
         shown = "" if self.value is None else f" = {_shorten(repr(self.value))}"
-        key = self.key if self.key.isprintable() else repr(self.key)
-        return f"{key}{shown}: {self.rule}" + (f" (hint: {self.hint})" if self.hint else "")
+        hint = f" (hint: {self.hint})" if self.hint else ""
+        return printable_line(f"{self.key}{shown}: {self.rule}{hint}")
 
 
 def _shorten(text: str, longest: int = 60) -> str:
@@ -107,7 +109,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     'did you mean `exponential`?'
     """
     close = get_close_matches(name, list(known), n=1)
-    return f"did you mean `{close[0]}`?" if close else None
+    return f"did you mean `{printable_line(close[0])}`?" if close else None
 
 
 def summarize_exception(error: Exception) -> str:
@@ -116,4 +118,4 @@ def summarize_exception(error: Exception) -> str:
     >>> summarize_exception(ValueError("first line\\nsecond line"))
     'ValueError: first line second line'
     """
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return printable_line(" ".join(f"{type(error).__name__}: {error}".split()))

@@ -46,10 +46,10 @@ def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
         for name in tables:
             table = table.setdefault(name, {})
             if not isinstance(table, dict):
-                break  # Space.from_document reports this mistake of the file
+                break  # Space.from_file reports this mistake of the file
         else:
             table[last] = value
-    return Space.from_document(content, str(path))
+    return Space.from_file(content, str(path))
 
 
 @dataclass(frozen=True)

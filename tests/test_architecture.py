@@ -18,7 +18,8 @@ try:
     main()
 except SystemExit as stop:
     assert not stop.code, stop.code
-print("loaded:", *sorted({"torch", "optuna", "matplotlib", "scipy"} & set(sys.modules)), file=sys.stderr)
+heavy = {"torch", "optuna", "matplotlib", "scipy"}
+print("loaded:", *sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from schedsearch.cli.output import Quiet, discard_data, say, stdout_for_data
+from schedsearch.cli.output import Quiet, discard_data, echo, say, stdout_for_data
 from schedsearch.cli.storage import StorageFile
 from schedsearch.errors import FileError, SchedSearchError
+from schedsearch.printable import printable
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -63,6 +65,29 @@ def _with_shared_options(params: Sequence[Any]) -> Iterator[Any]:
         yield quiet
 
 
+class _Group(TyperGroup):
+    """The commands; messages about wrong arguments, which repeat them, are printable."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _printable_usage_errors():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _printable_usage_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # The base class of these errors is Click's or Typer's, by the version of Typer.
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = printable(message)  # type: ignore[attr-defined]
+        raise
+
+
 class _App(typer.Typer):
     def command(self, name: str | None = None, **options: Any) -> Callable[[_F], _F]:
         """Register a command with the shared options."""
@@ -71,6 +96,7 @@ class _App(typer.Typer):
 
 app = _App(
     name="schedsearch",
+    cls=_Group,
     help="Search for hyperparameter schedules of PyTorch trainings, and test whether they beat "
     "the best constant.",
     no_args_is_help=True,
@@ -84,7 +110,7 @@ def _print_version(requested: bool) -> None:
     if requested:
         from importlib.metadata import version
 
-        typer.echo(f"schedsearch {version('schedsearch')}")
+        echo(f"schedsearch {version('schedsearch')}")
         raise typer.Exit
 
 

@@ -3,6 +3,8 @@
 The task runs in this process, and prints by `print`, by file descriptor, from C libraries and from
 child processes. So while a command runs, file descriptor 1 is stderr, and data goes to a copy of
 the original stdout.
+
+Names, notes and exceptions may be the text of strangers, so everything is printed by `printable`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from contextlib import contextmanager, suppress
 from typing import IO, Annotated
 
 import typer
+
+from schedsearch.printable import printable
 
 
 def _set_quiet(quiet: bool) -> None:
@@ -38,7 +42,7 @@ def say(message: str) -> None:
     from schedsearch.report.progress import is_quiet
 
     if not is_quiet() or message.startswith(("error:", "warning:")):
-        typer.echo(message, err=True)
+        typer.echo(printable(message), err=True)
 
 
 #: The stream for data; None while no command runs.
@@ -47,7 +51,16 @@ _data: IO[str] | None = None
 
 def echo(text: str, *, nl: bool = True) -> None:
     """Print data on stdout."""
-    typer.echo(text, file=_data, nl=nl)
+    typer.echo(printable(text), file=_data, nl=nl)
+
+
+def ask(question: str, *, abort: bool = False) -> bool:
+    """Ask a question on the terminal; return whether the answer is yes.
+
+    Raises:
+        typer.Abort: the answer is no, and `abort` is set.
+    """
+    return typer.confirm(printable(question), abort=abort, err=True)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from schedsearch.cli.app import AsJson, app
-from schedsearch.cli.output import echo, say
+from schedsearch.cli.output import ask, echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, database_at, study_names
 from schedsearch.errors import InputError, StudyError
 
@@ -131,4 +131,4 @@ def _remove(artifacts: DashboardArtifacts, pictures: Sequence[str]) -> InputErro
 
 def _confirm_deletion(what: str, *, yes: bool) -> None:
     if not yes:
-        typer.confirm(f"Delete {what}?", abort=True, err=True)
+        ask(f"Delete {what}?", abort=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from schedsearch.cli.output import ask
 from schedsearch.errors import InputError
 
 TrustTask = Annotated[
@@ -36,5 +37,5 @@ def require_trust(reference: str, *, trusted: bool) -> None:
         return
     question = f"task {reference!r} runs code of {path}, which is not under the current folder"
     is_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    if not (is_terminal and typer.confirm(f"{question}\nRun it?", err=True)):
+    if not (is_terminal and ask(f"{question}\nRun it?")):
         raise InputError(f"{question}: add --trust-task to run it")

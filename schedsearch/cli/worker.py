@@ -57,7 +57,7 @@ def worker(
                 os._exit(130)
             # Back to where this command was started: the task may have changed the folder.
             os.chdir(handle.database.folder)
-            _replace_process(handle.database.url, [study, "--name", name, *flags], deadline)
+            _replace_process(handle.database.url, study, ["--name", name, *flags], deadline)
 
         def should_stop() -> bool:
             return bool(request) or (deadline is not None and time.monotonic() > deadline)
@@ -101,14 +101,16 @@ def _require_value(handle: StudyHandle) -> None:
         raise SchedSearchError(reason)
 
 
-def _replace_process(storage: str, arguments: list[str], deadline: float | None) -> NoReturn:
+def _replace_process(
+    storage: str, study: str, flags: list[str], deadline: float | None
+) -> NoReturn:
     """Replace this process, which hangs, by the same worker in a new one."""
     from schedsearch.task import TRUST_VARIABLE
 
     if deadline is not None:
-        arguments += ["--timeout", str(max(0.0, deadline - time.monotonic()))]
+        flags += ["--timeout", str(max(0.0, deadline - time.monotonic()))]
     # The URL goes into the environment: every user can read command lines, and it may hold a
     # password. The user has allowed the task's code to this worker, so to its successor too.
     environment = os.environ | {"SCHEDSEARCH_STORAGE": storage, TRUST_VARIABLE: "1"}
-    command = [sys.executable, "-m", "schedsearch", "worker", *arguments]
+    command = [sys.executable, "-m", "schedsearch", "worker", *flags, "--", study]
     os.execve(sys.executable, command, environment)

@@ -15,7 +15,8 @@ class WorkerSpec:
 
     Attributes:
         name: unique among all workers that the study ever had.
-        arguments: of `schedsearch worker`; the place may add more.
+        study: the name of the study.
+        flags: of `schedsearch worker`; the place may add more.
         storage: the database's URL. It goes into the environment, since every user of a machine can
             read its command lines, and a URL may hold a password.
         folder: the current folder of the command that starts the workers; the task is imported
@@ -23,7 +24,8 @@ class WorkerSpec:
     """
 
     name: str
-    arguments: tuple[str, ...]
+    study: str
+    flags: tuple[str, ...]
     storage: str
     folder: str
 
@@ -34,8 +36,9 @@ class WorkerSpec:
 
     def command(self, python: str, parent: int) -> Sequence[str]:
         """Return the command line; the worker stops when the process `parent` has ended."""
-        worker = (python, "-m", "schedsearch", "worker", *self.arguments)
-        return (*worker, "--name", self.name, "--parent", str(parent), "--quiet")
+        worker = (python, "-m", "schedsearch", "worker", *self.flags, "--name", self.name)
+        # After "--", a name that begins with a dash is no option.
+        return (*worker, "--parent", str(parent), "--quiet", "--", self.study)
 
 
 @dataclass(frozen=True)

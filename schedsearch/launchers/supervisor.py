@@ -105,9 +105,9 @@ class Supervisor:
 
     def _start_one(self) -> None:
         name = worker_name()
-        arguments = (self.study.name, *(() if self.reuse else ("--no-reuse",)))
+        flags = () if self.reuse else ("--no-reuse",)
         database = self.study.database
-        spec = WorkerSpec(name, arguments, database.url, str(database.folder))
+        spec = WorkerSpec(name, self.study.name, flags, database.url, str(database.folder))
         self._children.append(_Child(name, self.launcher.launch(spec, self._on_line)))
 
     def _on_line(self, line: str) -> None:

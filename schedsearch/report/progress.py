@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from schedsearch.printable import printable, printable_line
 from schedsearch.report.status_text import best_line
 from schedsearch.report.text import describe_seconds
 
@@ -51,7 +52,7 @@ def spinner(activity: str) -> Iterator[None]:
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     off = is_quiet() or not console.is_terminal
     with RichProgress(*columns, console=console, transient=True, disable=off) as progress:
-        progress.add_task(activity, total=None)
+        progress.add_task(printable_line(activity), total=None)
         yield
 
 
@@ -94,11 +95,12 @@ class Progress:
     def say(self, message: str) -> None:
         """Print a line above the bar.
 
-        Colours are kept. A task's other control sequences would move the cursor out of the bar, so
-        they are left out.
+        A task may have printed it: what moves the cursor or sets colours is left out, and other
+        characters that a terminal would obey are escaped.
         """
         with self._lock:
-            self._console.print(Text.from_ansi(message), soft_wrap=True)
+            plain = Text.from_ansi(message).plain
+            self._console.print(printable(plain), markup=False, soft_wrap=True)
 
     def show(self, status: Status) -> None:
         """Show how far a study is: its trials, its speed, and its best values."""
@@ -123,7 +125,8 @@ class Progress:
     ) -> None:
         if is_quiet():
             return
-        line = ", ".join([*details, *self._time_left(done, total)])
+        line = printable_line(", ".join([*details, *self._time_left(done, total)]))
+        label, last_line = printable_line(label), printable_line(last_line)
         self._bar.update(self._task, completed=done, total=total, description=label)
         below = [
             Text(text, overflow="ellipsis", no_wrap=True) for text in (line, last_line) if text

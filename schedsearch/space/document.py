@@ -25,9 +25,28 @@ def _check_study_name(value: str) -> str:
     return value
 
 
+def check_new_study_name(name: str) -> str | None:
+    """Return the rule that the name of a new study breaks; None if it breaks none.
+
+    Commands would take a dash for an option. Studies with such names, and their configs, still
+    work: `schedsearch status -- -name`.
+    """
+    if name.startswith("-"):
+        return "must not begin with a dash, since commands would take it for an option"
+    if name.strip(".") == "":
+        return "must not consist of dots only, since they name folders"
+    return None
+
+
 def _check_name(value: str) -> str:
     if not re.fullmatch(r"[^\s,]+", value):
         raise ValueError("must be a name without spaces and commas")
+    return _check_printable(value)
+
+
+def _check_printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must not contain control characters or other characters without a shape")
     return value
 
 
@@ -47,6 +66,8 @@ Real = Annotated[FiniteFloat, Field(strict=True)]
 #: A study name is part of commands, a hyperparameter or group name part of parameter names.
 StudyName = Annotated[StrictStr, Field(max_length=128), AfterValidator(_check_study_name)]
 Name = Annotated[StrictStr, Field(max_length=128), AfterValidator(_check_name)]
+#: A name that a task gives: of a metric, a loss term, or the task itself.
+TaskName = Annotated[StrictStr, AfterValidator(_check_printable)]
 Duration = Annotated[StrictInt | StrictStr, AfterValidator(_check_duration)]
 Argument = Annotated[Any, AfterValidator(_check_argument)]
 
@@ -59,7 +80,7 @@ class Objective(_Table):
     """The validation metric that the search optimises; it does not depend on any schedule."""
 
     #: The name of a validation metric of the task, for example `val_error`.
-    metric: StrictStr
+    metric: TaskName
     #: Whether a lower or a higher value is better.
     direction: Direction = "minimize"
     #: "last": the value of the last epoch. "best": of the best epoch, whose model `train` keeps.
@@ -144,7 +165,7 @@ class GroupTable(_Table):
     """Weights of loss terms that one family schedules together."""
 
     #: The hyperparameters of the group, each named weights.TERM.
-    members: Annotated[list[StrictStr], Field(min_length=2)]
+    members: Annotated[list[TaskName], Field(min_length=2)]
     #: Families for groups, or `constant`, which has one value for each member.
     families: dict[str, Any]
 
@@ -155,9 +176,9 @@ class Document(_Table):
     #: The study's name; if left out, the file name without its suffix.
     name: StudyName
     #: MODULE:ATTRIBUTE of a task or of a function `train(run)`, importable from the current folder.
-    task: StrictStr
+    task: TaskName
     #: Arguments of the task's class: text, numbers, true or false.
-    arguments: dict[str, Argument] = {}
+    arguments: dict[TaskName, Argument] = {}
     #: The number of epochs of a full training.
     horizon: Annotated[StrictInt, Field(ge=1, le=1_000_000)]
     #: See [objective].

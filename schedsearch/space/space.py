@@ -9,11 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from schedsearch.errors import FileError, InputError
+from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document, write_document
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
-from schedsearch.space.document import Document, HyperparameterTable, Objective, Search
+from schedsearch.space.document import (
+    Document,
+    HyperparameterTable,
+    Objective,
+    Search,
+    check_new_study_name,
+)
 from schedsearch.space.domains import (
     Domain,
     Families,
@@ -48,11 +54,29 @@ class Space:
         path = Path(path)
         content = read_document(path)
         content.setdefault("name", path.stem)
-        return cls.from_document(content, str(path))
+        return cls.from_file(content, str(path))
+
+    @classmethod
+    def from_file(cls, content: Mapping[str, Any], file: str) -> Space:
+        """Validate the content of a file for a new study, or of a config, and return the space.
+
+        Raises:
+            FileError: the content is invalid; the message lists all problems.
+        """
+        result = validate_document(content)
+        problems = list(result.problems)
+        families = [*result.hyperparameters.values(), *result.groups.values()]
+        name = content.get("name")
+        if isinstance(name, str) and not all(each.is_fixed for each in families):
+            rule = check_new_study_name(name)
+            problems += [Problem("name", rule, name)] if rule else []
+        if problems:
+            raise FileError(file, problems)
+        return cls.from_document(content, file)
 
     @classmethod
     def from_document(cls, content: Mapping[str, Any], file: str) -> Space:
-        """Validate the content of a file and return the space; `file` is its name in messages.
+        """Validate the record of a study and return the space; `file` names it in messages.
 
         Raises:
             FileError: the content is invalid; the message lists all problems.

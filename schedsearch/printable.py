@@ -1,0 +1,39 @@
+"""Text of strangers, such as names in a database, escaped for the terminal.
+
+A terminal obeys control characters: they move the cursor, change the title, or hide a line.
+Characters that change the direction of text make a name look like another one.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: What may be printable, for speed: almost all text is plain ASCII.
+_NOT_ASCII = re.compile(r"[^\x20-\x7e]")
+_LAYOUT = frozenset("\n\t")
+
+
+def printable(text: str) -> str:
+    r"""Return a text with all characters escaped that are not printable; line breaks stay.
+
+    >>> print(printable("red: \x1b[31m, reversed: \u202e"))
+    red: \u001b[31m, reversed: \u202e
+    """
+    return _NOT_ASCII.sub(lambda found: _escape(found[0], _LAYOUT), text)
+
+
+def printable_line(text: str) -> str:
+    r"""Return a text in one line, with all characters escaped that are not printable.
+
+    >>> print(printable_line("small\nerror: the disk failed"))
+    small\u000aerror: the disk failed
+    """
+    return _NOT_ASCII.sub(lambda found: _escape(found[0]), text)
+
+
+def _escape(character: str, kept: frozenset[str] = frozenset()) -> str:
+    if character.isprintable() or character in kept:
+        return character
+    code = ord(character)
+    # As in TOML and JSON, so that an exported config on the terminal is still valid.
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
