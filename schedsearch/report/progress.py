@@ -100,7 +100,7 @@ class Progress:
         """
         with self._lock:
             plain = Text.from_ansi(message).plain
-            self._console.print(printable(plain), markup=False, soft_wrap=True)
+            self._console.print(Text(printable(plain)), soft_wrap=True)
 
     def show(self, status: Status) -> None:
         """Show how far a study is: its trials, its speed, and its best values."""
