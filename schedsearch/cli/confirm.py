@@ -67,7 +67,7 @@ def confirm(
             handle, top=top, seeds=seeds, epoch_timeout=epoch_timeout
         )
         number = _workers(threads) if workers is None else workers
-        _train(confirmation, Crew(launcher, number, place.timeout, reuse=not no_reuse))
+        _train(confirmation, top, Crew(launcher, number, place.timeout, reuse=not no_reuse))
     result = confirmation.judge()
     refresh_dashboard(handle, say)
     if as_json:
@@ -77,7 +77,7 @@ def confirm(
     _say_next(handle, result)
 
 
-def _train(confirmation: Confirmation, crew: Crew) -> None:
+def _train(confirmation: Confirmation, top: int, crew: Crew) -> None:
     """Train the missing runs; exit if there will be no result yet."""
     from schedsearch.report.progress import Progress
 
@@ -86,7 +86,12 @@ def _train(confirmation: Confirmation, crew: Crew) -> None:
         return
     name = confirmation.study.name
     if crew.number == 0:
-        say(f"{total - recorded} runs are queued: train them with `schedsearch worker {name}`")
+        parent = confirmation.parent.name
+        again = f"schedsearch confirm {parent} --top {top} --seeds {len(confirmation.seeds)}"
+        say(
+            f"{total - recorded} runs are queued: train them with `schedsearch worker {name}`, and "
+            f"then judge them with `{again}`"
+        )
         raise typer.Exit
     with Progress("runs") as display:
 

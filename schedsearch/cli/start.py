@@ -85,9 +85,11 @@ def _prepare_file(
     from schedsearch.user_plans import read_user_plan
 
     if not file.suffix:
+        beside = file.with_suffix(".toml")
+        example = f": `schedsearch start {beside}`" if beside.is_file() else ""
         raise InputError(
-            f"{file}: `start` takes the space file that the study was created from; it takes the "
-            "name of a study only with --horizon"
+            f"{file}: `start` takes the space file that the study was created from, and the name "
+            f"of a study only with --horizon{example}"
         )
     space = load_space(file, search.overrides())
     require_trust(space.task, trusted=trusted)

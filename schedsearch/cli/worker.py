@@ -86,11 +86,17 @@ def worker(
     if counts.waiting or handle.queue.remaining():
         return
     if not quiet:
-        say(f"nothing is left to begin in study {handle.name}")
+        say(f"nothing is left to begin in study {handle.name}{_next_step(handle)}")
     is_late = deadline is not None and time.monotonic() > deadline
     # A process that started this worker says it once for all workers.
     if parent is None and not is_late and not counts.running:
         _require_value(handle)
+
+
+def _next_step(handle: StudyHandle) -> str:
+    if handle.confirms is None:
+        return ""
+    return f": `schedsearch confirm {handle.confirms}` with its --top and --seeds judges the runs"
 
 
 def _require_value(handle: StudyHandle) -> None:

@@ -204,7 +204,9 @@ def choose_lanes(
     alone = measured.sequential
     counts = [n for n in counts if measured.affords(measured.trial_seconds(n), alone)]
     if not counts:
-        return _one_lane(f"the whole search takes about {measured.search_seconds(alone):.0f} s")
+        return _one_lane(
+            f"the search is short: at least {measured.search_seconds(alone):.0f} s of training"
+        )
     try:
         best = _faster(alone, measured.try_lanes(counts[-1], compiled=False))
         reason = why_not_batched(task, device, precision)

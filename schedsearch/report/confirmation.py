@@ -72,7 +72,7 @@ def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     match plan["verdict"]:
         case Verdict.BETTER:
             count = len(result["constants"])
-            constants = f"all {count} constants" if count > 1 else "the constant"
+            constants = f"each of {count} constants" if count > 1 else "the constant"
             size = f"{abs(plan['difference']):.4g} better than the best of them"
             return f"{name} is better than {constants}, {size}: {means}"
         case Verdict.WORSE:

@@ -35,7 +35,7 @@ def summary_lines(status: Status) -> list[str]:
     """Return the status of a study, as the terminal shows it."""
     lines = [*_count_lines(status), *_plan_lines(status)]
     if status.confirmation is not None:
-        lines.append(f"confirmed {status.confirmation}")
+        lines.append(f"confirm   {status.confirmation}")
     if status.audit is not None:
         lines.append(f"audit     {_audit_line(status.audit)}")
     if status.clamped:
@@ -82,7 +82,8 @@ def _indented(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _audit_line(audit: Audit) -> str:
-    ended = f"{audit.complete} trials ran to the end; the pruner would have stopped"
+    trials = "trial" if audit.complete == 1 else "trials"
+    ended = f"{audit.complete} {trials} ran to the end; the pruner would have stopped"
     stopped = audit.would_prune
     if not stopped:
         return f"{ended} none of them"

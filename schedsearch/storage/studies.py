@@ -187,6 +187,11 @@ def plan_of(trial: FrozenTrial) -> Plan:
     return Plan.from_tables(trial.user_attrs["plan"])
 
 
+def _hint_for_file(name: str) -> str | None:
+    is_file = name.endswith((".toml", ".yaml", ".yml", ".json"))
+    return "give the name of the study; only `start` takes its file" if is_file else None
+
+
 def open_study(database: Database, name: str) -> StudyHandle:
     """Open a study by its name.
 
@@ -197,8 +202,10 @@ def open_study(database: Database, name: str) -> StudyHandle:
         study_id = database.optuna.get_study_id_from_name(name)
     except KeyError:
         known = [study.study_name for study in database.optuna.get_all_studies()]
-        hint = did_you_mean(name, known) or (
-            f"its studies are {', '.join(known)}" if known else "it has no studies"
+        hint = (
+            _hint_for_file(name)
+            or did_you_mean(name, known)
+            or (f"its studies are {', '.join(known)}" if known else "it has no studies")
         )
         raise StudyError(f"{database.display_url} has no study `{name}`: {hint}") from None
     attributes = database.optuna.get_study_user_attrs(study_id)

@@ -82,7 +82,10 @@ class Outcomes:
             return
         live.trial.set_user_attr("validation", live.value)
         live.trial.set_user_attr("test", found)
-        self._finish(live, TrialState.COMPLETE, live.value if found is None else found)
+        metric = self._space.objective.metric
+        name, value = (metric, live.value) if found is None else (metric_on_test(metric), found)
+        outcome = f"complete: {name} {value:.6g} with seed {live.runs[0].seed}"
+        self._finish(live, TrialState.COMPLETE, value, outcome)
 
     def _diverge(self, live: LiveTrial) -> None:
         # PRUNED: a sampler learns nothing from a FAIL, and would propose the like again.
@@ -114,7 +117,13 @@ class Outcomes:
                 self._messages.info(line)
         self._ended.clear()
 
-    def _finish(self, live: LiveTrial, state: TrialState, value: float | None = None) -> None:
+    def _finish(
+        self,
+        live: LiveTrial,
+        state: TrialState,
+        value: float | None = None,
+        outcome: str | None = None,
+    ) -> None:
         for key, kept in summary(live.runs).items():
             live.trial.set_user_attr(key, kept)
         trained = sum(run.epochs_trained for run in live.runs)
@@ -123,7 +132,7 @@ class Outcomes:
         is_complete = state is TrialState.COMPLETE
         if is_complete:
             self._notifier.notify(live)
-        outcome = live.outcome(self._space.objective, complete=is_complete)
+        outcome = outcome or live.outcome(self._space.objective, complete=is_complete)
         self._ended.append((live.trial_id, f"trial {live.trial.number} {outcome}"))
         self._tell(live, state, value)
         self._failures.clear()

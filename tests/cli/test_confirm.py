@@ -49,7 +49,7 @@ def test_a_confirmed_winner_is_told_to_programs_and_to_people(run, tmp_path):
     assert lines[0].startswith("mean test_loss over 8 fresh seeds, on the test split; ")
     assert sum(line.startswith("constant, trial ") for line in lines) == 4
     [told] = [line for line in lines if line.startswith(f"trial {best} ")]
-    assert f"trial {best} is better than all 4 constants, " in told
+    assert f"trial {best} is better than each of 4 constants, " in told
     against = [line for line in lines if line.startswith("  against trial ")]
     assert len(against) == 8  # two schedules, four constants
     assert all(" interval -" in line for line in against)
@@ -148,8 +148,10 @@ def test_without_workers_the_runs_are_queued_and_any_worker_trains_them(run, tmp
     done = run("confirm", "small", "--top", 1, "--seeds", 6, "--workers", 0)
     runs = 6 * (1 + 4)
     assert (done.status, done.out) == (0, "")
-    queued = f"{runs} runs are queued: train them with `schedsearch worker small:confirm`\n"
-    assert done.err == queued
+    assert done.err == (
+        f"{runs} runs are queued: train them with `schedsearch worker small:confirm`, and then "
+        "judge them with `schedsearch confirm small --top 1 --seeds 6`\n"
+    )
     assert confirmation_result(study) is None
     work(any_study_at(url_of(tmp_path), "small:confirm"))
     done = run("confirm", "small", "--top", 1, "--seeds", 6, "--workers", 0)

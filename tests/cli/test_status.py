@@ -189,7 +189,7 @@ def test_status_shows_the_last_confirmation(run, tmp_path):
     }
     study.database.optuna.set_study_user_attr(study.study_id, "confirmation", result)
     line = "trial 3: mean test_loss 0.5 against 0.7 of the best constant, trial 1, on 8 fresh seeds"
-    assert f"confirmed {line}\n" in run("status")[1]
+    assert f"confirm   {line}\n" in run("status")[1]
     assert json.loads(run("status", "--json")[1])["confirmation"] == line
     result["baseline"]["number"] = 99
     study.database.optuna.set_study_user_attr(study.study_id, "confirmation", result)
