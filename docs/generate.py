@@ -169,7 +169,8 @@ def _model_table(model: type[BaseModel]) -> str:
     for name, described in schema["properties"].items():
         if not comments.get(name):
             raise UndocumentedError(f"{model.__name__}.{name} has no `#:` comment")
-        default = "required" if name in schema.get("required", ()) else _default(described)
+        is_required = name in schema.get("required", ()) and "if left out" not in comments[name]
+        default = "required" if is_required else _default(described)
         rows.append((f"`{name}`", _json_kind(described), default, comments[name]))
     return f"{inspect.getdoc(model)}\n\n{_table(rows)}\n"
 
