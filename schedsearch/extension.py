@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -107,10 +106,15 @@ def _queue(
                     f"the study with `schedsearch delete {study.name}`"
                 )
             return
-        for trial, plan in plans:
-            attributes_of_trial: dict[str, Any] = {"plan": plan.to_tables(), PARENT: trial.number}
-            queued = create_trial(state=TrialState.WAITING, user_attrs=attributes_of_trial)
-            storage.create_new_trial(study.study_id, queued)
+        study.queue.enqueue(
+            [
+                create_trial(
+                    state=TrialState.WAITING,
+                    user_attrs={"plan": plan.to_tables(), PARENT: trial.number},
+                )
+                for trial, plan in plans
+            ]
+        )
         storage.set_study_user_attr(study.study_id, _STRETCHED, stretch)
         storage.set_study_user_attr(study.study_id, PARENT, parent.name)
 
@@ -136,7 +140,7 @@ def _count_cached(
 
 
 def _is_settled(plan: Plan, space: Space, epochs: int) -> bool:
-    """Tell whether a plan changes, but keeps its values after the epoch that follows `epochs`.
+    """Return whether a plan changes, but keeps its values after the epoch that follows `epochs`.
 
     That epoch still counts: a schedule with a duration of `epochs` reaches its final value there.
     """

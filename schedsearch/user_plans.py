@@ -78,9 +78,9 @@ def _override_baseline(space: Space, config: Space) -> Plan:
 
 def queue_user_plans(study: StudyHandle, user_plans: Iterable[UserPlan]) -> None:
     """Queue the plans that the study does not have yet, and raise its total if it is full."""
-    storage = study.database.optuna
     with study.database.creation_lock():
         queued_plans = [plan_of(trial) for trial in study.trials() if USER_PLAN in trial.user_attrs]
+        templates = []
         for user_plan in user_plans:
             if user_plan.plan in queued_plans:
                 continue
@@ -91,8 +91,5 @@ def queue_user_plans(study: StudyHandle, user_plans: Iterable[UserPlan]) -> None
                 USER_PLAN: user_plan.file,
                 UNPRUNED: True,
             }
-            queued = create_trial(state=TrialState.WAITING, user_attrs=attributes)
-            storage.create_new_trial(study.study_id, queued)
-        chains = study.queue.counts().trials
-        if chains > study.total():
-            storage.set_study_user_attr(study.study_id, "trials", chains)
+            templates.append(create_trial(state=TrialState.WAITING, user_attrs=attributes))
+        study.queue.enqueue(templates)

@@ -10,6 +10,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The tests' own tasks lie where most tests' current folder is not.
 os.environ["SCHEDSEARCH_TRUST_TASK"] = "1"
+# Workers are processes, which import these tasks too.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+)
 
 import pytest
 from hypothesis import settings

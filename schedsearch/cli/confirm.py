@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,9 +12,10 @@ from schedsearch.cli.app import AsJson, NoReuse, app
 from schedsearch.cli.option_groups import grouped
 from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, study_at
-from schedsearch.cli.supervision import Crew, supervise
+from schedsearch.cli.supervision import WorkerGroup, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
-from schedsearch.cli.worker_options import PlaceOptions
+from schedsearch.cli.worker_options import Place, PlaceOptions
+from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
     from schedsearch.confirmation.confirm import Confirmation
@@ -33,14 +35,14 @@ def confirm(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="How many workers to run; default: as many as the cores hold. 0 only queues the "
-            "runs, for `schedsearch worker STUDY:confirm`.",
+            help="How many workers to run; default: as many as the cores hold, or 1 with --on ray. "
+            "0 only queues the runs, for `schedsearch worker STUDY:confirm`.",
             min=0,
         ),
     ] = None,
     epoch_timeout: Annotated[
         float | None,
-        typer.Option(help="Seconds that an epoch may take before its run fails.", min=0),
+        typer.Option(help="Seconds that an epoch may take before its run fails."),
     ] = None,
     no_reuse: NoReuse = False,
     trust_task: TrustTask = False,
@@ -58,16 +60,17 @@ def confirm(
     from schedsearch.report.confirmation import confirmation_lines
     from schedsearch.report.dashboard_artifacts import refresh_dashboard
 
+    if epoch_timeout is not None and epoch_timeout <= 0:
+        raise InputError(f"--epoch-timeout is {epoch_timeout:g}, but must be greater than 0")
     handle = study_at(storage, study)
     require_trust(handle.space.task, trusted=trust_task)
-    _warn(handle)
     threads = int(handle.record.numerics["threads"])
     with place.launcher(storage, threads) as launcher:
         confirmation = prepare_confirmation(
             handle, top=top, seeds=seeds, epoch_timeout=epoch_timeout
         )
-        number = _workers(threads) if workers is None else workers
-        _train(confirmation, top, Crew(launcher, number, place.timeout, reuse=not no_reuse))
+        number = _default_workers(confirmation, place) if workers is None else workers
+        _train(confirmation, top, WorkerGroup(launcher, number, place.timeout, reuse=not no_reuse))
     result = confirmation.judge()
     refresh_dashboard(handle, say)
     if as_json:
@@ -77,7 +80,7 @@ def confirm(
     _say_next(handle, result)
 
 
-def _train(confirmation: Confirmation, top: int, crew: Crew) -> None:
+def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
     """Train the missing runs; exit if there will be no result yet."""
     from schedsearch.report.progress import Progress
 
@@ -85,7 +88,7 @@ def _train(confirmation: Confirmation, top: int, crew: Crew) -> None:
     if recorded == total:
         return
     name = confirmation.study.name
-    if crew.number == 0:
+    if group.number == 0:
         parent = confirmation.parent.name
         again = f"schedsearch confirm {parent} --top {top} --seeds {len(confirmation.seeds)}"
         say(
@@ -96,10 +99,11 @@ def _train(confirmation: Confirmation, top: int, crew: Crew) -> None:
     with Progress("runs") as display:
 
         def redraw() -> None:
-            display.count(confirmation.recorded(), total)
+            display.count(confirmation.trained(), total, f"{confirmation.recorded()} recorded")
 
         redraw()
-        done = supervise(confirmation.study, crew, display.say, redraw)
+        with confirmation.study.unless_deleted():
+            done = supervise(confirmation.study, group, display.say, redraw)
         redraw()
     recorded = confirmation.recorded()
     if done.interrupted or (done.timed_out and recorded < total):
@@ -109,19 +113,16 @@ def _train(confirmation: Confirmation, top: int, crew: Crew) -> None:
         raise typer.Exit(done.exit_code)
 
 
-def _workers(threads: int) -> int:
-    """Return how many workers of so many threads fill the cores."""
+def _default_workers(confirmation: Confirmation, place: PlaceOptions) -> int:
+    """Return how many workers fill the cores, but no more than the missing runs need."""
     from schedsearch.preparation import available_cores
 
-    return max(1, available_cores() // threads)
-
-
-def _warn(handle: StudyHandle) -> None:
-    from schedsearch.numerics import current_numerics_like, numerics_differences
-
-    numerics = handle.record.numerics
-    if other := numerics_differences(numerics, current_numerics_like(numerics)):
-        say(f"warning: exact numbers differ from the search's: {'; '.join(other)}")
+    if place.on is Place.RAY:
+        return 1
+    numerics = confirmation.study.record.numerics
+    missing = len(confirmation.runs) - confirmation.recorded()
+    needed = math.ceil(missing / int(numerics.get("lanes", 1)))
+    return max(1, min(available_cores() // int(numerics["threads"]), needed))
 
 
 def _say_next(handle: StudyHandle, result: dict[str, Any]) -> None:

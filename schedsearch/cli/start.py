@@ -14,7 +14,7 @@ from schedsearch.cli.option_groups import grouped
 from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, study_at
 from schedsearch.cli.study_creation import accept, continue_longer, create
-from schedsearch.cli.supervision import Crew, supervise
+from schedsearch.cli.supervision import WorkerGroup, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cli.worker_options import Place, PlaceOptions
 from schedsearch.errors import InputError, SchedSearchError
@@ -43,8 +43,8 @@ def start(
 ) -> None:
     """Create a study, or continue it, and search with workers on this machine or a Ray cluster.
 
-    Ctrl-C stops after the epoch, and the same command continues; twice stops at once. A search that
-    --timeout ends has done what it was asked to: it exits 0. A study that ends without a complete
+    Ctrl-C stops after the epoch, and the same command continues; twice stops at once. If
+    --timeout ends the search, the exit status is 0. A study that ends without a complete
     trial exits 1.
     """
     from schedsearch.study_task import load_with_fingerprint
@@ -71,7 +71,7 @@ def start(
             name = handle.name
             say(f"study {name} is ready: start workers with `schedsearch worker {name}`")
             return
-        exit_code = _run(handle, Crew(launcher, workers, place.timeout, reuse=not no_reuse))
+        exit_code = _run(handle, WorkerGroup(launcher, workers, place.timeout, reuse=not no_reuse))
     _print_result(handle, as_json)
     if exit_code:
         raise typer.Exit(exit_code)
@@ -110,7 +110,7 @@ def _warn_of_kept(handle: StudyHandle, search: options.SearchOptions) -> None:
             say(f"warning: study {handle.name} keeps its {kept} {name}: they can only be raised")
 
 
-def _run(handle: StudyHandle, crew: Crew) -> int:
+def _run(handle: StudyHandle, group: WorkerGroup) -> int:
     """Search unless the budget is spent; return the exit code."""
     from schedsearch.report.dashboard_artifacts import refresh_dashboard
 
@@ -119,7 +119,7 @@ def _run(handle: StudyHandle, crew: Crew) -> int:
         _say_done(handle)
         return _exit_code_of(handle)
     with handle.unless_deleted():
-        exit_code = _search(handle, crew)
+        exit_code = _search(handle, group)
         refresh_dashboard(handle, say)
     return exit_code
 
@@ -139,13 +139,13 @@ def _say_done(handle: StudyHandle) -> None:
     say(f"study {handle.name} is finished {what}")
 
 
-def _search(handle: StudyHandle, crew: Crew) -> int:
+def _search(handle: StudyHandle, group: WorkerGroup) -> int:
     """Search until all workers have ended; return the exit code, 0 also if the time is up."""
     from schedsearch.report.progress import Progress
     from schedsearch.report.status import read_status
 
     with Progress("trials") as display:
-        done = supervise(handle, crew, display.say, lambda: display.show(read_status(handle)))
+        done = supervise(handle, group, display.say, lambda: display.show(read_status(handle)))
     if done.interrupted:
         say(f"stopped: the same command, or `schedsearch worker {handle.name}`, continues")
         raise typer.Exit(130)

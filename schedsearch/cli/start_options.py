@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +25,7 @@ Workers = Annotated[
 Also = Annotated[
     list[Path] | None,
     typer.Option(
-        help="A config of yours to race against the search; may be given several times.",
+        help="Add the plan of this config as a trial; may be given several times.",
         show_default=False,
     ),
 ]
@@ -89,13 +89,10 @@ class SearchOptions:
 
     def refuse_any(self) -> None:
         """Refuse all of them, where a study takes its settings from another study."""
-        given = [
-            key.removeprefix("search.") for key, v in self.overrides().items() if v is not None
-        ]
+        given = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         if given:
-            raise InputError(
-                f"--horizon continues a study with its settings: leave out its {', '.join(given)}"
-            )
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise InputError(f"--horizon continues a study with its settings: leave out {flags}")
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ _REDRAW = 1.0
 
 
 @dataclass(frozen=True)
-class Crew:
+class WorkerGroup:
     """The workers that a command starts.
 
     Attributes:
         launcher: starts them.
         number: how many.
         timeout: seconds after which they stop at the end of the epoch; None: when all is done.
-        reuse: whether they reuse epochs that are trained already, and record those they train.
+        reuse: whether they read and write the cache of epochs.
     """
 
     launcher: Launcher
@@ -34,7 +34,7 @@ class Crew:
 
 
 @dataclass(frozen=True)
-class Supervised:
+class SupervisionResult:
     """How the supervision ended.
 
     Attributes:
@@ -49,8 +49,8 @@ class Supervised:
 
 
 def supervise(
-    study: StudyHandle, crew: Crew, say: Callable[[str], None], redraw: Callable[[], None]
-) -> Supervised:
+    study: StudyHandle, group: WorkerGroup, say: Callable[[str], None], redraw: Callable[[], None]
+) -> SupervisionResult:
     """Run workers until none has anything left to do.
 
     Ctrl-C, SIGTERM and the timeout stop them after the epoch; a second Ctrl-C stops at once. No
@@ -58,17 +58,17 @@ def supervise(
 
     Args:
         study: whose trials they train.
-        crew: the workers.
+        group: the workers.
         say: prints a line for the user.
         redraw: called about once a second.
     """
     from schedsearch.launchers.supervisor import Supervisor
     from schedsearch.signals import stop_signals
 
-    deadline = None if crew.timeout is None else time.monotonic() + crew.timeout
+    deadline = None if group.timeout is None else time.monotonic() + group.timeout
     drawn, stops, timed_out = 0.0, 0, False
     with stop_signals() as request:
-        supervisor = Supervisor(study, crew.number, crew.launcher, say, reuse=crew.reuse)
+        supervisor = Supervisor(study, group.number, group.launcher, say, reuse=group.reuse)
         study.database.retrier.stop_waiting_when(lambda: bool(request))
         try:
             supervisor.start()
@@ -90,4 +90,4 @@ def supervise(
             pass  # the second Ctrl-C: at once
         finally:
             supervisor.kill()
-    return Supervised(supervisor.exit_code, bool(request.signal_count), timed_out)
+    return SupervisionResult(supervisor.exit_code, bool(request.signal_count), timed_out)

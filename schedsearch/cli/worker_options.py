@@ -53,7 +53,7 @@ class PlaceOptions:
         """Return the place, open until all its workers have ended.
 
         Raises:
-            InputError: the place cannot be had, or an option belongs to another place.
+            InputError: Ray is not available, or an option belongs to another place.
         """
         if self.on is Place.LOCAL:
             from schedsearch.launchers.local import LocalLauncher

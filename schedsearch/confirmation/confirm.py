@@ -16,6 +16,7 @@ from schedsearch.confirmation.study import (
     open_confirmation,
     queue_missing,
     recorded_runs,
+    trained_shares,
 )
 from schedsearch.confirmation.verdicts import common_metric, contend, document
 from schedsearch.errors import InputError, SchedSearchError
@@ -32,7 +33,7 @@ class Confirmation:
     Attributes:
         parent: the study that is confirmed.
         study: the study of the runs, which workers train.
-        schedules: the best distinct schedules, and those that the user raced.
+        schedules: the best distinct schedules, and the user plans.
         constants: the best distinct constants, and the default.
         seeds: fresh seeds, on which every plan is trained.
     """
@@ -52,6 +53,11 @@ class Confirmation:
         """Count the runs that have ended."""
         known = recorded_runs(self.study)
         return sum((candidate.plan, seed) in known for candidate, seed in self.runs)
+
+    def trained(self) -> float:
+        """Return how many runs' worth of epochs is trained; a run that has ended counts in full."""
+        wanted = {(candidate.plan, seed) for candidate, seed in self.runs}
+        return sum(trained_shares(self.study, wanted).values())
 
     def judge(self) -> dict[str, Any]:
         """Judge the runs, and keep the result with the study, without the plans; see `document`.
@@ -115,13 +121,13 @@ def prepare_confirmation(
     Raises:
         StudyError: no schedule is complete, the task is not the one of the study, or
             STUDY:confirm is another study's.
-        InputError: with so few seeds no schedule could be told from luck.
+        InputError: with so few seeds no result can be significant.
     """
     schedules, constants = candidates(study, top)
     if seeds < (least := fewest_seeds(len(schedules))):
         raise InputError(
-            f"--seeds is {seeds}, but must be at least {least}: with fewer, none of "
-            f"{len(schedules)} schedules could be told from luck"
+            f"--seeds is {seeds}, but must be at least {least}: with fewer seeds no result for "
+            f"{len(schedules)} schedule(s) can be significant"
         )
     load_study_task(study)
     fresh, runs_in = fresh_seeds(study.space, seeds), open_confirmation(study, epoch_timeout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from schedsearch.storage import (
     plan_of,
 )
 from schedsearch.training import metric_on_test
+from schedsearch.worker.failures import failure_reason
 
 #: The attribute of a study that keeps the result of its last confirmation.
 ATTRIBUTE = "confirmation"
@@ -82,13 +83,13 @@ def open_confirmation(study: StudyHandle, epoch_timeout: float | None = None) ->
             is_foreign = attributes.get(CONFIRMS, unnamed) != study.name
             if is_foreign or attributes.get(_CONDITIONS, conditions) != conditions:
                 raise StudyError(
-                    f"study `{name}` holds no runs of study `{study.name}` as it is now: "
-                    f"delete it with `schedsearch delete {name}`"
+                    f"study `{name}` has runs of another study `{study.name}`, or of other "
+                    f"settings: delete it with `schedsearch delete {name}`"
                 )
     search: dict[str, Any] = {
         "trials": 1,
         "seed": study.space.search.seed,
-        "epoch_timeout": epoch_timeout or study.epoch_timeout(),
+        "epoch_timeout": study.epoch_timeout() if epoch_timeout is None else epoch_timeout,
         "pruner": {"name": "none"},
     }
     document = study.space.to_document() | {"search": search}
@@ -176,12 +177,23 @@ def _result(trial: FrozenTrial) -> RunResult:
 
 
 def failed_runs(confirmation: StudyHandle) -> dict[RunKey, str]:
-    """Return the last lines of the tracebacks of the runs that failed, by plan and seed."""
+    """Return why runs failed, by plan and seed."""
     return {
-        _key(trial): trial.user_attrs.get("traceback", "").strip().rpartition("\n")[2]
+        _key(trial): failure_reason(trial)
         for trial in confirmation.trials()
         if trial.state is TrialState.FAIL
     }
+
+
+def trained_shares(confirmation: StudyHandle, wanted: Set[RunKey]) -> dict[RunKey, float]:
+    """Return the share of its epochs that each run has trained, by plan and seed."""
+    horizon = confirmation.space.horizon
+    shares: dict[RunKey, float] = {}
+    for trial in confirmation.trials():
+        if trial.state is not TrialState.FAIL and (key := _key(trial)) in wanted:
+            share = 1.0 if trial.state in _RECORDED else len(trial.intermediate_values) / horizon
+            shares[key] = max(share, shares.get(key, 0.0))
+    return shares
 
 
 def keep_result(study: StudyHandle, confirmation: StudyHandle, result: dict[str, Any]) -> None:

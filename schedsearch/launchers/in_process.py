@@ -20,15 +20,14 @@ def run_worker(
     reuse: bool = True,
     best_trial_callback: BestTrialCallback | None = None,
 ) -> None:
-    """Train trials of a study until none is left to begin, or until told to stop.
+    """Train trials of a study until none is left to begin, or until it is stopped.
 
     Args:
         study: the study.
         name: unique among all workers that the study ever had.
         control: when to stop, and how to leave an epoch that hangs.
         messages: lines for the user.
-        reuse: take epochs that other runs have trained from the record, and record those that are
-            trained here.
+        reuse: read and write the cache of epochs.
         best_trial_callback: called for each new best trial.
 
     Raises:

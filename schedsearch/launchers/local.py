@@ -25,7 +25,9 @@ class LocalLauncher:
         """Start a worker process that does not receive this terminal's Ctrl-C."""
         process = start_process(spec, os.environ)
         assert process.stdout is not None
-        reader = threading.Thread(target=_pass_on, args=(process.stdout, on_line), daemon=True)
+        reader = threading.Thread(
+            target=_forward_lines, args=(process.stdout, on_line), daemon=True
+        )
         reader.start()
         return LocalWorker(process, reader)
 
@@ -80,7 +82,7 @@ def worker_exit(code: int) -> WorkerExit:
     return WorkerExit(code, _signal_name(-code) if code < 0 else None)
 
 
-def _pass_on(lines: IO[str], on_line: Callable[[str], None]) -> None:
+def _forward_lines(lines: IO[str], on_line: Callable[[str], None]) -> None:
     with lines:
         for line in lines:
             on_line(line.rstrip("\n"))

@@ -18,7 +18,7 @@ REAPING = 10.0
 #: After so many deaths with no trial ended in between, dead workers are no longer replaced. A death
 #: of all workers at once, as when a node ends, counts as one.
 DEATHS_IN_A_ROW = 3
-#: The exit code of a worker that was told to stop.
+#: The exit code of a worker that received a stop signal.
 STOPPED = 130
 
 
@@ -44,7 +44,7 @@ class Supervisor:
         number: how many workers.
         launcher: starts them.
         say: prints a line for the user.
-        reuse: whether workers reuse epochs that are trained already, and record those they train.
+        reuse: whether workers read and write the cache of epochs.
         grace: a trial whose worker gives no heartbeat for as long is stale.
         reaping: seconds between two searches for stale trials.
 
@@ -62,12 +62,12 @@ class Supervisor:
     exit_code: int = field(default=0, init=False)
     _children: list[_Child] = field(default_factory=list, init=False)
     _stopping: bool = field(default=False, init=False)
-    _dismissed: bool = field(default=False, init=False)
-    _waits: bool = field(default=False, init=False)
+    _stopped_elsewhere: bool = field(default=False, init=False)
+    _reported_waiting: bool = field(default=False, init=False)
     _deaths: int = field(default=0, init=False)
     _finished: int = field(default=0, init=False)
     _reaped: float = field(default=float("-inf"), init=False)
-    _said: set[str] = field(default_factory=set, init=False)
+    _printed: set[str] = field(default_factory=set, init=False)
 
     def start(self) -> None:
         """Start all workers."""
@@ -86,7 +86,7 @@ class Supervisor:
         for child in list(self._children):
             if (end := child.process.poll()) is not None:
                 self._reap(child, end)
-        return bool(self._children) or self._goes_on()
+        return bool(self._children) or self._has_work_left()
 
     def stop(self) -> None:
         """Ask all workers to stop after the epoch."""
@@ -113,10 +113,10 @@ class Supervisor:
     def _on_line(self, line: str) -> None:
         """Print a worker's line; an error or a warning that all workers share is printed once."""
         is_shared = line.startswith(("error:", "warning:", "hint:"))
-        if not (is_shared and line in self._said):
+        if not (is_shared and line in self._printed):
             self.say(line)
         if is_shared:
-            self._said.add(line)
+            self._printed.add(line)
 
     def _reap(self, child: _Child, end: WorkerExit) -> None:
         """Queue the trials of an ended worker again, and replace it if it was killed."""
@@ -127,8 +127,8 @@ class Supervisor:
         if end.killed_by is not None:
             self._replace(end.killed_by, lost)
         elif end.code == STOPPED:
-            self._dismissed = True
-            self.say("a worker was told to stop: it is not replaced")
+            self._stopped_elsewhere = True
+            self.say("a worker received a stop signal: it is not replaced")
         else:
             # The worker has printed the reason, and another worker would fail for the same one.
             self.exit_code = self.exit_code or end.code
@@ -146,14 +146,14 @@ class Supervisor:
             self.exit_code = self.exit_code or 1
             self.say(f"{self._deaths} workers were killed in a row: no more are started")
 
-    def _goes_on(self) -> bool:
+    def _has_work_left(self) -> bool:
         """Return, after the last worker has ended, whether trials are left to begin or wait for."""
-        if self._stopping or self._dismissed or self.exit_code:
+        if self._stopping or self._stopped_elsewhere or self.exit_code:
             return False
         counts = self.study.queue.counts()
         if counts.waiting:
             self._start_one()
-        elif counts.running and not self._waits:
-            self._waits = True
+        elif counts.running and not self._reported_waiting:
+            self._reported_waiting = True
             self.say(f"waiting for {counts.running} trial(s) of other workers")
         return counts.waiting + counts.running > 0

@@ -116,7 +116,7 @@ class RequestFilter:
         return self._app(environ, start_response)
 
     def _is_accepted(self, host: str) -> bool:
-        """Tell whether a Host header is an accepted name, or an address, which has no DNS entry."""
+        """Return whether a host is an accepted name, or an address (which has no DNS entry)."""
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
@@ -130,7 +130,7 @@ def accepted_names(host: str) -> Hosts:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address can be reached from this machine only."""
+    """Return whether an address can be reached from this machine only."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 

@@ -41,7 +41,7 @@ def set_quiet(quiet: bool) -> None:
 
 
 def is_quiet() -> bool:
-    """Tell whether progress and remarks are switched off."""
+    """Return whether progress and remarks are switched off."""
     return _quiet
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.storage import StudyHandle
+from schedsearch.worker.failures import failure_reason
 
 
 def without_value(study: StudyHandle) -> str | None:
@@ -27,7 +28,7 @@ def _reasons(ended: Sequence[FrozenTrial], metric: str, unit: str) -> Iterator[s
     total = f"{len(ended)} {unit}"
     failed = [trial for trial in ended if trial.state is TrialState.FAIL]
     if failed:
-        yield f"{len(failed)} of {total} failed, the first with {_failure(failed[0])}"
+        yield f"{len(failed)} of {total} failed, the first with {failure_reason(failed[0])}"
     refused = [trial for trial in ended if "refused" in trial.user_attrs]
     if refused:
         reason = refused[0].user_attrs["refused"]
@@ -38,15 +39,6 @@ def _reasons(ended: Sequence[FrozenTrial], metric: str, unit: str) -> Iterator[s
     pruned = len(ended) - len(failed) - len(refused) - len(diverged)
     if pruned:
         yield f"{pruned} of {total} were pruned; --pruner none stops no trial"
-
-
-def _failure(trial: FrozenTrial) -> str:
-    """Return the first line of a trial's exception, which follows the frames of its traceback."""
-    lines = trial.user_attrs.get("traceback", "").splitlines()
-    frames = [i for i, line in enumerate(lines) if line.startswith("  File ")]
-    after = lines[frames[-1] + 1 :] if frames else lines
-    raised = (line for line in after if line.strip() and not line[0].isspace())
-    return next(raised, "an epoch that took too long")
 
 
 def _epochs(diverged: Sequence[int], metric: str) -> str:

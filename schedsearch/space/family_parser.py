@@ -21,7 +21,6 @@ from schedsearch.space.suggesters import FixedSuggester
 
 #: Families whose list can be given as a count and one range: `segments = 3`, `values = RANGE`.
 _COUNTED_LISTS = {"piecewise": ("segments", "values"), "knots": ("points", "values")}
-_RANGE_TYPES = (ParameterType.NUMBER, ParameterType.COUNT, ParameterType.DURATION)
 
 
 class FamilyParser:

@@ -8,7 +8,7 @@ CONFIRMED_TRIAL = "trial"
 CONSTANT = "constant"
 #: Of a trial that trains one seed: that seed. Other trials train the study's seeds.
 SEED = "seed"
-#: Of a trial that is exempt from pruning: no pruner stops it or counts it.
+#: Of a trial that is exempt from pruning: no pruner stops it.
 UNPRUNED = "unpruned"
 #: Of a trial that is trained in full although the pruner would stop it, to audit the pruner.
 AUDITED = "audited"

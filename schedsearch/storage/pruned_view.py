@@ -17,11 +17,12 @@ from schedsearch.storage.forwarding_storage import ForwardingStorage
 class PrunedView(ForwardingStorage):
     """Lists a trial that runs to the end only to audit the pruner as one that was pruned.
 
-    Samplers and pruners that read a study through this storage decide as if there were no audit.
-    A single trial (`get_trial`) is returned as it is, since its worker still trains it.
+    Samplers and pruners that read a study through this storage see no epoch after the one at which
+    the pruner would have stopped the trial. They see the trial as pruned once it has ended.
+    A single trial (`get_trial`) is returned unchanged, since its worker still trains it.
 
-    A finished trial is looked at once, so a view does not notice if it is unfinished later, as
-    after a transaction that was rolled back.
+    A finished trial is read once: if its transaction is rolled back later, the view keeps the old
+    state.
 
     Args:
         target: the storage of the studies; it lists the trials by number, without gaps.

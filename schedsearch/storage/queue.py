@@ -8,6 +8,7 @@ study's total. Each step is one transaction that locks the study first.
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -59,6 +60,9 @@ INHERITED = (
     CONSTANT,
 )
 
+#: The user attribute of the first trial of those that were queued together.
+_BATCH = "batch"
+
 _Result = TypeVar("_Result")
 
 
@@ -99,25 +103,30 @@ class TrialQueue:
         Args:
             templates: the parameters and the user attributes of the trials.
         """
-        rows_before: int | None = None
+        # Written with the first trial: a retry finds it if an earlier attempt was committed.
+        token = uuid.uuid4().hex
 
         def enqueue(connection: Connection) -> None:
-            nonlocal rows_before
-            rows = count_rows(connection, self._study_id)
-            if rows_before is None:
-                rows_before = rows
-            elif rows > rows_before:
-                return  # an earlier attempt was committed, but its answer was lost
-            for template in templates:
-                self._enqueue(connection, template)
+            if self._has_batch(connection, token):
+                return
+            for place, template in enumerate(templates):
+                self._enqueue(connection, template, token if place == 0 else None)
             total = Counts.load(connection, self._study_id).trials
             if total > load_budget(connection, self._study_id).trials:
                 set_total(connection, self._study_id, total)
 
-        if templates:
-            self._write_locked(enqueue)
+        self._write_locked(enqueue)
 
-    def _enqueue(self, connection: Connection, template: FrozenTrial) -> None:
+    def _has_batch(self, connection: Connection, token: str) -> bool:
+        query = select(trials.c.trial_id).where(
+            trials.c.study_id == self._study_id,
+            user_attributes.c.trial_id == trials.c.trial_id,
+            user_attributes.c.key == _BATCH,
+            user_attributes.c.value_json == json.dumps(token),
+        )
+        return connection.execute(query).first() is not None
+
+    def _enqueue(self, connection: Connection, template: FrozenTrial, token: str | None) -> None:
         trial_id = self._insert(connection, state="WAITING")
         rows = [
             {
@@ -129,7 +138,8 @@ class TrialQueue:
             for name, distribution in template.distributions.items()
         ]
         execute_many(connection, insert(parameters), rows)
-        attributes = {(trial_id, k): json.dumps(v) for k, v in template.user_attrs.items()}
+        given = template.user_attrs | ({} if token is None else {_BATCH: token})
+        attributes = {(trial_id, key): json.dumps(value) for key, value in given.items()}
         add_attributes(connection, user_attributes, attributes)
 
     def withdraw(self, trial_ids: Sequence[int]) -> None:
@@ -144,10 +154,11 @@ class TrialQueue:
                 return
             waiting = trials.c.state == "WAITING", trials.c.trial_id.in_(trial_ids)
             moment = utc_now()
-            for trial_id in connection.scalars(select(trials.c.trial_id).where(*waiting)).all():
+            withdrawn = connection.scalars(select(trials.c.trial_id).where(*waiting)).all()
+            for trial_id in withdrawn:
                 _fail(connection, trial_id, moment)
                 _add_attribute(connection, trial_id, "superseded_by", None)
-            total = Counts.load(connection, self._study_id).trials
+            total = load_budget(connection, self._study_id).trials - len(withdrawn)
             set_total(connection, self._study_id, total)
 
         if trial_ids:

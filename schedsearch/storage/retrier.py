@@ -58,7 +58,7 @@ class Retrier:
         self._stopping_since = math.inf
 
     def stop_waiting_when(self, should_stop: Callable[[], bool]) -> None:
-        """Stop to retry a few seconds after `should_stop` returns true."""
+        """Stop retrying a few seconds after `should_stop` returns true."""
         self._should_stop = should_stop
 
     def retry(self, work: Callable[[], _Result]) -> _Result:

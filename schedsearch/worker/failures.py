@@ -74,12 +74,23 @@ def traceback_of(error: Exception) -> str:
     return "".join(traceback.format_exception(error))[-_TRACEBACK_LENGTH:]
 
 
-def shown(error: Exception) -> str:
+def failure_reason(trial: FrozenTrial) -> str:
+    """Return why a trial failed: the first line of its exception, which follows the frames."""
+    lines = trial.user_attrs.get("traceback", "").splitlines()
+    frames = [i for i, line in enumerate(lines) if line.startswith("  File ")]
+    after = lines[frames[-1] + 1 :] if frames else lines
+    raised = (line for line in after if line.strip() and not line[0].isspace())
+    return next(raised, "an epoch that took too long")
+
+
+def describe_error(error: Exception) -> str:
     """Return an exception in one line, with the file and the line where it was raised."""
-    return summarize_exception(error) + _place(traceback.extract_tb(error.__traceback__))
+    return summarize_exception(error) + _innermost_user_line(
+        traceback.extract_tb(error.__traceback__)
+    )
 
 
-def where_it_hangs() -> tuple[str, str]:
+def hanging_line() -> tuple[str, str]:
     """Return the line that the user's code executes now, and its stack.
 
     A task runs in the main thread, a training loop in a thread named `train`.
@@ -87,10 +98,10 @@ def where_it_hangs() -> tuple[str, str]:
     loops = [thread.ident for thread in threading.enumerate() if thread.name == "train"]
     thread = loops[-1] if loops else threading.main_thread().ident
     frames = traceback.extract_stack(sys._current_frames()[thread or 0])
-    return _place(frames), "".join(frames.format())[-_TRACEBACK_LENGTH:]
+    return _innermost_user_line(frames), "".join(frames.format())[-_TRACEBACK_LENGTH:]
 
 
-def _place(frames: traceback.StackSummary) -> str:
+def _innermost_user_line(frames: traceback.StackSummary) -> str:
     """Return the innermost line of the user's code, or of any code if there is none."""
     own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
     for frame in reversed(own or frames):

@@ -35,7 +35,7 @@ def heartbeats(
 
     def beat() -> None:
         while not over.wait(heartbeat.interval):
-            # A database that is away for longer than the retries last may be back at the next beat.
+            # A database that is unavailable for longer than the retries may answer later.
             with suppress(SQLAlchemyError, StorageInternalError, DatabaseUnavailableError):
                 queue.record_heartbeats(list(trials()))
                 renew()

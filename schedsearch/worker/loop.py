@@ -14,7 +14,7 @@ from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.storage import Batch, StudyHandle
 from schedsearch.training import train_epoch
 from schedsearch.worker.best_trial import BestTrialCallback, BestTrialNotifier
-from schedsearch.worker.failures import Failures, where_it_hangs
+from schedsearch.worker.failures import Failures, hanging_line
 from schedsearch.worker.heartbeat import heartbeats
 from schedsearch.worker.lane_allocator import LaneAllocator
 from schedsearch.worker.options import Heartbeat, Messages, ProcessControl
@@ -33,7 +33,7 @@ _POLL_TRIALS = 1.0
 
 
 class Worker:
-    """Claims trials of a study and trains them, until none is left or it is told to stop.
+    """Claims trials of a study and trains them, until none is left or it is stopped.
 
     While other workers train the last trials it waits: a trial whose worker dies is queued again.
 
@@ -309,7 +309,7 @@ class Worker:
     def _on_timeout(self) -> None:
         """Fail the trials whose epoch takes too long, hand back the others, and restart."""
         try:
-            place, stack = where_it_hangs()
+            place, stack = hanging_line()
             for live in self._training:
                 reason = f"it took longer than {self._timeout:g} s{place}"
                 self._outcomes.add_failure(live, reason)

@@ -20,7 +20,7 @@ def end_process() -> None:
 
 @dataclass(frozen=True)
 class ProcessControl:
-    """How a worker learns that it is to stop, and how it leaves an epoch that hangs.
+    """Callbacks that stop or restart a worker.
 
     Attributes:
         should_stop: asked after each round; the live trials then return to the queue.
@@ -34,7 +34,7 @@ class ProcessControl:
 
 @dataclass(frozen=True)
 class Messages:
-    """Where a worker's lines for people go: what went wrong, and everything else."""
+    """Callbacks for warnings and for other lines for the user."""
 
     warn: Callable[[str], None]
     info: Callable[[str], None]

@@ -1,4 +1,4 @@
-"""How a trial continues after an epoch: it goes on, completes, is pruned, diverges or fails."""
+"""What follows after an epoch of a trial: it continues, completes, is pruned, diverges or fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schedsearch.pruners import decide_pruning
 from schedsearch.storage import WOULD_PRUNE, BatchedStorage, StudyHandle
 from schedsearch.training import metric_on_test
 from schedsearch.worker.best_trial import BestTrialNotifier
-from schedsearch.worker.failures import Failures, shown, traceback_of
+from schedsearch.worker.failures import Failures, describe_error, traceback_of
 from schedsearch.worker.options import Messages
 from schedsearch.worker.summary import summary
 from schedsearch.worker.trial import LiveTrial
@@ -46,7 +46,7 @@ class Outcomes:
     def report(self, live: LiveTrial, study: optuna.Study) -> bool:
         """Report a trial's last epoch; return whether the trial has ended.
 
-        A trial of a confirmation that has come to the horizon has not: it waits for `complete`.
+        A trial of a confirmation at the horizon is not ended here: `complete` ends it.
         """
         metric = live.metric
         # Through the storage: Optuna's Trial copies the whole trial at each report.
@@ -76,21 +76,21 @@ class Outcomes:
         Its value is the objective's metric on that split, or on the validation split if the task
         has no such metric. If that metric is not finite, the trial counts as diverged.
         """
-        found = test.get(metric_on_test(self._space.objective.metric))
+        metric = self._space.objective.metric
+        found = test.get(metric_on_test(metric))
         if found is not None and not math.isfinite(found):
-            self._diverge(live)
+            self._diverge(live, f"diverged: {metric_on_test(metric)} is not finite")
             return
         live.trial.set_user_attr("validation", live.value)
         live.trial.set_user_attr("test", found)
-        metric = self._space.objective.metric
         name, value = (metric, live.value) if found is None else (metric_on_test(metric), found)
         outcome = f"complete: {name} {value:.6g} with seed {live.runs[0].seed}"
         self._finish(live, TrialState.COMPLETE, value, outcome)
 
-    def _diverge(self, live: LiveTrial) -> None:
-        # PRUNED: a sampler learns nothing from a FAIL, and would propose the like again.
+    def _diverge(self, live: LiveTrial, outcome: str | None = None) -> None:
+        # PRUNED: a sampler learns nothing from a FAIL, and would propose similar values again.
         live.trial.set_user_attr("diverged", live.epochs)
-        self._finish(live, TrialState.PRUNED)
+        self._finish(live, TrialState.PRUNED, outcome=outcome)
 
     def refuse(self, live: LiveTrial, error: InputError) -> None:
         """End a trial whose parameters break a rule together."""
@@ -102,7 +102,7 @@ class Outcomes:
         """End a trial whose training raised."""
         live.trial.set_user_attr("traceback", traceback_of(error))
         self._tell(live, TrialState.FAIL, None)
-        self.add_failure(live, shown(error))
+        self.add_failure(live, describe_error(error))
 
     def add_failure(self, live: LiveTrial, reason: str) -> None:
         """Print, and count, that a trial failed."""

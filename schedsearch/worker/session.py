@@ -93,5 +93,5 @@ class StudySession:
 
 
 def is_interrupted() -> bool:
-    """Tell whether a KeyboardInterrupt is being handled: the user wants to stop at once."""
+    """Return whether a KeyboardInterrupt is being handled: the user wants to stop at once."""
     return isinstance(sys.exception(), KeyboardInterrupt)

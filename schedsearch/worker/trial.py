@@ -40,7 +40,7 @@ class LiveTrial:
 
     @property
     def to_train(self) -> list[Run]:
-        """The runs to train an epoch of; none once every run X"""
+        """The runs whose next epoch is to be trained; none once all runs have ended."""
         return [run for run in self.due if run.is_catching_up or not run.ended]
 
     @property

@@ -82,8 +82,8 @@ def test_too_few_seeds_are_a_wrong_input_that_says_how_many_it_takes(run, tmp_pa
     done = run("confirm", "small", "--top", 4, "--seeds", 6)
     assert (done.status, done.out) == (2, "")
     assert done.err == (
-        "error: --seeds is 6, but must be at least 8: with fewer, none of 4 schedules could be "
-        "told from luck\n"
+        "error: --seeds is 6, but must be at least 8: with fewer seeds no result for 4 schedule(s) "
+        "can be significant\n"
     )
     assert confirmation_result(study) is None
 

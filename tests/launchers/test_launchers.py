@@ -149,7 +149,7 @@ def test_a_worker_that_is_told_to_stop_is_not_replaced_and_the_other_goes_on(tmp
     os.kill(second, signal.SIGTERM)
     _, err = endless.communicate(timeout=60)
     assert endless.returncode == 1
-    assert err.count("a worker was told to stop: it is not replaced") == 2
+    assert err.count("a worker received a stop signal: it is not replaced") == 2
     assert_handed_back(study, 2)
 
 
