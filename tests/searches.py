@@ -84,7 +84,7 @@ def train_or_hang(run: LoopRun) -> None:
 
 
 def train_gently(run: LoopRun) -> None:
-    """Take a moment for each epoch, so that whoever watches sees the middle of a trial."""
+    """Take a moment for each epoch, so that a test can see the middle of a trial."""
     for epoch, hp in run:
         time.sleep(0.02)
         run.report(val_loss=hp["lr"] / (1 + epoch))
@@ -215,7 +215,7 @@ def write_space(folder: Path, content: Mapping[str, Any]) -> Path:
 
 
 def begin(*arguments: object, folder: Path, **environment: str) -> subprocess.Popen[str]:
-    """Begin `schedsearch ARGUMENTS` in a process of its own, in a folder."""
+    """Start `schedsearch ARGUMENTS` as a separate process in a folder."""
     return subprocess.Popen(
         [sys.executable, "-m", "schedsearch", *map(str, arguments)],
         cwd=folder,

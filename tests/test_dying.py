@@ -26,7 +26,7 @@ GRACE = 2.0
 
 
 class Crowd:
-    """Worker processes on one study, each with a name of its own."""
+    """Worker processes of one study, each with another name."""
 
     def __init__(self, study: StudyHandle) -> None:
         self._study = study
@@ -99,13 +99,13 @@ def test_eight_workers_under_sigkill_end_two_hundred_trials_exactly(database_url
 
 @pytest.mark.long
 def test_the_last_trial_of_a_killed_worker_is_taken_over_within_the_grace(study, crowd):
-    victim, heir = crowd.add(), crowd.add()
-    # The heir has nothing left to begin, and waits; nobody asks for a trial any more.
+    victim, successor = crowd.add(), crowd.add()
+    # The successor has nothing left to begin, and waits: no worker claims a trial any more.
     wait_until(lambda: study.queue.counts().finished >= 4)
     crowd.kill(victim)
     killed = time.monotonic()
-    heir.join(60)
-    assert heir.exitcode == 0
+    successor.join(60)
+    assert successor.exitcode == 0
     assert time.monotonic() - killed < 30
     assert_chains(study, 8)
 
@@ -134,10 +134,10 @@ def test_a_worker_that_was_suspended_past_the_grace_drops_its_trial_and_takes_th
     os.kill(sleeper.pid, signal.SIGSTOP)
     stolen = [row.number for row in study.load().trials if row.state is TrialState.RUNNING]
     before = study.load().trials[stolen[0]].intermediate_values
-    heir = crowd.add()
+    successor = crowd.add()
     wait_until(lambda: "superseded_by" in study.load().trials[stolen[0]].user_attrs)
     os.kill(sleeper.pid, signal.SIGCONT)
-    for member in (sleeper, heir):
+    for member in (sleeper, successor):
         member.join(60)
         assert member.exitcode == 0
     assert_chains(study, 8)

@@ -1,4 +1,4 @@
-"""A worker that begins anew knows how many trials of its own failed in a row."""
+"""A worker that is restarted knows how many of its trials failed in a row."""
 
 from __future__ import annotations
 

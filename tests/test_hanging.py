@@ -37,7 +37,7 @@ def test_a_trial_that_hangs_fails_and_the_worker_goes_on_without_anybodys_help(
 ):
     content = grid(task, name, epoch_timeout=8.0)
     study = make_study(tmp_path, content)
-    # Who begins anew need not be told again that the task may run.
+    # A restarted worker needs no new consent to run the task.
     options = ["--trust-task", "--storage", url_of(tmp_path)]
     worker = begin("worker", "small", *options, folder=tmp_path, SCHEDSEARCH_TRUST_TASK="0")
     _, err = worker.communicate(timeout=120)

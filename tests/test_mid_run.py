@@ -54,7 +54,7 @@ def test_what_is_taken_from_a_running_search_is_whole(database_url, servers, tmp
             assert [trial.number for trial in study.rows()] == list(range(len(study.rows())))
             assert all(len(trial.intermediate_values) == 9 for trial in study.complete())
             assert len(optuna.load_study(study_name="small", storage=url).trials) > 0
-        # The workers of a copy are not there: what they had begun is queued anew.
+        # A copy has no workers: the trials that they had begun are queued again.
         study = open_study(open_database(copies[0]), "small")
         for worker in {t.user_attrs["worker"] for t in study.trials() if "worker" in t.user_attrs}:
             study.queue.requeue_trials_of(worker)

@@ -230,7 +230,7 @@ def test_a_worker_takes_over_the_trial_of_one_that_died_before_it_ends(tmp_path)
     study = make_study(tmp_path, document(trials=3))
     claim(study, "dead")
     make_worker(
-        study, "heir", lambda: False, Ears(), heartbeat=Heartbeat(grace=timedelta(seconds=3))
+        study, "successor", lambda: False, Ears(), heartbeat=Heartbeat(grace=timedelta(seconds=3))
     ).run()
     counts = study.queue.counts()
     assert (counts.finished, counts.running, counts.waiting) == (3, 0, 0)
@@ -310,7 +310,7 @@ def test_a_worker_waits_for_the_trial_of_another_and_takes_it_over_when_that_one
     claim(study, "another")
     ears = Ears()
     make_worker(
-        study, "heir", lambda: False, ears, heartbeat=Heartbeat(grace=timedelta(seconds=3))
+        study, "successor", lambda: False, ears, heartbeat=Heartbeat(grace=timedelta(seconds=3))
     ).run()
     assert "waiting for 1 trial(s) of other workers" in ears.well
     counts = study.queue.counts()

@@ -76,7 +76,7 @@ class Confirmation:
             chosen, [values[i :: len(chosen)] for i in range(len(chosen))], objective
         )
         result = document(contenders[:count], contenders[count:], objective, metric, self.seeds)
-        result["judged"] = self._judged()
+        result["judged"] = self._looks()
         result["looks"] = [seeds for seeds, _ in result["judged"]]
         space = self.parent.space
         result["coarse"] = [*constant_coverage_warnings(space), *few_constants_warning(self.parent)]
@@ -100,7 +100,7 @@ class Confirmation:
             )
         return [known[candidate.plan, seed] for candidate, seed in wanted]
 
-    def _judged(self) -> list[Any]:
+    def _looks(self) -> list[Any]:
         """Return all looks at the runs: after how many seeds, and at which trials."""
         before = (confirmation_result(self.parent) or {}).get("judged", [])
         now = [len(self.seeds), sorted(c.number for c in self.schedules if c.number is not None)]

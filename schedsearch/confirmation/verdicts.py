@@ -99,14 +99,14 @@ def document(
             {
                 **_entry(plan),
                 **_difference(of_plan[at], judgement.intervals[at], objective),
-                **_judged(judgement, of_plan, constants, objective),
+                **_verdict_fields(judgement, of_plan, constants, objective),
             }
             for plan, of_plan, judgement in zip(schedules, pairs, judgements, strict=True)
         ],
     }
 
 
-def _judged(
+def _verdict_fields(
     judgement: Judgement,
     pairs: Sequence[Paired],
     constants: Sequence[Contender],

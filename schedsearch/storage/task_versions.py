@@ -95,6 +95,7 @@ def accept_task(database: Database, study_id: int, fingerprint: Fingerprint) -> 
 def changed_task_message(study: str, reference: str, changes: list[str]) -> str:
     """Return the message that refuses a changed task."""
     return (
-        f"task {reference} changed since study `{study}` was created: {', '.join(changes)}; start "
-        "another study with --study NAME, or say with --accept-task that it is the same training"
+        f"task {reference} changed since study `{study}` was created: {', '.join(changes)}; create "
+        "another study with `schedsearch start FILE --study NAME`, or, if it is the same training, "
+        "say so with `schedsearch start FILE --accept-task`"
     )

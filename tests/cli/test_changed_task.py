@@ -109,8 +109,9 @@ def test_every_command_refuses_a_changed_task_and_says_what_changed(project, fil
     assert project("start", "mine.toml", "--workers", 0).status == 0
     project.write(**files)
     message = (
-        f"task task_to_change:train changed since study `mine` was created: {said}; start another "
-        "study with --study NAME, or say with --accept-task that it is the same training\n"
+        f"task task_to_change:train changed since study `mine` was created: {said}; create another "
+        "study with `schedsearch start FILE --study NAME`, or, if it is the same training, say so "
+        "with `schedsearch start FILE --accept-task`\n"
     )
     for arguments in (("start", "mine.toml", "--workers", 0), ("worker", "mine")):
         done = project(*arguments)

@@ -113,7 +113,7 @@ def test_a_study_that_trained_nothing_is_made_anew_and_one_with_reports_is_not(s
     assert "exists with other settings:" in err
 
 
-def test_a_trial_that_somebody_queued_keeps_a_study_that_trained_nothing(start, tmp_path):
+def test_a_trial_that_the_user_queued_keeps_a_study_that_trained_nothing(start, tmp_path):
     wrong = document()
     wrong["objective"]["metric"] = "val_los"
     study = make_study(tmp_path, wrong)
@@ -147,8 +147,9 @@ def test_a_changed_task_is_refused_by_its_fingerprint(start, monkeypatch):
     assert code == 2
     assert err == (
         "error: task tests.searches:train changed since study `small` was created: "
-        "hyperparameters.new is new; start another study with --study NAME, or say with "
-        "--accept-task that it is the same training\n"
+        "hyperparameters.new is new; create another study with `schedsearch start FILE --study "
+        "NAME`, or, if it is the same training, say so with `schedsearch start FILE "
+        "--accept-task`\n"
     )
 
 

@@ -75,7 +75,7 @@ class RayCluster:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What `start` is told to run its workers here."""
+        """The options of `start` that run its workers here."""
         return "--on", "ray", "--address", self.address
 
     def add_node(self) -> Node:

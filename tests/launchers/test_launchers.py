@@ -166,7 +166,9 @@ def test_a_timeout_hands_back_and_is_a_success(tmp_path):
 
 
 @pytest.mark.parametrize(("flag", "budget"), [("--trials", 40), ("--epochs", 350)])
-def test_a_budget_holds_for_all_workers_whoever_joins_and_over_restarts(tmp_path, flag, budget):
+def test_a_budget_holds_for_all_workers_also_for_those_that_join_and_over_restarts(
+    tmp_path, flag, budget
+):
     content = document(searches.train_gently, trials=1000, pruner={"name": "none"})
     search = start(tmp_path, content, "--workers", 2, flag, budget)
     study = wait_for_epochs(tmp_path, running=2)
@@ -184,7 +186,7 @@ def test_a_budget_holds_for_all_workers_whoever_joins_and_over_restarts(tmp_path
     else:
         # No trial is left that could not go on to the horizon.
         assert counts.complete == counts.trials == budget // 9
-    # And whoever comes later finds nothing left to do.
+    # A worker that starts later finds nothing left to do.
     late = start(tmp_path, content, "--workers", 2, flag, budget)
     _, err = late.communicate(timeout=60)
     assert (late.returncode, study.queue.counts()) == (0, counts), err
