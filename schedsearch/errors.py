@@ -12,12 +12,25 @@ SchedSearchError                  the operation failed: exit 1
 
 from __future__ import annotations
 
+import sysconfig
+import tempfile
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from schedsearch.printable import printable_line
+
+#: Folders of code that is not the user's: Python's, installed packages' and this package's.
+_LIBRARIES = (
+    "<frozen ",
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib", "scripts")),
+    str(Path(__file__).parent),
+    # Written by torch's compiler.
+    str(Path(tempfile.gettempdir(), "torchinductor_")),
+)
 
 
 class SchedSearchError(Exception):
@@ -119,3 +132,18 @@ def summarize_exception(error: Exception) -> str:
     'ValueError: first line second line'
     """
     return printable_line(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def describe_error(error: Exception) -> str:
+    """Return an exception in one line, with the file and the line where it was raised."""
+    return summarize_exception(error) + innermost_user_line(
+        traceback.extract_tb(error.__traceback__)
+    )
+
+
+def innermost_user_line(frames: traceback.StackSummary) -> str:
+    """Return the innermost line of the user's code, or of any code if there is none."""
+    own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
+    for frame in reversed(own or frames):
+        return f" ({Path(frame.filename).name}:{frame.lineno})"
+    return ""

@@ -12,11 +12,11 @@ import typer
 from schedsearch.cli.app import AsJson, SpaceFile, app
 from schedsearch.cli.output import echo, say
 from schedsearch.cli.trust import TrustTask, require_trust
-from schedsearch.errors import FileError
+from schedsearch.errors import FileError, summarize_exception
 
 if TYPE_CHECKING:
     from schedsearch.space import Space
-    from schedsearch.task import Fingerprint
+    from schedsearch.task import Fingerprint, Task
 
 
 @app.command()
@@ -82,4 +82,21 @@ def _load(file: Path, *, task: bool, trusted: bool) -> tuple[Space, Fingerprint 
             f"note: only a training can show whether the training loop reports "
             f"{complete.objective.metric}"
         )
+    else:
+        _say_if_not_batched(loaded)
     return complete, describe_coverage(loaded, reference, arguments)
+
+
+def _say_if_not_batched(task: Task) -> None:
+    """Say why trials cannot share a step, if they cannot; `start` then trains them one by one."""
+    from schedsearch.engines.batching import why_not_batched
+    from schedsearch.report.progress import spinner
+
+    try:
+        with spinner("tracing a step"):
+            reason = why_not_batched(task)
+    except Exception as error:
+        say(f"warning: with another seed, the data or the model raise {summarize_exception(error)}")
+        return
+    if reason is not None:
+        say(f"note: trials are trained one at a time: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +14,14 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from schedsearch.engines.lanes.program import Program, build
 from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings
 from schedsearch.engines.task_adapter import TaskAdapter
-from schedsearch.errors import SchedSearchError, summarize_exception
+from schedsearch.errors import SchedSearchError, innermost_user_line, summarize_exception
 from schedsearch.task import Task, TrainFunction, is_train_function
 
 #: From a phrase in torch's message to our message.
 _REASONS: Mapping[str, str] = {
     "random operation": "draws random numbers; declare those of a step as `noise`",
     ".item()": "converts a tensor that differs between runs to a Python number",
+    "Cannot access data pointer": "reads the values of a tensor that differs between runs",
     "data-dependent control flow": "makes Python branch on a value that differs between runs",
     "is not possible because": "changes a tensor in place that all runs would share",
 }
@@ -86,7 +88,8 @@ class _FailingCall(TorchFunctionMode):
 def _reason(operation: str, error: Exception) -> str:
     text = summarize_exception(error)
     known = (reason for phrase, reason in _REASONS.items() if phrase in text)
-    return f"{operation} {next(known, f'raises {text}')}"
+    line = innermost_user_line(traceback.extract_tb(error.__traceback__))
+    return f"{operation} {next(known, f'raises {text}')}{line}"
 
 
 def _same_operations(first: Program, second: Program) -> bool:

@@ -24,7 +24,6 @@ from schedsearch.engines.task_adapter import (
     TaskAdapter,
     copy_model_tensors,
     hyperparameter_dtype,
-    load_model_tensors,
     weighted_sum,
 )
 from schedsearch.errors import SchedSearchError
@@ -65,10 +64,12 @@ class SequentialEngine:
         """Start a run from its seed, or from a snapshot of a run with that seed."""
         with self.precision.apply():
             splits = self._adapter.splits(seed)
-            model = self._adapter.make_model(seed)
+            if snapshot is None:
+                model = self._adapter.make_model(seed)
+            else:
+                model = self._adapter.make_model_like(seed, snapshot)
             optimizer = make_optimizer(self.task.optimizer, model)
             if snapshot is not None:
-                load_model_tensors(model, snapshot)
                 load_state_tensors(optimizer, model, snapshot.optimizer)
         epoch = 0 if snapshot is None else snapshot.epoch
         self._run = _SequentialRun(seed, epoch, splits, model, optimizer)
@@ -127,6 +128,8 @@ class SequentialEngine:
             for batch, noise in self._steps(run):
                 with self._dropout(dropout), self.precision.autocast_context(self.device):
                     terms = self.task.terms(run.model, batch, hp, noise)
+                if run.epoch == 0 and not by_term:
+                    self._add_created_parameters(run, values)
                 run.optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(weighted_sum(terms, hp))
                 run.optimizer.step()
@@ -135,6 +138,13 @@ class SequentialEngine:
         run.epoch += 1
         means = {name: torch.stack(h).double().mean().item() for name, h in by_term.items()}
         return EpochResult(self._validate(run, means), means)
+
+    def _add_created_parameters(self, run: _SequentialRun, values: Mapping[str, float]) -> None:
+        """Let the optimizer train the parameters that the first step created."""
+        optimized = sum(len(group["params"]) for group in run.optimizer.param_groups)
+        if optimized < sum(p.requires_grad for p in run.model.parameters()):
+            run.optimizer = make_optimizer(self.task.optimizer, run.model)
+            set_hyperparameters(run.optimizer, values)
 
     @contextlib.contextmanager
     def _dropout(self, dropout: EpochDropout) -> Iterator[None]:

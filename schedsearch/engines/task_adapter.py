@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from schedsearch.engines.base import Snapshot
+from schedsearch.engines.lazy_modules import materialize
 from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.engines.random_streams import seeded_global_rng
 from schedsearch.errors import SchedSearchError
-from schedsearch.task import Examples, Splits, Task
+from schedsearch.task import Examples, Splits, Task, lazy_tensors
 
 #: Seeds whose data is cached, in addition to one per lane.
 _SPARE_SEEDS = 4
@@ -41,9 +42,28 @@ class TaskAdapter:
         return {name: tensor.to(self.device) for name, tensor in examples.items()}
 
     def make_model(self, seed: int) -> nn.Module:
-        """Return a new model; torch's generators are seeded in case the task does not do so."""
+        """Return a new model; torch's generators are seeded in case the task does not do so.
+
+        Parameters without a shape get it from the first batch; see `materialize`.
+        """
         with seeded_global_rng(self.device, seed, "model"):
-            return self.task.model(seed).to(self.device)
+            model = self.task.model(seed).to(self.device)
+            if lazy_tensors(model):
+                self._materialize(model, seed)
+        return model
+
+    def make_model_like(self, seed: int, snapshot: Snapshot) -> nn.Module:
+        """Return a new model with the parameters of a snapshot, also those that a step created."""
+        model = self.make_model(seed)
+        if not snapshot.model.keys() <= model.state_dict().keys():
+            with seeded_global_rng(self.device, seed, "model"):
+                self._materialize(model, seed)
+        load_model_tensors(model, snapshot)
+        return model
+
+    def _materialize(self, model: nn.Module, seed: int) -> None:
+        with self._precision.autocast_context(self.device):
+            materialize(model, self.task, self.splits(seed), self.device)
 
     def compute_metrics(self, model: nn.Module, split: Examples, prefix: str) -> dict[str, float]:
         """Return the metrics of a model on a split, with a prefix to their names.

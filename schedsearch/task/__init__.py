@@ -1,6 +1,6 @@
 """Tasks: the protocol, loading, validation, fingerprints and trust. Does not import torch."""
 
-from schedsearch.task.check import TaskOutputs, check_task
+from schedsearch.task.check import TaskOutputs, check_task, lazy_tensors
 from schedsearch.task.fingerprint import Fingerprint, describe_changes
 from schedsearch.task.fingerprinting import describe_coverage, fingerprint_task
 from schedsearch.task.legacy_fingerprint import legacy_fingerprint
@@ -37,6 +37,7 @@ __all__ = [
     "find_untrusted_code",
     "fingerprint_task",
     "is_train_function",
+    "lazy_tensors",
     "legacy_fingerprint",
     "load_task",
     "refuse_name_clash",

@@ -20,7 +20,7 @@ from schedsearch.task.protocol import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,20 @@ def check_task(
                 f"{name}.metrics", lambda: task.metrics(model, splits.validation)
             )
     _check_numbers(f"{name}.metrics", metrics)
+    if without_shape := lazy_tensors(model):
+        raise TaskError(
+            f"{name}.model: {', '.join(without_shape)} has no shape after a step and a validation: "
+            "nothing uses it; remove it, or give it a shape"
+        )
     return TaskOutputs(tuple(terms), tuple(f"val_{metric}" for metric in metrics))
+
+
+def lazy_tensors(model: nn.Module) -> list[str]:
+    """Return the names of the parameters and buffers that have no shape yet."""
+    from torch.nn.parameter import is_lazy
+
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return [name for name, tensor in tensors if is_lazy(tensor)]
 
 
 def _terms_of_first_batch(task: Task, model: Any, splits: Splits) -> Mapping[str, Tensor]:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import sys
-import sysconfig
-import tempfile
 import threading
 import traceback
 from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.errors import SchedSearchError, summarize_exception
+from schedsearch.errors import SchedSearchError, innermost_user_line
 
 #: A worker stops after so many failed trials in a row.
 FAILURES_IN_A_ROW = 3
 _TRACEBACK_LENGTH = 8_000
-
-#: Folders of code that is not the user's: Python's, installed packages' and this package's.
-_LIBRARIES = (
-    "<frozen ",
-    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib", "scripts")),
-    str(Path(__file__).parents[1]),
-    # Written by torch's compiler.
-    str(Path(tempfile.gettempdir(), "torchinductor_")),
-)
 
 
 class Failures:
@@ -83,13 +71,6 @@ def failure_reason(trial: FrozenTrial) -> str:
     return next(raised, "an epoch that took too long")
 
 
-def describe_error(error: Exception) -> str:
-    """Return an exception in one line, with the file and the line where it was raised."""
-    return summarize_exception(error) + _innermost_user_line(
-        traceback.extract_tb(error.__traceback__)
-    )
-
-
 def hanging_line() -> tuple[str, str]:
     """Return the line that the user's code executes now, and its stack.
 
@@ -98,12 +79,4 @@ def hanging_line() -> tuple[str, str]:
     loops = [thread.ident for thread in threading.enumerate() if thread.name == "train"]
     thread = loops[-1] if loops else threading.main_thread().ident
     frames = traceback.extract_stack(sys._current_frames()[thread or 0])
-    return _innermost_user_line(frames), "".join(frames.format())[-_TRACEBACK_LENGTH:]
-
-
-def _innermost_user_line(frames: traceback.StackSummary) -> str:
-    """Return the innermost line of the user's code, or of any code if there is none."""
-    own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
-    for frame in reversed(own or frames):
-        return f" ({Path(frame.filename).name}:{frame.lineno})"
-    return ""
+    return innermost_user_line(frames), "".join(frames.format())[-_TRACEBACK_LENGTH:]

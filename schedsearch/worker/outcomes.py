@@ -8,12 +8,12 @@ from collections.abc import Container, Mapping
 import optuna
 from optuna.trial import TrialState
 
-from schedsearch.errors import InputError
+from schedsearch.errors import InputError, describe_error
 from schedsearch.pruners import decide_pruning
 from schedsearch.storage import WOULD_PRUNE, BatchedStorage, StudyHandle
 from schedsearch.training import metric_on_test
 from schedsearch.worker.best_trial import BestTrialNotifier
-from schedsearch.worker.failures import Failures, describe_error, traceback_of
+from schedsearch.worker.failures import Failures, traceback_of
 from schedsearch.worker.options import Messages
 from schedsearch.worker.summary import summary
 from schedsearch.worker.trial import LiveTrial

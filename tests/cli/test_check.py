@@ -93,6 +93,16 @@ def test_for_a_training_loop_check_says_that_the_metric_is_unchecked(run):
     assert done.err == "note: only a training can show whether the training loop reports val_loss\n"
 
 
+def test_check_says_why_the_trials_are_trained_one_at_a_time(run, write):
+    done = run("check", write(task="tests.engines.test_batching:Float"))
+    assert done.status == 0
+    assert done.err.startswith(
+        "note: trials are trained one at a time: torch.Tensor.__float__ converts a tensor that "
+        "differs between runs to a Python number (test_batching.py:"
+    )
+    assert run("check", write()).err == ""
+
+
 def test_check_runs_the_task_unless_no_task_is_given(run, write):
     file = write(objective__metric="val_lost", hyperparameters__momentom={"default": 0.5})
     assert run("check", "--no-task", file).status == 0

@@ -1,5 +1,8 @@
 """The operation that prevents batching is named in one line."""
 
+import inspect
+import re
+
 import pytest
 import torch
 
@@ -15,6 +18,11 @@ class Item(Toy):
     def terms(self, model, batch, hp, noise):
         terms = super().terms(model, batch, hp, noise)
         return {**terms, "fit": terms["fit"] * terms["fit"].item()}
+
+
+class Float(Toy):
+    def terms(self, model, batch, hp, noise):
+        return super().terms(model, batch, {**hp, "blur": float(hp["blur"])}, noise)
 
 
 class Branch(Toy):
@@ -64,11 +72,12 @@ class Hiding(Toy):
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
+        (Float(), "torch.Tensor.__float__ converts a tensor that differs between runs"),
         (Item(), "torch.Tensor.item converts a tensor that differs between runs"),
         (Branch(), "torch.Tensor.__bool__ "),
         (Random(), "torch.randn_like draws random numbers"),
         (InPlace(), "torch.Tensor.add_ "),
-        (Numpy(), "torch.Tensor.numpy "),
+        (Numpy(), "torch.Tensor.numpy reads the values of a tensor that differs between runs"),
         (Counting(), "a step does not have the same operations in every run"),
         (Hiding(), "a step does not have the same operations in every run"),
         (train_toy, "a training loop trains one run at a time"),
@@ -79,6 +88,16 @@ def test_the_operation_that_prevents_batching_is_named(task, reason):
     assert found is not None
     assert found.startswith(reason)
     assert "\n" not in found
+
+
+@pytest.mark.parametrize("task", [Float(), Item(), Branch(), Random(), InPlace(), Numpy()])
+def test_the_reason_names_the_line_of_the_task(task):
+    function = type(task).metrics if isinstance(task, Numpy) else type(task).terms
+    lines, first = inspect.getsourcelines(function)
+    found = re.search(r"\(test_batching\.py:(\d+)\)$", why_not_batched(task) or "")
+    assert found
+    # The first line is that of `def`.
+    assert first < int(found[1]) < first + len(lines)
 
 
 def test_a_step_is_traced_in_the_precision_of_its_training():

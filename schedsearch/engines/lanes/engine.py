@@ -20,7 +20,6 @@ from schedsearch.engines.task_adapter import (
     TaskAdapter,
     copy_model_tensors,
     finite_or_nan,
-    load_model_tensors,
 )
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Splits, Task
@@ -74,12 +73,13 @@ class LanesEngine:
         """Start a run in a lane; the first call also builds and compiles the step."""
         with self.precision.apply(), torch.no_grad():
             splits = self._adapter.splits(seed)
-            model = self._adapter.make_model(seed)
+            if snapshot is None:
+                model = self._adapter.make_model(seed)
+            else:
+                model = self._adapter.make_model_like(seed, snapshot)
             if self._program is None:
                 self._program = self._build(seed, splits)
             self._program.data.assign_seed(lane, seed, splits)
-            if snapshot is not None:
-                load_model_tensors(model, snapshot)
             optimizer = {} if snapshot is None else snapshot.optimizer
             self._program.state.load(lane, model, optimizer)
         steps = next((t for name, t in optimizer.items() if name.startswith("step.")), 0)

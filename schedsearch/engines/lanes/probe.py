@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from schedsearch.engines.dropout import DeterministicDropout
 from schedsearch.engines.lanes.state import named_tensors
+from schedsearch.engines.lazy_modules import refuse_created_parameters
 from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.engines.task_adapter import TaskAdapter, check_metrics, weighted_sum
 from schedsearch.task import Examples, Task
@@ -55,6 +56,7 @@ def probe(
     Raises what the task raises, and SchedSearchError if a metric is not a number.
     """
     before = {name: (id(b), b._version) for name, b in model.named_buffers()}
+    names = [name for name, _ in model.named_parameters()]
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     task: Task = adapter.task
     dropout = DeterministicDropout(lambda call, shape, device: torch.rand(shape, device=device))
@@ -62,6 +64,7 @@ def probe(
     with torch.random.fork_rng(), torch.enable_grad():
         with dropout, precision.autocast_context(adapter.device):
             terms = task.terms(model, sample.batch, sample.hp, sample.noise)
+        refuse_created_parameters(model, names)
         loss = weighted_sum(terms, sample.hp)
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     after = {name: (id(b), b._version) for name, b in model.named_buffers()}
