@@ -73,7 +73,7 @@ def delete_if_untrained(database: Database, record: StudyRecord) -> bool:
         attributes = storage.get_study_user_attrs(study_id)
         if "space" not in attributes:
             return False
-        if not (_space_changes(attributes, record.space) or _task_changes(attributes, record)):
+        if not (_space_changes(attributes, record) or _task_changes(attributes, record)):
             return False
         trials = storage.get_all_trials(study_id, deepcopy=False)
         has_failed = any(trial.state is TrialState.FAIL for trial in trials)
@@ -132,11 +132,11 @@ def _baseline_trial(space: Space) -> FrozenTrial:
     )
 
 
-def _space_changes(attributes: Mapping[str, Any], space: Space) -> list[str]:
+def _space_changes(attributes: Mapping[str, Any], record: StudyRecord) -> list[str]:
     """Return the settings of a study that differ from the given ones, one line each."""
     # Parsed, since the document may lack settings that were added since.
-    before = Space.from_document(attributes["space"], f"study {space.name}")
-    stored, given = dict(_flatten(before.to_document())), dict(_flatten(space.to_document()))
+    before = Space.from_document(attributes["space"], f"study {record.name}")
+    stored, given = dict(_flatten(before.to_document())), dict(_flatten(record.space.to_document()))
     return [
         f"  {key}: {_shown(stored, key)} in the study, {_shown(given, key)} in the file"
         for key in dict.fromkeys([*stored, *given])
@@ -153,12 +153,13 @@ def _shown(settings: Mapping[str, Any], key: str) -> str:
 
 
 def _refuse_changes(attributes: Mapping[str, Any], record: StudyRecord) -> None:
-    if changes := _space_changes(attributes, record.space):
+    if changes := _space_changes(attributes, record):
+        another = "create another study with --study NAME, " if record.confirms is None else ""
         raise StudyError(
-            f"study `{record.space.name}` exists with other settings:\n"
+            f"study `{record.name}` exists with other settings:\n"
             + "\n".join(changes)
-            + "\nhint: restore these settings, create another study with --study NAME, or delete "
-            + f"this one with `schedsearch delete {record.space.name}`"
+            + f"\nhint: restore these settings, {another}or delete this one with "
+            + f"`schedsearch delete {record.name}`"
         )
     if changes := _task_changes(attributes, record):
         raise StudyError(changed_task_message(record.name, record.space.task, changes))

@@ -192,6 +192,24 @@ def test_runs_of_another_study_that_had_the_name_are_not_taken_for_its_own(run, 
     assert recorded_runs(open_confirmation(study)) == {}
 
 
+def test_a_confirmation_with_other_settings_names_itself_as_the_study_to_delete(run, tmp_path):
+    before = make_study(tmp_path)
+    queued(before, (candidate(0.1), FRESH))
+    before.database.optuna.delete_study(before.study_id)
+    content = document()
+    content["hyperparameters"]["lr"]["families"].pop("exponential")
+    study = make_study(tmp_path, content)
+    with pytest.raises(StudyError) as raised:
+        open_confirmation(study)
+    first, *_, hint = str(raised.value).splitlines()
+    assert first == "study `small:confirm` exists with other settings:"
+    assert hint == (
+        "hint: restore these settings, or delete this one with `schedsearch delete small:confirm`"
+    )
+    assert run("delete", "small:confirm", "--yes").status == 0
+    assert recorded_runs(open_confirmation(study)) == {}
+
+
 def test_a_foreign_study_of_that_name_is_refused(tmp_path):
     study = make_study(tmp_path)
     storage = study.database.optuna
