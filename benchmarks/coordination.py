@@ -28,7 +28,8 @@ from benchmarks.search import SPACES
 from schedsearch.numerics import current_numerics
 from schedsearch.preparation import PreparedSpace, load_space, prepare_space
 from schedsearch.storage import TrialQueue, create_study, open_database, open_study
-from schedsearch.worker import Messages, ProcessControl, Reuse, Worker
+from schedsearch.trajectories.cached_runs import CachedRuns
+from schedsearch.worker import Messages, ProcessControl, Worker
 from tests.servers import SERVERS, Servers
 
 HORIZON = 10
@@ -66,7 +67,7 @@ def make_worker(
         study,
         [engine],
         name=name,
-        reuse=Reuse(study, None),
+        cached_runs=CachedRuns.of_study(study, None),
         control=ProcessControl(should_stop),
         messages=Messages(lambda line: print(line, file=sys.stderr), lambda line: None),
     )

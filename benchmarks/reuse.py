@@ -22,7 +22,8 @@ from schedsearch.report.status import read_status
 from schedsearch.space import Space
 from schedsearch.storage import create_study, open_database
 from schedsearch.trajectories import open_store
-from schedsearch.worker import Messages, ProcessControl, Reuse, Worker
+from schedsearch.trajectories.cached_runs import CachedRuns
+from schedsearch.worker import Messages, ProcessControl, Worker
 
 _START = 0.003
 
@@ -86,7 +87,7 @@ def measure(content: Mapping[str, Any], lanes: int) -> list[str]:
             study,
             [engine],
             name="benchmark",
-            reuse=Reuse(study, open_store(database, print)),
+            cached_runs=CachedRuns.of_study(study, open_store(database, print)),
             control=ProcessControl(lambda: False),
             messages=Messages(print, lambda line: None),
         ).run()

@@ -20,7 +20,8 @@ from schedsearch.preparation import (
 )
 from schedsearch.storage import StudyHandle, create_study, open_database
 from schedsearch.trajectories import open_store
-from schedsearch.worker import Messages, ProcessControl, Reuse, Worker
+from schedsearch.trajectories.cached_runs import CachedRuns
+from schedsearch.worker import Messages, ProcessControl, Worker
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 #: The searches by name: a shipped space, and changes to it.
@@ -47,7 +48,9 @@ class StartedSearch:
             self.study,
             [self.engine],
             name="benchmark",
-            reuse=Reuse(self.study, open_store(self.study.database, print) if self.reuse else None),
+            cached_runs=CachedRuns.of_study(
+                self.study, open_store(self.study.database, print) if self.reuse else None
+            ),
             control=ProcessControl(should_stop),
             messages=Messages(print, lambda line: None),
         ).run()

@@ -19,7 +19,8 @@ from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_spa
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database
 from schedsearch.task import load_task
-from schedsearch.worker import BestTrialCallback, Messages, ProcessControl, Reuse, Worker
+from schedsearch.trajectories.cached_runs import CachedRuns
+from schedsearch.worker import BestTrialCallback, Messages, ProcessControl, Worker
 
 ROOT = Path(__file__).parent.parent
 DEFAULTS = {"lr": 0.1, "reg": 0.0}
@@ -196,7 +197,7 @@ def make_worker(
         name=name,
         control=ProcessControl(should_stop),
         messages=Messages(ears.wrong.append, ears.well.append),
-        **{"reuse": Reuse(study, None), **settings},
+        **{"cached_runs": CachedRuns.of_study(study, None), **settings},
     )
 
 

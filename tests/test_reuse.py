@@ -24,9 +24,9 @@ from schedsearch.storage import (
 )
 from schedsearch.task import load_task
 from schedsearch.trajectories import cached_runs, open_store
+from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.trajectories.tables import nodes
-from schedsearch.worker import Messages, ProcessControl, Reuse, Worker
-from schedsearch.worker import reuse as reusing
+from schedsearch.worker import Messages, ProcessControl, Worker
 from tests.scripted import ScriptedEngine
 from tests.searches import begin, document, url_of, write_space
 from tests.trajectories.test_trie import statements
@@ -84,7 +84,9 @@ def continue_search(
         study,
         [engine],
         name="ann",
-        reuse=Reuse(study, open_store(study.database, print) if reuse else None),
+        cached_runs=CachedRuns.of_study(
+            study, open_store(study.database, print) if reuse else None
+        ),
         control=ProcessControl(should_stop),
         messages=Messages(print, print),
     ).run()
@@ -157,7 +159,7 @@ def test_the_best_of_a_search_with_cheap_epochs_go_on_over_a_longer_horizon(
     tmp_path, monkeypatch, lanes
 ):
     monkeypatch.setattr(cached_runs, "_CHEAP_EPOCH", 60.0)
-    monkeypatch.setattr(reusing, "_BEST_SAVED", 5)
+    monkeypatch.setattr(cached_runs, "_BEST_SAVED", 5)
     content = document(trials=30, pruner={"name": "none"}) | {"task": "tests.engines.toys:Toy"}
     lr = content["hyperparameters"]["lr"]
     lr["default"] = 0.01  # too small to be among the best
@@ -190,10 +192,11 @@ def test_cheap_epochs_are_cached_if_plans_of_the_space_share_them(tmp_path, monk
 
 def test_the_next_lease_is_granted_with_the_batch_and_takes_no_query(tmp_path):
     study = search(tmp_path, grid_of(2, 2) | {"name": "other"})
-    reuse = Reuse(study, open_store(study.database, print), {"engine": "another"})
+    reuse = CachedRuns.of_study(study, open_store(study.database, print), {"engine": "another"})
     run = reuse.begin(ScriptedEngine([]), study.space.baseline(), 0)
     with BatchedStorage(study.database).batch(study.study_id, "ann") as batch:
-        reuse.add_to_batch(batch, [run])
+        reuse.request_leases([run])
+        reuse.add_to_batch(batch)
     with statements(study.database) as made:
         assert reuse.lease([run]) == {run}
     assert made == []

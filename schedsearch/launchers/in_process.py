@@ -8,7 +8,8 @@ from schedsearch.numerics import numerics_differences
 from schedsearch.storage import StudyHandle
 from schedsearch.study_task import load_study_task
 from schedsearch.trajectories import open_store
-from schedsearch.worker import BestTrialCallback, Messages, ProcessControl, Reuse, Worker
+from schedsearch.trajectories.cached_runs import CachedRuns
+from schedsearch.worker import BestTrialCallback, Messages, ProcessControl, Worker
 
 
 def run_worker(
@@ -50,7 +51,7 @@ def run_worker(
         study,
         engines,
         name=name,
-        reuse=Reuse(study, store, here),
+        cached_runs=CachedRuns.of_study(study, store, here),
         control=control,
         messages=messages,
         best_trial_callback=best_trial_callback,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from heapq import heappop, heappush
+from typing import Any, Self
 
 from schedsearch.engines import Engine
 from schedsearch.plan import Plan
 from schedsearch.run import CheckpointPolicy, Run, RunCache, rungs
 from schedsearch.space import Space
-from schedsearch.storage import Batch
+from schedsearch.space.prefix_sharing import estimate_prefix_sharing
+from schedsearch.storage import Batch, StudyHandle
 from schedsearch.trajectories.node_hashes import root_hash
 from schedsearch.trajectories.store import TrajectoryStore, TrieCursor
 
@@ -18,13 +20,19 @@ from schedsearch.trajectories.store import TrajectoryStore, TrieCursor
 _CHEAP_EPOCH = 0.002
 #: The largest share of the horizon that a lost run trains again.
 _MAX_LOST = 0.1
+#: The expected share of reused epochs from which on cheap epochs are cached too.
+_WORTH_CACHING = 0.01
+#: The number of the best trials that are saved even if their epochs are cheap.
+_BEST_SAVED = 20
+#: Plans sampled to estimate how many epochs the plans of a space share.
+_SAMPLED_PLANS = 200
 
 
 class CachedRuns:
     """Creates runs with a cache, and writes what they train.
 
-    Where epochs are cheap, the cache is read-only: runs replay cached epochs at their beginning,
-    and add none.
+    No two runs train the same epoch: leases say which run trains it. Where epochs are cheap, the
+    cache is read-only: runs replay cached epochs at their beginning, and add none.
 
     Args:
         store: of cached epochs; None: every run trains every epoch.
@@ -32,6 +40,7 @@ class CachedRuns:
         fingerprint: of the task.
         numerics: of the trainings.
         branches: the epochs after which plans of the space are likely to branch.
+        cache_cheap: cache cheap epochs too, as if they were not cheap.
     """
 
     def __init__(
@@ -42,12 +51,44 @@ class CachedRuns:
         fingerprint: str,
         numerics: Mapping[str, Any],
         branches: frozenset[int] = frozenset(),
+        cache_cheap: bool = False,
     ) -> None:
         self._store, self._space = store, space
         self._fingerprint, self._numerics = fingerprint, numerics
         self._checkpoint_policy = _checkpoint_policy(space, branches)
         self._cursors: dict[Run, TrieCursor] = {}
+        self._cache_cheap = cache_cheap
+        # A heap of the negated ranks of the best trials: the worst of them is first.
+        self._ranks: list[float] = []
         self.epochs_are_cheap = False
+
+    @classmethod
+    def of_study(
+        cls,
+        study: StudyHandle,
+        store: TrajectoryStore | None,
+        numerics: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Return the runs of a study's trials.
+
+        Args:
+            study: the study.
+            store: of the study's database; None: every run trains every epoch.
+            numerics: of the trainings here, if they differ from those of the study.
+        """
+        reuse, branches = 0.0, frozenset[int]()
+        # The plans of a confirmation are few and known: none are sampled from the space.
+        if store is not None and study.confirms is None:
+            sharing = estimate_prefix_sharing(study.space, _SAMPLED_PLANS, seed=0)
+            reuse, branches = sharing.reuse, sharing.branch_epochs
+        return cls(
+            store,
+            space=study.space,
+            fingerprint=study.record.fingerprint,
+            numerics=numerics or study.record.numerics,
+            branches=branches,
+            cache_cheap=reuse >= _WORTH_CACHING,
+        )
 
     def begin(self, engine: Engine, plan: Plan, seed: int, *, keep_best: bool = False) -> Run:
         """Return a run of a plan before its first epoch.
@@ -89,7 +130,8 @@ class CachedRuns:
     def lease(self, runs: Iterable[Run]) -> set[Run]:
         """Return the runs that may train their next epoch now; other runs train the others' epochs.
 
-        Runs whose epochs are cheap, or that have no cache, need no lease.
+        A run that is not returned waits, and finds its epoch cached once it is trained. Runs whose
+        epochs are cheap, or that have no cache, need no lease.
         """
         waiting = set(runs)
         if self._store is None or self.epochs_are_cheap:
@@ -114,18 +156,37 @@ class CachedRuns:
     # --- cheap epochs ----------------------------------------------------------------------------
 
     def record_epoch_time(self, seconds: float, runs: int) -> None:
-        """Make the cache read-only if an epoch of so many runs was cheap.
+        """Make the cache read-only if an epoch of so many runs was cheap and `cache_cheap` is off.
 
         One cheap epoch is enough: compiling and a busy machine make epochs slower, but nothing
         makes one faster.
         """
-        if not self.epochs_are_cheap and seconds < _CHEAP_EPOCH * runs:
+        if self._cache_cheap or self.epochs_are_cheap:
+            return
+        if seconds < _CHEAP_EPOCH * runs:
             self.epochs_are_cheap = True
             for run in list(self._cursors):
                 self._stop_caching(run)
             self.flush()
 
-    def save_whole_run(self, run: Run) -> None:
+    def save_if_among_best(self, runs: Sequence[Run], rank: float) -> None:
+        """Save the runs of a complete trial with cheap epochs, if it is one of the best trials.
+
+        An extended study, `train` and `confirm` are likely to continue from such a trial.
+
+        Args:
+            runs: in their lanes.
+            rank: of the trial's value; lower is better.
+        """
+        if not self.epochs_are_cheap:
+            return
+        heappush(self._ranks, -rank)
+        if len(self._ranks) > _BEST_SAVED and -heappop(self._ranks) <= rank:
+            return
+        for run in runs:
+            self._save_whole_run(run)
+
+    def _save_whole_run(self, run: Run) -> None:
         """Cache all epochs of a run that is in its lane at its end, though they were cheap."""
         if self._store is not None and run.lane is not None and not run.is_catching_up:
             cursor = self._cursor(self._store, run.seed)

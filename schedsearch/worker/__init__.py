@@ -3,14 +3,12 @@
 from schedsearch.worker.best_trial import BestTrialCallback
 from schedsearch.worker.loop import Worker
 from schedsearch.worker.options import Heartbeat, Messages, ProcessControl, end_process
-from schedsearch.worker.reuse import Reuse
 
 __all__ = [
     "BestTrialCallback",
     "Heartbeat",
     "Messages",
     "ProcessControl",
-    "Reuse",
     "Worker",
     "end_process",
 ]

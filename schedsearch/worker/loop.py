@@ -13,13 +13,13 @@ from schedsearch.engines import Engine, EpochResult
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.storage import Batch, StudyHandle
 from schedsearch.training import train_epoch
+from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.worker.best_trial import BestTrialCallback, BestTrialNotifier
 from schedsearch.worker.failures import Failures, hanging_line
 from schedsearch.worker.heartbeat import heartbeats
 from schedsearch.worker.lane_allocator import LaneAllocator
 from schedsearch.worker.options import Heartbeat, Messages, ProcessControl
 from schedsearch.worker.outcomes import Outcomes
-from schedsearch.worker.reuse import Reuse
 from schedsearch.worker.session import StudySession, is_interrupted
 from schedsearch.worker.trial import LiveTrial, plan_for, seeds_of
 from schedsearch.worker.watchdog import Watchdog
@@ -41,7 +41,7 @@ class Worker:
         study: the study.
         engines: train the trials; their lanes together hold at least the seeds of one trial.
         name: unique among all workers that the study ever had.
-        reuse: the epochs that other runs have trained already.
+        cached_runs: creates the runs, with the epochs that other runs have trained already.
         control: when to stop, and how to leave an epoch that hangs.
         messages: lines for the user.
         heartbeat: how often this worker says that it is alive.
@@ -54,13 +54,13 @@ class Worker:
         engines: Sequence[Engine],
         *,
         name: str,
-        reuse: Reuse,
+        cached_runs: CachedRuns,
         control: ProcessControl,
         messages: Messages,
         heartbeat: Heartbeat | None = None,
         best_trial_callback: BestTrialCallback | None = None,
     ) -> None:
-        self._study, self._space, self._reuse = study, study.space, reuse
+        self._study, self._space, self._cached_runs = study, study.space, cached_runs
         self._control, self._messages = control, messages
         self._heartbeat = heartbeat or Heartbeat()
         self._session = session = StudySession(study, name)
@@ -92,7 +92,7 @@ class Worker:
             raise self._given_up
         self._study.database.retrier.stop_waiting_when(self._control.should_stop)
         beating = heartbeats(
-            self._study.queue, self._trial_ids, self._reuse.renew_leases, self._heartbeat
+            self._study.queue, self._trial_ids, self._cached_runs.renew_leases, self._heartbeat
         )
         with self._study.unless_deleted(), beating:
             try:
@@ -121,7 +121,7 @@ class Worker:
             # Last, since a training loop ends its epoch first, or never.
             for live in list(self._live):
                 self._drop(live)
-        self._reuse.flush()
+        self._cached_runs.flush()
 
     # --- rounds ----------------------------------------------------------------------------------
 
@@ -139,7 +139,8 @@ class Worker:
             self._begin_claimed()
             self._follow()
             trained = self._train_epoch(self._allocate_lanes())
-            self._reuse.add_to_batch(batch, (run for live in trained for run in live.runs))
+            self._cached_runs.request_leases(run for live in trained for run in live.runs)
+            self._cached_runs.add_to_batch(batch)
             self._stopped = self._control.should_stop() or self._given_up is not None
             batch.claim(0 if self._stopped else self._room)
         self._notifier.refresh()
@@ -206,7 +207,7 @@ class Worker:
             return
         keep_best = self._study.confirms is not None
         live.runs.extend(
-            self._reuse.begin(self._engine, plan, seed, keep_best=keep_best)
+            self._cached_runs.begin(self._engine, plan, seed, keep_best=keep_best)
             for seed in seeds_of(live.trial, self._space)
         )
 
@@ -216,13 +217,13 @@ class Worker:
         """Advance trials by all epochs that other runs have trained, with reports and pruning."""
         for live in list(self._live):
             with self._unless_lost(live):
-                while live in self._live and all(map(self._reuse.replay_epoch, live.due)):
+                while live in self._live and all(map(self._cached_runs.replay_epoch, live.due)):
                     self._report(live)
 
     def _allocate_lanes(self) -> list[LiveTrial]:
         """Return the trials to continue with, in lanes that are at the trials' epochs."""
         waiting = {live: [run for run in live.due if not run.ended] for live in self._live}
-        granted = self._reuse.lease(run for runs in waiting.values() for run in runs)
+        granted = self._cached_runs.lease(run for runs in waiting.values() for run in runs)
         found = []
         for live, runs in waiting.items():
             try:
@@ -260,7 +261,7 @@ class Worker:
                     self._report(live)
                 if live in self._live and not live.to_train:
                     self._test(live)
-        self._reuse.record_epoch_time(self._epoch_seconds, len(results))
+        self._cached_runs.record_epoch_time(self._epoch_seconds, len(results))
         return trials
 
     def _report(self, live: LiveTrial) -> None:
@@ -285,7 +286,7 @@ class Worker:
     def _end(self, live: LiveTrial) -> None:
         if live.epochs >= self._space.horizon and not math.isnan(live.metric):
             rank = self._space.objective.to_minimize(live.value)
-            self._reuse.save_if_among_best(live.runs, rank)
+            self._cached_runs.save_if_among_best(live.runs, rank)
         self._drop(live)
 
     def _fail(self, live: LiveTrial, error: Exception) -> None:
@@ -322,4 +323,4 @@ class Worker:
             self._live.remove(live)
         self._lanes.release(live)
         for run in live.runs:
-            self._reuse.end(run)
+            self._cached_runs.end(run)

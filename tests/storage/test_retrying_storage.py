@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from schedsearch.errors import DatabaseUnavailableError
 from schedsearch.storage import BatchedStorage, StudyHandle, retrier
 from schedsearch.trajectories import open_store
-from schedsearch.worker import Reuse
+from schedsearch.trajectories.cached_runs import CachedRuns
 from tests.claims import claim
 from tests.searches import Ears, make_study, make_worker
 from tests.storage.lost_answers import transient_error
@@ -75,7 +75,11 @@ def test_every_call_of_a_storage_is_retried_by_one_layer(tmp_path, retries):
 def test_a_whole_search_is_retried_by_one_layer(tmp_path):
     study, said = make_study(tmp_path), Ears()
     make_worker(
-        study, "ann", lambda: False, said, reuse=Reuse(study, open_store(study.database, print))
+        study,
+        "ann",
+        lambda: False,
+        said,
+        cached_runs=CachedRuns.of_study(study, open_store(study.database, print)),
     ).run()
     assert not said.wrong
     assert study.queue.counts().finished == 10
