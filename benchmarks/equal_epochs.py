@@ -35,7 +35,7 @@ def best_plan(engine: Engine, seeds: int, search_seed: int, epochs: int) -> Plan
     given = prepare_search("noisy_digits", trials=_TRIALS, seed=search_seed, seeds=seeds)
     with start_search(given, engine.lanes, engine) as search:
         search.run(lambda: search.study.queue.counts().epochs * seeds >= epochs)
-        return plan_of(search.study.complete()[0])
+        return plan_of(search.study.complete_trials()[0])
 
 
 def make_lanes_engine(lanes: int) -> Engine:

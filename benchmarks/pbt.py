@@ -84,7 +84,7 @@ def best_plan(given: PreparedSpace, engine: Engine, epochs: int) -> tuple[Plan, 
         search.run(lambda: counting.trained >= epochs)
         for lane in range(engine.lanes):
             engine.release(lane)
-        return plan_of(search.study.complete()[0]), len(search.study.trials())
+        return plan_of(search.study.complete_trials()[0]), len(search.study.trials())
 
 
 def test_errors(given: PreparedSpace, engine: Engine, plans: list[Plan]) -> list[float]:

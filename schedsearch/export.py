@@ -32,7 +32,7 @@ def best_trial(study: StudyHandle) -> FrozenTrial:
         return study.trial(confirmed)
     if result is not None and (trial := _best_in_confirmation(study, result)) is not None:
         return trial
-    ranked = study.complete()
+    ranked = study.complete_trials()
     if not ranked:
         raise StudyError(
             f"study {study.name} has no complete trial yet: continue it with `schedsearch start`"
@@ -42,7 +42,7 @@ def best_trial(study: StudyHandle) -> FrozenTrial:
 
 def _best_in_confirmation(study: StudyHandle, result: Mapping[str, Any]) -> FrozenTrial | None:
     """Return the complete trial with the best mean; of equal means, a constant."""
-    complete = {trial.number: trial for trial in study.complete()}
+    complete = {trial.number: trial for trial in study.complete_trials()}
     entries = [*best_first(result, "constants"), *best_first(result, "plans")]
     ranked = best_first({**result, "compared": entries}, "compared")
     return next((complete[e["number"]] for e in ranked if e["number"] in complete), None)

@@ -77,7 +77,7 @@ def extend_study(
 
 def _best_plans(parent: StudyHandle, top: int, *, stretch: bool) -> list[tuple[FrozenTrial, Plan]]:
     found: dict[Plan, FrozenTrial] = {}
-    for trial in parent.complete():
+    for trial in parent.complete_trials():
         plan = plan_of(trial)
         if not stretch:
             plan = plan.resolve(parent.space.horizon, parent.space.search.seed)

@@ -55,8 +55,8 @@ def test_it_is_a_complete_search_in_a_small_file(study: StudyHandle):
     counts = study.queue.counts()
     assert counts.finished == study.total() == 200
     assert counts.failed == counts.running == counts.waiting == 0
-    assert study.complete(constant=True)
-    assert study.complete(constant=False)
+    assert study.complete_trials(constant=True)
+    assert study.complete_trials(constant=False)
     assert EXAMPLE.stat().st_size < 5_000_000
 
 

@@ -16,17 +16,17 @@ def test_a_config_keeps_bounds_and_defaults(tmp_path):
     content = content_of()
     content["hyperparameters"]["lr"] |= {"bounds": [0.05, 0.9], "default": 0.2}
     study = searched(tmp_path, content)
-    exported = trial_to_config(study, study.complete()[0])
+    exported = trial_to_config(study, study.complete_trials()[0])
     assert exported["hyperparameters"]["lr"]["bounds"] == [0.05, 0.9]
     assert exported["hyperparameters"]["lr"]["default"] == 0.2
-    assert Space.from_document(exported, "config").plan() == plan_of(study.complete()[0])
+    assert Space.from_document(exported, "config").plan() == plan_of(study.complete_trials()[0])
 
 
 def test_a_hyperparameter_that_is_not_searched_stays_a_default(tmp_path):
     content = content_of()
     content["hyperparameters"]["reg"] = {"default": 0.25}
     study = searched(tmp_path, content)
-    exported = trial_to_config(study, study.complete()[0])
+    exported = trial_to_config(study, study.complete_trials()[0])
     assert exported["hyperparameters"]["reg"] == {"default": 0.25}
     assert "search" not in exported["source"]
     assert set(exported["search"]) == {"seed", "seeds"}

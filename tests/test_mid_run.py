@@ -52,7 +52,7 @@ def test_what_is_taken_from_a_running_search_is_whole(database_url, servers, tmp
             study = open_study(open_database(url), "small")
             check(read_status(study).to_json())
             assert [trial.number for trial in study.rows()] == list(range(len(study.rows())))
-            assert all(len(trial.intermediate_values) == 9 for trial in study.complete())
+            assert all(len(trial.intermediate_values) == 9 for trial in study.complete_trials())
             assert len(optuna.load_study(study_name="small", storage=url).trials) > 0
         # A copy has no workers: the trials that they had begun are queued again.
         study = open_study(open_database(copies[0]), "small")

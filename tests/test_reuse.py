@@ -99,7 +99,7 @@ def trained(study: StudyHandle) -> int:
 @pytest.mark.parametrize(("segments", "values"), [(3, 3), (4, 3)])
 def test_a_grid_of_segments_trains_each_beginning_once(tmp_path, segments, values):
     study = search(tmp_path, grid_of(segments, values))
-    assert len(study.complete()) == values**segments + values
+    assert len(study.complete_trials()) == values**segments + values
     assert trained(study) == 2 * sum(values**i for i in range(1, segments + 1))
 
 
@@ -141,7 +141,7 @@ def test_a_longer_study_continues_where_its_parent_ended(tmp_path):
     content = grid_of(3, 2)
     parent = search(tmp_path, content)
     child = longer(parent, 9)
-    best = {str(plan_of(trial)): trial for trial in parent.complete()}
+    best = {str(plan_of(trial)): trial for trial in parent.complete_trials()}
     assert child.study.name == "grid@9"
     assert (child.epochs, child.cached) == (27, 18)
     continue_search(child.study)

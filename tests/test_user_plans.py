@@ -78,7 +78,7 @@ def test_a_user_plan_counts_to_no_searched_family_in_a_picture(tmp_path):
     work(study)
     trials = study.trials()
     counted = sum(len(values) for values in by_family(study.space, trials)["lr"].values())
-    assert counted == len(study.complete()) - 1
+    assert counted == len(study.complete_trials()) - 1
     draw_study(study.space, trials)
 
 
@@ -181,7 +181,7 @@ def test_confirm_includes_a_user_plan_of_any_rank(tmp_path):
     work(study)
     schedules, constants = candidates(study, 1)
     assert [c.plan for c in schedules] == [
-        plan_of(study.complete(constant=False)[0]),
+        plan_of(study.complete_trials(constant=False)[0]),
         user_plans[0].plan,
     ]
     assert user_plans[1].plan in [c.plan for c in constants]

@@ -63,7 +63,7 @@ def test_a_trial_keeps_its_plan_values_terms_and_runs_and_little_else(tmp_path):
 def test_with_several_seeds_the_mean_is_reported_and_each_run_is_listed(tmp_path):
     study = make_study(tmp_path, document(seeds=3, seed=7))
     work(study)
-    for trial in study.complete():
+    for trial in study.complete_trials():
         runs = trial.user_attrs["runs"]
         assert [run["seed"] for run in runs] == [7, 8, 9]
         assert len({run["value"] for run in runs}) == 3
@@ -262,7 +262,7 @@ def test_a_schedule_that_is_given_is_no_difference_between_constants_and_schedul
     assert set(baseline["lr"]["families"]) == {"exponential"}
     exempt = [t for t in study.trials() if "unpruned" in t.user_attrs]
     assert len(exempt) == 4
-    assert {t.number for t in exempt} <= {t.number for t in study.complete(constant=True)}
+    assert {t.number for t in exempt} <= {t.number for t in study.complete_trials(constant=True)}
 
 
 def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path):

@@ -94,7 +94,11 @@ def _warn_of_better_trials(handle: StudyHandle) -> None:
     from schedsearch.confirmation.study import confirmation_result
     from schedsearch.confirmation.verdicts import not_confirmed
 
-    best = [trial.number for kind in (False, True) for trial in handle.complete(constant=kind)[:1]]
+    best = [
+        trial.number
+        for kind in (False, True)
+        for trial in handle.complete_trials(constant=kind)[:1]
+    ]
     result = confirmation_result(handle)
     if result is not None and (since := not_confirmed(result, best)):
         say(

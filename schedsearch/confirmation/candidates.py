@@ -33,13 +33,13 @@ def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Cand
     Raises:
         StudyError: no schedule is complete.
     """
-    schedules = _best_distinct(study.complete(constant=False), top)
+    schedules = _best_distinct(study.complete_trials(constant=False), top)
     if not schedules:
         raise StudyError(
             f"study {study.name} has no complete trial with a schedule yet: "
             "raise --trials of `schedsearch start` to continue"
         )
-    constants = _best_distinct(study.complete(constant=True), CONSTANTS)
+    constants = _best_distinct(study.complete_trials(constant=True), CONSTANTS)
     default = study.space.baseline()
     if default not in [constant.plan for constant in constants]:
         at_default = (t for t in study.trials() if "plan" in t.user_attrs)
@@ -60,7 +60,7 @@ def _best_distinct(ranked: Iterable[FrozenTrial], count: int) -> list[Candidate]
 
 def few_constants_warning(study: StudyHandle) -> list[str]:
     """Return a warning if too few constants were tried for a strong baseline."""
-    tried = len({plan_of(trial) for trial in study.complete(constant=True)})
+    tried = len({plan_of(trial) for trial in study.complete_trials(constant=True)})
     searched = len(study.space.searched())
     if tried >= _FEWEST_TRIED * searched:
         return []

@@ -146,7 +146,7 @@ class StudyHandle:
         """Return all rows of trials by number, with the superseded ones."""
         return self.database.optuna.get_all_trials(self.study_id, deepcopy=False)
 
-    def complete(self, *, constant: bool | None = None) -> list[FrozenTrial]:
+    def complete_trials(self, *, constant: bool | None = None) -> list[FrozenTrial]:
         """Return the complete trials, best first; see `rank_trials`."""
         return rank_trials(self.space, self.trials(), constant=constant)
 

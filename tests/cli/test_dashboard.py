@@ -101,7 +101,7 @@ def dashboard(tmp_path_factory, finished):
 
 
 def test_studies_and_trials_are_served_with_their_attributes(dashboard, finished):
-    best = finished.complete()[0]
+    best = finished.complete_trials()[0]
     [listed] = dashboard.get("/api/studies")["study_summaries"]
     assert listed["study_name"] == "small"
     shown = dashboard.get(f"/api/studies/{listed['study_id']}")["trials"][best.number]
@@ -260,7 +260,7 @@ def test_a_missing_database_is_reported_in_one_line(run, tmp_path):
 def test_a_browser_shows_the_note_the_plots_and_the_best_trials_picture(
     tmp_path, dashboard, finished
 ):
-    best = finished.complete()[0]
+    best = finished.complete_trials()[0]
     with browser(tmp_path / "profile") as driver:
         wait = WebDriverWait(driver, 60, ignored_exceptions=[StaleElementReferenceException])
 

@@ -41,7 +41,7 @@ def store_confirmation(study, number: int, verdict: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["toml", "yaml", "yml", "json"])
 def test_every_file_format_holds_the_trials_plan(run, study, tmp_path, suffix):
-    best = study.complete()[0]
+    best = study.complete_trials()[0]
     done = run("export", "small", "-o", f"best.{suffix}")
     assert (done.status, done.out) == (0, "")
     name, value = f"best.{suffix}", f"{best.value:.6g}"
@@ -55,14 +55,14 @@ def test_without_a_file_toml_goes_to_stdout_and_all_else_to_stderr(run, study, t
     before = set(tmp_path.iterdir())
     done = run("export", "small")
     assert Space.from_document(tomllib.loads(done.out), "stdout").plan() == plan_of(
-        study.complete()[0]
+        study.complete_trials()[0]
     )
     assert set(tmp_path.iterdir()) == before
     assert done.err.startswith("not confirmed: the value comes from the search; ")
 
 
 def test_the_confirmed_winner_is_exported_even_if_another_trial_is_better_by_validation(run, study):
-    number = study.complete()[-1].number
+    number = study.complete_trials()[-1].number
     store_confirmation(study, number, "better")
     done = run("export", "small")
     source = tomllib.loads(done.out)["source"]
@@ -78,7 +78,7 @@ def test_the_confirmed_winner_is_exported_even_if_another_trial_is_better_by_val
 
 @pytest.mark.parametrize("verdict", ["worse", "no difference seen"])
 def test_a_trial_that_is_not_better_is_not_called_confirmed(run, study, verdict):
-    best = study.complete()[0].number
+    best = study.complete_trials()[0].number
     store_confirmation(study, best, verdict)
     done = run("export", "small")
     source = tomllib.loads(done.out)["source"]
@@ -90,8 +90,8 @@ def test_a_trial_that_is_not_better_is_not_called_confirmed(run, study, verdict)
 def test_if_nothing_won_the_plan_with_the_best_mean_on_fresh_seeds_is_exported(
     run, study, best_is_constant
 ):
-    first, second = (trial.number for trial in study.complete(constant=False)[:2])
-    constant = study.complete(constant=True)[0].number
+    first, second = (trial.number for trial in study.complete_trials(constant=False)[:2])
+    constant = study.complete_trials(constant=True)[0].number
     means = {first: 0.5, second: 0.4, constant: 0.3 if best_is_constant else 0.6}
     store_confirmation(study, first, "no difference seen")
     result = dict(confirmation_result(study))
@@ -120,7 +120,7 @@ def test_a_trial_is_chosen_by_its_number(run, study):
 
 def test_a_config_records_its_study_and_trial_but_not_the_storage(run, study):
     found = tomllib.loads(run("export", "small").out)
-    source, best = found["source"], study.complete()[0]
+    source, best = found["source"], study.complete_trials()[0]
     expected = {"study": "small", "trial": best.number, "metric": "val_loss"}
     assert expected | {"value": best.value} == {k: source[k] for k in [*expected, "value"]}
     assert source["fingerprint"] == study.record.fingerprint
@@ -134,7 +134,7 @@ def test_a_trial_of_several_seeds_lists_them_with_their_metrics(run, tmp_path):
     study = searched(tmp_path, content_of(seeds=3, seed=7))
     source = tomllib.loads(run("export", "small").out)["source"]
     assert [r["seed"] for r in source["runs"]] == [7, 8, 9]
-    assert source["runs"] == study.complete()[0].user_attrs["runs"]
+    assert source["runs"] == study.complete_trials()[0].user_attrs["runs"]
 
 
 def test_a_missing_trial_or_study_is_one_line(run, study):

@@ -54,7 +54,7 @@ def test_delete_removes_no_file_that_is_not_a_picture(run, study, victim, tmp_pa
 
 @pytest.mark.parametrize("name", VICTIMS, ids=ascii)
 def test_attach_removes_no_file_that_is_not_a_picture(run, study, victim, tmp_path, name):
-    trial = study.complete()[0]
+    trial = study.complete_trials()[0]
     name_artifact(study, trial, name.format(folder=tmp_path))
     assert run("plot", f"small/{trial.number}", "--attach").status == 0
     assert victim.read_text() == "precious"
@@ -73,7 +73,7 @@ def test_a_linked_folder_of_pictures_is_refused_in_one_line(run, study, tmp_path
     home = tmp_path / "home"
     home.mkdir()
     (tmp_path / "studies.db.pictures").symlink_to(home)
-    trial = study.complete()[0]
+    trial = study.complete_trials()[0]
     picture = "01234567-89ab-cdef-0123-456789abcdef"
     (home / picture).write_text("precious")
     done = run("plot", f"small/{trial.number}", "--attach")
@@ -95,7 +95,7 @@ def test_a_folder_of_pictures_of_another_user_is_refused(run, study, tmp_path):
     folder = tmp_path / "studies.db.pictures"
     folder.mkdir()
     os.chown(folder, 12345, 12345)
-    done = run("plot", f"small/{study.complete()[0].number}", "--attach")
+    done = run("plot", f"small/{study.complete_trials()[0].number}", "--attach")
     assert done.status == 2
     assert "belongs to another user" in done.err
     assert not list(folder.iterdir())

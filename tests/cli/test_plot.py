@@ -26,7 +26,7 @@ def study(tmp_path):
 
 @pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
 def test_a_study_or_one_of_its_trials_is_drawn(run, study, tmp_path, suffix, begins):
-    best = study.complete()[0].number
+    best = study.complete_trials()[0].number
     for what, drawn in (
         ("small", "study small"),
         ("small/best", f"trial {best} of small"),

@@ -42,9 +42,9 @@ def test_the_json_of_status_has_its_documented_keys(run, tmp_path):
     assert expected.items() <= found["trials"].items()
     assert counts.complete + counts.pruned == 10
     for key, trials in (
-        ("best", study.complete()),
-        ("best_schedule", study.complete(constant=False)),
-        ("best_constant", study.complete(constant=True)),
+        ("best", study.complete_trials()),
+        ("best_schedule", study.complete_trials(constant=False)),
+        ("best_constant", study.complete_trials(constant=True)),
     ):
         if not trials:
             assert found[key] is None
@@ -71,7 +71,7 @@ def test_status_draws_the_best_so_far_beside_the_best_constant_so_far(run, tmp_p
     assert "val_loss, best so far" in drawn
     assert "val_loss, best constant so far" in drawn
     assert drawn.count(f"trial {len(ends) - 1}\n") == 2
-    assert drawn.count(f"{study.complete()[0].value:.3g} ┤") == 2
+    assert drawn.count(f"{study.complete_trials()[0].value:.3g} ┤") == 2
 
 
 def test_an_empty_study_says_that_there_is_nothing_to_draw(run, tmp_path):

@@ -34,7 +34,7 @@ def exported(folder: Path, task: str = "tests.engines.toys:Toy", value: str = "l
     study = make_study(folder, content)
     silent = Messages(warn=lambda line: None, info=lambda line: None)
     run_worker(study, name="ann", control=ProcessControl(lambda: False), messages=silent)
-    return trial_to_config(study, study.complete(constant=False)[0]), study
+    return trial_to_config(study, study.complete_trials(constant=False)[0]), study
 
 
 def save(folder: Path, content: dict) -> Path:

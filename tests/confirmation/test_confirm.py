@@ -145,11 +145,11 @@ def study(tmp_path_factory):
 
 def test_the_best_distinct_schedules_meet_the_three_best_constants_and_the_default(study):
     schedules, constants = candidates(study, 4)
-    ranked = study.complete(constant=False)
+    ranked = study.complete_trials(constant=False)
     assert [c.number for c in schedules] == [trial.number for trial in ranked[:4]]
     assert [c.plan for c in schedules] == [plan_of(trial) for trial in ranked[:4]]
     *best, default = constants
-    assert [c.number for c in best] == [t.number for t in study.complete(constant=True)[:3]]
+    assert [c.number for c in best] == [t.number for t in study.complete_trials(constant=True)[:3]]
     assert (default.number, default.plan) == (0, study.space.baseline())
     assert len({c.plan for c in constants}) == 4
 
@@ -172,11 +172,11 @@ def test_without_a_complete_schedule_there_is_nothing_to_confirm(tmp_path):
 
 
 def test_a_study_that_tried_few_constants_is_told_so(study, tmp_path):
-    assert len(study.complete(constant=True)) >= 10
+    assert len(study.complete_trials(constant=True)) >= 10
     assert few_constants_warning(study) == []
     short = searched(tmp_path, content_of(trials=9))
     [line] = few_constants_warning(short)
-    tried = len(short.complete(constant=True))
+    tried = len(short.complete_trials(constant=True))
     assert line.startswith(f"{tried} constants were tried, for 1 hyperparameter searched: ")
 
 

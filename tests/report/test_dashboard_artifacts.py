@@ -33,7 +33,7 @@ def files(study):
 def best_so_far(study):
     """Return the trials that were the best when they ended, in order."""
     best, found = float("inf"), []
-    for trial in sorted(study.complete(), key=lambda trial: trial.datetime_complete):
+    for trial in sorted(study.complete_trials(), key=lambda trial: trial.datetime_complete):
         if trial.value < best:
             best = trial.value
             found.append(trial)
@@ -43,11 +43,11 @@ def best_so_far(study):
 def test_exactly_the_trials_that_were_the_best_so_far_have_a_picture(study):
     pictured = {trial.number for trial in study.trials() if shown(study, trial)}
     assert pictured == {trial.number for trial in best_so_far(study)}
-    assert len(pictured) < len(study.complete())
-    [about] = shown(study, study.complete()[0])
+    assert len(pictured) < len(study.complete_trials())
+    [about] = shown(study, study.complete_trials()[0])
     assert (about.mimetype, about.filename) == (
         "image/png",
-        f"trial_{study.complete()[0].number}.png",
+        f"trial_{study.complete_trials()[0].number}.png",
     )
     with picture_store(study.database).open_reader(about.artifact_id) as file:
         assert file.read(4) == b"\x89PNG"
@@ -110,7 +110,7 @@ def test_all_pictures_of_a_study_can_be_removed(study):
 
 def test_the_note_shows_the_space_the_best_schedule_and_the_best_constant(study):
     text = optuna_dashboard.get_note(study.load())
-    schedule, constant = (study.complete(constant=kind)[0] for kind in (False, True))
+    schedule, constant = (study.complete_trials(constant=kind)[0] for kind in (False, True))
     assert "`tests.searches:train`, 9 epochs" in text
     assert "- `lr`: constant, exponential" in text
     assert "schedsearch export small -o best.toml" in text

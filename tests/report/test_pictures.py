@@ -32,12 +32,12 @@ def study(tmp_path_factory):
 
 
 def draw_trial(study, trial):
-    return draw(study.space, trial, next(iter(study.complete(constant=True)), None))
+    return draw(study.space, trial, next(iter(study.complete_trials(constant=True)), None))
 
 
 def schedule_of(study):
     """Return the best trial whose learning rate changes."""
-    return next(t for t in study.complete(constant=False) if isinstance(rates(t), list))
+    return next(t for t in study.complete_trials(constant=False) if isinstance(rates(t), list))
 
 
 def rates(trial):
@@ -64,7 +64,7 @@ def test_each_value_in_force_spans_its_epoch(study):
 
 
 def test_the_metric_stands_at_the_end_of_its_epoch_beside_the_best_constants(study):
-    trial, constant = schedule_of(study), study.complete(constant=True)[0]
+    trial, constant = schedule_of(study), study.complete_trials(constant=True)[0]
     axis = draw_trial(study, trial).axes[1]
     assert axis.get_ylabel() == "val_loss"
     for label, shown in (
@@ -78,7 +78,7 @@ def test_the_metric_stands_at_the_end_of_its_epoch_beside_the_best_constants(stu
 
 
 def test_the_best_constants_own_value_is_drawn_beside_the_schedule(study):
-    constant = study.complete(constant=True)[0]
+    constant = study.complete_trials(constant=True)[0]
     axis = draw_trial(study, schedule_of(study)).axes[0]
     label = f"trial {constant.number}, best constant: {rates(constant):.3g}"
     assert labelled(axis, label).get_ydata()[0] == rates(constant)
@@ -107,7 +107,7 @@ def test_loss_terms_have_their_own_panel(study):
 
 
 def test_a_constants_picture_has_no_schedule_and_its_title_says_so(study):
-    constant = study.complete(constant=True)[0]
+    constant = study.complete_trials(constant=True)[0]
     figure = draw_trial(study, constant)
     assert [axis.get_ylabel() for axis in figure.axes] == ["val_loss", "loss term\nfit"]
     first, second, constants = figure.get_suptitle().splitlines()
@@ -226,13 +226,13 @@ def test_a_picture_drawn_twice_is_the_same_file(study, kind, begins):
 def test_the_best_so_far_is_drawn_over_trials_and_over_epochs(study):
     ends = optimization_history(study.space, study.trials())
     best = improvements(ends, study.space.objective)
-    assert best[-1].value == study.complete()[0].value
+    assert best[-1].value == study.complete_trials()[0].value
     by_trials, by_epochs = draw_study(study.space, study.trials()).axes[:2]
     for axis, last in ((by_trials, len(ends)), (by_epochs, ends[-1].epochs)):
         line = labelled(axis, "best so far")
         assert list(line.get_ydata()) == [*(trial.value for trial in best), best[-1].value]
         assert line.get_xdata()[-1] == last
-        constant = study.complete(constant=True)[0]
+        constant = study.complete_trials(constant=True)[0]
         label = f"best constant: {constant.value:.4g}, trial {constant.number}"
         assert labelled(axis, label).get_ydata()[0] == constant.value
 
@@ -240,8 +240,8 @@ def test_the_best_so_far_is_drawn_over_trials_and_over_epochs(study):
 def test_every_family_has_a_row_with_the_number_of_its_complete_trials(study):
     axis = draw_study(study.space, study.trials()).axes[2]
     rows = [label.get_text() for label in axis.get_yticklabels()]
-    constants = len(study.complete(constant=True))
-    decays = len(study.complete(constant=False))
+    constants = len(study.complete_trials(constant=True))
+    decays = len(study.complete_trials(constant=False))
     assert rows[0] == "lr"
     assert set(rows[1:]) == {f"constant ({constants})", f"exponential ({decays})"}
 

@@ -307,7 +307,7 @@ def reusing(**changes: Any) -> dict[str, Any]:
 
 def test_a_search_trains_only_the_epochs_after_the_branch(tmp_path: Path):
     study = search(tmp_path, reusing())
-    trials, horizon = study.complete(), study.space.horizon
+    trials, horizon = study.complete_trials(), study.space.horizon
     assert len(trials) == 30
     children = [trial for trial in trials if "parent" in trial.user_attrs]
     assert len(children) > 15
