@@ -1,4 +1,4 @@
-"""A study that trains the best plans of another study for more epochs."""
+"""Extending a study: another study trains its best plans for more epochs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STRETCHED = "stretched"
 
 @dataclass(frozen=True)
 class ExtendedStudy:
-    """A study with a longer horizon, and how many of its epochs are cached.
+    """A study that extends another one, and how many of its epochs are cached.
 
     Attributes:
         study: its queue holds the parent's best plans, after its own trial 0.

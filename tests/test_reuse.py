@@ -132,7 +132,7 @@ def test_a_requeued_trial_continues_where_it_was_stopped(tmp_path):
     assert successor.user_attrs["trained"] == 30 - behind
 
 
-def longer(study: StudyHandle, horizon: int, **options: Any) -> ExtendedStudy:
+def extended(study: StudyHandle, horizon: int, **options: Any) -> ExtendedStudy:
     options = {"top": 3, "stretch": False, "store": open_store(study.database, print)} | options
     return extend_study(study, horizon=horizon, **options)
 
@@ -140,7 +140,7 @@ def longer(study: StudyHandle, horizon: int, **options: Any) -> ExtendedStudy:
 def test_a_longer_study_continues_where_its_parent_ended(tmp_path):
     content = grid_of(3, 2)
     parent = search(tmp_path, content)
-    child = longer(parent, 9)
+    child = extended(parent, 9)
     best = {str(plan_of(trial)): trial for trial in parent.complete_trials()}
     assert child.study.name == "grid@9"
     assert (child.epochs, child.cached) == (27, 18)
@@ -151,7 +151,7 @@ def test_a_longer_study_continues_where_its_parent_ended(tmp_path):
         own = parent.trial(trial.user_attrs["parent"]).intermediate_values
         assert {e: v for e, v in trial.intermediate_values.items() if e <= 6} == own
     assert len(best) >= 3
-    assert longer(parent, 9).study.queue.counts().trials == 4
+    assert extended(parent, 9).study.queue.counts().trials == 4
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
@@ -166,7 +166,7 @@ def test_the_best_of_a_search_with_cheap_epochs_go_on_over_a_longer_horizon(
     rule = {"initial": {"low": 0.01, "high": 0.9}, "factor": 0.5, "patience": 1}
     lr["families"]["reduce_on_plateau"] = rule
     parent = search(tmp_path, content, lanes=lanes)
-    child = longer(parent, 15, top=5)
+    child = extended(parent, 15, top=5)
     assert (child.epochs, child.cached) == (5 * 15, 5 * 9)
     continue_search(child.study)
     assert trained(child.study) == 6 * (15 - 9)  # trial 0 ended first, so it was kept as well
@@ -176,7 +176,7 @@ def test_the_best_of_a_search_with_cheap_epochs_go_on_over_a_longer_horizon(
 
     (tmp_path / "apart").mkdir()
     alone = search(tmp_path / "apart", content, reuse=False, lanes=lanes)
-    again = longer(alone, 15, top=5, store=None)
+    again = extended(alone, 15, top=5, store=None)
     assert again.cached == 0
     continue_search(again.study, reuse=False)
     for with_reuse, without in ((parent, alone), (child.study, again.study)):
@@ -207,7 +207,7 @@ def test_durations_stay_epochs_or_stay_shares(tmp_path):
     content["hyperparameters"]["lr"]["families"]["piecewise"]["duration"] = "100%"
     parent = search(tmp_path, content)
     kept, stretched = (
-        [plan_of(t) for t in longer(parent, h, stretch=stretch).study.trials()[1:]]
+        [plan_of(t) for t in extended(parent, h, stretch=stretch).study.trials()[1:]]
         for h, stretch in ((12, False), (18, True))
     )
     durations = [
@@ -226,23 +226,23 @@ def test_plans_that_no_longer_change_where_their_parent_ended_are_counted(tmp_pa
         "linear": {"initial": 0.01, "final": final, "duration": "100%"},
     }
     parent = search(tmp_path, content)
-    assert longer(parent, 12, top=20).settled == 2
-    assert longer(parent, 18, top=20, stretch=True).settled == 0
+    assert extended(parent, 12, top=20).settled == 2
+    assert extended(parent, 18, top=20, stretch=True).settled == 0
 
 
 def test_the_durations_of_a_longer_study_cannot_be_changed(tmp_path):
     parent = search(tmp_path, grid_of(2, 2))
-    longer(parent, 8)
-    longer(parent, 10, stretch=True)
+    extended(parent, 8)
+    extended(parent, 10, stretch=True)
     for horizon, stretch, created in ((8, True, "without"), (10, False, "with")):
         with pytest.raises(StudyError, match=f"was created {created} --stretch"):
-            longer(parent, horizon, stretch=stretch)
+            extended(parent, horizon, stretch=stretch)
 
 
 def test_a_longer_study_needs_more_epochs_and_a_complete_trial(tmp_path):
     parent = search(tmp_path, grid_of(2, 2))
     with pytest.raises(InputError, match="--horizon is 4, but must be more than the 4 epochs"):
-        longer(parent, 4)
+        extended(parent, 4)
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ from schedsearch.cli.app import AsJson, NoReuse, app
 from schedsearch.cli.option_groups import grouped
 from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, study_at
-from schedsearch.cli.study_creation import accept, continue_longer, create
+from schedsearch.cli.study_creation import accept, create, extend
 from schedsearch.cli.supervision import WorkerGroup, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cli.worker_options import Place, PlaceOptions
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def start(
     space: options.Space,
     search: options.SearchOptions,
-    longer: options.LongerOptions,
+    extension: options.ExtensionOptions,
     training: options.TrainingOptions,
     place: PlaceOptions,
     workers: options.Workers = 1,
@@ -52,7 +52,7 @@ def start(
 
     # A place that is not available is an error before anything is written.
     with place.launcher(storage, training.threads or 1) as launcher:
-        if longer.horizon is None:
+        if extension.horizon is None:
             here = workers if place.on is Place.LOCAL else 1
             setup = training.setup(here)
             prepared, plans = _prepare_file(space, search, also, trusted=trust_task)
@@ -64,7 +64,7 @@ def start(
             if accept_task:
                 parent = accept(parent, load_with_fingerprint(parent.space))
             plans = [read_user_plan(path, parent.space) for path in also or ()]
-            handle = continue_longer(parent, longer, reuse=not no_reuse)
+            handle = extend(parent, extension, reuse=not no_reuse)
         queue_user_plans(handle, plans)
         _warn_of_kept(handle, search)
         if workers == 0:

@@ -96,13 +96,13 @@ class SearchOptions:
 
 
 @dataclass(frozen=True)
-class LongerOptions:
-    """How a study's best plans go on for more epochs."""
+class ExtensionOptions:
+    """How a study is extended: its best plans continue for more epochs."""
 
     horizon: Annotated[
         int | None,
         typer.Option(
-            help="Continue a study's best plans for so many epochs, as study STUDY@EPOCHS."
+            help="Extend a study: continue its best plans for so many epochs, as STUDY@EPOCHS."
         ),
     ] = None
     top: Annotated[int, typer.Option(help="With --horizon: how many plans.", min=1)] = 20

@@ -1,4 +1,4 @@
-"""From the options of `start` to a study: created, opened, or continued for more epochs."""
+"""From the options of `start` to a study: created, opened, or found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from schedsearch.cli.output import say
 from schedsearch.cli.storage import database_at
 
 if TYPE_CHECKING:
-    from schedsearch.cli.start_options import LongerOptions
+    from schedsearch.cli.start_options import ExtensionOptions
     from schedsearch.preparation import ComputeOptions, PreparedSpace
     from schedsearch.storage import StudyHandle
     from schedsearch.study_task import LoadedTask
@@ -64,8 +64,8 @@ def accept(study: StudyHandle, loaded: LoadedTask) -> StudyHandle:
     return open_study(study.database, study.name)
 
 
-def continue_longer(parent: StudyHandle, options: LongerOptions, *, reuse: bool) -> StudyHandle:
-    """Open the study that continues another's best plans for more epochs; create it if missing."""
+def extend(parent: StudyHandle, options: ExtensionOptions, *, reuse: bool) -> StudyHandle:
+    """Open the study that extends another one; create it if it is missing."""
     from schedsearch.extension import extend_study
     from schedsearch.trajectories import open_store
 

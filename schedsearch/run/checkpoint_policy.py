@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class CheckpointPolicy:
     """Decides after each epoch whether a run saves a checkpoint.
 
-    A checkpoint is saved at the horizon (a longer study continues there), at the rungs of the
+    A checkpoint is saved at the horizon (an extended study continues there), at the rungs of the
     pruner, at the epochs where plans of the space branch, where a value that was constant changes,
     and every `spacing` epochs. The spacing bounds how many epochs are trained again after a run is
     lost, or when another run branches off elsewhere.

@@ -177,11 +177,11 @@ def test_confirmations_and_longer_studies_follow_what_their_study_accepts(projec
     assert project("start", "mine.toml", "--workers", 0, "--trials", 6).status == 0
     train_all()
     confirm = ("confirm", "mine", "--workers", 0, "--seeds", 6, "--top", 1)
-    longer = ("start", "mine", "--horizon", 5, "--top", 1, "--workers", 0)
+    extend = ("start", "mine", "--horizon", 5, "--top", 1, "--workers", 0)
     assert project(*confirm).status == 0
-    assert project(*longer).status == 0
+    assert project(*extend).status == 0
     project.write(parts__rate="FACTOR = 1.0 + 0.0\n")
-    for command in (confirm, longer, ("worker", "mine:confirm"), ("worker", "mine@5")):
+    for command in (confirm, extend, ("worker", "mine:confirm"), ("worker", "mine@5")):
         done = project(*command)
         assert (done.status, "parts/rate.py differs" in done.err) == (2, True)
     assert project("start", "mine.toml", "--workers", 0, "--accept-task").status == 0
@@ -189,7 +189,7 @@ def test_confirmations_and_longer_studies_follow_what_their_study_accepts(projec
         project.forget()
         train_all(name)
     assert project(*confirm).status == 0
-    assert project(*longer).status == 0
+    assert project(*extend).status == 0
 
 
 def export(project: Project) -> Path:
