@@ -80,18 +80,6 @@ def tracked() -> set[str]:
     return {name for name in listed if not is_generated(name) and (ROOT / name).exists()}
 
 
-def repository() -> set[str]:
-    """Return the files of the repository; a link to a folder stands for the files in that."""
-    names = tracked()
-    links = {name for name in names if (ROOT / name).is_dir()}
-    behind = set()
-    for link in links:
-        folder = f"{(ROOT / link).resolve().relative_to(ROOT)}/"
-        found = (name for name in names if name.startswith(folder))
-        behind |= {f"{link}/{name.removeprefix(folder)}" for name in found}
-    return names - links | behind
-
-
 def is_generated(name: str) -> bool:
     return name in GENERATED or name.startswith(f"{EGG_INFO}/")
 
@@ -110,7 +98,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     sources, dist = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("dist")
     for name in tracked():
         (sources / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, sources / name, follow_symlinks=False)
+        shutil.copy(ROOT / name, sources / name)
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, sources, cwd=dist)
     [sdist], [wheel] = dist.glob("*.tar.gz"), dist.glob("*.whl")
     return Built(sdist, wheel)
@@ -137,14 +125,21 @@ def test_the_sdist_has_exactly_the_files_of_the_repository(built: Built):
     with tarfile.open(built.sdist) as archive:
         members = [member for member in archive.getmembers() if not member.isdir()]
     names = {str(PurePosixPath(member.name).relative_to(NAMED)) for member in members}
-    assert {name for name in names if not is_generated(name)} == repository()
+    assert {name for name in names if not is_generated(name)} == tracked()
     [script] = [member for member in members if member.name.endswith(".ci/run")]
     assert script.mode & 0o100, ".ci/run can be executed"
 
 
+def test_no_file_of_the_repository_is_a_link():
+    """Archives of the repository that are unpacked without links have text files in their place."""
+    assert not [name for name in tracked() if (ROOT / name).is_symlink()]
+
+
 def test_the_wheel_has_the_package_and_nothing_else(built: Built):
     own = {name for name in packed(built.wheel) if f"{NAMED}.dist-info" not in name}
-    assert own == {name for name in repository() if name.startswith("schedsearch/")}
+    spaces = {f"schedsearch/{name}" for name in tracked() if name.startswith("search_spaces/")}
+    assert own == {name for name in tracked() if name.startswith("schedsearch/")} | spaces
+    assert "schedsearch/search_spaces/noisy_digits.toml" in own
     assert "schedsearch/py.typed" in own
 
 
@@ -167,7 +162,7 @@ def test_every_url_leads_into_one_repository_and_to_a_file_of_it():
     for url in urls.values():
         within = url.removeprefix(f"{home}/")
         assert within != url
-        assert within == "issues" or within.removeprefix("blob/main/") in repository()
+        assert within == "issues" or within.removeprefix("blob/main/") in tracked()
 
 
 def test_the_installed_program_checks_searches_and_exports_for_a_plain_loop(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from schedsearch.errors import InputError, did_you_mean
 
@@ -39,4 +40,6 @@ def _read(name: str) -> str:
 
 
 def _folder() -> Traversable:
-    return files("schedsearch") / "search_spaces"
+    """Return the folder in the installed package, or in the checkout, where it lies beside it."""
+    installed = files("schedsearch") / "search_spaces"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "search_spaces"
