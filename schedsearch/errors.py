@@ -1,6 +1,7 @@
 """The exceptions of schedsearch and their exit codes.
 
 SchedSearchError                  the operation failed: exit 1
+├── DamagedStudyError             an attribute of a study in the database is not valid: exit 1
 ├── DatabaseUnavailableError      stopped while the database was unreachable: exit 130
 └── InputError                    an argument, a file or a database is invalid: exit 2
     ├── ParameterError            a parameter of a schedule family breaks a rule
@@ -113,6 +114,44 @@ class StudyError(InputError):
 
 class StorageError(InputError):
     """A database cannot be opened, read or written."""
+
+
+class DamagedStudyError(SchedSearchError):
+    """An attribute of a study or of a trial in the database is missing or not valid.
+
+    Attributes:
+        study: the name of the study.
+        trial: the number of the trial; None if the attribute belongs to the study.
+        attribute: the key of the attribute.
+
+    >>> str(DamagedStudyError("small", 3, "every", "x", "a whole number from 1"))
+    "study `small`, trial 3: the attribute `every` is 'x', but must be a whole number from 1"
+    """
+
+    def __init__(
+        self, study: str, trial: int | None, attribute: str, value: Any, rule: str
+    ) -> None:
+        self._fill(study, trial, attribute, f"is {_describe(value)}, but must be {rule}")
+
+    @classmethod
+    def missing(cls, study: str, trial: int | None, attribute: str, rule: str) -> DamagedStudyError:
+        """Return the error about an attribute that is missing."""
+        error = cls(study, trial, attribute, None, rule)
+        error._fill(study, trial, attribute, f"is missing, but must be {rule}")
+        return error
+
+    def _fill(self, study: str, trial: int | None, attribute: str, problem: str) -> None:
+        self.study, self.trial, self.attribute = study, trial, attribute
+        place = f"study `{study}`" + ("" if trial is None else f", trial {trial}")
+        self.args = (printable_line(f"{place}: the attribute `{attribute}` {problem}"),)
+
+
+def _describe(value: Any) -> str:
+    """Return a value for a message; a nested one may be too deep to be shown."""
+    try:
+        return "null" if value is None else _shorten(repr(value))
+    except (RecursionError, ValueError):
+        return "too deep or too long to be shown"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

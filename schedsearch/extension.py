@@ -97,7 +97,7 @@ def _queue(
     """Queue the plans, unless an earlier call has done so."""
     storage = study.database.optuna
     with study.database.creation_lock():
-        attributes = storage.get_study_user_attrs(study.study_id)
+        attributes = study.attributes(PARENT, _STRETCHED)
         if PARENT in attributes:
             if attributes.get(_STRETCHED, False) != stretch:
                 created, change = ("without", "leave it out") if stretch else ("with", "add it")

@@ -14,6 +14,7 @@ from schedsearch.storage import (
     accept_task,
     accepted_digests,
     changed_task_message,
+    load_all_studies,
 )
 from schedsearch.task import (
     Fingerprint,
@@ -84,12 +85,13 @@ def accepted_versions(study: StudyHandle) -> set[str]:
 
     A confirmation and a study that extends another one follow that study.
     """
-    found, storage = set(study.record.accepted), study.database.optuna
-    names = {each.study_name: each for each in storage.get_all_studies()}
-    attributes = names[study.name].user_attrs if study.name in names else {}
-    while (name := attributes.get(CONFIRMS) or attributes.get(PARENT)) in names:
-        attributes = names.pop(name).user_attrs
-        if "fingerprint" in attributes:
+    found = set(study.record.accepted)
+    by_name = {each.name: each for each in study.database.read(load_all_studies)}
+    attributes = by_name.pop(study.name, None)
+    while attributes is not None:
+        followed = attributes.get(CONFIRMS) or attributes.get(PARENT)
+        attributes = by_name.pop(followed, None)
+        if attributes is not None and "fingerprint" in attributes:
             found.update(accepted_digests(attributes))
     return found
 

@@ -29,15 +29,14 @@ def dashboard(
         ThreadSafeStorage,
         is_loopback,
         make_app,
-        make_server,
-        url_of,
         warm_cache,
     )
     from schedsearch.report.dashboard_artifacts import picture_store
+    from schedsearch.report.dashboard_server import make_server, url_of
 
     database = database_at(storage)
     studies = ThreadSafeStorage(database)
-    application = make_app(studies, picture_store(database), host, allow_edit=allow_edit)
+    application = make_app(studies, picture_store(database), host, allow_edit=allow_edit, warn=say)
     server = make_server(application, host, port)
     if allow_edit or not is_loopback(host):
         users = (

@@ -10,7 +10,7 @@ import typer
 
 from schedsearch.cli.app import app
 from schedsearch.cli.output import say
-from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, study_at, study_names
+from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, complete_study_name, study_at
 from schedsearch.errors import InputError, StudyError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def plot(
             help="STUDY, STUDY/NUMBER (a trial), STUDY/best (the trial that `export` writes), "
             "STUDY/confirmation, or the file of a config.",
             show_default=False,
-            autocompletion=study_names,
+            autocompletion=complete_study_name,
         ),
     ],
     output: Annotated[
@@ -51,6 +51,9 @@ def plot(
     """
     if output is None and not attach:
         raise InputError("no output: give -o FILE.png, -o FILE.svg, or --attach for the dashboard")
+    from schedsearch.report.matplotlib_import import import_matplotlib
+
+    import_matplotlib()
     if attach:
         _attach(what, storage)
     if output is not None:

@@ -45,6 +45,9 @@ def preview(
         echo(line)
     if png is not None:
         from schedsearch.files import write_atomically
+        from schedsearch.report.matplotlib_import import import_matplotlib
+
+        import_matplotlib()
         from schedsearch.report.pictures import draw_preview, image
 
         title = f"{space.name}: " + ("its plan" if space.is_config else f"{count} sampled plans")

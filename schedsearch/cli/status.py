@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +11,21 @@ import typer
 
 from schedsearch.cli.app import AsJson, app
 from schedsearch.cli.output import ask, echo, say
-from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, database_at, study_names
-from schedsearch.errors import InputError, StudyError
+from schedsearch.cli.storage import (
+    DEFAULT_STORAGE,
+    Storage,
+    Study,
+    complete_study_name,
+    database_at,
+)
+from schedsearch.errors import DamagedStudyError, InputError, StudyError
+from schedsearch.printable import printable_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from schedsearch.report.dashboard_artifacts import DashboardArtifacts
+    from schedsearch.report.status import Status
+    from schedsearch.storage import Database, StudyAttributes, StudyHandle
 
 
 @app.command()
@@ -25,7 +34,7 @@ def status(
         str | None,
         typer.Argument(
             help="Name of the study; optional if the storage has only one.",
-            autocompletion=study_names,
+            autocompletion=complete_study_name,
         ),
     ] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Also plot the best value so far.")] = False,
@@ -56,26 +65,43 @@ def list_studies(
     """List the studies of a storage."""
     from schedsearch.confirmation.study import confirmations
     from schedsearch.report.confirmation import verdict_line
-    from schedsearch.report.status import read_status
     from schedsearch.report.status_text import best_line
     from schedsearch.storage import list_studies
 
     database = database_at(storage)
-    statuses = [read_status(handle) for handle in list_studies(database)]
-    records = confirmations(database.optuna)
+    handles, damaged = list_studies(database)
+    statuses, unreadable = _statuses(handles)
+    records, unreadable_records = confirmations(database)
     if as_json:
         rows = [
             {"study": record.name, "confirms": record.parent, "runs": record.runs}
             for record in records
         ]
         echo(json.dumps([*(status.to_json() for status in statuses), *rows]))
-        return
-    for status in statuses:
-        ended = f"{status.counts.finished}/{status.total} trials"
-        echo(f"{status.study}  {status.state}  {ended}  {best_line(status)}")
-    for record in records:
-        verdict = "not finished" if record.result is None else verdict_line(record.result)
-        echo(f"{record.name}  confirms {record.parent}  {record.runs} runs  {verdict}")
+    else:
+        for status in statuses:
+            ended = f"{status.counts.finished}/{status.total} trials"
+            echo(f"{printable_line(status.study)}  {status.state}  {ended}  {best_line(status)}")
+        for record in records:
+            verdict = "not finished" if record.result is None else verdict_line(record.result)
+            name, parent = printable_line(record.name), printable_line(record.parent)
+            echo(f"{name}  confirms {parent}  {record.runs} runs  {verdict}")
+    for error in (*damaged, *unreadable, *unreadable_records):
+        name = shlex.quote(printable_line(error.study))
+        say(f"warning: {error}; `schedsearch delete {name}` deletes it")
+
+
+def _statuses(handles: list[StudyHandle]) -> tuple[list[Status], list[DamagedStudyError]]:
+    """Return the status of each study, and an error for each study that cannot be read."""
+    from schedsearch.report.status import read_status
+
+    statuses, damaged = [], []
+    for handle in handles:
+        try:
+            statuses.append(read_status(handle))
+        except DamagedStudyError as error:
+            damaged.append(error)
+    return statuses, damaged
 
 
 @app.command()
@@ -85,45 +111,65 @@ def delete(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Delete a study with all its trials, its pictures, and the runs of `confirm`."""
-    from schedsearch.confirmation.study import confirmations
-    from schedsearch.report.dashboard_artifacts import DashboardArtifacts
-    from schedsearch.report.progress import spinner
-    from schedsearch.storage import open_study
+    from schedsearch.storage import CONFIRMS, confirmation_name, load_study, open_study
 
     database = database_at(storage)
-    records = confirmations(database.optuna)
-    if confirmation := next((r for r in records if r.name == study), None):
-        _confirm_deletion(f"confirmation {study} with its {confirmation.runs} runs", yes=yes)
-        database.optuna.delete_study(confirmation.study_id)
-        say(f"deleted confirmation {study}; study {confirmation.parent} keeps its result")
-        return
-    handle = open_study(database, study)
-    counts = handle.queue.counts()
-    if running := handle.queue.count_alive():
+    found = database.read(lambda connection: load_study(connection, study))
+    if found is None or not ("space" in found or CONFIRMS in found):
+        open_study(database, study)  # raises the error that says why it is no study to delete
+    assert found is not None
+    if CONFIRMS in found and found.name.endswith(confirmation_name("")):
+        _delete_confirmation(database, found, yes=yes)
+    else:
+        _delete_search(database, found, yes=yes)
+
+
+def _delete_confirmation(database: Database, found: StudyAttributes, *, yes: bool) -> None:
+    from schedsearch.storage import TrialQueue
+
+    name, counts = found.name, TrialQueue(database, found.study_id).counts()
+    runs = counts.complete + counts.pruned
+    _confirm_deletion(f"confirmation {printable_line(name)} with its {runs} runs", yes=yes)
+    database.optuna.delete_study(found.study_id)
+    parent = printable_line(name.removesuffix(":confirm"))
+    say(f"deleted confirmation {printable_line(name)}; study {parent} keeps its result")
+
+
+def _delete_search(database: Database, found: StudyAttributes, *, yes: bool) -> None:
+    from schedsearch.report.dashboard_artifacts import linked_pictures
+    from schedsearch.report.progress import spinner
+    from schedsearch.storage import CONFIRMS, TrialQueue, confirmation_name, load_study
+
+    queue, name = TrialQueue(database, found.study_id), printable_line(found.name)
+    if running := queue.count_alive():
         raise StudyError(
-            f"study `{study}` is in training (trials running: {running}): stop its workers first; "
+            f"study `{name}` is in training (trials running: {running}): stop its workers first; "
             "a worker that was killed counts as stopped after two minutes"
         )
-    children = [record for record in records if record.parent == study]
-    run_count = sum(child.runs for child in children)
-    runs = f" and the {run_count} runs of its confirmation" if children else ""
-    _confirm_deletion(f"study {study} with its {counts.trials} trials{runs}", yes=yes)
+    child = database.read(lambda c: load_study(c, confirmation_name(found.name)))
+    children = [] if child is None or CONFIRMS not in child else [child]
+    runs = ""
+    if children:
+        counts = TrialQueue(database, children[0].study_id).counts()
+        runs = f" and the {counts.complete + counts.pruned} runs of its confirmation"
+    _confirm_deletion(f"study {name} with its {queue.counts().trials} trials{runs}", yes=yes)
     # The study last: if this is interrupted, the same command deletes the rest.
-    artifacts = DashboardArtifacts(handle)
-    with spinner(f"deleting study {study}"):
-        pictures = artifacts.pictures()
-        for study_id in [*(child.study_id for child in children), handle.study_id]:
-            database.optuna.delete_study(study_id)
-        refused = _remove(artifacts, pictures)
+    with spinner(f"deleting study {name}"):
+        pictures = linked_pictures(database, found.study_id)
+        for study in (*children, found):
+            database.optuna.delete_study(study.study_id)
+        refused = _remove(database, pictures)
     if refused is not None:
         say(f"warning: the pictures of the study are not removed: {refused}")
-    say(f"deleted study {' and '.join([study, *(child.name for child in children)])}")
+    say(f"deleted study {' and '.join(printable_line(s.name) for s in (found, *children))}")
 
 
-def _remove(artifacts: DashboardArtifacts, pictures: Sequence[str]) -> InputError | None:
+def _remove(database: Database, pictures: Sequence[str]) -> InputError | None:
     """Remove pictures; return the error if their folder is refused."""
+    from schedsearch.report.dashboard_artifacts import remove_pictures
+
     try:
-        artifacts.remove(pictures)
+        remove_pictures(database, pictures)
     except InputError as error:
         return error
     return None

@@ -93,16 +93,22 @@ def _warn_of_password(url: str) -> None:
         )
 
 
-def study_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the study names that complete a prefix; an empty list if there is no storage."""
+def complete_study_name(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the study names that complete a prefix; an empty list if there is no storage.
+
+    Names that a terminal would obey are left out, and so are names that are taken for options.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
     from schedsearch.errors import SchedSearchError
+    from schedsearch.storage import study_names
 
     try:
-        database = database_at(context.params.get("storage") or DEFAULT_STORAGE)
-    except SchedSearchError:
+        names = study_names(database_at(context.params.get("storage") or DEFAULT_STORAGE))
+    except (SchedSearchError, SQLAlchemyError):
         return []
-    names = (study.study_name for study in database.optuna.get_all_studies())
-    return [name for name in names if name.startswith(incomplete)]
+    usable = (name for name in names if name.isprintable() and not name.startswith("-"))
+    return [name for name in usable if name.startswith(incomplete)]
 
 
 #: The database URL. Every command with a parameter of this type takes --storage-file as well.
@@ -126,5 +132,7 @@ StorageFile = Annotated[
 ]
 Study = Annotated[
     str,
-    typer.Argument(help="Name of the study.", show_default=False, autocompletion=study_names),
+    typer.Argument(
+        help="Name of the study.", show_default=False, autocompletion=complete_study_name
+    ),
 ]

@@ -7,12 +7,12 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-import optuna
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from schedsearch.confirmation.candidates import Candidate
-from schedsearch.errors import StudyError
+from schedsearch.confirmation.result_schema import find_mistake
+from schedsearch.errors import DamagedStudyError, StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage import (
@@ -20,10 +20,17 @@ from schedsearch.storage import (
     CONFIRMS,
     CONSTANT,
     SEED,
+    Database,
+    StudyAttributes,
     StudyHandle,
+    TrialQueue,
     confirmation_name,
+    confirmed_study,
     create_study,
+    load_all_studies,
+    load_study,
     plan_of,
+    require_attribute,
 )
 from schedsearch.training import metric_on_test
 from schedsearch.worker.failures import failure_reason
@@ -53,9 +60,19 @@ class RunResult:
 
 
 def confirmation_result(study: StudyHandle) -> dict[str, Any] | None:
-    """Return the result of a study's last confirmation, as the study keeps it."""
-    attributes = study.database.optuna.get_study_user_attrs(study.study_id)
+    """Return the result of a study's last confirmation, as the study keeps it.
+
+    Raises:
+        DamagedStudyError: the stored result is not valid.
+    """
+    return _result_in(study.attributes(ATTRIBUTE))
+
+
+def _result_in(attributes: StudyAttributes) -> dict[str, Any] | None:
     found: dict[str, Any] | None = attributes.get(ATTRIBUTE)
+    if ATTRIBUTE in attributes and (mistake := find_mistake(found)) is not None:
+        rule = f"the result of a confirmation: {mistake}"
+        raise DamagedStudyError(attributes.name, None, ATTRIBUTE, found, rule)
     return found
 
 
@@ -76,16 +93,16 @@ def open_confirmation(study: StudyHandle, epoch_timeout: float | None = None) ->
         confirmation_name(study.name),
         _conditions(study),
     )
-    for found in storage.get_all_studies():
-        if found.study_name == name:
-            attributes = found.user_attrs
-            unnamed = None if storage.get_n_trials(found._study_id) else study.name
-            is_foreign = attributes.get(CONFIRMS, unnamed) != study.name
-            if is_foreign or attributes.get(_CONDITIONS, conditions) != conditions:
-                raise StudyError(
-                    f"study `{name}` has runs of another study `{study.name}`, or of other "
-                    f"settings: delete it with `schedsearch delete {name}`"
-                )
+    found = study.database.read(lambda connection: load_study(connection, name))
+    if found is not None:
+        is_empty = TrialQueue(study.database, found.study_id).counts().trials == 0
+        unnamed = study.name if is_empty else None
+        is_foreign = found.get(CONFIRMS, unnamed) != study.name
+        if is_foreign or found.get(_CONDITIONS, conditions) != conditions:
+            raise StudyError(
+                f"study `{name}` has runs of another study `{study.name}`, or of other "
+                f"settings: delete it with `schedsearch delete {name}`"
+            )
     search: dict[str, Any] = {
         "trials": 1,
         "seed": study.space.search.seed,
@@ -119,7 +136,7 @@ def queue_missing(confirmation: StudyHandle, wanted: Sequence[tuple[Candidate, i
     """
     with confirmation.database.creation_lock():
         found = {
-            _key(trial): trial
+            _key(confirmation, trial): trial
             for trial in confirmation.trials()
             if trial.state is not TrialState.FAIL
         }
@@ -156,8 +173,13 @@ def _queued(confirmation: StudyHandle, candidate: Candidate, seed: int) -> Froze
     )
 
 
-def _key(trial: FrozenTrial) -> RunKey:
-    return plan_of(trial), trial.params["seed"]
+def _key(confirmation: StudyHandle, trial: FrozenTrial) -> RunKey:
+    require_attribute(confirmation.name, trial, "plan")
+    seed = trial.params.get("seed")
+    if type(seed) is not int:
+        rule = "a whole number"
+        raise DamagedStudyError(confirmation.name, trial.number, "seed", seed, rule)
+    return plan_of(trial), seed
 
 
 def recorded_runs(confirmation: StudyHandle) -> dict[RunKey, RunResult]:
@@ -166,20 +188,23 @@ def recorded_runs(confirmation: StudyHandle) -> dict[RunKey, RunResult]:
     for trial in confirmation.trials():
         if trial.state in _RECORDED:
             # In version 0.1 two calls at a time could train one run twice: the first one counts.
-            results.setdefault(_key(trial), _result(trial))
+            results.setdefault(_key(confirmation, trial), _result(confirmation, trial))
     return results
 
 
-def _result(trial: FrozenTrial) -> RunResult:
+def _result(confirmation: StudyHandle, trial: FrozenTrial) -> RunResult:
     if trial.state is TrialState.PRUNED:
         return RunResult(math.nan, math.nan)
-    return RunResult(trial.user_attrs["validation"], trial.user_attrs["test"])
+    validation, test = (
+        require_attribute(confirmation.name, trial, key) for key in ("validation", "test")
+    )
+    return RunResult(validation, test)
 
 
 def failed_runs(confirmation: StudyHandle) -> dict[RunKey, str]:
     """Return why runs failed, by plan and seed."""
     return {
-        _key(trial): failure_reason(trial)
+        _key(confirmation, trial): failure_reason(trial)
         for trial in confirmation.trials()
         if trial.state is TrialState.FAIL
     }
@@ -190,7 +215,7 @@ def trained_shares(confirmation: StudyHandle, wanted: Set[RunKey]) -> dict[RunKe
     horizon = confirmation.space.horizon
     shares: dict[RunKey, float] = {}
     for trial in confirmation.trials():
-        if trial.state is not TrialState.FAIL and (key := _key(trial)) in wanted:
+        if trial.state is not TrialState.FAIL and (key := _key(confirmation, trial)) in wanted:
             share = 1.0 if trial.state in _RECORDED else len(trial.intermediate_values) / horizon
             shares[key] = max(share, shares.get(key, 0.0))
     return shares
@@ -223,16 +248,31 @@ class ConfirmationSummary:
     result: dict[str, Any] | None
 
 
-def confirmations(storage: optuna.storages.BaseStorage) -> list[ConfirmationSummary]:
-    """Return the confirmations of a storage, by name."""
-    return [
-        ConfirmationSummary(
-            name=found.study_name,
-            parent=found.user_attrs[CONFIRMS],
-            study_id=found._study_id,
-            runs=storage.get_n_trials(found._study_id, _RECORDED),
-            result=found.user_attrs.get(ATTRIBUTE),
-        )
-        for found in sorted(storage.get_all_studies(), key=lambda found: found.study_name)
-        if CONFIRMS in found.user_attrs
-    ]
+def confirmations(
+    database: Database,
+) -> tuple[list[ConfirmationSummary], list[DamagedStudyError]]:
+    """Return the confirmations in a database, by name.
+
+    Returns:
+        The confirmations, and an error for each one that is not valid.
+    """
+    found, damaged = [], []
+    for study in database.read(load_all_studies):
+        if CONFIRMS in study:
+            try:
+                found.append(_summary(database, study))
+            except DamagedStudyError as error:
+                damaged.append(error)
+    return found, damaged
+
+
+def _summary(database: Database, study: StudyAttributes) -> ConfirmationSummary:
+    parent, counts = confirmed_study(study), TrialQueue(database, study.study_id).counts()
+    assert parent is not None
+    return ConfirmationSummary(
+        name=study.name,
+        parent=parent,
+        study_id=study.study_id,
+        runs=counts.complete + counts.pruned,
+        result=_result_in(study),
+    )

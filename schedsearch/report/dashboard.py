@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import sys
 import threading
 from collections.abc import Callable, Container, Iterable
 from http import HTTPStatus
-from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.errors import InputError
-from schedsearch.storage import BatchedStorage, Database
+from schedsearch.report.dashboard_errors import ErrorResponses
+from schedsearch.storage import SHAPE_ERRORS, BatchedStorage, Database, find_study_damage
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -34,6 +31,19 @@ class ThreadSafeStorage(BatchedStorage):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._read_lock = threading.RLock()
+
+    def get_all_studies(self) -> list[Any]:
+        """Return all studies.
+
+        Raises:
+            DamagedStudyError: an attribute of a study is not JSON.
+        """
+        try:
+            return super().get_all_studies()
+        except SHAPE_ERRORS:
+            if (damage := find_study_damage(self._database)) is not None:
+                raise damage from None
+            raise
 
     def get_all_trials(
         self,
@@ -52,23 +62,27 @@ class ThreadSafeStorage(BatchedStorage):
 
 
 def make_app(
-    storage: BaseStorage, pictures: ArtifactStore, host: str, *, allow_edit: bool
+    storage: BaseStorage,
+    pictures: ArtifactStore,
+    host: str,
+    *,
+    allow_edit: bool,
+    warn: Callable[[str], None],
 ) -> WSGIApplication:
-    """Return the WSGI application: optuna-dashboard behind a `RequestFilter`.
+    """Return the WSGI application: optuna-dashboard behind `RequestFilter` and `ErrorResponses`.
 
     Args:
         storage: a cached storage, since the dashboard reads all trials again and again.
         pictures: the artifact store with the pictures of trials.
         host: a host name to accept, in addition to the names of this machine.
         allow_edit: whether the browser may change and delete studies.
+        warn: prints a line about a request that cannot be answered.
     """
     import optuna_dashboard
 
-    return RequestFilter(
-        optuna_dashboard.wsgi(storage, artifact_store=pictures),
-        accepted_names(host),
-        allow_edit=allow_edit,
-    )
+    app = optuna_dashboard.wsgi(storage, artifact_store=pictures)
+    app.catchall = False  # ErrorResponses answers exceptions
+    return RequestFilter(ErrorResponses(app, warn), accepted_names(host), allow_edit=allow_edit)
 
 
 def warm_cache(storage: BaseStorage) -> None:
@@ -184,52 +198,3 @@ def _refuse(
     plain = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     start_response(f"{status.value} {status.phrase}", [*plain, *headers])
     return [body]
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        # Not HTTPServer's method: it looks up the full host name, which can take seconds.
-        self.server_name = str(self.server_address[0])
-        TCPServer.server_bind(self)
-        self.server_port = self.server_address[1]
-        self.setup_environ()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore a browser that closed its connection."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Do not log requests."""
-
-
-def make_server(app: Callable[..., Iterable[bytes]], host: str, port: int) -> WSGIServer:
-    """Return a server that already listens; port 0 picks any free port.
-
-    Raises:
-        InputError: the address does not belong to this machine, or the port is in use.
-    """
-    kind = _Server6 if ":" in host else _Server
-    try:
-        server = kind((host, port), _QuietHandler)
-    except OSError as error:
-        raise InputError(
-            f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}; "
-            "choose others with --host and --port (port 0: any free port)"
-        ) from None
-    server.set_app(app)
-    return server
-
-
-def url_of(server: WSGIServer) -> str:
-    """Return the URL of the dashboard."""
-    host = server.server_name
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/dashboard"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import Any
 
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial
@@ -17,7 +16,13 @@ from schedsearch.confirmation.study import confirmation_result
 from schedsearch.errors import summarize_exception
 from schedsearch.report.dashboard_note import merge_note, study_note
 from schedsearch.report.dashboard_plots import study_plots
-from schedsearch.storage import Database, StudyHandle, rank_trials
+from schedsearch.storage import (
+    SHAPE_ERRORS,
+    Database,
+    StudyHandle,
+    load_system_attributes,
+    rank_trials,
+)
 from schedsearch.trajectories import Folder, open_picture_folder
 
 #: Prefixes of the attributes that describe artifacts. A running trial stores its own; the study
@@ -67,7 +72,7 @@ class DashboardArtifacts:
         storage.set_study_system_attr(study_id, f"{prefix}{artifact_id}", description)
         for key in replaced:
             storage.set_study_system_attr(study_id, key, json.dumps(None))
-            self._remove(key.removeprefix(prefix))
+            _remove(self._store, key.removeprefix(prefix))
 
     def refresh(self, trials: Sequence[FrozenTrial]) -> None:
         """Update the study's note and its plots; text that a user added to the note stays."""
@@ -81,28 +86,6 @@ class DashboardArtifacts:
             save_note(study, updated)
         for name, graph in study_plots(self._study.space, trials).items():
             save_plotly_graph_object(study, graph, graph_object_id=name)
-
-    def pictures(self) -> list[str]:
-        """Return the artifact ids of all pictures of the study."""
-        storage, study_id = self._study.database.optuna, self._study.study_id
-        attributes: list[Mapping[str, Any]] = [storage.get_study_system_attrs(study_id)]
-        trials = storage.get_all_trials(study_id, deepcopy=False)
-        attributes.extend(trial.system_attrs for trial in trials)
-        return [picture for table in attributes for picture in _pictures_in(table)]
-
-    def remove(self, pictures: Sequence[str]) -> None:
-        """Remove the pictures of a deleted study.
-
-        Raises:
-            InputError: the folder is a link or belongs to another user.
-        """
-        for artifact_id in pictures:
-            self._remove(artifact_id)
-
-    def _remove(self, artifact_id: str) -> None:
-        # An OSError: something else than a picture has its name.
-        with suppress(ArtifactNotFound, OSError):
-            self._store.remove(artifact_id)
 
     def _store_picture(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> tuple[str, str]:
         """Draw a trial and write the file; return its artifact id and description."""
@@ -122,6 +105,38 @@ class DashboardArtifacts:
         return artifact_id, json.dumps(description)
 
 
+def linked_pictures(database: Database, study_id: int) -> list[str]:
+    """Return the artifact ids of all pictures of a study, and of its trials.
+
+    An attribute that is no link to a picture is left out: a damaged study can be deleted too.
+    """
+    return [
+        picture
+        for key, text in database.read(
+            lambda connection: load_system_attributes(connection, study_id)
+        )
+        if (picture := _picture_in(key, text)) is not None
+    ]
+
+
+def remove_pictures(database: Database, pictures: Sequence[str]) -> None:
+    """Remove the pictures of a deleted study.
+
+    Raises:
+        InputError: the folder is a link or belongs to another user.
+    """
+    if pictures:
+        store = picture_store(database)
+        for artifact_id in pictures:
+            _remove(store, artifact_id)
+
+
+def _remove(store: Folder, artifact_id: str) -> None:
+    # An OSError: something else than a picture has its name.
+    with suppress(ArtifactNotFound, OSError):
+        store.remove(artifact_id)
+
+
 def refresh_dashboard(study: StudyHandle, say: Callable[[str], None]) -> None:
     """Update a study's note and plots; report a failure by `say`, since it must stop no command."""
     try:
@@ -130,9 +145,15 @@ def refresh_dashboard(study: StudyHandle, say: Callable[[str], None]) -> None:
         say(f"the dashboard's note and plots are out of date: {summarize_exception(error)}")
 
 
-def _pictures_in(attributes: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the artifact ids in some attributes, which need not be those of files."""
-    for key, value in attributes.items():
-        if key.startswith((_TRIAL_PREFIX, _STUDY_PREFIX)):
-            with suppress(TypeError, ValueError, KeyError, RecursionError):
-                yield json.loads(value)["artifact_id"]
+def _picture_in(key: str, text: str) -> str | None:
+    """Return the artifact id in the JSON text of a system attribute; None if there is none.
+
+    optuna-dashboard stores the description of an artifact as JSON text in the JSON text.
+    """
+    if not key.startswith((_TRIAL_PREFIX, _STUDY_PREFIX)):
+        return None
+    try:
+        found = json.loads(json.loads(text))["artifact_id"]
+    except SHAPE_ERRORS:
+        return None
+    return found if isinstance(found, str) else None

@@ -1,5 +1,6 @@
 """Databases, and the studies and trials in them. Never imports torch."""
 
+from schedsearch.storage.attribute_rules import SHAPE_ERRORS
 from schedsearch.storage.attributes import (
     AUDITED,
     CONFIRMED_TRIAL,
@@ -18,17 +19,28 @@ from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.counts import Counts
 from schedsearch.storage.creation import create_study, delete_if_untrained
 from schedsearch.storage.database import Database, open_database, translate_database_error
+from schedsearch.storage.opening import (
+    confirmed_study,
+    find_study,
+    find_study_damage,
+    get_only_study,
+    list_studies,
+    open_study,
+    study_names,
+)
 from schedsearch.storage.queue import GRACE_PERIOD, TrialQueue
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
     confirmation_name,
-    find_study,
-    get_only_study,
-    list_studies,
-    open_study,
     plan_of,
     rank_trials,
+)
+from schedsearch.storage.study_attributes import (
+    StudyAttributes,
+    load_all_studies,
+    load_study,
+    load_system_attributes,
 )
 from schedsearch.storage.task_versions import (
     accept_task,
@@ -36,6 +48,7 @@ from schedsearch.storage.task_versions import (
     changed_task_message,
     task_changes,
 )
+from schedsearch.storage.trial_checks import check_trial, require_attribute
 from schedsearch.storage.urls import has_password, hide_password
 
 __all__ = [
@@ -48,6 +61,7 @@ __all__ = [
     "PARENT",
     "SAMPLE_INDEX",
     "SEED",
+    "SHAPE_ERRORS",
     "UNPRUNED",
     "USER_PLAN",
     "WOULD_PRUNE",
@@ -55,24 +69,33 @@ __all__ = [
     "BatchedStorage",
     "Counts",
     "Database",
+    "StudyAttributes",
     "StudyHandle",
     "StudyRecord",
     "TrialQueue",
     "accept_task",
     "accepted_digests",
     "changed_task_message",
+    "check_trial",
     "confirmation_name",
+    "confirmed_study",
     "create_study",
     "delete_if_untrained",
     "find_study",
+    "find_study_damage",
     "get_only_study",
     "has_password",
     "hide_password",
     "list_studies",
+    "load_all_studies",
+    "load_study",
+    "load_system_attributes",
     "open_database",
     "open_study",
     "plan_of",
     "rank_trials",
+    "require_attribute",
+    "study_names",
     "task_changes",
     "translate_database_error",
 ]

@@ -16,6 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection
 
+from schedsearch.storage.attribute_rules import SHAPE_ERRORS
 from schedsearch.storage.batch import Batch
 from schedsearch.storage.budget import load_budget
 from schedsearch.storage.claims import claim_trials, lock_study
@@ -23,6 +24,7 @@ from schedsearch.storage.database import Database, open_database
 from schedsearch.storage.retrying_storage import RetryingStorage
 from schedsearch.storage.rows import copy_trial
 from schedsearch.storage.trial_cache import TrialCache
+from schedsearch.storage.trial_checks import find_damage
 from schedsearch.storage.write_buffer import WriteBuffer
 
 
@@ -157,6 +159,9 @@ class BatchedStorage(RetryingStorage):
 
         try:
             self._retrier.retry(read)
+        except SHAPE_ERRORS as error:
+            self._caches.pop(study_id, None)
+            raise self._database.read(lambda c: find_damage(c, study_id)) from error
         except BaseException:
             self._caches.pop(study_id, None)
             raise

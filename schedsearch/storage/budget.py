@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, update
 
+from schedsearch.storage.study_attributes import StudyAttributes, load_attributes
 from schedsearch.storage.tables import study_attributes
-
-_ATTRIBUTES = select(study_attributes.c.key, study_attributes.c.value_json).where(
-    study_attributes.c.study_id == bindparam("study"),
-    study_attributes.c.key.in_(("trials", "epochs")),
-)
 
 
 @dataclass(frozen=True)
@@ -32,7 +26,7 @@ class Budget:
     horizon: int = 1
 
     @classmethod
-    def from_attributes(cls, attributes: Mapping[str, Any]) -> Budget:
+    def from_attributes(cls, attributes: StudyAttributes) -> Budget:
         """Return the budget that the attributes of a study contain."""
         return cls(attributes["trials"], **attributes.get("epochs", {}))
 
@@ -58,8 +52,7 @@ class Budget:
 
 def load_budget(connection: Connection, study_id: int) -> Budget:
     """Return the current budget of a study; `start` may raise it at any time."""
-    rows = connection.execute(_ATTRIBUTES, {"study": study_id})
-    return Budget.from_attributes({key: json.loads(text) for key, text in rows})
+    return Budget.from_attributes(load_attributes(connection, study_id, ("trials", "epochs")))
 
 
 def set_total(connection: Connection, study_id: int, trials: int) -> None:

@@ -13,7 +13,9 @@ from schedsearch.errors import StudyError
 from schedsearch.space import Space
 from schedsearch.storage.attributes import CONFIRMS, UNPRUNED
 from schedsearch.storage.database import Database
-from schedsearch.storage.studies import StudyHandle, StudyRecord, open_study
+from schedsearch.storage.opening import open_study, read_space
+from schedsearch.storage.studies import StudyHandle, StudyRecord
+from schedsearch.storage.study_attributes import StudyAttributes, load_attributes, load_study
 from schedsearch.storage.task_versions import (
     changed_task_message,
     task_changes,
@@ -42,7 +44,7 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
             minimize = record.space.objective.direction == "minimize"
             direction = StudyDirection.MINIMIZE if minimize else StudyDirection.MAXIMIZE
             study_id = database.optuna.create_new_study([direction], study_name=name)
-        attributes = database.optuna.get_study_user_attrs(study_id)
+        attributes = database.read(lambda connection: load_attributes(connection, study_id))
         # "space" is written last: a study without it was left incomplete, and is completed now.
         if "space" in attributes:
             _refuse_changes(attributes, record)
@@ -64,22 +66,17 @@ def delete_if_untrained(database: Database, record: StudyRecord) -> bool:
     Returns:
         Whether a study was deleted.
     """
-    storage = database.optuna
     with database.creation_lock():
-        try:
-            study_id = storage.get_study_id_from_name(record.name)
-        except KeyError:
-            return False
-        attributes = storage.get_study_user_attrs(study_id)
-        if "space" not in attributes:
+        attributes = database.read(lambda connection: load_study(connection, record.name))
+        if attributes is None or "space" not in attributes:
             return False
         if not (_space_changes(attributes, record) or _task_changes(attributes, record)):
             return False
-        trials = storage.get_all_trials(study_id, deepcopy=False)
+        trials = open_study(database, record.name).rows()
         has_failed = any(trial.state is TrialState.FAIL for trial in trials)
         if not has_failed or any(map(_is_worth_keeping, trials)):
             return False
-        storage.delete_study(study_id)
+        database.optuna.delete_study(attributes.study_id)
         return True
 
 
@@ -89,7 +86,7 @@ def _is_worth_keeping(trial: FrozenTrial) -> bool:
 
 
 def _write_limits(
-    database: Database, study_id: int, attributes: Mapping[str, Any], record: StudyRecord
+    database: Database, study_id: int, attributes: StudyAttributes, record: StudyRecord
 ) -> None:
     """Raise the limits of the study, and set the timeout of an epoch."""
     search, horizon = record.space.search, record.space.horizon
@@ -132,10 +129,10 @@ def _baseline_trial(space: Space) -> FrozenTrial:
     )
 
 
-def _space_changes(attributes: Mapping[str, Any], record: StudyRecord) -> list[str]:
+def _space_changes(attributes: StudyAttributes, record: StudyRecord) -> list[str]:
     """Return the settings of a study that differ from the given ones, one line each."""
     # Parsed, since the document may lack settings that were added since.
-    before = Space.from_document(attributes["space"], f"study {record.name}")
+    before = read_space(attributes)
     stored, given = dict(_flatten(before.to_document())), dict(_flatten(record.space.to_document()))
     return [
         f"  {key}: {_shown(stored, key)} in the study, {_shown(given, key)} in the file"
@@ -144,7 +141,7 @@ def _space_changes(attributes: Mapping[str, Any], record: StudyRecord) -> list[s
     ]
 
 
-def _task_changes(attributes: Mapping[str, Any], record: StudyRecord) -> list[str]:
+def _task_changes(attributes: StudyAttributes, record: StudyRecord) -> list[str]:
     return task_changes(attributes, record.fingerprint, record.parts)
 
 
@@ -152,7 +149,7 @@ def _shown(settings: Mapping[str, Any], key: str) -> str:
     return repr(settings[key]) if key in settings else "not set"
 
 
-def _refuse_changes(attributes: Mapping[str, Any], record: StudyRecord) -> None:
+def _refuse_changes(attributes: StudyAttributes, record: StudyRecord) -> None:
     if changes := _space_changes(attributes, record):
         another = "create another study with --study NAME, " if record.confirms is None else ""
         raise StudyError(

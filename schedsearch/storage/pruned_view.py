@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from optuna.storages import BaseStorage
@@ -26,10 +26,14 @@ class PrunedView(ForwardingStorage):
 
     Args:
         target: the storage of the studies; it lists the trials by number, without gaps.
+        check: raises an error if a finished trial is not valid; None checks nothing.
     """
 
-    def __init__(self, target: BaseStorage) -> None:
+    def __init__(
+        self, target: BaseStorage, check: Callable[[FrozenTrial], None] | None = None
+    ) -> None:
         super().__init__(target)
+        self._check = check
         self._seen: defaultdict[int, _Seen] = defaultdict(_Seen)
 
     def get_all_trials(
@@ -39,7 +43,7 @@ class PrunedView(ForwardingStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         found = list(super().get_all_trials(study_id, deepcopy=False))
-        for number, pruned in self._seen[study_id].update(found).items():
+        for number, pruned in self._seen[study_id].update(found, self._check).items():
             found[number] = pruned
         if states is not None:
             found = [trial for trial in found if trial.state in states]
@@ -54,12 +58,16 @@ class _Seen:
     unfinished: list[int] = field(default_factory=list)
     pruned: dict[int, FrozenTrial] = field(default_factory=dict)
 
-    def update(self, trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
+    def update(
+        self, trials: Sequence[FrozenTrial], check: Callable[[FrozenTrial], None] | None
+    ) -> dict[int, FrozenTrial]:
         """Return the trials to show instead of those that the pruner would have stopped."""
         unseen = [*self.unfinished, *range(self.count, len(trials))]
         self.count = len(trials)
         self.unfinished = [number for number in unseen if not trials[number].state.is_finished()]
         for number in unseen:
+            if check is not None and trials[number].state.is_finished():
+                check(trials[number])
             if WOULD_PRUNE in trials[number].user_attrs:
                 self.pruned[number] = _as_pruned(trials[number])
         return self.pruned

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, cast
+from functools import cached_property, partial
+from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
@@ -16,16 +16,22 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from schedsearch.errors import StudyError, did_you_mean
+from schedsearch.errors import (
+    StudyError,
+)
 from schedsearch.plan import Plan
 from schedsearch.space import Space
-from schedsearch.space.recorded_numerics import invalid_numerics
-from schedsearch.storage.attributes import CONFIRMS
+from schedsearch.storage.attribute_rules import SHAPE_ERRORS
 from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.database import Database
 from schedsearch.storage.pruned_view import PrunedView
 from schedsearch.storage.queue import TrialQueue
-from schedsearch.storage.task_versions import accepted_digests, read_parts
+from schedsearch.storage.study_attributes import (
+    StudyAttributes,
+    load_attributes,
+    load_names,
+)
+from schedsearch.storage.trial_checks import check_trial, find_damage
 
 
 def confirmation_name(study: str) -> str:
@@ -101,8 +107,18 @@ class StudyHandle:
 
     def epoch_timeout(self) -> float | None:
         """Return the maximum seconds of an epoch; None: no limit."""
-        attributes = self.database.optuna.get_study_user_attrs(self.study_id)
-        return cast("float | None", attributes.get("epoch_timeout"))
+        timeout: float | None = self.attributes("epoch_timeout").get("epoch_timeout")
+        return timeout
+
+    def attributes(self, *keys: str) -> StudyAttributes:
+        """Return the current attributes of the study with these keys; of all keys if none is given.
+
+        Raises:
+            KeyError: the study was deleted.
+        """
+        return self.database.read(
+            lambda connection: load_attributes(connection, self.study_id, keys or None)
+        )
 
     @contextmanager
     def unless_deleted(self) -> Iterator[None]:
@@ -114,7 +130,7 @@ class StudyHandle:
         try:
             yield
         except (KeyError, SQLAlchemyError):
-            if self.study_id in (s._study_id for s in self.database.optuna.get_all_studies()):
+            if self.name in self.database.read(load_names):
                 raise
             raise StudyError(f"study `{self.name}` was deleted during the search") from None
 
@@ -134,17 +150,36 @@ class StudyHandle:
         self, sampler: BaseSampler, pruner: BasePruner, storage: BatchedStorage
     ) -> optuna.Study:
         """Return the Optuna study for a sampler and a pruner: they read it through PrunedView."""
-        return optuna.load_study(
-            study_name=self.name, storage=PrunedView(storage), sampler=sampler, pruner=pruner
-        )
+        view = PrunedView(storage, partial(check_trial, self.name))
+        return optuna.load_study(study_name=self.name, storage=view, sampler=sampler, pruner=pruner)
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials by number; of a retried trial, its last row."""
         return [row for row in self.rows() if "superseded_by" not in row.user_attrs]
 
     def rows(self) -> list[FrozenTrial]:
-        """Return all rows of trials by number, with the superseded ones."""
-        return self.database.optuna.get_all_trials(self.study_id, deepcopy=False)
+        """Return all rows of trials by number, with the superseded ones.
+
+        Raises:
+            DamagedStudyError: the database contains what no worker writes.
+            KeyError: the study was deleted.
+        """
+        try:
+            rows = self.database.optuna.get_all_trials(self.study_id, deepcopy=False)
+        except SHAPE_ERRORS as error:
+            raise self.database.read(lambda c: find_damage(c, self.study_id)) from error
+        for row in rows:
+            # A finished trial never changes.
+            if row._trial_id not in self._checked:
+                check_trial(self.name, row)
+                if row.state.is_finished():
+                    self._checked.add(row._trial_id)
+        return rows
+
+    @cached_property
+    def _checked(self) -> set[int]:
+        """The ids of the finished trials that were checked."""
+        return set()
 
     def complete_trials(self, *, constant: bool | None = None) -> list[FrozenTrial]:
         """Return the complete trials, best first; see `rank_trials`."""
@@ -183,99 +218,5 @@ def rank_trials(
 
 
 def plan_of(trial: FrozenTrial) -> Plan:
-    """Return the plan of a trial."""
+    """Return the plan of a trial that `check_trial` accepts."""
     return Plan.from_tables(trial.user_attrs["plan"])
-
-
-def _hint_for_file(name: str) -> str | None:
-    is_file = name.endswith((".toml", ".yaml", ".yml", ".json"))
-    return "give the name of the study; only `start` takes its file" if is_file else None
-
-
-def open_study(database: Database, name: str) -> StudyHandle:
-    """Open a study by its name.
-
-    Raises:
-        StudyError: the study does not exist, or it is not a study of schedsearch.
-    """
-    try:
-        study_id = database.optuna.get_study_id_from_name(name)
-    except KeyError:
-        known = [study.study_name for study in database.optuna.get_all_studies()]
-        hint = (
-            _hint_for_file(name)
-            or did_you_mean(name, known)
-            or (f"its studies are {', '.join(known)}" if known else "it has no studies")
-        )
-        raise StudyError(f"{database.display_url} has no study `{name}`: {hint}") from None
-    attributes = database.optuna.get_study_user_attrs(study_id)
-    if "space" not in attributes and CONFIRMS in attributes:
-        raise StudyError(
-            f"study `{name}` was created by version 0.1: continue it with "
-            f"`schedsearch confirm {attributes[CONFIRMS]}`"
-        )
-    if "space" not in attributes:
-        raise StudyError(
-            f"study `{name}` was not created by schedsearch, or its creation was interrupted: "
-            "use another study, or run `schedsearch start` again"
-        )
-    space = Space.from_document(attributes["space"], f"study {name}")
-    return StudyHandle(database, study_id, _record(space, attributes, name))
-
-
-def _record(space: Space, attributes: Mapping[str, Any], name: str) -> StudyRecord:
-    """Return the record in a study's attributes, which anyone may have written."""
-    values = [attributes.get(key) for key in ("trials", "numerics", "fingerprint", CONFIRMS)]
-    trials, numerics, fingerprint, confirms = cast("tuple[Any, Any, Any, Any]", values)
-    problem = None
-    if type(trials) is not int or not 0 <= trials < 2**31:
-        problem = f"`trials` is {trials!a}, but must be a whole number"
-    elif wrong := invalid_numerics(numerics):
-        problem = wrong
-    elif not isinstance(fingerprint, str) or not isinstance(confirms, str | None):
-        problem = "its fingerprint is not text"
-    if problem is not None:
-        raise StudyError(f"the record of study `{name}` is damaged: {problem}")
-    return StudyRecord(
-        space,
-        trials,
-        numerics,
-        fingerprint,
-        confirms,
-        read_parts(attributes),
-        accepted_digests(attributes),
-    )
-
-
-def find_study(database: Database, name: str) -> StudyHandle | None:
-    """Open a study by its name; return None if it does not exist.
-
-    Raises:
-        StudyError: it is not a study of schedsearch.
-    """
-    known = [study.study_name for study in database.optuna.get_all_studies()]
-    return open_study(database, name) if name in known else None
-
-
-def list_studies(database: Database) -> list[StudyHandle]:
-    """Return the searches of schedsearch in a database by name, without their confirmations."""
-    studies = sorted(database.optuna.get_all_studies(), key=lambda study: study.study_name)
-    return [
-        open_study(database, study.study_name)
-        for study in studies
-        if "space" in study.user_attrs and CONFIRMS not in study.user_attrs
-    ]
-
-
-def get_only_study(database: Database) -> StudyHandle:
-    """Return the only study of a database.
-
-    Raises:
-        StudyError: the database has no study, or several.
-    """
-    studies = list_studies(database)
-    if len(studies) != 1:
-        names = ", ".join(study.name for study in studies)
-        rule = f"name one of its studies: {names}" if studies else "has no studies"
-        raise StudyError(f"{database.display_url}: {rule}")
-    return studies[0]

@@ -54,6 +54,9 @@ def _attributes(name: str, key: str, owner: str = "trial_id") -> Table:
 
 
 study_attributes = _attributes("study_user_attributes", "study_user_attribute_id", "study_id")
+study_system_attributes = _attributes(
+    "study_system_attributes", "study_system_attribute_id", "study_id"
+)
 user_attributes = _attributes("trial_user_attributes", "trial_user_attribute_id")
 system_attributes = _attributes("trial_system_attributes", "trial_system_attribute_id")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from schedsearch.storage.database import Database
+from schedsearch.storage.study_attributes import StudyAttributes, load_attributes
 from schedsearch.task.fingerprint import Fingerprint, describe_changes
 
 #: The key of the fingerprint's hash, which identifies the cached epochs of the study.
@@ -20,7 +20,7 @@ _ACCEPTED = "accepted_tasks"
 _MAX_LENGTH = 30_000
 
 
-def read_parts(attributes: Mapping[str, Any]) -> dict[str, str]:
+def read_parts(attributes: StudyAttributes) -> dict[str, str]:
     """Return the parts of the last accepted version; empty if version 0.1 created the study."""
     parts: dict[str, str] = {}
     number = 0
@@ -41,24 +41,28 @@ def write_parts(database: Database, study_id: int, parts: Mapping[str, str]) -> 
             size = 0
         chunks[-1][name] = value
         size += added
-    before = database.optuna.get_study_user_attrs(study_id)
+    before = _attributes(database, study_id)
     while _parts_key(len(chunks)) in before:
         chunks.append({})
     for number, chunk in enumerate(chunks):
         database.optuna.set_study_user_attr(study_id, _parts_key(number), chunk)
 
 
+def _attributes(database: Database, study_id: int) -> StudyAttributes:
+    return database.read(lambda connection: load_attributes(connection, study_id))
+
+
 def _parts_key(number: int) -> str:
     return f"{_PARTS}_{number}" if number else _PARTS
 
 
-def accepted_digests(attributes: Mapping[str, Any]) -> list[str]:
+def accepted_digests(attributes: StudyAttributes) -> list[str]:
     """Return the hashes of the versions that count as the same training, the original first."""
     accepted = [version[_DIGEST] for version in attributes.get(_ACCEPTED, ())]
     return [attributes[_DIGEST], *accepted]
 
 
-def task_changes(attributes: Mapping[str, Any], digest: str, parts: Mapping[str, str]) -> list[str]:
+def task_changes(attributes: StudyAttributes, digest: str, parts: Mapping[str, str]) -> list[str]:
     """Return what differs between a task and the versions that a study accepts, in phrases.
 
     Args:
@@ -76,7 +80,7 @@ def task_changes(attributes: Mapping[str, Any], digest: str, parts: Mapping[str,
 def write_accepted(database: Database, study_id: int, digests: Sequence[str]) -> None:
     """Write the hashes of the versions that count as the same training, with the original first."""
     moment = datetime.now(UTC).isoformat(timespec="seconds")
-    before = database.optuna.get_study_user_attrs(study_id).get(_ACCEPTED, [])
+    before = _attributes(database, study_id).get(_ACCEPTED, [])
     known = {version[_DIGEST] for version in before}
     added = [{_DIGEST: digest, "time": moment} for digest in digests[1:] if digest not in known]
     if added:
@@ -86,7 +90,7 @@ def write_accepted(database: Database, study_id: int, digests: Sequence[str]) ->
 def accept_task(database: Database, study_id: int, fingerprint: Fingerprint) -> None:
     """Record that a version of the task counts as the same training as the one of the study."""
     with database.creation_lock():
-        accepted = accepted_digests(database.optuna.get_study_user_attrs(study_id))
+        accepted = accepted_digests(_attributes(database, study_id))
         if fingerprint.digest not in accepted:
             write_accepted(database, study_id, [*accepted, fingerprint.digest])
         write_parts(database, study_id, fingerprint.parts)

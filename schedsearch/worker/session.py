@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from schedsearch.pruners import make_pruner
 from schedsearch.samplers import make_sampler
-from schedsearch.storage import Batch, BatchedStorage, StudyHandle
+from schedsearch.storage import Batch, BatchedStorage, StudyHandle, check_trial
 
 
 class StudySession:
@@ -56,7 +56,12 @@ class StudySession:
         return len(self.storage.get_all_trials(self.study.study_id, deepcopy=False, states=states))
 
     def trial(self, trial_id: int) -> Trial:
-        """Return a trial that this worker has claimed."""
+        """Return a trial that this worker has claimed.
+
+        Raises:
+            DamagedStudyError: the queued trial is not valid.
+        """
+        check_trial(self.study.name, self.storage.get_trial(trial_id))
         return Trial(self.optuna, trial_id)
 
     def refresh(self) -> None:

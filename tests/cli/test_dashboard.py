@@ -25,8 +25,9 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 from sqlalchemy import text
 
-from schedsearch.report.dashboard import RequestFilter, accepted_names, make_server, warm_cache
+from schedsearch.report.dashboard import RequestFilter, accepted_names, warm_cache
 from schedsearch.report.dashboard_artifacts import DashboardArtifacts
+from schedsearch.report.dashboard_server import MAX_CONNECTIONS, make_server
 from schedsearch.storage import StudyHandle, open_database
 from tests.browser import browser
 from tests.cli.command import Command
@@ -236,6 +237,100 @@ def test_other_sites_can_neither_frame_nor_read_the_dashboard(dashboard):
 def run(tmp_path, monkeypatch, capsys) -> Command:
     monkeypatch.setenv("SCHEDSEARCH_STORAGE", url_of(tmp_path))
     return Command(monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/csv/9999999999999999999", 404),
+        ("/csv/77", 404),
+        ("/api/studies/2147483648", 404),
+        (f"/api/studies/{'9' * 1500}", 404),
+        ("/api/studies/77/plot/contour", 404),
+        ("/api/studies/1?after=x", 400),
+        ("/api/studies/1?after=", 400),
+        ("/api/studies/1?after=-1", 400),
+        ("/api/studies/1?after=99999999999999999999", 400),
+        ("/static/../x", 404),
+        ("/static/%2e%2e/%2e%2e/etc/passwd", 404),
+        ("/static/x%00y", 400),
+        ("/static/%ff", 400),
+        ("/static/nothing.js", 404),
+        ("/artifacts/1/77777777777/x", 404),
+        ("/artifacts/1/1/nothing", 404),
+        ("/" + "a" * 5000, 414),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_line(dashboard, path, expected):
+    status, body = dashboard.request("GET", path)
+    assert (status, "Traceback" in body) == (expected, False)
+    if "<!DOCTYPE" not in body:  # Bottle's page, for addresses that lead nowhere
+        assert len(body.splitlines()) == 1
+
+
+def test_a_file_is_served_without_a_word_about_compression(dashboard):
+    connection = HTTPConnection("127.0.0.1", dashboard.port, timeout=30)
+    connection.putrequest("GET", "/static/bundle.js", skip_accept_encoding=True)
+    connection.endheaders()
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_requests_that_never_end_hold_no_more_threads_than_places(dashboard):
+    half_sent = [socket.create_connection(("127.0.0.1", dashboard.port)) for _ in range(200)]
+    try:
+        for i, connection in enumerate(half_sent):
+            connection.sendall(b"GET /api/studies HTTP/1.1\r\nHost: loc"[: 10 + i % 30])
+        # The oldest of them make room.
+        assert [dashboard.request("GET", "/api/meta")[0] for _ in range(5)] == [200] * 5
+        threads = len(list(Path(f"/proc/{dashboard.process.pid}/task").iterdir()))
+        assert threads < MAX_CONNECTIONS + 20
+    finally:
+        for connection in half_sent:
+            connection.close()
+
+
+def test_a_request_that_takes_too_long_is_disconnected(monkeypatch):
+    monkeypatch.setattr("schedsearch.report.dashboard_server.REQUEST_TIMEOUT", 0.5)
+    with (
+        serving(lambda environ, start_response: []) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as connection,
+    ):
+        connection.sendall(b"GET / HT")
+        assert connection.recv(100) == b""
+
+
+def test_without_a_free_place_a_request_is_refused(monkeypatch):
+    monkeypatch.setattr("schedsearch.report.dashboard_server.MAX_CONNECTIONS", 1)
+    begun, end = threading.Event(), threading.Event()
+
+    def slow(environ, start_response):
+        begun.set()
+        end.wait(60)
+        start_response("200 OK", [])
+        return [b"done"]
+
+    with serving(slow) as port, socket.create_connection(("127.0.0.1", port), timeout=30) as first:
+        first.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert begun.wait(30)
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as second:
+            assert b" 503 " in second.recv(1000)
+        end.set()
+        assert b"200 OK" in first.recv(1000)
+
+
+@contextmanager
+def serving(app) -> Iterator[int]:
+    """Serve an application on a free port, in this process."""
+    server = make_server(app, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_a_port_in_use_is_reported_in_one_line(run, study):

@@ -151,10 +151,9 @@ def test_cached_epochs_are_counted_apart_from_trained_ones(run, tmp_path):
     assert found["epochs_asked"] == found["epochs_trained"] == found["trial_epochs"]
     assert "reuse" not in run("status")[1]
     [first, *_] = study.trials()
+    attributes = {"trained": 1, "plan": first.user_attrs["plan"]}
     study.load().add_trial(
-        create_trial(
-            value=1.0, intermediate_values={1: 2.0, 2: 1.0}, user_attrs={"trained": 1, "plan": {}}
-        )
+        create_trial(value=1.0, intermediate_values={1: 2.0, 2: 1.0}, user_attrs=attributes)
     )
     after = json.loads(run("status", "--json")[1])
     assert after["epochs_asked"] == found["epochs_asked"] + 2
@@ -165,8 +164,9 @@ def test_cached_epochs_are_counted_apart_from_trained_ones(run, tmp_path):
 
 def test_pauses_between_searches_do_not_count_as_training_time(run, tmp_path):
     study, noon = make_study(tmp_path), datetime(2026, 1, 1, 12)
+    attributes = {"plan": study.space.baseline().to_tables()}
     for start, end in ((0, 10), (5, 20), (3600, 3610)):
-        trial = create_trial(value=1.0, user_attrs={"plan": {}})
+        trial = create_trial(value=1.0, user_attrs=attributes)
         trial.datetime_start = noon + timedelta(seconds=start)
         trial.datetime_complete = noon + timedelta(seconds=end)
         study.load().add_trial(trial)
@@ -177,15 +177,18 @@ def test_status_shows_the_last_confirmation(run, tmp_path):
     study = make_study(tmp_path)
     work(study)
     assert json.loads(run("status", "--json")[1])["confirmation"] is None
-    entry = {"number": 3, "plan": {}, "mean": 0.5, "diverged": 0}
+    entry = {"number": 3, "mean": 0.5, "diverged": 0}
+    baseline = {**entry, "number": 1, "mean": 0.7}
+    against = {"number": 1, "difference": -0.2, "interval": [-0.3, -0.1], "wins": 8, "losses": 0}
+    verdict = {"p": 0.01, "level": 0.95, "verdict": "better", "seeds_to_show": None}
     result = {
         "metric": "test_loss",
         "direction": "minimize",
         "test": True,
         "seeds": [1, 9],
-        "baseline": {**entry, "number": 1, "mean": 0.7},
-        "constants": [],
-        "plans": [{**entry, "verdict": "better"}],
+        "baseline": baseline,
+        "constants": [baseline],
+        "plans": [{**entry, **against, "number": 3, **verdict, "against": [against]}],
     }
     study.database.optuna.set_study_user_attr(study.study_id, "confirmation", result)
     line = "trial 3: mean test_loss 0.5 against 0.7 of the best constant, trial 1, on 8 fresh seeds"

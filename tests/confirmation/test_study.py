@@ -173,9 +173,11 @@ def test_the_dashboard_lists_it_beside_the_study(tmp_path):
     setup_testing_defaults(environment)
     environment["PATH_INFO"] = "/api/studies"
     database = study.database
-    answer = make_app(database.optuna, picture_store(database), "localhost", allow_edit=False)
+    app = make_app(
+        database.optuna, picture_store(database), "localhost", allow_edit=False, warn=print
+    )
     environment["HTTP_HOST"] = "localhost"
-    body = json.loads(b"".join(answer(environment, lambda *status: None)))
+    body = json.loads(b"".join(app(environment, lambda *status: None)))
     assert [found["study_name"] for found in body["study_summaries"]] == ["small", "small:confirm"]
 
 
@@ -263,7 +265,7 @@ def seeds_begun(folder: Path) -> list[int]:
 
 
 def summary_of(study: StudyHandle):
-    found = confirmations(study.database.rdb)
+    found, _ = confirmations(study.database)
     return next(one for one in found if one.parent == study.name)
 
 
@@ -281,7 +283,7 @@ def test_killed_it_goes_on_and_more_seeds_train_only_what_is_new(run, tmp_path):
     command = begin("confirm", "small", *flags, "--storage", url_of(tmp_path), folder=tmp_path)
     try:
         begun = tmp_path / "begun.log"
-        wait_until(lambda: any(one.runs >= 2 for one in confirmations(study.database.rdb)))
+        wait_until(lambda: any(one.runs >= 2 for one in confirmations(study.database)[0]))
         below = descendants(command.pid)
         os.kill(command.pid, signal.SIGKILL)
     finally:

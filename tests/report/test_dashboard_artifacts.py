@@ -9,7 +9,12 @@ import pytest
 from optuna.artifacts import get_all_artifact_meta
 
 from schedsearch.errors import StudyError
-from schedsearch.report.dashboard_artifacts import DashboardArtifacts, picture_store
+from schedsearch.report.dashboard_artifacts import (
+    DashboardArtifacts,
+    linked_pictures,
+    picture_store,
+    remove_pictures,
+)
 from tests.searches import document, make_study, work
 
 
@@ -101,10 +106,10 @@ def test_attach_adds_a_picture_to_any_trial_and_replaces_an_earlier_one(study):
 
 def test_all_pictures_of_a_study_can_be_removed(study):
     other = next(t for t in study.trials() if t.intermediate_values and not shown(study, t))
-    artifacts = DashboardArtifacts(study)
-    artifacts.attach(other)
-    assert set(artifacts.pictures()) == files(study)
-    artifacts.remove(artifacts.pictures())
+    DashboardArtifacts(study).attach(other)
+    pictures = linked_pictures(study.database, study.study_id)
+    assert set(pictures) == files(study)
+    remove_pictures(study.database, pictures)
     assert files(study) == set()
 
 

@@ -16,4 +16,5 @@ def record(trials: int) -> StudyRecord:
     content = document()
     content["hyperparameters"]["lr"]["default"] = 0.1
     space = Space.from_document(content, "small.toml")
-    return StudyRecord(space, trials, {"device": "cpu"}, "fingerprint")
+    numerics = {"engine": "sequential", "threads": 1, "device": "cpu", "torch": "2.13.0"}
+    return StudyRecord(space, trials, numerics, "fingerprint")

@@ -112,7 +112,7 @@ def test_reading_does_not_change_a_byte_of_the_file(tmp_path):
     before = plain.read_bytes()
     assert before[18:20] == b"\x01\x01"  # a rollback journal, no write-ahead log
     database = open_database(f"sqlite:///{plain}")
-    assert [read_status(study).counts.finished for study in list_studies(database)] == [10]
+    assert [read_status(study).counts.finished for study in list_studies(database)[0]] == [10]
     assert plain.read_bytes() == before
     assert not list(tmp_path.glob("example.db-*"))
 
@@ -150,7 +150,7 @@ def test_a_study_of_another_tool_is_refused_and_not_listed(tmp_path):
     database.optuna.create_new_study([0], "theirs")
     with pytest.raises(StudyError, match="`theirs` was not created by schedsearch"):
         open_study(database, "theirs")
-    assert [study.name for study in list_studies(database)] == ["small"]
+    assert [study.name for study in list_studies(database)[0]] == ["small"]
 
 
 def test_an_interrupted_creation_is_completed_by_the_next_one(tmp_path):

@@ -200,7 +200,7 @@ def templates(count: int) -> list[FrozenTrial]:
             state=TrialState.WAITING,
             params={"x": i / 16},
             distributions={"x": FloatDistribution(0.0, 1.0)},
-            user_attrs={"plan": {"number": i}, "seed": i},
+            user_attrs={"template": {"number": i}, "seed": i},
         )
         for i in range(count)
     ]
@@ -214,7 +214,7 @@ def test_enqueued_trials_wait_with_their_parameters_and_attributes(study):
     assert {trial.state for trial in queued} == {TrialState.WAITING}
     assert [trial.params for trial in queued] == [{"x": 0.0}, {"x": 1 / 16}]
     for i, trial in enumerate(queued):
-        assert {"plan": {"number": i}, "seed": i}.items() <= trial.user_attrs.items()
+        assert {"template": {"number": i}, "seed": i}.items() <= trial.user_attrs.items()
     assert claim(study, "ann") == first._trial_id
 
 

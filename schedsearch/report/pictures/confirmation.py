@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from schedsearch.confirmation.verdicts import best_first, plan_label
-from schedsearch.report.pictures.style import COLOURS, GREY, WIDTH, hide_frame, title
+from schedsearch.report.pictures.style import COLOURS, GREY, WIDTH, hide_frame, project_style, title
 
 _MARKS = ("o", "s", "^", "D", "v", "P")
 #: Heights in inches: one interval, and the margin between the schedules.
 _LINE, _MARGIN = 0.2, 0.25
 
 
+@project_style()
 def draw_confirmation(study: str, result: Mapping[str, Any]) -> Figure:
     """Draw the mean paired difference between each schedule and each constant, with intervals.
 
@@ -52,7 +55,9 @@ def draw_confirmation(study: str, result: Mapping[str, Any]) -> Figure:
 
 
 def _shade_better(axis: Axes, plans: Sequence[Mapping[str, Any]], *, lower: bool) -> None:
-    ends = [end for plan in plans for one in plan["against"] for end in one["interval"]]
+    pairs = [pair for plan in plans for pair in plan["against"]]
+    every = [end for pair in pairs for end in (*pair["interval"], pair["difference"])]
+    ends = [end for end in every if math.isfinite(end)]  # with few seeds, intervals are infinite
     reach = 1.08 * max(map(abs, ends)) or 1.0
     low, high = min(*ends, 0.0) - 0.08 * reach, max(*ends, 0.0) + 0.08 * reach
     axis.set_xlim(low, high)
@@ -63,7 +68,8 @@ def _shade_better(axis: Axes, plans: Sequence[Mapping[str, Any]], *, lower: bool
 def _draw_interval(
     axis: Axes, against: Mapping[str, Any], at: float, i: int, label: str | None
 ) -> None:
-    low, high = against["interval"]
+    # An infinite interval ends at the edges of the picture.
+    low, high = np.clip(against["interval"], *axis.get_xlim())
     middle = against["difference"]
     axis.errorbar(
         middle,

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from schedsearch.report.pictures.style import COLOURS, LINES, hide_frame, log_ticks
+from schedsearch.report.pictures.style import COLOURS, LINES, hide_frame, log_ticks, project_style
 from schedsearch.report.preview import Axis, Curve, Preview
 
 #: At most so many panels in a row.
@@ -18,6 +18,7 @@ _MAX_COLUMNS = 5
 _WIDTH, _HEIGHT = 2.5, 1.9
 
 
+@project_style()
 def draw_preview(preview: Preview, title: str) -> Figure:
     """Draw a panel for each family of each hyperparameter, and the synthetic metric."""
     rows = [(name, row) for name, families in preview.panels() for row in _rows(families)]

@@ -28,6 +28,7 @@ from schedsearch.report.pictures.style import (
     WIDTH,
     hide_frame,
     legend,
+    project_style,
     scale,
     title,
 )
@@ -37,6 +38,7 @@ from schedsearch.space import Objective, Space
 _BEST, _ROW, _MARGINS = 2.8, 0.25, 0.75
 
 
+@project_style()
 def draw_study(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
     """Draw the best value over trials and over trained epochs, the families, and importances.
 

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+from schedsearch.printable import printable
 
 #: Width in inches: with 150 dots per inch, twice the width of a page's column.
 WIDTH = 8.0
@@ -28,18 +32,37 @@ GREY = "#8a8a8a"
 #: stands beside the axis.
 LEGEND_ROW = 0.2
 _LEGEND_HANDLE, _LEGEND_LETTER, _LEGEND_MARGIN = 0.55, 0.075, 1.0
+#: Everything that a user could set, except the backend: no window is ever opened.
+_SETTINGS: Any = {
+    **{key: value for key, value in rcParamsDefault.items() if not key.startswith("backend")},
+    "svg.hashsalt": "schedsearch",
+    "text.parse_math": False,  # a dollar sign in a name is no formula
+}
 #: A logarithmic axis over more powers of ten than this has ticks at these only.
 _POWERS_WITH_TICKS_BETWEEN = 3
 
 
+@contextmanager
+def project_style() -> Iterator[None]:
+    """Draw with matplotlib's defaults and the settings below, whatever the user has set.
+
+    Also a decorator. Every function that draws a picture uses it, and so does `image`.
+    """
+    with rc_context(_SETTINGS), warnings.catch_warnings():
+        # A name may have characters that the font lacks: they are drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+@project_style()
 def image(figure: Figure, kind: str) -> bytes:
     """Return a figure as the content of a "png" or "svg" file; equal figures give equal bytes."""
     for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a dollar sign in a name is no formula
+        # A control character would make an SVG file invalid.
+        text.set_text(printable(text.get_text()))
     buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "schedsearch"}):
-        metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(buffer, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
+    metadata = {"Date": None} if kind == "svg" else {}
+    figure.savefig(buffer, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
     return buffer.getvalue()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ from schedsearch.report.pictures.style import (
     hide_frame,
     legend,
     line_style,
+    project_style,
     scale,
     title,
 )
@@ -68,27 +70,33 @@ def curves_of(trial: FrozenTrial) -> Curves:
         raise StudyError(
             f"trial {trial.number} has no curve to draw: its state is {trial.state.name.lower()}"
         )
+    epochs = len(reported)
     schedules = {name: v for name, v in values.items() if isinstance(v, list)}
     terms = {
-        name: _per_epoch(v, every)[: len(reported)]
+        name: _per_epoch(v, every, epochs)
         if isinstance(v, list)
-        else _per_epoch([v], len(reported))
+        else _per_epoch([v], epochs, epochs)
         for name, v in trial.user_attrs.get("terms", {}).items()
     }
     return Curves(
-        schedules={name: _per_epoch(v, every)[: len(reported)] for name, v in schedules.items()},
-        constants={name: v for name, v in values.items() if name not in schedules},
+        schedules={name: _per_epoch(v, every, epochs) for name, v in schedules.items()},
+        constants={name: _number(v) for name, v in values.items() if name not in schedules},
         metric=reported,
         terms=terms,
     )
 
 
-def _per_epoch(values: Sequence[float | None], every: int) -> list[float]:
-    """Return one value per epoch; of a long run only every `every`-th one is stored."""
-    numbers = [math.nan if value is None else value for value in values]
-    return [value for value in numbers for _ in range(every)]
+def _per_epoch(values: Sequence[float | None], every: int, epochs: int) -> list[float]:
+    """Return a value for each epoch; of a long run only every `every`-th one is stored."""
+    repeated = (_number(value) for value in values for _ in range(every))
+    return list(islice(repeated, epochs))
 
 
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+@project_style()
 def draw_trial(space: Space, trial: FrozenTrial, constant: FrozenTrial | None) -> Figure:
     """Draw a trial's schedules, its validation metric, and its loss terms over the epochs.
 

@@ -1,0 +1,129 @@
+"""The attributes of studies, read without Optuna: it fails for all studies if one is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Select, select
+
+from schedsearch.errors import DamagedStudyError
+from schedsearch.storage.attribute_rules import STUDY_RULES, parse_attribute
+from schedsearch.storage.tables import (
+    studies,
+    study_attributes,
+    study_system_attributes,
+    system_attributes,
+    trials,
+)
+
+
+@lru_cache
+def _rows(keys: tuple[str, ...] | None = None) -> Select[Any]:
+    """Select the studies with their attributes; a study without any has one row without a key."""
+    of_study = studies.c.study_id == study_attributes.c.study_id
+    return select(
+        studies.c.study_id,
+        studies.c.study_name,
+        study_attributes.c.key,
+        study_attributes.c.value_json,
+    ).join_from(
+        studies,
+        study_attributes,
+        of_study if keys is None else of_study & study_attributes.c.key.in_(keys),
+        isouter=True,
+    )
+
+
+@dataclass(frozen=True)
+class StudyAttributes:
+    """The attributes of one study; each is parsed and checked when it is read.
+
+    Attributes:
+        study_id: the id of the study.
+        name: its name.
+        texts: the JSON texts of the attributes by key.
+    """
+
+    study_id: int
+    name: str
+    texts: Mapping[str, str]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.texts
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return an attribute, or the default if the study does not have it.
+
+        Raises:
+            DamagedStudyError: the attribute is not valid.
+        """
+        if key not in self.texts:
+            return default
+        return parse_attribute(self.texts[key], STUDY_RULES, key, study=self.name)
+
+    def __getitem__(self, key: str) -> Any:
+        """Return an attribute that every study has; raise DamagedStudyError if it is missing."""
+        if key not in self.texts:
+            rule = STUDY_RULES[key].words
+            raise DamagedStudyError.missing(self.name, None, key, rule)
+        return self.get(key)
+
+
+def load_all_studies(connection: Connection) -> list[StudyAttributes]:
+    """Return the attributes of all studies, by name."""
+    return _load(connection, _rows())
+
+
+def load_study(connection: Connection, name: str) -> StudyAttributes | None:
+    """Return the attributes of a study; None if there is no such study."""
+    found = _load(connection, _rows().where(studies.c.study_name == name))
+    return next((study for study in found if study.name == name), None)
+
+
+def load_attributes(
+    connection: Connection, study_id: int, keys: tuple[str, ...] | None = None
+) -> StudyAttributes:
+    """Return the attributes of a study by its id, or only those with some keys.
+
+    Raises:
+        KeyError: the study does not exist.
+    """
+    found = _load(connection, _rows(keys).where(studies.c.study_id == study_id))
+    if not found:
+        raise KeyError(f"there is no study {study_id}")
+    return found[0]
+
+
+def load_names(connection: Connection) -> list[str]:
+    """Return the names of all studies, sorted."""
+    return sorted(connection.scalars(select(studies.c.study_name)))
+
+
+def load_system_attributes(connection: Connection, study_id: int) -> list[tuple[str, str]]:
+    """Return the system attributes of a study and of its trials: keys, and JSON texts."""
+    of_study = select(study_system_attributes.c.key, study_system_attributes.c.value_json).where(
+        study_system_attributes.c.study_id == study_id
+    )
+    of_trials = (
+        select(system_attributes.c.key, system_attributes.c.value_json)
+        .join_from(trials, system_attributes, trials.c.trial_id == system_attributes.c.trial_id)
+        .where(trials.c.study_id == study_id)
+    )
+    return [
+        (key, text) for query in (of_study, of_trials) for key, text in connection.execute(query)
+    ]
+
+
+def _load(connection: Connection, query: Select[Any]) -> list[StudyAttributes]:
+    texts: dict[int, dict[str, str]] = {}
+    names: dict[int, str] = {}
+    for study_id, name, key, text in connection.execute(query):
+        names[study_id] = name
+        of_study = texts.setdefault(study_id, {})
+        if key is not None:
+            of_study[key] = text
+    by_name = sorted(names, key=lambda study_id: names[study_id])
+    return [StudyAttributes(study_id, names[study_id], texts[study_id]) for study_id in by_name]
