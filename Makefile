@@ -29,7 +29,7 @@ demo: $(READY) ## search, confirm, export, plot and train on real data: a few mi
 	$(BIN)/schedsearch confirm noisy_digits
 	$(BIN)/schedsearch export noisy_digits -o best.toml
 	$(BIN)/schedsearch plot noisy_digits/best -o best.png
-	$(BIN)/schedsearch train best.toml --no-reuse
+	$(BIN)/schedsearch train best.toml -o model.safetensors --no-reuse
 
 test: $(READY) ## run the tests except the long ones, in one process per core
 	$(BIN)/pytest --numprocesses auto --dist loadgroup -m "not long"

@@ -36,6 +36,13 @@ def main() -> None:
     options.add_argument("--nodes", type=int, default=100_000)
     options.add_argument("--lanes", type=int, default=32)
     given = options.parse_args()
+    if not 1 <= given.lanes <= _LOOKUPS:
+        options.error(f"--lanes is {given.lanes}, but must be from 1 to {_LOOKUPS}")
+    if given.nodes < (least := _EPOCHS * (_LOOKUPS + given.lanes)):
+        options.error(
+            f"--nodes is {given.nodes}, but must be at least {least} with {given.lanes} lanes: "
+            f"the first {_LOOKUPS} paths must be complete, to store checkpoints at their ends"
+        )
     use_one_thread()
     with tempfile.TemporaryDirectory() as folder:
         database = open_database(f"sqlite:///{Path(folder) / 'studies.db'}", create=True)

@@ -29,7 +29,10 @@ def check(
     trust_task: TrustTask = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a space or a config, report all mistakes, and show what will be searched."""
+    """Check a space or a config, and show what will be searched.
+
+    The command reports all mistakes of the file.
+    """
     from schedsearch.report.fingerprint_text import fingerprint_json, fingerprint_lines
     from schedsearch.report.progress import spinner
     from schedsearch.report.space_summary import space_json, space_lines

@@ -49,12 +49,12 @@ def confirm(
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Train the best schedules and the best constants on fresh seeds, and compare them.
+    """Compare the best schedules and constants on fresh seeds.
 
-    A schedule is better if it beats the three best constants and the default on the test split,
-    pairwise by seed, with Holm's correction. Each run is a trial of the study STUDY:confirm, which
-    `schedsearch worker STUDY:confirm` trains too. After Ctrl-C or --timeout the same command
-    continues, and one with more --seeds trains only what is new.
+    The command trains them. A schedule is better if it beats the three best constants and the
+    default on the test split, pairwise by seed, with Holm's correction. Each run is a trial of the
+    study STUDY:confirm, which `schedsearch worker STUDY:confirm` trains too. After Ctrl-C or
+    --timeout the same command continues, and one with more --seeds trains only what is new.
     """
     from schedsearch.confirmation.confirm import prepare_confirmation
     from schedsearch.report.confirmation import confirmation_lines

@@ -24,7 +24,10 @@ def dashboard(
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Serve optuna-dashboard for the studies of a storage until Ctrl-C; read-only by default."""
+    """Serve optuna-dashboard for the studies of a storage.
+
+    It runs until Ctrl-C, and is read-only by default.
+    """
     from schedsearch.report.dashboard import (
         ThreadSafeStorage,
         is_loopback,

@@ -37,7 +37,10 @@ def export(
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Write the best schedule as a config, for `train` and for your training loop."""
+    """Write the best schedule as a config.
+
+    The config is for `train` and for your training loop.
+    """
     import tomli_w
 
     from schedsearch.export import best_trial, complete_trial, trial_to_config

@@ -39,9 +39,9 @@ Quiet = Annotated[
 
 def say(message: str) -> None:
     """Print a line on stderr; after --quiet only if it is an error or a warning."""
-    from schedsearch.report.progress import is_quiet
+    from schedsearch.report.progress import is_shown
 
-    if not is_quiet() or message.startswith(("error:", "warning:")):
+    if is_shown(message):
         typer.echo(printable(message), err=True)
 
 

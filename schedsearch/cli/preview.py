@@ -25,7 +25,7 @@ def preview(
         Path | None, typer.Option(help="Also draw them as this picture.", show_default=False)
     ] = None,
 ) -> None:
-    """Draw sampled schedules of a space, or the schedules of a config.
+    """Draw sampled schedules of a space, or those of a config.
 
     Closed-loop schedules are drawn against a synthetic training curve.
     """

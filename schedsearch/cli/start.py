@@ -41,11 +41,11 @@ def start(
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Create a study, or continue it, and search with workers on this machine or a Ray cluster.
+    """Create a study, or continue it, and search.
 
-    Ctrl-C stops after the epoch, and the same command continues; twice stops at once. If
-    --timeout ends the search, the exit status is 0. A study that ends without a complete
-    trial exits 1.
+    The workers run on this machine or on a Ray cluster. Ctrl-C stops after the epoch, and the same
+    command continues; twice stops at once. If --timeout ends the search, the exit status is 0. A
+    study that ends without a complete trial exits 1.
     """
     from schedsearch.study_task import load_with_fingerprint
     from schedsearch.user_plans import queue_user_plans, read_user_plan

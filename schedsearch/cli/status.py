@@ -41,7 +41,7 @@ def status(
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Show the status of a study: its trials, the best schedule, and the best constant."""
+    """Show a study: its trials, best schedule and best constant."""
     from schedsearch.report.status import read_status
     from schedsearch.report.status_text import summary_lines
     from schedsearch.storage import get_only_study, open_study
@@ -110,7 +110,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Delete a study with all its trials, its pictures, and the runs of `confirm`."""
+    """Delete a study with its trials, pictures and confirm runs."""
     from schedsearch.storage import CONFIRMS, confirmation_name, load_study, open_study
 
     database = database_at(storage)

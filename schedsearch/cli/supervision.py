@@ -71,6 +71,7 @@ def supervise(
         supervisor = Supervisor(study, group.number, group.launcher, say, reuse=group.reuse)
         study.database.retrier.stop_waiting_when(lambda: bool(request))
         try:
+            say(f"starting {group.number} worker{'s'[: group.number > 1]} ...")
             supervisor.start()
             while supervisor.watch():
                 now = time.monotonic()

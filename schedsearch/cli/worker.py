@@ -32,11 +32,12 @@ def worker(
     name: Annotated[str | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Train trials of a study, or runs of STUDY:confirm, until none is left to begin.
+    """Train trials of a study, or runs of STUDY:confirm.
 
-    While other workers train the last trials it waits: a trial whose worker dies is queued again.
-    Ctrl-C stops after the epoch and returns the trial to the queue; twice stops at once. If the
-    study has ended without a complete trial, the worker exits 1.
+    The worker ends when none is left to begin. While other workers train the last trials it waits:
+    a trial whose worker dies is queued again. Ctrl-C stops after the epoch and returns the trial to
+    the queue; twice stops at once. If the study has ended without a complete trial, the worker
+    exits 1.
     """
     from schedsearch.launchers.in_process import run_worker
     from schedsearch.launchers.supervisor import worker_name
@@ -69,7 +70,7 @@ def worker(
                 handle,
                 name=name,
                 control=ProcessControl(should_stop, restart),
-                messages=Messages(say, (lambda message: None) if quiet else say),
+                messages=Messages(_warn, (lambda message: None) if quiet else say),
                 reuse=not no_reuse,
                 # One seed of a plan is no best trial.
                 best_trial_callback=None if handle.confirms else DashboardArtifacts(handle),
@@ -91,6 +92,10 @@ def worker(
     # A process that started this worker says it once for all workers.
     if parent is None and not is_late and not counts.running:
         _require_value(handle)
+
+
+def _warn(message: str) -> None:
+    say(message if message.startswith("warning:") else f"warning: {message}")
 
 
 def _next_step(handle: StudyHandle) -> str:

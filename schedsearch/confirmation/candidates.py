@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -62,10 +63,14 @@ def few_constants_warning(study: StudyHandle) -> list[str]:
     """Return a warning if too few constants were tried for a strong baseline."""
     tried = len({plan_of(trial) for trial in study.complete_trials(constant=True)})
     searched = len(study.space.searched())
-    if tried >= _FEWEST_TRIED * searched:
+    enough = _FEWEST_TRIED * searched
+    if tried >= enough:
         return []
+    # If constants stay the same share of the trials.
+    total = math.ceil(study.queue.counts().finished * enough / max(1, tried))
     return [
         f"{tried} constants were tried, for {searched} hyperparameter{'s'[: searched > 1]} "
-        f"searched: a schedule may win because its other values are tuned better; raise --trials "
-        f"until {_FEWEST_TRIED} for each are tried, or add a constant with --also"
+        f"searched: {enough - tried} more are needed, since a schedule may win because its other "
+        f"values are tuned better; `schedsearch start FILE --trials {total}` tries about so many, "
+        "and --also adds a constant"
     ]

@@ -128,7 +128,7 @@ class Supervisor:
             self._replace(end.killed_by, lost)
         elif end.code == STOPPED:
             self._stopped_elsewhere = True
-            self.say("a worker received a stop signal: it is not replaced")
+            self.say("warning: a worker received a stop signal: it is not replaced")
         else:
             # The worker has printed the reason, and another worker would fail for the same one.
             self.exit_code = self.exit_code or end.code
@@ -136,7 +136,7 @@ class Supervisor:
             self.stop()  # input that is wrong for one worker is wrong for all
 
     def _replace(self, killed_by: str, lost: int) -> None:
-        self.say(f"a worker was killed ({killed_by}): {lost} trial(s) queued again")
+        self.say(f"warning: a worker was killed ({killed_by}): {lost} trial(s) queued again")
         finished = self.study.queue.counts().finished
         self._deaths = 1 if finished > self._finished else self._deaths + 1
         self._finished = finished
@@ -144,7 +144,7 @@ class Supervisor:
             self._start_one()
         else:
             self.exit_code = self.exit_code or 1
-            self.say(f"{self._deaths} workers were killed in a row: no more are started")
+            self.say(f"error: {self._deaths} workers were killed in a row: no more are started")
 
     def _has_work_left(self) -> bool:
         """Return, after the last worker has ended, whether trials are left to begin or wait for."""

@@ -25,7 +25,8 @@ def plot(
 
     Args:
         title: the first line.
-        series: the curves; each has one value per epoch or other `unit`.
+        series: the curves; each has one value per epoch or other `unit`. NaN leaves a gap, and
+            values outside the axis are drawn at its end.
         size: width and height in characters.
         low: the value at the bottom of the vertical axis.
         high: the value at the top.
@@ -38,7 +39,7 @@ def plot(
     last = max(1, max(map(len, series)) - 1)
     scale: Callable[[float], float] = math.log if log else float
     for values in series:
-        scaled = [scale(value) for value in values]
+        scaled = [scale(min(max(value, low), high)) for value in values]
         for x, y in _dots(scaled, last, scale(low), scale(high), 2 * columns, 4 * height):
             canvas[y // 4][x // 2] |= _DOTS[y % 4][x % 2]
     labels = [""] * height
@@ -55,11 +56,12 @@ def plot(
 def _dots(
     values: Sequence[float], last: int, low: float, high: float, wide: int, tall: int
 ) -> Iterator[tuple[int, int]]:
-    """Yield the dots of a line, without gaps between one value and the next."""
+    """Yield the dots of a line, without gaps between one value and the next that is not NaN."""
     span = (high - low) or 1.0
     points = [
         (round(i / last * (wide - 1)), round((high - value) / span * (tall - 1)))
         for i, value in enumerate(values)
+        if not math.isnan(value)
     ]
     yield from points[:1]
     for (x0, y0), (x1, y1) in pairwise(points):

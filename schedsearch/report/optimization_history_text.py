@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from schedsearch.report.braille import plot, side_by_side
@@ -14,6 +15,9 @@ from schedsearch.space import Space
 from schedsearch.storage import StudyHandle
 
 _SIZE = (58, 8)
+#: The vertical axis is that of the later values: the first ones are often so much worse that
+#: nothing else could be told apart. This share of each curve is not considered.
+_FIRST = 0.1
 
 
 def optimization_history_lines(study: StudyHandle, width: int) -> Iterator[str]:
@@ -25,13 +29,18 @@ def optimization_history_lines(study: StudyHandle, width: int) -> Iterator[str]:
         "best so far": _best_so_far(space, history, history),
         "best constant so far": _best_so_far(space, history, constants),
     }
-    drawn = [value for values in series.values() for value in values]
-    if not drawn:
+    found = [v for values in series.values() if (v := [x for x in values if not math.isnan(x)])]
+    if not found:
         yield "no trial is complete yet: there is nothing to draw"
         return
+    every = [value for values in found for value in values]
+    later = [value for values in found for value in values[int(_FIRST * len(values)) :]]
+    drawn = later if min(later) < max(later) else every
     low, high = min(drawn), max(drawn)
     log = low > 0 and high > 10 * low
     scale = ", log scale" if log else ""
+    if not low <= min(every) <= max(every) <= high:
+        scale += ", first values cut"
     plots = [
         plot(
             f"  {space.objective.metric}, {name}{scale}",
@@ -40,10 +49,10 @@ def optimization_history_lines(study: StudyHandle, width: int) -> Iterator[str]:
             low,
             high,
             log=log,
-            unit="trial",
+            unit="trials ended:",
         )
         for name, values in series.items()
-        if values
+        if not all(map(math.isnan, values))
     ]
     yield from side_by_side(plots, width)
 
@@ -51,15 +60,18 @@ def optimization_history_lines(study: StudyHandle, width: int) -> Iterator[str]:
 def _best_so_far(
     space: Space, history: Sequence[FinishedTrial], chosen: Sequence[FinishedTrial]
 ) -> list[float]:
-    """Return the best value of the chosen trials after each trial, from the first chosen one on."""
+    """Return the best value of the chosen trials by the number of trials that ended.
+
+    It is NaN before the first complete one of the chosen trials ended.
+    """
     best = iter(improvements(chosen, space.objective))
     following = next(best, None)
-    values: list[float] = []
+    values = [math.nan]
     for trial in history:
+        value = values[-1]
         if following is not None and trial.position == following.position:
             assert following.value is not None
-            values.append(following.value)
+            value = following.value
             following = next(best, None)
-        elif values:
-            values.append(values[-1])
+        values.append(value)
     return values

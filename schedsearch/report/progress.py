@@ -45,6 +45,11 @@ def is_quiet() -> bool:
     return _quiet
 
 
+def is_shown(message: str) -> bool:
+    """Return whether a line is printed: always unless `set_quiet`, else errors and warnings."""
+    return not _quiet or message.startswith(("error:", "warning:", "hint:"))
+
+
 @contextmanager
 def spinner(activity: str) -> Iterator[None]:
     """Show on a terminal that work of unknown length goes on, and for how long."""
@@ -93,11 +98,13 @@ class Progress:
         self._live.stop()
 
     def say(self, message: str) -> None:
-        """Print a line above the bar.
+        """Print a line above the bar; after `set_quiet` only if it is an error or a warning.
 
         A task may have printed it: what moves the cursor or sets colours is left out, and other
         characters that a terminal would obey are escaped.
         """
+        if not is_shown(message):
+            return
         with self._lock:
             plain = Text.from_ansi(message).plain
             self._console.print(Text(printable(plain)), soft_wrap=True)

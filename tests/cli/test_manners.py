@@ -107,6 +107,13 @@ def test_every_command_takes_quiet(name):
     assert any("-q" in parameter.opts for parameter in COMMANDS[name].params)
 
 
+def test_no_summary_of_a_command_is_cut_in_80_columns(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = run("--help").out
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+    assert "..." not in out.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_storage_and_storage_file_are_options_of_the_same_commands(name):
     flags = [flag for parameter in COMMANDS[name].params for flag in parameter.opts]

@@ -139,6 +139,12 @@ def test_braille_dots_are_at_the_values():
     ]
 
 
+def test_a_gap_stays_empty_and_values_outside_the_axis_are_drawn_at_its_end():
+    cut = plot("", [[math.nan, 9.0, 0.0, -9.0]], (18, 1), 0.0, 1.0)
+    assert cut == plot("", [[math.nan, 1.0, 0.0, 0.0]], (18, 1), 0.0, 1.0)
+    assert cut[1].startswith("       0 ┤⠀⠀⠈")
+
+
 def test_a_logarithmic_axis_is_even_in_the_logarithm():
     log = plot("", [[0.01, 0.1, 1.0]], (18, 2), 0.01, 1.0, log=True)
     linear = plot("", [[0.0, 0.5, 1.0]], (18, 2), 0.0, 1.0)

@@ -177,7 +177,11 @@ def test_a_study_that_tried_few_constants_is_told_so(study, tmp_path):
     short = searched(tmp_path, content_of(trials=9))
     [line] = few_constants_warning(short)
     tried = len(short.complete_trials(constant=True))
-    assert line.startswith(f"{tried} constants were tried, for 1 hyperparameter searched: ")
+    assert line.startswith(
+        f"{tried} constants were tried, for 1 hyperparameter searched: {10 - tried} more are needed"
+    )
+    total = math.ceil(9 * 10 / tried)
+    assert f"`schedsearch start FILE --trials {total}` tries about so many" in line
 
 
 def test_too_few_seeds_are_refused_with_the_number_needed(study):

@@ -78,6 +78,14 @@ def test_a_message_is_printed_as_it_is(capsys):
 
 
 @pytest.mark.usefixtures("quiet")
+def test_quiet_hides_lines_that_are_neither_errors_nor_warnings(capsys):
+    with Progress("runs") as shown:
+        for line in ("starting 2 workers ...", "printed by a task", "warning: a", "error: b"):
+            shown.say(line)
+    assert capsys.readouterr().err.splitlines() == ["warning: a", "error: b"]
+
+
+@pytest.mark.usefixtures("quiet")
 def test_quiet_hides_progress(clock, capsys):
     with Progress("runs") as shown, spinner("waiting"):
         clock.now += 20
