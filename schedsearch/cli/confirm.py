@@ -65,12 +65,15 @@ def confirm(
     handle = study_at(storage, study)
     require_trust(handle.space.task, trusted=trust_task)
     threads = int(handle.record.numerics["threads"])
-    with place.launcher(storage, threads) as launcher:
-        confirmation = prepare_confirmation(
+    with (
+        place.launcher(storage, threads) as launcher,
+        prepare_confirmation(
             handle, top=top, seeds=seeds, epoch_timeout=epoch_timeout
-        )
+        ) as confirmation,
+    ):
         number = _default_workers(confirmation, place) if workers is None else workers
-        _train(confirmation, top, WorkerGroup(launcher, number, place.timeout, reuse=not no_reuse))
+        group = WorkerGroup(launcher, number, place.timeout, reuse=not no_reuse)
+        _train(confirmation, top, group)
     result = confirmation.judge()
     refresh_dashboard(handle, say)
     if as_json:
@@ -88,6 +91,11 @@ def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
     if recorded == total:
         return
     name = confirmation.study.name
+    if others := confirmation.others:
+        say(
+            f"{others} queued run(s) that this command does not compare stay in the queue, since "
+            f"another `confirm` or a worker of {name} is running: the workers train them too"
+        )
     if group.number == 0:
         parent = confirmation.parent.name
         again = f"schedsearch confirm {parent} --top {top} --seeds {len(confirmation.seeds)}"
@@ -99,6 +107,7 @@ def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
     with Progress("runs") as display:
 
         def redraw() -> None:
+            confirmation.call.renew()
             display.count(confirmation.trained(), total, f"{confirmation.recorded()} recorded")
 
         redraw()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
 
 from schedsearch.confirmation.candidates import Candidate, candidates, few_constants_warning
+from schedsearch.confirmation.live_calls import LiveCall
 from schedsearch.confirmation.paired import fewest_seeds
 from schedsearch.confirmation.study import (
     RunResult,
@@ -30,12 +32,17 @@ from schedsearch.training import fresh_seeds
 class Confirmation:
     """The runs that one call of `confirm` compares.
 
+    It is a context manager: until its end, no other call takes its runs out of the queue, provided
+    that `call.renew` is called about once a minute.
+
     Attributes:
         parent: the study that is confirmed.
         study: the study of the runs, which workers train.
         schedules: the best distinct schedules, and the user plans.
         constants: the best distinct constants, and the default.
         seeds: fresh seeds, on which every plan is trained.
+        call: says that this call is alive.
+        others: how many runs of other calls stay in the queue.
     """
 
     parent: StudyHandle
@@ -43,6 +50,19 @@ class Confirmation:
     schedules: Sequence[Candidate]
     constants: Sequence[Candidate]
     seeds: range
+    call: LiveCall
+    others: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.call.end()
 
     @property
     def runs(self) -> list[tuple[Candidate, int]]:
@@ -130,7 +150,14 @@ def prepare_confirmation(
             f"{len(schedules)} schedule(s) can be significant"
         )
     load_study_task(study)
-    fresh, runs_in = fresh_seeds(study.space, seeds), open_confirmation(study, epoch_timeout)
-    confirmation = Confirmation(study, runs_in, schedules, constants, fresh)
-    queue_missing(confirmation.study, confirmation.runs)
-    return confirmation
+    runs_in = open_confirmation(study, epoch_timeout)
+    confirmation = Confirmation(
+        parent=study,
+        study=runs_in,
+        schedules=schedules,
+        constants=constants,
+        seeds=fresh_seeds(study.space, seeds),
+        call=LiveCall(runs_in),
+    )
+    others = queue_missing(runs_in, confirmation.runs, confirmation.call)
+    return replace(confirmation, others=others)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,8 +11,9 @@ from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from schedsearch.confirmation.candidates import Candidate
+from schedsearch.confirmation.live_calls import LiveCall
 from schedsearch.confirmation.result_schema import find_mistake
-from schedsearch.errors import DamagedStudyError, StudyError
+from schedsearch.errors import DamagedStudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage import (
@@ -28,7 +29,6 @@ from schedsearch.storage import (
     confirmed_study,
     create_study,
     load_all_studies,
-    load_study,
     plan_of,
     require_attribute,
 )
@@ -37,8 +37,6 @@ from schedsearch.worker.failures import failure_reason
 
 #: The attribute of a study that keeps the result of its last confirmation.
 ATTRIBUTE = "confirmation"
-#: What the numbers of a run depend on, beside its plan and its seed.
-_CONDITIONS = "conditions"
 _ANY_SEED = IntDistribution(0, 2**32)
 _RECORDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -88,21 +86,6 @@ def open_confirmation(study: StudyHandle, epoch_timeout: float | None = None) ->
     Raises:
         StudyError: the study of that name confirms another study, or other settings of this one.
     """
-    storage, name, conditions = (
-        study.database.optuna,
-        confirmation_name(study.name),
-        _conditions(study),
-    )
-    found = study.database.read(lambda connection: load_study(connection, name))
-    if found is not None:
-        is_empty = TrialQueue(study.database, found.study_id).counts().trials == 0
-        unnamed = study.name if is_empty else None
-        is_foreign = found.get(CONFIRMS, unnamed) != study.name
-        if is_foreign or found.get(_CONDITIONS, conditions) != conditions:
-            raise StudyError(
-                f"study `{name}` has runs of another study `{study.name}`, or of other "
-                f"settings: delete it with `schedsearch delete {name}`"
-            )
     search: dict[str, Any] = {
         "trials": 1,
         "seed": study.space.search.seed,
@@ -110,44 +93,39 @@ def open_confirmation(study: StudyHandle, epoch_timeout: float | None = None) ->
         "pruner": {"name": "none"},
     }
     document = study.space.to_document() | {"search": search}
-    space = Space.from_document(document, f"study {name}")
+    space = Space.from_document(document, f"study {confirmation_name(study.name)}")
     record = replace(study.record, space=space, trials=0, confirms=study.name)
     confirmation = create_study(study.database, record)
     confirmation.name_metric(metric_on_test(space.objective.metric))
-    storage.set_study_user_attr(confirmation.study_id, _CONDITIONS, conditions)
     return confirmation
 
 
-def _conditions(study: StudyHandle) -> dict[str, Any]:
-    record, space = study.record, study.space
-    return {
-        "fingerprint": record.fingerprint,
-        "numerics": dict(record.numerics),
-        "horizon": space.horizon,
-        "objective": space.objective.model_dump(mode="json"),
-    }
-
-
-def queue_missing(confirmation: StudyHandle, wanted: Sequence[tuple[Candidate, int]]) -> None:
+def queue_missing(
+    confirmation: StudyHandle, wanted: Sequence[tuple[Candidate, int]], call: LiveCall
+) -> int:
     """Queue the runs that are neither recorded, nor running, nor queued.
 
-    Runs that an earlier call queued and this one does not want leave the queue, unless a worker
-    trains some run just now: then another call may want them.
+    Runs that an earlier call queued and this one does not want leave the queue, unless another call
+    is alive or a worker trains some run just now: then another call may want them.
+
+    Args:
+        confirmation: the study of the runs.
+        wanted: the runs that this call compares.
+        call: this call, which counts as alive from now on.
+
+    Returns:
+        How many runs stay in the queue that this call does not want.
     """
+    keys = {(candidate.plan, seed) for candidate, seed in wanted}
     with confirmation.database.creation_lock():
+        call.renew()
         found = {
             _key(confirmation, trial): trial
             for trial in confirmation.trials()
             if trial.state is not TrialState.FAIL
         }
-        keys = {(candidate.plan, seed) for candidate, seed in wanted}
-        confirmation.queue.withdraw(
-            [
-                trial._trial_id
-                for key, trial in found.items()
-                if trial.state is TrialState.WAITING and key not in keys
-            ]
-        )
+        if not call.has_others():
+            confirmation.queue.withdraw([trial._trial_id for trial in _unwanted(found, keys)])
         confirmation.queue.enqueue(
             [
                 _queued(confirmation, candidate, seed)
@@ -155,6 +133,18 @@ def queue_missing(confirmation: StudyHandle, wanted: Sequence[tuple[Candidate, i
                 if (candidate.plan, seed) not in found
             ]
         )
+        return len(
+            _unwanted({_key(confirmation, trial): trial for trial in confirmation.trials()}, keys)
+        )
+
+
+def _unwanted(found: Mapping[RunKey, FrozenTrial], wanted: Set[RunKey]) -> list[FrozenTrial]:
+    """Return the queued runs that are not wanted."""
+    return [
+        trial
+        for key, trial in found.items()
+        if trial.state is TrialState.WAITING and key not in wanted
+    ]
 
 
 def _queued(confirmation: StudyHandle, candidate: Candidate, seed: int) -> FrozenTrial:

@@ -3,10 +3,12 @@
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS
 from schedsearch.storage.attributes import (
     AUDITED,
+    CONDITIONS,
     CONFIRMED_TRIAL,
     CONFIRMS,
     CONSTANT,
     FROM_EPOCH,
+    LIVE_CALL,
     PARENT,
     SAMPLE_INDEX,
     SEED,
@@ -53,11 +55,13 @@ from schedsearch.storage.urls import has_password, hide_password
 
 __all__ = [
     "AUDITED",
+    "CONDITIONS",
     "CONFIRMED_TRIAL",
     "CONFIRMS",
     "CONSTANT",
     "FROM_EPOCH",
     "GRACE_PERIOD",
+    "LIVE_CALL",
     "PARENT",
     "SAMPLE_INDEX",
     "SEED",

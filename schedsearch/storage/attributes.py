@@ -2,6 +2,10 @@
 
 #: Of a study that is a confirmation: the name of the confirmed study.
 CONFIRMS = "confirms"
+#: Of a confirmation: the settings that its runs depend on, beside their plans and seeds.
+CONDITIONS = "conditions"
+#: Of a confirmation: the prefix of the keys of the calls of `confirm` that are alive.
+LIVE_CALL = "live_call_"
 #: Of a trial of a confirmation: the number of the trial in the confirmed study that has its plan.
 CONFIRMED_TRIAL = "trial"
 #: Of a trial of a confirmation: whether its plan holds every searched hyperparameter constant.

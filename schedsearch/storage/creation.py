@@ -11,7 +11,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from schedsearch.errors import StudyError
 from schedsearch.space import Space
-from schedsearch.storage.attributes import CONFIRMS, UNPRUNED
+from schedsearch.storage.attributes import CONDITIONS, CONFIRMS, UNPRUNED
+from schedsearch.storage.counts import count_rows
 from schedsearch.storage.database import Database
 from schedsearch.storage.opening import open_study, read_space
 from schedsearch.storage.studies import StudyHandle, StudyRecord
@@ -34,7 +35,8 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
     empty queue.
 
     Raises:
-        StudyError: the study exists with other settings; the message lists them.
+        StudyError: the study exists with other settings, which the message lists, or the study with
+            the name of a confirmation has runs of another study.
     """
     name = record.name
     with database.creation_lock():
@@ -45,6 +47,8 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
             direction = StudyDirection.MINIMIZE if minimize else StudyDirection.MAXIMIZE
             study_id = database.optuna.create_new_study([direction], study_name=name)
         attributes = database.read(lambda connection: load_attributes(connection, study_id))
+        if record.confirms is not None:
+            _refuse_foreign_runs(database, attributes, record)
         # "space" is written last: a study without it was left incomplete, and is completed now.
         if "space" in attributes:
             _refuse_changes(attributes, record)
@@ -105,6 +109,7 @@ def _write_record(database: Database, study_id: int, record: StudyRecord) -> Non
     storage = database.optuna
     if record.confirms is not None:
         storage.set_study_user_attr(study_id, CONFIRMS, record.confirms)
+        storage.set_study_user_attr(study_id, CONDITIONS, _conditions(record))
     elif not storage.get_all_trials(study_id, deepcopy=False):
         storage.create_new_trial(study_id, _baseline_trial(record.space))
     storage.set_study_user_attr(study_id, "numerics", dict(record.numerics))
@@ -160,6 +165,30 @@ def _refuse_changes(attributes: StudyAttributes, record: StudyRecord) -> None:
         )
     if changes := _task_changes(attributes, record):
         raise StudyError(changed_task_message(record.name, record.space.task, changes))
+
+
+def _refuse_foreign_runs(
+    database: Database, attributes: StudyAttributes, record: StudyRecord
+) -> None:
+    """Refuse a study that has the name of a confirmation, but not its runs."""
+    rows = database.read(lambda connection: count_rows(connection, attributes.study_id))
+    confirmed = attributes.get(CONFIRMS, None if rows else record.confirms)
+    conditions = _conditions(record)
+    if confirmed != record.confirms or attributes.get(CONDITIONS, conditions) != conditions:
+        raise StudyError(
+            f"study `{record.name}` has runs of another study `{record.confirms}`, or of other "
+            f"settings: delete it with `schedsearch delete {record.name}`"
+        )
+
+
+def _conditions(record: StudyRecord) -> dict[str, Any]:
+    """Return what the numbers of a confirmation's runs depend on, beside their plans and seeds."""
+    return {
+        "fingerprint": record.fingerprint,
+        "numerics": dict(record.numerics),
+        "horizon": record.space.horizon,
+        "objective": record.space.objective.model_dump(mode="json"),
+    }
 
 
 def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from schedsearch.storage import Database
+from schedsearch.storage.clock import database_time
 
 metadata = MetaData()
 
@@ -149,21 +150,15 @@ def _stored_version(engine: Engine) -> int:
 
 
 _LOCK = select(versions.c.version).with_for_update()
-_CLOCKS = {
-    "sqlite": "SELECT (julianday('now') - 2440587.5) * 86400.0",
-    "postgresql": "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision)",
-    "mysql": "SELECT UNIX_TIMESTAMP(NOW(6))",
-    "mariadb": "SELECT UNIX_TIMESTAMP(NOW(6))",
-}
 
 
 def lock_tables(connection: Connection) -> float:
     """Lock these tables until the end of the transaction, and return the time.
 
-    The time is in seconds since 1970, by the clock of the database: the clocks of hosts differ.
+    The time is in seconds since 1970, by the clock of the database.
     """
     connection.execute(_LOCK)
-    return float(connection.execute(text(_CLOCKS[connection.dialect.name])).scalar_one())
+    return database_time(connection)
 
 
 def insert_if_missing(table: Table, dialect: str) -> Insert:

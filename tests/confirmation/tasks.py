@@ -154,6 +154,6 @@ def searched(folder: Path, content: dict[str, Any]) -> StudyHandle:
 
 def confirmed(study: StudyHandle, *, top: int = 2, seeds: int = 8) -> dict[str, Any]:
     """Confirm a study with one worker in this process, and return the result."""
-    confirmation = prepare_confirmation(study, top=top, seeds=seeds)
-    work(confirmation.study)
-    return confirmation.judge()
+    with prepare_confirmation(study, top=top, seeds=seeds) as confirmation:
+        work(confirmation.study)
+        return confirmation.judge()

@@ -7,15 +7,19 @@ import math
 import os
 import shutil
 import signal
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from wsgiref.util import setup_testing_defaults
 
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
+from schedsearch.confirmation import live_calls
 from schedsearch.confirmation.candidates import Candidate, candidates
 from schedsearch.confirmation.confirm import prepare_confirmation
+from schedsearch.confirmation.live_calls import LiveCall
 from schedsearch.confirmation.study import (
     RunResult,
     confirmation_result,
@@ -35,7 +39,16 @@ from schedsearch.report.dashboard_artifacts import picture_store
 from schedsearch.run import Run
 from schedsearch.schedules import Constant
 from schedsearch.space import Space
-from schedsearch.storage import StudyHandle, create_study, get_only_study, open_database, open_study
+from schedsearch.storage import (
+    Database,
+    StudyHandle,
+    create_study,
+    get_only_study,
+    open_database,
+    open_study,
+    plan_of,
+)
+from schedsearch.storage.tables import study_attributes
 from schedsearch.task import load_task
 from schedsearch.training import train_to_end
 from schedsearch.trajectories import open_store
@@ -48,7 +61,7 @@ from tests.cli.command import Command
 from tests.confirmation import tasks
 from tests.confirmation.tasks import FRESH, content_of, searched
 from tests.processes import descendants, is_alive
-from tests.searches import begin, document, make_study, url_of, wait_until, work
+from tests.searches import begin, document, make_study, make_study_at, url_of, wait_until, work
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -67,7 +80,7 @@ def candidate(value: float, number: int | None = 3) -> Candidate:
 def queued(study: StudyHandle, *runs: tuple[Candidate, int]) -> StudyHandle:
     """Return a study's confirmation with these runs in its queue."""
     confirmation = open_confirmation(study)
-    queue_missing(confirmation, runs)
+    queue_missing(confirmation, runs, LiveCall(confirmation))
     return confirmation
 
 
@@ -116,7 +129,7 @@ def test_workers_of_a_confirmation_draw_no_trials_of_their_own(tmp_path):
     confirmation = open_confirmation(make_study(tmp_path))
     work(confirmation)
     assert confirmation.trials() == []
-    queue_missing(confirmation, [(candidate(0.5), FRESH)])
+    queue_missing(confirmation, [(candidate(0.5), FRESH)], LiveCall(confirmation))
     work(confirmation)
     assert len(confirmation.trials()) == confirmation.total() == 1
 
@@ -138,9 +151,11 @@ def test_a_run_that_failed_is_named_and_queued_again_by_the_next_call(tmp_path):
 
 def test_a_call_for_fewer_seeds_takes_the_others_out_of_the_queue(tmp_path):
     study = searched(tmp_path, content_of())
-    many = prepare_confirmation(study, top=2, seeds=10)
+    with prepare_confirmation(study, top=2, seeds=10) as many:
+        pass
     few = prepare_confirmation(study, top=1, seeds=6)
     counts = few.study.queue.counts()
+    assert few.others == 0
     assert counts.waiting == len(few.runs) < len(many.runs)
     work(few.study)
     assert few.recorded() == len(few.runs)
@@ -149,11 +164,88 @@ def test_a_call_for_fewer_seeds_takes_the_others_out_of_the_queue(tmp_path):
 
 def test_while_a_run_is_in_training_no_call_takes_runs_out_of_the_queue(tmp_path):
     study = searched(tmp_path, content_of())
-    many = prepare_confirmation(study, top=2, seeds=10)
-    claim(many.study, "ann")
-    prepare_confirmation(study, top=1, seeds=6)
+    with prepare_confirmation(study, top=2, seeds=10) as many:
+        claim(many.study, "ann")
+    few = prepare_confirmation(study, top=1, seeds=6)
     counts = many.study.queue.counts()
     assert (counts.running, counts.waiting) == (1, len(many.runs) - 1)
+    assert few.others == len(many.runs) - len(few.runs)
+
+
+def live_calls_of(confirmation: StudyHandle) -> list[float]:
+    """Return until when each call of `confirm` counts as alive."""
+    attributes = confirmation.database.rdb.get_study_user_attrs(confirmation.study_id)
+    return [value for key, value in attributes.items() if key.startswith("live_call_")]
+
+
+def test_two_calls_at_a_time_both_get_their_result_and_no_run_is_trained_twice(tmp_path):
+    study = searched(tmp_path, content_of())
+    with prepare_confirmation(study, top=2, seeds=7) as first:
+        # The second call begins before a worker has claimed any run of the first one.
+        with prepare_confirmation(study, top=1, seeds=8) as second:
+            assert second.others == 7
+            assert len(live_calls_of(first.study)) == 2
+            work(second.study)
+            assert second.judge()["seeds"] == [FRESH, FRESH + 8]
+        assert first.recorded() == len(first.runs)
+        assert len(first.judge()["plans"]) == 2
+    keys = {(plan_of(trial), trial.params["seed"]) for trial in first.study.rows()}
+    wanted = {(plan.plan, seed) for plan, seed in [*first.runs, *second.runs]}
+    assert keys == wanted
+    assert len(first.study.rows()) == len(wanted)
+    assert live_calls_of(first.study) == []
+
+
+def test_the_runs_of_a_call_that_was_killed_leave_the_queue_after_the_grace_period(
+    tmp_path, monkeypatch
+):
+    study = searched(tmp_path, content_of())
+    with monkeypatch.context() as patch:
+        patch.setattr(live_calls, "GRACE_PERIOD", timedelta(0))
+        killed = prepare_confirmation(study, top=2, seeds=7)
+    assert len(live_calls_of(killed.study)) == 1
+    few = prepare_confirmation(study, top=1, seeds=6)
+    assert few.others == 0
+    assert few.study.queue.counts().waiting == len(few.runs) < len(killed.runs)
+    assert len(live_calls_of(few.study)) == 1  # the entry of the killed call is removed
+
+
+def test_a_call_stays_alive_while_it_is_renewed(database_url, monkeypatch):
+    monkeypatch.setattr(live_calls, "_INTERVAL", 0.0)
+    confirmation = open_confirmation(make_study_at(database_url))
+    call, other = LiveCall(confirmation), LiveCall(confirmation)
+    call.renew()
+    [before] = live_calls_of(confirmation)
+    assert (call.has_others(), other.has_others()) == (False, True)
+    wait_until(lambda: call.renew() or live_calls_of(confirmation)[0] > before)
+    call.end()
+    assert not other.has_others()
+
+
+def test_a_time_that_no_call_writes_keeps_no_run_in_the_queue(tmp_path):
+    confirmation = open_confirmation(make_study(tmp_path))
+    storage = confirmation.database.optuna
+    for number, until in enumerate((1e300, "soon", None)):
+        storage.set_study_user_attr(confirmation.study_id, f"live_call_{number}", until)
+    with confirmation.database.engine.begin() as connection:
+        damage = update(study_attributes).values(value_json="not JSON")
+        connection.execute(damage.where(study_attributes.c.key == "live_call_2"))
+    assert not LiveCall(confirmation).has_others()
+
+
+def test_the_command_says_that_runs_of_another_call_stay(run, tmp_path):
+    study = searched(tmp_path, content_of())
+    flags = ("--top", 1, "--seeds", 7, "--workers", 0)
+    with prepare_confirmation(study, top=2, seeds=7) as first:
+        kept = run("confirm", "small", *flags).err
+        assert kept.startswith(
+            "7 queued run(s) that this command does not compare stay in the queue, since another "
+            "`confirm` or a worker of small:confirm is running: the workers train them too\n"
+        )
+        assert first.study.queue.counts().waiting == len(first.runs)
+    assert "stay in the queue" not in run("confirm", "small", *flags).err
+    assert first.study.queue.counts().waiting == len(first.runs) - 7
+    assert live_calls_of(first.study) == []
 
 
 def test_a_lost_run_goes_on_in_another_worker_with_its_seed(tmp_path):
@@ -221,6 +313,30 @@ def test_a_foreign_study_of_that_name_is_refused(tmp_path):
     storage.create_new_trial(foreign)
     with pytest.raises(StudyError, match="study `small:confirm` has runs of another study `small`"):
         open_confirmation(study)
+
+
+def test_a_foreign_study_that_appears_at_the_last_moment_is_refused_and_not_changed(
+    tmp_path, monkeypatch
+):
+    study = make_study(tmp_path)
+    storage = study.database.optuna
+    lock = Database.creation_lock
+
+    @contextmanager
+    def appear_before_the_lock(database):
+        if "small:confirm" not in (one.study_name for one in storage.get_all_studies()):
+            foreign = storage.create_new_study(
+                storage.get_study_directions(study.study_id), "small:confirm"
+            )
+            storage.create_new_trial(foreign)
+        with lock(database):
+            yield
+
+    monkeypatch.setattr(Database, "creation_lock", appear_before_the_lock)
+    with pytest.raises(StudyError, match="study `small:confirm` has runs of another study `small`"):
+        open_confirmation(study)
+    foreign = storage.get_study_id_from_name("small:confirm")
+    assert storage.get_study_user_attrs(foreign) == {}
 
 
 def test_delete_takes_it_along_and_list_and_status_name_it(run, tmp_path):
