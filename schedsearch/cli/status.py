@@ -127,6 +127,7 @@ def delete(
 def _delete_confirmation(database: Database, found: StudyAttributes, *, yes: bool) -> None:
     from schedsearch.storage import TrialQueue
 
+    _refuse_in_training(database, [found])
     name, counts = found.name, TrialQueue(database, found.study_id).counts()
     runs = counts.complete + counts.pruned
     _confirm_deletion(f"confirmation {printable_line(name)} with its {runs} runs", yes=yes)
@@ -141,13 +142,9 @@ def _delete_search(database: Database, found: StudyAttributes, *, yes: bool) -> 
     from schedsearch.storage import CONFIRMS, TrialQueue, confirmation_name, load_study
 
     queue, name = TrialQueue(database, found.study_id), printable_line(found.name)
-    if running := queue.count_alive():
-        raise StudyError(
-            f"study `{name}` is in training (trials running: {running}): stop its workers first; "
-            "a worker that was killed counts as stopped after two minutes"
-        )
     child = database.read(lambda c: load_study(c, confirmation_name(found.name)))
     children = [] if child is None or CONFIRMS not in child else [child]
+    _refuse_in_training(database, [found, *children])
     runs = ""
     if children:
         counts = TrialQueue(database, children[0].study_id).counts()
@@ -162,6 +159,19 @@ def _delete_search(database: Database, found: StudyAttributes, *, yes: bool) -> 
     if refused is not None:
         say(f"warning: the pictures of the study are not removed: {refused}")
     say(f"deleted study {' and '.join(printable_line(s.name) for s in (found, *children))}")
+
+
+def _refuse_in_training(database: Database, studies: Sequence[StudyAttributes]) -> None:
+    """Refuse to delete studies while a worker trains a trial of one of them."""
+    from schedsearch.storage import TrialQueue
+
+    for study in studies:
+        if running := TrialQueue(database, study.study_id).count_alive():
+            raise StudyError(
+                f"study `{printable_line(study.name)}` is in training (trials running: {running}): "
+                "stop its workers first; a worker that was killed counts as stopped after two "
+                "minutes"
+            )
 
 
 def _remove(database: Database, pictures: Sequence[str]) -> InputError | None:

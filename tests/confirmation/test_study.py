@@ -356,6 +356,20 @@ def test_delete_takes_it_along_and_list_and_status_name_it(run, tmp_path):
     assert study.database.rdb.get_all_studies() == []
 
 
+def test_delete_refuses_while_a_run_of_the_confirmation_is_in_training(run, tmp_path):
+    study = make_study(tmp_path)
+    confirmation = queued(study, (candidate(0.1), FRESH))
+    claim(confirmation, "ann")
+    for name in ("small", "small:confirm"):
+        done = run("delete", name, "--yes")
+        assert (done.status, done.out) == (2, "")
+        assert "study `small:confirm` is in training (trials running: 1): stop its" in done.err
+    names = {found.study_name for found in study.database.rdb.get_all_studies()}
+    assert names == {"small", "small:confirm"}
+    confirmation.queue.requeue_trials_of("ann")
+    assert run("delete", "small", "--yes").status == 0
+
+
 @pytest.mark.long
 def test_a_confirmation_of_version_0_1_goes_on_as_a_study(tmp_path):
     """tests/data/studies_0_1.db was made and confirmed by version 0.1."""
