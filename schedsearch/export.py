@@ -15,6 +15,7 @@ from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, plan_of
+from schedsearch.storage.attributes import RUNS
 
 
 def best_trial(study: StudyHandle) -> FrozenTrial:
@@ -124,7 +125,7 @@ def provenance(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
         "confirmed": evidence is not None and evidence.get("verdict") == Verdict.BETTER,
         # Of the version of the task that was accepted last: the task as it is now.
         "fingerprint": [study.record.fingerprint, *study.record.accepted][-1],
-        "runs": trial.user_attrs["runs"],
+        "runs": trial.user_attrs[RUNS],
         "versions": {
             "schedsearch": version("schedsearch"),
             "torch": study.record.numerics["torch"],

@@ -11,15 +11,13 @@ from schedsearch.errors import InputError, StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.space.synthetic_feedback import synthetic_feedback
-from schedsearch.storage import PARENT, StudyHandle, create_study, plan_of
+from schedsearch.storage import StudyHandle, create_study, plan_of
+from schedsearch.storage.attributes import PARENT, PLAN, STRETCHED
 from schedsearch.study_task import load_study_task
 from schedsearch.task import Task, TrainFunction
 from schedsearch.training import search_seeds
 from schedsearch.trajectories import TrajectoryStore
 from schedsearch.trajectories.cached_runs import CachedRuns
-
-#: Attribute of an extended study: whether durations stayed shares of the horizon.
-_STRETCHED = "stretched"
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,9 @@ def _queue(
     """Queue the plans, unless an earlier call has done so."""
     storage = study.database.optuna
     with study.database.creation_lock():
-        attributes = study.attributes(PARENT, _STRETCHED)
+        attributes = study.attributes(PARENT, STRETCHED)
         if PARENT in attributes:
-            if attributes.get(_STRETCHED, False) != stretch:
+            if attributes.get(STRETCHED, False) != stretch:
                 created, change = ("without", "leave it out") if stretch else ("with", "add it")
                 raise StudyError(
                     f"study `{study.name}` was created {created} --stretch: {change}, or delete "
@@ -110,12 +108,12 @@ def _queue(
             [
                 create_trial(
                     state=TrialState.WAITING,
-                    user_attrs={"plan": plan.to_tables(), PARENT: trial.number},
+                    user_attrs={PLAN: plan.to_tables(), PARENT: trial.number},
                 )
                 for trial, plan in plans
             ]
         )
-        storage.set_study_user_attr(study.study_id, _STRETCHED, stretch)
+        storage.set_study_user_attr(study.study_id, STRETCHED, stretch)
         storage.set_study_user_attr(study.study_id, PARENT, parent.name)
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from schedsearch.errors import StudyError
 from schedsearch.space import Space
 from schedsearch.storage import (
-    CONFIRMS,
-    PARENT,
     StudyHandle,
     accept_task,
     accepted_digests,
     changed_task_message,
     load_all_studies,
 )
+from schedsearch.storage.attributes import CONFIRMS, FINGERPRINT, PARENT
 from schedsearch.task import (
     Fingerprint,
     Task,
@@ -91,7 +90,7 @@ def accepted_versions(study: StudyHandle) -> set[str]:
     while attributes is not None:
         followed = attributes.get(CONFIRMS) or attributes.get(PARENT)
         attributes = by_name.pop(followed, None)
-        if attributes is not None and "fingerprint" in attributes:
+        if attributes is not None and FINGERPRINT in attributes:
             found.update(accepted_digests(attributes))
     return found
 

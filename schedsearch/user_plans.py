@@ -14,7 +14,8 @@ from schedsearch.errors import InputError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.space.suggesters import FixedSuggester
-from schedsearch.storage import UNPRUNED, USER_PLAN, StudyHandle, plan_of
+from schedsearch.storage import StudyHandle, plan_of
+from schedsearch.storage.attributes import PLAN, UNPRUNED, USER_PLAN
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def queue_user_plans(study: StudyHandle, user_plans: Iterable[UserPlan]) -> None
             queued_plans.append(user_plan.plan)
             # No pruner: the user asked for the result of this plan.
             attributes = {
-                "plan": user_plan.plan.to_tables(),
+                PLAN: user_plan.plan.to_tables(),
                 USER_PLAN: user_plan.file,
                 UNPRUNED: True,
             }

@@ -1,14 +1,16 @@
-"""What answers at once loads neither torch nor optuna: each takes a second or more to import."""
+"""Quick commands load neither torch nor optuna, and the keys of attributes are constants."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SPACES = Path(__file__).parent.parent / "search_spaces"
+ROOT = Path(__file__).parent.parent
+SPACES = ROOT / "search_spaces"
 
 PROBE = """
 import sys
@@ -42,3 +44,17 @@ def loaded_by(*arguments: str) -> list[str]:
 )
 def test_a_quick_command_loads_nothing_heavy(arguments: tuple[str, ...]):
     assert loaded_by(*arguments) == []
+
+
+def test_the_keys_of_stored_attributes_are_constants_of_one_module():
+    literal = re.compile(
+        r"""user_attrs(?:\.get\(|\[)["']|set_(?:trial_|study_)?user_attr\([\w., ]*["']"""
+        r"""|["'] (?:not )?in \w+\.user_attrs"""
+    )
+    found = {
+        f"{file.relative_to(ROOT)}: {line.strip()}"
+        for file in (ROOT / "schedsearch").rglob("*.py")
+        for line in file.read_text().splitlines()
+        if literal.search(line)
+    }
+    assert found == set()

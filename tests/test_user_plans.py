@@ -15,7 +15,8 @@ from schedsearch.report.pictures import draw_study
 from schedsearch.report.status import read_status
 from schedsearch.report.status_text import summary_lines
 from schedsearch.space import Space
-from schedsearch.storage import USER_PLAN, plan_of
+from schedsearch.storage import plan_of
+from schedsearch.storage.attributes import USER_PLAN
 from schedsearch.user_plans import queue_user_plans, read_user_plan
 from tests.cli.command import Command
 from tests.searches import document, is_constant, make_study, url_of, work, write_space

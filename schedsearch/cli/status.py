@@ -111,11 +111,12 @@ def delete(
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Delete a study with its trials, pictures and confirm runs."""
-    from schedsearch.storage import CONFIRMS, confirmation_name, load_study, open_study
+    from schedsearch.storage import confirmation_name, load_study, open_study
+    from schedsearch.storage.attributes import CONFIRMS, SPACE
 
     database = database_at(storage)
     found = database.read(lambda connection: load_study(connection, study))
-    if found is None or not ("space" in found or CONFIRMS in found):
+    if found is None or not (SPACE in found or CONFIRMS in found):
         open_study(database, study)  # raises the error that says why it is no study to delete
     assert found is not None
     if CONFIRMS in found and found.name.endswith(confirmation_name("")):
@@ -139,7 +140,8 @@ def _delete_confirmation(database: Database, found: StudyAttributes, *, yes: boo
 def _delete_search(database: Database, found: StudyAttributes, *, yes: bool) -> None:
     from schedsearch.report.dashboard_artifacts import linked_pictures
     from schedsearch.report.progress import spinner
-    from schedsearch.storage import CONFIRMS, TrialQueue, confirmation_name, load_study
+    from schedsearch.storage import TrialQueue, confirmation_name, load_study
+    from schedsearch.storage.attributes import CONFIRMS
 
     queue, name = TrialQueue(database, found.study_id), printable_line(found.name)
     child = database.read(lambda c: load_study(c, confirmation_name(found.name)))

@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial
 
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
-from schedsearch.storage import USER_PLAN, StudyHandle, plan_of
+from schedsearch.storage import StudyHandle, plan_of
+from schedsearch.storage.attributes import PLAN, USER_PLAN
 
 #: How many constants, beside the default, every schedule has to beat.
 CONSTANTS = 3
@@ -43,7 +44,7 @@ def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Cand
     constants = _best_distinct(study.complete_trials(constant=True), CONSTANTS)
     default = study.space.baseline()
     if default not in [constant.plan for constant in constants]:
-        at_default = (t for t in study.trials() if "plan" in t.user_attrs)
+        at_default = (t for t in study.trials() if PLAN in t.user_attrs)
         number = next((t.number for t in at_default if plan_of(t) == default), None)
         constants.append(Candidate(number, default))
     return schedules, constants

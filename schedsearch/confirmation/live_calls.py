@@ -13,7 +13,8 @@ import uuid
 
 from sqlalchemy import Connection, delete, insert, select
 
-from schedsearch.storage import GRACE_PERIOD, LIVE_CALL, StudyHandle
+from schedsearch.storage import GRACE_PERIOD, StudyHandle
+from schedsearch.storage.attributes import LIVE_CALL
 from schedsearch.storage.clock import database_time
 from schedsearch.storage.tables import study_attributes
 

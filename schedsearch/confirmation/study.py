@@ -17,10 +17,6 @@ from schedsearch.errors import DamagedStudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage import (
-    CONFIRMED_TRIAL,
-    CONFIRMS,
-    CONSTANT,
-    SEED,
     Database,
     StudyAttributes,
     StudyHandle,
@@ -32,11 +28,19 @@ from schedsearch.storage import (
     plan_of,
     require_attribute,
 )
+from schedsearch.storage.attributes import (
+    CONFIRMATION_RESULT,
+    CONFIRMED_TRIAL,
+    CONFIRMS,
+    CONSTANT,
+    PLAN,
+    SEED,
+    TEST,
+    VALIDATION,
+)
 from schedsearch.training import metric_on_test
 from schedsearch.worker.failures import failure_reason
 
-#: The attribute of a study that keeps the result of its last confirmation.
-ATTRIBUTE = "confirmation"
 _ANY_SEED = IntDistribution(0, 2**32)
 _RECORDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -63,14 +67,14 @@ def confirmation_result(study: StudyHandle) -> dict[str, Any] | None:
     Raises:
         DamagedStudyError: the stored result is not valid.
     """
-    return _result_in(study.attributes(ATTRIBUTE))
+    return _result_in(study.attributes(CONFIRMATION_RESULT))
 
 
 def _result_in(attributes: StudyAttributes) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = attributes.get(ATTRIBUTE)
-    if ATTRIBUTE in attributes and (mistake := find_mistake(found)) is not None:
+    found: dict[str, Any] | None = attributes.get(CONFIRMATION_RESULT)
+    if CONFIRMATION_RESULT in attributes and (mistake := find_mistake(found)) is not None:
         rule = f"the result of a confirmation: {mistake}"
-        raise DamagedStudyError(attributes.name, None, ATTRIBUTE, found, rule)
+        raise DamagedStudyError(attributes.name, None, CONFIRMATION_RESULT, found, rule)
     return found
 
 
@@ -150,7 +154,7 @@ def _unwanted(found: Mapping[RunKey, FrozenTrial], wanted: Set[RunKey]) -> list[
 def _queued(confirmation: StudyHandle, candidate: Candidate, seed: int) -> FrozenTrial:
     tables = candidate.plan.to_tables()
     attributes = {
-        "plan": tables,
+        PLAN: tables,
         SEED: seed,
         CONSTANT: confirmation.space.is_constant_plan(tables),
         CONFIRMED_TRIAL: candidate.number,
@@ -164,7 +168,7 @@ def _queued(confirmation: StudyHandle, candidate: Candidate, seed: int) -> Froze
 
 
 def _key(confirmation: StudyHandle, trial: FrozenTrial) -> RunKey:
-    require_attribute(confirmation.name, trial, "plan")
+    require_attribute(confirmation.name, trial, PLAN)
     seed = trial.params.get("seed")
     if type(seed) is not int:
         rule = "a whole number"
@@ -186,7 +190,7 @@ def _result(confirmation: StudyHandle, trial: FrozenTrial) -> RunResult:
     if trial.state is TrialState.PRUNED:
         return RunResult(math.nan, math.nan)
     validation, test = (
-        require_attribute(confirmation.name, trial, key) for key in ("validation", "test")
+        require_attribute(confirmation.name, trial, key) for key in (VALIDATION, TEST)
     )
     return RunResult(validation, test)
 
@@ -218,7 +222,7 @@ def keep_result(study: StudyHandle, confirmation: StudyHandle, result: dict[str,
     """
     without = {key: _without_plans(part) for key, part in result.items()}
     for handle in (confirmation, study):
-        handle.database.optuna.set_study_user_attr(handle.study_id, ATTRIBUTE, without)
+        handle.database.optuna.set_study_user_attr(handle.study_id, CONFIRMATION_RESULT, without)
 
 
 def _without_plans(part: Any) -> Any:

@@ -12,7 +12,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from schedsearch.pruners.decision import is_exempt
-from schedsearch.storage import FROM_EPOCH
+from schedsearch.storage.attributes import FROM_EPOCH, is_superseded
 
 
 class AshaPruner(BasePruner):
@@ -91,4 +91,4 @@ class AshaPruner(BasePruner):
 
 def _is_counted(trial: FrozenTrial) -> bool:
     """Return whether a trial counts at the rungs it reached; a retried trial counts once."""
-    return not is_exempt(trial) and "superseded_by" not in trial.user_attrs
+    return not is_exempt(trial) and not is_superseded(trial)

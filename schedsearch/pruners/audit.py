@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.pruners.decision import is_exempt
 from schedsearch.space import Objective
-from schedsearch.storage import AUDITED, WOULD_PRUNE
+from schedsearch.storage.attributes import AUDITED, WOULD_PRUNE
 
 
 @dataclass(frozen=True)

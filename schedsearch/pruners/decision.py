@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 
 from schedsearch.schedules.parameters import to_epochs
 from schedsearch.space import Space
-from schedsearch.storage import AUDITED, UNPRUNED, WOULD_PRUNE
+from schedsearch.storage.attributes import AUDITED, UNPRUNED, WOULD_PRUNE
 
 
 def is_exempt(trial: FrozenTrial) -> bool:

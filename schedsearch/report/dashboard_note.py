@@ -11,6 +11,7 @@ from schedsearch.report.confirmation import verdict_line
 from schedsearch.report.text import describe_plan
 from schedsearch.space import Space
 from schedsearch.storage import rank_trials
+from schedsearch.storage.attributes import PLAN
 
 #: The last line of the generated text; users write below it.
 _END = "*schedsearch keeps the text above this line current; write below it.*"
@@ -69,5 +70,5 @@ def _lines(
 def _row(title: str, best: Sequence[FrozenTrial]) -> str:
     if not best:
         return f"| {title} | none yet | | |"
-    plan = "; ".join(describe_plan(best[0].user_attrs["plan"]))
+    plan = "; ".join(describe_plan(best[0].user_attrs[PLAN]))
     return f"| {title} | {best[0].number} | {best[0].value:.5g} | {plan} |"

@@ -13,7 +13,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.space import Objective, Space
-from schedsearch.storage import USER_PLAN
+from schedsearch.storage.attributes import EPOCHS_TRAINED, PLAN, USER_PLAN
 
 #: Importances need at least so many complete trials of a family.
 MIN_TRIALS = 20
@@ -47,8 +47,8 @@ def optimization_history(space: Space, trials: Sequence[FrozenTrial]) -> list[Fi
     epochs = 0
     for position, trial in enumerate(ended, start=1):
         requested = len(trial.intermediate_values) * space.search.seeds
-        epochs += trial.user_attrs.get("trained", requested)
-        is_constant = space.is_constant_plan(trial.user_attrs.get("plan", {}))
+        epochs += trial.user_attrs.get(EPOCHS_TRAINED, requested)
+        is_constant = space.is_constant_plan(trial.user_attrs.get(PLAN, {}))
         history.append(FinishedTrial(trial.number, position, epochs, _value(trial), is_constant))
     return history
 
@@ -87,7 +87,7 @@ def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str
 
 def family_of(space: Space, trial: FrozenTrial, name: str) -> str:
     """Return the family of a hyperparameter or a group in a trial's plan."""
-    plan: Mapping[str, Any] = trial.user_attrs["plan"]
+    plan: Mapping[str, Any] = trial.user_attrs[PLAN]
     if name in space.document.groups:
         members = space.document.groups[name].members
         tables = (g for g in plan.get("groups", {}).values() if g["members"] == members)

@@ -14,7 +14,15 @@ from schedsearch.confirmation.study import confirmation_result
 from schedsearch.confirmation.verdicts import not_confirmed
 from schedsearch.pruners import Audit, summarize_audit
 from schedsearch.report.confirmation import verdict_line
-from schedsearch.storage import USER_PLAN, Counts, StudyHandle, rank_trials
+from schedsearch.storage import Counts, StudyHandle, rank_trials
+from schedsearch.storage.attributes import (
+    CLAMPED,
+    DIVERGED,
+    EPOCHS_TRAINED,
+    PLAN,
+    USER_PLAN,
+    is_superseded,
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def read_status(study: StudyHandle) -> Status:
     """Read the status of a study."""
     # One read for all numbers: while workers train, two reads would differ.
     rows, total = study.rows(), study.total()
-    trials = [row for row in rows if "superseded_by" not in row.user_attrs]
+    trials = [row for row in rows if not is_superseded(row)]
     counts = Counts.from_rows(rows)
     requested = [len(row.intermediate_values) * study.space.search.seeds for row in rows]
     result = confirmation_result(study)
@@ -127,7 +135,7 @@ def read_status(study: StudyHandle) -> Status:
     )
     clamped: Counter[str] = Counter()
     for trial in trials:
-        clamped.update(trial.user_attrs.get("clamped", {}))
+        clamped.update(trial.user_attrs.get(CLAMPED, {}))
     return Status(
         study=study.name,
         state=state,
@@ -143,11 +151,11 @@ def read_status(study: StudyHandle) -> Status:
             _user_plan_trial(trial) for trial in trials if USER_PLAN in trial.user_attrs
         ),
         seconds=_seconds(rows),
-        diverged=sum("diverged" in trial.user_attrs for trial in trials),
+        diverged=sum(DIVERGED in trial.user_attrs for trial in trials),
         clamped=dict(clamped),
         epochs_requested=sum(requested),
         epochs_trained=sum(
-            row.user_attrs.get("trained", epochs)
+            row.user_attrs.get(EPOCHS_TRAINED, epochs)
             for row, epochs in zip(rows, requested, strict=True)
         ),
         confirmation=None if result is None else _confirmation_line(result, schedule, constant),
@@ -160,7 +168,7 @@ def _best(ranked: list[FrozenTrial]) -> Best | None:
         return None
     trial = ranked[0]
     assert trial.value is not None
-    return Best(trial.number, trial.value, trial.user_attrs["plan"], len(ranked))
+    return Best(trial.number, trial.value, trial.user_attrs[PLAN], len(ranked))
 
 
 def _confirmation_line(result: Mapping[str, Any], *best: Best | None) -> str:
@@ -176,7 +184,7 @@ def _user_plan_trial(trial: FrozenTrial) -> UserPlanTrial:
     value = trial.value if trial.state is TrialState.COMPLETE else None
     attributes = trial.user_attrs
     state = trial.state.name.lower()
-    return UserPlanTrial(attributes[USER_PLAN], trial.number, state, value, attributes["plan"])
+    return UserPlanTrial(attributes[USER_PLAN], trial.number, state, value, attributes[PLAN])
 
 
 def _seconds(trials: Iterable[FrozenTrial]) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.storage import StudyHandle
+from schedsearch.storage.attributes import DIVERGED, REFUSED
 from schedsearch.worker.failures import failure_reason
 
 
@@ -29,11 +30,11 @@ def _reasons(ended: Sequence[FrozenTrial], metric: str, unit: str) -> Iterator[s
     failed = [trial for trial in ended if trial.state is TrialState.FAIL]
     if failed:
         yield f"{len(failed)} of {total} failed, the first with {failure_reason(failed[0])}"
-    refused = [trial for trial in ended if "refused" in trial.user_attrs]
+    refused = [trial for trial in ended if REFUSED in trial.user_attrs]
     if refused:
-        reason = refused[0].user_attrs["refused"]
+        reason = refused[0].user_attrs[REFUSED]
         yield f"{len(refused)} of {total} were refused, the first with {reason}"
-    diverged = [trial.user_attrs["diverged"] for trial in ended if "diverged" in trial.user_attrs]
+    diverged = [trial.user_attrs[DIVERGED] for trial in ended if DIVERGED in trial.user_attrs]
     if diverged:
         yield f"{len(diverged)} of {total} diverged {_epochs(diverged, metric)}"
     pruned = len(ended) - len(failed) - len(refused) - len(diverged)

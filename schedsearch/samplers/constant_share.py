@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from schedsearch.plan import Plan
 from schedsearch.samplers.delegating import DelegatingSampler
 from schedsearch.space import Space
-from schedsearch.storage import SAMPLE_INDEX
+from schedsearch.storage.attributes import SAMPLE_INDEX
 
 
 def in_share(index: int, share: float) -> bool:

@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from schedsearch.space import Space
-from schedsearch.storage import SAMPLE_INDEX
+from schedsearch.storage.attributes import SAMPLE_INDEX
 
 
 class FamilyGridSampler(BaseSampler):

@@ -19,7 +19,7 @@ from schedsearch.samplers.piecewise_space import (
     to_piecewise_space,
 )
 from schedsearch.space import Space
-from schedsearch.storage import FROM_EPOCH, PARENT
+from schedsearch.storage.attributes import FROM_EPOCH, PARENT
 
 #: The standard deviation of a perturbation, as a share of the range.
 _PERTURBATION = 0.1

@@ -1,21 +1,6 @@
 """Databases, and the studies and trials in them. Never imports torch."""
 
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS
-from schedsearch.storage.attributes import (
-    AUDITED,
-    CONDITIONS,
-    CONFIRMED_TRIAL,
-    CONFIRMS,
-    CONSTANT,
-    FROM_EPOCH,
-    LIVE_CALL,
-    PARENT,
-    SAMPLE_INDEX,
-    SEED,
-    UNPRUNED,
-    USER_PLAN,
-    WOULD_PRUNE,
-)
 from schedsearch.storage.batch import Batch
 from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.counts import Counts
@@ -54,21 +39,8 @@ from schedsearch.storage.trial_checks import check_trial, require_attribute
 from schedsearch.storage.urls import has_password, hide_password
 
 __all__ = [
-    "AUDITED",
-    "CONDITIONS",
-    "CONFIRMED_TRIAL",
-    "CONFIRMS",
-    "CONSTANT",
-    "FROM_EPOCH",
     "GRACE_PERIOD",
-    "LIVE_CALL",
-    "PARENT",
-    "SAMPLE_INDEX",
-    "SEED",
     "SHAPE_ERRORS",
-    "UNPRUNED",
-    "USER_PLAN",
-    "WOULD_PRUNE",
     "Batch",
     "BatchedStorage",
     "Counts",

@@ -16,16 +16,41 @@ from schedsearch.errors import DamagedStudyError, InputError
 from schedsearch.plan import Plan
 from schedsearch.space.recorded_numerics import invalid_numerics
 from schedsearch.storage.attributes import (
+    ACCEPTED_TASKS,
     AUDITED,
+    BASELINE,
+    CLAMPED,
     CONFIRMED_TRIAL,
     CONFIRMS,
     CONSTANT,
+    DIVERGED,
+    EPOCH_TIMEOUT,
+    EPOCHS,
+    EPOCHS_TRAINED,
+    EVERY,
+    FINGERPRINT,
     FROM_EPOCH,
+    NUMERICS,
     PARENT,
+    PLAN,
+    REFUSED,
+    RETRY_OF,
+    RUNS,
     SAMPLE_INDEX,
     SEED,
+    SPACE,
+    STRETCHED,
+    SUPERSEDED_BY,
+    TASK_PARTS,
+    TERMS,
+    TEST,
+    TRACEBACK,
+    TRIALS,
     UNPRUNED,
     USER_PLAN,
+    VALIDATION,
+    VALUES,
+    WORKER,
     WOULD_PRUNE,
 )
 
@@ -79,7 +104,7 @@ def check_attribute(
         DamagedStudyError: the value breaks its rule.
     """
     # The parts of a task are continued as task_parts_1, task_parts_2 and so on.
-    rule = rules.get("task_parts" if key.startswith("task_parts_") else key)
+    rule = rules.get(TASK_PARTS if key.startswith(f"{TASK_PARTS}_") else key)
     if rule is not None and not rule.is_kept(value):
         raise DamagedStudyError(study, trial, key, value, rule.words)
 
@@ -213,49 +238,49 @@ _CURVES = Rule("a number, or a list of numbers by epoch, for each name", _are_cu
 #: The rules for the attributes of a study; its space and its confirmation are checked by `Space`
 #: and by `confirmation_result`.
 STUDY_RULES: Mapping[str, Rule] = {
-    "trials": Rule("a number of trials", lambda value: is_whole(value, high=2**31)),
-    "epochs": Rule("a table with `epochs` and `horizon`, whole numbers", _is_epoch_budget),
-    "epoch_timeout": Rule(
+    TRIALS: Rule("a number of trials", lambda value: is_whole(value, high=2**31)),
+    EPOCHS: Rule("a table with `epochs` and `horizon`, whole numbers", _is_epoch_budget),
+    EPOCH_TIMEOUT: Rule(
         "a number of seconds", lambda value: value is None or (is_number(value) and value > 0)
     ),
-    "numerics": Rule(
+    NUMERICS: Rule(
         "a table with `engine`, `device`, `torch`, `threads` (1 to 4096) and `lanes` (1 to 65536)",
         _are_numerics,
     ),
-    "fingerprint": _NAME,
-    "space": Rule("a table", lambda value: isinstance(value, dict)),
+    FINGERPRINT: _NAME,
+    SPACE: Rule("a table", lambda value: isinstance(value, dict)),
     CONFIRMS: _NAME,
     PARENT: _NAME,
-    "task_parts": Rule("the hash of each part of the task, by name", _are_texts),
-    "accepted_tasks": Rule("a list of versions, each with its `fingerprint`", _are_versions),
-    "stretched": _FLAG,
+    TASK_PARTS: Rule("the hash of each part of the task, by name", _are_texts),
+    ACCEPTED_TASKS: Rule("a list of versions, each with its `fingerprint`", _are_versions),
+    STRETCHED: _FLAG,
 }
 #: The rules for the attributes of a trial.
 TRIAL_RULES: Mapping[str, Rule] = {
-    "plan": Rule("the tables of a valid plan", _is_plan),
-    "baseline": _FLAG,
+    PLAN: Rule("the tables of a valid plan", _is_plan),
+    BASELINE: _FLAG,
     UNPRUNED: _FLAG,
     AUDITED: _FLAG,
     CONSTANT: _FLAG,
     USER_PLAN: _NAME,
-    "worker": _NAME,
-    "traceback": Rule("text", _is_text),
-    "refused": Rule("text", _is_text),
+    WORKER: _NAME,
+    TRACEBACK: Rule("text", _is_text),
+    REFUSED: Rule("text", _is_text),
     SEED: Rule("a seed", lambda value: is_whole(value, high=_SEED_LIMIT)),
     SAMPLE_INDEX: Rule("the index of a sample", lambda value: is_whole(value, high=2**31)),
     CONFIRMED_TRIAL: _NUMBER_OF_TRIAL,
     PARENT: _NUMBER_OF_TRIAL,
-    "retry_of": _NUMBER_OF_TRIAL,
-    "superseded_by": _NUMBER_OF_TRIAL_OR_NULL,
+    RETRY_OF: _NUMBER_OF_TRIAL,
+    SUPERSEDED_BY: _NUMBER_OF_TRIAL_OR_NULL,
     FROM_EPOCH: _EPOCH,
     WOULD_PRUNE: _EPOCH,
-    "diverged": _EPOCH,
-    "trained": Rule("a number of epochs", is_whole),
-    "every": Rule("a whole number from 1", lambda value: is_whole(value, 1, _MAX_EPOCHS + 1)),
-    "values": _CURVES,
-    "terms": _CURVES,
-    "runs": Rule("a list with the `seed` and the `value` of each run", _are_runs),
-    "clamped": Rule("a number of epochs for each name", _are_counts),
-    "validation": Rule("a number", is_number),
-    "test": Rule("a number, or null", _is_number_or_null),
+    DIVERGED: _EPOCH,
+    EPOCHS_TRAINED: Rule("a number of epochs", is_whole),
+    EVERY: Rule("a whole number from 1", lambda value: is_whole(value, 1, _MAX_EPOCHS + 1)),
+    VALUES: _CURVES,
+    TERMS: _CURVES,
+    RUNS: Rule("a list with the `seed` and the `value` of each run", _are_runs),
+    CLAMPED: Rule("a number of epochs for each name", _are_counts),
+    VALIDATION: Rule("a number", is_number),
+    TEST: Rule("a number, or null", _is_number_or_null),
 }

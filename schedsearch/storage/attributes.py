@@ -1,28 +1,95 @@
-"""The keys of the attributes by which schedsearch marks studies and trials."""
+"""The keys of the attributes that schedsearch stores with studies and trials."""
 
+from __future__ import annotations
+
+from optuna.trial import FrozenTrial
+
+# --- of a study ----------------------------------------------------------------------------------
+
+#: The document of its space; written last when a study is created.
+SPACE = "space"
+#: The maximum number of its trials.
+TRIALS = "trials"
+#: The maximum number of epochs of all its trials together, and its horizon.
+EPOCHS = "epochs"
+#: The maximum seconds of an epoch.
+EPOCH_TIMEOUT = "epoch_timeout"
+#: What changes the exact numbers of its trials, but not their meaning.
+NUMERICS = "numerics"
+#: The hash of its task's fingerprint, which identifies its cached epochs.
+FINGERPRINT = "fingerprint"
+#: The parts of the last accepted version of its task; more are in task_parts_1, task_parts_2, ...
+TASK_PARTS = "task_parts"
+#: Later versions of its task that count as the same training, oldest first.
+ACCEPTED_TASKS = "accepted_tasks"
+#: The result of its last confirmation.
+CONFIRMATION_RESULT = "confirmation"
 #: Of a study that is a confirmation: the name of the confirmed study.
 CONFIRMS = "confirms"
 #: Of a confirmation: the settings that its runs depend on, beside their plans and seeds.
 CONDITIONS = "conditions"
 #: Of a confirmation: the prefix of the keys of the calls of `confirm` that are alive.
 LIVE_CALL = "live_call_"
-#: Of a trial of a confirmation: the number of the trial in the confirmed study that has its plan.
-CONFIRMED_TRIAL = "trial"
-#: Of a trial of a confirmation: whether its plan holds every searched hyperparameter constant.
-CONSTANT = "constant"
-#: Of a trial that trains one seed: that seed. Other trials train the study's seeds.
-SEED = "seed"
+#: Of a study that extends another one: its name. Of a trial that continues another one: its number.
+PARENT = "parent"
+#: Of a study that extends another one: whether durations stayed shares of the horizon.
+STRETCHED = "stretched"
+
+# --- of a trial ----------------------------------------------------------------------------------
+
+#: The tables of its plan.
+PLAN = "plan"
+#: Of trial 0, which has the default constants: true.
+BASELINE = "baseline"
+#: Of a sampled trial: its index among all trials that were sampled, which no retry changes.
+SAMPLE_INDEX = "draw"
+#: Of a trial with a user plan: the file of the plan.
+USER_PLAN = "own"
+#: Of a trial with a parent: the last epoch that both have in common.
+FROM_EPOCH = "from_epoch"
 #: Of a trial that is exempt from pruning: no pruner stops it.
 UNPRUNED = "unpruned"
 #: Of a trial that is trained in full although the pruner would stop it, to audit the pruner.
 AUDITED = "audited"
 #: Of an audited trial: the epoch after which the pruner would have stopped it.
 WOULD_PRUNE = "would_prune"
-#: Of a trial with a user plan: the file of the plan.
-USER_PLAN = "own"
-#: Of a study that extends another one: its name. Of a trial that continues another one: its number.
-PARENT = "parent"
-#: Of a trial with a parent: the last epoch that both have in common.
-FROM_EPOCH = "from_epoch"
-#: Of a sampled trial: its index among all trials that were sampled, which no retry changes.
-SAMPLE_INDEX = "draw"
+#: The name of the worker that claimed it.
+WORKER = "worker"
+#: Of a row that retries a trial: the number of the row before it.
+RETRY_OF = "retry_of"
+#: Of a row that was queued again: the number of the row that retries it. Of a withdrawn row: null.
+SUPERSEDED_BY = "superseded_by"
+#: Of the first trial of those that were queued together: the name of this group.
+BATCH = "batch"
+#: Of a trial that failed: the traceback.
+TRACEBACK = "traceback"
+#: Of a trial whose parameters break a rule together: the rule.
+REFUSED = "refused"
+#: Of a trial that diverged: the epoch.
+DIVERGED = "diverged"
+#: The number of epochs that were trained, if some were read from the cache.
+EPOCHS_TRAINED = "trained"
+#: The values of its hyperparameters and its loss terms with the first seed, by epoch.
+VALUES = "values"
+TERMS = "terms"
+#: Of a long trial: only each so many-th epoch of these is stored.
+EVERY = "every"
+#: The seed and the value of each of its runs.
+RUNS = "runs"
+#: In how many epochs bounds limited a hyperparameter, by name.
+CLAMPED = "clamped"
+#: Of a trial that trains one seed: that seed. Other trials train the study's seeds.
+SEED = "seed"
+#: Of a trial of a confirmation: the number of the trial in the confirmed study that has its plan.
+CONFIRMED_TRIAL = "trial"
+#: Of a trial of a confirmation: whether its plan holds every searched hyperparameter constant.
+CONSTANT = "constant"
+#: Of a trial of a confirmation: the objective's metric on the validation split and on the test
+#: split.
+VALIDATION = "validation"
+TEST = "test"
+
+
+def is_superseded(row: FrozenTrial) -> bool:
+    """Return whether a row no longer stands for its trial: it was queued again, or withdrawn."""
+    return SUPERSEDED_BY in row.user_attrs

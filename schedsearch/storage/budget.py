@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, update
 
+from schedsearch.storage.attributes import EPOCHS, TRIALS
 from schedsearch.storage.study_attributes import StudyAttributes, load_attributes
 from schedsearch.storage.tables import study_attributes
 
@@ -28,7 +29,7 @@ class Budget:
     @classmethod
     def from_attributes(cls, attributes: StudyAttributes) -> Budget:
         """Return the budget that the attributes of a study contain."""
-        return cls(attributes["trials"], **attributes.get("epochs", {}))
+        return cls(attributes[TRIALS], **attributes.get(EPOCHS, {}))
 
     def remaining_trials(self, *, finished: int, epochs: int, unfinished: int) -> int:
         """Return how many more trials may start.
@@ -52,12 +53,12 @@ class Budget:
 
 def load_budget(connection: Connection, study_id: int) -> Budget:
     """Return the current budget of a study; `start` may raise it at any time."""
-    return Budget.from_attributes(load_attributes(connection, study_id, ("trials", "epochs")))
+    return Budget.from_attributes(load_attributes(connection, study_id, (TRIALS, EPOCHS)))
 
 
 def set_total(connection: Connection, study_id: int, trials: int) -> None:
     """Set the total number of trials of a study."""
-    of_study = study_attributes.c.study_id == study_id, study_attributes.c.key == "trials"
+    of_study = study_attributes.c.study_id == study_id, study_attributes.c.key == TRIALS
     connection.execute(
         update(study_attributes).where(*of_study).values(value_json=json.dumps(trials))
     )

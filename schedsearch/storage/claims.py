@@ -9,7 +9,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from schedsearch.storage.attributes import SAMPLE_INDEX
+from schedsearch.storage.attributes import PLAN, SAMPLE_INDEX, WORKER
 from schedsearch.storage.budget import Budget
 from schedsearch.storage.rows import copy_trial, new_running_trial, to_local_time, utc_now
 from schedsearch.storage.tables import heartbeats, studies, trials, user_attributes
@@ -60,9 +60,9 @@ def claim_trials(
     sample_index = cache.sampled_trials
     attributes: dict[tuple[int, str], str] = {}
     for trial in claimed:
-        added: dict[str, Any] = {"worker": worker}
+        added: dict[str, Any] = {WORKER: worker}
         # A trial that Optuna's tools queued has neither; the sampler adds the missing parameters.
-        if not {"plan", SAMPLE_INDEX} & trial.user_attrs.keys():
+        if not {PLAN, SAMPLE_INDEX} & trial.user_attrs.keys():
             added[SAMPLE_INDEX], sample_index = sample_index, sample_index + 1
         trial.user_attrs |= added
         attributes |= {(trial._trial_id, key): json.dumps(added[key]) for key in added}

@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from sqlalchemy import Connection, Select, exists, func, select
 
+from schedsearch.storage.attributes import SUPERSEDED_BY, is_superseded
 from schedsearch.storage.tables import reports, trials, user_attributes
 
 
@@ -31,7 +32,7 @@ class Counts:
     def from_rows(cls, rows: Iterable[FrozenTrial]) -> Counts:
         """Count all rows of a study."""
         every = list(rows)
-        states = Counter(row.state.name for row in every if "superseded_by" not in row.user_attrs)
+        states = Counter(row.state.name for row in every if not is_superseded(row))
         return cls._from_states(states, sum(len(row.intermediate_values) for row in every))
 
     @classmethod
@@ -91,5 +92,5 @@ def _count_epochs(study_id: int) -> Select[int]:
 def _is_superseded() -> Any:
     attributes = user_attributes.alias()
     return exists().where(
-        attributes.c.trial_id == trials.c.trial_id, attributes.c.key == "superseded_by"
+        attributes.c.trial_id == trials.c.trial_id, attributes.c.key == SUPERSEDED_BY
     )

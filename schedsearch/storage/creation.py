@@ -11,7 +11,19 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from schedsearch.errors import StudyError
 from schedsearch.space import Space
-from schedsearch.storage.attributes import CONDITIONS, CONFIRMS, UNPRUNED
+from schedsearch.storage.attributes import (
+    BASELINE,
+    CONDITIONS,
+    CONFIRMS,
+    EPOCH_TIMEOUT,
+    EPOCHS,
+    FINGERPRINT,
+    NUMERICS,
+    PLAN,
+    SPACE,
+    TRIALS,
+    UNPRUNED,
+)
 from schedsearch.storage.counts import count_rows
 from schedsearch.storage.database import Database
 from schedsearch.storage.opening import open_study, read_space
@@ -50,10 +62,10 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
         if record.confirms is not None:
             _refuse_foreign_runs(database, attributes, record)
         # "space" is written last: a study without it was left incomplete, and is completed now.
-        if "space" in attributes:
+        if SPACE in attributes:
             _refuse_changes(attributes, record)
         _write_limits(database, study_id, attributes, record)
-        if "space" not in attributes:
+        if SPACE not in attributes:
             _write_record(database, study_id, record)
     study = open_study(database, name)
     if record.confirms is None:
@@ -72,7 +84,7 @@ def delete_if_untrained(database: Database, record: StudyRecord) -> bool:
     """
     with database.creation_lock():
         attributes = database.read(lambda connection: load_study(connection, record.name))
-        if attributes is None or "space" not in attributes:
+        if attributes is None or SPACE not in attributes:
             return False
         if not (_space_changes(attributes, record) or _task_changes(attributes, record)):
             return False
@@ -85,7 +97,7 @@ def delete_if_untrained(database: Database, record: StudyRecord) -> bool:
 
 
 def _is_worth_keeping(trial: FrozenTrial) -> bool:
-    queued = trial.state is TrialState.WAITING and "baseline" not in trial.user_attrs
+    queued = trial.state is TrialState.WAITING and BASELINE not in trial.user_attrs
     return bool(trial.intermediate_values) or trial.state is TrialState.RUNNING or queued
 
 
@@ -95,12 +107,12 @@ def _write_limits(
     """Raise the limits of the study, and set the timeout of an epoch."""
     search, horizon = record.space.search, record.space.horizon
     limits: dict[str, Any] = {}
-    if record.trials > attributes.get("trials", -1):
-        limits["trials"] = record.trials
-    if (search.epochs or 0) > attributes.get("epochs", {"epochs": 0})["epochs"]:
-        limits["epochs"] = {"epochs": search.epochs, "horizon": horizon}
+    if record.trials > attributes.get(TRIALS, -1):
+        limits[TRIALS] = record.trials
+    if (search.epochs or 0) > attributes.get(EPOCHS, {"epochs": 0})["epochs"]:
+        limits[EPOCHS] = {"epochs": search.epochs, "horizon": horizon}
     if search.epoch_timeout is not None:
-        limits["epoch_timeout"] = search.epoch_timeout
+        limits[EPOCH_TIMEOUT] = search.epoch_timeout
     for key, value in limits.items():
         database.optuna.set_study_user_attr(study_id, key, value)
 
@@ -112,12 +124,12 @@ def _write_record(database: Database, study_id: int, record: StudyRecord) -> Non
         storage.set_study_user_attr(study_id, CONDITIONS, _conditions(record))
     elif not storage.get_all_trials(study_id, deepcopy=False):
         storage.create_new_trial(study_id, _baseline_trial(record.space))
-    storage.set_study_user_attr(study_id, "numerics", dict(record.numerics))
-    storage.set_study_user_attr(study_id, "fingerprint", record.fingerprint)
+    storage.set_study_user_attr(study_id, NUMERICS, dict(record.numerics))
+    storage.set_study_user_attr(study_id, FINGERPRINT, record.fingerprint)
     if record.parts:
         write_parts(database, study_id, record.parts)
     write_accepted(database, study_id, record.accepted)
-    storage.set_study_user_attr(study_id, "space", record.space.to_document())
+    storage.set_study_user_attr(study_id, SPACE, record.space.to_document())
 
 
 def _baseline_trial(space: Space) -> FrozenTrial:
@@ -130,7 +142,7 @@ def _baseline_trial(space: Space) -> FrozenTrial:
         state=TrialState.WAITING,
         params=fixed.params,
         distributions=fixed.distributions,
-        user_attrs={"baseline": True, UNPRUNED: True, "plan": space.baseline().to_tables()},
+        user_attrs={BASELINE: True, UNPRUNED: True, PLAN: space.baseline().to_tables()},
     )
 
 

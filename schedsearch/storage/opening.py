@@ -16,7 +16,7 @@ from schedsearch.errors import (
 from schedsearch.printable import printable_line
 from schedsearch.space import Space
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS, parse_attribute
-from schedsearch.storage.attributes import CONFIRMS
+from schedsearch.storage.attributes import CONFIRMS, FINGERPRINT, NUMERICS, SPACE, TRIALS
 from schedsearch.storage.database import Database
 from schedsearch.storage.studies import StudyHandle, StudyRecord, confirmation_name
 from schedsearch.storage.study_attributes import (
@@ -60,12 +60,12 @@ def open_study(database: Database, name: str) -> StudyHandle:
 
 
 def _open(database: Database, found: StudyAttributes) -> StudyHandle:
-    if "space" not in found and CONFIRMS in found:
+    if SPACE not in found and CONFIRMS in found:
         raise StudyError(
             f"study `{found.name}` was created by version 0.1: continue it with "
             f"`schedsearch confirm {found[CONFIRMS]}`"
         )
-    if "space" not in found:
+    if SPACE not in found:
         raise StudyError(
             f"study `{printable_line(found.name)}` was not created by schedsearch, or its creation "
             "was interrupted: use another study, or run `schedsearch start` again"
@@ -73,9 +73,9 @@ def _open(database: Database, found: StudyAttributes) -> StudyHandle:
     confirms = confirmed_study(found)
     record = StudyRecord(
         read_space(found),
-        found["trials"],
-        found["numerics"],
-        found["fingerprint"],
+        found[TRIALS],
+        found[NUMERICS],
+        found[FINGERPRINT],
         confirms,
         read_parts(found),
         accepted_digests(found),
@@ -104,17 +104,17 @@ def read_space(found: StudyAttributes) -> Space:
     Raises:
         DamagedStudyError: it is not a valid space.
     """
-    document = found["space"]
+    document = found[SPACE]
     try:
         space = Space.from_document(document, f"study {found.name}")
         _ = space.baseline()
     except FileError as error:
         problem = error.problems[0]
         rule = f"a valid space: {problem}"
-        raise DamagedStudyError(found.name, None, "space", document, rule) from None
+        raise DamagedStudyError(found.name, None, SPACE, document, rule) from None
     except (InputError, *SHAPE_ERRORS) as error:
         rule = f"a valid space: {summarize_exception(error)}"
-        raise DamagedStudyError(found.name, None, "space", document, rule) from None
+        raise DamagedStudyError(found.name, None, SPACE, document, rule) from None
     if CONFIRMS in found or space.name == found.name:
         return space
     return replace(space, document=space.document.model_copy(update={"name": found.name}))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.storage.attributes import WOULD_PRUNE
+from schedsearch.storage.attributes import WOULD_PRUNE, is_superseded
 from schedsearch.storage.forwarding_storage import ForwardingStorage
 
 
@@ -81,7 +81,7 @@ def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
         epoch: value for epoch, value in trial.intermediate_values.items() if epoch <= last
     }
     # A trial that still runs may yet be replaced by its retry: what is pruned stays pruned.
-    if trial.state.is_finished() and "superseded_by" not in trial.user_attrs:
+    if trial.state.is_finished() and not is_superseded(trial):
         pruned.state = TrialState.PRUNED
         pruned.value = pruned.intermediate_values[last]
     return pruned

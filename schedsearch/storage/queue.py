@@ -19,14 +19,21 @@ from sqlalchemy import Connection, exists, func, insert, literal, select, update
 
 from schedsearch.storage.attributes import (
     AUDITED,
+    BASELINE,
+    BATCH,
     CONFIRMED_TRIAL,
     CONSTANT,
     FROM_EPOCH,
     PARENT,
+    PLAN,
+    RETRY_OF,
     SAMPLE_INDEX,
     SEED,
+    SUPERSEDED_BY,
+    TRACEBACK,
     UNPRUNED,
     USER_PLAN,
+    WORKER,
 )
 from schedsearch.storage.budget import Budget, load_budget, set_total
 from schedsearch.storage.claims import lock_study
@@ -47,9 +54,9 @@ from schedsearch.storage.write_buffer import add_attributes, execute_many
 GRACE_PERIOD = timedelta(seconds=120)
 #: The user attributes that a retry takes over.
 INHERITED = (
-    "baseline",
+    BASELINE,
     SAMPLE_INDEX,
-    "plan",
+    PLAN,
     PARENT,
     FROM_EPOCH,
     UNPRUNED,
@@ -59,9 +66,6 @@ INHERITED = (
     CONFIRMED_TRIAL,
     CONSTANT,
 )
-
-#: The user attribute of the first trial of those that were queued together.
-_BATCH = "batch"
 
 _Result = TypeVar("_Result")
 
@@ -121,7 +125,7 @@ class TrialQueue:
         query = select(trials.c.trial_id).where(
             trials.c.study_id == self._study_id,
             user_attributes.c.trial_id == trials.c.trial_id,
-            user_attributes.c.key == _BATCH,
+            user_attributes.c.key == BATCH,
             user_attributes.c.value_json == json.dumps(token),
         )
         return connection.execute(query).first() is not None
@@ -138,7 +142,7 @@ class TrialQueue:
             for name, distribution in template.distributions.items()
         ]
         execute_many(connection, insert(parameters), rows)
-        given = template.user_attrs | ({} if token is None else {_BATCH: token})
+        given = template.user_attrs | ({} if token is None else {BATCH: token})
         attributes = {(trial_id, key): json.dumps(value) for key, value in given.items()}
         add_attributes(connection, user_attributes, attributes)
 
@@ -157,7 +161,7 @@ class TrialQueue:
             withdrawn = connection.scalars(select(trials.c.trial_id).where(*waiting)).all()
             for trial_id in withdrawn:
                 _fail(connection, trial_id, moment)
-                _add_attribute(connection, trial_id, "superseded_by", None)
+                _add_attribute(connection, trial_id, SUPERSEDED_BY, None)
             total = load_budget(connection, self._study_id).trials - len(withdrawn)
             set_total(connection, self._study_id, total)
 
@@ -203,7 +207,7 @@ class TrialQueue:
             for trial_id in self._running(connection, _belongs_to(worker)):
                 if trial_id in trial_ids:
                     _fail(connection, trial_id, moment)
-                    _add_attribute(connection, trial_id, "traceback", traceback)
+                    _add_attribute(connection, trial_id, TRACEBACK, traceback)
 
         self._write_locked(fail)
 
@@ -261,8 +265,8 @@ class TrialQueue:
         )
         numbers = {row.trial_id: row.number for row in connection.execute(both)}
         _fail(connection, trial_id, utc_now())
-        _add_attribute(connection, trial_id, "superseded_by", numbers[retry])
-        _add_attribute(connection, retry, "retry_of", numbers[trial_id])
+        _add_attribute(connection, trial_id, SUPERSEDED_BY, numbers[retry])
+        _add_attribute(connection, retry, RETRY_OF, numbers[trial_id])
         _copy_rows(connection, parameters, trial_id, retry)
         inherited = user_attributes.c.key.in_(INHERITED)
         _copy_rows(connection, user_attributes, trial_id, retry, inherited)
@@ -280,7 +284,7 @@ class TrialQueue:
 def _belongs_to(worker: str) -> Any:
     return exists().where(
         user_attributes.c.trial_id == trials.c.trial_id,
-        user_attributes.c.key == "worker",
+        user_attributes.c.key == WORKER,
         user_attributes.c.value_json == json.dumps(worker),
     )
 

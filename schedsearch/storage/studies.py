@@ -22,6 +22,7 @@ from schedsearch.errors import (
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS
+from schedsearch.storage.attributes import EPOCH_TIMEOUT, PLAN, is_superseded
 from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.database import Database
 from schedsearch.storage.pruned_view import PrunedView
@@ -107,7 +108,7 @@ class StudyHandle:
 
     def epoch_timeout(self) -> float | None:
         """Return the maximum seconds of an epoch; None: no limit."""
-        timeout: float | None = self.attributes("epoch_timeout").get("epoch_timeout")
+        timeout: float | None = self.attributes(EPOCH_TIMEOUT).get(EPOCH_TIMEOUT)
         return timeout
 
     def attributes(self, *keys: str) -> StudyAttributes:
@@ -155,7 +156,7 @@ class StudyHandle:
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials by number; of a retried trial, its last row."""
-        return [row for row in self.rows() if "superseded_by" not in row.user_attrs]
+        return [row for row in self.rows() if not is_superseded(row)]
 
     def rows(self) -> list[FrozenTrial]:
         """Return all rows of trials by number, with the superseded ones.
@@ -210,13 +211,11 @@ def rank_trials(
         if trial.state is TrialState.COMPLETE
         and trial.value is not None
         and math.isfinite(trial.value)
-        and (
-            constant is None or space.is_constant_plan(trial.user_attrs.get("plan", {})) == constant
-        )
+        and (constant is None or space.is_constant_plan(trial.user_attrs.get(PLAN, {})) == constant)
     ]
     return sorted(found, key=lambda trial: (to_minimize(trial.value or 0.0), trial.number))
 
 
 def plan_of(trial: FrozenTrial) -> Plan:
     """Return the plan of a trial that `check_trial` accepts."""
-    return Plan.from_tables(trial.user_attrs["plan"])
+    return Plan.from_tables(trial.user_attrs[PLAN])

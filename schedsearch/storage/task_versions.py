@@ -6,16 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from schedsearch.storage.attributes import ACCEPTED_TASKS, FINGERPRINT, TASK_PARTS
 from schedsearch.storage.database import Database
 from schedsearch.storage.study_attributes import StudyAttributes, load_attributes
 from schedsearch.task.fingerprint import Fingerprint, describe_changes
 
-#: The key of the fingerprint's hash, which identifies the cached epochs of the study.
-_DIGEST = "fingerprint"
-#: The keys of the parts of the last accepted version: task_parts, task_parts_1 and so on.
-_PARTS = "task_parts"
-#: The key of the list of later versions that count as the same training, oldest first.
-_ACCEPTED = "accepted_tasks"
 #: Characters of one attribute: MySQL stores at most 65,535 bytes.
 _MAX_LENGTH = 30_000
 
@@ -53,13 +48,13 @@ def _attributes(database: Database, study_id: int) -> StudyAttributes:
 
 
 def _parts_key(number: int) -> str:
-    return f"{_PARTS}_{number}" if number else _PARTS
+    return f"{TASK_PARTS}_{number}" if number else TASK_PARTS
 
 
 def accepted_digests(attributes: StudyAttributes) -> list[str]:
     """Return the hashes of the versions that count as the same training, the original first."""
-    accepted = [version[_DIGEST] for version in attributes.get(_ACCEPTED, ())]
-    return [attributes[_DIGEST], *accepted]
+    accepted = [version[FINGERPRINT] for version in attributes.get(ACCEPTED_TASKS, ())]
+    return [attributes[FINGERPRINT], *accepted]
 
 
 def task_changes(attributes: StudyAttributes, digest: str, parts: Mapping[str, str]) -> list[str]:
@@ -80,11 +75,11 @@ def task_changes(attributes: StudyAttributes, digest: str, parts: Mapping[str, s
 def write_accepted(database: Database, study_id: int, digests: Sequence[str]) -> None:
     """Write the hashes of the versions that count as the same training, with the original first."""
     moment = datetime.now(UTC).isoformat(timespec="seconds")
-    before = _attributes(database, study_id).get(_ACCEPTED, [])
-    known = {version[_DIGEST] for version in before}
-    added = [{_DIGEST: digest, "time": moment} for digest in digests[1:] if digest not in known]
+    before = _attributes(database, study_id).get(ACCEPTED_TASKS, [])
+    known = {version[FINGERPRINT] for version in before}
+    added = [{FINGERPRINT: digest, "time": moment} for digest in digests[1:] if digest not in known]
     if added:
-        database.optuna.set_study_user_attr(study_id, _ACCEPTED, [*before, *added])
+        database.optuna.set_study_user_attr(study_id, ACCEPTED_TASKS, [*before, *added])
 
 
 def accept_task(database: Database, study_id: int, fingerprint: Fingerprint) -> None:

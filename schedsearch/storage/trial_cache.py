@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, bindparam, select
 
-from schedsearch.storage.attributes import SAMPLE_INDEX
+from schedsearch.storage.attributes import SAMPLE_INDEX, WORKER, is_superseded
 from schedsearch.storage.rows import (
     GROWING_TABLES,
     TRIAL_ROWS,
@@ -80,7 +80,7 @@ class TrialCache:
         return [
             trial
             for trial in found
-            if trial.state is TrialState.RUNNING and trial.user_attrs.get("worker") == worker
+            if trial.state is TrialState.RUNNING and trial.user_attrs.get(WORKER) == worker
         ]
 
     def distribution(self, name: str) -> BaseDistribution | None:
@@ -106,7 +106,7 @@ class TrialCache:
             self._distributions |= trial.distributions
 
     def _count(self, trial: FrozenTrial, sign: int) -> None:
-        if "superseded_by" not in trial.user_attrs:
+        if not is_superseded(trial):
             self.trial_count += sign
             self.sampled_trials += sign * (SAMPLE_INDEX in trial.user_attrs)
             if trial.state.is_finished():

@@ -17,7 +17,7 @@ from schedsearch.storage.attribute_rules import (
     check_attribute,
     is_whole,
 )
-from schedsearch.storage.attributes import WOULD_PRUNE
+from schedsearch.storage.attributes import PLAN, WOULD_PRUNE
 from schedsearch.storage.study_attributes import load_attributes
 from schedsearch.storage.tables import parameters, system_attributes, trials, user_attributes
 
@@ -47,7 +47,7 @@ def _check_complete(study: str, trial: FrozenTrial) -> None:
     values = trial.values or []
     if len(values) != 1 or not isinstance(values[0], float | int):
         raise DamagedStudyError(study, trial.number, "value", trial.values, "one number")
-    require_attribute(study, trial, "plan")
+    require_attribute(study, trial, PLAN)
 
 
 def require_attribute(study: str, trial: FrozenTrial, key: str) -> Any:

@@ -27,6 +27,7 @@ from sqlalchemy import (
     update,
 )
 
+from schedsearch.storage.attributes import SUPERSEDED_BY, WORKER
 from schedsearch.storage.rows import copy_trial, encode_float, split_ids, to_local_time, utc_now
 from schedsearch.storage.tables import (
     parameters,
@@ -44,7 +45,7 @@ _OF_WORKER = (
     .join_from(trials, user_attributes, user_attributes.c.trial_id == trials.c.trial_id)
     .where(
         trials.c.trial_id.in_(bindparam("ids", expanding=True)),
-        user_attributes.c.key == "worker",
+        user_attributes.c.key == WORKER,
         user_attributes.c.value_json == bindparam("worker"),
     )
 )
@@ -53,7 +54,7 @@ _superseded = user_attributes.alias()
 _FINISHED = _OF_WORKER.where(
     trials.c.state.in_(("COMPLETE", "PRUNED", "FAIL")),
     ~exists().where(
-        _superseded.c.trial_id == trials.c.trial_id, _superseded.c.key == "superseded_by"
+        _superseded.c.trial_id == trials.c.trial_id, _superseded.c.key == SUPERSEDED_BY
     ),
 )
 _ADD_PARAMETERS, _ADD_REPORTS, _ADD_VALUES = insert(parameters), insert(reports), insert(values)

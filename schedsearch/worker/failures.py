@@ -11,6 +11,7 @@ from datetime import datetime
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.errors import SchedSearchError, innermost_user_line
+from schedsearch.storage.attributes import TRACEBACK, is_superseded
 
 #: A worker stops after so many failed trials in a row.
 FAILURES_IN_A_ROW = 3
@@ -33,7 +34,7 @@ class Failures:
         moments: dict[datetime, TrialState] = {}
         for trial in before:
             # A trial that returned to the queue did not fail.
-            if trial.datetime_complete and "superseded_by" not in trial.user_attrs:
+            if trial.datetime_complete and not is_superseded(trial):
                 moments[trial.datetime_complete] = trial.state
         for _, state in sorted(moments.items()):
             self._in_a_row = self._in_a_row + 1 if state is TrialState.FAIL else 0
@@ -64,7 +65,7 @@ def traceback_of(error: Exception) -> str:
 
 def failure_reason(trial: FrozenTrial) -> str:
     """Return why a trial failed: the first line of its exception, which follows the frames."""
-    lines = trial.user_attrs.get("traceback", "").splitlines()
+    lines = trial.user_attrs.get(TRACEBACK, "").splitlines()
     frames = [i for i, line in enumerate(lines) if line.startswith("  File ")]
     after = lines[frames[-1] + 1 :] if frames else lines
     raised = (line for line in after if line.strip() and not line[0].isspace())

@@ -10,7 +10,16 @@ from optuna.trial import TrialState
 
 from schedsearch.errors import InputError, describe_error
 from schedsearch.pruners import decide_pruning
-from schedsearch.storage import WOULD_PRUNE, BatchedStorage, StudyHandle
+from schedsearch.storage import BatchedStorage, StudyHandle
+from schedsearch.storage.attributes import (
+    DIVERGED,
+    EPOCHS_TRAINED,
+    REFUSED,
+    TEST,
+    TRACEBACK,
+    VALIDATION,
+    WOULD_PRUNE,
+)
 from schedsearch.training import metric_on_test
 from schedsearch.worker.best_trial import BestTrialNotifier
 from schedsearch.worker.failures import Failures, traceback_of
@@ -81,26 +90,26 @@ class Outcomes:
         if found is not None and not math.isfinite(found):
             self._diverge(live, f"diverged: {metric_on_test(metric)} is not finite")
             return
-        live.trial.set_user_attr("validation", live.value)
-        live.trial.set_user_attr("test", found)
+        live.trial.set_user_attr(VALIDATION, live.value)
+        live.trial.set_user_attr(TEST, found)
         name, value = (metric, live.value) if found is None else (metric_on_test(metric), found)
         outcome = f"complete: {name} {value:.6g} with seed {live.runs[0].seed}"
         self._finish(live, TrialState.COMPLETE, value, outcome)
 
     def _diverge(self, live: LiveTrial, outcome: str | None = None) -> None:
         # PRUNED: a sampler learns nothing from a FAIL, and would propose similar values again.
-        live.trial.set_user_attr("diverged", live.epochs)
+        live.trial.set_user_attr(DIVERGED, live.epochs)
         self._finish(live, TrialState.PRUNED, outcome=outcome)
 
     def refuse(self, live: LiveTrial, error: InputError) -> None:
         """End a trial whose parameters break a rule together."""
-        live.trial.set_user_attr("refused", str(error))
+        live.trial.set_user_attr(REFUSED, str(error))
         self._tell(live, TrialState.PRUNED, None)
         self._ended.append((live.trial_id, f"trial {live.trial.number} refused: {error}"))
 
     def fail(self, live: LiveTrial, error: Exception) -> None:
         """End a trial whose training raised."""
-        live.trial.set_user_attr("traceback", traceback_of(error))
+        live.trial.set_user_attr(TRACEBACK, traceback_of(error))
         self._tell(live, TrialState.FAIL, None)
         self.add_failure(live, describe_error(error))
 
@@ -128,7 +137,7 @@ class Outcomes:
             live.trial.set_user_attr(key, kept)
         trained = sum(run.epochs_trained for run in live.runs)
         if trained != live.epochs * len(live.runs):
-            live.trial.set_user_attr("trained", trained)
+            live.trial.set_user_attr(EPOCHS_TRAINED, trained)
         is_complete = state is TrialState.COMPLETE
         if is_complete:
             self._notifier.notify(live)

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from schedsearch.pruners import make_pruner
 from schedsearch.samplers import make_sampler
 from schedsearch.storage import Batch, BatchedStorage, StudyHandle, check_trial
+from schedsearch.storage.attributes import WORKER
 
 
 class StudySession:
@@ -48,7 +49,7 @@ class StudySession:
     def own_trials(self) -> list[FrozenTrial]:
         """Return the trials that this worker has begun."""
         every = self.storage.get_all_trials(self.study.study_id, deepcopy=False)
-        return [trial for trial in every if trial.user_attrs.get("worker") == self.worker]
+        return [trial for trial in every if trial.user_attrs.get(WORKER) == self.worker]
 
     def running_trials(self) -> int:
         """Count the trials that any worker trains."""

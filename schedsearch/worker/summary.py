@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schedsearch.run import Run
+from schedsearch.storage.attributes import CLAMPED, EVERY, RUNS, TERMS, VALUES
 
 #: A trial keeps the values of at most so many epochs; longer runs are thinned evenly.
 _KEPT_EPOCHS = 500
@@ -23,15 +24,15 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
     history = runs[0].history
     every = math.ceil(len(history.metrics) / _KEPT_EPOCHS)
     kept: dict[str, Any] = {
-        "values": _by_name(history.values[::every]),
-        "terms": _by_name(history.terms[::every]),
-        "runs": [{"seed": run.seed, "value": _json_number(run.value)} for run in runs],
+        VALUES: _by_name(history.values[::every]),
+        TERMS: _by_name(history.terms[::every]),
+        RUNS: [{"seed": run.seed, "value": _json_number(run.value)} for run in runs],
     }
     if every > 1:
-        kept["every"] = every
+        kept[EVERY] = every
     clamped = [name for names in history.clamped for name in names]
     if clamped:
-        kept["clamped"] = {name: clamped.count(name) for name in dict.fromkeys(clamped)}
+        kept[CLAMPED] = {name: clamped.count(name) for name in dict.fromkeys(clamped)}
     return kept
 
 

@@ -12,7 +12,7 @@ from schedsearch.plan import Plan
 from schedsearch.run import Run
 from schedsearch.samplers import is_audited, is_exempt_from_pruning
 from schedsearch.space import Objective, Space
-from schedsearch.storage import AUDITED, SAMPLE_INDEX, SEED, UNPRUNED
+from schedsearch.storage.attributes import AUDITED, PLAN, SAMPLE_INDEX, SEED, UNPRUNED
 from schedsearch.training import search_seeds
 
 
@@ -73,7 +73,7 @@ def plan_for(trial: Trial, space: Space) -> Plan:
     Raises:
         InputError: parameters that were drawn independently break a rule together.
     """
-    tables = trial.user_attrs.get("plan")
+    tables = trial.user_attrs.get(PLAN)
     if tables is not None:
         return Plan.from_tables(tables)
     plan = space.suggest(trial)
@@ -83,5 +83,5 @@ def plan_for(trial: Trial, space: Space) -> Plan:
         trial.set_user_attr(UNPRUNED, True)
     elif is_audited(space, trial.user_attrs[SAMPLE_INDEX]):
         trial.set_user_attr(AUDITED, True)
-    trial.set_user_attr("plan", plan.to_tables())
+    trial.set_user_attr(PLAN, plan.to_tables())
     return plan

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from schedsearch.confirmation.confirm import prepare_confirmation
-from schedsearch.confirmation.study import ATTRIBUTE
 from schedsearch.report.dashboard import ThreadSafeStorage, make_app
 from schedsearch.report.dashboard_artifacts import DashboardArtifacts, picture_store
 from schedsearch.storage import open_database
 from schedsearch.storage.attribute_rules import STUDY_RULES
+from schedsearch.storage.attributes import CONDITIONS, CONFIRMATION_RESULT
 from tests.cli.command import Command
 from tests.searches import document, make_study, url_of, work
 
@@ -43,7 +43,7 @@ WRONG = (
     "{not json",
     "",
 )
-STUDY_ATTRIBUTES = (*STUDY_RULES, ATTRIBUTE, "conditions")
+STUDY_ATTRIBUTES = (*STUDY_RULES, CONFIRMATION_RESULT, CONDITIONS)
 COMMANDS = (
     ("status", "small"),
     ("status", "small", "--plot"),

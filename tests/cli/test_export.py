@@ -9,9 +9,10 @@ import tomllib
 import pytest
 from optuna.trial import TrialState
 
-from schedsearch.confirmation.study import ATTRIBUTE, confirmation_result
+from schedsearch.confirmation.study import confirmation_result
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
+from schedsearch.storage.attributes import CONFIRMATION_RESULT
 from tests.cli.command import Command
 from tests.confirmation.tasks import content_of, searched
 from tests.searches import document, make_study, url_of
@@ -36,7 +37,7 @@ def store_confirmation(study, number: int, verdict: str) -> None:
     default = {"number": None, "mean": 0.4, "diverged": 0}
     result = {"metric": "test_loss", "direction": "minimize", "seeds": [5, 25]}
     result |= {"plans": [plan], "constants": [default], "baseline": default}
-    study.database.optuna.set_study_user_attr(study.study_id, ATTRIBUTE, result)
+    study.database.optuna.set_study_user_attr(study.study_id, CONFIRMATION_RESULT, result)
 
 
 @pytest.mark.parametrize("suffix", ["toml", "yaml", "yml", "json"])
@@ -100,7 +101,7 @@ def test_if_nothing_won_the_plan_with_the_best_mean_on_fresh_seeds_is_exported(
     # The default has the best mean of all, but no trial to export.
     default = {"number": None, "mean": 0.1, "diverged": 0}
     result["constants"] = [{"number": constant, "mean": means[constant], "diverged": 0}, default]
-    study.database.optuna.set_study_user_attr(study.study_id, ATTRIBUTE, result)
+    study.database.optuna.set_study_user_attr(study.study_id, CONFIRMATION_RESULT, result)
     done = run("export", "small")
     source = tomllib.loads(done.out)["source"]
     expected = constant if best_is_constant else second

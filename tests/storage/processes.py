@@ -9,13 +9,7 @@ from multiprocessing.queues import Queue
 
 from optuna.trial import TrialState
 
-from schedsearch.storage import (
-    BatchedStorage,
-    StudyRecord,
-    create_study,
-    open_database,
-    open_study,
-)
+from schedsearch.storage import BatchedStorage, StudyRecord, create_study, open_database, open_study
 from tests.claims import claim
 
 

@@ -26,6 +26,7 @@ from schedsearch.report.pictures.style import (
 from schedsearch.report.preview import is_logarithmic
 from schedsearch.report.text import describe_families
 from schedsearch.space import Space
+from schedsearch.storage.attributes import EVERY, PLAN, TERMS, VALUES
 
 #: The height of a panel in inches.
 _PANEL = 1.75
@@ -64,8 +65,8 @@ def curves_of(trial: FrozenTrial) -> Curves:
         StudyError: the trial has no finished epoch, or has not ended.
     """
     reported = [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
-    values = trial.user_attrs.get("values")
-    every = trial.user_attrs.get("every", 1)
+    values = trial.user_attrs.get(VALUES)
+    every = trial.user_attrs.get(EVERY, 1)
     if not reported or values is None:
         raise StudyError(
             f"trial {trial.number} has no curve to draw: its state is {trial.state.name.lower()}"
@@ -76,7 +77,7 @@ def curves_of(trial: FrozenTrial) -> Curves:
         name: _per_epoch(v, every, epochs)
         if isinstance(v, list)
         else _per_epoch([v], epochs, epochs)
-        for name, v in trial.user_attrs.get("terms", {}).items()
+        for name, v in trial.user_attrs.get(TERMS, {}).items()
     }
     return Curves(
         schedules={name: _per_epoch(v, every, epochs) for name, v in schedules.items()},
@@ -244,7 +245,7 @@ def _constants(curves: Curves) -> str:
 
 
 def _title(study: str, trial: FrozenTrial, curves: Curves, constant: _Baseline | None) -> list[str]:
-    tables = trial.user_attrs["plan"]
+    tables = trial.user_attrs[PLAN]
     families = [
         f"{name}: {describe_families(table['families'])}"
         for name, table in tables["hyperparameters"].items()
