@@ -33,9 +33,12 @@ def study(tmp_path):
 def store_confirmation(study, number: int, verdict: str) -> None:
     """Store a confirmation that compares one schedule with the default."""
     plan = {"number": number, "mean": 0.1, "verdict": verdict, "difference": -0.3, "p": 0.001}
+    against = {"number": None, "difference": -0.3, "interval": [-0.4, -0.2]}
+    against |= {"wins": 20, "losses": 0}
     plan |= {"interval": [-0.4, -0.2], "wins": 20, "losses": 0, "diverged": 0}
+    plan |= {"level": 0.05, "seeds_to_show": None, "against": [against]}
     default = {"number": None, "mean": 0.4, "diverged": 0}
-    result = {"metric": "test_loss", "direction": "minimize", "seeds": [5, 25]}
+    result = {"metric": "test_loss", "direction": "minimize", "test": True, "seeds": [5, 25]}
     result |= {"plans": [plan], "constants": [default], "baseline": default}
     study.database.optuna.set_study_user_attr(study.study_id, CONFIRMATION_RESULT, result)
 
@@ -97,6 +100,7 @@ def test_if_nothing_won_the_plan_with_the_best_mean_on_fresh_seeds_is_exported(
     store_confirmation(study, first, "no difference seen")
     result = dict(confirmation_result(study))
     template = result["plans"][0]
+    template["against"] *= 2
     result["plans"] = [template | {"number": n, "mean": means[n]} for n in (first, second)]
     # The default has the best mean of all, but no trial to export.
     default = {"number": None, "mean": 0.1, "diverged": 0}
