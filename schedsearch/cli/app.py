@@ -49,10 +49,29 @@ class _Command(TyperCommand):
     def __init__(self, *args: Any, params: Sequence[Any] = (), **options: Any) -> None:
         super().__init__(*args, params=list(_with_shared_options(params)), **options)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options; a wrong value is our error, in the style of all others."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            # The base class of these errors is Click's or Typer's, by the version of Typer.
+            name = getattr(getattr(error, "param", None), "name", None)
+            if name is None:
+                raise
+            from schedsearch.cli.usage_errors import as_input_error
+
+            value = self.make_parser(ctx).parse_args(given)[0].get(name)
+            raise as_input_error(error, value) or error from None
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command with stdout for its data alone."""
-        with stdout_for_data():
-            return super().invoke(ctx)
+        try:
+            with stdout_for_data():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say(f"error: interrupted: `schedsearch {ctx.info_name}` has not finished")
+            raise typer.Exit(130) from None
 
 
 def _with_shared_options(params: Sequence[Any]) -> Iterator[Any]:

@@ -91,10 +91,11 @@ def _prepare_file(
             f"{file}: `start` takes the space file that the study was created from, and the name "
             f"of a study only with --horizon{example}"
         )
-    space = load_space(file, search.overrides())
-    require_trust(space.task, trusted=trusted)
-    folder = Path.cwd()
-    prepared = prepare_space(space, file=str(file))
+    with search.named_in_errors():
+        space = load_space(file, search.overrides())
+        require_trust(space.task, trusted=trusted)
+        folder = Path.cwd()
+        prepared = prepare_space(space, file=str(file))
     os.chdir(folder)  # the task may have changed it, and the next paths are relative to it
     return prepared, [read_user_plan(path, prepared.space) for path in also or ()]
 
@@ -107,7 +108,10 @@ def _warn_of_kept(handle: StudyHandle, search: options.SearchOptions) -> None:
         ("epochs", search.epochs, budget.epochs),
     ):
         if given is not None and kept is not None and given < kept:
-            say(f"warning: study {handle.name} keeps its {kept} {name}: they can only be raised")
+            say(
+                f"warning: --{name} is {given}, but study {handle.name} has {kept} {name} already "
+                "and keeps them: the number can only be raised"
+            )
 
 
 def _run(handle: StudyHandle, group: WorkerGroup) -> int:
@@ -133,9 +137,10 @@ def _is_done(handle: StudyHandle) -> bool:
 def _say_done(handle: StudyHandle) -> None:
     total, ended = handle.total(), handle.queue.counts().finished
     if ended >= total:
-        what = f"({ended} of {total} trials); raise --trials to continue"
+        what = f"({ended} of {total} trials); raise --trials above {total} to continue"
     else:
-        what = "(no epochs are left for another trial); raise --epochs to continue"
+        epochs = handle.queue.budget().epochs
+        what = f"(no epochs are left for another trial); raise --epochs above {epochs} to continue"
     say(f"study {handle.name} is finished {what}")
 
 

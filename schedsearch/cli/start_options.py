@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schedsearch.errors import InputError
+from schedsearch.cli.usage_errors import problem_of_option
+from schedsearch.errors import FileError, InputError
 
 if TYPE_CHECKING:
     from schedsearch.preparation import ComputeOptions
@@ -36,6 +38,25 @@ AcceptTask = Annotated[
         help="The task changed, but it is the same training: continue the study with it.",
     ),
 ]
+
+
+#: The option of each key of a space file that an option can override.
+_OPTIONS = {
+    "name": "study",
+    "search.trials": "trials",
+    "search.epochs": "epochs",
+    "search.epoch_timeout": "epoch_timeout",
+    "search.seed": "seed",
+    "search.seeds": "seeds",
+    "search.sampler.name": "sampler",
+    "search.pruner.name": "pruner",
+    "search.pruner.audit": "audit",
+    "search.pruner.protected": "protected",
+}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)
@@ -72,26 +93,35 @@ class SearchOptions:
     def overrides(self) -> Mapping[str, Any]:
         """Return the settings by their keys in a space file; None where an option is not given."""
         protected = self.protected
-        return {
-            "name": self.study,
-            "search.trials": self.trials,
-            "search.epochs": self.epochs,
-            "search.epoch_timeout": self.epoch_timeout,
-            "search.seed": self.seed,
-            "search.seeds": self.seeds,
-            "search.sampler.name": self.sampler,
-            "search.pruner.name": self.pruner,
-            "search.pruner.audit": self.audit,
-            "search.pruner.protected": (
-                int(protected) if protected and protected.isdecimal() else protected
-            ),
-        }
+        found = {key: getattr(self, name) for key, name in _OPTIONS.items()}
+        if protected and protected.isdecimal():
+            found["search.pruner.protected"] = int(protected)
+        return found
+
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """Name the option instead of the file and its key where an option gave a wrong value."""
+        try:
+            yield
+        except FileError as error:
+            given = {key for key, value in self.overrides().items() if value is not None}
+            lines = [
+                problem_of_option(_flag(_OPTIONS[problem.key]), problem)
+                for problem in error.problems
+                if problem.key in given
+            ]
+            if not lines:
+                raise
+            for problem in error.problems:
+                if problem.key not in given:
+                    lines.append(f"{error.file}: {problem}")
+            raise InputError("\n".join(lines)) from error
 
     def refuse_any(self) -> None:
         """Refuse all of them, where a study takes its settings from another study."""
         given = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         if given:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            flags = ", ".join(map(_flag, given))
             raise InputError(f"--horizon continues a study with its settings: leave out {flags}")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from schedsearch.cli.output import say
 from schedsearch.cli.storage import database_at
 
@@ -32,7 +34,7 @@ def create(
         threads: what the user asked for; None: nothing.
         accept_task: record that a changed task is the same training.
     """
-    from schedsearch.preparation import check_compute_options, choose_numerics
+    from schedsearch.preparation import check_compute_options
     from schedsearch.storage import create_study, delete_if_untrained, find_study
 
     check_compute_options(prepared, setup)
@@ -47,9 +49,23 @@ def create(
         )
         study = None
     if study is None:
-        return create_study(opened, prepared.record(choose_numerics(prepared, setup, say)))
+        return create_study(opened, prepared.record(_measured(prepared, setup)))
     _warn_of_numerics(study.record.numerics, setup, threads)
     return create_study(opened, prepared.record(study.record.numerics, study))
+
+
+def _measured(prepared: PreparedSpace, setup: ComputeOptions) -> dict[str, Any]:
+    """Choose the numerics, which may take a while; Ctrl-C ends the command."""
+    from schedsearch.preparation import choose_numerics
+
+    try:
+        return choose_numerics(prepared, setup, say)
+    except KeyboardInterrupt:
+        say(
+            f"error: interrupted while the engines were measured: study {prepared.space.name} is "
+            "not created; the same command begins again, and --lanes 1 measures nothing"
+        )
+        raise typer.Exit(130) from None
 
 
 def accept(study: StudyHandle, loaded: LoadedTask) -> StudyHandle:

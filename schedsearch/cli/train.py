@@ -69,8 +69,7 @@ def train(
     if differences := "; ".join(trainer.differences):
         say(f"warning: the numbers may differ from the recorded ones: {differences}")
     runs = [_train(trainer, number) for number in _seeds(seed, trainer)]
-    for run in runs:
-        _save(run, trainer.space, output, folder, several=len(runs) > 1)
+    saved = [_save(run, trainer.space, output, folder, several=len(runs) > 1) for run in runs]
     if as_json:
         echo(json.dumps(to_json(runs, trainer), allow_nan=False))
     else:
@@ -81,6 +80,11 @@ def train(
     if diverged := [run for run in runs if run.diverged]:
         epochs = ", ".join(f"{run.epoch} (seed {run.seed})" for run in diverged)
         raise SchedSearchError(f"the training diverged in epoch {epochs}")
+    if not all(saved):
+        raise SchedSearchError(
+            f"{output} was not written: the training loop passes no tensors to run.checkpoint, so "
+            "there is no model"
+        )
 
 
 def _database(url: str, *, required: bool) -> Database | None:
@@ -143,22 +147,20 @@ def _train(trainer: ConfigTrainer, seed: int) -> TrainedRun:
 
 def _save(
     run: TrainedRun, space: Space, output: Path | None, folder: Path, *, several: bool
-) -> None:
+) -> bool:
+    """Save the model of a run if the user asked for it; return whether there is one to save."""
     from schedsearch.files import write_atomically
     from schedsearch.reproduction import model_bytes
 
     if output is None or run.diverged:
-        return
+        return True
     path = output.with_suffix(f".{run.seed}{output.suffix}") if several else output
     content = model_bytes(run, space)
     if content is None:
-        say(
-            f"warning: {path} was not written: the training loop passes no tensors to "
-            "run.checkpoint, so there is no model"
-        )
-        return
+        return False
     write_atomically(folder / path, content)
     say(f"wrote {path}: the model after epoch {run.epoch}")
+    return True
 
 
 def _lines(run: TrainedRun) -> list[str]:

@@ -126,7 +126,7 @@ def test_quiet_drops_remarks_but_keeps_data_warnings_and_errors(run, study, conf
     assert "not confirmed" in loud.err
     assert run("plot", "small", "-o", "small.png", "--quiet").err == ""
     train = run("train", config, "-o", "model.safetensors", "-q")
-    assert train.err.startswith("warning: model.safetensors was not written: ")
+    assert train.err.startswith("error: model.safetensors was not written: ")
     assert run("export", "none", "-q").err.startswith("error: ")
     assert "not confirmed" in run("export", "small").err
 

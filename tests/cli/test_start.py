@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from schedsearch import preparation
 from schedsearch.cli import main
-from schedsearch.errors import TaskError
+from schedsearch.errors import StudyError, TaskError
 from schedsearch.storage import get_only_study, open_database
 from tests import searches
 from tests.cli.command import Command
@@ -63,9 +64,84 @@ def test_a_finished_study_is_shown_and_no_worker_begins(start, tmp_path):
     code, out, err = start(document())
     assert (code, err) == (
         0,
-        "study small is finished (10 of 10 trials); raise --trials to continue\n",
+        "study small is finished (10 of 10 trials); raise --trials above 10 to continue\n",
     )
     assert out.startswith("study     small (done)\n")
+
+
+def test_fewer_trials_than_a_finished_study_has_are_named_with_both_numbers(start, tmp_path):
+    work(make_study(tmp_path))
+    code, _, err = start(document(), "--trials", "3")
+    assert (code, err.splitlines()) == (
+        0,
+        [
+            "warning: --trials is 3, but study small has 10 trials already and keeps them: "
+            "the number can only be raised",
+            "study small is finished (10 of 10 trials); raise --trials above 10 to continue",
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--trials -5", "--trials is -5, but must be a whole number of at least 1"),
+        ("--trials few", "--trials is 'few', but must be a whole number of at least 1"),
+        ("--timeout -1", "--timeout is -1, but must be a number of at least 0"),
+        ("--on mars", "--on is 'mars', but must be one of local, ray"),
+        ("--seeds 0", "--seeds is 0, but must be at least 1"),
+        ("--epoch-timeout 0", "--epoch-timeout is 0.0, but must be greater than 0.0"),
+        ("--audit 3", "--audit is 3.0, but must be at most 1.0"),
+        ("--epochs 1", "--epochs is 1, but must be at least the horizon (9), since one trial may"),
+        ("--sampler tpee", "--sampler is 'tpee', but must be one of tpe, random, grid, "),
+        ("--study a/b", "--study is 'a/b', but must consist of letters, digits and the characters"),
+    ],
+)
+def test_a_wrong_value_of_an_option_is_one_line_that_names_the_option(start, flags, message):
+    code, out, err = start(document(), *flags.split())
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_a_wrong_value_of_the_file_names_the_file_and_the_key(start, tmp_path):
+    content = document()
+    content["search"] = {**content.get("search", {}), "sampler": {"name": "tpee"}}
+    code, _, err = start(content, "--trials", "3")
+    assert code == 2
+    assert err.startswith(f"error: {tmp_path / 'small.toml'}: search.sampler.name = 'tpee': must")
+    code, _, err = start(content, "--audit", "3")
+    assert code == 2
+    assert err.splitlines()[0] == "error: --audit is 3.0, but must be at most 1.0"
+    assert "small.toml: search.sampler.name = 'tpee'" in err.splitlines()[1]
+
+
+def test_an_interrupt_while_engines_are_measured_says_so_and_creates_nothing(
+    start, tmp_path, monkeypatch
+):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "choose_numerics", interrupt)
+    code, out, err = start(document(), "--workers", "0")
+    assert (code, out) == (130, "")
+    assert err.startswith(
+        "error: interrupted while the engines were measured: study small is not created"
+    )
+    with pytest.raises(StudyError):
+        get_only_study(open_database(url_of(tmp_path)))
+
+
+def test_any_other_interrupt_names_the_command(start, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "load_space", interrupt)
+    assert start(document()) == (
+        130,
+        "",
+        "error: interrupted: `schedsearch start` has not finished\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,12 +239,12 @@ def test_another_name_is_another_study(start, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--sampler", "tpee"], "search.sampler.name"),
-        (["--pruner", "ashaa"], "search.pruner.name"),
+        (["--sampler", "tpee"], "--sampler is "),
+        (["--pruner", "ashaa"], "--pruner is "),
         (["--device", "warp"], "the device `warp` cannot be used here"),
-        (["--seed", "-1"], "search.seed"),
-        (["--audit", "1.5"], "search.pruner.audit"),
-        (["--protected", "soon"], "search.pruner.protected"),
+        (["--seed", "-1"], "--seed is "),
+        (["--audit", "1.5"], "--audit is "),
+        (["--protected", "soon"], "--protected is "),
     ],
 )
 def test_a_wrong_flag_is_answered_with_its_rule(start, tmp_path, flags, said):

@@ -158,11 +158,12 @@ def test_several_models_carry_their_seeds_in_their_names(run, tmp_path):
 def test_a_loop_without_a_checkpoint_has_no_model_to_save(run, tmp_path):
     content, _ = exported(tmp_path, "tests.searches:train")
     done = run("train", save(tmp_path, content), "-o", "model.safetensors")
-    assert done.status == 0
-    assert (
-        "warning: model.safetensors was not written: the training loop passes no tensors"
-        in done.err
+    assert done.status == 1
+    assert done.err.endswith(
+        "error: model.safetensors was not written: the training loop passes no tensors to "
+        "run.checkpoint, so there is no model\n"
     )
+    assert "val_loss" in done.out
     assert not (tmp_path / "model.safetensors").exists()
 
 
