@@ -16,7 +16,7 @@ from schedsearch.errors import FileError, summarize_exception
 
 if TYPE_CHECKING:
     from schedsearch.space import Space
-    from schedsearch.task import Fingerprint, Task
+    from schedsearch.task import Fingerprint, Task, TrainFunction
 
 
 @app.command()
@@ -80,6 +80,7 @@ def _load(file: Path, *, task: bool, trusted: bool) -> tuple[Space, Fingerprint 
     make_sampler(complete, "check")
     reference, arguments = complete.task, complete.document.arguments
     loaded = load_task(reference, arguments)
+    _say_which_default_counts(space, loaded)
     if is_train_function(loaded):
         say(
             f"note: only a training can show whether the training loop reports "
@@ -88,6 +89,17 @@ def _load(file: Path, *, task: bool, trusted: bool) -> tuple[Space, Fingerprint 
     else:
         _say_if_not_batched(loaded)
     return complete, describe_coverage(loaded, reference, arguments)
+
+
+def _say_which_default_counts(space: Space, task: Task | TrainFunction) -> None:
+    """Name the defaults that the file has in place of the task's."""
+    replaced = [
+        f"{name} {table.default:g} (the task: {task.hyperparameters[name]:g})"
+        for name, table in space.document.hyperparameters.items()
+        if table.default not in (None, task.hyperparameters.get(name, table.default))
+    ]
+    if replaced:
+        say(f"note: the defaults of the file count: {', '.join(replaced)}")
 
 
 def _say_if_not_batched(task: Task) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -94,7 +94,8 @@ class _Measurements:
     """Measures candidates for a search, and weighs their cost against the search's duration.
 
     Attributes:
-        sequential: the sequential engine as a candidate.
+        sequential: the sequential engine as a candidate. It is timed again after each other one:
+            load that slows one measurement would otherwise make the others look fast.
     """
 
     def __init__(
@@ -114,8 +115,8 @@ class _Measurements:
         one_step = timer.seconds_per_run(self._engine(_ShortenedTask(task, data, 1)))
         few = max(1, min(steps, int(_TIMED_SECONDS / one_step)))
         self._task = _ShortenedTask(task, data, few)
-        seconds = timer.seconds_per_run(self._engine(self._task))
-        self.sequential = _Candidate(1, False, seconds)
+        self._alone = self._engine(self._task)
+        self.sequential = _Candidate(1, False, timer.seconds_per_run(self._alone))
         #: Epochs of all runs of the search, in units of the shortened epochs.
         self._epochs = epochs * steps / few
 
@@ -128,7 +129,10 @@ class _Measurements:
         engine = LanesEngine(
             task, lanes, device=self._device, precision=self._precision, compiled=compiled
         )
-        return _Candidate(lanes, compiled, self._timer.seconds_per_run(engine))
+        seconds = self._timer.seconds_per_run(engine)
+        again = self._timer.seconds_per_run(self._alone)
+        self.sequential = replace(self.sequential, seconds=min(again, self.sequential.seconds))
+        return _Candidate(lanes, compiled, seconds)
 
     @property
     def spent(self) -> float:
@@ -141,7 +145,16 @@ class _Measurements:
 
     def trial_seconds(self, lanes: int) -> float:
         """Return how long building and timing lanes takes if they are no faster than one lane."""
-        return _BUILD_SECONDS + (1 + _REPEATS) * lanes * self.sequential.seconds
+        return _BUILD_SECONDS + (1 + _REPEATS) * (lanes + 1) * self.sequential.seconds
+
+    def speedup(self, candidate: _Candidate) -> float:
+        """Return how much faster a candidate is than one lane, as far as that can be measured.
+
+        Without compiling, a step of all lanes takes at least as long as that of one. A larger
+        ratio is an effect of other load.
+        """
+        ratio = self.sequential.seconds / candidate.seconds
+        return ratio if candidate.compiled else min(ratio, candidate.lanes)
 
     def affords(self, seconds: float, best: _Candidate) -> bool:
         """Return whether the overhead stays within its limit if these seconds gain nothing."""
@@ -208,7 +221,8 @@ def choose_lanes(
             f"the search is short: at least {measured.search_seconds(alone):.0f} s of training"
         )
     try:
-        best = _faster(alone, measured.try_lanes(counts[-1], compiled=False))
+        most = measured.try_lanes(counts[-1], compiled=False)
+        best = _faster(measured.sequential, most)
         reason = why_not_batched(task, device, precision)
     except Exception as error:
         reason = why_not_batched(task, device, precision) or summarize_exception(error)
@@ -219,12 +233,24 @@ def choose_lanes(
         if measured.affords(measured.trial_seconds(middle), best):
             best = _faster(best, measured.try_lanes(middle, compiled=False))
     best, note = _compile_while_it_pays(measured, counts, best, say)
+    best = _faster(measured.sequential, best)
     if best.lanes == 1:
         return _one_lane(f"more were not faster in {measured.spent:.1f} s of measuring")
     how = f"{best.lanes} lanes, {'compiled' if best.compiled else 'not compiled'}"
-    speed = f"{alone.seconds / best.seconds:.1f} times the speed of one lane"
+    speed = f"{_two_digits(measured.speedup(best))} times the speed of one lane"
     reason = f"{how}: {speed}, in {measured.spent:.1f} s of measuring{note}"
     return LaneChoice(best.lanes, best.compiled, reason)
+
+
+def _two_digits(ratio: float) -> str:
+    """Return a ratio with two significant digits: repeated measurements differ in the next one.
+
+    >>> _two_digits(1.04), _two_digits(6.43), _two_digits(12.3), _two_digits(2104.8)
+    ('1.0', '6.4', '12', '2100')
+    """
+    if (rounded := float(f"{ratio:.2g}")) < 10:
+        return f"{rounded:.1f}"
+    return f"{rounded:.0f}"
 
 
 def _one_lane(reason: str) -> LaneChoice:

@@ -154,6 +154,7 @@ class HyperparameterTable(_Table):
     """One hyperparameter: its default value, its bounds, and the families to search."""
 
     #: The value in trial 0, and where no family applies; if left out, the task's value.
+    #: If the task has one too, that of the file counts.
     default: Real | None = None
     #: The lowest and the highest value; schedules are clamped to them, also in an exported config.
     bounds: tuple[Real, Real] | None = None

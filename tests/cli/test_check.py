@@ -96,11 +96,18 @@ def test_for_a_training_loop_check_says_that_the_metric_is_unchecked(run):
 def test_check_says_why_the_trials_are_trained_one_at_a_time(run, write):
     done = run("check", write(task="tests.engines.test_batching:Float"))
     assert done.status == 0
-    assert done.err.startswith(
+    assert done.err.splitlines()[-1].startswith(
         "note: trials are trained one at a time: torch.Tensor.__float__ converts a tensor that "
         "differs between runs to a Python number (test_batching.py:"
     )
-    assert run("check", write()).err == ""
+    assert "one at a time" not in run("check", write()).err
+
+
+def test_check_says_which_default_counts_where_task_and_file_have_different_ones(run, write):
+    done = run("check", write())
+    assert done.err == "note: the defaults of the file count: lr 0.01 (the task: 0.05)\n"
+    assert "lr  (not searched, default 0.01, bounds 0 to 1)" in done.out
+    assert run("check", write(hyperparameters__lr__default=0.05)).err == ""
 
 
 def test_check_runs_the_task_unless_no_task_is_given(run, write):

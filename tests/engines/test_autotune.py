@@ -40,15 +40,14 @@ class SimulatedTimer(EngineTimer):
         return self.time
 
     def seconds_per_run(self, engine: Engine) -> float:
-        if isinstance(engine, SequentialEngine):
-            assert engine.task.steps_per_epoch is not None
-            seconds = STEP * engine.task.steps_per_epoch
-        else:
-            assert isinstance(engine, LanesEngine)
+        assert isinstance(engine, SequentialEngine | LanesEngine)
+        assert engine.task.steps_per_epoch is not None
+        seconds = STEP * engine.task.steps_per_epoch
+        if isinstance(engine, LanesEngine):
             key = (engine.lanes, engine.compiled)
             self.measured.append(key)
             self.time += self._compiling * engine.compiled
-            seconds = STEP * STEPS / self._speedups[key]
+            seconds /= self._speedups[key]
         self.time += 4 * seconds * engine.lanes
         return seconds
 
@@ -99,6 +98,34 @@ def test_a_long_search_compiles_the_lanes():
     assert (chosen.lanes, chosen.compiled) == (16, True)
     assert "8.0 times the speed of one lane" in chosen.reason
     assert "compiling a step of 16 lanes" in said[0]
+
+
+class BusyAtFirst(SimulatedTimer):
+    """A machine whose other load slows the first measurements of the sequential engine."""
+
+    slow = 2
+
+    def seconds_per_run(self, engine: Engine) -> float:
+        seconds = super().seconds_per_run(engine)
+        if isinstance(engine, SequentialEngine) and self.slow:
+            self.slow -= 1
+            return 300 * seconds
+        return seconds
+
+
+def test_load_while_one_lane_is_measured_first_changes_neither_the_choice_nor_the_ratio():
+    chosen, _ = choose(BusyAtFirst({(16, False): 2.0, (8, False): 1.5}), trials=30)
+    assert (chosen.lanes, chosen.compiled) == (16, False)
+    assert "2.0 times the speed of one lane" in chosen.reason
+    chosen, _ = choose(BusyAtFirst({(16, False): 1.0, (8, False): 1.0}), trials=30)
+    assert chosen.lanes == 1
+
+
+def test_load_through_all_measurements_of_one_lane_gives_no_ratio_above_the_number_of_lanes():
+    timer = BusyAtFirst({(16, False): 2.0, (8, False): 1.5})
+    timer.slow = 10
+    chosen, _ = choose(timer, trials=30)
+    assert f"{chosen.lanes} times the speed of one lane" in chosen.reason
 
 
 def test_of_lanes_about_as_fast_the_fewest_are_chosen():
