@@ -57,7 +57,6 @@ def confirm(
     --timeout the same command continues, and one with more --seeds trains only what is new.
     """
     from schedsearch.confirmation.confirm import prepare_confirmation
-    from schedsearch.report.confirmation import confirmation_lines
     from schedsearch.report.dashboard_artifacts import refresh_dashboard
 
     if epoch_timeout is not None and epoch_timeout <= 0:
@@ -76,11 +75,7 @@ def confirm(
         _train(confirmation, top, group)
     result = confirmation.judge()
     refresh_dashboard(handle, say)
-    if as_json:
-        echo(json.dumps({"study": handle.name, **result}))
-    else:
-        echo("\n".join(confirmation_lines(result)))
-    _say_next(handle, result)
+    _print_result(handle, result, as_json=as_json)
 
 
 def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
@@ -90,19 +85,14 @@ def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
     recorded, total = confirmation.recorded(), len(confirmation.runs)
     if recorded == total:
         return
-    name = confirmation.study.name
     if others := confirmation.others:
         say(
             f"{others} queued run(s) that this command does not compare stay in the queue, since "
-            f"another `confirm` or a worker of {name} is running: the workers train them too"
+            f"another `confirm` or a worker of {confirmation.study.name} is running: the workers "
+            "train them too"
         )
     if group.number == 0:
-        parent = confirmation.parent.name
-        again = f"schedsearch confirm {parent} --top {top} --seeds {len(confirmation.seeds)}"
-        say(
-            f"{total - recorded} runs are queued: train them with `schedsearch worker {name}`, and "
-            f"then judge them with `{again}`"
-        )
+        _say_queued(confirmation, top, total - recorded)
         raise typer.Exit
     with Progress("runs") as display:
 
@@ -122,6 +112,16 @@ def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
         raise typer.Exit(done.exit_code)
 
 
+def _say_queued(confirmation: Confirmation, top: int, runs: int) -> None:
+    """Say how to train runs that are only queued, and how to judge them."""
+    parent, name = confirmation.parent.name, confirmation.study.name
+    again = f"schedsearch confirm {parent} --top {top} --seeds {len(confirmation.seeds)}"
+    say(
+        f"{runs} runs are queued: train them with `schedsearch worker {name}`, and then judge them "
+        f"with `{again}`"
+    )
+
+
 def _default_workers(confirmation: Confirmation, place: PlaceOptions) -> int:
     """Return how many workers fill the cores, but no more than the missing runs need."""
     from schedsearch.preparation import available_cores
@@ -132,6 +132,17 @@ def _default_workers(confirmation: Confirmation, place: PlaceOptions) -> int:
     missing = len(confirmation.runs) - confirmation.recorded()
     needed = math.ceil(missing / int(numerics.get("lanes", 1)))
     return max(1, min(available_cores() // int(numerics["threads"]), needed))
+
+
+def _print_result(handle: StudyHandle, result: dict[str, Any], *, as_json: bool) -> None:
+    """Print the result, and say what to do next."""
+    from schedsearch.report.confirmation import confirmation_lines
+
+    if as_json:
+        echo(json.dumps({"study": handle.name, **result}))
+    else:
+        echo("\n".join(confirmation_lines(result)))
+    _say_next(handle, result)
 
 
 def _say_next(handle: StudyHandle, result: dict[str, Any]) -> None:

@@ -51,32 +51,14 @@ def train(
     if output is not None:
         _check_output(output)
     folder = Path.cwd()  # the task may change the current folder
-    from schedsearch.reproduction import ConfigTrainer, to_json
-    from schedsearch.space import Space
-    from schedsearch.trajectories import open_store
-
-    space = Space.load(config)
-    if not space.is_config:
-        raise InputError(
-            f"{config}: this is a space, since {', '.join(space.searched())} can take several "
-            f"values: search it with `schedsearch start {config}`, then write a config with "
-            "`schedsearch export`"
-        )
+    space = _load_config(config)
     require_trust(space.task, trusted=trust_task)
-    database = _database(storage, required=not no_reuse)
-    store = None if no_reuse or database is None else open_store(database, say)
-    trainer = ConfigTrainer(space, store, _study_of(space, database), config)
+    trainer = _make_trainer(space, config, storage, reuse=not no_reuse)
     if differences := "; ".join(trainer.differences):
         say(f"warning: the numbers may differ from the recorded ones: {differences}")
     runs = [_train(trainer, number) for number in _seeds(seed, trainer)]
     saved = [_save(run, trainer.space, output, folder, several=len(runs) > 1) for run in runs]
-    if as_json:
-        echo(json.dumps(to_json(runs, trainer), allow_nan=False))
-    else:
-        for run in runs:
-            echo("\n".join(_lines(run)))
-    for run in runs:
-        _say_reproduced(run)
+    _print_result(runs, trainer, as_json=as_json)
     if diverged := [run for run in runs if run.diverged]:
         epochs = ", ".join(f"{run.epoch} (seed {run.seed})" for run in diverged)
         raise SchedSearchError(f"the training diverged in epoch {epochs}")
@@ -85,6 +67,30 @@ def train(
             f"{output} was not written: the training loop passes no tensors to run.checkpoint, so "
             "there is no model"
         )
+
+
+def _load_config(file: Path) -> Space:
+    """Read a config; refuse a space."""
+    from schedsearch.space import Space
+
+    space = Space.load(file)
+    if not space.is_config:
+        raise InputError(
+            f"{file}: this is a space, since {', '.join(space.searched())} can take several "
+            f"values: search it with `schedsearch start {file}`, then write a config with "
+            "`schedsearch export`"
+        )
+    return space
+
+
+def _make_trainer(space: Space, file: Path, storage: str, *, reuse: bool) -> ConfigTrainer:
+    """Return the trainer of a config, with the cache and the study that the storage has."""
+    from schedsearch.reproduction import ConfigTrainer
+    from schedsearch.trajectories import open_store
+
+    database = _database(storage, required=reuse)
+    store = None if database is None or not reuse else open_store(database, say)
+    return ConfigTrainer(space, store, _study_of(space, database), file)
 
 
 def _database(url: str, *, required: bool) -> Database | None:
@@ -161,6 +167,19 @@ def _save(
     write_atomically(folder / path, content)
     say(f"wrote {path}: the model after epoch {run.epoch}")
     return True
+
+
+def _print_result(runs: list[TrainedRun], trainer: ConfigTrainer, *, as_json: bool) -> None:
+    """Print the metrics of each run, and say whether it reproduced the recorded value."""
+    from schedsearch.reproduction import to_json
+
+    if as_json:
+        echo(json.dumps(to_json(runs, trainer), allow_nan=False))
+    else:
+        for run in runs:
+            echo("\n".join(_lines(run)))
+    for run in runs:
+        _say_reproduced(run)
 
 
 def _lines(run: TrainedRun) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -39,39 +40,73 @@ def worker(
     the queue; twice stops at once. If the study has ended without a complete trial, the worker
     exits 1.
     """
-    from schedsearch.launchers.in_process import run_worker
     from schedsearch.launchers.supervisor import worker_name
-    from schedsearch.report.dashboard_artifacts import DashboardArtifacts
-    from schedsearch.signals import stop_signals
-    from schedsearch.worker import Messages, ProcessControl
 
     handle = any_study_at(storage, study)
     require_trust(handle.space.task, trusted=trust_task)
     deadline = None if timeout is None else time.monotonic() + timeout
-    name = name or worker_name()
-    flags = [*(["--no-reuse"] if no_reuse else []), *(["--quiet"] if quiet else [])]
-    flags += [] if parent is None else ["--parent", str(parent)]
+    options = _WorkerOptions(name or worker_name(), deadline, not no_reuse, quiet, parent)
+    _train(handle, options)
+    _say_end(handle, options)
+
+
+@dataclass(frozen=True)
+class _WorkerOptions:
+    """The options of a worker; if its process is replaced, they are those of the new process.
+
+    Attributes:
+        name: unique among all workers that the study ever had.
+        deadline: the time of the monotonic clock at which it stops; None: it does not.
+        reuse: whether it reads and writes the cache of epochs.
+        quiet: whether it prints only errors.
+        parent: the process that started it, and with which it ends; None: the user started it.
+    """
+
+    name: str
+    deadline: float | None
+    reuse: bool
+    quiet: bool
+    parent: int | None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def flags(self) -> list[str]:
+        """Return the options for a command line, with the time that is left."""
+        flags = ["--name", self.name]
+        flags += [] if self.reuse else ["--no-reuse"]
+        flags += ["--quiet"] if self.quiet else []
+        flags += [] if self.parent is None else ["--parent", str(self.parent)]
+        if self.deadline is not None:
+            flags += ["--timeout", str(max(0.0, self.deadline - time.monotonic()))]
+        return flags
+
+
+def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
+    """Run the worker; exit if a signal stopped it."""
+    from schedsearch.launchers.in_process import run_worker
+    from schedsearch.report.dashboard_artifacts import DashboardArtifacts
+    from schedsearch.signals import stop_signals
+    from schedsearch.worker import Messages, ProcessControl
+
     with stop_signals() as request:
 
         def restart() -> None:
             if request:
                 os._exit(130)
-            # Back to where this command was started: the task may have changed the folder.
-            os.chdir(handle.database.folder)
-            _replace_process(handle.database.url, study, ["--name", name, *flags], deadline)
+            _replace_process(handle, options)
 
-        def should_stop() -> bool:
-            return bool(request) or (deadline is not None and time.monotonic() > deadline)
-
-        if parent is not None:
-            request.stop_when_parent_exits(parent)
+        if options.parent is not None:
+            request.stop_when_parent_exits(options.parent)
         try:
             run_worker(
                 handle,
-                name=name,
-                control=ProcessControl(should_stop, restart),
-                messages=Messages(_warn, (lambda message: None) if quiet else say),
-                reuse=not no_reuse,
+                name=options.name,
+                control=ProcessControl(lambda: bool(request) or options.is_late, restart),
+                messages=Messages(_warn, (lambda message: None) if options.quiet else say),
+                reuse=options.reuse,
                 # One seed of a plan is no best trial.
                 best_trial_callback=None if handle.confirms else DashboardArtifacts(handle),
             )
@@ -83,14 +118,17 @@ def worker(
             os._exit(error.exit_code)
     if request.signal_count:
         raise typer.Exit(130)
+
+
+def _say_end(handle: StudyHandle, options: _WorkerOptions) -> None:
+    """Say that no trial is left to begin, if that is so; fail if the study ended without value."""
     counts = handle.queue.counts()
     if counts.waiting or handle.queue.remaining():
         return
-    if not quiet:
+    if not options.quiet:
         say(f"nothing is left to begin in study {handle.name}{_next_step(handle)}")
-    is_late = deadline is not None and time.monotonic() > deadline
     # A process that started this worker says it once for all workers.
-    if parent is None and not is_late and not counts.running:
+    if options.parent is None and not options.is_late and not counts.running:
         _require_value(handle)
 
 
@@ -112,16 +150,14 @@ def _require_value(handle: StudyHandle) -> None:
         raise SchedSearchError(reason)
 
 
-def _replace_process(
-    storage: str, study: str, flags: list[str], deadline: float | None
-) -> NoReturn:
+def _replace_process(handle: StudyHandle, options: _WorkerOptions) -> NoReturn:
     """Replace this process, which hangs, by the same worker in a new one."""
     from schedsearch.task import TRUST_VARIABLE
 
-    if deadline is not None:
-        flags += ["--timeout", str(max(0.0, deadline - time.monotonic()))]
+    # Back to where this command was started: the task may have changed the folder.
+    os.chdir(handle.database.folder)
     # The URL goes into the environment: every user can read command lines, and it may hold a
     # password. The user has allowed the task's code to this worker, so to its successor too.
-    environment = os.environ | {"SCHEDSEARCH_STORAGE": storage, TRUST_VARIABLE: "1"}
-    command = [sys.executable, "-m", "schedsearch", "worker", *flags, "--", study]
+    environment = os.environ | {"SCHEDSEARCH_STORAGE": handle.database.url, TRUST_VARIABLE: "1"}
+    command = [sys.executable, "-m", "schedsearch", "worker", *options.flags(), "--", handle.name]
     os.execve(sys.executable, command, environment)

@@ -228,12 +228,24 @@ def choose_lanes(
         reason = why_not_batched(task, device, precision) or summarize_exception(error)
     if reason is not None:
         return _not_batched(reason)
-    if fewer := counts[:-1]:
-        middle = fewer[min(len(counts) // 2, len(fewer) - 1)]
-        if measured.affords(measured.trial_seconds(middle), best):
-            best = _faster(best, measured.try_lanes(middle, compiled=False))
+    best = _try_fewer_lanes(measured, counts, best)
     best, note = _compile_while_it_pays(measured, counts, best, say)
-    best = _faster(measured.sequential, best)
+    return _explain(measured, _faster(measured.sequential, best), note)
+
+
+def _try_fewer_lanes(measured: _Measurements, counts: list[int], best: _Candidate) -> _Candidate:
+    """Return the best candidate after trying a middle number of lanes, if time allows it."""
+    fewer = counts[:-1]
+    if not fewer:
+        return best
+    middle = fewer[min(len(counts) // 2, len(fewer) - 1)]
+    if not measured.affords(measured.trial_seconds(middle), best):
+        return best
+    return _faster(best, measured.try_lanes(middle, compiled=False))
+
+
+def _explain(measured: _Measurements, best: _Candidate, note: str) -> LaneChoice:
+    """Return the choice of the best candidate, with its speedup as the reason."""
     if best.lanes == 1:
         return _one_lane(f"more were not faster in {measured.spent:.1f} s of measuring")
     how = f"{best.lanes} lanes, {'compiled' if best.compiled else 'not compiled'}"
