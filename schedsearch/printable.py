@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-#: What may be printable, for speed: almost all text is plain ASCII.
+#: A fast check first: almost all text is plain ASCII.
 _NOT_ASCII = re.compile(r"[^\x20-\x7e]")
 _LAYOUT = frozenset("\n\t")
 

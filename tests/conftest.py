@@ -1,4 +1,4 @@
-"""What every test runs under."""
+"""Settings and fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 # Before torch is first imported: tests run side by side, a process per core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# The tests' own tasks lie where most tests' current folder is not.
+# The tasks of the tests are outside the current folder of most tests.
 os.environ["SCHEDSEARCH_TRUST_TASK"] = "1"
 # Workers are processes, which import these tasks too.
 os.environ["PYTHONPATH"] = os.pathsep.join(

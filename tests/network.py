@@ -1,4 +1,4 @@
-"""A network between workers and a server, which tests cut and mend while the server goes on."""
+"""A network between workers and a server, which tests interrupt while the server runs."""
 
 from __future__ import annotations
 

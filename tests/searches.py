@@ -100,7 +100,7 @@ def train_when_let(run: LoopRun) -> None:
 
 
 def train_on(run: LoopRun) -> None:
-    """Count epochs, and go on from where a checkpoint left off."""
+    """Count epochs, and continue from the last checkpoint."""
     done = run.restored or 0
     for epoch, hp in run:
         assert epoch == done

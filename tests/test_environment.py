@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-#: What a build of torch for accelerators brings with it is that build's own choice.
+#: Packages that a build of torch for accelerators depends on.
 ACCELERATORS = re.compile(r"(nvidia|cuda|triton|pytorch-triton)\b.*")
 
 

@@ -1,4 +1,4 @@
-"""Epochs that never end: the trial fails, and the worker goes on in a fresh process."""
+"""Epochs that never end: the trial fails, and the worker continues in a new process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read, exported or copied while a search goes on is whole, and a search in itself."""
+"""Reading, exporting or copying a study during its search gives a consistent study."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from packaging.metadata import Metadata
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NAMED = f"{PROJECT['name']}-{PROJECT['version']}"
-#: What setuptools writes into an sdist, beside the files that it finds.
+#: The files that setuptools adds to an sdist.
 GENERATED = {"PKG-INFO", "setup.cfg"}
 EGG_INFO = "schedsearch.egg-info"
 

@@ -263,7 +263,7 @@ def test_two_workers_and_many_lanes_train_hardly_anything_twice(tmp_path, segmen
 
 
 def test_epochs_that_a_lane_repeats_to_catch_up_are_not_reported_again(tmp_path, monkeypatch):
-    # Without checkpoints a plan that leaves a known prefix trains it again before it goes on.
+    # Without checkpoints a plan that leaves a known prefix trains it again before it continues.
     monkeypatch.setattr(CheckpointPolicy, "should_save", lambda *_: False)
     reports: list[tuple[int, int]] = []
     report = BatchedStorage.set_trial_intermediate_value

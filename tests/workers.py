@@ -1,4 +1,4 @@
-"""Workers in processes of their own, with a short grace; for tests that kill and suspend them."""
+"""Workers in separate processes with a short grace period, for tests that kill and suspend them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run_worker(url: str, name: str, grace: float) -> None:
 
 
 def reap_and_be_killed(url: str) -> None:
-    """Queue lost trials anew, and die right before it is committed."""
+    """Queue lost trials again, and die right before the commit."""
     study = get_only_study(open_database(url))
 
     @event.listens_for(study.database.engine, "commit")

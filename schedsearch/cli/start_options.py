@@ -61,7 +61,7 @@ def _flag(name: str) -> str:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What the study is: each option overrides a setting of the space file."""
+    """The settings of the study: each option overrides one of the space file."""
 
     trials: Annotated[
         int | None, typer.Option(help="The study's total, trial 0 included.", min=1)

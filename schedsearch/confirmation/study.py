@@ -44,7 +44,7 @@ from schedsearch.worker.failures import failure_reason
 _ANY_SEED = IntDistribution(0, 2**32)
 _RECORDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
-#: What names a run: its plan and its seed.
+#: The key of a run: its plan and its seed.
 RunKey = tuple[Plan, int]
 
 
@@ -233,7 +233,7 @@ def _without_plans(part: Any) -> Any:
 
 @dataclass(frozen=True)
 class ConfirmationSummary:
-    """What `list` shows of a confirmation."""
+    """A confirmation as `list` shows it."""
 
     name: str
     parent: str

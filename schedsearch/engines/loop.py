@@ -24,7 +24,7 @@ from schedsearch.task import TrainFunction
 
 @dataclass
 class _LoopState:
-    """What the engine has to know of a loop's run.
+    """The state of a loop's run that the engine needs.
 
     Attributes:
         epoch: the number of epochs trained.

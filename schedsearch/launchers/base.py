@@ -11,7 +11,7 @@ from schedsearch.task import TRUST_VARIABLE
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker is started with, in every place.
+    """The options that a worker is started with, in every place.
 
     Attributes:
         name: unique among all workers that the study ever had.

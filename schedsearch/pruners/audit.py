@@ -1,7 +1,7 @@
 """The audit of a pruner: a share of the trials is trained in full, to measure what pruning misses.
 
 A pruner sees early epochs only, and may stop trials that improve late. Whether it did is known only
-for trials that are trained in full nevertheless. The pruner is asked about an audited trial until
+for trials that are trained in full nevertheless. The pruner evaluates an audited trial until
 it would stop it; that epoch is recorded, and the trial continues. From then on, pruners and
 samplers see the trial as if it had been pruned, so the audit does not change the search.
 """

@@ -1,4 +1,4 @@
-"""What a task's fingerprint covers, as text and as JSON."""
+"""The parts that a task's fingerprint covers, as text and as JSON."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def is_shown(message: str) -> bool:
 
 @contextmanager
 def spinner(activity: str) -> Iterator[None]:
-    """Show on a terminal that work of unknown length goes on, and for how long."""
+    """Show on a terminal that work of unknown length continues, and for how long."""
     console = Console(stderr=True, highlight=False)
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     off = is_quiet() or not console.is_terminal

@@ -23,7 +23,7 @@ _PlanInProgress = tuple[Plan, PlanState]
 
 @dataclass(frozen=True)
 class PrefixSharing:
-    """What plans sampled from a space have in common.
+    """How much plans sampled from a space have in common.
 
     Attributes:
         reuse: the share of all epochs that another plan has trained already, in [0, 1].

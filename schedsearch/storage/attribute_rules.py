@@ -59,7 +59,7 @@ _INTEGER_LIMIT = 2**63
 #: The most epochs of a training: see `Document.horizon`.
 _MAX_EPOCHS = 1_000_000
 _SEED_LIMIT = 2**32
-#: What a reader of data with another shape raises.
+#: The exceptions of code that reads data of another shape.
 SHAPE_ERRORS = (
     ArithmeticError,
     AssertionError,

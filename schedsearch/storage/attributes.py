@@ -14,7 +14,7 @@ TRIALS = "trials"
 EPOCHS = "epochs"
 #: The maximum seconds of an epoch.
 EPOCH_TIMEOUT = "epoch_timeout"
-#: What changes the exact numbers of its trials, but not their meaning.
+#: The settings that change the exact numbers of its trials, but not their meaning.
 NUMERICS = "numerics"
 #: The hash of its task's fingerprint, which identifies its cached epochs.
 FINGERPRINT = "fingerprint"

@@ -218,7 +218,7 @@ def _unsupported_schema(url: str, found: str) -> StorageError:
 
 _FULL = "; free some space and run the command again: earlier results are stored"
 _READ_ONLY = "; it is read-only: check its permissions and settings"
-#: What to do, by parts of the messages of drivers.
+#: Hints by parts of the messages of drivers.
 _HINTS = {
     "full": _FULL,
     "no space left": _FULL,

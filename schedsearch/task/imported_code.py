@@ -23,7 +23,7 @@ _WITHOUT_VERSION = frozenset({_OWN_NAME, "torch"})
 
 @dataclass(frozen=True)
 class ImportedCode:
-    """What a task imports, directly or not.
+    """The code and packages that a task imports, directly or not.
 
     Attributes:
         files: the digest of each file that is not part of an installed package, by a name such as

@@ -21,7 +21,7 @@ _IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 @dataclass(frozen=True)
 class ParsedCode:
-    """What counts of a module's source.
+    """The parts of a module's source that count.
 
     Attributes:
         digest: a hash of the code: 64 hexadecimal digits (SHA-256).

@@ -1,4 +1,4 @@
-"""What a worker is started with, beside its study: options that travel together."""
+"""The options of a worker, beside its study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows after an epoch of a trial: it continues, completes, is pruned, diverges or fails."""
+"""The outcome of an epoch of a trial: it continues, completes, is pruned, diverges or fails."""
 
 from __future__ import annotations
 

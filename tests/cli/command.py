@@ -8,7 +8,7 @@ from schedsearch.cli import main
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left behind: its exit status, and what it printed."""
+    """The result of a command: its exit status and its output."""
 
     status: int
     out: str

@@ -1,4 +1,4 @@
-"""`confirm`: what it prints, what a program reads, and what is left when it goes wrong."""
+"""`confirm`: its output for people and for programs, and its state after errors."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_task_that_raises_is_one_line_and_nothing_is_kept(run, tmp_path):
     study = searched(tmp_path, content_of(tasks.train_and_raise_when_fresh))
     done = confirm(run)
     assert (done.status, done.out) == (1, "")
-    failure = "ZeroDivisionError: something of the user's own (tasks.py:"
+    failure = "ZeroDivisionError: something in the user's code (tasks.py:"
     assert f"error: 3 trials in a row failed, the last with {failure}" in done.err
     assert confirmation_result(study) is None
 

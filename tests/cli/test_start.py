@@ -1,4 +1,4 @@
-"""`start` on studies that exist: what goes on, what is refused, and in which words."""
+"""`start` on studies that exist: it continues them or refuses, with a clear message."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def train_and_raise_when_fresh(run: LoopRun) -> None:
     """Fail on every seed that no search has met."""
     for _ in run:
         if run.seed >= FRESH:
-            raise ZeroDivisionError("something\nof the user's own")
+            raise ZeroDivisionError("something\nin the user's code")
         run.report(val_loss=1.0)
 
 
@@ -86,7 +86,7 @@ def train_to_the_mean(run: LoopRun) -> None:
 
 
 def off_target(rates: list[float], noise: str) -> float:
-    """Return how far the mean rate is from the best one, with noise of the run's own."""
+    """Return how far the mean rate is from the best one, with noise that depends on the run."""
     return abs(sum(rates) / len(rates) - 0.3) + random.Random(noise).gauss(0.0, 0.02)
 
 

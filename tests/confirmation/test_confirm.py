@@ -1,4 +1,4 @@
-"""Who takes part in a confirmation, and what the runs are made to say."""
+"""The plans that a confirmation compares, and the verdicts on their runs."""
 
 from __future__ import annotations
 

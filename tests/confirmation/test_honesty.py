@@ -1,4 +1,4 @@
-"""What must not happen: a schedule called better because of luck, or of poor constants."""
+"""Luck or poor constants do not make `confirm` call a schedule better."""
 
 from __future__ import annotations
 

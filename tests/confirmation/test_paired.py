@@ -257,7 +257,7 @@ def test_hochbergs_p_is_adjusted_from_the_largest_down():
 def test_the_intervals_say_what_the_verdict_says(differences, alpha):
     plans = [[Paired(tuple(pair)) for pair in plan] for plan in differences]
     for judged in judge(plans, alpha):
-        # What bisection leaves of a shift of 0 is not a difference.
+        # The rounding error of the bisection of a shift of 0 is not a difference.
         below = [high < -ROUNDING for _, high in judged.intervals]
         above = [low > ROUNDING for low, _ in judged.intervals]
         assert (judged.verdict is Verdict.BETTER) == all(below)

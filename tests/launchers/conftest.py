@@ -11,7 +11,7 @@ from tests.launchers.rays import TOKEN, RayCluster
 
 @pytest.fixture(scope="session")
 def token() -> Iterator[None]:
-    """What a driver of a test cluster needs to join it."""
+    """The settings that a driver needs to join a test cluster."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in TOKEN.items():
             patch.setenv(name, value)

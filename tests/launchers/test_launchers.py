@@ -184,7 +184,7 @@ def test_a_budget_holds_for_all_workers_also_for_those_that_join_and_over_restar
     if flag == "--trials":
         assert counts.complete == counts.trials == budget
     else:
-        # No trial is left that could not go on to the horizon.
+        # Every trial can be trained up to the horizon.
         assert counts.complete == counts.trials == budget // 9
     # A worker that starts later finds nothing left to do.
     late = start(tmp_path, content, "--workers", 2, flag, budget)
