@@ -1,21 +1,19 @@
-"""Training a config from scratch, and comparing the result with the value that it records."""
+"""The trainer of a config: with the numerics, the task and the cached epochs of its study."""
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from schedsearch.engines import Engine, Snapshot, closest_numerics, make_engine
+from schedsearch.engines import Engine, closest_numerics, make_engine
 from schedsearch.engines.precision import start_torch_threads
 from schedsearch.errors import InputError, TaskError, did_you_mean
 from schedsearch.numerics import numerics_differences
 from schedsearch.plan import Plan
-from schedsearch.run import Run, RunHistory
+from schedsearch.reproduction.trained_run import TrainedRun
+from schedsearch.run import Run
 from schedsearch.space import Space
 from schedsearch.space.recorded_numerics import invalid_numerics
 from schedsearch.storage import StudyHandle
@@ -29,57 +27,6 @@ from schedsearch.task import OPTIMIZER_HYPERPARAMETERS, Task, TrainFunction, is_
 from schedsearch.training import search_seeds, train_to_end, wrap_user_errors
 from schedsearch.trajectories import TrajectoryStore
 from schedsearch.trajectories.cached_runs import CachedRuns
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """The result of training a config with one seed.
-
-    Attributes:
-        seed: the seed of the run.
-        epoch: the epoch whose metrics count, from 1: the last, or the best, as the objective says.
-        value: the objective's metric after that epoch; NaN if the run diverged.
-        history: values, metrics and loss terms by epoch.
-        test: the metrics on the test split; empty if the task has none, or the run diverged.
-        recorded: the trial's value with this seed; None if the config does not record it.
-        model: the model after that epoch; None if a training loop saves no checkpoint.
-        epochs_trained: how many epochs were trained, those included that were only repeated to get
-            the model.
-        epochs_read: how many epochs have results that were read from the record.
-        trained_at: when the last of these was trained; None if none was read, or if version 0.1
-            recorded it.
-    """
-
-    seed: int
-    epoch: int
-    value: float
-    history: RunHistory
-    test: Mapping[str, float]
-    recorded: float | None
-    model: Snapshot | None
-    epochs_trained: int
-    epochs_read: int
-    trained_at: datetime | None
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the run ended early with a metric that is not finite."""
-        return math.isnan(self.value)
-
-    @property
-    def reproduced(self) -> bool | None:
-        """Whether the value equals the recorded one exactly.
-
-        None if none is recorded, or if the value was not trained but read from the record.
-        """
-        if self.recorded is None or self.epochs_read:
-            return None
-        return self.recorded == self.value
-
-    @property
-    def validation(self) -> Mapping[str, float]:
-        """All validation metrics after the epoch that counts."""
-        return self.history.metrics[self.epoch - 1]
 
 
 class ConfigTrainer:
@@ -228,89 +175,3 @@ def _check_names(plan: Plan, task: Task | TrainFunction, reference: str) -> None
         if name not in allowed:
             hint = did_you_mean(name, allowed) or "it has " + ", ".join(dict.fromkeys(allowed))
             raise TaskError(f"{reference} has no hyperparameter `{name}`: {hint}")
-
-
-def model_bytes(trained: TrainedRun, space: Space) -> bytes | None:
-    """Return the model as a safetensors file: parameters and buffers by name.
-
-    For a training loop: all tensors of the state that it passed to `run.checkpoint`, under dotted
-    names such as model.0.weight. None if there are no tensors.
-    """
-    from safetensors.torch import save
-
-    if trained.model is None:
-        return None
-    tensors = dict(_named_tensors(trained.model.model or trained.model.extra.get("state")))
-    if not tensors:
-        return None
-    metadata = {"format": "pt", "config": space.name, "seed": str(trained.seed)}
-    return save(tensors, metadata | {"epoch": str(trained.epoch)})
-
-
-def _named_tensors(state: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    import torch
-
-    if isinstance(state, torch.Tensor):
-        # A copy, because safetensors refuses tensors that share memory.
-        yield prefix, state.detach().cpu().contiguous().clone()
-    elif isinstance(state, Mapping):
-        for name, item in state.items():
-            yield from _named_tensors(item, f"{prefix}.{name}" if prefix else str(name))
-
-
-def to_json(runs: list[TrainedRun], trainer: ConfigTrainer) -> dict[str, Any]:
-    """Return the document that `train --json` prints: means over all runs, and every run."""
-    return {
-        "name": trainer.space.name,
-        "seeds": [run.seed for run in runs],
-        "validation": _means([run.validation for run in runs]),
-        "test": _means([run.test for run in runs]),
-        "values": _by_name(runs[0].history.values),
-        "reproduced": _all_or_none([run.reproduced for run in runs]),
-        "differences": trainer.differences,
-        "runs": [_run_to_json(run) for run in runs],
-    }
-
-
-def _run_to_json(run: TrainedRun) -> dict[str, Any]:
-    return {
-        "seed": run.seed,
-        "epoch": run.epoch,
-        "value": _finite_or_none(run.value),
-        "recorded": run.recorded,
-        "reproduced": run.reproduced,
-        "epochs_trained": run.epochs_trained,
-        "epochs_read": run.epochs_read,
-        "trained_at": None if run.trained_at is None else run.trained_at.isoformat(),
-        "diverged": run.diverged,
-        "validation": {name: _finite_or_none(value) for name, value in run.validation.items()},
-        "test": {name: _finite_or_none(value) for name, value in run.test.items()},
-        "values": _by_name(run.history.values),
-        "metrics": _by_name(run.history.metrics),
-        "terms": _by_name(run.history.terms),
-    }
-
-
-def _means(runs: list[Mapping[str, float]]) -> dict[str, float | None]:
-    names = dict.fromkeys(name for metrics in runs for name in metrics)
-    return {
-        name: _finite_or_none(statistics.fmean(metrics.get(name, math.nan) for metrics in runs))
-        for name in names
-    }
-
-
-def _all_or_none(answers: list[bool | None]) -> bool | None:
-    answered = [answer for answer in answers if answer is not None]
-    return all(answered) if answered else None
-
-
-def _by_name(epochs: list[Mapping[str, float]]) -> dict[str, list[float | None]]:
-    names = dict.fromkeys(name for epoch in epochs for name in epoch)
-    return {
-        name: [_finite_or_none(epoch.get(name, math.nan)) for epoch in epochs] for name in names
-    }
-
-
-def _finite_or_none(value: float) -> float | None:
-    """Return the value; None if it is not finite, since JSON has no NaN."""
-    return value if math.isfinite(value) else None
