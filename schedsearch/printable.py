@@ -7,6 +7,7 @@ Characters that change the direction of text make a name look like another one.
 from __future__ import annotations
 
 import re
+import shlex
 
 #: A fast check first: almost all text is plain ASCII.
 _NOT_ASCII = re.compile(r"[^\x20-\x7e]")
@@ -29,6 +30,20 @@ def printable_line(text: str) -> str:
     small\u000aerror: the disk failed
     """
     return _NOT_ASCII.sub(lambda found: _escape(found[0]), text)
+
+
+def shell_argument(name: str) -> str:
+    r"""Return a name as an argument of a command in bash or zsh, for a hint.
+
+    >>> print(shell_argument("-x"), shell_argument("a b"), shell_argument("red\x1b[31m"))
+    -- -x 'a b' $'red\u001b[31m'
+    """
+    if name.isprintable():
+        word = shlex.quote(name)
+    else:
+        escaped = name.replace("\\", r"\\").replace("'", r"\'")
+        word = f"$'{printable_line(escaped)}'"
+    return f"-- {word}" if name.startswith("-") else word
 
 
 def _escape(character: str, kept: frozenset[str] = frozenset()) -> str:

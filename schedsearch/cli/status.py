@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ from schedsearch.cli.storage import (
     database_at,
 )
 from schedsearch.errors import DamagedStudyError, InputError, StudyError
-from schedsearch.printable import printable_line
+from schedsearch.printable import printable_line, shell_argument
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,15 +68,17 @@ def list_studies(
     from schedsearch.storage import list_studies
 
     database = database_at(storage)
-    handles, damaged = list_studies(database)
+    handles, invalid = list_studies(database)
     statuses, unreadable = _statuses(handles)
-    records, unreadable_records = confirmations(database)
+    records, invalid_records = confirmations(database)
+    damaged = [*invalid, *unreadable, *invalid_records]
     if as_json:
         rows = [
             {"study": record.name, "confirms": record.parent, "runs": record.runs}
             for record in records
         ]
-        echo(json.dumps([*(status.to_json() for status in statuses), *rows]))
+        failures = [{"study": error.study, "damaged": str(error)} for error in damaged]
+        echo(json.dumps([*(status.to_json() for status in statuses), *rows, *failures]))
     else:
         for status in statuses:
             ended = f"{status.counts.finished}/{status.total} trials"
@@ -86,9 +87,10 @@ def list_studies(
             verdict = "not finished" if record.result is None else verdict_line(record.result)
             name, parent = printable_line(record.name), printable_line(record.parent)
             echo(f"{name}  confirms {parent}  {record.runs} runs  {verdict}")
-    for error in (*damaged, *unreadable, *unreadable_records):
-        name = shlex.quote(printable_line(error.study))
-        say(f"warning: {error}; `schedsearch delete {name}` deletes it")
+        for error in damaged:
+            echo(f"{printable_line(error.study)}  damaged")
+    for error in damaged:
+        say(f"warning: {error}; `schedsearch delete {shell_argument(error.study)}` deletes it")
 
 
 def _statuses(handles: list[StudyHandle]) -> tuple[list[Status], list[DamagedStudyError]]:
