@@ -33,7 +33,7 @@ def check_new_study_name(name: str) -> str | None:
     """
     if name.startswith("-"):
         return "must not begin with a dash, since commands would take it for an option"
-    if name.strip(".") == "":
+    if name and not name.strip("."):
         return "must not consist of dots only, since they name folders"
     return None
 

@@ -21,6 +21,7 @@ from schedsearch.storage.database import Database
 from schedsearch.storage.studies import StudyHandle, StudyRecord, confirmation_name
 from schedsearch.storage.study_attributes import (
     StudyAttributes,
+    check_study_rows,
     load_all_studies,
     load_names,
     load_study,
@@ -70,9 +71,11 @@ def _open(database: Database, found: StudyAttributes) -> StudyHandle:
             f"study `{printable_line(found.name)}` was not created by schedsearch, or its creation "
             "was interrupted: use another study, or run `schedsearch start` again"
         )
-    confirms = confirmed_study(found)
+    confirms, space = confirmed_study(found), read_space(found)
+    direction = space.objective.direction
+    database.read(lambda c: check_study_rows(c, found.study_id, found.name, direction))
     record = StudyRecord(
-        read_space(found),
+        space,
         found[TRIALS],
         found[NUMERICS],
         found[FINGERPRINT],

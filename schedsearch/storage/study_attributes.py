@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Select, select
 from schedsearch.errors import DamagedStudyError
 from schedsearch.storage.attribute_rules import STUDY_RULES, parse_attribute
 from schedsearch.storage.tables import (
+    directions,
     studies,
     study_attributes,
     study_system_attributes,
@@ -102,18 +103,44 @@ def load_names(connection: Connection) -> list[str]:
     return sorted(connection.scalars(select(studies.c.study_name)))
 
 
-def load_system_attributes(connection: Connection, study_id: int) -> list[tuple[str, str]]:
-    """Return the system attributes of a study and of its trials: keys, and JSON texts."""
-    of_study = select(study_system_attributes.c.key, study_system_attributes.c.value_json).where(
+def check_study_rows(connection: Connection, study_id: int, name: str, direction: str) -> None:
+    """Check what Optuna reads of a study beside its attributes.
+
+    Args:
+        connection: a connection.
+        study_id: the id of the study.
+        name: its name.
+        direction: the direction of its objective, "minimize" or "maximize".
+
+    Raises:
+        DamagedStudyError: its direction is another one, or a system attribute is not JSON.
+    """
+    found = list(
+        connection.scalars(select(directions.c.direction).where(directions.c.study_id == study_id))
+    )
+    if found != [direction.upper()]:
+        raise DamagedStudyError(name, None, "direction", found, f"['{direction.upper()}']")
+    for key, text in connection.execute(_of_study(study_id)):
+        parse_attribute(text, {}, key, study=name)
+
+
+def _of_study(study_id: int) -> Select[Any]:
+    return select(study_system_attributes.c.key, study_system_attributes.c.value_json).where(
         study_system_attributes.c.study_id == study_id
     )
+
+
+def load_system_attributes(connection: Connection, study_id: int) -> list[tuple[str, str]]:
+    """Return the system attributes of a study and of its trials: keys, and JSON texts."""
     of_trials = (
         select(system_attributes.c.key, system_attributes.c.value_json)
         .join_from(trials, system_attributes, trials.c.trial_id == system_attributes.c.trial_id)
         .where(trials.c.study_id == study_id)
     )
     return [
-        (key, text) for query in (of_study, of_trials) for key, text in connection.execute(query)
+        (key, text)
+        for query in (_of_study(study_id), of_trials)
+        for key, text in connection.execute(query)
     ]
 
 

@@ -29,6 +29,16 @@ studies = Table(
     Column("study_name", String(512)),
 )
 
+directions = Table(
+    "study_directions",
+    metadata,
+    Column("study_direction_id", Integer, primary_key=True),
+    # Not an Enum: reading must not fail.
+    Column("direction", String),
+    Column("study_id", Integer),
+    Column("objective", Integer),
+)
+
 trials = Table(
     "trials",
     metadata,

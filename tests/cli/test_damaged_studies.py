@@ -14,6 +14,7 @@ import pytest
 from schedsearch.confirmation.confirm import prepare_confirmation
 from schedsearch.errors import DamagedStudyError
 from schedsearch.extension import extend_study
+from schedsearch.printable import printable_line
 from schedsearch.report.dashboard import ThreadSafeStorage, make_app
 from schedsearch.report.dashboard_artifacts import DashboardArtifacts, picture_store
 from schedsearch.storage import CONFIRMS, open_database
@@ -305,14 +306,16 @@ OF_STUDY = "study_id = (SELECT study_id FROM studies WHERE study_name = 'small')
         f"UPDATE trial_params SET param_value = 1e308 WHERE {OF_TRIAL}",
         f"UPDATE trial_params SET distribution_json = '[]' WHERE {OF_TRIAL}",
         f"UPDATE trial_params SET distribution_json = '{{not json' WHERE {OF_TRIAL}",
-        f"UPDATE trial_params SET param_name = 'red' || char(27) || '[31m' WHERE {OF_TRIAL}",
+        f"UPDATE trial_params SET param_name = param_name || char(27) || '[31m' WHERE {OF_TRIAL}",
         f"UPDATE trials SET state = 'x' WHERE {OF_TRIAL}",
         f"UPDATE trials SET datetime_start = 'x' WHERE {OF_TRIAL}",
         f"UPDATE trials SET datetime_complete = NULL WHERE {OF_TRIAL}",
         f"UPDATE study_directions SET direction = 'x' WHERE {OF_STUDY}",
         f"DELETE FROM study_directions WHERE {OF_STUDY}",
         "INSERT INTO study_system_attributes VALUES (99, 1, 'dashboard:note:0', '{not json')",
-        "INSERT INTO study_system_attributes VALUES (99, 1, 'study:metric_names', '7')",
+        "INSERT INTO study_system_attributes VALUES (99, 1, 'dashboard:artifacts:1:x', '[]')",
+        "UPDATE study_system_attributes SET value_json = '7'",
+        "UPDATE study_system_attributes SET value_json = '{\"a\": []}'",
         f"INSERT INTO trial_system_attributes SELECT 99, trial_id, 'x', '[' FROM trials "
         f"WHERE {OF_TRIAL}",
     ],
@@ -323,3 +326,44 @@ def test_no_command_trusts_a_row(folder, command, statement):
     check_dashboard(folder)
     done = command("list")
     assert "other  stopped" in done.out, done
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "-x",
+        "--yes",
+        "..",
+        "a/b",
+        "../small",
+        "",
+        " ",
+        "x" * 500,
+        "a\x1b[31m",
+        "a\nerror: b",
+        "a\u202eb",
+    ],
+    ids=ascii,
+)
+def test_a_study_with_a_name_that_is_refused_now_is_listed_and_deleted(folder, command, name):
+    change(folder, "UPDATE studies SET study_name = ? WHERE study_name = 'other'", name)
+    done = command("list")
+    check(done, "list")
+    assert (done.status, done.err) == (0, "")
+    assert f"{printable_line(name)}  stopped" in done.out
+    check(command("status", "--", name), name)
+    done = command("delete", "--yes", "--", name)
+    assert (done.status, done.err) == (0, f"deleted study {printable_line(name)}\n")
+    assert command("list").out.count("\n") == 3
+
+
+@pytest.mark.parametrize("name", ["-x", ".", "...", "a/b", "", "a b", "x" * 129, "a\x1b", "a\nb"])
+def test_a_new_study_with_such_a_name_is_refused_in_one_line(folder, command, name):
+    (folder / "new.toml").write_text(json_to_toml({**document(), "name": name}))
+    for line in (("start", "new.toml"), ("start", "small.toml", f"--study={name}")):
+        done = command(*line, "--workers", 0)
+        check(done, line)
+        assert done.status == 2
+        assert done.err.count("\n") == 1
+        assert "must" in done.err or "at most" in done.err
+    assert command("list").out.count("\n") == 4

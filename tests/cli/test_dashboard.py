@@ -277,7 +277,7 @@ def test_a_file_is_served_without_a_word_about_compression(dashboard):
 
 
 def test_requests_that_never_end_hold_no_more_threads_than_places(dashboard):
-    half_sent = [socket.create_connection(("127.0.0.1", dashboard.port)) for _ in range(200)]
+    half_sent = [socket.create_connection(("127.0.0.1", dashboard.port)) for _ in range(600)]
     try:
         for i, connection in enumerate(half_sent):
             connection.sendall(b"GET /api/studies HTTP/1.1\r\nHost: loc"[: 10 + i % 30])

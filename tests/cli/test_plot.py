@@ -7,7 +7,7 @@ import pytest
 from tests.claims import claim
 from tests.cli.command import Command
 from tests.confirmation.tasks import content_of, searched
-from tests.searches import make_study, url_of, work
+from tests.searches import begin, make_study, url_of, work
 
 
 @pytest.fixture
@@ -109,3 +109,32 @@ def test_a_confirmation_is_drawn(run, tmp_path):
     done = run("plot", "small/confirmation", "-o", "it.png")
     assert (done.status, done.err) == (0, "wrote it.png: the confirmation of small\n")
     assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
+
+
+SETTINGS = (
+    "lines.linewidth: 9\nfont.size: 30\naxes.facecolor: red\naxes.grid: True\nbackend: tkagg\n"
+)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+@pytest.mark.parametrize(
+    "settings", [SETTINGS.encode(), b"\xff\xfe: \x00", b"text.usetex: True\n"], ids=ascii
+)
+def test_settings_of_matplotlib_change_no_picture(run, study, tmp_path, settings, suffix):
+    best = study.complete_trials()[0].number
+    for what in ("small", f"small/{best}"):
+        assert run("plot", what, "-o", f"expected.{suffix}").status == 0
+        (tmp_path / "stranger").mkdir(exist_ok=True)
+        for file in (tmp_path / "stranger" / "matplotlibrc", tmp_path / "rc"):
+            file.write_bytes(settings)
+        # A process for each: matplotlib reads its settings when it is imported.
+        with begin(
+            *("plot", what, "-o", f"drawn.{suffix}", "--storage", url_of(tmp_path)),
+            folder=tmp_path / "stranger",
+            MATPLOTLIBRC=str(tmp_path / "rc"),
+            MPLBACKEND="tkagg",
+        ) as process:
+            _, err = process.communicate(timeout=120)
+        assert (process.returncode, err.count("\n")) == (0, 1), err
+        drawn = tmp_path / "stranger" / f"drawn.{suffix}"
+        assert drawn.read_bytes() == (tmp_path / f"expected.{suffix}").read_bytes()
