@@ -63,7 +63,7 @@ class InstantEngine:
     def release(self, lane: int) -> None:
         pass
 
-    def key(self, values: Mapping[str, float]) -> bytes:
+    def key(self, values: Mapping[str, float], seed: int) -> bytes:
         return b""
 
 

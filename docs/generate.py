@@ -144,6 +144,7 @@ def _escaped(cell: str) -> str:
 def _type_and_constraints(parameter: Parameter) -> str:
     kinds = {
         ParameterType.DURATION: "epochs or a share",
+        ParameterType.EPOCH_COUNT: "whole epochs or a share",
         ParameterType.SCHEDULE: "a schedule",
         ParameterType.CHOICE: " or ".join(f"`{_toml(choice)}`" for choice in parameter.choices),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ from schedsearch.schedules import (
     Constant,
     Feedback,
     GroupSchedule,
+    Interval,
     Schedule,
     State,
     from_table,
@@ -38,6 +39,8 @@ class Plan:
         schedules: a schedule for each tuple of hyperparameter names; the tuple has one name, or
             the members of a group schedule.
         bounds: (low, high) by hyperparameter; values outside are clamped.
+        intervals: when the value of a hyperparameter changes: "epoch", the default, holds it for
+            each epoch; "step" evaluates its schedule at the time of each optimizer step.
 
     >>> from schedsearch.schedules import Exponential
     >>> plan = Plan({("l2",): Exponential(initial=1.0, decay_rate=0.5)}, bounds={"l2": (0.3, 1.0)})
@@ -52,28 +55,40 @@ class Plan:
     True
 
     Raises:
-        InputError: two schedules set one hyperparameter, a schedule is coupled to a hyperparameter
+        InputError: an interval is neither word, or is "step" for a group, which changes at epochs;
+            two schedules set one hyperparameter, a schedule is coupled to a hyperparameter
             without a schedule, schedules are coupled in a cycle, or bounds are not finite or not in
             ascending order.
     """
 
     schedules: Mapping[tuple[str, ...], Schedule]
     bounds: Mapping[str, Bounds] = field(default_factory=dict)
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedules", MappingProxyType(dict(self.schedules)))
         bounds = {name: (float(low), float(high)) for name, (low, high) in self.bounds.items()}
         object.__setattr__(self, "bounds", MappingProxyType(bounds))
         _check_bounds(bounds)
+        _check_intervals(self.intervals, self.schedules)
+        # Without the default, so that plans with the same meaning are equal.
+        by_step = {name: "step" for name, word in self.intervals.items() if word == "step"}
+        object.__setattr__(self, "intervals", MappingProxyType(by_step))
         _check_no_overlap(self.schedules)
         _ = self._evaluation_order
 
     def __hash__(self) -> int:
-        return hash((frozenset(self.schedules.items()), frozenset(self.bounds.items())))
+        return hash(
+            (
+                frozenset(self.schedules.items()),
+                frozenset(self.bounds.items()),
+                frozenset(self.intervals),
+            )
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A MappingProxyType can be neither pickled nor copied.
-        return Plan, (dict(self.schedules), dict(self.bounds))
+        return Plan, (dict(self.schedules), dict(self.bounds), dict(self.intervals))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,8 +123,32 @@ class Plan:
 
     def resolve(self, horizon: int, seed: int) -> Plan:
         """Return the plan with shares of the horizon converted to epochs: `Schedule.resolve`."""
-        resolved = {names: s.resolve(horizon, seed) for names, s in self.schedules.items()}
+        resolved = {
+            names: schedule.resolve(horizon, seed, self.intervals.get(names[0], "epoch"))
+            for names, schedule in self.schedules.items()
+        }
         return replace(self, schedules=resolved)
+
+    @cached_property
+    def moving(self) -> tuple[str, ...]:
+        """The hyperparameters whose values may change within an epoch, in evaluation order."""
+        moving: list[str] = []
+        for names in self._evaluation_order:
+            schedule = self.schedules[names]
+            if names[0] in self.intervals and (
+                schedule.moves_within_epoch or any(d in moving for d in schedule.dependencies)
+            ):
+                moving.append(names[0])
+        return tuple(moving)
+
+    @cached_property
+    def moving_with_dependencies(self) -> frozenset[str]:
+        """The hyperparameters that move within an epoch, and those that they depend on."""
+        found: set[str] = set(self.moving)
+        for names in reversed(self._evaluation_order):
+            if found & set(names):
+                found.update(self.schedules[names].dependencies)
+        return frozenset(found)
 
     def start(self) -> PlanState:
         """Return the state before the first epoch."""
@@ -119,19 +158,57 @@ class Plan:
         """Return the value of each hyperparameter for the next epoch, within its bounds."""
         return self.evaluate(state)[0]
 
-    def evaluate(self, state: PlanState) -> tuple[dict[str, float], tuple[str, ...]]:
-        """Return the values for the next epoch, and the names of those that were clamped."""
+    def evaluate(
+        self, state: PlanState, fraction: float = 0
+    ) -> tuple[dict[str, float], tuple[str, ...]]:
+        """Return the values in the next epoch, and the names of those that were clamped.
+
+        Args:
+            state: before the epoch.
+            fraction: the part of the epoch that is over; only values by the step depend on it.
+        """
         values: dict[str, float] = {}
         clamped = []
         for names in self._evaluation_order:
             result = self.schedules[names].evaluate(state[_key(names)], values)
             unclamped = result if isinstance(result, dict) else {names[0]: result}
             for name, value in unclamped.items():
-                low, high = self.bounds.get(name, (-math.inf, math.inf))
-                values[name] = min(max(value, low), high)
+                values[name] = self._within_bounds(name, value)
                 if values[name] != value:
                     clamped.append(name)
+        if fraction and self.moving:
+            steps = self._evaluate_moving(state, values, (fraction,))
+            values |= {name: numbers[0] for name, numbers in steps.items()}
         return {name: values[name] for name in self.names}, tuple(clamped)
+
+    def evaluate_steps(
+        self, state: PlanState, fractions: Sequence[float]
+    ) -> dict[str, list[float]]:
+        """Return the values that move within the next epoch, when each part of it is over."""
+        return self._evaluate_moving(state, self.evaluate(state)[0], fractions)
+
+    def _evaluate_moving(
+        self, state: PlanState, beginning: Mapping[str, float], fractions: Sequence[float]
+    ) -> dict[str, list[float]]:
+        steps: dict[str, list[float]] = {}
+        for name in self.moving:
+            schedule = self.schedules[name,]
+            peers: list[Mapping[str, float]] = [beginning] * len(fractions)
+            if any(peer in steps for peer in schedule.dependencies):
+                # A peer at the interval "epoch" has the value of the epoch's beginning.
+                peers = [
+                    {**beginning, **{peer: numbers[i] for peer, numbers in steps.items()}}
+                    for i in range(len(fractions))
+                ]
+            numbers = schedule.evaluate_steps(state[name], peers, fractions)
+            if name in self.bounds:
+                numbers = [self._within_bounds(name, number) for number in numbers]
+            steps[name] = numbers
+        return steps
+
+    def _within_bounds(self, name: str, value: float) -> float:
+        low, high = self.bounds.get(name, (-math.inf, math.inf))
+        return min(max(value, low), high)
 
     def update(self, state: PlanState, feedback: Feedback) -> PlanState:
         """Return the state after an epoch with this feedback."""
@@ -146,6 +223,8 @@ class Plan:
             name: {"bounds": list(self.bounds[name])} if name in self.bounds else {}
             for name in dict.fromkeys([*self._ungrouped_names, *self.bounds])
         }
+        for name, interval in self.intervals.items():
+            hyperparameters[name]["interval"] = interval
         groups: dict[str, Any] = {}
         for names, schedule in self.schedules.items():
             families = to_table(schedule)
@@ -170,6 +249,7 @@ class Plan:
         """
         schedules: dict[tuple[str, ...], Schedule] = {}
         bounds: dict[str, Bounds] = {}
+        intervals: dict[str, Interval] = {}
         for name, table in tables.get("groups", {}).items():
             with _prefix_errors(f"groups.{name}"):
                 members = tuple(table["members"])
@@ -184,7 +264,9 @@ class Plan:
                     schedules[name,] = from_table(table["families"])
                 elif "default" in table and name not in grouped:
                     schedules[name,] = Constant(float(table["default"]))
-        return cls(schedules, bounds)
+                if "interval" in table and (name,) in schedules:
+                    intervals[name] = table["interval"]
+        return cls(schedules, bounds, intervals)
 
 
 @contextmanager
@@ -206,6 +288,21 @@ def _check_bounds(bounds: Mapping[str, Bounds]) -> None:
             raise InputError(
                 f"the bounds of `{name}` are [{low}, {high}], but must be finite and in ascending "
                 "order"
+            )
+
+
+def _check_intervals(
+    intervals: Mapping[str, Interval], schedules: Mapping[tuple[str, ...], Schedule]
+) -> None:
+    for name, interval in intervals.items():
+        if interval not in ("epoch", "step"):
+            raise InputError(
+                f'the interval of `{name}` is {interval!r}, but must be "epoch" or "step"'
+            )
+        if interval == "step" and (name,) not in schedules:
+            raise InputError(
+                f'the interval of `{name}` is "step", but it has no schedule that sets it alone: '
+                "the weights of a group change at epochs"
             )
 
 

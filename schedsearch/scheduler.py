@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
+from schedsearch.epoch_values import EpochValues
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan, PlanState
 from schedsearch.schedules import Feedback
@@ -49,23 +50,43 @@ class Scheduler:
 
     def _set_state(self, state: PlanState) -> None:
         self._state = state
-        self._evaluated: tuple[dict[str, float], tuple[str, ...]] | None = None
+        self._epoch_values: EpochValues | None = None
 
-    def _evaluate(self) -> tuple[dict[str, float], tuple[str, ...]]:
+    @property
+    def epoch_values(self) -> EpochValues:
+        """The values in the next epoch, at its beginning and within it."""
         # Evaluate lazily: the values after the last epoch are never used.
-        if self._evaluated is None:
-            self._evaluated = self.plan.evaluate(self._state)
-        return self._evaluated
+        if self._epoch_values is None:
+            self._epoch_values = EpochValues(self.plan, self._state)
+        return self._epoch_values
 
     @property
     def values(self) -> dict[str, float]:
-        """The values for the next epoch, by hyperparameter."""
-        return dict(self._evaluate()[0])
+        """The values at the beginning of the next epoch, by hyperparameter."""
+        return dict(self.epoch_values.beginning)
+
+    def at(self, fraction: float) -> dict[str, float]:
+        """Return the values within the epoch, for hyperparameters at the interval "step".
+
+        The others keep their values of the beginning of the epoch.
+
+        Args:
+            fraction: the part of the epoch that is over, from 0 to less than 1: step / steps.
+
+        Raises:
+            InputError: the fraction is not in this range.
+        """
+        if not 0 <= fraction < 1:
+            raise InputError(
+                f"the fraction is {fraction}, but must be at least 0 and less than 1: the part of "
+                "the epoch that is over; call `step` at the end of each epoch"
+            )
+        return self.epoch_values.at(fraction)
 
     @property
     def clamped(self) -> tuple[str, ...]:
-        """The hyperparameters whose values for the next epoch are clamped to their bounds."""
-        return self._evaluate()[1]
+        """The hyperparameters that bounds limit at the beginning of the next epoch."""
+        return self.epoch_values.clamped
 
     def step(
         self,
@@ -108,14 +129,17 @@ class Scheduler:
         self.epoch = int(state["epoch"])
         self._set_state(dict(schedules))
 
-    def apply(self, optimizer: Optimizer) -> None:
-        """Set the current values in the parameter groups of an optimizer.
+    def apply(self, optimizer: Optimizer, fraction: float = 0) -> None:
+        """Set the values in the parameter groups of an optimizer.
+
+        Without a fraction these are the values at the beginning of the epoch. For hyperparameters
+        at the interval "step", call it before each step with the part of the epoch that is over.
 
         A value named `lr`, `weight_decay` or any other key of a group is set in every group with
         this key; `momentum` is the first beta of Adam. A value named `GROUP.KEY` is set only in the
         group with the "name" GROUP. Other values, such as weights of loss terms, are ignored.
         """
-        apply_values(self.values, optimizer)
+        apply_values(self.at(fraction), optimizer)
 
 
 def apply_values(values: Mapping[str, float], optimizer: Optimizer) -> None:

@@ -51,7 +51,7 @@ class ScriptedEngine:
     def release(self, lane: int) -> None:
         self.released.append(lane)
 
-    def key(self, values: Mapping[str, float]) -> bytes:
+    def key(self, values: Mapping[str, float], seed: int) -> bytes:
         return pack_float64(values)
 
 

@@ -61,8 +61,9 @@ class Engine(Protocol):
     ) -> list[EpochResult | Exception | None]:
         """Train each lane for one epoch with its scheduled values; None means an idle lane.
 
-        A hyperparameter that is missing in `values` has the task's default. An exception of the
-        user's code is returned as the result of its lane, so that the other lanes can continue.
+        Values that are `EpochValues` may move within the epoch, from step to step. A hyperparameter
+        that is missing in `values` has the task's default. An exception of the user's code is
+        returned as the result of its lane, so that the other lanes can continue.
         """
         ...
 
@@ -82,6 +83,9 @@ class Engine(Protocol):
         """End the run in a lane, if there is one; the lane is idle until it is filled again."""
         ...
 
-    def key(self, values: Mapping[str, float]) -> bytes:
-        """Return the values in the engine's precision: equal keys give equal epochs."""
+    def key(self, values: Mapping[str, float], seed: int) -> bytes:
+        """Return all values of an epoch in the engine's precision: equal keys give equal epochs.
+
+        The seed is that of the run: the number of steps may depend on its data.
+        """
         ...

@@ -17,6 +17,7 @@ from schedsearch.engines.base import EpochResult, Snapshot
 from schedsearch.engines.loop_thread import Handover, LoopThread
 from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings, pack_float64
 from schedsearch.engines.rng_state import RngState
+from schedsearch.epoch_values import EpochValues, course_of
 from schedsearch.errors import SchedSearchError
 from schedsearch.scheduler import as_float
 from schedsearch.task import TrainFunction
@@ -81,10 +82,18 @@ class LoopRun:
         horizon: the number of epochs of a full training.
     """
 
-    def __init__(self, seed: int, horizon: int, state: _LoopState, handover: Handover) -> None:
+    def __init__(
+        self,
+        seed: int,
+        horizon: int,
+        state: _LoopState,
+        handover: Handover,
+        defaults: Mapping[str, float],
+    ) -> None:
         self.seed = seed
         self.horizon = horizon
-        self._state, self._handover = state, handover
+        self._state, self._handover, self._defaults = state, handover, defaults
+        self._epoch_values: Mapping[str, float] = {}
         self._in_epoch = False
         self._over = False
         self._reported: EpochResult | None = None
@@ -108,26 +117,56 @@ class LoopRun:
                 checkpoint that it has not read.
         """
         state = self._state
-        while (values := self._next_values()) is not None:
+        while self._wait_for_values():
             state.check_restored()
             if state.rng_state is not None:
                 # Whatever the loop drew during its setup, it continues as if never interrupted.
                 RngState.set_global(state.rng_state)
                 state.rng_state = None
             self._in_epoch, self._reported = True, None
-            yield state.epoch, values
+            yield state.epoch, self.values
             if self._reported is None:
                 raise SchedSearchError(f"epoch {state.epoch} ended without a call of run.report()")
             self._in_epoch = False
             state.epoch += 1
             self._handover.finish(self._reported)
 
-    def _next_values(self) -> dict[str, float] | None:
-        if self._over:
-            return None
-        values = self._handover.wait_for_values()
-        self._over = values is None
-        return values
+    def _wait_for_values(self) -> bool:
+        """Wait for the values of the next epoch; return False if the run is over."""
+        if not self._over:
+            values = self._handover.wait_for_values()
+            self._over = values is None
+            self._epoch_values = values or {}
+        return not self._over
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The scheduled values at the beginning of the epoch, by hyperparameter."""
+        return {**self._defaults, **self._epoch_values}
+
+    def at(self, step: int, of: int) -> dict[str, float]:
+        """Return the values in force at an optimizer step of the epoch.
+
+        Hyperparameters at the interval "step" have the value of the time epoch + step / of; the
+        others keep that of the beginning of the epoch.
+
+        Args:
+            step: counted from 0 in the epoch.
+            of: the number of optimizer steps of the epoch.
+
+        Raises:
+            SchedSearchError: called outside an epoch, or the step is not from 0 to `of` - 1.
+        """
+        if not self._in_epoch:
+            raise SchedSearchError("run.at() was called outside `for epoch, hp in run`")
+        if not 0 <= step < of:
+            raise SchedSearchError(
+                f"run.at({step}, of={of}): the step must be from 0 to {of - 1}, counted from the "
+                "beginning of the epoch"
+            )
+        if not isinstance(self._epoch_values, EpochValues):
+            return self.values
+        return {**self._defaults, **self._epoch_values.at(step / of)}
 
     def report(self, *, terms: Mapping[str, Any] | None = None, **metrics: Any) -> None:
         """Report the validation metrics and the mean loss terms of an epoch, once per epoch.
@@ -192,7 +231,7 @@ class LoopEngine:
         self.release(lane)
         state = _LoopState() if snapshot is None else _LoopState.resumed(snapshot)
         handover = Handover()
-        run = LoopRun(seed, self.horizon, state, handover)
+        run = LoopRun(seed, self.horizon, state, handover, self.train.hyperparameters)
         thread = LoopThread(
             partial(self.train, run), handover=handover, seed=seed, precision=self.precision
         )
@@ -206,11 +245,11 @@ class LoopEngine:
         if lane_values is None:
             return [None]
         try:
-            return [self._train_epoch({**self.train.hyperparameters, **lane_values})]
+            return [self._train_epoch(lane_values)]
         except Exception as error:
             return [error]
 
-    def _train_epoch(self, values: dict[str, float]) -> EpochResult:
+    def _train_epoch(self, values: Mapping[str, float]) -> EpochResult:
         lane = self._filled()
         outcome = lane.thread.train_epoch(values)
         if isinstance(outcome, EpochResult):
@@ -242,9 +281,9 @@ class LoopEngine:
             self._lane.thread.end()
         self._lane = None
 
-    def key(self, values: Mapping[str, float]) -> bytes:
-        """Return the values, defaults included, as float64."""
-        return pack_float64({**self.train.hyperparameters, **values})
+    def key(self, values: Mapping[str, float], seed: int) -> bytes:
+        """Return the values, defaults included, as float64, and how they move within the epoch."""
+        return pack_float64({**self.train.hyperparameters, **values}) + course_of(values)
 
     def _filled(self) -> _Lane:
         if self._lane is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -29,10 +29,10 @@ class Handover:
     """Passes control between the engine and the thread of a loop: the two never run at once."""
 
     def __init__(self) -> None:
-        self._values: SimpleQueue[dict[str, float] | None] = SimpleQueue()
+        self._values: SimpleQueue[Mapping[str, float] | None] = SimpleQueue()
         self._outcomes: SimpleQueue[EpochResult | LoopEnded] = SimpleQueue()
 
-    def wait_for_values(self) -> dict[str, float] | None:
+    def wait_for_values(self) -> Mapping[str, float] | None:
         """Wait in the loop's thread for the values of the next epoch; None ends the loop."""
         return self._values.get()
 
@@ -40,7 +40,7 @@ class Handover:
         """Pass the outcome of an epoch, or of the loop, to the engine."""
         self._outcomes.put(outcome)
 
-    def resume(self, values: dict[str, float] | None) -> None:
+    def resume(self, values: Mapping[str, float] | None) -> None:
         """Let the loop train an epoch with these values; None ends it."""
         self._values.put(values)
 
@@ -82,7 +82,7 @@ class LoopThread:
         """Whether the loop has trained an epoch, or has begun to."""
         return self._thread.ident is not None
 
-    def train_epoch(self, values: dict[str, float]) -> EpochResult | LoopEnded:
+    def train_epoch(self, values: Mapping[str, float]) -> EpochResult | LoopEnded:
         """Let the loop train an epoch; return its result, or how the loop has ended."""
         if self._ended is None:
             outcome = self._resume(values)
@@ -100,7 +100,7 @@ class LoopThread:
             self._thread.join()
         return self._ended.error
 
-    def _resume(self, values: dict[str, float] | None) -> EpochResult | LoopEnded:
+    def _resume(self, values: Mapping[str, float] | None) -> EpochResult | LoopEnded:
         with self.rng_state.active():
             self._handover.resume(values)
             if not self.is_started:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from schedsearch.epoch_values import StepValues
 from schedsearch.errors import SchedSearchError
 
 
@@ -97,13 +98,43 @@ class _TorchSettings:
         torch.backends.cudnn.allow_tf32 = self.tf32_convolutions
 
 
-def pack_float64(values: Mapping[str, float]) -> bytes:
+def pack_float64(values: Mapping[str, StepValues]) -> bytes:
     """Return the values as float64 bytes in the order of their names.
 
     >>> pack_float64({"b": 2.0, "a": 1.0}) == pack_float64({"a": 1.0, "b": 2.0})
     True
     """
-    return struct.pack(f"<{len(values)}d", *(values[name] for name in sorted(values)))
+    numbers, layout = flatten(values)
+    return struct.pack(f"<{len(numbers)}d", *numbers) + layout
+
+
+def pack_float32(values: Mapping[str, StepValues]) -> bytes:
+    """Return the values as float32 bytes in the order of their names."""
+    numbers, layout = flatten(values)
+    if not layout:
+        rounded = [round_to_float32(number) for number in numbers]
+        return struct.pack(f"<{len(rounded)}f", *rounded)
+    return torch.tensor(numbers, dtype=torch.float64).float().numpy().tobytes() + layout
+
+
+def flatten(values: Mapping[str, StepValues]) -> tuple[list[float], bytes]:
+    """Return all numbers in the order of their names, and the layout of those that have several.
+
+    >>> flatten({"lr": (0.1, 0.2), "l1": 3.0})
+    ([3.0, 0.1, 0.2], b'1:2')
+    >>> flatten({"lr": 0.1, "l1": 3.0})
+    ([3.0, 0.1], b'')
+    """
+    numbers: list[float] = []
+    layout = []
+    for i, name in enumerate(sorted(values)):
+        value = values[name]
+        if isinstance(value, tuple):
+            numbers.extend(value)
+            layout.append(f"{i}:{len(value)}")
+        else:
+            numbers.append(value)
+    return numbers, ",".join(layout).encode()
 
 
 def round_to_float32(value: float) -> float:

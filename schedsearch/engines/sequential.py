@@ -26,6 +26,7 @@ from schedsearch.engines.task_adapter import (
     hyperparameter_dtype,
     weighted_sum,
 )
+from schedsearch.epoch_values import values_at_step
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Examples, Splits, Task, count_examples, count_steps
 
@@ -104,9 +105,10 @@ class SequentialEngine:
         """End the run."""
         self._run = None
 
-    def key(self, values: Mapping[str, float]) -> bytes:
+    def key(self, values: Mapping[str, float], seed: int) -> bytes:
         """Return the values, defaults included, as float64."""
-        return pack_float64({**self.task.hyperparameters, **values})
+        by_step = self._adapter.values_by_step(values, seed)
+        return pack_float64({**self.task.hyperparameters, **by_step})
 
     def _running(self) -> _SequentialRun:
         if self._run is None:
@@ -114,22 +116,23 @@ class SequentialEngine:
         return self._run
 
     def _train_epoch(self, run: _SequentialRun, scheduled: Mapping[str, float]) -> EpochResult:
-        values = {**self.task.hyperparameters, **scheduled}
-        set_hyperparameters(run.optimizer, values)
-        dtype = hyperparameter_dtype(run.model)
-        hp = {
-            name: torch.tensor(value, dtype=dtype, device=self.device)
-            for name, value in values.items()
-        }
+        by_step = self._adapter.values_by_step(scheduled, run.seed)
+        values = {**self.task.hyperparameters, **by_step}
+        moving = [name for name, value in values.items() if isinstance(value, tuple)]
+        hp: dict[str, Tensor] = {}
         by_term: dict[str, list[Tensor]] = {}
         dropout = EpochDropout(run.seed, run.epoch)
         run.model.train()
         with seeded_global_rng(self.device, run.seed, run.epoch, "step"):
-            for batch, noise in self._steps(run):
+            for step, (batch, noise) in enumerate(self._steps(run)):
+                if step == 0 or moving:
+                    now = values_at_step(values, step)
+                    hp |= self._tensors({n: now[n] for n in (moving if step else now)}, run.model)
+                    set_hyperparameters(run.optimizer, now)
                 with self._dropout(dropout), self.precision.autocast_context(self.device):
                     terms = self.task.terms(run.model, batch, hp, noise)
                 if run.epoch == 0 and not by_term:
-                    self._add_created_parameters(run, values)
+                    self._add_created_parameters(run, now)
                 run.optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(weighted_sum(terms, hp))
                 run.optimizer.step()
@@ -145,6 +148,13 @@ class SequentialEngine:
         if optimized < sum(p.requires_grad for p in run.model.parameters()):
             run.optimizer = make_optimizer(self.task.optimizer, run.model)
             set_hyperparameters(run.optimizer, values)
+
+    def _tensors(self, values: Mapping[str, float], model: nn.Module) -> dict[str, Tensor]:
+        dtype = hyperparameter_dtype(model)
+        return {
+            name: torch.tensor(value, dtype=dtype, device=self.device)
+            for name, value in values.items()
+        }
 
     @contextlib.contextmanager
     def _dropout(self, dropout: EpochDropout) -> Iterator[None]:

@@ -15,8 +15,16 @@ from schedsearch.engines.base import Snapshot
 from schedsearch.engines.lazy_modules import materialize
 from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.engines.random_streams import seeded_global_rng
+from schedsearch.epoch_values import EpochValues, StepValues
 from schedsearch.errors import SchedSearchError
-from schedsearch.task import Examples, Splits, Task, lazy_tensors
+from schedsearch.task import (
+    Examples,
+    Splits,
+    Task,
+    count_examples,
+    count_steps,
+    lazy_tensors,
+)
 
 #: Seeds whose data is cached, in addition to one per lane.
 _SPARE_SEEDS = 4
@@ -40,6 +48,18 @@ class TaskAdapter:
 
     def _on_device(self, examples: Examples) -> Examples:
         return {name: tensor.to(self.device) for name, tensor in examples.items()}
+
+    def steps(self, seed: int) -> int:
+        """Return the number of optimizer steps of an epoch."""
+        if self.task.steps_per_epoch:
+            return self.task.steps_per_epoch
+        return count_steps(self.task, count_examples(self.splits(seed).train))
+
+    def values_by_step(self, values: Mapping[str, float], seed: int) -> Mapping[str, StepValues]:
+        """Return the values of an epoch: one number each, or one per step if they differ."""
+        if not (isinstance(values, EpochValues) and values.moving):
+            return values
+        return values.by_step(self.steps(seed))
 
     def make_model(self, seed: int) -> nn.Module:
         """Return a new model; torch's generators are seeded in case the task does not do so.

@@ -11,7 +11,7 @@ class RunHistory:
     """The history of a run: each list has one item per epoch.
 
     Attributes:
-        values: the scheduled values.
+        values: the scheduled values; as a mapping, those at the beginning of the epoch.
         metrics: all validation metrics.
         terms: the mean of each loss term.
         clamped: the names of the values that were clamped to their bounds.

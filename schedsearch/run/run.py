@@ -81,14 +81,14 @@ class Run:
     @property
     def next_values(self) -> Mapping[str, float]:
         """The values of the first epoch that is not in the history."""
-        return self._scheduler.values
+        return self._scheduler.epoch_values
 
     @property
     def lane_values(self) -> Mapping[str, float]:
         """The values of the next epoch of the lane."""
         if self.is_catching_up:
             return self.history.values[self.lane_epoch]
-        return self._scheduler.values
+        return self._scheduler.epoch_values
 
     @property
     def metric(self) -> float:
@@ -116,7 +116,7 @@ class Run:
             return False
         if self.epochs_trained and self._cache.is_read_only:
             return False
-        result = self._cache.cursor.find(self.engine.key(self._scheduler.values))
+        result = self._cache.cursor.find(self.engine.key(self._scheduler.epoch_values, self.seed))
         if result is None:
             return False
         self._append(result)
@@ -149,7 +149,7 @@ class Run:
         if name not in result.metrics:
             hint = did_you_mean(name, result.metrics) or f"it gives {', '.join(result.metrics)}"
             raise TaskError(f"{self.space.task} gives no metric `{name}`: {hint}")
-        self.history.values.append(self._scheduler.values)
+        self.history.values.append(self._scheduler.epoch_values)
         self.history.clamped.append(self._scheduler.clamped)
         self.history.metrics.append(result.metrics)
         self.history.terms.append(result.terms)
@@ -200,7 +200,7 @@ class Run:
         for values, metrics, terms in zip(
             history.values, history.metrics, history.terms, strict=True
         ):
-            cursor.add(self.engine.key(values), EpochResult(metrics, terms))
+            cursor.add(self.engine.key(values, self.seed), EpochResult(metrics, terms))
         save_if_resumable(cursor, self._snapshot())
 
     def _cache_epoch(self, result: EpochResult) -> None:
@@ -208,8 +208,8 @@ class Run:
         if cache is None or cache.checkpoint_policy is None:
             return
         *_, before, now = None, None, *self.history.values[-2:]
-        cache.cursor.add(self.engine.key(self.history.values[-1]), result)
-        then = None if self.ended else self._scheduler.values
+        cache.cursor.add(self.engine.key(self.history.values[-1], self.seed), result)
+        then = None if self.ended else self._scheduler.epoch_values
         diverged = math.isnan(self.metric)
         if not diverged and cache.checkpoint_policy.should_save(self.epochs, before, now, then):
             self._save_to_cache()

@@ -17,6 +17,7 @@ from schedsearch.schedules.decay import (
 from schedsearch.schedules.families import FAMILIES
 from schedsearch.schedules.improvement import Greedy, IncrementOnImprovement
 from schedsearch.schedules.loss_balancing import Dwa, Relobralo, Softadapt, TargetContribution
+from schedsearch.schedules.parameters import Interval
 from schedsearch.schedules.piecewise import Knots, Piecewise
 from schedsearch.schedules.plateau import IncrementOnPlateau, PlateauOver, ReduceOnPlateau
 from schedsearch.schedules.ramps import GaussianRamp, LogisticRamp, WarmupStableDecay
@@ -38,6 +39,7 @@ __all__ = [
     "GroupSchedule",
     "IncrementOnImprovement",
     "IncrementOnPlateau",
+    "Interval",
     "InverseTime",
     "Join",
     "Knots",

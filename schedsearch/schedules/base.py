@@ -6,11 +6,17 @@ import dataclasses
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
 from schedsearch.errors import ParameterError
-from schedsearch.schedules.parameters import ParameterType, parameters_of, to_epochs
+from schedsearch.schedules.parameters import (
+    Interval,
+    ParameterType,
+    parameters_of,
+    to_epochs,
+    to_time,
+)
 
 #: Plain data that JSON can hold: no inf, no NaN; None where there is no best metric yet.
 State: TypeAlias = Mapping[str, Any]
@@ -59,50 +65,96 @@ class Schedule(ABC):
         """Return the error for a parameter whose value breaks a rule; `rule` follows "must be"."""
         return ParameterError(self.family, name, getattr(self, name), rule)
 
-    def resolve(self, horizon: int, seed: int) -> Self:
+    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Return the schedule with its shares of the horizon converted to epochs.
 
         Args:
-            horizon: the number of epochs of a full training.
+            horizon: the number of epochs of a full training; of an inner schedule that begins
+                within an epoch, not a whole number.
             seed: the seed of the run, for families that draw random numbers.
+            interval: when the value changes; at "epoch" durations are whole epochs.
 
         Raises:
-            ParameterError: a value would overflow within the horizon.
+            ParameterError: a value would overflow within the horizon, or the interval is "epoch"
+                and a duration is not a whole number of epochs.
         """
         changes: dict[str, Any] = {}
         for parameter in parameters_of(type(self)):
             value = getattr(self, parameter.name)
             items = value if parameter.is_list else (value,)
-            if parameter.type is ParameterType.DURATION:
-                items = tuple(to_epochs(item, horizon) for item in items)
-            elif parameter.type is ParameterType.SCHEDULE:
-                items = tuple(item.resolve(horizon, seed) for item in items)
+            match parameter.type:
+                case ParameterType.DURATION:
+                    items = self._resolved_durations(parameter.name, items, horizon, interval)
+                case ParameterType.EPOCH_COUNT:
+                    items = tuple(to_epochs(item, horizon) for item in items)
+                case ParameterType.SCHEDULE:
+                    items = tuple(item.resolve(horizon, seed, interval) for item in items)
             changes[parameter.name] = items if parameter.is_list else items[0]
         return dataclasses.replace(self, **changes)
+
+    def _resolved_durations(
+        self, name: str, durations: Sequence[float | str], horizon: float, interval: Interval
+    ) -> tuple[float, ...]:
+        """Return the durations of a parameter in epochs."""
+        try:
+            return tuple(to_time(duration, horizon, interval) for duration in durations)
+        except ValueError:
+            rule = 'in whole epochs, or a share of the horizon, unless the interval is "step"'
+            raise self.parameter_error(name, rule) from None
+
+    @property
+    def moves_within_epoch(self) -> bool:
+        """Whether the value can change between two steps of an epoch at the interval "step"."""
+        return any(inner.moves_within_epoch for inner in self._inner_schedules)
+
+    @property
+    def _inner_schedules(self) -> tuple[Schedule, ...]:
+        inner: list[Schedule] = []
+        for parameter in parameters_of(type(self)):
+            if parameter.type is ParameterType.SCHEDULE:
+                value = getattr(self, parameter.name)
+                inner.extend(value if parameter.is_list else (value,))
+        return tuple(inner)
 
     @property
     def dependencies(self) -> tuple[str, ...]:
         """The other hyperparameters whose current values this schedule reads."""
-        inner: list[str] = []
-        for parameter in parameters_of(type(self)):
-            if parameter.type is ParameterType.SCHEDULE:
-                value = getattr(self, parameter.name)
-                for schedule in value if parameter.is_list else (value,):
-                    inner.extend(schedule.dependencies)
+        inner = (name for schedule in self._inner_schedules for name in schedule.dependencies)
         return tuple(dict.fromkeys(inner))
 
     @abstractmethod
-    def start(self) -> State:
-        """Return the state before the first epoch."""
+    def start(self, time: float = 0) -> State:
+        """Return the state before the first epoch.
+
+        Args:
+            time: the epochs from the schedule's beginning to that of the epoch in which it begins:
+                from more than -1 to 0. It is 0 unless an outer schedule begins this one within an
+                epoch.
+        """
 
     @abstractmethod
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float | dict[str, float]:
-        """Return the value for the next epoch; a group returns a dict with one for each member.
+    def evaluate(
+        self, state: State, peers: Mapping[str, float], fraction: float = 0
+    ) -> float | dict[str, float]:
+        """Return the value in the next epoch; a group returns a dict with one for each member.
+
+        Nothing within an epoch is state: an open-loop schedule is evaluated at the time
+        epoch + fraction, and a closed-loop one holds its value until `update`.
 
         Args:
             state: the current state of the schedule.
-            peers: the values of other hyperparameters for the next epoch, by name.
+            peers: the values of other hyperparameters at the same time, by name.
+            fraction: the part of the epoch that is over, from 0 to less than 1.
         """
+
+    def evaluate_steps(
+        self, state: State, peers: Sequence[Mapping[str, float]], fractions: Sequence[float]
+    ) -> list[float]:
+        """Return `evaluate` for several parts of an epoch; not defined for a group."""
+        return [
+            cast(float, self.evaluate(state, at, fraction))
+            for at, fraction in zip(peers, fractions, strict=True)
+        ]
 
     @abstractmethod
     def update(self, state: State, feedback: Feedback) -> State:
@@ -120,39 +172,53 @@ def check_initial_value(
 
 @dataclasses.dataclass(frozen=True)
 class OpenLoop(Schedule):
-    """A schedule whose value is a closed-form function of the epoch, without feedback."""
+    """A schedule whose value is a closed-form function of time, without feedback."""
 
     @abstractmethod
-    def at(self, epoch: int) -> float:
-        """Return the value during `epoch`, counted from 0."""
+    def at(self, epoch: float) -> float:
+        """Return the value at a time in epochs, counted from 0."""
 
-    def resolve(self, horizon: int, seed: int) -> Self:
+    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Resolve the schedule; raise ParameterError if a value overflows within the horizon."""
-        resolved = super().resolve(horizon, seed)
-        for epoch in range(horizon):
-            if not _has_finite_value(resolved, epoch):
-                raise ParameterError(
-                    self.family,
-                    "parameters",
-                    self,
-                    f"such that no value overflows (epoch {epoch} does)",
-                )
+        resolved = super().resolve(horizon, seed, interval)
+        if rule := broken_overflow_rule(resolved.at, horizon):
+            raise ParameterError(self.family, "parameters", self, rule)
         return resolved
 
-    def start(self) -> State:
-        return {"epoch": 0}
+    @property
+    def moves_within_epoch(self) -> bool:
+        return True
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
-        return self.at(state["epoch"])
+    def start(self, time: float = 0) -> State:
+        return {"epoch": time}
+
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
+        return self.at(max(state["epoch"] + fraction, 0))
+
+    def evaluate_steps(
+        self, state: State, peers: Sequence[Mapping[str, float]], fractions: Sequence[float]
+    ) -> list[float]:
+        at, epoch = self.at, state["epoch"]
+        return [at(max(epoch + fraction, 0)) for fraction in fractions]
 
     def update(self, state: State, feedback: Feedback) -> State:
         return {"epoch": state["epoch"] + 1}
 
 
-def _has_finite_value(schedule: OpenLoop, epoch: int) -> bool:
-    """Return whether an open-loop schedule has a finite value at an epoch."""
+def broken_overflow_rule(at: Callable[[float], float], horizon: float) -> str | None:
+    """Return the rule, to follow "must be", that a function of time breaks if it overflows."""
+    times: list[float] = [*range(math.ceil(horizon))]
+    # Within the last epoch, values come close to that at the horizon.
+    times += [horizon] if isinstance(horizon, float) else []
+    for time in times:
+        if not _is_finite_at(at, time):
+            return f"such that no value overflows (epoch {time} does)"
+    return None
+
+
+def _is_finite_at(at: Callable[[float], float], time: float) -> bool:
     try:
-        return math.isfinite(schedule.at(epoch))
+        return math.isfinite(at(time))
     except OverflowError:
         return False
 

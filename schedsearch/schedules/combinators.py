@@ -13,16 +13,23 @@ from itertools import accumulate, pairwise
 from typing import Self, cast
 
 from schedsearch.errors import ParameterError
-from schedsearch.schedules.base import Feedback, OpenLoop, Schedule, State
+from schedsearch.schedules.base import (
+    Feedback,
+    OpenLoop,
+    Schedule,
+    State,
+    broken_overflow_rule,
+)
 from schedsearch.schedules.interpolation import interpolate_linear
 from schedsearch.schedules.parameters import (
     Duration,
     Fraction,
+    Interval,
     Number,
     duration_size,
     epochs,
-    is_finite,
-    to_epochs,
+    has_passed,
+    is_same_time,
 )
 
 
@@ -34,7 +41,8 @@ class Warmup(Schedule):
                inner(t - duration),                                 t >= duration
 
     The inner schedule starts after the ramp and receives no feedback before. Its shares of the
-    horizon are shares of the epochs after the ramp.
+    horizon are shares of the epochs after the ramp. A closed-loop one that starts within an epoch
+    holds its first value until the end of that epoch, whose feedback it receives.
 
     Args:
         inner: the schedule to warm up.
@@ -57,22 +65,37 @@ class Warmup(Schedule):
     duration: Duration = "10%"
     factor: Fraction = 0.1
 
-    def resolve(self, horizon: int, seed: int) -> Self:
-        duration = to_epochs(self.duration, horizon)
-        inner = self.inner.resolve(max(1, horizon - duration), seed)
+    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
+        [duration] = self._resolved_durations("duration", (self.duration,), horizon, interval)
+        inner = self.inner.resolve(_remaining(horizon, duration), seed, interval)
         return replace(self, duration=duration, inner=inner)
 
-    def start(self) -> State:
-        return {"epoch": 0, "inner": self.inner.start()}
+    @property
+    def moves_within_epoch(self) -> bool:
+        return True
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
-        ramp = interpolate_linear(self.factor, 1.0, state["epoch"], epochs(self.duration))
-        return _value(self.inner, state["inner"], peers) * ramp
+    def start(self, time: float = 0) -> State:
+        return {"epoch": time, "inner": self.inner.start()}
+
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
+        time, duration = state["epoch"] + fraction, epochs(self.duration)
+        if has_passed(duration, time):
+            return _value(self.inner, self._inner_state(state), peers, fraction)
+        ramp = interpolate_linear(self.factor, 1.0, max(time, 0), duration)
+        return _value(self.inner, self.inner.start(), peers) * ramp
+
+    def _inner_state(self, state: State) -> State:
+        """Return the state of the inner schedule in an epoch in which its ramp ends, or later."""
+        if has_passed(epochs(self.duration), state["epoch"]):
+            inner: State = state["inner"]
+            return inner
+        return self.inner.start(state["epoch"] - epochs(self.duration))
 
     def update(self, state: State, feedback: Feedback) -> State:
-        started = state["epoch"] >= epochs(self.duration)
-        inner = self.inner.update(state["inner"], feedback) if started else state["inner"]
-        return {"epoch": state["epoch"] + 1, "inner": inner}
+        end, inner = state["epoch"] + 1, state["inner"]
+        if not has_passed(end, epochs(self.duration)):
+            inner = self.inner.update(self._inner_state(state), feedback)
+        return {"epoch": end, "inner": inner}
 
 
 @dataclass(frozen=True)
@@ -82,8 +105,9 @@ class Join(Schedule):
     value(t) = schedules[k](t - boundaries[k - 1]),  k the number of boundaries <= t
 
     The first schedule starts at epoch 0. Each schedule receives the feedback of its own epochs
-    only, and its shares of the horizon are shares of those epochs. If boundaries mix epochs and
-    shares, a later boundary may fall before an earlier one; the schedule between them is skipped.
+    only, and its shares of the horizon are shares of those epochs. The feedback of an epoch with a
+    boundary goes to the schedule at its end. If boundaries mix epochs and shares, a later boundary
+    may fall before an earlier one; the schedule between them is skipped.
 
     Args:
         schedules: at least two schedules, in order.
@@ -112,36 +136,54 @@ class Join(Schedule):
             raise self.parameter_error(
                 "boundaries", "one boundary between each schedule and the next"
             )
-        for unit in (int, str):
-            ends = [duration_size(end) for end in self.boundaries if isinstance(end, unit)]
+        for is_share in (False, True):
+            ends = [duration_size(b) for b in self.boundaries if isinstance(b, str) == is_share]
             if any(later < earlier for earlier, later in pairwise(ends)):
                 raise self.parameter_error("boundaries", "in ascending order")
 
-    def resolve(self, horizon: int, seed: int) -> Self:
-        ends = tuple(accumulate((to_epochs(end, horizon) for end in self.boundaries), max))
+    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
+        resolved = self._resolved_durations("boundaries", self.boundaries, horizon, interval)
+        ends = tuple(accumulate(resolved, max))
         schedules = tuple(
-            schedule.resolve(max(1, stop - start), seed)
+            schedule.resolve(_remaining(stop, start), seed, interval)
             for schedule, start, stop in zip(
                 self.schedules, (0, *ends), (*ends, horizon), strict=True
             )
         )
         return replace(self, schedules=schedules, boundaries=ends)
 
-    def start(self) -> State:
-        return {"epoch": 0, "inner": self._active_schedule(0).start()}
+    @property
+    def moves_within_epoch(self) -> bool:
+        return True
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
-        return _value(self._active_schedule(state["epoch"]), state["inner"], peers)
+    def start(self, time: float = 0) -> State:
+        return {"epoch": time, "inner": self.schedules[self._active(max(time, 0))].start(time)}
+
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
+        active = self._active(max(state["epoch"] + fraction, 0))
+        return _value(self.schedules[active], self._inner_state(state, active), peers, fraction)
 
     def update(self, state: State, feedback: Feedback) -> State:
-        epoch = state["epoch"] + 1
-        if any(end == epoch for end in self.boundaries):
-            return {"epoch": epoch, "inner": self._active_schedule(epoch).start()}
-        active = self._active_schedule(state["epoch"])
-        return {"epoch": epoch, "inner": active.update(state["inner"], feedback)}
+        end = state["epoch"] + 1
+        following = self._active(end)
+        if following and is_same_time(self._begin(following), end):
+            return {"epoch": end, "inner": self.schedules[following].start()}
+        inner = self._inner_state(state, following)
+        return {"epoch": end, "inner": self.schedules[following].update(inner, feedback)}
 
-    def _active_schedule(self, epoch: int) -> Schedule:
-        return self.schedules[sum(epochs(end) <= epoch for end in self.boundaries)]
+    def _active(self, time: float) -> int:
+        """Return the number of the schedule that sets the value at a time."""
+        return sum(has_passed(epochs(boundary), time) for boundary in self.boundaries)
+
+    def _begin(self, number: int) -> float:
+        return epochs(self.boundaries[number - 1]) if number else 0
+
+    def _inner_state(self, state: State, number: int) -> State:
+        """Return the state, in an epoch, of a schedule that is active in it."""
+        if number == self._active(max(state["epoch"], 0)):
+            inner: State = state["inner"]
+            return inner
+        return self.schedules[number].start(state["epoch"] - self._begin(number))
 
 
 @dataclass(frozen=True)
@@ -150,8 +192,8 @@ class _Wrapper(Schedule):
 
     inner: Schedule
 
-    def start(self) -> State:
-        return self.inner.start()
+    def start(self, time: float = 0) -> State:
+        return self.inner.start(time)
 
     def update(self, state: State, feedback: Feedback) -> State:
         return self.inner.update(state, feedback)
@@ -175,19 +217,18 @@ class Scale(_Wrapper):
 
     factor: Number
 
-    def resolve(self, horizon: int, seed: int) -> Self:
+    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Resolve the schedule; raise ParameterError if an open-loop value overflows."""
-        resolved = super().resolve(horizon, seed)
+        resolved = super().resolve(horizon, seed, interval)
         inner = resolved.inner
         if isinstance(inner, OpenLoop):
-            for epoch in range(horizon):
-                if not is_finite(self.factor * inner.at(epoch)):
-                    rule = f"such that no value overflows (epoch {epoch} does)"
-                    raise ParameterError(self.family, "factor", self.factor, rule)
+            at = inner.at
+            if rule := broken_overflow_rule(lambda time: self.factor * at(time), horizon):
+                raise ParameterError(self.family, "factor", self.factor, rule)
         return resolved
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
-        return _product(self.factor, _value(self.inner, state, peers))
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
+        return _product(self.factor, _value(self.inner, state, peers, fraction))
 
 
 @dataclass(frozen=True)
@@ -218,8 +259,8 @@ class Clamp(_Wrapper):
         if self.low > self.high:
             raise self.parameter_error("low", f"at most `high`, which is {self.high!r}")
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
-        return min(max(_value(self.inner, state, peers), self.low), self.high)
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
+        return min(max(_value(self.inner, state, peers, fraction), self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -250,19 +291,28 @@ class Coupled(Schedule):
     def dependencies(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.to, *super().dependencies)))
 
-    def start(self) -> State:
-        return self.factor.start()
+    def start(self, time: float = 0) -> State:
+        return self.factor.start(time)
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
-        return _product(_value(self.factor, state, peers), peers[self.to])
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
+        return _product(_value(self.factor, state, peers, fraction), peers[self.to])
 
     def update(self, state: State, feedback: Feedback) -> State:
         return self.factor.update(state, feedback)
 
 
-def _value(schedule: Schedule, state: State, peers: Mapping[str, float]) -> float:
+def _remaining(end: float, begin: float) -> float:
+    """Return the horizon of an inner schedule; of one that is never used, some horizon."""
+    if isinstance(begin, int) and isinstance(end, int):
+        return max(1, end - begin)
+    return end - begin if end > begin else 1.0
+
+
+def _value(
+    schedule: Schedule, state: State, peers: Mapping[str, float], fraction: float = 0
+) -> float:
     # Only groups return a dict, and a group cannot be an inner schedule.
-    return cast(float, schedule.evaluate(state, peers))
+    return cast(float, schedule.evaluate(state, peers, fraction))
 
 
 def _product(factor: float, value: float) -> float:

@@ -29,7 +29,7 @@ class _TermController(Schedule):
     def control(self, state: State, term: float) -> State:
         """Return the state after an epoch with this mean of the term."""
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
         value: float = state["value"]
         return value
 
@@ -77,7 +77,7 @@ class Geco(_TermController):
         super().__post_init__()
         check_initial_value(self, self.initial, self.min_value, self.max_value)
 
-    def start(self) -> State:
+    def start(self, time: float = 0) -> State:
         return {"value": self.initial, "average": None}
 
     def control(self, state: State, term: float) -> State:
@@ -131,7 +131,7 @@ class Pi(_TermController):
         super().__post_init__()
         check_initial_value(self, self.initial, self.min_value, self.max_value)
 
-    def start(self) -> State:
+    def start(self, time: float = 0) -> State:
         return {"value": self.initial, "integral": self.initial - self.min_value}
 
     def control(self, state: State, term: float) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from schedsearch.schedules.base import OpenLoop
@@ -13,7 +14,9 @@ from schedsearch.schedules.parameters import (
     Positive,
     PositiveCount,
     PositiveFraction,
+    completed_periods,
     epochs,
+    has_passed,
 )
 
 
@@ -46,11 +49,11 @@ class WarmRestarts(OpenLoop):
     period: Duration = "25%"
     multiplier: PositiveCount = 1
 
-    def at(self, epoch: int) -> float:
+    def at(self, epoch: float) -> float:
         since, period = epoch, epochs(self.period)
         if self.multiplier == 1:
-            since %= period
-        while since >= period:
+            since -= completed_periods(since, period) * period
+        while self.multiplier > 1 and has_passed(period, since):
             since -= period
             period *= self.multiplier
         return interpolate_cosine(self.initial, self.final, since, period)
@@ -62,9 +65,9 @@ class Cyclical(OpenLoop):
 
     value(t) = initial + (final - initial) * min(tau / proportion, 1)
 
-    with tau in [0, 1) the elapsed part of the current cycle. Each cycle begins at a whole epoch, so
-    it starts at `initial` even if the number of cycles does not divide the duration. The value is
-    `final` from epoch `duration` on.
+    with tau in [0, 1) the elapsed part of the current cycle. At the interval "epoch", each cycle
+    begins at a whole epoch, so it starts at `initial` even if the number of cycles does not divide
+    the duration. The value is `final` from epoch `duration` on.
 
     Args:
         initial: value at the start of each cycle.
@@ -87,17 +90,20 @@ class Cyclical(OpenLoop):
     proportion: PositiveFraction = 0.5
     duration: Duration = "100%"
 
-    def at(self, epoch: int) -> float:
-        if epoch >= epochs(self.duration):
+    def at(self, epoch: float) -> float:
+        if has_passed(epochs(self.duration), epoch):
             return self.final
-        cycle = epoch * self.cycles // epochs(self.duration)
+        cycle = completed_periods(epoch * self.cycles, epochs(self.duration))
         begin, end = self._begin(cycle), self._begin(cycle + 1)
         return interpolate_linear(
             self.initial, self.final, epoch - begin, self.proportion * (end - begin)
         )
 
-    def _begin(self, cycle: int) -> int:
-        return -(-cycle * epochs(self.duration) // self.cycles)
+    def _begin(self, cycle: int) -> float:
+        duration = epochs(self.duration)
+        if isinstance(duration, float):
+            return cycle * duration / self.cycles
+        return -(-cycle * duration // self.cycles)
 
 
 @dataclass(frozen=True)
@@ -131,11 +137,11 @@ class Triangular(OpenLoop):
     cycle_decay: Positive = 1.0
     decay_rate: Positive = 1.0
 
-    def at(self, epoch: int) -> float:
+    def at(self, epoch: float) -> float:
         rise, fall = epochs(self.rise), epochs(self.fall)
         cycle, since = divmod(epoch, rise + fall)
         height = since / rise if since <= rise else (rise + fall - since) / fall
-        height *= self.cycle_decay**cycle * self.decay_rate**epoch
+        height *= math.pow(self.cycle_decay, cycle) * math.pow(self.decay_rate, epoch)
         return self.initial + (self.peak - self.initial) * height
 
 
@@ -170,7 +176,7 @@ class OneCycle(OpenLoop):
     rise: NonNegativeDuration = "30%"
     fall: Duration = "70%"
 
-    def at(self, epoch: int) -> float:
+    def at(self, epoch: float) -> float:
         rise = epochs(self.rise)
         if epoch < rise:
             return interpolate_cosine(self.initial, self.peak, epoch, rise)

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 from schedsearch.schedules.base import OpenLoop
 from schedsearch.schedules.interpolation import interpolate_cosine, interpolate_linear
-from schedsearch.schedules.parameters import Duration, Number, Positive, epochs
+from schedsearch.schedules.parameters import (
+    Duration,
+    Number,
+    Positive,
+    completed_periods,
+    epochs,
+    has_passed,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,11 @@ class Constant(OpenLoop):
 
     value: Number
 
-    def at(self, epoch: int) -> float:
+    @property
+    def moves_within_epoch(self) -> bool:
+        return False
+
+    def at(self, epoch: float) -> float:
         return self.value
 
 
@@ -53,7 +64,7 @@ class Linear(OpenLoop):
     final: Number
     duration: Duration = "100%"
 
-    def at(self, epoch: int) -> float:
+    def at(self, epoch: float) -> float:
         return interpolate_linear(self.initial, self.final, epoch, epochs(self.duration))
 
 
@@ -80,7 +91,7 @@ class Polynomial(OpenLoop):
     power: Positive
     duration: Duration = "100%"
 
-    def at(self, epoch: int) -> float:
+    def at(self, epoch: float) -> float:
         left = interpolate_linear(1.0, 0.0, epoch, epochs(self.duration))
         return self.final + (self.initial - self.final) * math.pow(left, self.power)
 
@@ -104,8 +115,8 @@ class Exponential(OpenLoop):
     initial: Number
     decay_rate: Positive
 
-    def at(self, epoch: int) -> float:
-        return self.initial * self.decay_rate**epoch
+    def at(self, epoch: float) -> float:
+        return self.initial * math.pow(self.decay_rate, epoch)
 
 
 @dataclass(frozen=True)
@@ -129,8 +140,8 @@ class Step(OpenLoop):
     decay_rate: Positive
     step_size: Duration = "25%"
 
-    def at(self, epoch: int) -> float:
-        return self.initial * self.decay_rate ** (epoch // epochs(self.step_size))
+    def at(self, epoch: float) -> float:
+        return self.initial * self.decay_rate ** completed_periods(epoch, epochs(self.step_size))
 
 
 @dataclass(frozen=True)
@@ -159,8 +170,8 @@ class Multistep(OpenLoop):
         if not self.milestones:
             raise self.parameter_error("milestones", "at least one milestone")
 
-    def at(self, epoch: int) -> float:
-        passed = sum(epochs(milestone) <= epoch for milestone in self.milestones)
+    def at(self, epoch: float) -> float:
+        passed = sum(has_passed(epochs(milestone), epoch) for milestone in self.milestones)
         return self.initial * self.decay_rate**passed
 
 
@@ -183,7 +194,7 @@ class InverseTime(OpenLoop):
     initial: Number
     decay_rate: Positive
 
-    def at(self, epoch: int) -> float:
+    def at(self, epoch: float) -> float:
         return self.initial / (1 + self.decay_rate * epoch)
 
 
@@ -209,5 +220,5 @@ class Cosine(OpenLoop):
     final: Number
     duration: Duration = "100%"
 
-    def at(self, epoch: int) -> float:
+    def at(self, epoch: float) -> float:
         return interpolate_cosine(self.initial, self.final, epoch, epochs(self.duration))

@@ -10,8 +10,9 @@ from typing import Any, Literal, Self, TypeAlias
 from schedsearch.errors import ParameterError
 from schedsearch.schedules.base import Feedback, Schedule, State, check_initial_value
 from schedsearch.schedules.parameters import (
+    EpochCount,
+    Interval,
     NonNegative,
-    NonNegativeDuration,
     Number,
     OpenFraction,
     Positive,
@@ -43,7 +44,7 @@ def is_improvement(
     return metric < best * (1.0 - math.copysign(threshold, best))
 
 
-def reject_overflow(family: str, initial: float, increment: float, horizon: int) -> None:
+def reject_overflow(family: str, initial: float, increment: float, horizon: float) -> None:
     """Raise ParameterError if the value overflows with one increment in each epoch."""
     if not is_finite(initial + horizon * increment):
         rule = f"such that no value overflows ({horizon} increments from {initial!r} do)"
@@ -77,15 +78,15 @@ class IncrementOnImprovement(Schedule):
     threshold: NonNegative = 0.0
     threshold_mode: ThresholdMode = "rel"
 
-    def resolve(self, horizon: int, seed: int) -> Self:
+    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Resolve the schedule; raise ParameterError if a value overflows within the horizon."""
         reject_overflow(self.family, self.initial, self.increment, horizon)
-        return super().resolve(horizon, seed)
+        return super().resolve(horizon, seed, interval)
 
-    def start(self) -> State:
+    def start(self, time: float = 0) -> State:
         return {"best": None, "increments": 0}
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
         increments: int = state["increments"]
         return self.initial + self.increment * increments
 
@@ -142,9 +143,9 @@ class Greedy(Schedule):
     min_value: NonNegative
     max_value: Positive
     factor: OpenFraction = 0.95
-    patience: NonNegativeDuration = 10
-    warmup: NonNegativeDuration = 0
-    cooldown: NonNegativeDuration = 0
+    patience: EpochCount = 10
+    warmup: EpochCount = 0
+    cooldown: EpochCount = 0
     threshold: NonNegative = 1e-6
     threshold_mode: ThresholdMode = "abs"
     reset_after: PositiveCount = 500
@@ -154,7 +155,7 @@ class Greedy(Schedule):
         super().__post_init__()
         check_initial_value(self, self.initial, self.min_value, self.max_value)
 
-    def start(self) -> State:
+    def start(self, time: float = 0) -> State:
         return {
             "value": self.initial,
             "best": None,
@@ -164,7 +165,7 @@ class Greedy(Schedule):
             "cuts_at_minimum": 0,
         }
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
         value: float = state["value"]
         return value
 

@@ -16,6 +16,7 @@ from typing import Self
 from schedsearch.schedules.base import Feedback, GroupSchedule, State
 from schedsearch.schedules.parameters import (
     Fraction,
+    Interval,
     Number,
     Positive,
     PositiveFraction,
@@ -36,10 +37,12 @@ class _LossBalancing(GroupSchedule):
     def rebalance(self, state: State, terms: Sequence[float]) -> State:
         """Return the state after an epoch with these means, in the order of the members."""
 
-    def start(self) -> State:
+    def start(self, time: float = 0) -> State:
         return {"weights": [1.0] * len(self.members)}
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> dict[str, float]:
+    def evaluate(
+        self, state: State, peers: Mapping[str, float], fraction: float = 0
+    ) -> dict[str, float]:
         return dict(zip(self.members, state["weights"], strict=True))
 
     def update(self, state: State, feedback: Feedback) -> State:
@@ -74,8 +77,8 @@ class Dwa(_LossBalancing):
 
     temperature: Positive = 2.0
 
-    def start(self) -> State:
-        return {**super().start(), "last": None}
+    def start(self, time: float = 0) -> State:
+        return {**super().start(time), "last": None}
 
     def rebalance(self, state: State, terms: Sequence[float]) -> State:
         weights = state["weights"]
@@ -114,8 +117,8 @@ class Softadapt(_LossBalancing):
 
     beta: Number = 0.1
 
-    def start(self) -> State:
-        return {**super().start(), "last": None}
+    def start(self, time: float = 0) -> State:
+        return {**super().start(time), "last": None}
 
     def rebalance(self, state: State, terms: Sequence[float]) -> State:
         weights = state["weights"]
@@ -165,14 +168,14 @@ class Relobralo(_LossBalancing):
     #: The seed of the run, set by `resolve`.
     seed: int = field(default=0, init=False)
 
-    def resolve(self, horizon: int, seed: int) -> Self:
+    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Resolve the schedule and store the seed of the run for the random numbers."""
-        resolved = super().resolve(horizon, seed)
+        resolved = super().resolve(horizon, seed, interval)
         object.__setattr__(resolved, "seed", seed)
         return resolved
 
-    def start(self) -> State:
-        return {**super().start(), "first": None, "last": None, "epoch": 0}
+    def start(self, time: float = 0) -> State:
+        return {**super().start(time), "first": None, "last": None, "epoch": 0}
 
     def rebalance(self, state: State, terms: Sequence[float]) -> State:
         seen = {"first": state["first"] or list(terms), "last": list(terms)}

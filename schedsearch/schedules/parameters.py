@@ -39,17 +39,25 @@ PositiveFraction: TypeAlias = Annotated[
     float, Constraint("greater than 0 and at most 1", lambda x: 0 < x <= 1)
 ]
 PositiveCount: TypeAlias = Annotated[int, Constraint("at least 1", lambda n: n >= 1)]
-#: A number of epochs, or a share of the horizon such as "20%".
+#: A time: a number of epochs, or a share of the horizon such as "20%".
 Duration: TypeAlias = Annotated[
-    int | str, Constraint("at least 1 epoch", lambda d: duration_size(d) > 0)
+    int | float | str, Constraint("more than 0 epochs", lambda d: duration_size(d) > 0)
 ]
 NonNegativeDuration: TypeAlias = Annotated[
+    int | float | str, Constraint("at least 0 epochs", lambda d: duration_size(d) >= 0)
+]
+#: A count of epochs, such as a patience: whole at every interval, or a share of the horizon.
+EpochCount: TypeAlias = Annotated[
     int | str, Constraint("at least 0 epochs", lambda d: duration_size(d) >= 0)
 ]
+#: When the value of a hyperparameter changes: at each epoch, or at each optimizer step.
+Interval: TypeAlias = Literal["epoch", "step"]
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)%")
 #: A limit above every useful duration, so that a share times the horizon stays a whole number.
 _LARGEST_SHARE = 1e9
+#: Two times that differ by less, in epochs, are equal; a step of an optimizer is much longer.
+_TIME_TOLERANCE = 1e-9
 
 
 def parse_share(text: str) -> float | None:
@@ -63,27 +71,77 @@ def parse_share(text: str) -> float | None:
     return fraction if fraction <= _LARGEST_SHARE else None
 
 
-def duration_size(duration: int | str) -> float:
+def duration_size(duration: float | str) -> float:
     """Return a duration in epochs or as a fraction; -1 if it is neither, which no rule allows."""
-    if isinstance(duration, int):
+    if not isinstance(duration, str):
         return duration
     fraction = parse_share(duration)
     return -1.0 if fraction is None else fraction
 
 
-def to_epochs(duration: int | str, horizon: int) -> int:
-    """Return a duration in epochs: shares round half up, and to at least 1 except for "0%".
+def to_epochs(duration: float | str, horizon: float) -> int:
+    """Return a duration in whole epochs: shares round half up, to at least 1 except for "0%".
 
     >>> to_epochs("20%", 60), to_epochs("2.5%", 60), to_epochs("1%", 10), to_epochs(7, 10)
     (12, 2, 1, 7)
+
+    Raises:
+        ValueError: the duration is a number of epochs that is not whole.
     """
-    if isinstance(duration, int):
-        return duration
-    fraction = duration_size(duration)
-    return max(1, math.floor(fraction * horizon + 0.5)) if fraction else 0
+    if isinstance(duration, str):
+        fraction = duration_size(duration)
+        return max(1, math.floor(fraction * horizon + 0.5)) if fraction else 0
+    if duration != math.floor(duration):
+        raise ValueError(f"{duration} epochs are not a whole number")
+    return int(duration)
 
 
-def epochs(duration: int | str) -> int:
+def to_time(duration: float | str, horizon: float, interval: Interval) -> float:
+    """Return a duration in epochs: whole at the interval "epoch", and not rounded at "step".
+
+    The type says which: an int at "epoch", a float at "step". A float within 1e-9 of a whole
+    number is that number, so that rounding does not move a boundary into another epoch.
+
+    >>> to_time("2.5%", 60, "epoch"), to_time("2.5%", 60, "step"), to_time("30%", 10, "step")
+    (2, 1.5, 3.0)
+
+    Raises:
+        ValueError: the interval is "epoch", and the duration a number of epochs that is not whole.
+    """
+    if interval == "epoch":
+        return to_epochs(duration, horizon)
+    size = duration_size(duration)
+    time = float(size * horizon if isinstance(duration, str) else size)
+    return float(round(time)) if is_same_time(time, round(time)) else time
+
+
+def is_same_time(first: float, second: float) -> bool:
+    """Return whether two times in epochs are equal, apart from rounding."""
+    return abs(first - second) < _TIME_TOLERANCE
+
+
+def has_passed(boundary: float, time: float) -> bool:
+    """Return whether a boundary has been reached at a time, both in epochs.
+
+    >>> has_passed(3, 3), has_passed(0.1 + 0.2, 0.3), has_passed(0.31, 0.3)
+    (True, True, False)
+    """
+    return boundary <= time or is_same_time(boundary, time)
+
+
+def completed_periods(time: float, period: float) -> int:
+    """Return how many periods are complete at a time; exact for whole numbers.
+
+    >>> completed_periods(7, 3), completed_periods(0.3, 0.1)
+    (2, 3)
+    """
+    count = int(time // period)
+    if isinstance(time, int) and isinstance(period, int):
+        return count
+    return count + has_passed((count + 1) * period, time)
+
+
+def epochs(duration: float | str) -> float:
     """Return a resolved duration in epochs.
 
     Raises:
@@ -99,11 +157,16 @@ class ParameterType(enum.Enum):
 
     NUMBER = "a number"
     COUNT = "a whole number"
-    DURATION = 'a whole number of epochs, or a share of the horizon such as "20%"'
+    DURATION = 'a number of epochs, or a share of the horizon such as "20%"'
+    EPOCH_COUNT = 'a whole number of epochs, or a share of the horizon such as "20%"'
     FLAG = "true or false"
     CHOICE = "one of the listed words"
     NAME = "a name"
     SCHEDULE = "a schedule of one hyperparameter: a table that holds one family"
+
+
+#: The types whose values are epochs or shares of the horizon.
+DURATIONS = (ParameterType.DURATION, ParameterType.EPOCH_COUNT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,9 +226,11 @@ def _has_type(value: Any, expected: ParameterType) -> bool:
             return isinstance(value, int | float) and not isinstance(value, bool)
         case ParameterType.COUNT:
             return isinstance(value, int) and not isinstance(value, bool)
-        case ParameterType.DURATION:
+        case ParameterType.DURATION | ParameterType.EPOCH_COUNT:
             if isinstance(value, str):
                 return parse_share(value) is not None
+            if expected is ParameterType.DURATION and isinstance(value, float):
+                return math.isfinite(value)
             return isinstance(value, int) and not isinstance(value, bool)
         case ParameterType.FLAG:
             return isinstance(value, bool)
@@ -214,4 +279,6 @@ def _type_of(item: Any) -> ParameterType:
     }
     if item in simple:
         return simple[item]
-    return ParameterType.DURATION if item == int | str else ParameterType.SCHEDULE
+    if item == int | float | str:
+        return ParameterType.DURATION
+    return ParameterType.EPOCH_COUNT if item == int | str else ParameterType.SCHEDULE

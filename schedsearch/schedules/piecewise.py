@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from schedsearch.schedules.base import OpenLoop
 from schedsearch.schedules.interpolation import interpolate_linear
-from schedsearch.schedules.parameters import Duration, Number, epochs
+from schedsearch.schedules.parameters import Duration, Number, completed_periods, epochs
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Piecewise(OpenLoop):
         if not self.values:
             raise self.parameter_error("values", "at least one value")
 
-    def at(self, epoch: int) -> float:
-        segment = epoch * len(self.values) // epochs(self.duration)
+    def at(self, epoch: float) -> float:
+        segment = completed_periods(epoch * len(self.values), epochs(self.duration))
         return self.values[min(segment, len(self.values) - 1)]
 
 
@@ -66,9 +66,11 @@ class Knots(OpenLoop):
         if len(self.values) < 2:
             raise self.parameter_error("values", "at least two values")
 
-    def at(self, epoch: int) -> float:
+    def at(self, epoch: float) -> float:
         duration = epochs(self.duration)
-        knot, beyond = divmod(epoch * (len(self.values) - 1), duration)
+        elapsed = epoch * (len(self.values) - 1)
+        knot = completed_periods(elapsed, duration)
         if knot >= len(self.values) - 1:
             return self.values[-1]
+        beyond = elapsed - knot * duration
         return interpolate_linear(self.values[knot], self.values[knot + 1], beyond, duration)

@@ -11,8 +11,9 @@ from typing import Self, cast
 from schedsearch.schedules.base import Feedback, Schedule, State
 from schedsearch.schedules.improvement import ThresholdMode, is_improvement, reject_overflow
 from schedsearch.schedules.parameters import (
+    EpochCount,
+    Interval,
     NonNegative,
-    NonNegativeDuration,
     Number,
     OpenFraction,
     epochs,
@@ -34,8 +35,8 @@ class PlateauSchedule(Schedule):
     best).
     """
 
-    patience: NonNegativeDuration = 10
-    cooldown: NonNegativeDuration = 0
+    patience: EpochCount = 10
+    cooldown: EpochCount = 0
     threshold: NonNegative = 1e-4
     threshold_mode: ThresholdMode = "rel"
 
@@ -43,7 +44,7 @@ class PlateauSchedule(Schedule):
     def on_plateau(self, state: State) -> State:
         """Return the entries of the state that change at a plateau."""
 
-    def start(self) -> State:
+    def start(self, time: float = 0) -> State:
         return {"best": None, "bad_epochs": 0, "cooldown": 0}
 
     def update(self, state: State, feedback: Feedback) -> State:
@@ -105,10 +106,10 @@ class ReduceOnPlateau(PlateauSchedule):
     min_value: NonNegative = 0.0
     eps: NonNegative = 1e-8
 
-    def start(self) -> State:
-        return {**super().start(), "value": self.initial}
+    def start(self, time: float = 0) -> State:
+        return {**super().start(time), "value": self.initial}
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
         value: float = state["value"]
         return value
 
@@ -146,15 +147,15 @@ class IncrementOnPlateau(PlateauSchedule):
     initial: Number
     increment: Number
 
-    def resolve(self, horizon: int, seed: int) -> Self:
+    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Resolve the schedule; raise ParameterError if a value overflows within the horizon."""
         reject_overflow(self.family, self.initial, self.increment, horizon)
-        return super().resolve(horizon, seed)
+        return super().resolve(horizon, seed, interval)
 
-    def start(self) -> State:
-        return {**super().start(), "increments": 0}
+    def start(self, time: float = 0) -> State:
+        return {**super().start(time), "increments": 0}
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
         increments: int = state["increments"]
         return self.initial + self.increment * increments
 
@@ -195,12 +196,12 @@ class PlateauOver(PlateauSchedule):
     inner: Schedule
     factor: OpenFraction
 
-    def start(self) -> State:
-        return {**super().start(), "plateaus": 0, "inner": self.inner.start()}
+    def start(self, time: float = 0) -> State:
+        return {**super().start(time), "plateaus": 0, "inner": self.inner.start(time)}
 
-    def evaluate(self, state: State, peers: Mapping[str, float]) -> float:
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
         # Only groups return a dict, and a group cannot be an inner schedule.
-        inner = cast(float, self.inner.evaluate(state["inner"], peers))
+        inner = cast(float, self.inner.evaluate(state["inner"], peers, fraction))
         plateaus: int = state["plateaus"]
         return inner * self.factor**plateaus
 

@@ -41,7 +41,7 @@ class WarmupStableDecay(OpenLoop):
     stable: NonNegativeDuration = "70%"
     decay: Duration = "20%"
 
-    def at(self, epoch: int) -> float:
+    def at(self, epoch: float) -> float:
         warmup = epochs(self.warmup)
         if epoch < warmup:
             return interpolate_linear(self.initial, self.peak, epoch, warmup)
@@ -77,7 +77,7 @@ class LogisticRamp(OpenLoop):
     midpoint: NonNegativeDuration = "50%"
     width: Duration = "10%"
 
-    def at(self, epoch: int) -> float:
+    def at(self, epoch: float) -> float:
         widths = (epoch - epochs(self.midpoint)) / epochs(self.width)
         # The logistic function, computed with tanh because exp could overflow.
         return self.initial + (self.final - self.initial) * (1 + math.tanh(widths / 2)) / 2
@@ -110,7 +110,7 @@ class GaussianRamp(OpenLoop):
     sharpness: Positive = 5.0
     duration: Duration = "100%"
 
-    def at(self, epoch: int) -> float:
+    def at(self, epoch: float) -> float:
         left = 1 - min(epoch / epochs(self.duration), 1)
         if left == 0:
             return self.final

@@ -7,7 +7,13 @@ from typing import Any
 
 from schedsearch.errors import InputError, Problem, did_you_mean
 from schedsearch.schedules import FAMILIES, GroupSchedule, from_table
-from schedsearch.schedules.parameters import Parameter, ParameterType, is_finite, parameters_of
+from schedsearch.schedules.parameters import (
+    DURATIONS,
+    Parameter,
+    ParameterType,
+    is_finite,
+    parameters_of,
+)
 from schedsearch.space.domains import (
     Domain,
     Families,
@@ -141,7 +147,7 @@ class FamilyParser:
         if parameter.type not in (
             ParameterType.NUMBER,
             ParameterType.COUNT,
-            ParameterType.DURATION,
+            *DURATIONS,
         ):
             rule = f"must be {parameter.type.value}, or {{ levels = [...] }}"
             self._report(key, dict(table), rule)

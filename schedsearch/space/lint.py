@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from schedsearch.errors import InputError
 from schedsearch.schedules import FAMILIES, GroupSchedule, from_table
-from schedsearch.schedules.parameters import ParameterType, parameters_of, to_epochs
+from schedsearch.schedules.parameters import DURATIONS, parameters_of, to_epochs
 from schedsearch.space.constant_coverage import constant_coverage_warnings
 from schedsearch.space.domains import (
     Domain,
@@ -46,7 +46,7 @@ def _long_durations(families: Families, name: str, horizon: int) -> Iterator[str
             for item in items:
                 if isinstance(item, Families):
                     yield from _long_durations(item, key, horizon)
-            if parameter.type is not ParameterType.DURATION or parameter.name not in option.domains:
+            if parameter.type not in DURATIONS or parameter.name not in option.domains:
                 continue
             longest = max((_longest(item, horizon) for item in items), default=0)
             if longest > horizon:

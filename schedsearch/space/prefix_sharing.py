@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -101,9 +102,10 @@ def segment_starts(plan: Plan, horizon: int) -> Iterator[int]:
     for schedule in plan.schedules.values():
         if isinstance(schedule, Piecewise):
             duration, count = epochs(schedule.duration), len(schedule.values)
-            for epoch in range(1, min(duration, horizon)):
-                if epoch * count // duration != (epoch - 1) * count // duration:
-                    yield epoch
+            starts = (segment * duration / count for segment in range(1, count))
+            # Of a segment that begins within an epoch, that epoch is the first that differs.
+            rounded = (math.ceil(s) if isinstance(duration, int) else math.floor(s) for s in starts)
+            yield from (epoch for epoch in dict.fromkeys(rounded) if 0 < epoch < horizon)
 
 
 def random_plans(space: Space, count: int, seed: int) -> Iterator[Plan]:

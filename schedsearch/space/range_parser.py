@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from schedsearch.errors import Problem, did_you_mean
-from schedsearch.schedules.parameters import Parameter, ParameterType, parse_share
+from schedsearch.schedules.parameters import DURATIONS, Parameter, ParameterType, parse_share
 from schedsearch.space.domains import Domain, Fixed, Range
 
 _KEYS = ("low", "high", "log", "step")
@@ -60,7 +60,7 @@ def _range_problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> 
     """Return the problem of a range whose ends are valid by themselves."""
     low, high, step, log = table["low"], table["high"], table.get("step"), table.get("log", False)
     if len({isinstance(value, str) for value in (low, high, step) if value is not None}) > 1:
-        if parameter.type is not ParameterType.DURATION:
+        if parameter.type not in DURATIONS:
             return Problem(f"{key}.step", "must be a number greater than 0", step)
         rule = "must be all in epochs or all in shares of the horizon"
         return Problem(key, rule, dict(table))

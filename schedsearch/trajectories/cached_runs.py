@@ -217,7 +217,7 @@ class CachedRuns:
 
 
 def _next_key(run: Run) -> bytes:
-    return run.engine.key(run.next_values)
+    return run.engine.key(run.next_values, run.seed)
 
 
 def _checkpoint_policy(space: Space, branches: frozenset[int]) -> CheckpointPolicy:

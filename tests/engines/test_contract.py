@@ -146,13 +146,13 @@ def test_a_missing_hyperparameter_has_its_default(engine):
     spelled_out = train(engine, range(2), defaults)
     engine.fill(0, seed=1)
     assert train(engine, range(2), [{}, {}]) == spelled_out
-    assert engine.key({}) == engine.key(defaults[0])
+    assert engine.key({}, 0) == engine.key(defaults[0], 0)
 
 
 def test_keys_depend_on_the_values_and_not_on_their_order(engine):
     one, other = {"lr": 0.1, "blur": 0.2}, {"blur": 0.2, "lr": 0.1}
-    assert engine.key(one) == engine.key(other)
-    assert engine.key(one) != engine.key({"lr": 0.2, "blur": 0.1})
+    assert engine.key(one, 0) == engine.key(other, 0)
+    assert engine.key(one, 0) != engine.key({"lr": 0.2, "blur": 0.1}, 0)
 
 
 def test_an_idle_lane_has_no_result_and_training_an_empty_lane_is_an_error(engine):

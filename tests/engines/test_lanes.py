@@ -191,7 +191,7 @@ def test_a_share_of_examples_is_exact():
 def test_values_equal_in_float32_have_one_key_and_train_alike():
     engine = LanesEngine(Toy(), 2, compiled=False)
     near, same, other = {"lr": 0.1}, {"lr": 0.1 + 1e-10}, {"lr": 0.1 + 1e-7}
-    assert engine.key(near) == engine.key(same) != engine.key(other)
+    assert engine.key(near, 0) == engine.key(same, 0) != engine.key(other, 0)
     engine.fill(0, seed=1)
     engine.fill(1, seed=1)
     for values in ([near, same], [same, near]):

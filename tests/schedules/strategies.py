@@ -46,7 +46,7 @@ def values_of(parameter: Parameter, sizes: tuple[int, int]) -> st.SearchStrategy
             item: st.SearchStrategy[Any] = numbers
         case ParameterType.COUNT:
             item = counts
-        case ParameterType.DURATION:
+        case ParameterType.DURATION | ParameterType.EPOCH_COUNT:
             item = durations
         case ParameterType.FLAG:
             item = st.booleans()

@@ -27,10 +27,10 @@ from schedsearch.schedules import (
 class MetricSum(Schedule):
     """A minimal closed-loop schedule: its value is the sum of the metrics so far."""
 
-    def start(self) -> State:
+    def start(self, time: float = 0) -> State:
         return {"sum": 0.0}
 
-    def evaluate(self, state: State, peers: object) -> float:
+    def evaluate(self, state: State, peers: object, fraction: float = 0) -> float:
         return float(state["sum"])
 
     def update(self, state: State, feedback: Feedback) -> State:
@@ -38,10 +38,10 @@ class MetricSum(Schedule):
 
 
 class Weights(GroupSchedule):
-    def start(self) -> State:
+    def start(self, time: float = 0) -> State:
         return {}
 
-    def evaluate(self, state: State, peers: object) -> dict[str, float]:
+    def evaluate(self, state: State, peers: object, fraction: float = 0) -> dict[str, float]:
         return dict.fromkeys(self.members, 1.0)
 
     def update(self, state: State, feedback: Feedback) -> State:

@@ -234,7 +234,8 @@ def test_growth_that_overflows_within_the_horizon_is_refused() -> None:
 WRONG: dict[ParameterType, tuple[Any, ...]] = {
     ParameterType.NUMBER: (math.nan, math.inf, -math.inf, 10**400, "0.1", None, True),
     ParameterType.COUNT: (-1, 1.5, "3", None, True),
-    ParameterType.DURATION: (-1, 2.5, "20", "-5%", "1e400%", None, True),
+    ParameterType.DURATION: (-1, math.nan, math.inf, "20", "-5%", "1e400%", None, True),
+    ParameterType.EPOCH_COUNT: (-1, 2.5, "20", "-5%", "1e400%", None, True),
     ParameterType.FLAG: (0, "yes", None),
     ParameterType.CHOICE: ("neither", None, 1),
     ParameterType.NAME: (3, None),
@@ -246,6 +247,7 @@ PLAIN: dict[ParameterType, Any] = {
     ParameterType.NUMBER: 0.5,
     ParameterType.COUNT: 2,
     ParameterType.DURATION: "50%",
+    ParameterType.EPOCH_COUNT: "50%",
     ParameterType.NAME: next(iter(PEERS)),
     ParameterType.SCHEDULE: Exponential(1.0, 0.9),
 }

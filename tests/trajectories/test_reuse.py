@@ -31,7 +31,7 @@ def reusing(
 ) -> tuple[list[EpochResult], int]:
     """Return the result of each epoch, and how many epochs were trained."""
     cursor, results = store.cursor(ROOT), []
-    keys = [engine.key({"lr": rate}) for rate in rates]
+    keys = [engine.key({"lr": rate}, 0) for rate in rates]
     while len(results) < len(rates) and (found := cursor.find(keys[len(results)])) is not None:
         results.append(found)
     if len(results) == len(rates):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,12 +14,13 @@ from schedsearch.engines.lanes.optimizers import LANE_OPTIMIZERS
 from schedsearch.engines.lanes.probe import Probe
 from schedsearch.engines.lanes.program import Program, build
 from schedsearch.engines.lanes.random_inputs import RandomInputs, stacked_steps
-from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings, round_to_float32
+from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings, pack_float32
 from schedsearch.engines.task_adapter import (
     TaskAdapter,
     copy_model_tensors,
     finite_or_nan,
 )
+from schedsearch.epoch_values import StepValues
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import Splits, Task
 
@@ -96,8 +96,8 @@ class LanesEngine:
             SchedSearchError("the lane is idle: fill it first") if run is None and given else None
             for run, given in zip(self._runs, values, strict=True)
         ]
-        training = {
-            lane: {**self._defaults, **given}
+        training: dict[int, Mapping[str, StepValues]] = {
+            lane: {**self._defaults, **self._adapter.values_by_step(given, run.seed)}
             for lane, (run, given) in enumerate(zip(self._runs, values, strict=True))
             if run is not None and given is not None
         }
@@ -136,11 +136,9 @@ class LanesEngine:
         """End the run in a lane, if there is one."""
         self._runs[lane] = None
 
-    def key(self, values: Mapping[str, float]) -> bytes:
+    def key(self, values: Mapping[str, float], seed: int) -> bytes:
         """Return the values, defaults included, as float32."""
-        all_values = {**self._defaults, **values}
-        rounded = [round_to_float32(all_values[name]) for name in sorted(all_values)]
-        return struct.pack(f"<{len(rounded)}f", *rounded)
+        return pack_float32({**self._defaults, **self._adapter.values_by_step(values, seed)})
 
     def _build(self, seed: int, splits: Splits) -> Program:
         return build(
@@ -158,7 +156,7 @@ class LanesEngine:
             raise SchedSearchError("the lane is idle: fill it first")
         return run, self._program
 
-    def _train(self, values: Mapping[int, Mapping[str, float]]) -> dict[int, EpochResult]:
+    def _train(self, values: Mapping[int, Mapping[str, StepValues]]) -> dict[int, EpochResult]:
         program = self._program
         assert program is not None
         runs = {lane: run for lane, run in enumerate(self._runs) if run is not None}
@@ -178,7 +176,7 @@ class LanesEngine:
         self,
         program: Program,
         runs: Mapping[int, _LaneRun],
-        values: Mapping[int, Mapping[str, float]],
+        values: Mapping[int, Mapping[str, StepValues]],
     ) -> None:
         hp, coefficients = self._hyperparameters(program, runs, values)
         by_lane = {lane: program.random_inputs(run.seed, run.epoch) for lane, run in runs.items()}
@@ -190,25 +188,28 @@ class LanesEngine:
         program.sums.zero_()
         for step, random in enumerate(stacked_steps(inputs, program.steps, self.device)):
             batch = self._batch(program, order[step]) if order is not None else []
-            program.train(*state, *batch, *random, hp, coefficients[step], program.sums)
+            program.train(*state, *batch, *random, hp[step], coefficients[step], program.sums)
 
     def _hyperparameters(
         self,
         program: Program,
         runs: Mapping[int, _LaneRun],
-        values: Mapping[int, Mapping[str, float]],
+        values: Mapping[int, Mapping[str, StepValues]],
     ) -> tuple[Tensor, Tensor]:
-        """Return hyperparameters (number, lanes), and the optimizer's coefficients by step."""
+        """Return hyperparameters (steps, number, lanes), and the optimizer's coefficients by step.
+
+        The first dimension of the hyperparameters is an expanded one unless a value moves.
+        """
         idle = {**self._defaults, "lr": 0.0}
         by_lane = [values.get(lane, idle) for lane in range(self.lanes)]
         table = {
-            name: torch.tensor([lane[name] for lane in by_lane]).float().double()
+            name: _by_step([lane[name] for lane in by_lane], program.steps)
             for name in self._defaults
         }
         done = torch.tensor([runs[i].steps if i in runs else 0 for i in range(self.lanes)])
         counts = done + torch.arange(1, program.steps + 1)[:, None]
         coefficients = self._optimizer.coefficients(table, counts.double())
-        hp = torch.stack([table[name] for name in self.task.hyperparameters])
+        hp = _stacked([table[name] for name in self.task.hyperparameters], program.steps)
         return hp.to(self.device, program.dtype), coefficients.to(self.device)
 
     def _order(self, program: Program, inputs: Sequence[RandomInputs]) -> Tensor | None:
@@ -237,6 +238,22 @@ class LanesEngine:
         ]
         rows: list[list[float]] = torch.cat(blocks).tolist()
         return rows
+
+
+def _by_step(lanes: Sequence[StepValues], steps: int) -> Tensor:
+    """Return the float32 values of a hyperparameter as float64: (lanes,), or (steps, lanes)."""
+    if any(isinstance(value, tuple) for value in lanes):
+        columns = [v if isinstance(v, tuple) else (v,) * steps for v in lanes]
+        return torch.tensor(columns, dtype=torch.float64).T.float().double()
+    return torch.tensor(lanes).float().double()
+
+
+def _stacked(table: Sequence[Tensor], steps: int) -> Tensor:
+    """Return values of hyperparameters, (lanes,) or (steps, lanes) each, as one tensor."""
+    if all(values.dim() == 1 for values in table):
+        return torch.stack(list(table)).expand(steps, -1, -1)
+    lanes = table[0].shape[-1]
+    return torch.stack([values.expand(steps, lanes) for values in table], dim=1)
 
 
 def _result(probe: Probe, row: Sequence[float]) -> EpochResult:

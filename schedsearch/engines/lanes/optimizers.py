@@ -18,8 +18,8 @@ from schedsearch.task import OptimizerName
 
 _BETA2 = 0.999
 _EPS = 1e-8
-#: Returns coefficients, (steps, coefficients, lanes), for values by name, each (lanes,), and the
-#: number of each step, (steps, lanes), counted from 1; all float64.
+#: Returns coefficients, (steps, coefficients, lanes), for values by name, each (lanes,) or
+#: (steps, lanes), and the number of each step, (steps, lanes), counted from 1; all float64.
 Coefficients: TypeAlias = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 #: Returns the updated parameter and moments, for a parameter, its gradient, moments, coefficients.
 Update: TypeAlias = Callable[
@@ -47,8 +47,8 @@ class LaneOptimizer:
 
 
 def _sgd_coefficients(values: Mapping[str, Tensor], counts: Tensor) -> Tensor:
-    constant = torch.stack([values["lr"], values["weight_decay"], values["momentum"]])
-    return constant.expand(len(counts), *constant.shape)
+    rows = [values["lr"], values["weight_decay"], values["momentum"]]
+    return torch.stack([row.expand_as(counts) for row in rows], dim=1)
 
 
 def _sgd(

@@ -1,0 +1,127 @@
+"""The values of a plan in one epoch: at its beginning, and at each of its optimizer steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, TypeAlias
+
+from schedsearch.schedules import to_table
+
+if TYPE_CHECKING:
+    from schedsearch.plan import Plan, PlanState
+
+#: The value of a hyperparameter in an epoch: one number, or one for each optimizer step.
+StepValues: TypeAlias = float | tuple[float, ...]
+
+
+class EpochValues(Mapping[str, float]):
+    """The values of a resolved plan in the epoch that follows a state.
+
+    As a mapping, it holds the values at the beginning of the epoch.
+
+    >>> from schedsearch.plan import Plan
+    >>> from schedsearch.schedules import Linear
+    >>> plan = Plan({("lr",): Linear(initial=1.0, final=0.0, duration=2)}, intervals={"lr": "step"})
+    >>> plan = plan.resolve(horizon=2, seed=0)
+    >>> values = EpochValues(plan, plan.start())
+    >>> values["lr"], values.at(0.5), values.by_step(4)
+    (1.0, {'lr': 0.75}, {'lr': (1.0, 0.875, 0.75, 0.625)})
+
+    Args:
+        plan: resolved.
+        state: before the epoch.
+    """
+
+    def __init__(self, plan: Plan, state: PlanState) -> None:
+        self._plan, self._state = plan, state
+        self.beginning, self.clamped = plan.evaluate(state)
+        self._last: tuple[int, dict[str, StepValues]] | None = None
+
+    def __getitem__(self, name: str) -> float:
+        return self.beginning[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.beginning)
+
+    def __len__(self) -> int:
+        return len(self.beginning)
+
+    def __repr__(self) -> str:
+        return f"EpochValues({self.beginning})"
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The hyperparameters whose values may change within the epoch."""
+        return self._plan.moving
+
+    def at(self, fraction: float) -> dict[str, float]:
+        """Return the values when a part of the epoch, from 0 to less than 1, is over."""
+        if not self.moving:
+            return dict(self.beginning)
+        return self._plan.evaluate(self._state, fraction)[0]
+
+    def by_step(self, steps: int) -> dict[str, StepValues]:
+        """Return, for each hyperparameter, one value, or one for each step if they differ.
+
+        Step k of n has the value at the time epoch + k / n.
+        """
+        if self._last is None or self._last[0] != steps:
+            values: dict[str, StepValues] = dict(self.beginning)
+            if self.moving:
+                by_step = self._plan.evaluate_steps(self._state, fractions_of(steps))
+                values |= {
+                    name: numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
+                    for name, numbers in by_step.items()
+                }
+            self._last = steps, values
+        return self._last[1]
+
+    @cached_property
+    def course(self) -> bytes:
+        """Bytes that are equal only if the values within the epoch are equal at every fraction.
+
+        They are for training loops, whose number of steps is not known before they train: the
+        schedules that move within the epoch, with their states. Empty if none does.
+        """
+        if not self.moving:
+            return b""
+        plan, names = self._plan, self._plan.moving_with_dependencies
+        parts = [
+            [keys, to_table(schedule), self._state[",".join(keys)], plan.bounds.get(keys[0])]
+            for keys, schedule in plan.schedules.items()
+            if names & set(keys)
+        ]
+        return json.dumps(sorted(parts, key=lambda part: part[0])).encode()
+
+
+@lru_cache(maxsize=64)
+def fractions_of(steps: int) -> tuple[float, ...]:
+    """Return the part of an epoch that is over at the beginning of each of its steps.
+
+    >>> fractions_of(4)
+    (0.0, 0.25, 0.5, 0.75)
+    """
+    return tuple(step / steps for step in range(steps))
+
+
+def values_by_step(values: Mapping[str, float], steps: int) -> Mapping[str, StepValues]:
+    """Return `EpochValues.by_step`; other mappings have one number per hyperparameter."""
+    return values.by_step(steps) if isinstance(values, EpochValues) else values
+
+
+def course_of(values: Mapping[str, float]) -> bytes:
+    """Return `EpochValues.course`; other mappings do not move within an epoch."""
+    return values.course if isinstance(values, EpochValues) else b""
+
+
+def values_at_step(values: Mapping[str, StepValues], step: int) -> dict[str, float]:
+    """Return the values of one step.
+
+    >>> values_at_step({"lr": (0.1, 0.2), "l1": 3.0}, 1)
+    {'lr': 0.2, 'l1': 3.0}
+    """
+    return {
+        name: value[step] if isinstance(value, tuple) else value for name, value in values.items()
+    }
