@@ -126,11 +126,11 @@ def test_a_problem_of_a_table_is_reported(changes, message):
         ),
         (
             {"linear": {"initial": 0.0, "final": 1, "duration": "20"}},
-            "linear.duration = '20': must be a whole number of epochs, or a share",
+            "linear.duration = '20': must be a number of epochs, or a share",
         ),
         (
             {"linear": {"initial": 0.0, "final": 1, "duration": 0}},
-            "linear.duration = 0: must be at least 1 epoch",
+            "linear.duration = 0: must be more than 0 epochs",
         ),
         (
             {"exponential": {"initial": 1.0, "decay_rate": {"low": 0.0, "high": 1.0}}},
