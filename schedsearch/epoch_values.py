@@ -90,10 +90,10 @@ class EpochValues(Mapping[str, float]):
         plan, names = self._plan, self._plan.moving_with_dependencies
         parts = [
             [keys, to_table(schedule), self._state[",".join(keys)], plan.bounds.get(keys[0])]
-            for keys, schedule in plan.schedules.items()
+            for keys, schedule in sorted(plan.schedules.items(), key=lambda item: item[0])
             if names & set(keys)
         ]
-        return json.dumps(sorted(parts, key=lambda part: part[0])).encode()
+        return json.dumps([sorted(plan.moving), parts]).encode()
 
 
 @lru_cache(maxsize=64)

@@ -181,7 +181,7 @@ class OpenLoop(Schedule):
     def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Resolve the schedule; raise ParameterError if a value overflows within the horizon."""
         resolved = super().resolve(horizon, seed, interval)
-        if rule := broken_overflow_rule(resolved.at, horizon):
+        if rule := broken_overflow_rule(resolved.at, horizon, interval):
             raise ParameterError(self.family, "parameters", self, rule)
         return resolved
 
@@ -205,11 +205,13 @@ class OpenLoop(Schedule):
         return {"epoch": state["epoch"] + 1}
 
 
-def broken_overflow_rule(at: Callable[[float], float], horizon: float) -> str | None:
+def broken_overflow_rule(
+    at: Callable[[float], float], horizon: float, interval: Interval
+) -> str | None:
     """Return the rule, to follow "must be", that a function of time breaks if it overflows."""
     times: list[float] = [*range(math.ceil(horizon))]
     # Within the last epoch, values come close to that at the horizon.
-    times += [horizon] if isinstance(horizon, float) else []
+    times += [horizon] if interval == "step" else []
     for time in times:
         if not _is_finite_at(at, time):
             return f"such that no value overflows (epoch {time} does)"

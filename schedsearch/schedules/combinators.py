@@ -223,7 +223,7 @@ class Scale(_Wrapper):
         inner = resolved.inner
         if isinstance(inner, OpenLoop):
             at = inner.at
-            if rule := broken_overflow_rule(lambda time: self.factor * at(time), horizon):
+            if rule := broken_overflow_rule(lambda time: self.factor * at(time), horizon, interval):
                 raise ParameterError(self.family, "factor", self.factor, rule)
         return resolved
 

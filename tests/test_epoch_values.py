@@ -1,0 +1,146 @@
+"""The values of a plan within an epoch."""
+
+import pytest
+
+from schedsearch.epoch_values import EpochValues
+from schedsearch.errors import InputError, ParameterError
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
+from schedsearch.schedules import (
+    Constant,
+    Cosine,
+    Coupled,
+    Dwa,
+    Exponential,
+    Feedback,
+    Join,
+    Linear,
+    ReduceOnPlateau,
+    Scale,
+    Step,
+    Warmup,
+)
+
+STEP = {"lr": "step"}
+
+
+def epoch_of(plan: Plan, epoch: int = 0, horizon: int = 4) -> EpochValues:
+    plan = plan.resolve(horizon, 0)
+    state = plan.start()
+    for _ in range(epoch):
+        state = plan.update(state, Feedback(1.0))
+    return EpochValues(plan, state)
+
+
+def test_a_value_by_the_step_is_the_schedule_at_the_real_time() -> None:
+    plan = Plan({("lr",): Warmup(Cosine(1.0, 0.0), duration="30%", factor=0.0)}, intervals=STEP)
+    by_step = epoch_of(plan, epoch=1).by_step(10)["lr"]
+    cosine = Cosine(1.0, 0.0, duration=2.8)
+    expected = [(1 + k / 10) / 1.2 if k < 2 else cosine.at(1 + k / 10 - 1.2) for k in range(10)]
+    assert by_step == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_value_by_the_epoch_holds_for_the_epoch() -> None:
+    values = epoch_of(Plan({("lr",): Linear(1.0, 0.0)}))
+    assert values.at(0.5) == dict(values) == values.by_step(10) == {"lr": 1.0}
+
+
+def test_a_boundary_takes_effect_at_its_step_whatever_the_rounding() -> None:
+    for steps in range(2, 60):
+        for size in range(1, 2 * steps):
+            plan = Plan({("lr",): Step(1.0, 0.5, step_size=size / steps)}, intervals=STEP)
+            values = [epoch_of(plan, epoch).by_step(steps)["lr"] for epoch in range(4)]
+            found = [v for e in values for v in (e if isinstance(e, tuple) else (e,) * steps)]
+            assert found == [0.5 ** (k // size) for k in range(4 * steps)], (steps, size)
+
+
+def test_a_closed_loop_schedule_that_begins_within_an_epoch_gets_the_feedback_of_this_epoch() -> (
+    None
+):
+    rule = ReduceOnPlateau(1.0, factor=0.5, patience=0)
+    plan = Plan({("lr",): Join((Constant(3.0), rule), boundaries=(1.5,))}, intervals=STEP)
+    scheduler = Scheduler(plan, horizon=6)
+    seen = []
+    for _ in range(5):
+        seen.append([scheduler.at(fraction)["lr"] for fraction in (0.25, 0.75)])
+        scheduler.step(1.0)
+    # Its first metric is that of epoch 1, so the first epoch without improvement is epoch 2.
+    assert seen == [[3.0, 3.0], [3.0, 1.0], [1.0, 1.0], [0.5, 0.5], [0.25, 0.25]]
+
+
+def test_coupled_values_follow_the_interval_of_each_hyperparameter() -> None:
+    lr, wd = Linear(1.0, 0.0, duration=1), Coupled(Constant(2.0), to="lr")
+    schedules = {("lr",): lr, ("wd",): wd}
+    both = Plan(schedules, intervals={"lr": "step", "wd": "step"})
+    assert epoch_of(both).at(0.5) == {"lr": 0.5, "wd": 1.0}
+    assert epoch_of(Plan(schedules, intervals=STEP)).at(0.5) == {"lr": 0.5, "wd": 2.0}
+    by_wd = epoch_of(Plan(schedules, intervals={"wd": "step"}))
+    assert by_wd.at(0.5) == {"lr": 1.0, "wd": 2.0}
+    assert by_wd.moving == ()
+
+
+def test_bounds_limit_values_within_the_epoch() -> None:
+    plan = Plan({("lr",): Linear(1.0, 0.0, duration=1)}, {"lr": (0.6, 1.0)}, STEP)
+    assert epoch_of(plan).by_step(4)["lr"] == (1.0, 0.75, 0.6, 0.6)
+
+
+def test_a_constant_by_the_step_does_not_move() -> None:
+    values = epoch_of(Plan({("lr",): Constant(0.1)}, intervals=STEP))
+    assert (values.moving, values.course, values.by_step(8)) == ((), b"", {"lr": 0.1})
+
+
+def test_a_course_tells_which_hyperparameters_move() -> None:
+    schedules = {
+        ("lr",): Exponential(1.0, 0.5),
+        ("wd",): Coupled(Exponential(2.0, 0.5), to="lr"),
+    }
+    both = epoch_of(Plan(schedules, intervals={"lr": "step", "wd": "step"}))
+    one = epoch_of(Plan(schedules, intervals={"wd": "step"}))
+    assert dict(both) == dict(one)
+    assert both.at(0.5) != one.at(0.5)
+    assert both.course != one.course
+
+
+def test_equal_plans_have_equal_courses_and_other_states_others() -> None:
+    plan = Plan({("lr",): Cosine(1.0, 0.0)}, intervals=STEP)
+    assert epoch_of(plan, 1).course == epoch_of(plan, 1).course != epoch_of(plan, 2).course
+
+
+@pytest.mark.parametrize(
+    "schedule", [Exponential(1.0, 1e100), Scale(Exponential(1.0, 1e70), factor=1e60)]
+)
+def test_an_overflow_within_the_last_epoch_is_refused(schedule: Exponential | Scale) -> None:
+    Plan({("lr",): schedule}).resolve(4, 0)
+    with pytest.raises(ParameterError, match="no value overflows"):
+        Plan({("lr",): schedule}, intervals=STEP).resolve(4, 0)
+
+
+def test_a_fraction_of_an_epoch_needs_the_interval_step() -> None:
+    schedule = Linear(1.0, 0.0, duration=2.5)
+    with pytest.raises(ParameterError, match=r"`duration` is 2\.5, but must be in whole epochs"):
+        Plan({("lr",): schedule}).resolve(4, 0)
+    Plan({("lr",): schedule}, intervals=STEP).resolve(4, 0)
+
+
+def test_intervals_are_checked() -> None:
+    with pytest.raises(InputError, match='is \'batch\', but must be "epoch" or "step"'):
+        Plan({("lr",): Constant(0.1)}, intervals={"lr": "batch"})  # type: ignore[dict-item]
+    members = ("weights.a", "weights.b")
+    with pytest.raises(InputError, match="the weights of a group change at epochs"):
+        Plan({members: Dwa(members)}, intervals={"weights.a": "step"})
+
+
+def test_a_plan_keeps_its_intervals_in_a_config_and_without_the_default() -> None:
+    plan = Plan({("lr",): Cosine(1.0, 0.0)}, intervals=STEP)
+    assert plan.to_tables()["hyperparameters"]["lr"]["interval"] == "step"
+    assert Plan.from_tables(plan.to_tables()) == plan != Plan({("lr",): Cosine(1.0, 0.0)})
+    assert Plan({("lr",): Cosine(1.0, 0.0)}, intervals={"lr": "epoch"}) == Plan(
+        {("lr",): Cosine(1.0, 0.0)}
+    )
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
+def test_a_fraction_must_be_within_the_epoch(fraction: float) -> None:
+    scheduler = Scheduler(Plan({("lr",): Cosine(1.0, 0.0)}, intervals=STEP), horizon=2)
+    with pytest.raises(InputError, match="must be at least 0 and less than 1"):
+        scheduler.at(fraction)
