@@ -95,9 +95,10 @@ def plan_tables(space: Space, plan: Plan) -> dict[str, Any]:
         if declared is not None:
             copied = {"default", "bounds"}
             table = declared.model_dump(mode="json", exclude_none=True, include=copied)
-        planned = tables["hyperparameters"].get(name, {})
-        is_default = name not in searched and planned.get("families") == _constant(table)
-        hyperparameters[name] = table | ({} if is_default else planned)
+        planned = dict(tables["hyperparameters"].get(name, {}))
+        if name not in searched and planned.get("families") == _constant(table):
+            del planned["families"]
+        hyperparameters[name] = table | planned
     groups = {
         _group_name(space, group["members"], name): group
         for name, group in tables.get("groups", {}).items()

@@ -10,6 +10,7 @@ from schedsearch.engines import closest_numerics, make_engine
 from schedsearch.errors import InputError, StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
+from schedsearch.space.prefix_sharing import values_within_epoch
 from schedsearch.space.synthetic_feedback import synthetic_feedback
 from schedsearch.storage import StudyHandle, create_study, plan_of
 from schedsearch.storage.attributes import PARENT, PLAN, STRETCHED
@@ -147,9 +148,12 @@ def _is_settled(plan: Plan, space: Space, epochs: int) -> bool:
         plan = plan.resolve(space.horizon, seed)
         state = plan.start()
         for feedback in synthetic_feedback(space, seed):
-            values.append(plan.values(state))
+            values.append(values_within_epoch(plan, state))
             state = plan.update(state, feedback)
     except InputError:
         return False  # for example growth that overflows: its trial will be refused
     changes = [epoch for epoch in range(1, space.horizon) if values[epoch] != values[epoch - 1]]
-    return bool(changes) and changes[-1] <= epochs
+    for epoch, by_name in enumerate(values):
+        if any(isinstance(value, tuple) for value in by_name.values()):
+            changes.append(epoch + 1)  # it changes until the end of the epoch
+    return bool(changes) and max(changes) <= epochs

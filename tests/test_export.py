@@ -6,6 +6,8 @@ import pytest
 from optuna.trial import FixedTrial
 
 from schedsearch.export import plan_tables, trial_to_config
+from schedsearch.plan import Plan
+from schedsearch.schedules import Linear
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
 from tests.confirmation.tasks import content_of, searched
@@ -30,6 +32,26 @@ def test_a_hyperparameter_that_is_not_searched_stays_a_default(tmp_path):
     assert exported["hyperparameters"]["reg"] == {"default": 0.25}
     assert "search" not in exported["source"]
     assert set(exported["search"]) == {"seed", "seeds"}
+
+
+@pytest.mark.parametrize("searched_name", ["lr", "reg"])
+def test_a_config_keeps_the_interval_also_of_a_default(tmp_path, searched_name):
+    content = content_of()
+    content["hyperparameters"]["reg"] = {"default": 0.25}
+    content["hyperparameters"][searched_name]["interval"] = "step"
+    study = searched(tmp_path, content)
+    trial = study.complete_trials()[0]
+    exported = trial_to_config(study, trial)
+    assert exported["hyperparameters"][searched_name]["interval"] == "step"
+    assert Space.from_document(exported, "config").plan() == plan_of(trial)
+
+
+def test_a_plan_at_epochs_is_exported_at_epochs_from_a_space_by_the_step():
+    content = document()
+    content["hyperparameters"]["lr"]["interval"] = "step"
+    space = Space.from_document(content, "small.toml")
+    at_epochs = Plan({("lr",): Linear(1.0, 0.0, duration=3)})
+    assert "interval" not in plan_tables(space, at_epochs)["hyperparameters"]["lr"]
 
 
 @pytest.mark.parametrize("family", ["constant", "dwa"])

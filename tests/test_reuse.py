@@ -230,6 +230,31 @@ def test_plans_that_no_longer_change_where_their_parent_ended_are_counted(tmp_pa
     assert extended(parent, 18, top=20, stretch=True).settled == 0
 
 
+@pytest.mark.parametrize(
+    ("family", "settled"),
+    [
+        ({"linear": {"initial": 0.01, "final": 0.03, "duration": "75%"}}, 1),
+        ({"linear": {"initial": 0.01, "final": 0.03, "duration": 6.5}}, 0),
+        # The same values at the beginning of every epoch.
+        ({"triangular": {"initial": 0.01, "peak": 0.02, "rise": 0.5, "fall": 0.5}}, 0),
+    ],
+)
+def test_values_by_the_step_continue_over_a_longer_horizon(tmp_path, family, settled):
+    content = grid_of(3, 2)
+    content["hyperparameters"]["lr"] |= {
+        "interval": "step",
+        "families": {"constant": {"value": 0.01}, **family},
+    }
+    parent = search(tmp_path, content)
+    child = extended(parent, 9, top=20)
+    assert child.settled == settled
+    assert (child.epochs, child.cached) == (18, 12)
+    continue_search(child.study)
+    for trial in child.study.trials()[1:]:
+        own = parent.trial(trial.user_attrs["parent"]).intermediate_values
+        assert {e: v for e, v in trial.intermediate_values.items() if e <= 6} == own
+
+
 def test_the_durations_of_a_longer_study_cannot_be_changed(tmp_path):
     parent = search(tmp_path, grid_of(2, 2))
     extended(parent, 8)

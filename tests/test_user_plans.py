@@ -111,6 +111,18 @@ def test_hyperparameters_that_a_user_plan_leaves_out_are_as_in_trial_0(tmp_path)
     assert high.values(high.start())["lr"] == 0.5
 
 
+def test_the_interval_of_a_user_plan_is_that_of_its_file(tmp_path):
+    """Not that of the space: the same durations mean other values at another interval."""
+    content = document()
+    content["hyperparameters"]["lr"]["interval"] = "step"
+    space = make_study(tmp_path, content).space
+    assert read_user_plan(write(tmp_path), space).plan.intervals == {}
+    by_step = {"lr": MINE["lr"] | {"interval": "step"}}
+    assert read_user_plan(write(tmp_path, by_step), space).plan.intervals == {"lr": "step"}
+    left_out = read_user_plan(write(tmp_path, {"reg": {"default": 0.5}}), space)
+    assert left_out.plan.intervals == {"lr": "step"}
+
+
 def test_the_task_horizon_and_objective_are_the_studys(tmp_path):
     study = make_study(tmp_path)
     mine = write(tmp_path, task="nowhere:Task", horizon=3, objective={"metric": "other"})

@@ -9,6 +9,7 @@ from typing import Any
 from schedsearch.space import Space
 from schedsearch.space.document import HyperparameterTable
 from schedsearch.space.domains import Domain, Families, FamilyParameters, ListDomain
+from schedsearch.space.durations import Span, duration_settings
 from schedsearch.space.prefix_sharing import PrefixSharing, estimate_prefix_sharing
 
 #: Larger sizes are shown as "more than": no search tries so many.
@@ -35,11 +36,11 @@ def space_lines(space: Space) -> Iterator[str]:
         families = space.hyperparameters.get(name)
         size = "not searched" if families is None else _size_words(families.size())
         yield f"{name}  ({', '.join([size, *_limits(table)])})"
-        yield from _family_lines(families)
+        yield from _family_lines(space, name)
     for name, group in space.document.groups.items():
-        families = space.groups[name]
-        yield f"{name}: {', '.join(group.members)}  ({_size_words(families.size())})"
-        yield from _family_lines(families)
+        size = _size_words(space.groups[name].size())
+        yield f"{name}: {', '.join(group.members)}  ({size})"
+        yield from _family_lines(space, name)
     yield ""
     if space.is_config:
         yield "a config: it has one plan"
@@ -69,11 +70,19 @@ def _reuse_words(sharing: PrefixSharing) -> str:
 
 
 def space_json(space: Space) -> dict[str, Any]:
-    """Return the tables of the space with their sizes; None for sizes beyond 10^15."""
+    """Return the tables of the space with their sizes, None beyond 10^15, and their durations.
+
+    `phases` has the shortest and the longest duration in epochs, by family and parameter.
+    """
     content = space.to_document()
     for kind, searched in (("hyperparameters", space.hyperparameters), ("groups", space.groups)):
         for name, families in searched.items():
             content[kind][name]["size"] = _size_json(families.size())
+            content[kind][name]["phases"] = {
+                family: {key: [span.low, span.high] for key, span in spans.items()}
+                for family, spans in _phases(space, name).items()
+                if spans
+            }
     reuse = 0.0 if space.is_config else _sharing(space).reuse
     found = {"size": _size_json(space.size()), "config": space.is_config, "reuse": round(reuse, 4)}
     return content | found
@@ -95,9 +104,14 @@ def _limits(table: HyperparameterTable) -> Iterator[str]:
     yield "default: the task's" if table.default is None else f"default {table.default:.12g}"
     if table.bounds is not None:
         yield "bounds {:.12g} to {:.12g}".format(*table.bounds)
+    if table.interval == "step":
+        yield "changes at each optimizer step"
 
 
-def _family_lines(families: Families | None) -> Iterator[str]:
+def _family_lines(space: Space, name: str) -> Iterator[str]:
+    """Yield the families with their parameters, and what the durations of each come to."""
+    families = space.families.get(name)
+    phases = _phases(space, name)
     rows = [
         (family, list(_parameter_rows(option, "")))
         for family, option in (families.options.items() if families else ())
@@ -107,6 +121,19 @@ def _family_lines(families: Families | None) -> Iterator[str]:
         yield f"  {family}"
         for name, text in parameters:
             yield f"    {name:{width}}  {text}"
+        if phases[family]:
+            spans = (f"{key} {span}" for key, span in phases[family].items())
+            yield f"    {'phases':{width}}  {'; '.join(spans)}"
+
+
+def _phases(space: Space, name: str) -> dict[str, dict[str, Span]]:
+    """Return what the durations come to in epochs, by family and parameter."""
+    families = space.families.get(name, Families({}))
+    phases: dict[str, dict[str, Span]] = {family: {} for family in families.options}
+    for setting in duration_settings(families, space.horizon, space.interval(name)):
+        family, _, key = setting.key.partition(".")
+        phases[family][key] = setting.epochs
+    return phases
 
 
 def _parameter_rows(domain: Domain, name: str) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +10,8 @@ from optuna.distributions import BaseDistribution
 
 from schedsearch.errors import InputError
 from schedsearch.samplers.distributions import DistributionCollector
-from schedsearch.schedules.parameters import to_epochs
-from schedsearch.schedules.piecewise import Piecewise
+from schedsearch.schedules.parameters import to_time
+from schedsearch.schedules.piecewise import Piecewise, segment_epochs
 from schedsearch.space import Space
 from schedsearch.space.domains import Domain, Families, Fixed, Levels, ListDomain
 
@@ -28,7 +27,8 @@ class PiecewiseSpace:
         names: for each segment, the parameter of each hyperparameter.
         constants: the parameters of the constants; empty if these have other ranges.
         distributions: the distribution of each hyperparameter's values.
-        branch_epochs: the epoch at which each segment but the first begins, by segment.
+        branch_epochs: the epoch in which each segment but the first begins, by segment. Plans that
+            agree before a segment have the same values until the beginning of this epoch.
     """
 
     names: tuple[tuple[str, ...], ...]
@@ -53,8 +53,8 @@ def to_piecewise_space(space: Space) -> PiecewiseSpace:
             segments than the first hyperparameter, or segments with different ranges.
     """
     searched = space.searched()
-    for name, families in searched.items():
-        if problem := _incompatibility(families, next(iter(searched.values())), space.horizon):
+    for name in searched:
+        if problem := _incompatibility(space, name, next(iter(searched))):
             raise InputError(
                 "the sampler pbt needs the families constant and piecewise for each searched "
                 "hyperparameter, with the same segments for all and one range for all segments, "
@@ -72,7 +72,10 @@ def to_piecewise_space(space: Space) -> PiecewiseSpace:
     collector = DistributionCollector({})
     for name, domain in values.items():
         domain.suggest(collector, name)
-    count, duration = _layout(next(iter(searched.values())), space.horizon)
+    layouts = [_layout(space, name) for name in searched]
+    count = layouts[0][0]
+    # Of equal durations, those by the step are floats: their segments may begin within an epoch.
+    duration = next((each for _, each in layouts if isinstance(each, float)), layouts[0][1])
     return PiecewiseSpace(
         names=tuple(
             tuple(_parameter(f"{name}.piecewise.values.{s}", values[name]) for name in searched)
@@ -86,8 +89,9 @@ def to_piecewise_space(space: Space) -> PiecewiseSpace:
     )
 
 
-def _incompatibility(families: Families, first: Families, horizon: int) -> str | None:
+def _incompatibility(space: Space, name: str, first: str) -> str | None:
     """Return what differs from the segments of the first hyperparameter."""
+    families = space.families[name]
     if set(families.options) != {"constant", "piecewise"}:
         return "has " + ", ".join(families.options)
     values = _segment_domains(families)
@@ -95,11 +99,11 @@ def _incompatibility(families: Families, first: Families, horizon: int) -> str |
         return "has segments with different or fixed values"
     if not isinstance(_duration(families), Fixed):
         return "searches its duration"
-    count, duration = _layout(families, horizon)
-    if not _branch_epochs(count, duration, horizon):
-        return "has no second segment before the horizon"
-    if (count, duration) != _layout(first, horizon):
-        return f"has {count} segments in {duration} epochs"
+    count, duration = _layout(space, name)
+    if not _branch_epochs(count, duration, space.horizon):
+        return "has no second segment before the horizon that begins after the first epoch"
+    if (count, duration) != _layout(space, first):
+        return f"has {count} segments in {duration:.12g} epochs"
     return None
 
 
@@ -113,16 +117,18 @@ def _duration(families: Families) -> Domain:
     return families.options["piecewise"].domains.get("duration", Fixed(Piecewise.duration))
 
 
-def _layout(families: Families, horizon: int) -> tuple[int, int]:
+def _layout(space: Space, name: str) -> tuple[int, float]:
     """Return the number of segments and the number of epochs that they divide."""
-    duration = _duration(families)
+    duration = _duration(space.families[name])
     assert isinstance(duration, Fixed)
-    return len(_segment_domains(families)), to_epochs(duration.value, horizon)
+    time = to_time(duration.value, space.horizon, space.interval(name))
+    return len(_segment_domains(space.families[name])), time
 
 
-def _branch_epochs(count: int, duration: int, horizon: int) -> dict[int, int]:
-    starts = {s: math.ceil(s * duration / count) for s in range(1, count)}
-    return {s: epoch for s, epoch in starts.items() if epoch < horizon}
+def _branch_epochs(count: int, duration: float, horizon: int) -> dict[int, int]:
+    starts = enumerate(segment_epochs(count, duration), start=1)
+    # No plan has a result at epoch 0, so none can be copied until then.
+    return {segment: epoch for segment, epoch in starts if 0 < epoch < horizon}
 
 
 def _parameter(name: str, domain: Domain) -> str:

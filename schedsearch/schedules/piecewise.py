@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from schedsearch.schedules.base import OpenLoop
 from schedsearch.schedules.interpolation import interpolate_linear
 from schedsearch.schedules.parameters import Duration, Number, completed_periods, epochs
+
+
+def segment_epochs(count: int, duration: float) -> Iterator[int]:
+    """Yield, for each segment but the first, the first epoch that differs if its value does.
+
+    A segment that begins within an epoch differs in that epoch. A duration in whole epochs (an
+    int) is that of the interval "epoch", where a segment begins at the next whole epoch.
+
+    >>> list(segment_epochs(4, 10)), list(segment_epochs(4, 10.0))
+    ([3, 5, 8], [2, 5, 7])
+    """
+    for segment in range(1, count):
+        start = segment * duration / count
+        yield math.ceil(start) if isinstance(duration, int) else completed_periods(start, 1.0)
 
 
 @dataclass(frozen=True)

@@ -64,12 +64,22 @@ def _check_members(tables: ParsedTables) -> Iterator[Problem]:
         for member in group.members:
             if not member.removeprefix("weights.") or not member.startswith("weights."):
                 yield Problem(key, "must be the weight of a loss term, named weights.TERM", member)
+            if member in tables.hyperparameters:
+                yield from _check_member_interval(member, name, tables.hyperparameters[member])
             if member in tables.families:
                 rule = f"also has hyperparameters.{member}.families: remove one of the two"
                 yield Problem(key, rule, member)
             if member in group_of:
                 yield Problem(key, f"is already a member of groups.{group_of[member]}", member)
             group_of[member] = name
+
+
+def _check_member_interval(
+    member: str, group: str, table: HyperparameterTable
+) -> Iterator[Problem]:
+    if table.interval == "step":
+        rule = f'must be "epoch": it is a member of groups.{group}, whose weights change at epochs'
+        yield Problem(f"hyperparameters.{member}.interval", rule, "step")
 
 
 def _check_constants(tables: ParsedTables) -> Iterator[Problem]:

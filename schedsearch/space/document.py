@@ -11,12 +11,14 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    SerializerFunctionWrapHandler,
     StrictInt,
     StrictStr,
+    model_serializer,
 )
 
 from schedsearch.scheduler import Direction
-from schedsearch.schedules.parameters import parse_share
+from schedsearch.schedules.parameters import Interval, parse_share
 
 
 def _check_study_name(value: str) -> str:
@@ -158,8 +160,19 @@ class HyperparameterTable(_Table):
     default: Real | None = None
     #: The lowest and the highest value; schedules are clamped to them, also in an exported config.
     bounds: tuple[Real, Real] | None = None
+    #: When the value changes: at each "epoch", with durations in whole epochs, or at each optimizer
+    #: "step", with durations that may be parts of an epoch. "epoch" for members of a group.
+    interval: Interval = "epoch"
     #: The families to choose from, each with the ranges of its parameters; see docs/families.md.
     families: dict[str, Any] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_default_interval(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the interval "epoch", so that records of older studies stay as they are."""
+        content: dict[str, Any] = serialize(self)
+        if content.get("interval") == "epoch":
+            del content["interval"]
+        return content
 
 
 class GroupTable(_Table):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from schedsearch.errors import InputError, Problem, did_you_mean
 from schedsearch.schedules import FAMILIES, GroupSchedule, from_table
 from schedsearch.schedules.parameters import (
     DURATIONS,
+    Interval,
     Parameter,
     ParameterType,
     is_finite,
@@ -25,15 +27,25 @@ from schedsearch.space.domains import (
 from schedsearch.space.range_parser import parse_range
 from schedsearch.space.suggesters import FixedSuggester
 
+#: How a duration that is not whole becomes valid.
+_STEP_HINT = (
+    'with interval = "step" a hyperparameter changes at each optimizer step, and durations may be '
+    "parts of an epoch"
+)
 #: Families whose list can be given as a count and one range: `segments = 3`, `values = RANGE`.
 _COUNTED_LISTS = {"piecewise": ("segments", "values"), "knots": ("points", "values")}
 
 
 class FamilyParser:
-    """Parses families; `problems` collects what is wrong, and invalid parts are left out."""
+    """Parses families; `problems` collects what is wrong, and invalid parts are left out.
 
-    def __init__(self) -> None:
+    Args:
+        interval: of the hyperparameter; at "epoch" durations are whole epochs.
+    """
+
+    def __init__(self, interval: Interval = "epoch") -> None:
         self.problems: list[Problem] = []
+        self._interval = interval
 
     def families(self, tables: Any, key: str, members: Sequence[str] | None = None) -> Families:
         """Parse a table of families, of a group if `members` are given."""
@@ -115,7 +127,8 @@ class FamilyParser:
         if not parameter.is_list:
             return self._item(parameter, value, key)
         if not isinstance(value, list) or not value:
-            self._report(key, value, f"must be a list, each item {parameter.type.value}")
+            rule = f"must be a list, each item {self._at_interval(parameter).type.value}"
+            self._report(key, value, rule)
             return Fixed(None)
         items = (self._item(parameter, item, f"{key}.{i}") for i, item in enumerate(value))
         return ListDomain(tuple(items))
@@ -149,7 +162,7 @@ class FamilyParser:
             ParameterType.COUNT,
             *DURATIONS,
         ):
-            rule = f"must be {parameter.type.value}, or {{ levels = [...] }}"
+            rule = f"must be {self._at_interval(parameter).type.value}, or {{ levels = [...] }}"
             self._report(key, dict(table), rule)
             return Fixed(None)
         problems_before = len(self.problems)
@@ -157,13 +170,24 @@ class FamilyParser:
             if end in table:
                 self._check_value(parameter, table[end], f"{key}.{end}")
         ends_are_valid = len(self.problems) == problems_before
-        domain, problems = parse_range(parameter, table, key, ends_are_valid=ends_are_valid)
+        domain, problems = parse_range(
+            self._at_interval(parameter), table, key, ends_are_valid=ends_are_valid
+        )
         self.problems.extend(problems)
         return domain
 
     def _check_value(self, parameter: Parameter, value: Any, key: str) -> None:
-        if rule := parameter.violated_constraint((value,) if parameter.is_list else value):
-            self._report(key, value, f"must be {rule}", _value_hint(parameter, value))
+        checked = self._at_interval(parameter)
+        if rule := checked.violated_constraint((value,) if parameter.is_list else value):
+            may_be_by_step = checked is not parameter and not key.startswith("groups.")
+            hint = _STEP_HINT if may_be_by_step and _is_positive_float(value) else None
+            self._report(key, value, f"must be {rule}", hint or _value_hint(parameter, value))
+
+    def _at_interval(self, parameter: Parameter) -> Parameter:
+        """Return the parameter, with whole epochs only where the value changes at epochs."""
+        if self._interval == "step" or parameter.type is not ParameterType.DURATION:
+            return parameter
+        return dataclasses.replace(parameter, type=ParameterType.EPOCH_COUNT)
 
     def _report(self, key: str, value: Any, rule: str, hint: str | None = None) -> None:
         self.problems.append(Problem(key, rule, value, hint))
@@ -185,6 +209,10 @@ def _value_hint(parameter: Parameter, value: Any) -> str | None:
     if parameter.type in (ParameterType.NUMBER, ParameterType.COUNT) and _is_number(value):
         return "write it without quotes; YAML reads 1e-4 as text, and 1.0e-4 as a number"
     return did_you_mean(value, parameter.choices)
+
+
+def _is_positive_float(value: Any) -> bool:
+    return isinstance(value, float) and is_finite(value) and value > 0
 
 
 def _is_number(text: str) -> bool:

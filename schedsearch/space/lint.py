@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from schedsearch.errors import InputError
-from schedsearch.schedules import FAMILIES, GroupSchedule, from_table
-from schedsearch.schedules.parameters import DURATIONS, parameters_of, to_epochs
+from schedsearch.schedules import FAMILIES, GroupSchedule, Interval, from_table
 from schedsearch.space.constant_coverage import constant_coverage_warnings
-from schedsearch.space.domains import (
-    Domain,
-    Families,
-    FamilyParameters,
-    Fixed,
-    Levels,
-    ListDomain,
-    Range,
-)
+from schedsearch.space.domains import FamilyParameters, Range
+from schedsearch.space.durations import DurationSetting, duration_settings
+from schedsearch.space.idle_pruner import idle_pruner_warnings
 from schedsearch.space.space import Space
 from schedsearch.space.suggesters import RandomSuggester
 
@@ -30,45 +23,52 @@ def lint_warnings(space: Space) -> list[str]:
     for name, families in space.families.items():
         group = space.document.groups.get(name)
         members = tuple(group.members) if group else None
-        warnings.extend(_long_durations(families, name, space.horizon))
+        interval = space.interval(name)
+        settings = list(duration_settings(families, space.horizon, interval))
+        warnings.extend(_long_durations(settings, name, space.horizon))
+        warnings.extend(_single_durations(settings, name, interval, is_group=bool(group)))
         for family, option in families.options.items():
-            warnings.extend(_invalid_samples(family, option, name, members, space.horizon))
+            warnings.extend(_invalid_samples(family, option, name, members, space))
     warnings.extend(constant_coverage_warnings(space))
+    warnings.extend(idle_pruner_warnings(space))
     return warnings
 
 
-def _long_durations(families: Families, name: str, horizon: int) -> Iterator[str]:
-    for family, option in families.options.items():
-        for parameter in parameters_of(FAMILIES[family]):
-            domain = option.domains.get(parameter.name, Fixed(parameter.default))
-            items = domain.items if isinstance(domain, ListDomain) else (domain,)
-            key = f"{name}.{family}.{parameter.name}"
-            for item in items:
-                if isinstance(item, Families):
-                    yield from _long_durations(item, key, horizon)
-            if parameter.type not in DURATIONS or parameter.name not in option.domains:
-                continue
-            longest = max((_longest(item, horizon) for item in items), default=0)
-            if longest > horizon:
-                yield (
-                    f"{key} may be {longest} epochs, but the horizon is {horizon}: "
-                    "the part of the schedule after the horizon is never used"
-                )
+def _long_durations(settings: Sequence[DurationSetting], name: str, horizon: int) -> Iterator[str]:
+    for setting in settings:
+        if not setting.is_given or setting.epochs.high <= setting.horizon.high:
+            continue
+        available = f"the horizon is {horizon}"
+        if setting.horizon.high < horizon:
+            available = f"only {setting.horizon} of the horizon are left for it"
+        yield (
+            f"{name}.{setting.key} may be {setting.epochs.high:.12g} epochs, but {available}: "
+            "the part of the schedule after the horizon is never used"
+        )
 
 
-def _longest(domain: Domain, horizon: int) -> int:
-    match domain:
-        case Fixed(value):
-            return to_epochs(value, horizon)
-        case Levels(values):
-            return max(to_epochs(value, horizon) for value in values)
-        case Range(high=high, percent=percent):
-            return to_epochs(f"{high!r}%" if percent else int(high), horizon)
-    return 0
+def _single_durations(
+    settings: Sequence[DurationSetting], name: str, interval: Interval, *, is_group: bool
+) -> Iterator[str]:
+    """Warn where rounding to whole epochs leaves one value of a range."""
+    for setting in settings:
+        is_whole = interval == "epoch" or setting.is_count
+        if setting.domain.is_fixed or not is_whole or setting.epochs.low < setting.epochs.high:
+            continue
+        change = "give it one value, or set a longer horizon"
+        if not (is_group or setting.is_count):
+            change = 'set interval = "step", or a longer horizon'
+        values = f"{setting.domain}"
+        if isinstance(setting.domain, Range):
+            values = f"from {setting.domain.low:.12g}% to {setting.domain.high:.12g}%"
+        yield (
+            f"{name}.{setting.key} {values} of {setting.horizon} is always {setting.epochs}: "
+            f"{change}"
+        )
 
 
 def _invalid_samples(
-    family: str, option: FamilyParameters, name: str, members: tuple[str, ...] | None, horizon: int
+    family: str, option: FamilyParameters, name: str, members: tuple[str, ...] | None, space: Space
 ) -> Iterator[str]:
     """Warn if samples of a family break a rule between its parameters."""
     if option.is_fixed or (members and not issubclass(FAMILIES[family], GroupSchedule)):
@@ -77,7 +77,8 @@ def _invalid_samples(
     for seed in range(_SAMPLES):
         parameters: Mapping[str, object] = option.suggest(RandomSuggester(seed), name)
         try:
-            from_table({family: parameters}, members).resolve(horizon, seed)
+            schedule = from_table({family: parameters}, members)
+            schedule.resolve(space.horizon, seed, space.interval(name))
         except InputError as error:
             errors.append(str(error))
     if errors:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from schedsearch.epoch_values import EpochValues, StepValues
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan, PlanState
 from schedsearch.schedules.parameters import epochs
-from schedsearch.schedules.piecewise import Piecewise
+from schedsearch.schedules.piecewise import Piecewise, segment_epochs
 from schedsearch.space.space import Space
 from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.space.synthetic_feedback import synthetic_feedback
@@ -18,6 +18,8 @@ from schedsearch.space.synthetic_feedback import synthetic_feedback
 _MAX_ATTEMPTS = 10
 #: Epochs that are evaluated. Plans with the same values until then count as equal.
 _MAX_EPOCHS = 1000
+#: The steps at which values are compared that change within an epoch.
+_STEPS = 16
 
 _PlanInProgress = tuple[Plan, PlanState]
 
@@ -57,7 +59,7 @@ def estimate_prefix_sharing(space: Space, trials: int, seed: int) -> PrefixShari
             "narrow the ranges"
         )
     branch_epochs = {epoch for plan in plans for epoch in segment_starts(plan, space.horizon)}
-    first = [plan.values(plan.start()) for plan in plans]
+    first = [values_within_epoch(plan, plan.start()) for plan in plans]
     # Groups of plans with the same prefix. A plan alone in its group shares nothing from there on.
     groups, trained = [[(plan, plan.start()) for plan in plans]], 0
     for epoch, feedback in enumerate(synthetic_feedback(space, seed)[:_MAX_EPOCHS]):
@@ -84,10 +86,16 @@ def estimate_prefix_sharing(space: Space, trials: int, seed: int) -> PrefixShari
 
 def _split_by_values(group: list[_PlanInProgress]) -> Iterable[list[_PlanInProgress]]:
     """Split plans by their values in the current epoch."""
-    parts: dict[tuple[float, ...], list[_PlanInProgress]] = {}
+    parts: dict[tuple[StepValues, ...], list[_PlanInProgress]] = {}
     for plan, state in group:
-        parts.setdefault(tuple(plan.values(state).values()), []).append((plan, state))
+        values = tuple(values_within_epoch(plan, state).values())
+        parts.setdefault(values, []).append((plan, state))
     return parts.values()
+
+
+def values_within_epoch(plan: Plan, state: PlanState) -> dict[str, StepValues]:
+    """Return the values in the next epoch as if it had 16 optimizer steps."""
+    return EpochValues(plan, state).by_step(_STEPS)
 
 
 def _copied_share(space: Space, trials: int, branch_epochs: set[int]) -> float:
@@ -101,11 +109,8 @@ def segment_starts(plan: Plan, horizon: int) -> Iterator[int]:
     """Yield the epochs at which a segment of a resolved plan begins, even with an equal value."""
     for schedule in plan.schedules.values():
         if isinstance(schedule, Piecewise):
-            duration, count = epochs(schedule.duration), len(schedule.values)
-            starts = (segment * duration / count for segment in range(1, count))
-            # Of a segment that begins within an epoch, that epoch is the first that differs.
-            rounded = (math.ceil(s) if isinstance(duration, int) else math.floor(s) for s in starts)
-            yield from (epoch for epoch in dict.fromkeys(rounded) if 0 < epoch < horizon)
+            starts = segment_epochs(len(schedule.values), epochs(schedule.duration))
+            yield from (epoch for epoch in dict.fromkeys(starts) if 0 < epoch < horizon)
 
 
 def random_plans(space: Space, count: int, seed: int) -> Iterator[Plan]:

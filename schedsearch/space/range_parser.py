@@ -22,7 +22,7 @@ def parse_range(
     A range from a number to the same number is that number.
 
     Args:
-        parameter: the rules for its values.
+        parameter: the rules for its values; its type says whether epochs are whole.
         table: the content of the file at `key`.
         key: the place in the file, for messages.
         ends_are_valid: whether `low` and `high`, each by itself, keep the parameter's rules.
@@ -96,7 +96,9 @@ def _step_problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> P
 
 
 def _is_whole(parameter: Parameter, end: Any) -> bool:
-    return parameter.type is not ParameterType.NUMBER and not isinstance(end, str)
+    """Return whether the values are whole: counts are, and durations of a value by the step not."""
+    counts = (ParameterType.COUNT, ParameterType.EPOCH_COUNT)
+    return parameter.type in counts and not isinstance(end, str)
 
 
 def _number(value: float | str) -> float:

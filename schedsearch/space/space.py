@@ -13,6 +13,7 @@ from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document, write_document
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
+from schedsearch.schedules import Interval
 from schedsearch.space.document import (
     Document,
     HyperparameterTable,
@@ -170,6 +171,11 @@ class Space:
     def families(self) -> dict[str, Families]:
         """The families by the name of the hyperparameter or group."""
         return {**self.hyperparameters, **self.groups}
+
+    def interval(self, name: str) -> Interval:
+        """Return when a hyperparameter changes; a group changes at epochs."""
+        table = self.document.hyperparameters.get(name)
+        return "epoch" if table is None else table.interval
 
     def searched(self) -> dict[str, Families]:
         """Return the families with choices, by the name of the hyperparameter or group."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schedsearch.errors import Problem, did_you_mean
+from schedsearch.schedules.parameters import Interval
 from schedsearch.space.consistency import ParsedTables, find_inconsistencies
 from schedsearch.space.document import (
     Document,
@@ -54,32 +55,43 @@ def validate_document(content: Mapping[str, Any]) -> ValidationResult:
 
 def _parse_tables(content: Mapping[str, Any], problems: list[Problem]) -> ParsedTables:
     """Return the tables that can be parsed; problems of the families are added to `problems`."""
-    parser = FamilyParser()
+    given = dict(_tables(content, "hyperparameters"))
     hyperparameters = {
         name: _validate_partially(HyperparameterTable, table) or HyperparameterTable()
-        for name, table in _tables(content, "hyperparameters")
+        for name, table in given.items()
     }
     groups = {
         name: group
         for name, table in _tables(content, "groups")
         if (group := _validate_partially(GroupTable, table)) is not None
     }
-    families = {
-        name: parser.families(table.families, f"hyperparameters.{name}.families")
-        for name, table in hyperparameters.items()
-        if table.families
-    }
+    families = {}
+    for name, table in hyperparameters.items():
+        if table.families:
+            parser = FamilyParser(_interval_of(given[name]))
+            key = f"hyperparameters.{name}.families"
+            families[name] = parser.families(table.families, key)
+            problems.extend(parser.problems)
+    group_parser = FamilyParser()
     group_families = {
         # Placeholder names, so that a problem of the members is reported only once.
-        name: parser.families(
+        name: group_parser.families(
             group.families,
             f"groups.{name}.families",
             [f"weights.{i}" for i in range(len(group.members))],
         )
         for name, group in groups.items()
     }
-    problems.extend(parser.problems)
+    problems.extend(group_parser.problems)
     return ParsedTables(hyperparameters, groups, families, group_families)
+
+
+def _interval_of(table: Mapping[str, Any]) -> Interval:
+    """Return the interval for the checks of durations; a wrong one permits parts of an epoch.
+
+    So a misspelt "step" is reported once, and not again for each duration.
+    """
+    return "epoch" if table.get("interval", "epoch") == "epoch" else "step"
 
 
 def _tables(content: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -49,6 +49,7 @@ def test_families_parameters_ranges_scales_and_sizes_are_shown(run, write):
         "    initial   0 to 0.5, linear",
         "    final     0.5 to 1, linear",
         "    duration  10% to 50%, linear",
+        "    phases    duration 2 to 10 epochs",
         "",
         "size       infinite: some ranges are continuous",
         "reuse      none: weights.penalty differs in every trial from the first epoch on"

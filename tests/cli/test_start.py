@@ -158,6 +158,14 @@ def test_any_other_interrupt_names_the_command(start, monkeypatch):
             "  objective.direction: 'minimize' in the study, 'maximize' in the file",
         ),
         (
+            {
+                "hyperparameters": {
+                    "lr": {**document()["hyperparameters"]["lr"], "interval": "step"}
+                }
+            },
+            "  hyperparameters.lr.interval: not set in the study, 'step' in the file",
+        ),
+        (
             {"search": {"seed": 1, "pruner": {"min_epochs": 2}}},
             "  search.seed: 0 in the study, 1 in the file",
         ),

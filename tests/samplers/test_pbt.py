@@ -298,6 +298,52 @@ def test_segments_divide_the_duration_of_the_schedule():
     assert sampler._space.branch_epochs == {1: 2, 2: 3}
 
 
+def by_the_step(
+    duration: Any, *, segments: int = 3, names: tuple[str, ...] = ("lr", "reg")
+) -> Space:
+    """Return the space with both learning rate and penalty in segments of any length."""
+    given = content(segments=segments)
+    for name, table in given["hyperparameters"].items():
+        table["families"]["piecewise"]["duration"] = duration
+        if name in names:
+            table["interval"] = "step"
+    return Space.from_document(given, "pbt.toml")
+
+
+@pytest.mark.parametrize("names", [("lr", "reg"), ("lr",)])
+def test_plans_are_copied_up_to_the_epoch_in_which_a_segment_begins(names):
+    """Segments begin at the epochs 4/3 and 8/3; of the interval "epoch" they begin later."""
+    space = by_the_step(4, names=names)
+    branch_epochs = PbtSampler(space, 0)._space.branch_epochs
+    assert branch_epochs == {1: 1, 2: 2}
+    values = [
+        {"lr.family": "piecewise", "reg.family": "piecewise"}
+        | {f"{name}.piecewise.values.{s}": 0.05 for name in ("lr", "reg") for s in range(3)}
+        for _ in range(2)
+    ]
+    for segment, epoch in branch_epochs.items():
+        changed = values[1] | {f"lr.piecewise.values.{s}": 0.07 for s in range(segment, 3)}
+        plans = [space.suggest(FixedTrial(each)).resolve(6, 0) for each in (values[0], changed)]
+        states = [plan.start() for plan in plans]
+        equal = []
+        for _ in range(6):
+            one, other = (
+                plan.evaluate_steps(state, (0.0, 0.5, 0.9)) or plan.values(state)
+                for plan, state in zip(plans, states, strict=True)
+            )
+            equal.append(one == other)
+            states = [
+                plan.update(state, Feedback(1.0)) for plan, state in zip(plans, states, strict=True)
+            ]
+        assert equal == [True] * epoch + [False] * (6 - epoch)
+
+
+def test_a_segment_that_begins_within_the_first_epoch_is_no_branch():
+    assert PbtSampler(by_the_step(2), 0)._space.branch_epochs == {2: 1}
+    with pytest.raises(InputError, match="that begins after the first epoch"):
+        PbtSampler(by_the_step(0.9), 0)
+
+
 def reusing(**changes: Any) -> dict[str, Any]:
     """Return the space of one learning rate, for a task whose epochs are cached."""
     given = content(**changes)

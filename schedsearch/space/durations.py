@@ -1,0 +1,173 @@
+"""The durations in a space: what each may come to in epochs, also within combinators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from schedsearch.schedules import FAMILIES, Interval
+from schedsearch.schedules.parameters import (
+    DURATIONS,
+    Parameter,
+    ParameterType,
+    parameters_of,
+    to_epochs,
+    to_time,
+)
+from schedsearch.space.domains import (
+    Domain,
+    Families,
+    FamilyParameters,
+    Fixed,
+    Levels,
+    ListDomain,
+    Range,
+)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The shortest and the longest that a time may be, in epochs; whole epochs are ints."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return the span in words.
+
+        >>> print(Span(1, 1), Span(2, 12), Span(0.09, 0.6), sep=", ")
+        1 epoch, 2 to 12 epochs, 0.09 to 0.6 epochs
+        """
+        low, high = f"{self.low:.4g}", f"{self.high:.4g}"
+        if low == high:
+            return f"{high} epoch" if self.high == 1 else f"{high} epochs"
+        return f"{low} to {high} epochs"
+
+
+@dataclass(frozen=True)
+class DurationSetting:
+    """A duration that a family has, given in the file or by default.
+
+    Attributes:
+        key: of the parameter, from the family on: `warmup.inner.linear.duration`.
+        domain: its values in the file.
+        is_given: whether the file has it.
+        is_count: whether it counts epochs, and is whole at every interval.
+        horizon: of which shares are taken: within a combinator, the epochs that it leaves.
+        epochs: what it may come to.
+        is_inner: whether a combinator contains the family.
+    """
+
+    key: str
+    domain: Domain
+    is_given: bool
+    is_count: bool
+    horizon: Span
+    epochs: Span
+    is_inner: bool
+
+
+def duration_settings(
+    families: Families, horizon: int, interval: Interval
+) -> Iterator[DurationSetting]:
+    """Yield the durations of all families, and of the families within them."""
+    yield from _Walk(interval).families(families, "", Span(horizon, horizon))
+
+
+class _Walk:
+    def __init__(self, interval: Interval) -> None:
+        self._interval = interval
+
+    def families(self, families: Families, prefix: str, horizon: Span) -> Iterator[DurationSetting]:
+        for family, option in families.options.items():
+            for parameter in parameters_of(FAMILIES[family]):
+                key = f"{prefix}{family}.{parameter.name}"
+                if parameter.type in DURATIONS:
+                    yield from self._durations(parameter, option, key, horizon)
+            for key, inner, rest in self._inner(family, option, horizon):
+                yield from self.families(inner, f"{prefix}{family}.{key}.", rest)
+
+    def _durations(
+        self, parameter: Parameter, option: FamilyParameters, key: str, horizon: Span
+    ) -> Iterator[DurationSetting]:
+        items = _items(parameter, option)
+        for i, item in enumerate(items):
+            yield DurationSetting(
+                key=f"{key}.{i}" if parameter.is_list else key,
+                domain=item,
+                is_given=parameter.name in option.domains,
+                is_count=parameter.type is ParameterType.EPOCH_COUNT,
+                horizon=horizon,
+                epochs=self._span(item, parameter.type, horizon),
+                is_inner=key.count(".") > 1,
+            )
+
+    def _inner(
+        self, family: str, option: FamilyParameters, horizon: Span
+    ) -> Iterator[tuple[str, Families, Span]]:
+        """Yield the inner families of a family, with the epochs of which they take shares."""
+        by_name = {parameter.name: parameter for parameter in parameters_of(FAMILIES[family])}
+        rest = [horizon]
+        if family == "warmup":
+            [ramp] = _items(by_name["duration"], option)
+            rest = [self._difference(horizon, self._span(ramp, ParameterType.DURATION, horizon))]
+        elif family == "join":
+            ends = [
+                self._span(item, ParameterType.DURATION, horizon)
+                for item in _items(by_name["boundaries"], option)
+            ]
+            stops = [Span(0, 0), *ends, horizon]
+            rest = [self._difference(stop, start) for start, stop in pairwise(stops)]
+        for parameter in by_name.values():
+            if parameter.type is not ParameterType.SCHEDULE:
+                continue
+            for i, item in enumerate(_items(parameter, option)):
+                key = f"{parameter.name}.{i}" if parameter.is_list else parameter.name
+                if isinstance(item, Families):
+                    yield key, item, rest[i] if i < len(rest) else horizon
+
+    def _difference(self, end: Span, begin: Span) -> Span:
+        """Return the epochs between two times; as `resolve` does, at least 1 whole epoch."""
+        least = 1 if self._interval == "epoch" else 0
+        return Span(max(least, end.low - begin.high), max(least, end.high - begin.low))
+
+    def _span(self, domain: Domain, kind: ParameterType, horizon: Span) -> Span:
+        values = _ends(domain)
+        return Span(
+            min((self._epochs(value, kind, horizon.low) for value in values), default=0),
+            max((self._epochs(value, kind, horizon.high) for value in values), default=0),
+        )
+
+    def _epochs(self, value: float | str, kind: ParameterType, horizon: float) -> float:
+        if kind is ParameterType.EPOCH_COUNT:
+            return to_epochs(value, horizon)
+        return to_time(value, horizon, self._interval)
+
+
+def _items(parameter: Parameter, option: FamilyParameters) -> Sequence[Domain]:
+    """Return the items of a list, or the only value, of a parameter of a family."""
+    default: Any = parameter.default
+    if parameter.name not in option.domains:
+        if parameter.required:
+            return ()
+        return [Fixed(item) for item in (default if parameter.is_list else (default,))]
+    domain = option.domains[parameter.name]
+    return domain.items if isinstance(domain, ListDomain) else (domain,)
+
+
+def _ends(domain: Domain) -> tuple[float | str, ...]:
+    """Return values of which one is the shortest duration and one the longest."""
+    match domain:
+        case Fixed(value):
+            return (value,)
+        case Levels(values):
+            return values
+        case Range(low=low, high=high, percent=True):
+            return f"{low!r}%", f"{high!r}%"
+        case Range(low=low, high=high, whole=True):
+            return int(low), int(high)
+        case Range(low=low, high=high):
+            return low, high
+    return ()

@@ -1,0 +1,63 @@
+"""Warnings where the pruner of a space can never stop a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from schedsearch.schedules.parameters import to_epochs
+from schedsearch.space.space import Space
+
+
+def idle_pruner_warnings(space: Space) -> list[str]:
+    """Return a warning for each setting because of which the pruner stops no trial."""
+    pruner = space.search.pruner
+    if space.is_config or pruner.name == "none":
+        return []
+    reasons = [*_reasons_in_time(space), *_reasons_in_trials(space)]
+    return [f"the pruner {pruner.name} never stops a trial: {reason}" for reason in reasons]
+
+
+def _reasons_in_time(space: Space) -> Iterator[str]:
+    pruner, horizon = space.search.pruner, space.horizon
+    protected = to_epochs(pruner.protected, horizon)
+    is_late = f"is not before the horizon of {horizon} epochs"
+    if pruner.min_epochs >= horizon:
+        is_rung = pruner.name in ("asha", "hyperband")
+        decision = "its first rung" if is_rung else "its first decision"
+        yield (
+            f"{decision}, after search.pruner.min_epochs = {pruner.min_epochs}, {is_late}: "
+            "lower min_epochs"
+        )
+    elif protected >= horizon:
+        yield f"search.pruner.protected = {pruner.protected!r} covers the horizon: lower it"
+    elif pruner.name == "asha" and (last := _last_rung(space)) < protected:
+        yield (
+            f"its last rung before the horizon is after {last} epochs, but "
+            f"search.pruner.protected = {pruner.protected!r} protects {protected} epochs: lower it"
+        )
+    if pruner.name == "patient" and pruner.patience + 2 >= horizon:
+        yield (
+            f"its first decision, after search.pruner.patience + 2 = {pruner.patience + 2} epochs, "
+            f"{is_late}: lower patience"
+        )
+
+
+def _last_rung(space: Space) -> int:
+    """Return the last rung of successive halving before the horizon; it has at least one."""
+    rung, factor = space.search.pruner.min_epochs, space.search.pruner.reduction_factor
+    while rung * factor < space.horizon:
+        rung *= factor
+    return rung
+
+
+def _reasons_in_trials(space: Space) -> Iterator[str]:
+    search, pruner = space.search, space.search.pruner
+    if pruner.name in ("median", "patient") and pruner.startup_trials >= search.trials:
+        yield (
+            f"search.pruner.startup_trials = {pruner.startup_trials} trials must be complete "
+            f"first, and search.trials is {search.trials}: lower startup_trials"
+        )
+    if pruner.audit == 1:
+        yield "search.pruner.audit = 1 trains every schedule in full: lower it"
+    if search.sampler.constants == 1:
+        yield "search.sampler.constants = 1 tries constants only, which are trained in full"
