@@ -126,7 +126,7 @@ def test_a_problem_of_a_table_is_reported(changes, message):
         ),
         (
             {"linear": {"initial": 0.0, "final": 1, "duration": "20"}},
-            "linear.duration = '20': must be a number of epochs, or a share",
+            "linear.duration = '20': must be a whole number of epochs, or a share",
         ),
         (
             {"linear": {"initial": 0.0, "final": 1, "duration": 0}},
