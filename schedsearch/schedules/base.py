@@ -108,6 +108,12 @@ class Schedule(ABC):
         return any(inner.moves_within_epoch for inner in self._inner_schedules)
 
     @property
+    def is_open_loop(self) -> bool:
+        """Whether the value depends on time and on peers only, and not on feedback."""
+        inner = self._inner_schedules
+        return bool(inner) and all(schedule.is_open_loop for schedule in inner)
+
+    @property
     def _inner_schedules(self) -> tuple[Schedule, ...]:
         inner: list[Schedule] = []
         for parameter in parameters_of(type(self)):
@@ -187,6 +193,10 @@ class OpenLoop(Schedule):
 
     @property
     def moves_within_epoch(self) -> bool:
+        return True
+
+    @property
+    def is_open_loop(self) -> bool:
         return True
 
     def start(self, time: float = 0) -> State:

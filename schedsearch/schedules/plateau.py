@@ -40,6 +40,10 @@ class PlateauSchedule(Schedule):
     threshold: NonNegative = 1e-4
     threshold_mode: ThresholdMode = "rel"
 
+    @property
+    def is_open_loop(self) -> bool:
+        return False
+
     @abstractmethod
     def on_plateau(self, state: State) -> State:
         """Return the entries of the state that change at a plateau."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document, write_document
@@ -34,6 +34,10 @@ from schedsearch.space.domains import (
 )
 from schedsearch.space.suggesters import FixedSuggester
 from schedsearch.space.validation import validate_document
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,37 @@ class Space:
         """Return a scheduler that runs the plan of a config in your training loop."""
         return Scheduler(
             self.plan(), horizon=self.horizon, seed=seed, direction=self.objective.direction
+        )
+
+    def lr_scheduler(
+        self, optimizer: Optimizer, *, steps_per_epoch: int, seed: int = 0
+    ) -> LRScheduler:
+        """Return a scheduler of torch that sets the learning rate of a config.
+
+        Call its `step` after each optimizer step. The parameter group with the largest initial
+        learning rate has the value of `lr`, and the others keep their ratio to it; a group with the
+        "name" GROUP has the value of `GROUP.lr` if the config sets that. Steps after the horizon
+        keep the last value. Other hyperparameters are not set.
+
+        Args:
+            optimizer: its learning rates are overwritten.
+            steps_per_epoch: the number of calls of `step` in an epoch, a whole number.
+            seed: the seed of the run, for families that draw random numbers.
+
+        Raises:
+            InputError: this is a space with choices, the config sets no learning rate of this
+                optimizer, the learning rate depends on the results of epochs (use `scheduler()`),
+                or `steps_per_epoch` is not a whole number of at least 1.
+        """
+        # Here, so that spaces do not load torch.
+        from schedsearch.lr_scheduler import PlanLR
+
+        return PlanLR(
+            optimizer,
+            self.plan(),
+            horizon=self.horizon,
+            steps_per_epoch=steps_per_epoch,
+            seed=seed,
         )
 
     # --- what is searched ----------------------------------------------------------------------

@@ -25,6 +25,7 @@ from schedsearch.schedules import (
     from_table,
     to_table,
 )
+from schedsearch.schedules.families import COMBINATORS
 from schedsearch.schedules.parameters import ParameterType, parameters_of
 from tests.schedules.strategies import (
     MEMBERS,
@@ -61,6 +62,7 @@ def fields_of(family: str) -> set[str]:
 
 #: The parameters that are the lengths of the phases of a schedule.
 PHASES = {"duration", "rise", "fall", "warmup", "stable", "decay"}
+COMBINATOR_NAMES = [cls.family for cls in COMBINATORS]
 ENDING = [name for name in OPEN_LOOP if "final" in fields_of(name) and PHASES & fields_of(name)]
 
 
@@ -99,6 +101,23 @@ def test_open_loop_values_are_a_function_of_the_epoch_alone(
     in_order = run(schedule, schedule.start(), [Feedback(metric=0.0)] * (horizon - 1))
     for epoch in data.draw(st.permutations(range(horizon))):
         assert schedule.at(epoch) == in_order[epoch]
+
+
+@every_family
+@few
+@given(st.data())
+def test_the_values_of_an_open_loop_schedule_do_not_depend_on_feedback(
+    family: str, data: st.DataObject
+) -> None:
+    schedule, _ = data.draw(resolved_of(family))
+    feedbacks = data.draw(short_runs)
+    if schedule.is_open_loop:
+        expected = run(schedule, schedule.start(), [Feedback(metric=0.0)] * len(feedbacks))
+        assert run(schedule, schedule.start(), feedbacks) == expected
+    if family in OPEN_LOOP:
+        assert schedule.is_open_loop
+    elif family not in COMBINATOR_NAMES or family == "plateau_over":
+        assert not schedule.is_open_loop
 
 
 @pytest.mark.parametrize("family", ENDING)

@@ -1,0 +1,173 @@
+"""The learning rate of a plan as a scheduler of torch, for loops and frameworks that step one."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from schedsearch.epoch_values import EpochValues
+from schedsearch.errors import InputError
+from schedsearch.plan import Plan
+from schedsearch.schedules import Feedback
+
+
+class PlanLR(LRScheduler):
+    """Sets the learning rate of a plan; call `step` after each optimizer step.
+
+    The learning rate of optimizer step n is that of the plan at the time n / steps_per_epoch at the
+    interval "step", and at the beginning of epoch n // steps_per_epoch at the interval "epoch".
+    Steps after the horizon keep the last value.
+
+    The parameter group with the largest initial learning rate has the value of `lr`; the others
+    keep their ratio to it. A group with the "name" GROUP has the value of `GROUP.lr` if the plan
+    sets that, and does not count for the ratios. Other hyperparameters are not set.
+
+    >>> from schedsearch.schedules import Linear
+    >>> head, body = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+    >>> optimizer = torch.optim.SGD([{"params": [head]}, {"params": [body], "lr": 0.25}], lr=0.5)
+    >>> plan = Plan({("lr",): Linear(1.0, 0.0, duration=2)}, intervals={"lr": "step"})
+    >>> scheduler = PlanLR(optimizer, plan, horizon=2, steps_per_epoch=2)
+    >>> for _ in range(4):
+    ...     print(scheduler.get_last_lr())
+    ...     optimizer.step()
+    ...     scheduler.step()
+    [1.0, 0.5]
+    [0.75, 0.375]
+    [0.5, 0.25]
+    [0.25, 0.125]
+
+    Args:
+        optimizer: its learning rates are overwritten.
+        plan: the schedules; those that the learning rate depends on must be open loop.
+        horizon: the number of epochs of a full training.
+        steps_per_epoch: the number of calls of `step` in an epoch.
+        seed: the seed of the run, for families that draw random numbers.
+
+    Raises:
+        InputError: the plan sets no learning rate of this optimizer, or one that depends on the
+            results of epochs, or `steps_per_epoch` is not a whole number of at least 1.
+        ParameterError: a value would overflow within the horizon.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, plan: Plan, *, horizon: int, steps_per_epoch: int, seed: int = 0
+    ) -> None:
+        self.horizon, self.steps_per_epoch = horizon, _whole_number(steps_per_epoch)
+        self._names = _names_by_group(plan, optimizer)
+        # Resolve the whole plan first, so that a bad schedule raises as in `Scheduler`.
+        self._plan = _open_loop_part(plan.resolve(horizon, seed), filter(None, self._names))
+        self._epochs = _open_loop_epochs(self._plan, horizon)
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        """Return the learning rate of each parameter group at the current step."""
+        step = min(max(self.last_epoch, 0), self.horizon * self.steps_per_epoch - 1)
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        values = self._epochs[epoch].at(step_in_epoch / self.steps_per_epoch)
+        bases = [float(base) for base in self.base_lrs]
+        largest = max((b for b, n in zip(bases, self._names, strict=True) if n == "lr"), default=0)
+        rates: list[float | torch.Tensor] = []
+        for base, name in zip(bases, self._names, strict=True):
+            if name is None:
+                rates.append(base)
+            elif name == "lr" and base != largest:
+                rates.append(values[name] * (base / largest))
+            else:
+                rates.append(values[name])
+        return rates
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as plain data, for a checkpoint."""
+        state: dict[str, Any] = super().state_dict()
+        ours = ("_names", "_plan", "_epochs")
+        return {k: v for k, v in state.items() if k not in ours} | {"plan": self._plan.to_tables()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned for the same plan.
+
+        Raises:
+            InputError: the state has another plan, horizon or number of steps per epoch.
+        """
+        own = self.state_dict()
+        for key in ("plan", "horizon", "steps_per_epoch"):
+            if state_dict.get(key) != own[key]:
+                raise InputError(
+                    f"the state belongs to another learning rate schedule: its {key} is "
+                    f"{state_dict.get(key)!r}, but here it is {own[key]!r}"
+                )
+        super().load_state_dict({k: v for k, v in state_dict.items() if k != "plan"})
+
+
+def _whole_number(steps_per_epoch: Any) -> int:
+    try:
+        number = 0 if isinstance(steps_per_epoch, bool) else operator.index(steps_per_epoch)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise InputError(
+            f"steps_per_epoch is {steps_per_epoch!r}, but must be a whole number of at least 1: "
+            "the optimizer steps in an epoch, such as "
+            "math.ceil(len(loader) / accumulation_steps)"
+        )
+    return number
+
+
+def _names_by_group(plan: Plan, optimizer: Optimizer) -> list[str | None]:
+    """Return the hyperparameter that sets the learning rate of each parameter group."""
+    names: list[str | None] = []
+    for group in optimizer.param_groups:
+        candidates = (f"{group['name']}.lr" if "name" in group else "lr", "lr")
+        names.append(next((name for name in candidates if name in plan.names), None))
+    if not any(names):
+        raise InputError(
+            "the plan has no learning rate: it has neither `lr` nor `GROUP.lr` for the name of a "
+            f"parameter group; it sets {', '.join(plan.names) or 'nothing'}"
+        )
+    return names
+
+
+def _open_loop_part(plan: Plan, names: Iterable[str]) -> Plan:
+    """Return the part of a plan that some hyperparameters depend on; all of it is open loop."""
+    owner = {name: names for names in plan.schedules for name in names}
+    #: By the names of each schedule, the hyperparameter that needs it.
+    needed: dict[tuple[str, ...], str] = {}
+    open_ends = [(owner[name], name) for name in names]
+    while open_ends:
+        keys, name = open_ends.pop()
+        if keys not in needed:
+            needed[keys] = name
+            peers = plan.schedules[keys].dependencies
+            open_ends += [(owner[peer], name) for peer in peers]
+    for keys, name in needed.items():
+        schedule = plan.schedules[keys]
+        if not schedule.is_open_loop:
+            which = "it" if name in keys else f"it is coupled to `{', '.join(keys)}`, which"
+            raise InputError(
+                f"a torch scheduler cannot set `{name}`: {which} has the closed-loop schedule "
+                f"`{schedule.family}`, which needs the validation metric or the loss terms of each "
+                "epoch: use `scheduler()`, and call its `step` with them"
+            )
+    set_here = {name for keys in needed for name in keys}
+    return Plan(
+        {keys: schedule for keys, schedule in plan.schedules.items() if keys in needed},
+        _restricted(plan.bounds, set_here),
+        _restricted(plan.intervals, set_here),
+    )
+
+
+def _restricted(table: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name in names}
+
+
+def _open_loop_epochs(plan: Plan, horizon: int) -> list[EpochValues]:
+    """Return the values of each epoch of an open-loop plan."""
+    epochs, state = [], plan.start()
+    for _ in range(horizon):
+        epochs.append(EpochValues(plan, state))
+        state = plan.update(state, Feedback(metric=0.0))
+    return epochs
