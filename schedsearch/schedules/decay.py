@@ -92,7 +92,10 @@ class Polynomial(OpenLoop):
     duration: Duration = "100%"
 
     def at(self, epoch: float) -> float:
-        left = interpolate_linear(1.0, 0.0, epoch, epochs(self.duration))
+        duration = epochs(self.duration)
+        # A small power would enlarge a remaining time that is only a residue of rounding.
+        over = has_passed(duration, epoch)
+        left = 0.0 if over else interpolate_linear(1.0, 0.0, epoch, duration)
         return self.final + (self.initial - self.final) * math.pow(left, self.power)
 
 

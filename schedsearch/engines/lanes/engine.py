@@ -244,7 +244,7 @@ def _by_step(lanes: Sequence[StepValues], steps: int) -> Tensor:
     """Return the float32 values of a hyperparameter as float64: (lanes,), or (steps, lanes)."""
     if any(isinstance(value, tuple) for value in lanes):
         columns = [v if isinstance(v, tuple) else (v,) * steps for v in lanes]
-        return torch.tensor(columns, dtype=torch.float64).T.float().double()
+        return torch.tensor(columns, dtype=torch.float64).T.contiguous().float().double()
     return torch.tensor(lanes).float().double()
 
 

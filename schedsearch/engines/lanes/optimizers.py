@@ -65,14 +65,25 @@ def _sgd(
 
 
 def _adam_coefficients(values: Mapping[str, Tensor], counts: Tensor) -> Tensor:
-    beta1 = values["momentum"].expand_as(counts)
+    momentum = values["momentum"]
     rows = [
-        1 - beta1,
-        values["lr"] / (1 - beta1**counts),
+        1 - momentum.expand_as(counts),
+        values["lr"] / (1 - _powers(momentum, counts)),
         (1 - _BETA2**counts).rsqrt(),
         values["weight_decay"].expand_as(counts),
     ]
     return torch.stack(rows, dim=1)
+
+
+def _powers(base: Tensor, exponents: Tensor) -> Tensor:
+    """Return base ** exponents, (steps, lanes), for a base (lanes,) or (steps, lanes).
+
+    The last bit of a power depends on the layout of the tensors. A base with steps is raised row by
+    row, as a base without is, so that a lane whose value is held has the same bits in both.
+    """
+    if base.dim() == 1:
+        return base**exponents
+    return torch.stack([row**count for row, count in zip(base, exponents, strict=True)])
 
 
 def _adamw_coefficients(values: Mapping[str, Tensor], counts: Tensor) -> Tensor:
