@@ -128,8 +128,8 @@ def test_a_lane_by_step_changes_no_bit_of_its_neighbours(optimizer, is_compiled)
 def test_coefficients_of_a_held_value_have_the_same_bits_beside_a_moving_one(optimizer, lanes):
     # The last bit of a power depends on the layout of the tensors.
     steps = 18
-    counts = (torch.arange(1, steps + 1)[:, None] + 7 * torch.arange(lanes)).double()
-    held = [(lane + 0.5) / lanes for lane in range(lanes)]
+    counts = (torch.arange(1, steps + 1)[:, None] + torch.arange(lanes) % 3).double()
+    held = [0.9 + 0.1 * (lane + 0.5) / lanes for lane in range(lanes)]
     moving = [*held[:-1], tuple(held[-1] * step / steps for step in range(steps))]
     rows = []
     for momentum in (held, moving):
