@@ -1,0 +1,149 @@
+"""The contract of all families and combinators at the interval "step"."""
+
+import json
+import math
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from schedsearch.errors import ParameterError
+from schedsearch.plan import Plan
+from schedsearch.schedules import (
+    Constant,
+    Coupled,
+    Exponential,
+    Feedback,
+    IncrementOnImprovement,
+    Join,
+    Linear,
+    Schedule,
+    Warmup,
+)
+from tests.schedules.strategies import PEERS, SINGLE, feedbacks, schedules_of
+
+few = settings(
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+FRACTIONS = [0.0, 0.1, 0.25, 0.5, 0.9]
+every_family = pytest.mark.parametrize("family", SINGLE)
+
+
+@st.composite
+def by_step(draw: st.DrawFn, family: str) -> tuple[Schedule, int]:
+    """Return a schedule resolved at the interval "step", and its horizon."""
+    schedule, horizon = draw(schedules_of(family)), draw(st.integers(1, 30))
+    try:
+        return schedule.resolve(horizon, 0, "step"), horizon
+    except ParameterError as refused:
+        assume("overflows" not in refused.rule)
+        raise
+
+
+@every_family
+@few
+@given(st.data())
+def test_values_are_finite_and_continue_from_json_and_agree_one_by_one(
+    family: str, data: st.DataObject
+) -> None:
+    schedule, horizon = data.draw(by_step(family))
+    state = stored = schedule.start()
+    peers = [PEERS] * len(FRACTIONS)
+    for _ in range(horizon):
+        values = schedule.evaluate_steps(state, peers, FRACTIONS)
+        assert all(map(math.isfinite, values))
+        assert values == [schedule.evaluate(state, PEERS, at) for at in FRACTIONS]
+        stored = json.loads(json.dumps(stored, allow_nan=False))
+        assert values == schedule.evaluate_steps(stored, peers, FRACTIONS)
+        feedback = data.draw(feedbacks)
+        state, stored = schedule.update(state, feedback), schedule.update(stored, feedback)
+
+
+def whole(schedule: object) -> bool:
+    """Return whether no share of the horizon was rounded to whole epochs."""
+    return "%" not in repr(schedule)
+
+
+@pytest.mark.parametrize("family", [name for name in SINGLE if name != "cyclical"])
+@few
+@given(st.data())
+def test_with_whole_durations_the_beginning_of_an_epoch_has_the_value_by_the_epoch(
+    family: str, data: st.DataObject
+) -> None:
+    schedule, horizon = data.draw(schedules_of(family)), data.draw(st.integers(1, 30))
+    # Cycles by the epoch begin at whole epochs even if their number does not divide the duration.
+    assume(whole(schedule) and "Cyclical" not in repr(schedule))
+    try:
+        pair = [schedule.resolve(horizon, 0, interval) for interval in ("epoch", "step")]
+    except ParameterError:
+        assume(False)
+    states = [each.start() for each in pair]
+    for _ in range(horizon):
+        held, moving = (
+            each.evaluate(state, PEERS) for each, state in zip(pair, states, strict=True)
+        )
+        assert moving == pytest.approx(held, rel=1e-12, abs=1e-12)
+        feedback = data.draw(feedbacks)
+        states = [each.update(s, feedback) for each, s in zip(pair, states, strict=True)]
+
+
+def values(schedule: Schedule, horizon: int, *metrics: float) -> list[list[float]]:
+    """Return the values at the quarters of each epoch."""
+    resolved = schedule.resolve(horizon, 0, "step")
+    state, found = resolved.start(), []
+    for metric in metrics:
+        found.append([resolved.evaluate(state, {}, quarter / 4) for quarter in range(4)])
+        state = resolved.update(state, Feedback(metric))
+    return found
+
+
+counting = IncrementOnImprovement(initial=1.0, increment=1.0)
+
+
+def test_a_closed_loop_schedule_that_begins_within_an_epoch_holds_and_gets_its_feedback() -> None:
+    # It begins at 1.5: the improvements of the epochs 1 and 2 count, that of epoch 0 does not.
+    ramped = values(Warmup(counting, 1.5, 0.0), 4, 9.0, 8.0, 7.0, 6.0)
+    assert ramped[1] == pytest.approx([2 / 3, 5 / 6, 1.0, 1.0])
+    assert ramped[2:] == [[2.0] * 4, [3.0] * 4]
+    joined = values(Join((Constant(0.0), counting), (1.5,)), 4, 9.0, 8.0, 7.0, 6.0)
+    assert joined == [[0.0] * 4, [0.0, 0.0, 1.0, 1.0], [2.0] * 4, [3.0] * 4]
+
+
+def test_nested_schedules_begin_at_their_own_time() -> None:
+    # The join begins its second part at 1.25, and the ramp in it ends at 1.75.
+    inner = Warmup(Linear(1.0, 0.0, 2.0), 0.5, 0.0)
+    found = values(Join((Constant(5.0), inner), (1.25,)), 4, *[1.0] * 4)
+    assert found == [
+        [5.0] * 4,
+        [5.0, 0.0, 0.5, 1.0],
+        [0.875, 0.75, 0.625, 0.5],
+        [0.375, 0.25, 0.125, 0.0],
+    ]
+    three = Join((Constant(1.0), Constant(2.0), Linear(3.0, 4.0, 1.0)), (0.25, 0.5))
+    assert values(three, 2, 1.0, 1.0) == [[1.0, 2.0, 3.0, 3.25], [3.5, 3.75, 4.0, 4.0]]
+
+
+def test_a_coupled_value_moves_with_its_peer_and_holds_with_a_held_one() -> None:
+    schedules = {("m",): Linear(1.0, 0.0, 1.0), ("lr",): Coupled(Constant(2.0), "m")}
+    halves = {}
+    for moving in (("m",), ("lr",), ("m", "lr")):
+        plan = Plan(
+            {**schedules, ("m",): Linear(1.0, 0.0, 1)},
+            bounds={"m": (0.6, 1.0)},
+            intervals=dict.fromkeys(moving, "step"),
+        ).resolve(2, 0)
+        halves[moving] = plan.evaluate(plan.start(), 0.5)[0]
+    assert halves == {
+        ("m",): {"m": 0.6, "lr": 2.0},
+        ("lr",): {"m": 1.0, "lr": 2.0},
+        ("m", "lr"): {"m": 0.6, "lr": 1.2},
+    }
+    factor = Plan(
+        {("m",): Constant(3.0), ("lr",): Coupled(Exponential(1.0, 0.25), "m")},
+        intervals={"lr": "step"},
+    ).resolve(2, 0)
+    assert factor.evaluate(factor.start(), 0.5)[0] == {"m": 3.0, "lr": 1.5}
