@@ -25,6 +25,11 @@ reference, arguments = sys.argv[1], json.loads(sys.argv[2])
 found = fingerprint_task(load_task(reference, arguments), reference, arguments)
 print(json.dumps(dict(found.parts)))
 """
+#: What `start` does before it computes the fingerprint.
+CHECK = """
+from schedsearch.task import check_task, track_imports
+check_task(load_task(reference), lambda: track_imports(reference, {}))
+"""
 LOOP = "\ndef train(run): ...\ntrain.hyperparameters = {'lr': 0.1}\n"
 
 
@@ -55,9 +60,11 @@ class Project:
                 (self.folder / parent / "__init__.py").touch()
             path.write_text(source)
 
-    def parts(self, reference="proj.tasks.mine:train", arguments="{}", **environment):
+    def parts(
+        self, reference="proj.tasks.mine:train", arguments="{}", script=SCRIPT, **environment
+    ):
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, reference, arguments],
+            [sys.executable, "-c", script, reference, arguments],
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
             capture_output=True,
@@ -305,6 +312,24 @@ def test_a_task_counts_the_module_of_its_model_and_its_declared_files(project):
     assert describe_changes(before, project.parts(reference)) == ["notes.txt differs"]
     other = project.parts(reference, '{"net": "large"}')
     assert "arguments.net is new" in describe_changes(before, other)
+
+
+MODEL_BY_LOCATE = """
+import pydoc
+from tests.engines.toys import Toy
+class Mine(Toy):
+    def model(self, seed):
+        return pydoc.locate("nets.chosen").make(super().model(seed))
+"""
+
+
+def test_a_module_that_only_the_model_imports_counts_in_each_process(project):
+    project.write(mine=MODEL_BY_LOCATE, nets__chosen="def make(model):\n    return model")
+    reference = "mine:Mine"
+    tried = SCRIPT.replace("found =", CHECK + "found =")
+    assert project.parts(reference, script=tried) == project.parts(reference)
+    changed = "def make(model):\n    return model.eval()"
+    assert project.changes(reference=reference, nets__chosen=changed) == ["nets/chosen.py differs"]
 
 
 def test_settings_are_shown_with_their_values():

@@ -37,7 +37,7 @@ def fingerprint_task(
     variables; arguments, settings and defaults; for a Task the data of seed 0.
 
     Raises:
-        TaskError: `data(0)` raises an exception, or a declared file cannot be read.
+        TaskError: `data(0)` or `model(0)` raises an exception, or a declared file cannot be read.
     """
     parts = dict(_setting_parts(task, reference))
     parts |= {f"setting:arguments.{name}": _short(value) for name, value in arguments.items()}
@@ -46,8 +46,7 @@ def fingerprint_task(
         with track_imports(reference, arguments):
             for piece in data_bytes(task):
                 digest.update(piece)
-            if _find_code(task, reference, arguments).imports_dynamically:
-                _make_model(task)
+            _make_model(task)
         parts["data:seed 0"] = digest.hexdigest()
     return Fingerprint(parts | _code_parts(task, reference, arguments))
 
@@ -89,7 +88,7 @@ def _find_code(
 
 
 def _make_model(task: Task) -> None:
-    """Make a model, so that the modules are loaded from which the task chooses it by name."""
+    """Make a model as `check_task` does, so that the modules that this imports are loaded."""
     import torch
 
     with torch.random.fork_rng():

@@ -29,13 +29,10 @@ class ImportedCode:
         files: the digest of each file that is not part of an installed package, by a name such as
             proj/models/net.py, which does not depend on the folder of the project.
         packages: the versions of the installed packages that these files import.
-        imports_dynamically: whether one of the files may import modules that its source does not
-            name.
     """
 
     files: Mapping[str, str]
     packages: Mapping[str, str]
-    imports_dynamically: bool
 
 
 def find_imported_code(modules: Sequence[str], loaded: Iterable[str] = ()) -> ImportedCode:
@@ -52,7 +49,7 @@ def find_imported_code(modules: Sequence[str], loaded: Iterable[str] = ()) -> Im
     walk.visit(modules)
     walk.visit(name for name in loaded if walk.has(name))
     versions = {} if walk.top == _OWN_NAME else dict(_versions(sorted(walk.installed_modules())))
-    return ImportedCode(walk.files, versions, walk.imports_dynamically)
+    return ImportedCode(walk.files, versions)
 
 
 @dataclass
@@ -62,12 +59,10 @@ class _Walk:
     Attributes:
         top: the top-level package or module of the task, which may be installed.
         files: the digests of the visited files.
-        imports_dynamically: whether a visited module does.
     """
 
     top: str
     files: dict[str, str] = field(default_factory=dict)
-    imports_dynamically: bool = False
     _seen: set[str] = field(default_factory=set)
     # Imports that were not visited, and the top-level names of those that were.
     _skipped: set[str] = field(default_factory=set)
@@ -118,7 +113,6 @@ class _Walk:
             return  # such as a module in a zip file
         code = parse_code(source)
         self.files[shown] = code.digest
-        self.imports_dynamically |= code.imports_dynamically
         for name in code.imports:
             absolute = resolve_import(name, package) if name.startswith(".") else name
             if absolute is not None:

@@ -28,13 +28,11 @@ class ParsedCode:
         imports: the names of its import statements: relative ones begin with dots. The attribute of
             `from a import b` is in the form a.b, since it may be a module.
         files: the paths of files that it may run.
-        imports_dynamically: whether it may import modules whose names are not in its source.
     """
 
     digest: str
     imports: frozenset[str]
     files: frozenset[str] = frozenset()
-    imports_dynamically: bool = False
 
 
 @functools.lru_cache(maxsize=1024)
@@ -55,12 +53,11 @@ def parse_code(source: bytes) -> ParsedCode:
     for node in nodes:
         if isinstance(node, ast.Call) and _name(node.func) in importers:
             imports.update(_names_in_call(node))
-    is_dynamic = not mentioned.isdisjoint(importers)
-    if is_dynamic:
+    if not mentioned.isdisjoint(importers):
         # Such as the values of a dict from which the code chooses the module to import.
         imports.update(_module_names(nodes, needs_dot=True))
     files = set(_python_files(nodes)) if not mentioned.isdisjoint(_FILE_RUNNERS) else set()
-    return ParsedCode(_digest(tree), frozenset(imports), frozenset(files), is_dynamic)
+    return ParsedCode(_digest(tree), frozenset(imports), frozenset(files))
 
 
 def resolve_import(name: str, package: str) -> str | None:
