@@ -15,6 +15,7 @@ from schedsearch.task import (
     check_task,
     is_train_function,
     load_task,
+    refuse_changed_code,
     track_imports,
 )
 
@@ -37,7 +38,8 @@ def validate_against_task(space: Space, file: str) -> Space:
         raise FileError(file, [_task_problem(space, error)]) from error
     outputs = None
     try:
-        outputs = check_task(task, lambda: track_imports(space.task, space.document.arguments))
+        with refuse_changed_code(task, space.task, space.document.arguments):
+            outputs = check_task(task, lambda: track_imports(space.task, space.document.arguments))
     except TaskError as error:
         problems.append(_task_problem(space, error))
     complete = space.with_defaults(task.hyperparameters)

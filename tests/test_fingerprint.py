@@ -11,11 +11,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from torch import nn
 
 from schedsearch.errors import TaskError
-from schedsearch.task import describe_changes, fingerprint_task, load_task
+from schedsearch.task import Splits, describe_changes, fingerprint_task, load_task
 from schedsearch.task.loading import loaded_modules, track_imports
 from schedsearch.task.parsed_code import parse_code
+from tests.engines.toys import Toy
 from tests.searches import ROOT
 
 SCRIPT = """
@@ -330,6 +333,116 @@ def test_a_module_that_only_the_model_imports_counts_in_each_process(project):
     assert project.parts(reference, script=tried) == project.parts(reference)
     changed = "def make(model):\n    return model.eval()"
     assert project.changes(reference=reference, nets__chosen=changed) == ["nets/chosen.py differs"]
+
+
+SAVED_MEANWHILE = """
+from pathlib import Path
+import helpers
+from tests.engines.toys import Toy
+class Mine(Toy):
+    def data(self, seed):
+        Path(helpers.__file__).write_text("x = 2")
+        return super().data(seed)
+"""
+
+
+def test_a_file_that_is_saved_while_the_data_is_loaded_is_refused(project):
+    reference = "mine:Mine"
+    said = r"task 'mine:Mine': helpers.py changed while it was loaded: run the command again"
+    project.write(mine=SAVED_MEANWHILE, helpers="x = 1")
+    task = load_task(reference)
+    with pytest.raises(TaskError, match=said):
+        fingerprint_task(task, reference, {})
+    fingerprint_task(task, reference, {})
+
+
+class DrawsUnseeded(Toy):
+    """A task that leaves the seeds of its data and of its model to the engine."""
+
+    def data(self, seed):
+        x = torch.randn(8, 3)
+        return Splits(*[{"x": x, "y": x[:, :1]}] * 3)
+
+    def model(self, seed):
+        return nn.Linear(3, 1)
+
+
+def test_data_drawn_from_the_global_generator_has_one_fingerprint():
+    reference, task = f"{__name__}:DrawsUnseeded", DrawsUnseeded()
+    before = torch.random.get_rng_state()
+    first = fingerprint_task(task, reference, {})
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.randn(1)
+    assert fingerprint_task(task, reference, {}) == first
+
+
+def test_linked_subfolders_of_a_declared_folder_count_and_loops_end(project):
+    project.write(linked=LOOP + "train.data_files = ['data']")
+    data, elsewhere = project.folder / "data", project.folder / "elsewhere"
+    data.mkdir()
+    (elsewhere / "deep").mkdir(parents=True)
+    (data / "train").symlink_to(elsewhere)
+    (data / "loop").symlink_to(data)
+    (elsewhere / "deep" / "up").symlink_to(elsewhere)
+    image = elsewhere / "deep" / "1.png"
+    image.write_bytes(b"1")
+    task = load_task("linked:train")
+    before = fingerprint_task(task, "linked:train", {}).parts
+    assert fingerprint_task(task, "linked:train", {}).parts == before
+    image.write_bytes(b"2")
+    after = fingerprint_task(task, "linked:train", {}).parts
+    assert describe_changes(before, after) == ["data differs"]
+
+
+def test_names_and_values_that_are_not_utf_8_and_huge_integers_have_a_hash(project, monkeypatch):
+    huge = "x = 0x1" + "0" * 4000
+    project.write(odd=f"{huge}{LOOP}train.data_files = ['data']\ntrain.environment = ['MODE']")
+    (project.folder / "data").mkdir()
+    (project.folder / "data" / os.fsdecode(b"\xff.png")).touch()
+    monkeypatch.setenv("MODE", os.fsdecode(b"\xff"))
+    task = load_task("odd:train")
+    before = fingerprint_task(task, "odd:train", {}).parts
+    monkeypatch.setenv("MODE", os.fsdecode(b"\xfe"))
+    after = fingerprint_task(task, "odd:train", {}).parts
+    assert describe_changes(before, after) == ["environment variable MODE differs"]
+    assert parse_code(huge.encode()).digest != parse_code(f"{huge}0".encode()).digest
+
+
+def test_an_installed_part_of_a_namespace_package_counts_beside_a_local_one(project, monkeypatch):
+    installed = project.folder / "site-packages"
+    (installed / "shared_space").mkdir(parents=True)
+    (installed / "shared_space" / "library.py").write_text("x = 1")
+    info = installed / "shared_library-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shared-library\nVersion: 1.5\n")
+    (info / "RECORD").write_text("shared_space/library.py,,\n")
+    (project.folder / "shared_space").mkdir()
+    (project.folder / "shared_space" / "local.py").write_text("x = 1")
+    project.write(both="from shared_space import library, local" + LOOP)
+    project.write(one="from shared_space import local" + LOOP)
+    path = f"{ROOT}:{installed}"
+    found = project.parts("both:train", PYTHONPATH=path)
+    assert found["package:shared-library"] == "1.5"
+    assert {"code:both.py", "code:shared_space/local.py"} <= found.keys()
+    assert "package:shared-library" not in project.parts("one:train", PYTHONPATH=path)
+
+
+def test_files_that_are_run_by_path_have_the_name_of_their_caller(project):
+    run = "import runpy\ndef later():\n    runpy.run_path('{}')\n"
+    project.write(
+        proj__tasks__mine="import proj.a.run, proj.b.run" + LOOP,
+        proj__a__run=run.format("proj/a/net.py"),
+        proj__b__run=run.format("proj/b/net.py"),
+        proj__a__net=run.format("proj/last.py"),
+        proj__b__net=run.format("proj/b/run.py"),
+        proj__last="x = 1",
+    )
+    found = project.parts()
+    assert [name for name in sorted(found) if " runs " in name] == [
+        "code:proj/a/run.py runs proj/a/net.py",
+        "code:proj/a/run.py runs proj/a/net.py runs proj/last.py",
+        "code:proj/b/run.py runs proj/b/net.py",
+    ]
 
 
 def test_settings_are_shown_with_their_values():

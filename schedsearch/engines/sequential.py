@@ -143,9 +143,10 @@ class SequentialEngine:
         return EpochResult(self._validate(run, means), means)
 
     def _add_created_parameters(self, run: _SequentialRun, values: Mapping[str, float]) -> None:
-        """Let the optimizer train the parameters that the first step created."""
-        optimized = sum(len(group["params"]) for group in run.optimizer.param_groups)
-        if optimized < sum(p.requires_grad for p in run.model.parameters()):
+        """Let the optimizer train the parameters that the first step created or replaced."""
+        groups = run.optimizer.param_groups
+        optimized = {id(parameter) for group in groups for parameter in group["params"]}
+        if not {id(p) for p in run.model.parameters() if p.requires_grad} <= optimized:
             run.optimizer = make_optimizer(self.task.optimizer, run.model)
             set_hyperparameters(run.optimizer, values)
 

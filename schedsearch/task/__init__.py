@@ -2,7 +2,11 @@
 
 from schedsearch.task.check import TaskOutputs, check_task, lazy_tensors
 from schedsearch.task.fingerprint import Fingerprint, describe_changes
-from schedsearch.task.fingerprinting import describe_coverage, fingerprint_task
+from schedsearch.task.fingerprinting import (
+    describe_coverage,
+    fingerprint_task,
+    refuse_changed_code,
+)
 from schedsearch.task.legacy_fingerprint import legacy_fingerprint
 from schedsearch.task.loading import load_task, track_imports
 from schedsearch.task.name_clash import refuse_name_clash
@@ -40,6 +44,7 @@ __all__ = [
     "lazy_tensors",
     "legacy_fingerprint",
     "load_task",
+    "refuse_changed_code",
     "refuse_name_clash",
     "track_imports",
 ]

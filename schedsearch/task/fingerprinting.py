@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from schedsearch.task.loading import (
     track_imports,
 )
 from schedsearch.task.protocol import Task, TrainFunction, is_train_function
-from schedsearch.task.task_data import data_bytes
+from schedsearch.task.task_data import data_bytes, fixed_torch_seed
 
 #: Settings of at most so many characters are stored as they are, and longer ones as a hash.
 _SHORT = 40
@@ -37,13 +38,15 @@ def fingerprint_task(
     variables; arguments, settings and defaults; for a Task the data of seed 0.
 
     Raises:
-        TaskError: `data(0)` or `model(0)` raises an exception, or a declared file cannot be read.
+        TaskError: `data(0)` or `model(0)` raises an exception, a file of its code changes
+            meanwhile, or a declared file cannot be read.
     """
     parts = dict(_setting_parts(task, reference))
     parts |= {f"setting:arguments.{name}": _short(value) for name, value in arguments.items()}
     if not is_train_function(task):
         digest = hashlib.sha256()
-        with track_imports(reference, arguments):
+        unchanged = refuse_changed_code(task, reference, arguments)
+        with unchanged, track_imports(reference, arguments):
             for piece in data_bytes(task):
                 digest.update(piece)
             _make_model(task)
@@ -73,7 +76,7 @@ def _code_parts(
         parts[f"file:{_portable_name(file, reference)}"] = _hash_file(file, reference)
     for variable in getattr(task, "environment", ()):
         value = os.environ.get(variable)
-        shown = "not set" if value is None else hashlib.sha256(value.encode()).hexdigest()
+        shown = "not set" if value is None else hashlib.sha256(_encode(value)).hexdigest()
         parts[f"variable:{variable}"] = shown
     return parts
 
@@ -87,11 +90,31 @@ def _find_code(
     return find_imported_code(modules, loaded_modules(reference, arguments))
 
 
+@contextmanager
+def refuse_changed_code(
+    task: Task | TrainFunction, reference: str, arguments: Mapping[str, Any]
+) -> Iterator[None]:
+    """Refuse a change of the task's code while its data is loaded, which may take minutes.
+
+    The code that was imported before would otherwise get the fingerprint of the code afterwards.
+
+    Raises:
+        TaskError: a file of the code changed.
+    """
+    before = _find_code(task, reference, arguments).files
+    yield
+    now = _find_code(task, reference, arguments).files
+    # A file is missing now if its module replaces itself in sys.modules.
+    if changed := [name for name in sorted(before) if now.get(name, before[name]) != before[name]]:
+        raise TaskError(
+            f"task {reference!r}: {', '.join(changed)} changed while it was loaded: run the "
+            "command again"
+        )
+
+
 def _make_model(task: Task) -> None:
     """Make a model as `check_task` does, so that the modules that this imports are loaded."""
-    import torch
-
-    with torch.random.fork_rng():
+    with fixed_torch_seed():
         call_user_code(f"{type(task).__name__}.model(0)", lambda: task.model(0))
 
 
@@ -139,13 +162,34 @@ def _hash_file(file: str | os.PathLike[str], reference: str) -> str:
         if not path.is_dir():
             with path.open("rb") as opened:
                 return hashlib.file_digest(opened, "sha256").hexdigest()
-        for part in sorted(inside for inside in path.rglob("*") if inside.is_file()):
+        for part in sorted(_files_in(path)):
             with part.open("rb") as opened:
                 content = hashlib.file_digest(opened, "sha256").digest()
-            digest.update(f"{part.relative_to(path).as_posix()}\0".encode() + content)
+            digest.update(_encode(f"{part.relative_to(path).as_posix()}\0") + content)
     except OSError as error:
         raise TaskError(
             f"task {reference!r}: the declared data file {os.fspath(file)!r} cannot be read: "
             f"{error.strerror} (relative paths begin in the current folder, {Path.cwd()})"
         ) from None
     return digest.hexdigest()
+
+
+def _files_in(top: Path) -> Iterator[Path]:
+    """Yield all files in a folder and in its subfolders, also in linked ones."""
+    for name, subfolders, files in os.walk(top, followlinks=True):
+        folder = Path(name)
+        subfolders[:] = [each for each in subfolders if not _is_loop(folder / each, top)]
+        yield from (folder / each for each in files if (folder / each).is_file())
+
+
+def _is_loop(folder: Path, top: Path) -> bool:
+    """Return whether a link leads to a folder that it is in."""
+    if not folder.is_symlink():
+        return False
+    above = (top / each for each in folder.relative_to(top).parents)
+    return folder.resolve() in {each.resolve() for each in above}
+
+
+def _encode(text: str) -> bytes:
+    """Return the bytes of a file name or a variable, which may be no valid UTF-8."""
+    return text.encode("utf-8", "surrogateescape")

@@ -64,9 +64,9 @@ class _Walk:
     top: str
     files: dict[str, str] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
-    # Imports that were not visited, and the top-level names of those that were.
-    _skipped: set[str] = field(default_factory=set)
-    _visited_tops: set[str] = field(default_factory=set)
+    # The modules that were visited, and the imports that were not: whether each has a file.
+    _visited: set[str] = field(default_factory=set)
+    _skipped: dict[str, bool] = field(default_factory=dict)
 
     def visit(self, modules: Iterable[str]) -> None:
         pending = list(modules)
@@ -82,10 +82,10 @@ class _Walk:
                 is_package = file.stem == "__init__"
                 package = name if is_package else name.rpartition(".")[0]
                 shown = name.replace(".", "/") + (f"/{file.name}" if is_package else file.suffix)
-                self._visited_tops.add(name.partition(".")[0])
+                self._visited.add(name)
                 pending.extend(self._read(shown, file, package))
             else:
-                self._skipped.add(name)
+                self._skipped[name] = file is not None
 
     def has(self, name: str) -> bool:
         """Return whether a module is part of the task."""
@@ -94,8 +94,25 @@ class _Walk:
 
     def installed_modules(self) -> set[str]:
         """Return the imports from installed packages whose versions count."""
-        without = _WITHOUT_VERSION | sys.stdlib_module_names | self._visited_tops
-        return {name for name in self._skipped if name.partition(".")[0] not in without}
+        without = _WITHOUT_VERSION | sys.stdlib_module_names
+        tops = {name.partition(".")[0] for name in self._visited}
+        return {
+            name
+            for name in self._skipped
+            if (top := name.partition(".")[0]) not in without
+            and (self._is_installed(name) or top not in tops)
+        }
+
+    def _is_installed(self, name: str) -> bool:
+        """Return whether an import is an installed module or an attribute of one.
+
+        The task and installed packages may have modules of one namespace package.
+        """
+        while name and name not in self._visited:
+            if self._skipped.get(name):
+                return True
+            name = name.rpartition(".")[0]
+        return False
 
     def _is_part(self, name: str, file: Path) -> bool:
         top = name.partition(".")[0]
@@ -105,8 +122,10 @@ class _Walk:
             return False
         return top == self.top or not is_installed(file)
 
-    def _read(self, shown: str, file: Path, package: str) -> Iterator[str]:
-        """Add a file, and yield the absolute names of its imports."""
+    def _read(
+        self, shown: str, file: Path, package: str, callers: tuple[Path, ...] = ()
+    ) -> Iterator[str]:
+        """Add a file and the files that it runs, and yield the absolute names of its imports."""
         try:
             source = file.read_bytes()
         except OSError:
@@ -117,18 +136,18 @@ class _Walk:
             absolute = resolve_import(name, package) if name.startswith(".") else name
             if absolute is not None:
                 yield absolute
-        for path in _files_to_run(code, file):
-            if str(path) not in self._seen:
-                self._seen.add(str(path))
-                yield from self._read(f"{file.stem} runs {path.name}", path, "")
+        callers = (*callers, file)
+        for name, path in _files_to_run(code, file):
+            if path not in callers:
+                yield from self._read(f"{shown} runs {name}", path, "", callers)
 
 
-def _files_to_run(code: ParsedCode, file: Path) -> Iterator[Path]:
+def _files_to_run(code: ParsedCode, file: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files that a module runs by path, found in the current folder or beside it."""
     for name in code.files:
         for folder in (Path.cwd(), file.parent):
             if (path := folder / name).is_file():
-                yield path.resolve()
+                yield name, path.resolve()
                 break
 
 

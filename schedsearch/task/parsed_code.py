@@ -17,6 +17,8 @@ _FILE_RUNNERS = frozenset({"spec_from_file_location", "run_path", "SourceFileLoa
 _DOTTED_NAME = re.compile(r"\.*[^\W\d]\w*(\.[^\W\d]\w*)*")
 #: Fields of nodes that do not change what the code does, or that not all versions of Python have.
 _IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+#: Larger integers count in hexadecimal: Python limits the digits of decimal ones, to 640 at least.
+_DECIMAL_BITS = 2000
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,14 @@ def _digest(tree: ast.AST) -> str:
         elif isinstance(item, str):
             digest.update(f"{len(item)}:{item}".encode("utf-8", "surrogatepass"))
         else:
-            digest.update(f"{type(item).__name__} {item!r};".encode())
+            digest.update(f"{type(item).__name__} {_shown_constant(item)};".encode())
     return digest.hexdigest()
+
+
+def _shown_constant(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > _DECIMAL_BITS:
+        return hex(value)
+    return repr(value)
 
 
 def _does_nothing(node: object) -> bool:

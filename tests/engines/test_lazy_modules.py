@@ -62,6 +62,20 @@ class BuiltLater(nn.Module):
         return self.last(hidden)
 
 
+class Replaced(nn.Module):
+    """A module that replaces a layer in its first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(3, 1)
+        self.is_new = True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.is_new:
+            self.last, self.is_new = nn.Linear(3, 1), False
+        return self.last(x)
+
+
 class Unused(nn.Module):
     """A module with a layer that nothing calls."""
 
@@ -184,6 +198,15 @@ def test_a_layer_created_by_a_step_is_trained_alone_and_named_as_the_reason_agai
     engine.fill(0, seed=2)
     engine.fill(0, seed=1, snapshot=snapshot)
     assert train(engine, 0, MOVING[1:]) == rest
+
+
+def test_a_layer_that_a_step_replaces_is_trained():
+    engine = SequentialEngine(LazyToy(Replaced))
+    engine.fill(0, seed=1)
+    train(engine, 0, MOVING[:1])
+    before = engine.snapshot(0).model["last.weight"]
+    train(engine, 0, MOVING[1:])
+    assert not torch.equal(engine.snapshot(0).model["last.weight"], before)
 
 
 def test_a_parameter_that_never_gets_a_shape_is_named():
