@@ -37,7 +37,8 @@ def fixed_torch_seed() -> Iterator[None]:
     import torch
 
     # Reading the state of a GPU would initialize CUDA, and a process that did cannot fork.
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if is_used else ()
     with torch.random.fork_rng(devices):
         torch.manual_seed(_TORCH_DEFAULT_SEED)
         yield
