@@ -220,7 +220,7 @@ MEMBERS: Mapping[str, Sequence[str]] = {
     "Feedback": (),
     "FileError": (),
     "InputError": (),
-    "LoopRun": ("__iter__", "values", "at", "report", "checkpoint", "restored", "test"),
+    "LoopRun": ("__iter__", "values", "at", "moving", "report", "checkpoint", "restored", "test"),
     "ParameterError": (),
     "Plan": ("names", "start", "evaluate", "update", "resolve", "to_tables", "from_tables"),
     "SchedSearchError": (),

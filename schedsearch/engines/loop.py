@@ -144,6 +144,12 @@ class LoopRun:
         """The scheduled values at the beginning of the epoch, by hyperparameter."""
         return {**self._defaults, **self._epoch_values}
 
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The hyperparameters whose values may change within the epoch."""
+        values = self._epoch_values
+        return values.moving if isinstance(values, EpochValues) else ()
+
     def at(self, step: int, of: int) -> dict[str, float]:
         """Return the values in force at an optimizer step of the epoch.
 

@@ -24,8 +24,9 @@ class ScheduleDriver:
     Args:
         source: the scheduler of a config, or the run of a search, which ends when it is pruned.
         metric: the name in the framework of the validation metric that is the objective.
-        on_values: called with the values before each epoch, to set values other than those of
-            optimizers and of each WeightedLoss in the model.
+        on_values: called with the values before each epoch, and before each optimizer step at
+            which they differ, to set values other than those of optimizers and of each
+            WeightedLoss in the model.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class ScheduleDriver:
         self._source = source
         self._run = iter(source) if isinstance(source, LoopRun) else None
         self._run_values: Mapping[str, float] | None = None
+        self._applied: Mapping[str, float] | None = None
         self._on_values = on_values
         self._terms: defaultdict[str, list[float]] = defaultdict(list)
 
@@ -48,7 +50,7 @@ class ScheduleDriver:
 
     @property
     def values(self) -> Mapping[str, float]:
-        """The values of the current epoch.
+        """The values at the beginning of the current epoch.
 
         Raises:
             SchedSearchError: the run of a search has ended, but the framework continues training.
@@ -59,9 +61,45 @@ class ScheduleDriver:
             raise SchedSearchError("the run has ended: stop the training as well")
         return self._run_values
 
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The hyperparameters whose values may change within the current epoch."""
+        if isinstance(self._source, LoopRun):
+            return self._source.moving
+        return self._source.epoch_values.moving
+
     def apply(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
-        """Set the values in the optimizers and each WeightedLoss of a model; call `on_values`."""
-        values = self.values
+        """Set the values of the epoch's beginning.
+
+        They are set in the optimizers and in each WeightedLoss of the model; then `on_values` is
+        called.
+        """
+        self._set(self.values, model, optimizers)
+
+    def apply_step(
+        self, model: nn.Module, optimizers: Iterable[Optimizer], step: int, of: int
+    ) -> bool:
+        """Set the values of an optimizer step if they are not set; return whether they were not.
+
+        Args:
+            model: as in `apply`.
+            optimizers: as in `apply`.
+            step: counted from 0 in the epoch.
+            of: the number of optimizer steps of the epoch.
+        """
+        if isinstance(self._source, LoopRun):
+            values = self._source.at(step, of)
+        else:
+            values = self._source.at(step / of)
+        if values == self._applied:
+            return False
+        self._set(values, model, optimizers)
+        return True
+
+    def _set(
+        self, values: Mapping[str, float], model: nn.Module, optimizers: Iterable[Optimizer]
+    ) -> None:
+        self._applied = values
         for optimizer in optimizers:
             apply_values(values, optimizer)
         for module in model.modules():

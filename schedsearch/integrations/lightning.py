@@ -12,6 +12,7 @@ In a search, pass the run instead of a scheduler; it ends the training when it i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ from schedsearch.scheduler import Scheduler
 class ScheduleCallback(Callback):
     """Sets the scheduled values before each epoch and updates the schedules after validation.
 
+    Values at the interval "step" are set before the first batch of each optimizer step.
+
     Values with the name of a key of the parameter groups (`lr`, `weight_decay`, ...) are set in the
     optimizer, and `weights.TERM` in each `WeightedLoss` of the module. All entries that
     `training_step` returns besides "loss" are loss terms for schedules that depend on them. The
@@ -34,7 +37,8 @@ class ScheduleCallback(Callback):
     Args:
         source: the scheduler of a config, or the run of a search.
         metric: the logged validation metric that is the objective.
-        on_values: called with the values before each epoch, to set all other values.
+        on_values: called with the values before each epoch, and before each optimizer step at
+            which they differ, to set all other values.
     """
 
     def __init__(
@@ -46,7 +50,8 @@ class ScheduleCallback(Callback):
         """Set the values of the first epoch, also if training resumes in the middle of an epoch.
 
         Raises:
-            InputError: the trainer does not validate at the end of every epoch.
+            InputError: the trainer does not validate at the end of every epoch, or values change at
+                the steps of a training whose number of batches is not known.
         """
         if trainer.check_val_every_n_epoch != 1 or trainer.val_check_interval != 1.0:
             raise InputError(
@@ -59,11 +64,27 @@ class ScheduleCallback(Callback):
                 "validation data, and the module a validation_step"
             )
         self._driver.next_epoch()
+        if self._driver.moving and trainer.num_training_batches == math.inf:
+            raise InputError(
+                f'{", ".join(self._driver.moving)}: the interval is "step", but the number of '
+                "batches of an epoch is not known: give the data loader a length, or set "
+                "limit_train_batches of the trainer to a number of batches"
+            )
         self._driver.apply(pl_module, trainer.optimizers)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the values of the epoch."""
         self._driver.apply(pl_module, trainer.optimizers)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the values of the optimizer step that the batch belongs to, if they change in it."""
+        if self._driver.moving:
+            # Read in each epoch: GradientAccumulationScheduler changes it.
+            batches = trainer.accumulate_grad_batches
+            steps = math.ceil(trainer.num_training_batches / batches)
+            self._driver.apply_step(pl_module, trainer.optimizers, batch_idx // batches, steps)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any

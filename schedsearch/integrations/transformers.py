@@ -12,9 +12,11 @@ In a search, pass the run instead of a scheduler; it ends the training when it i
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import has_length
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError
@@ -28,6 +30,8 @@ _KEY = "schedsearch"
 class ScheduleCallback(TrainerCallback):
     """Sets the scheduled values before each epoch and updates the schedules after evaluation.
 
+    Values at the interval "step" are set before the first batch of each optimizer step.
+
     Values with the name of a key of the parameter groups (`lr`, `weight_decay`, ...) are set in the
     optimizer, and `weights.TERM` in each `WeightedLoss` of the model. The state of the schedules is
     saved in the checkpoints of the Trainer.
@@ -35,7 +39,8 @@ class ScheduleCallback(TrainerCallback):
     Args:
         source: the scheduler of a config, or the run of a search.
         metric: the evaluation metric that is the objective, with its name in the Trainer.
-        on_values: called with the values before each epoch, to set all other values.
+        on_values: called with the values before each epoch, and before each optimizer step at
+            which they differ, to set all other values.
     """
 
     def __init__(
@@ -43,6 +48,9 @@ class ScheduleCallback(TrainerCallback):
     ) -> None:
         self._driver = ScheduleDriver(source, metric, on_values)
         self._in_epoch = self._epoch_ended = False
+        #: The optimizer step in the epoch, and their number; None if it is not known.
+        self._step = 0
+        self._steps: int | None = None
 
     def observe(self, **terms: Any) -> None:
         """Record the loss terms of a step; call it where the loss is computed."""
@@ -56,7 +64,8 @@ class ScheduleCallback(TrainerCallback):
 
         Raises:
             InputError: the Trainer does not evaluate after every epoch, has its own learning rate
-                schedule, or has a checkpoint of another plan.
+                schedule, or has a checkpoint of another plan; or values change at the steps of a
+                training whose number of batches is not known.
         """
         if args.eval_strategy != "epoch":
             raise InputError(
@@ -70,6 +79,16 @@ class ScheduleCallback(TrainerCallback):
                 f"both the plan and lr_scheduler_type='{args.lr_scheduler_type}' set the learning "
                 "rate: set lr_scheduler_type='constant'"
             )
+        self._steps = _steps_per_epoch(given["train_dataloader"], args)
+        if self._driver.moving and self._steps is None:
+            raise InputError(
+                f'{", ".join(self._driver.moving)}: the interval is "step", but the number of '
+                "batches of an epoch is not known: give the training data set a length"
+            )
+        self._step = 0
+        if self._steps is not None and not args.ignore_data_skip:
+            # The Trainer continues within the epoch of the checkpoint.
+            self._step = state.global_step % self._steps
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -77,14 +96,36 @@ class ScheduleCallback(TrainerCallback):
         """Set the values of the epoch."""
         self._in_epoch = True
         self._driver.apply(given["model"], [given["optimizer"]])
-        # The constant scheduler resets the learning rate to base_lrs after each step.
-        given["lr_scheduler"].base_lrs = [group["lr"] for group in given["optimizer"].param_groups]
+        self._keep_learning_rates(**given)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Set the values of the optimizer step, if they change in the epoch."""
+        if self._driver.moving and self._steps is not None:
+            model, optimizers = given["model"], [given["optimizer"]]
+            if self._driver.apply_step(model, optimizers, self._step, self._steps):
+                self._keep_learning_rates(**given)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Count the optimizer steps of the epoch."""
+        self._step += 1
+
+    def _keep_learning_rates(self, *, optimizer: Any, lr_scheduler: Any, **_: Any) -> None:
+        """Let the Trainer's constant scheduler keep and log the learning rates of the plan."""
+        if any(name == "lr" or name.endswith(".lr") for name in self._driver.values):
+            # It resets the learning rates to base_lrs after each step.
+            lr_scheduler.base_lrs = [group["lr"] for group in optimizer.param_groups]
+            lr_scheduler._last_lr = list(lr_scheduler.base_lrs)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Stop recording loss terms: the evaluation follows."""
         self._in_epoch, self._epoch_ended = False, True
+        self._step = 0
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -98,3 +139,9 @@ class ScheduleCallback(TrainerCallback):
         saved[_KEY] = self._driver.state_dict()
         if not self._driver.next_epoch():
             control.should_training_stop = True
+
+
+def _steps_per_epoch(loader: Any, args: TrainingArguments) -> int | None:
+    """Return the number of optimizer steps of an epoch; None for a data loader without a length."""
+    batches = len(loader) if has_length(loader) else 0
+    return math.ceil(batches / args.gradient_accumulation_steps) or None

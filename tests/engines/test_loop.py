@@ -11,7 +11,11 @@ import torch
 
 from schedsearch.engines import EpochResult, make_engine
 from schedsearch.engines.loop import LoopEngine
+from schedsearch.epoch_values import EpochValues
 from schedsearch.errors import SchedSearchError
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
+from schedsearch.schedules import Constant, Cosine, Exponential, Linear, Multistep
 from schedsearch.trajectories.snapshots import decode, encode
 
 
@@ -398,3 +402,145 @@ def test_a_resumed_loop_gets_the_random_numbers_of_an_uninterrupted_one():
     engine.fill(0, 5, decode(stored))
     assert [engine.train_epoch([{}]) for _ in range(2)] == whole
     engine.release(0)
+
+
+# --- by the step ----------------------------------------------------------------------------------
+
+
+def epochs_of(schedule, interval="step", **others):
+    """Return the values of each epoch of a plan, as an engine gets them."""
+    schedules = {("lr",): schedule, **{(name,): other for name, other in others.items()}}
+    scheduler = Scheduler(Plan(schedules, intervals={"lr": interval}), horizon=3)
+    epochs = []
+    for _ in range(3):
+        epochs.append(scheduler.epoch_values)
+        scheduler.step(0.0)
+    return epochs
+
+
+def test_the_loop_reads_the_values_at_each_of_its_steps():
+    seen = []
+
+    def train(run):
+        for epoch, hp in run:
+            assert run.values == hp
+            steps = 4 - epoch  # epochs may differ in their number of steps
+            seen.append([run.at(step, of=steps)["lr"] for step in range(steps)])
+            assert run.at(0, of=steps)["weights.kl"] == 1.0  # the default
+            assert run.moving == ("lr",)
+            run.report(val_loss=0.0)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    for values in epochs_of(Linear(3.0, 0.0)):
+        assert isinstance(engine.train_epoch([values])[0], EpochResult)
+    engine.release(0)
+    assert seen == [[3.0, 2.75, 2.5, 2.25], [2.0, 2 - 1 / 3, 2 - 2 / 3], [1.0, 0.5]]
+
+
+def test_values_at_the_interval_epoch_are_the_same_at_each_step():
+    def train(run):
+        for _, hp in run:
+            assert [run.at(step, of=3) for step in range(3)] == [hp] * 3
+            assert run.moving == ()
+            run.report(val_loss=hp["lr"])
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    for values in (*epochs_of(Linear(3.0, 0.0), "epoch")[:2], {"lr": 9.0}):
+        [result] = engine.train_epoch([values])
+        assert result.metrics == {"val_loss": values["lr"]}
+    engine.release(0)
+
+
+def outside(run):
+    run.at(0, of=1)
+
+
+def after(run):
+    for _ in run:
+        run.report(val_loss=0.0)
+    run.at(0, of=1)
+
+
+@pytest.mark.parametrize("step", [-1, 4, 5])
+def test_a_step_that_the_epoch_does_not_have_is_refused(step):
+    def train(run):
+        for _ in run:
+            run.at(step, of=4)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    [error] = engine.train_epoch([{}])
+    assert f"run.at({step}, of=4): the step must be from 0 to 3" in str(error)
+    engine.release(0)
+
+
+def test_values_outside_an_epoch_are_refused():
+    engine = loop_engine(outside)
+    engine.fill(0, seed=0)
+    assert "run.at() was called outside" in str(engine.train_epoch([{}])[0])
+    engine = loop_engine(after)
+    engine.fill(0, seed=0)
+    engine.train_epoch([{}])
+    with pytest.raises(SchedSearchError, match=r"run\.at\(\) was called outside"):
+        engine.test(0)
+
+
+def train_by_step(run):
+    torch.manual_seed(run.seed)
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    if run.restored:
+        model.load_state_dict(run.restored["model"])
+        optimizer.load_state_dict(run.restored["optimizer"])
+    for _ in run:
+        for step in range(5):
+            optimizer.param_groups[0]["lr"] = run.at(step, of=5)["lr"]
+            loss = (model(torch.rand(4, 2)) - 1).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        run.report(val_loss=loss)
+        run.checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+
+
+def test_a_resumed_loop_trains_with_the_same_bits():
+    engine, values = loop_engine(train_by_step), epochs_of(Cosine(0.1, 0.0))
+    engine.fill(0, seed=3)
+    engine.train_epoch([values[0]])
+    stored = encode(engine.snapshot(0))
+    assert stored is not None
+    whole = [engine.train_epoch([each]) for each in values[1:]]
+    engine.fill(0, 3, decode(stored))
+    assert [engine.train_epoch([each]) for each in values[1:]] == whole
+    engine.fill(0, seed=3)
+    constant = [engine.train_epoch([dict(each)]) for each in values]
+    assert constant[1:] != whole  # the values within the epoch matter
+    engine.release(0)
+
+
+def keys(epochs: list[EpochValues]) -> list[bytes]:
+    return [loop_engine(train_by_step).key(values, seed=0) for values in epochs]
+
+
+def test_plans_that_differ_only_within_epochs_do_not_share_them():
+    # All have the value 1 at the beginning of the first epoch.
+    first = [
+        keys(epochs_of(schedule, interval))[0]
+        for schedule, interval in [
+            (Constant(1.0), "epoch"),
+            (Linear(1.0, 0.0), "step"),
+            (Exponential(1.0, 0.5), "step"),
+            (Multistep(1.0, 0.5, milestones=(0.5,)), "step"),
+        ]
+    ]
+    assert len(set(first)) == 4
+
+
+def test_plans_with_the_same_values_within_epochs_share_them():
+    moving = Linear(1.0, 0.0)
+    ours = keys(epochs_of(moving, momentum=Multistep(0.9, 0.5, milestones=(2,))))
+    theirs = keys(epochs_of(moving, momentum=Constant(0.9)))
+    assert ours[:2] == theirs[:2]
+    assert ours[2] != theirs[2]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from schedsearch.epoch_values import EpochValues
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
-from schedsearch.schedules import Exponential, IncrementOnImprovement
+from schedsearch.schedules import Cosine, Exponential, IncrementOnImprovement, Linear, Warmup
 
 HORIZON = 4
 PLAN = Plan(
@@ -27,3 +28,32 @@ def expected_values(metrics: list[float]) -> list[dict[str, float]]:
         replayed.step(metric)
         values.append(replayed.values)
     return values
+
+
+#: A plan whose learning rate and label smoothing change at each optimizer step.
+PLAN_BY_STEP = Plan(
+    {
+        ("lr",): Warmup(Cosine(initial=0.01, final=0.0), duration="30%", factor=0.0),
+        ("label_smoothing",): Linear(initial=0.0, final=0.4),
+        ("weights.l1",): IncrementOnImprovement(initial=0.2, increment=0.1),
+    },
+    intervals={"lr": "step", "label_smoothing": "step"},
+)
+
+
+def values_by_step(name: str, steps: int, plan: Plan = PLAN_BY_STEP) -> list[float]:
+    """Return the values of a hyperparameter without feedback, at each step of a training."""
+    replayed, values = Scheduler(plan, horizon=HORIZON), []
+    for _ in range(HORIZON):
+        values += [replayed.at(step / steps)[name] for step in range(steps)]
+        replayed.step(1.0)
+    return values
+
+
+def epoch_values(plan: Plan = PLAN_BY_STEP) -> list[EpochValues]:
+    """Return the values of each epoch as an engine gets them, without feedback."""
+    replayed, epochs = Scheduler(plan, horizon=HORIZON), []
+    for _ in range(HORIZON):
+        epochs.append(replayed.epoch_values)
+        replayed.step(1.0)
+    return epochs

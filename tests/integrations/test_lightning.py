@@ -12,7 +12,17 @@ from examples.with_lightning import train as train_a_run
 from schedsearch.engines import make_engine
 from schedsearch.errors import InputError
 from schedsearch.integrations.lightning import ScheduleCallback
-from tests.integrations.plans import HORIZON, expected_values, scheduler
+from schedsearch.lr_scheduler import PlanLR
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
+from tests.integrations.plans import (
+    HORIZON,
+    PLAN_BY_STEP,
+    epoch_values,
+    expected_values,
+    scheduler,
+    values_by_step,
+)
 
 # Lightning uses a torch class that torch will rename.
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")
@@ -38,10 +48,24 @@ class Recorder(Callback):
             self.errors.append(trainer.callback_metrics["val_error"].item())
 
 
-def fit(folder, *callbacks, epochs=HORIZON, resumed=None, **options):
+class StepRecorder(Callback):
+    """Records the learning rate, and the last value of `on_values`, in each optimizer step."""
+
+    def __init__(self):
+        self.rates, self.smoothings, self.now = [], [], None
+
+    def set(self, values):
+        self.now = values["label_smoothing"]
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.rates.append(optimizer.param_groups[0]["lr"])
+        self.smoothings.append(self.now)
+
+
+def fit(folder, *callbacks, epochs=HORIZON, resumed=None, module=None, **options):
     torch.manual_seed(0)
     training, validation, _ = loaders(0)
-    recorder, module = Recorder(), Progression()
+    recorder, module = Recorder(), module or Progression()
     quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
     quiet["enable_checkpointing"] = any(isinstance(c, ModelCheckpoint) for c in callbacks)
     lightning_trainer = Trainer(
@@ -114,3 +138,95 @@ def test_a_training_without_validation_is_refused(tmp_path):
 def test_another_interval_of_validations_is_refused(tmp_path, options):
     with pytest.raises(InputError, match="one validation per epoch"):
         fit(tmp_path, ScheduleCallback(scheduler(), metric="val_error"), **options)
+
+
+# --- by the step ----------------------------------------------------------------------------------
+
+#: The 5 batches of the example in 2 steps: of 3 and of 2 batches.
+ACCUMULATED = {"accumulate_grad_batches": 3}
+STEPS = 2
+
+
+def by_step(recorder):
+    source = Scheduler(PLAN_BY_STEP, horizon=HORIZON)
+    return ScheduleCallback(source, metric="val_error", on_values=recorder.set)
+
+
+@pytest.mark.parametrize(("options", "steps"), [({}, 5), (ACCUMULATED, STEPS)])
+def test_each_optimizer_step_trains_with_the_values_of_its_time(tmp_path, options, steps):
+    recorder = StepRecorder()
+    fit(tmp_path, by_step(recorder), recorder, **options)
+    assert recorder.rates == values_by_step("lr", steps)
+    assert recorder.smoothings == values_by_step("label_smoothing", steps)
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
+def test_training_resumes_within_an_epoch_with_the_values_of_the_next_step(tmp_path):
+    keep = ModelCheckpoint(tmp_path, "half", every_n_train_steps=3)
+    first, rest = StepRecorder(), StepRecorder()
+    fit(tmp_path, by_step(first), first, keep, max_steps=3, **ACCUMULATED)
+    again = ModelCheckpoint(tmp_path / "rest", every_n_train_steps=3)
+    resumed = tmp_path / "half.ckpt"
+    fit(tmp_path, by_step(rest), rest, again, resumed=resumed, **ACCUMULATED)
+    assert first.rates == values_by_step("lr", STEPS)[:3]
+    assert rest.rates == values_by_step("lr", STEPS)[3:]
+    assert rest.smoothings == values_by_step("label_smoothing", STEPS)[3:]
+
+
+def test_a_run_of_a_search_trains_each_step_with_the_values_of_its_time(tmp_path):
+    recorder = StepRecorder()
+
+    def train(run):
+        schedule = ScheduleCallback(run, metric="val_error", on_values=recorder.set)
+        fit(tmp_path, schedule, recorder, **ACCUMULATED)
+
+    train.hyperparameters = {"lr": 0.01, "label_smoothing": 0.0, "weights.l1": 0.0}
+    engine = make_engine(train, horizon=HORIZON)
+    engine.fill(0, seed=1)
+    for values in epoch_values():
+        [result] = engine.train_epoch([values])
+        assert not isinstance(result, Exception), result
+    engine.release(0)
+    assert recorder.rates == values_by_step("lr", STEPS)
+    assert recorder.smoothings == values_by_step("label_smoothing", STEPS)
+
+
+def test_values_by_the_step_of_an_epoch_without_a_length_are_refused(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([(torch.zeros(10), torch.zeros(()))] * 4)
+
+    recorder, lightning_module = StepRecorder(), Progression()
+    stream = torch.utils.data.DataLoader(Stream(), 2)
+    lightning_module.train_dataloader = lightning_module.val_dataloader = lambda: stream
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    options = {"accelerator": "cpu", "enable_checkpointing": False, **quiet}
+    refused = Trainer(max_epochs=HORIZON, callbacks=[by_step(recorder)], **options)
+    with pytest.raises(InputError, match=r"lr, label_smoothing: the interval is .* not known"):
+        refused.fit(lightning_module)
+
+
+class Scheduled(Progression):
+    """The module of the example, with a torch scheduler of a plan."""
+
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        plan = Plan({("lr",): PLAN_BY_STEP.schedules["lr",]}, intervals={"lr": "step"})
+        lr = PlanLR(optimizer, plan, horizon=HORIZON, steps_per_epoch=STEPS)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr, "interval": "step"}}
+
+
+def test_lightning_steps_the_torch_scheduler_of_a_plan(tmp_path):
+    recorder = StepRecorder()
+    fit(tmp_path, recorder, module=Scheduled(), **ACCUMULATED)
+    assert recorder.rates == values_by_step("lr", STEPS)
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
+def test_lightning_resumes_the_torch_scheduler_of_a_plan(tmp_path):
+    keep = ModelCheckpoint(tmp_path, "half", every_n_train_steps=3)
+    fit(tmp_path, StepRecorder(), keep, module=Scheduled(), max_steps=3, **ACCUMULATED)
+    rest, again = StepRecorder(), ModelCheckpoint(tmp_path / "rest", every_n_train_steps=3)
+    resumed = tmp_path / "half.ckpt"
+    fit(tmp_path, rest, again, module=Scheduled(), resumed=resumed, **ACCUMULATED)
+    assert rest.rates == values_by_step("lr", STEPS)[3:]

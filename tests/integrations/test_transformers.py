@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import accelerate
 import pytest
+import torch
 from transformers import TrainerCallback
 
 from examples.with_transformers import splits, trainer
@@ -10,9 +12,11 @@ from examples.with_transformers import train as train_a_run
 from schedsearch.engines import make_engine
 from schedsearch.errors import InputError
 from schedsearch.integrations.transformers import ScheduleCallback
+from schedsearch.lr_scheduler import PlanLR
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import Exponential, IncrementOnImprovement
+from tests.integrations.plans import PLAN_BY_STEP, epoch_values, values_by_step
 
 HORIZON = 4
 PLAN = Plan(
@@ -41,12 +45,12 @@ class Recorder(TrainerCallback):
         self.losses.append(metrics["eval_loss"])
 
 
-def make_trainer(folder, epochs=HORIZON, **arguments):
+def make_trainer(folder, epochs=HORIZON, source=None, digits=100, **arguments):
     """Return the trainer of the example with a small data set, and its recorder."""
-    hf_trainer = trainer(scheduler(), epochs, seed=0)
+    hf_trainer = trainer(source or scheduler(), epochs, seed=0)
     for name, value in {"output_dir": str(folder), **arguments}.items():
         setattr(hf_trainer.args, name, value)
-    hf_trainer.train_dataset.labels = hf_trainer.train_dataset.labels[:100]
+    hf_trainer.train_dataset.labels = hf_trainer.train_dataset.labels[:digits]
     recorder = Recorder(lambda: hf_trainer.smoothing)
     hf_trainer.add_callback(recorder)
     return hf_trainer, recorder
@@ -115,3 +119,117 @@ def test_evaluation_in_another_interval_than_epochs_is_refused(tmp_path):
     hf_trainer, _ = make_trainer(tmp_path, eval_strategy="steps")
     with pytest.raises(InputError, match="set eval_strategy='epoch'"):
         hf_trainer.train()
+
+
+# --- by the step ----------------------------------------------------------------------------------
+
+#: The 5 batches of 50 digits in 2 steps: of 3 and of 2 batches.
+ACCUMULATED = {"gradient_accumulation_steps": 3}
+STEPS = 2
+
+
+class StepRecorder(TrainerCallback):
+    """Records the learning rate and the label smoothing in each optimizer step, and the logs."""
+
+    def __init__(self, smoothing):
+        self.smoothing, self.rates, self.smoothings, self.logged = smoothing, [], [], []
+
+    def on_pre_optimizer_step(self, args, state, control, optimizer, **given):
+        self.rates.append(optimizer.param_groups[0]["lr"])
+        self.smoothings.append(self.smoothing())
+
+    def on_log(self, args, state, control, logs, **given):
+        if "learning_rate" in logs:
+            self.logged.append(logs["learning_rate"])
+
+
+def make_step_trainer(folder, source=None, **arguments):
+    source = source or Scheduler(PLAN_BY_STEP, horizon=HORIZON)
+    options = {**ACCUMULATED, **arguments}
+    hf_trainer, _ = make_trainer(folder, source=source, digits=250, **options)
+    recorder = StepRecorder(lambda: hf_trainer.smoothing)
+    hf_trainer.add_callback(recorder)
+    return hf_trainer, recorder
+
+
+@pytest.mark.parametrize(("accumulated", "steps"), [(1, 5), (3, STEPS)])
+def test_each_optimizer_step_trains_with_the_values_of_its_time(tmp_path, accumulated, steps):
+    hf_trainer, recorder = make_step_trainer(
+        tmp_path,
+        gradient_accumulation_steps=accumulated,
+        logging_strategy="steps",
+        logging_steps=1,
+    )
+    hf_trainer.train()
+    assert recorder.rates == values_by_step("lr", steps) == recorder.logged
+    assert recorder.smoothings == values_by_step("label_smoothing", steps)
+
+
+def test_training_resumes_within_an_epoch_with_the_values_of_the_next_step(tmp_path):
+    whole, _ = make_step_trainer(tmp_path, save_strategy="steps", save_steps=3)
+    whole.train()
+    rest, recorder = make_step_trainer(tmp_path)
+    rest.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert recorder.rates == values_by_step("lr", STEPS)[3:]
+    assert recorder.smoothings == values_by_step("label_smoothing", STEPS)[3:]
+
+
+def test_a_run_of_a_search_trains_each_step_with_the_values_of_its_time(tmp_path):
+    recorders = []
+
+    def train(run):
+        hf_trainer, recorder = make_step_trainer(tmp_path, run)
+        recorders.append(recorder)
+        hf_trainer.train()
+
+    train.hyperparameters = {"lr": 0.01, "label_smoothing": 0.0, "weights.l1": 0.0}
+    engine = make_engine(train, horizon=HORIZON)
+    engine.fill(0, seed=1)
+    for values in epoch_values():
+        [result] = engine.train_epoch([values])
+        assert not isinstance(result, Exception), result
+    engine.release(0)
+    assert recorders[0].rates == values_by_step("lr", STEPS)
+    assert recorders[0].smoothings == values_by_step("label_smoothing", STEPS)
+
+
+def test_a_schedule_of_the_trainer_is_kept_if_the_plan_has_no_learning_rate(tmp_path):
+    plan = Plan({("label_smoothing",): IncrementOnImprovement(initial=0.2, increment=0.1)})
+    source = Scheduler(plan, horizon=HORIZON)
+    arguments = {"lr_scheduler_type": "linear", "learning_rate": 0.01}
+    hf_trainer, recorder = make_step_trainer(tmp_path, source, **arguments)
+    hf_trainer.train()
+    total = HORIZON * STEPS
+    assert recorder.rates == pytest.approx([0.01 * (1 - step / total) for step in range(total)])
+
+
+def test_the_trainer_steps_the_torch_scheduler_of_a_plan(tmp_path):
+    hf_trainer, recorder = make_step_trainer(tmp_path)
+    hf_trainer.remove_callback(ScheduleCallback)
+    optimizer = torch.optim.AdamW(hf_trainer.model.parameters())
+    plan = Plan({("lr",): PLAN_BY_STEP.schedules["lr",]}, intervals={"lr": "step"})
+    lr = PlanLR(optimizer, plan, horizon=HORIZON, steps_per_epoch=STEPS)
+    hf_trainer.optimizer, hf_trainer.lr_scheduler = optimizer, lr  # as `optimizers=` does
+    hf_trainer.train()
+    assert recorder.rates == values_by_step("lr", STEPS)
+
+
+def test_accelerate_steps_the_torch_scheduler_of_a_plan():
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=3)
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters())
+    plan = Plan({("lr",): PLAN_BY_STEP.schedules["lr",]}, intervals={"lr": "step"})
+    lr = PlanLR(optimizer, plan, horizon=HORIZON, steps_per_epoch=STEPS)
+    loader = torch.utils.data.DataLoader(torch.ones(5, 1), 1)
+    model, optimizer, loader, lr = accelerator.prepare(model, optimizer, loader, lr)
+    rates = []
+    for _ in range(HORIZON):
+        for batch in loader:
+            with accelerator.accumulate(model):
+                accelerator.backward(model(batch).square().mean())
+                if accelerator.sync_gradients:
+                    rates.append(optimizer.param_groups[0]["lr"])
+                optimizer.step()
+                lr.step()
+                optimizer.zero_grad()
+    assert rates == values_by_step("lr", STEPS)
