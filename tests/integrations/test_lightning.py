@@ -160,6 +160,7 @@ def test_each_optimizer_step_trains_with_the_values_of_its_time(tmp_path, option
     assert recorder.smoothings == values_by_step("label_smoothing", steps)
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
 def test_training_resumes_within_an_epoch_with_the_values_of_the_next_step(tmp_path):
     keep = ModelCheckpoint(tmp_path, "half", every_n_train_steps=3)
@@ -222,6 +223,7 @@ def test_lightning_steps_the_torch_scheduler_of_a_plan(tmp_path):
     assert recorder.rates == values_by_step("lr", STEPS)
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
 def test_lightning_resumes_the_torch_scheduler_of_a_plan(tmp_path):
     keep = ModelCheckpoint(tmp_path, "half", every_n_train_steps=3)
