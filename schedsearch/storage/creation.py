@@ -26,9 +26,14 @@ from schedsearch.storage.attributes import (
 )
 from schedsearch.storage.counts import count_rows
 from schedsearch.storage.database import Database
-from schedsearch.storage.opening import open_study, read_space
+from schedsearch.storage.opening import is_incomplete, open_study, read_space
 from schedsearch.storage.studies import StudyHandle, StudyRecord
-from schedsearch.storage.study_attributes import StudyAttributes, load_attributes, load_study
+from schedsearch.storage.study_attributes import (
+    StudyAttributes,
+    check_study_rows,
+    load_attributes,
+    load_study,
+)
 from schedsearch.storage.task_versions import (
     changed_task_message,
     task_changes,
@@ -47,17 +52,17 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
     empty queue.
 
     Raises:
-        StudyError: the study exists with other settings, which the message lists, or the study with
-            the name of a confirmation has runs of another study.
+        StudyError: the study exists with other settings, which the message lists, or another
+            program created it, or the study with the name of a confirmation has runs of another
+            study.
     """
     name = record.name
     with database.creation_lock():
+        _prepare_incomplete(database, record)
         try:
             study_id = database.optuna.get_study_id_from_name(name)
         except KeyError:
-            minimize = record.space.objective.direction == "minimize"
-            direction = StudyDirection.MINIMIZE if minimize else StudyDirection.MAXIMIZE
-            study_id = database.optuna.create_new_study([direction], study_name=name)
+            study_id = database.optuna.create_new_study([_direction(record)], study_name=name)
         attributes = database.read(lambda connection: load_attributes(connection, study_id))
         if record.confirms is not None:
             _refuse_foreign_runs(database, attributes, record)
@@ -71,6 +76,29 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
     if record.confirms is None:
         study.name_metric(record.space.objective.metric)
     return study
+
+
+def _direction(record: StudyRecord) -> StudyDirection:
+    minimize = record.space.objective.direction == "minimize"
+    return StudyDirection.MINIMIZE if minimize else StudyDirection.MAXIMIZE
+
+
+def _prepare_incomplete(database: Database, record: StudyRecord) -> None:
+    """Refuse a study of another program; delete a study of schedsearch that only has trial 0.
+
+    Its creation was interrupted, and the file may have changed since: trial 0 is queued again.
+    """
+    found = database.read(lambda connection: load_study(connection, record.name))
+    if found is None or SPACE in found or record.confirms is not None:
+        return
+    if not is_incomplete(database, found):
+        open_study(database, record.name)  # raises the error that says why
+    if database.read(lambda connection: count_rows(connection, found.study_id)):
+        database.optuna.delete_study(found.study_id)
+    else:
+        # Another program may have created a study without trials: it is not deleted.
+        direction = _direction(record).name
+        database.read(lambda c: check_study_rows(c, found.study_id, found.name, direction))
 
 
 def delete_if_untrained(database: Database, record: StudyRecord) -> bool:

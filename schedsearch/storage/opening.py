@@ -22,6 +22,7 @@ from schedsearch.storage.studies import StudyHandle, StudyRecord, confirmation_n
 from schedsearch.storage.study_attributes import (
     StudyAttributes,
     check_study_rows,
+    has_other_trials,
     load_all_studies,
     load_names,
     load_study,
@@ -67,9 +68,12 @@ def _open(database: Database, found: StudyAttributes) -> StudyHandle:
             f"`schedsearch confirm {found[CONFIRMS]}`"
         )
     if SPACE not in found:
+        shown = printable_line(found.name)
         raise StudyError(
-            f"study `{printable_line(found.name)}` was not created by schedsearch, or its creation "
-            "was interrupted: use another study, or run `schedsearch start` again"
+            f"study `{shown}` was not created by schedsearch, or its creation was interrupted: use "
+            "another study, or run `schedsearch start` with its space file again"
+            if is_incomplete(database, found)
+            else f"study `{shown}` was not created by schedsearch: use another name"
         )
     confirms, space = confirmed_study(found), read_space(found)
     direction = space.objective.direction
@@ -84,6 +88,16 @@ def _open(database: Database, found: StudyAttributes) -> StudyHandle:
         accepted_digests(found),
     )
     return StudyHandle(database, found.study_id, record)
+
+
+def is_incomplete(database: Database, found: StudyAttributes) -> bool:
+    """Return whether the creation of a search was interrupted, so that `start` completes it.
+
+    Such a study has no space, and at most trial 0, still in the queue.
+    """
+    if SPACE in found or CONFIRMS in found:
+        return False
+    return not database.read(lambda connection: has_other_trials(connection, found.study_id))
 
 
 def confirmed_study(found: StudyAttributes) -> str | None:
@@ -124,13 +138,14 @@ def read_space(found: StudyAttributes) -> Space:
 
 
 def find_study(database: Database, name: str) -> StudyHandle | None:
-    """Open a study by its name; return None if it does not exist.
+    """Open a study by its name; return None if it does not exist, or its creation was interrupted.
 
     Raises:
         StudyError: it is not a study of schedsearch.
         DamagedStudyError: its record is not valid.
     """
-    return open_study(database, name) if name in study_names(database) else None
+    found = database.read(lambda connection: load_study(connection, name))
+    return None if found is None or is_incomplete(database, found) else _open(database, found)
 
 
 def list_studies(database: Database) -> tuple[list[StudyHandle], list[DamagedStudyError]]:

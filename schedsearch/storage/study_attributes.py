@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, exists, not_, select
 
 from schedsearch.errors import DamagedStudyError
 from schedsearch.storage.attribute_rules import STUDY_RULES, parse_attribute
+from schedsearch.storage.attributes import BASELINE
 from schedsearch.storage.tables import (
     directions,
     studies,
@@ -18,6 +19,7 @@ from schedsearch.storage.tables import (
     study_system_attributes,
     system_attributes,
     trials,
+    user_attributes,
 )
 
 
@@ -122,6 +124,16 @@ def check_study_rows(connection: Connection, study_id: int, name: str, direction
         raise DamagedStudyError(name, None, "direction", found, f"['{direction.upper()}']")
     for key, text in connection.execute(_of_study(study_id)):
         parse_attribute(text, {}, key, study=name)
+
+
+def has_other_trials(connection: Connection, study_id: int) -> bool:
+    """Return whether a study has trials other than the trial 0 that `start` queues."""
+    is_baseline = exists().where(
+        user_attributes.c.trial_id == trials.c.trial_id, user_attributes.c.key == BASELINE
+    )
+    is_queued = (trials.c.number == 0) & (trials.c.state == "WAITING") & is_baseline
+    query = select(trials.c.trial_id).where(trials.c.study_id == study_id, not_(is_queued))
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _of_study(study_id: int) -> Select[Any]:

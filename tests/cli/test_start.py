@@ -11,6 +11,7 @@ from schedsearch import preparation
 from schedsearch.cli import main
 from schedsearch.errors import StudyError, TaskError
 from schedsearch.storage import get_only_study, open_database
+from schedsearch.storage.retrying_storage import RetryingStorage
 from tests import searches
 from tests.cli.command import Command
 from tests.searches import begin, document, make_study, url_of, work, write_space
@@ -41,6 +42,60 @@ def test_without_workers_the_study_is_created_and_nothing_begins(start, tmp_path
     assert (code, out) == (0, "")
     assert "study small is ready: start workers with `schedsearch worker small`" in err
     assert total(tmp_path) == 7
+
+
+class _Killed(BaseException):
+    """Ends a command where a signal would end its process."""
+
+
+@pytest.mark.parametrize("key", ["trials", "numerics", "space"])
+def test_a_study_whose_creation_was_killed_is_completed(start, tmp_path, monkeypatch, key):
+    write = RetryingStorage.set_study_user_attr
+
+    def write_or_die(storage, study_id, written, value):
+        if written == key:
+            raise _Killed
+        write(storage, study_id, written, value)
+
+    monkeypatch.setattr(RetryingStorage, "set_study_user_attr", write_or_die)
+    with pytest.raises(_Killed):
+        start(document(), "--workers", "0")
+    monkeypatch.setattr(RetryingStorage, "set_study_user_attr", write)
+    # Trial 0 is the one of the file as it is now.
+    content = document()
+    content["hyperparameters"]["lr"]["default"] = 0.05
+    code, _, said = start(content, "--workers", "0")
+    assert code == 0, said
+    study = get_only_study(open_database(url_of(tmp_path)))
+    [trial] = study.trials()
+    assert trial.user_attrs["plan"] == study.space.baseline().to_tables()
+    assert start(content, "--workers", "0")[0] == 0
+
+
+@pytest.mark.parametrize("horizon", [None, 12])
+def test_a_study_of_another_program_is_refused_before_anything_is_written(
+    start, tmp_path, capsys, monkeypatch, horizon
+):
+    parent = make_study(tmp_path, document(trials=1))
+    work(parent)
+    name = "small@12" if horizon else "theirs"
+    database = parent.database
+    theirs = database.optuna.create_new_study([0], name)
+    database.optuna.create_new_trial(theirs)
+    flags = ["--storage", url_of(tmp_path), "--workers", "0", "--trust-task"]
+    if horizon:
+        monkeypatch.setattr(
+            "sys.argv", ["schedsearch", "start", "small", "--horizon", str(horizon), *flags]
+        )
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code, said = ended.value.code, capsys.readouterr().err
+    else:
+        code, _, said = start(document() | {"name": name}, "--workers", "0")
+    assert code == StudyError.exit_code
+    assert f"study `{name}` was not created by schedsearch: use another name" in said
+    assert database.optuna.get_study_user_attrs(theirs) == {}
+    assert len(database.optuna.get_all_trials(theirs)) == 1
 
 
 def test_the_same_again_goes_on_and_fewer_trials_take_nothing_away(start, tmp_path):
