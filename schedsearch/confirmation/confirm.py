@@ -96,13 +96,15 @@ class Confirmation:
             chosen, [values[i :: len(chosen)] for i in range(len(chosen))], objective
         )
         result = document(contenders[:count], contenders[count:], objective, metric, self.seeds)
-        result["judged"] = self._looks()
-        result["looks"] = [seeds for seeds, _ in result["judged"]]
         space = self.parent.space
         result["coarse"] = [*constant_coverage_warnings(space), *few_constants_warning(self.parent)]
         # The objective's name if the task has no test metric: that is known only now.
         self.study.name_metric(metric)
-        keep_result(self.parent, self.study, result)
+        # Another call may end at the same time: neither loses the look of the other.
+        with self.study.database.creation_lock():
+            result["judged"] = self._looks()
+            result["looks"] = [seeds for seeds, _ in result["judged"]]
+            keep_result(self.parent, self.study, result)
         return result
 
     def _results(self) -> list[RunResult]:

@@ -29,7 +29,8 @@ def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
 
 
 #: An interval is infinite if there are too few differences for its level.
-_Interval = Annotated[tuple[float, float], AfterValidator(_ascending)]
+_End = Annotated[float, Field(strict=True)]
+_Interval = Annotated[tuple[_End, _End], AfterValidator(_ascending)]
 
 
 class _Part(BaseModel):

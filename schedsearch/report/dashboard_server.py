@@ -25,6 +25,8 @@ MAX_CONNECTIONS = 64
 REQUEST_TIMEOUT = 10.0
 #: Seconds that a connection may stay silent while the rest of a request or an answer is sent.
 _SILENCE_TIMEOUT = 30.0
+#: Seconds that a whole answer may take.
+ANSWER_TIMEOUT = 120.0
 #: Seconds that a new connection waits for a place.
 _PLACE_TIMEOUT = 1.0
 _BUSY = (
@@ -41,6 +43,8 @@ class _Server(ThreadingMixIn, WSGIServer):
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         # The connections whose requests have not arrived, oldest first, and since when.
         self._expected: dict[socket.socket, float] = {}
+        # The connections whose requests are being answered, and since when.
+        self._answered: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         super().__init__(*arguments)
 
@@ -58,7 +62,11 @@ class _Server(ThreadingMixIn, WSGIServer):
             if not self._places.acquire(timeout=_PLACE_TIMEOUT):
                 self._refuse(request)
                 return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system has no room for another thread
+            self._places.release()
+            self._refuse(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer a request, and free its place."""
@@ -74,11 +82,15 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Disconnect the clients whose requests take too long; called twice a second."""
-        earliest = time.monotonic() - REQUEST_TIMEOUT
+        """Disconnect clients that send or read too slowly; called twice a second."""
+        now = time.monotonic()
         with self._lock:
-            for connection in [one for one, since in self._expected.items() if since < earliest]:
-                self._disconnect(connection)
+            for found, limit in (
+                (self._expected, REQUEST_TIMEOUT),
+                (self._answered, ANSWER_TIMEOUT),
+            ):
+                for connection in [one for one, since in found.items() if now - since > limit]:
+                    self._disconnect(connection)
 
     def _disconnect_oldest(self) -> None:
         with self._lock:
@@ -86,8 +98,9 @@ class _Server(ThreadingMixIn, WSGIServer):
                 self._disconnect(connection)
 
     def _disconnect(self, connection: socket.socket) -> None:
-        """End a connection: its thread reads the end of the request, and ends too."""
-        del self._expected[connection]
+        """End a connection: its thread can neither read nor write, and ends too."""
+        self._expected.pop(connection, None)
+        self._answered.pop(connection, None)
         with suppress(OSError):  # The client may be faster.
             connection.shutdown(socket.SHUT_RDWR)
 
@@ -97,9 +110,16 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._expected[connection] = time.monotonic()
 
     def request_arrived(self, connection: socket.socket) -> None:
-        """Note that the head of a request has arrived, or that its connection has ended."""
+        """Note that the head of a request has arrived, and that its answer begins."""
+        with self._lock:
+            if self._expected.pop(connection, None) is not None:
+                self._answered[connection] = time.monotonic()
+
+    def connection_ended(self, connection: socket.socket) -> None:
+        """Note that an answer is complete, or that its connection has ended."""
         with self._lock:
             self._expected.pop(connection, None)
+            self._answered.pop(connection, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore a client that closed its connection, or is too slow."""
@@ -125,7 +145,7 @@ class _Handler(WSGIRequestHandler):
             self._server.request_arrived(self.connection)
 
     def finish(self) -> None:
-        self._server.request_arrived(self.connection)
+        self._server.connection_ended(self.connection)
         super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -15,7 +15,17 @@ from typing import Any, TypeVar
 
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, exists, func, insert, literal, select, update
+from sqlalchemy import (
+    Connection,
+    String,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+    type_coerce,
+    update,
+)
 
 from schedsearch.storage.attributes import (
     AUDITED,
@@ -190,12 +200,16 @@ class TrialQueue:
     def _heartbeats(self, connection: Connection) -> dict[int, datetime | None]:
         """Return the last heartbeat of each running trial; None if it never had one."""
         query = (
-            select(trials.c.trial_id, heartbeats.c.heartbeat)
+            # As text: a value of another program must not raise an error.
+            select(
+                trials.c.trial_id, type_coerce(heartbeats.c.heartbeat, String).label("heartbeat")
+            )
             .join_from(trials, heartbeats, trials.c.trial_id == heartbeats.c.trial_id, isouter=True)
             .where(trials.c.study_id == self._study_id, trials.c.state == "RUNNING")
             .order_by(trials.c.trial_id)
         )
-        return {row.trial_id: row.heartbeat for row in connection.execute(query)}
+        found = connection.execute(query)
+        return {row.trial_id: _parse_heartbeat(row.heartbeat) for row in found}
 
     # --- failing and requeueing ------------------------------------------------------------------
 
@@ -308,6 +322,16 @@ def _copy_rows(
     ]
     rows = select(*columns).where(table.c.trial_id == source, *conditions)
     connection.execute(insert(table).from_select(names, rows))
+
+
+def _parse_heartbeat(value: object) -> datetime | None:
+    """Return a heartbeat as a naive time; None if it is missing or not a time."""
+    if not isinstance(value, str | datetime):
+        return None
+    try:
+        return _to_naive_time(value).replace(tzinfo=None)
+    except ValueError:
+        return None
 
 
 def _to_naive_time(moment: datetime | str) -> datetime:

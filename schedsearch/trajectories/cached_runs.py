@@ -108,7 +108,10 @@ class CachedRuns:
         """Return when the last epoch of a replayed run was trained; None if that is not known."""
         cursor = self._cursors.get(run)
         seconds = None if cursor is None else cursor.time_of_node()
-        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        try:
+            return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        except (ArithmeticError, OSError, TypeError, ValueError):
+            return None  # a damaged database may hold any value
 
     def end(self, run: Run) -> None:
         """Release the leases and pins of a run; what it trained stays cached."""

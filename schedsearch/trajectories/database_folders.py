@@ -31,7 +31,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from sqlalchemy import Connection, insert, inspect, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from schedsearch.errors import InputError
+from schedsearch.errors import InputError, StorageError
 from schedsearch.storage import Database
 from schedsearch.trajectories.folder import CHECKPOINT_NAMES, PICTURE_NAMES, Folder
 from schedsearch.trajectories.settings import checkpoint_folder, picture_folder
@@ -93,10 +93,14 @@ class DatabaseFolder(Folder):
     def record_write(self, moment: float) -> None:
         """Record that checkpoints were added, in the transaction that began at this moment."""
         if self._record is not None:
-            record = replace(self._record, written=moment)
+            content = _to_json(replace(self._record, written=moment))
             # This may fail: a database keeps a folder whose time is earlier.
             with suppress(OSError, InputError):
-                _record_folder(self.path).write(_RECORD, io.BytesIO(_to_json(record)))
+                found = _read_record(self.path)
+                if found is None:
+                    _record_folder(self.path).create(_RECORD, content)
+                elif found.identity == self._record.identity:
+                    _record_folder(self.path).write(_RECORD, io.BytesIO(content))
 
     def older_than(self, seconds: float) -> Iterator[str]:
         """Yield the names of old files that this database may have written."""
@@ -235,6 +239,11 @@ def _load_identity(connection: Connection) -> tuple[str, float]:
     lock_tables(connection)
     row = connection.execute(select(identity.c.identity, identity.c.written)).first()
     if row is not None:
+        if not _is_time(row.written):
+            raise StorageError(
+                f"the database is damaged: `written` in its table {identity.name} is "
+                f"{row.written!r:.40}, but must be a number: use a copy of it, or pass --no-reuse"
+            )
         return str(row.identity), float(row.written)
     new = secrets.token_hex(16)
     connection.execute(insert(identity), {"id": 1, "identity": new, "written": 0.0})

@@ -102,15 +102,20 @@ class Folder:
                 raise
 
     def create(self, artifact_id: str, content: bytes) -> bool:
-        """Write an artifact that does not exist; return False if it exists."""
+        """Write an artifact that does not exist, atomically; return False if it exists."""
         name = self._checked(artifact_id)
+        part = f"{name}.{secrets.token_hex(4)}.part"
         with self._create() as folder:
             try:
-                handle = os.open(name, _CREATE, 0o666, dir_fd=folder)
+                with os.fdopen(os.open(part, _CREATE, 0o666, dir_fd=folder), "wb") as file:
+                    file.write(content)
+                # Unlike a renaming, a link never replaces a file.
+                os.link(part, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
             except FileExistsError:
                 return False
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(part, dir_fd=folder)
         return True
 
     def remove(self, artifact_id: str) -> None:

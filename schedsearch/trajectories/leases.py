@@ -18,7 +18,10 @@ _RUNS: BindParameter[str] = bindparam("runs", expanding=True)
 _NAMES: BindParameter[str] = bindparam("names", expanding=True)
 _RELEASE = delete(leases).where(leases.c.run.in_(_RUNS))
 _UNPIN = delete(pins).where(pins.c.run.in_(_RUNS))
-_EXPIRE = delete(leases).where(leases.c.hash.in_(_NAMES), leases.c.expires <= bindparam("moment"))
+_EXPIRE = delete(leases).where(
+    leases.c.hash.in_(_NAMES),
+    (leases.c.expires <= bindparam("moment")) | (leases.c.expires > bindparam("latest")),
+)
 _HOLDERS = select(leases.c.hash, leases.c.run).where(leases.c.hash.in_(_NAMES))
 _RENEW = tuple(
     update(table).where(table.c.run.in_(_RUNS)).values(expires=bindparam("until"))
@@ -123,14 +126,16 @@ def _lease(
     """Release the leases of runs, lease to each the node that it wants, return those granted.
 
     A lease is not granted if another run holds the node, or if the node has been trained. An
-    expired lease counts as released.
+    expired lease counts as released, and so does one that ends later than any lease can.
     """
     _release(connection, wanted)
     granted: dict[str, str] = {}
     for some in split_ids(wanted.items()):
         chunk = dict(some)
         names = sorted(set(chunk.values()))
-        connection.execute(_EXPIRE, {"names": names, "moment": moment})
+        # Leases end within `seconds`. Twice as long: the clock may have been set back a little.
+        latest = moment + 2 * max(seconds, LEASE)
+        connection.execute(_EXPIRE, {"names": names, "moment": moment, "latest": latest})
         trained = existing_nodes(connection, names)
         rows = [
             {"hash": name, "run": run, "expires": moment + seconds}

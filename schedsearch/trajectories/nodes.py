@@ -74,7 +74,7 @@ class Nodes:
             return None
         try:
             return _from_json(found)
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ArithmeticError, ValueError, TypeError, AttributeError, RecursionError):
             raise StorageError(
                 f"the database is damaged: its result of epoch {name} is invalid: use a copy of "
                 "it, or pass --no-reuse"

@@ -69,7 +69,14 @@ def decode(content: bytes) -> Snapshot:
         header = json.loads(_header(content)["__metadata__"][_KEY])
         epoch = header["epoch"]
         parts = [_decode(header[part], tensors) for part in ("model", "optimizer", "extra")]
-    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (
+        SafetensorError,
+        ArithmeticError,
+        ValueError,
+        TypeError,
+        KeyError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"not a snapshot: {error}") from None
     if type(epoch) is not int or not all(isinstance(part, dict) for part in parts):
         raise ValueError("not a snapshot: its parts have other types")

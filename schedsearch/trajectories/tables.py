@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
+from schedsearch.errors import StorageError
 from schedsearch.storage import Database
 from schedsearch.storage.clock import database_time
 
@@ -146,7 +147,13 @@ def _stored_version(engine: Engine) -> int:
     with engine.connect().execution_options(reads_only=True) as connection:
         if not inspect(connection).has_table(versions.name):
             return 0
-        return connection.execute(select(func.max(versions.c.version))).scalar() or 0
+        found = connection.execute(select(func.max(versions.c.version))).scalar()
+    if found is not None and (type(found) is not int or found < 0):
+        raise StorageError(
+            f"the database is damaged: the version in its table {versions.name} is "
+            f"{found!r:.40}, but must be a number from 0: use a copy of it, or pass --no-reuse"
+        )
+    return found or 0
 
 
 _LOCK = select(versions.c.version).with_for_update()

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from subprocess import Popen
 
 import optuna_dashboard
@@ -298,6 +299,51 @@ def test_a_request_that_takes_too_long_is_disconnected(monkeypatch):
     ):
         connection.sendall(b"GET / HT")
         assert connection.recv(100) == b""
+
+
+def test_a_client_that_reads_an_answer_too_slowly_is_disconnected(monkeypatch):
+    monkeypatch.setattr("schedsearch.report.dashboard_server.ANSWER_TIMEOUT", 0.5)
+    closed = threading.Event()
+
+    class Endless:
+        def __iter__(self):
+            while True:
+                yield b"x" * 8192
+
+        def close(self):
+            closed.set()
+
+    def endless(environ, start_response):
+        start_response("200 OK", [])
+        return Endless()
+
+    with (
+        serving(endless) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as client,
+    ):
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert client.recv(10)
+        assert closed.wait(20)
+
+
+def test_a_connection_without_a_thread_is_refused_and_frees_its_place(monkeypatch):
+    monkeypatch.setattr("schedsearch.report.dashboard_server.MAX_CONNECTIONS", 1)
+
+    def fail(*_):
+        raise RuntimeError("can't start new thread")
+
+    def fine(environ, start_response):
+        start_response("200 OK", [])
+        return [b"done"]
+
+    with serving(fine) as port:
+        for expected in (b" 503 ", b" 503 ", b" 200 "):
+            with monkeypatch.context() as patched:
+                if expected == b" 503 ":
+                    patched.setattr(ThreadingMixIn, "process_request", fail)
+                with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+                    client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                    assert expected in client.recv(1000)
 
 
 def test_without_a_free_place_a_request_is_refused(monkeypatch):

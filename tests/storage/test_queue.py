@@ -17,7 +17,7 @@ from tests.claims import claim
 from tests.searches import document, make_study_at, work
 from tests.storage.lost_answers import lost_answer, transient_error
 from tests.storage.processes import claim_all, create, processes
-from tests.storage.studies import record
+from tests.storage.studies import record, study_at
 
 
 @pytest.fixture
@@ -358,3 +358,16 @@ def test_a_retry_keeps_what_marks_the_trial_and_what_optuna_fixed(study):
     retry = study.load().trials[3]
     assert retry.user_attrs == {"retry_of": 1, "draw": 0, **marks}
     assert retry.system_attrs == {"fixed_params": {"lr.family": "constant"}}
+
+
+def test_a_heartbeat_that_is_not_a_time_counts_as_none(tmp_path):
+    study = study_at(f"sqlite:///{tmp_path / 'studies.db'}")
+    trial = create_trial(state=TrialState.RUNNING)
+    trial_id = study.database.optuna.create_new_trial(study.study_id, trial)
+    with study.database.engine.begin() as connection:
+        row = "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES (:trial, 'x')"
+        connection.execute(text(row), {"trial": trial_id})
+    assert study.queue.count_alive() == 0
+    assert study.queue.requeue_stale() == 0
+    study.queue.record_heartbeats([trial_id])
+    assert study.queue.count_alive() == 1

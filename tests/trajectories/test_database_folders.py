@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from schedsearch.errors import StorageError
 from schedsearch.storage import open_database
 from schedsearch.trajectories import TrajectoryStore, checkpoint_folder, open_store
 from schedsearch.trajectories.database_folders import _stored_identity, open_picture_folder
@@ -346,3 +347,45 @@ def test_a_copy_on_a_server_does_not_share_a_folder_with_its_original(
 def test_the_name_of_a_server_database_does_not_lead_out_of_the_folder(tmp_path, name):
     folder = checkpoint_folder(f"postgresql://ann@db/{name}", tmp_path)
     assert folder.parent == tmp_path
+
+
+def test_the_record_of_another_database_is_not_overwritten(tmp_path, folder):
+    store = open_at(url_at(tmp_path))
+    keep(store, 0)
+    theirs = json.dumps({"identity": "f" * 32, "written": 0.0, "adopted": None})
+    (folder / "database.json").write_text(theirs)
+    keep(store, 1)
+    assert (folder / "database.json").read_text() == theirs
+
+
+def change(folder: Path, statement: str) -> None:
+    with sqlite3.connect(folder / "studies.db") as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def test_a_wrong_time_of_the_database_is_one_warning(tmp_path, folder):
+    keep(open_at(url_at(tmp_path)), 0)
+    change(tmp_path, "UPDATE schedsearch_identity SET written = 'abc'")
+    said: list[str] = []
+    open_at(url_at(tmp_path), said)
+    [line] = said
+    assert "`written` in its table schedsearch_identity is 'abc'" in line
+
+
+def test_a_wrong_version_of_the_tables_is_one_line(tmp_path, folder):
+    keep(open_at(url_at(tmp_path)), 0)
+    change(tmp_path, "UPDATE schedsearch_version SET version = -5")
+    with pytest.raises(StorageError, match="in its table schedsearch_version is -5, but must"):
+        open_at(url_at(tmp_path))
+
+
+def test_a_cached_result_with_a_huge_number_is_one_line(tmp_path, folder):
+    keep(open_at(url_at(tmp_path)), 0)
+    with sqlite3.connect(tmp_path / "studies.db") as connection:
+        result = f'[{{"loss": 1{"0" * 400}}}, {{}}]'
+        connection.execute("UPDATE schedsearch_nodes SET result = ?", (result,))
+    connection.close()
+    store = open_at(url_at(tmp_path))
+    with pytest.raises(StorageError, match="its result of epoch"):
+        follow(store, [0])

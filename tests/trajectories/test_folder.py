@@ -166,3 +166,21 @@ def test_only_files_of_the_pattern_are_listed_with_partial_ones(place):
     assert set(folder.names()) == {NAME}
     folder.remove(part)
     assert not (place / part).exists()
+
+
+def test_a_file_that_is_created_appears_complete_or_not_at_all(tmp_path, monkeypatch):
+    folder = Folder(tmp_path, "record")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("killed before the file has its name")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", fail)
+        with pytest.raises(OSError, match="killed"):
+            folder.create("record", b"first")
+    assert list(tmp_path.iterdir()) == []
+    assert folder.create("record", b"second")
+    assert not folder.create("record", b"third")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [
+        ("record", b"second")
+    ]

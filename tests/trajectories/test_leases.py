@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from schedsearch.storage import Database
 from schedsearch.trajectories import Folder
@@ -67,6 +67,17 @@ def test_an_expired_lease_is_taken_over(database: Database, folder: Folder) -> N
     assert alive.lease({successor: key(0)}) == {successor}
     third = opened(database, folder)
     assert third.lease({third.cursor(ROOT): key(0)}) == set()
+
+
+def test_a_lease_that_ends_later_than_any_lease_can_is_taken_over(
+    database: Database, folder: Folder
+) -> None:
+    first, second = opened(database, folder), opened(database, folder)
+    first.lease({first.cursor(ROOT): key(0)})
+    with database.engine.begin() as connection:
+        connection.execute(update(leases).values(expires=1e18))
+    successor = second.cursor(ROOT)
+    assert second.lease({successor: key(0)}) == {successor}
 
 
 def test_a_renewed_lease_is_not_expired(database: Database, folder: Folder) -> None:

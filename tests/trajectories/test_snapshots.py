@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 from schedsearch.engines import Engine, Snapshot, make_engine
 from schedsearch.trajectories.snapshots import decode, encode
@@ -120,3 +121,10 @@ def test_a_resumed_run_gives_the_same_bits(task: Toy, numerics: dict[str, Any]) 
     straight = [engine.train_epoch([VALUES, *idle])[0] for _ in range(2)]
     engine.fill(0, seed=1, snapshot=through_bytes(kept))
     assert [engine.train_epoch([VALUES, *idle])[0] for _ in range(2)] == straight
+
+
+def test_a_huge_number_in_the_header_is_not_a_snapshot() -> None:
+    parts = '"model": {"dict": []}, "optimizer": {"dict": []}'
+    header = f'{{"epoch": 1, {parts}, "extra": {{"float": 1{"0" * 400}}}}}'
+    with pytest.raises(ValueError, match="not a snapshot"):
+        decode(save({}, {"snapshot": header}))
