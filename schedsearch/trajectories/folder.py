@@ -6,6 +6,7 @@ person. So this module alone opens, writes and removes files of checkpoints and 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -110,7 +111,7 @@ class Folder:
                 with os.fdopen(os.open(part, _CREATE, 0o666, dir_fd=folder), "wb") as file:
                     file.write(content)
                 # Unlike a renaming, a link never replaces a file.
-                os.link(part, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+                _link(part, name, folder)
             except FileExistsError:
                 return False
             finally:
@@ -181,6 +182,18 @@ class Folder:
             yield folder
         finally:
             os.close(folder)
+
+
+def _link(part: str, name: str, folder: int) -> None:
+    """Give a partial file its name; raise FileExistsError if another file has it."""
+    try:
+        os.link(part, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        # A file system without links: the name is reserved first.
+        os.close(os.open(name, _CREATE, 0o666, dir_fd=folder))
+        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def _refused(path: Path, reason: str) -> InputError:

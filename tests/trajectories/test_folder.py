@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -184,3 +185,14 @@ def test_a_file_that_is_created_appears_complete_or_not_at_all(tmp_path, monkeyp
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [
         ("record", b"second")
     ]
+
+
+def test_a_file_is_created_on_a_file_system_without_links(tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    folder = Folder(tmp_path, "record")
+    assert folder.create("record", b"first")
+    assert not folder.create("record", b"second")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("record", b"first")]
