@@ -20,6 +20,7 @@ def plot(
     *,
     log: bool = False,
     unit: str = "epoch",
+    per_unit: int = 1,
 ) -> list[str]:
     """Return the lines of text of a plot.
 
@@ -32,6 +33,7 @@ def plot(
         high: the value at the top.
         log: whether the vertical axis is logarithmic.
         unit: the label of the horizontal axis.
+        per_unit: the number of values in each unit.
     """
     width, height = size
     columns = width - _LABEL - 2
@@ -48,7 +50,7 @@ def plot(
     for label, row in zip(labels, canvas, strict=True):
         dots = "".join(chr(0x2800 + bits) for bits in row)
         lines.append(f"{label:>{_LABEL}} ┤"[: _LABEL + 2] + dots)
-    end = f"{unit} {last}"
+    end = f"{unit} {round(last / per_unit)}"
     lines.append(f"{'':{_LABEL}} 0{end:>{columns}}")
     return lines
 

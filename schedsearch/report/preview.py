@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from schedsearch.epoch_values import EpochValues, StepValues
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
@@ -18,6 +19,8 @@ from schedsearch.space.synthetic_feedback import synthetic_feedback
 
 #: How often a plan is sampled again if its parameters break a rule between them.
 _ATTEMPTS = 100
+#: At least so many values are drawn of a value that changes at each step.
+_POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,15 @@ class Curve:
     Attributes:
         hyperparameter: its name.
         family: the family of the schedule.
-        values: the values in force, by epoch.
+        values: the values in force, in time.
+        per_epoch: the number of values in each epoch; 1 if the value changes at epochs.
         is_closed_loop: whether the values depend on the synthetic training curve.
     """
 
     hyperparameter: str
     family: str
     values: tuple[float, ...]
+    per_epoch: int
     is_closed_loop: bool
 
 
@@ -88,7 +93,8 @@ def sample_preview(space: Space, count: int, seed: int) -> Preview:
         values, open_loop = _evaluate(resolved, feedback), _evaluate(resolved, no_feedback)
         for name in shown:
             family = _family_of(plan, name)
-            curves.append(Curve(name, family, values[name], values[name] != open_loop[name]))
+            depends = values[name] != open_loop[name]
+            curves.append(Curve(name, family, *values[name], is_closed_loop=depends))
     curves.sort(key=lambda curve: shown.index(curve.hyperparameter))
     axes = {name: _axis(space, name, curves) for name in shown}
     return Preview(tuple(curves), axes, tuple(epoch.metric for epoch in feedback))
@@ -154,9 +160,28 @@ def _family_of(plan: Plan, name: str) -> str:
     return next(schedule.family for names, schedule in plan.schedules.items() if name in names)
 
 
-def _evaluate(plan: Plan, feedback: Sequence[Feedback]) -> dict[str, tuple[float, ...]]:
-    state, history = plan.start(), []
+def _evaluate(plan: Plan, feedback: Sequence[Feedback]) -> dict[str, tuple[tuple[float, ...], int]]:
+    """Return the values of each hyperparameter, and how many there are in each epoch."""
+    state, steps = plan.start(), points_per_epoch(len(feedback))
+    history: list[Mapping[str, StepValues]] = []
     for epoch in feedback:
-        history.append(plan.values(state))
+        history.append(EpochValues(plan, state).by_step(steps))
         state = plan.update(state, epoch)
-    return {name: tuple(values[name] for values in history) for name in plan.names}
+    per_epoch = {name: steps if name in plan.intervals else 1 for name in plan.names}
+    return {
+        name: (
+            tuple(v for values in history for v in each_step(values[name], per_epoch[name])),
+            per_epoch[name],
+        )
+        for name in plan.names
+    }
+
+
+def points_per_epoch(horizon: int) -> int:
+    """Return how many values of an epoch are drawn of a value that changes at each step."""
+    return math.ceil(_POINTS / horizon)
+
+
+def each_step(values: StepValues, steps: int) -> tuple[float, ...]:
+    """Return a value for each of so many steps."""
+    return values if isinstance(values, tuple) else (values,) * steps

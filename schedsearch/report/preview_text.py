@@ -20,7 +20,15 @@ def preview_lines(preview: Preview, width: int) -> Iterator[str]:
             mark = " *" if any(curve.is_closed_loop for curve in curves) else ""
             series = [curve.values for curve in curves]
             plots.append(
-                plot(f"  {family}{mark}", series, _SIZE, axis.low, axis.high, log=axis.log)
+                plot(
+                    f"  {family}{mark}",
+                    series,
+                    _SIZE,
+                    axis.low,
+                    axis.high,
+                    log=axis.log,
+                    per_unit=curves[0].per_epoch,
+                )
             )
         yield from side_by_side(plots, width)
     if preview.has_closed_loops:

@@ -131,6 +131,8 @@ def _phases(space: Space, name: str) -> dict[str, dict[str, Span]]:
     families = space.families.get(name, Families({}))
     phases: dict[str, dict[str, Span]] = {family: {} for family in families.options}
     for setting in duration_settings(families, space.horizon, space.interval(name)):
+        if setting.is_count and not setting.is_given:
+            continue
         family, _, key = setting.key.partition(".")
         phases[family][key] = setting.epochs
     return phases

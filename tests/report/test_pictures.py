@@ -116,10 +116,10 @@ def test_a_constants_picture_has_no_schedule_and_its_title_says_so(study):
 
 
 def test_few_changes_are_all_marked_but_of_many_only_the_first_and_the_last():
-    assert change_epochs({"u": [0.0, 0.0, 0.1, 0.1, 0.3]}) == [2, 4]
-    assert change_epochs({"u": [0.0, 0.0, *range(1, 40), 39]}) == [2, 40]
-    assert change_epochs({"u": [0.0, 1.0, 1.0], "v": [0.0, 0.0, 1.0]}) == [1, 2]
-    assert change_epochs({}) == []
+    assert change_epochs({"u": [0.0, 0.0, 0.1, 0.1, 0.3]}, 5) == [2, 4]
+    assert change_epochs({"u": [0.0, 0.0, *range(1, 40), 39]}, 42) == [2, 40]
+    assert change_epochs({"u": [0.0, 1.0, 1.0], "v": [0.0, 0.0, 1.0]}, 3) == [1, 2]
+    assert change_epochs({}, 0) == []
 
 
 @pytest.fixture

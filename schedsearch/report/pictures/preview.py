@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -50,9 +51,11 @@ def _rows(families: list[tuple[str, list[Curve]]]) -> list[list[tuple[str, list[
 def _draw(axis: Axes, curves: Sequence[Curve], shared: Axis) -> None:
     for i, curve in enumerate(curves):
         colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
-        # A value holds for a whole epoch: the repeated last value draws the last epoch.
+        # A value holds for an epoch or a step: the repeated last value draws the last one.
         values = (*curve.values, curve.values[-1])
-        axis.plot(values, color=colour, linestyle=line, linewidth=1.2, drawstyle="steps-post")
+        times = [i / curve.per_epoch for i in range(len(values))]
+        style: dict[str, Any] = {"color": colour, "linestyle": line, "linewidth": 1.2}
+        axis.plot(times, values, drawstyle="steps-post", **style)
     if shared.log:
         axis.set_yscale("log")
         log_ticks(axis.yaxis, shared.low, shared.high)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
+from schedsearch.epoch_values import EpochValues
 from schedsearch.errors import StudyError
 from schedsearch.report.pictures.style import (
     COLOURS,
@@ -23,9 +24,11 @@ from schedsearch.report.pictures.style import (
     scale,
     title,
 )
-from schedsearch.report.preview import is_logarithmic
+from schedsearch.report.preview import each_step, is_logarithmic, points_per_epoch
 from schedsearch.report.text import describe_families
+from schedsearch.schedules import Feedback
 from schedsearch.space import Space
+from schedsearch.storage import plan_of
 from schedsearch.storage.attributes import EVERY, PLAN, TERMS, VALUES
 
 #: The height of a panel in inches.
@@ -41,7 +44,8 @@ class Curves:
     """The curves of a trial, by epoch.
 
     Attributes:
-        schedules: the values in force of the hyperparameters that change.
+        schedules: the values in force of the hyperparameters that change; of those that change at
+            each step, several values for each epoch.
         constants: the values of the hyperparameters that do not change.
         metric: the objective after each epoch; NaN where it is unknown.
         terms: the means of the loss terms.
@@ -58,8 +62,11 @@ class Curves:
         return len(self.metric)
 
 
-def curves_of(trial: FrozenTrial) -> Curves:
+def curves_of(space: Space, trial: FrozenTrial) -> Curves:
     """Return the curves in a trial's attributes.
+
+    The attributes have values by epoch. Those that change within epochs are evaluated again, with
+    the recorded metric and loss terms as feedback, where this gives the recorded values.
 
     Raises:
         StudyError: the trial has no finished epoch, or has not ended.
@@ -72,23 +79,62 @@ def curves_of(trial: FrozenTrial) -> Curves:
             f"trial {trial.number} has no curve to draw: its state is {trial.state.name.lower()}"
         )
     epochs = len(reported)
-    schedules = {name: v for name, v in values.items() if isinstance(v, list)}
+    recorded = {name: _per_epoch(v, every, epochs) for name, v in values.items()}
     terms = {
-        name: _per_epoch(v, every, epochs)
-        if isinstance(v, list)
-        else _per_epoch([v], epochs, epochs)
-        for name, v in trial.user_attrs.get(TERMS, {}).items()
+        name: _per_epoch(v, every, epochs) for name, v in trial.user_attrs.get(TERMS, {}).items()
     }
+    by_step = _within_epochs(space, trial, Curves(recorded, {}, reported, terms), every)
+    changing = {name for name, v in values.items() if isinstance(v, list)} | by_step.keys()
+    schedules = {name: v for name, v in (recorded | by_step).items() if name in changing}
     return Curves(
-        schedules={name: _per_epoch(v, every, epochs) for name, v in schedules.items()},
-        constants={name: _number(v) for name, v in values.items() if name not in schedules},
+        schedules=schedules,
+        constants={name: v[0] for name, v in recorded.items() if name not in changing},
         metric=reported,
         terms=terms,
     )
 
 
-def _per_epoch(values: Sequence[float | None], every: int, epochs: int) -> list[float]:
-    """Return a value for each epoch; of a long run only every `every`-th one is stored."""
+def _within_epochs(
+    space: Space, trial: FrozenTrial, recorded: Curves, every: int
+) -> dict[str, list[float]]:
+    """Return the values of each step where the recorded values at the beginnings result again.
+
+    They do not where a closed-loop schedule reacted to the results of several seeds.
+    """
+    plan = plan_of(trial).resolve(space.horizon, space.search.seed)
+    known = recorded.schedules
+    found: dict[str, list[float]] = {
+        name: [] for name in plan.moving if len(known.get(name, ())) == recorded.epochs
+    }
+    steps, state = points_per_epoch(recorded.epochs), plan.start()
+    for epoch in range(recorded.epochs) if found else ():
+        values = EpochValues(plan, state).by_step(steps)
+        for name in list(found):
+            within = each_step(values[name], steps)
+            is_recorded = epoch % every == 0
+            if is_recorded and not math.isclose(within[0], known[name][epoch], rel_tol=1e-5):
+                del found[name]
+            else:
+                found[name].extend(within)
+        state = plan.update(state, _feedback(space, recorded, epoch))
+    return {name: values for name, values in found.items() if len(set(values)) > 1}
+
+
+def _feedback(space: Space, recorded: Curves, epoch: int) -> Feedback:
+    metric = recorded.metric[epoch]
+    terms = {name: values[epoch] for name, values in recorded.terms.items() if values[epoch:]}
+    return Feedback(space.objective.to_minimize(metric), {space.objective.metric: metric}, terms)
+
+
+def _per_epoch(
+    values: float | Sequence[float | None] | None, every: int, epochs: int
+) -> list[float]:
+    """Return a value for each epoch; of a long run only every `every`-th one is stored.
+
+    One number stands for epochs that all have the same.
+    """
+    if not isinstance(values, Sequence):
+        return [_number(values)] * epochs
     repeated = (_number(value) for value in values for _ in range(every))
     return list(islice(repeated, epochs))
 
@@ -107,10 +153,10 @@ def draw_trial(space: Space, trial: FrozenTrial, constant: FrozenTrial | None) -
     Raises:
         StudyError: the trial has no curve to draw.
     """
-    curves = curves_of(trial)
+    curves = curves_of(space, trial)
     baseline = None
     if constant and constant.number != trial.number:
-        baseline = _Baseline(constant.number, curves_of(constant))
+        baseline = _Baseline(constant.number, curves_of(space, constant))
     panels = _panels(curves)
     height = 0.9 + _PANEL * (len(panels) + 0.4)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -125,7 +171,7 @@ def draw_trial(space: Space, trial: FrozenTrial, constant: FrozenTrial | None) -
         elif panel == "terms":
             _draw_terms(axis, curves.terms)
         elif panel == "schedules":
-            _draw_scaled(axis, curves.schedules)
+            _draw_scaled(axis, curves)
         else:
             name = panel.removeprefix("schedule ")
             _draw_schedule(axis, name, curves, baseline, logarithmic=is_logarithmic(space, name))
@@ -158,7 +204,7 @@ def _mark_changes(axis: Axes, curves: Curves, *, in_legend: bool) -> None:
     axis.set_xlim(0, curves.epochs)
     most = max((len(_changes_of(values)) for values in curves.schedules.values()), default=0)
     label = "first and last change" if most > _MAX_MARKS else "a schedule changes"
-    for i, epoch in enumerate(change_epochs(curves.schedules)):
+    for i, epoch in enumerate(change_epochs(curves.schedules, curves.epochs)):
         axis.axvline(
             epoch,
             color="#b8b8b8",
@@ -176,21 +222,20 @@ def _draw_schedule(
     if constant is not None and level is not None:
         label = f"trial {constant.number}, best constant: {level:.3g}"
         axis.axhline(level, color=GREY, linewidth=1.5, linestyle="--", zorder=1, label=label)
-    axis.stairs(
-        values, range(len(values) + 1), baseline=None, color=COLOURS[0], linewidth=2, zorder=3
-    )
+    edges = _edges(values, curves.epochs)
+    axis.stairs(values, edges, baseline=None, color=COLOURS[0], linewidth=2, zorder=3)
     if logarithmic:
         scale(axis, values if level is None else [*values, level])
     axis.set_ylabel(name, fontsize=10)
 
 
-def _draw_scaled(axis: Axes, schedules: Mapping[str, Sequence[float]]) -> None:
-    for i, (name, values) in enumerate(schedules.items()):
+def _draw_scaled(axis: Axes, curves: Curves) -> None:
+    for i, (name, values) in enumerate(curves.schedules.items()):
         finite = [value for value in values if math.isfinite(value)]
         low, high = min(finite, default=0.0), max(finite, default=0.0)
         axis.stairs(
             [(value - low) / ((high - low) or 1.0) for value in values],
-            range(len(values) + 1),
+            _edges(values, curves.epochs),
             baseline=None,
             label=f"{name}: {low:.3g} to {high:.3g}",
             **line_style(i),
@@ -223,16 +268,27 @@ def _draw_terms(axis: Axes, terms: Mapping[str, Sequence[float]]) -> None:
         axis.set_ylabel("loss terms", fontsize=10)
 
 
-def change_epochs(schedules: Mapping[str, Sequence[float]]) -> list[int]:
-    """Return the epochs after which a schedule changes: all of them, or the first and the last.
+def _edges(values: Sequence[float], epochs: int) -> list[float]:
+    """Return the times, in epochs, at which values begin, and the end of the last one.
 
-    >>> change_epochs({"lr": [0.1, 0.1, 0.01, 0.01]})
-    [2]
+    >>> _edges([0.1, 0.2, 0.3, 0.4], epochs=2)
+    [0.0, 0.5, 1.0, 1.5, 2.0]
     """
-    marked: set[int] = set()
+    per_epoch = max(1, len(values) // max(1, epochs))
+    return [i / per_epoch for i in range(len(values) + 1)]
+
+
+def change_epochs(schedules: Mapping[str, Sequence[float]], epochs: int) -> list[float]:
+    """Return the times at which a schedule changes: all of them, or the first and the last.
+
+    >>> change_epochs({"lr": [0.1, 0.1, 0.01, 0.01]}, epochs=4)
+    [2.0]
+    """
+    marked: set[float] = set()
     for values in schedules.values():
-        epochs = _changes_of(values)
-        marked.update(epochs if len(epochs) <= _MAX_MARKS else (epochs[0], epochs[-1]))
+        edges = _edges(values, epochs)
+        times = [edges[i] for i in _changes_of(values)]
+        marked.update(times if len(times) <= _MAX_MARKS else (times[0], times[-1]))
     return sorted(marked)
 
 
