@@ -35,7 +35,7 @@ from schedsearch.errors import InputError, StorageError
 from schedsearch.storage import Database
 from schedsearch.trajectories.folder import CHECKPOINT_NAMES, PICTURE_NAMES, Folder
 from schedsearch.trajectories.settings import checkpoint_folder, picture_folder
-from schedsearch.trajectories.tables import checkpoints, identity, lock_tables, versions
+from schedsearch.trajectories.tables import checkpoints, identity, lock_tables, upgrade, versions
 
 _RECORD = "database.json"
 _MAX_RECORD = 4096
@@ -111,6 +111,38 @@ class DatabaseFolder(Folder):
         return (name for name in found if name not in before)
 
 
+class _ServerPictures(DatabaseFolder):
+    """The pictures of a database on a server, of which copies may exist."""
+
+    def __init__(self, database: Database, path: Path) -> None:
+        super().__init__(path, PICTURE_NAMES, None, recorded=False)
+        self._database = database
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Write a picture; see `DatabaseFolder`."""
+        if self._record is None and upgrade(self._database):
+            stored, _ = self._database.write(_load_identity)
+            here, adopted = _identity_of(self._database, stored), None
+            usual = picture_folder(self._database.url, self._database.folder)
+            found = _read_record(usual)
+            self.path = usual if found is None or found.identity == here else _separate(usual, here)
+            # Pictures without a record may belong to the database that this one is a copy of.
+            if found is None and next(self.names(), None) is not None:
+                adopted = time.time()
+            self._record = FolderRecord(here, adopted=adopted)
+        super().write(artifact_id, content_body)
+
+    def remove(self, artifact_id: str) -> None:
+        """Remove a picture that this database wrote; raise ArtifactNotFound otherwise."""
+        record, stored = _read_record(self.path), self._database.read(_stored_identity)
+        if record is None or record.identity != _identity_of(self._database, stored):
+            raise ArtifactNotFound(artifact_id)
+        adopted = -math.inf if record.adopted is None else record.adopted
+        if artifact_id in set(Folder.older_than(self, time.time() - adopted)):
+            raise ArtifactNotFound(artifact_id)
+        super().remove(artifact_id)
+
+
 def open_checkpoint_folder(database: Database, say: Callable[[str], None]) -> DatabaseFolder:
     """Return the folder of a database's checkpoints, which may not exist.
 
@@ -148,8 +180,10 @@ def open_checkpoint_folder(database: Database, say: Callable[[str], None]) -> Da
 def open_picture_folder(database: Database) -> DatabaseFolder:
     """Return the folder of the pictures of a database's trials, which may not exist.
 
-    A folder without a record is used as it is: pictures are removed by the names in the database
-    only. So a database without trajectories needs no identity.
+    Pictures are removed by the names in the database. A copy of a SQLite file has another folder,
+    so a folder without a record is used as it is. A copy of a server's database may have the same
+    folder, so there each database records its identity before it writes, and removes nothing that
+    is older.
 
     Raises:
         InputError: the folder is a link or belongs to another user.
@@ -158,6 +192,8 @@ def open_picture_folder(database: Database) -> DatabaseFolder:
     record, stored = _read_record(usual), database.read(_stored_identity)
     here = _identity_of(database, stored)
     path = usual if record is None or record.identity == here else _separate(usual, here)
+    if database.engine.dialect.name != "sqlite":
+        return _ServerPictures(database, path)
     return DatabaseFolder(
         path, PICTURE_NAMES, FolderRecord(here) if stored else None, recorded=False
     )

@@ -11,11 +11,19 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from optuna.artifacts.exceptions import ArtifactNotFound
 
 from schedsearch.errors import StorageError
 from schedsearch.storage import open_database
-from schedsearch.trajectories import TrajectoryStore, checkpoint_folder, open_store
+from schedsearch.trajectories import (
+    Folder,
+    TrajectoryStore,
+    checkpoint_folder,
+    database_folders,
+    open_store,
+)
 from schedsearch.trajectories.database_folders import _stored_identity, open_picture_folder
+from schedsearch.trajectories.folder import PICTURE_NAMES
 from schedsearch.trajectories.snapshots import encode
 from schedsearch.trajectories.tables import identity, versions
 from tests.servers import SERVERS
@@ -341,6 +349,33 @@ def test_a_copy_on_a_server_does_not_share_a_folder_with_its_original(
         keep(open_at(copy, said), 5)
         assert len(said) == 1
         assert checkpoints(shared) == before
+
+
+@ON_SERVERS
+def test_a_copy_on_a_server_removes_no_picture_of_its_original(
+    backend, servers, tmp_path, monkeypatch
+):
+    shared = tmp_path / "studies.pictures"  # both databases have one name, on two servers
+    monkeypatch.setattr(database_folders, "picture_folder", lambda *_: shared)
+    Folder(shared, PICTURE_NAMES).write(PICTURE, BytesIO(b"of an earlier version"))
+    make_old(shared)
+    mine = PICTURE.replace("0", "1")
+    with servers.database(backend) as original, servers.database(backend) as copy:
+        pictures = open_picture_folder(open_database(copy, create=True))
+        with pytest.raises(ArtifactNotFound):
+            pictures.remove(PICTURE)
+        pictures.write(mine, BytesIO(b"png"))
+        with pytest.raises(ArtifactNotFound):
+            pictures.remove(PICTURE)
+        others = open_picture_folder(open_database(original, create=True))
+        with pytest.raises(ArtifactNotFound):
+            others.remove(mine)
+        others.write(PICTURE, BytesIO(b"png"))
+        assert (shared / PICTURE).read_bytes() == b"of an earlier version"
+        again = open_picture_folder(open_database(original))
+        assert again.path == others.path != shared
+        again.remove(PICTURE)
+        open_picture_folder(open_database(copy)).remove(mine)
 
 
 @pytest.mark.parametrize("name", ["../studies", "/etc/studies", "a/b"])
