@@ -102,7 +102,7 @@ def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
 
         redraw()
         with confirmation.study.unless_deleted():
-            done = supervise(confirmation.study, group, display.say, redraw)
+            done = supervise(confirmation.study, group, display, redraw)
         redraw()
     recorded = confirmation.recorded()
     if done.interrupted or (done.timed_out and recorded < total):

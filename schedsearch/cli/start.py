@@ -150,7 +150,7 @@ def _search(handle: StudyHandle, group: WorkerGroup) -> int:
     from schedsearch.report.status import read_status
 
     with Progress("trials") as display:
-        done = supervise(handle, group, display.say, lambda: display.show(read_status(handle)))
+        done = supervise(handle, group, display, lambda: display.show(read_status(handle)))
     if done.interrupted:
         say(f"stopped: the same command, or `schedsearch worker {handle.name}`, continues")
         raise typer.Exit(130)

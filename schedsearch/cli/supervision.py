@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from schedsearch.launchers.base import Launcher
+    from schedsearch.report.progress import Progress
     from schedsearch.storage import StudyHandle
 
 #: Seconds between two checks of the workers, and between two updates of the display.
@@ -49,7 +50,7 @@ class SupervisionResult:
 
 
 def supervise(
-    study: StudyHandle, group: WorkerGroup, say: Callable[[str], None], redraw: Callable[[], None]
+    study: StudyHandle, group: WorkerGroup, display: Progress, redraw: Callable[[], None]
 ) -> SupervisionResult:
     """Run workers until none has anything left to do.
 
@@ -59,16 +60,18 @@ def supervise(
     Args:
         study: whose trials they train.
         group: the workers.
-        say: prints a line for the user.
+        display: prints remarks, and the lines of the workers.
         redraw: called about once a second.
     """
     from schedsearch.launchers.supervisor import Supervisor
     from schedsearch.signals import stop_signals
 
     deadline = None if group.timeout is None else time.monotonic() + group.timeout
-    drawn, stops, timed_out = 0.0, 0, False
+    say, drawn, stops, timed_out = display.say, 0.0, 0, False
     with stop_signals() as request:
-        supervisor = Supervisor(study, group.number, group.launcher, say, reuse=group.reuse)
+        supervisor = Supervisor(
+            study, group.number, group.launcher, say, reuse=group.reuse, relay=display.relay
+        )
         study.database.retrier.stop_waiting_when(lambda: bool(request))
         try:
             say(f"starting {group.number} worker{'s'[: group.number > 1]} ...")

@@ -47,6 +47,7 @@ class Supervisor:
         reuse: whether workers read and write the cache of epochs.
         grace: a trial whose worker gives no heartbeat for as long is stale.
         reaping: seconds between two searches for stale trials.
+        relay: prints a line of a worker; if left out, `say` does.
 
     Attributes:
         exit_code: that of the first worker that failed; 0 if none did.
@@ -59,6 +60,7 @@ class Supervisor:
     reuse: bool = True
     grace: timedelta = GRACE_PERIOD
     reaping: float = REAPING
+    relay: Callable[[str], None] | None = None
     exit_code: int = field(default=0, init=False)
     _children: list[_Child] = field(default_factory=list, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -114,7 +116,7 @@ class Supervisor:
         """Print a worker's line; an error or a warning that all workers share is printed once."""
         is_shared = line.startswith(("error:", "warning:", "hint:"))
         if not (is_shared and line in self._printed):
-            self.say(line)
+            (self.relay or self.say)(line)
         if is_shared:
             self._printed.add(line)
 

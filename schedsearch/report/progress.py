@@ -98,15 +98,18 @@ class Progress:
         self._live.stop()
 
     def say(self, message: str) -> None:
-        """Print a line above the bar; after `set_quiet` only if it is an error or a warning.
+        """Print a line above the bar; after `set_quiet` only if it is an error or a warning."""
+        if is_shown(message):
+            self.relay(message)
 
-        A task may have printed it: what moves the cursor or sets colours is left out, and other
-        characters that a terminal would obey are escaped.
+    def relay(self, line: str) -> None:
+        """Print a line of a worker above the bar, also after `set_quiet`: a task may print.
+
+        What moves the cursor or sets colours is left out, and other characters that a terminal
+        would obey are escaped.
         """
-        if not is_shown(message):
-            return
         with self._lock:
-            plain = Text.from_ansi(message).plain
+            plain = Text.from_ansi(line).plain
             self._console.print(Text(printable(plain)), soft_wrap=True)
 
     def show(self, status: Status) -> None:

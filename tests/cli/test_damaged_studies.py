@@ -165,7 +165,9 @@ by_attribute = pytest.mark.parametrize("attribute", ATTRIBUTES, ids=str)
 
 def error_of(done) -> str:
     """Return the error of a command, which is one line, and the last one except for a hint."""
-    errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    # Python prints this without a line break if a finalizer runs while JSON recurses too deep.
+    lines = done.err.replace("Exception ignored in sys.unraisablehook", "").splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
     return errors[0].removeprefix("error: ") if len(errors) == 1 else ""
 
 
@@ -273,8 +275,12 @@ def test_no_command_trusts_an_attribute(folder, command, attribute):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("text", WRONG, ids=lambda text: text[:20])
-@by_attribute
+@pytest.mark.parametrize(
+    ("attribute", "text"),
+    # A quarter of all pairs, in which each attribute and each shape occurs several times.
+    [(a, w) for i, a in enumerate(ATTRIBUTES) for j, w in enumerate(WRONG) if (i + j) % 4 == 0],
+    ids=lambda given: str(given)[:60],
+)
 def test_no_command_trusts_an_attribute_of_any_shape(folder, command, attribute, text):
     attribute.damage(folder, text)
     # Each shape meets other commands; the test above runs them all.

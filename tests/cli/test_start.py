@@ -383,7 +383,7 @@ def test_what_lanes_found_comes_out_again_exactly(tmp_path, seeds):
     for command in (
         ("start", path, "--lanes", 6, *flags),
         ("export", "small", "-o", "best.toml", *flags),
-        ("train", "best.toml", "--seed", "all"),
+        ("train", "best.toml", "--seed", "all", "--no-reuse"),
     ):
         process = begin(*command, folder=tmp_path)
         _, err = process.communicate(timeout=300)
