@@ -49,7 +49,8 @@ def test_an_unknown_study_and_another_task_are_refused(tmp_path):
     study = make_study(tmp_path)
     code, err = worker(tmp_path, "smal")
     assert (code, "has no study `smal`: did you mean `small`?" in err) == (2, True)
-    study.database.optuna.set_study_user_attr(study.study_id, "fingerprint", "another")
+    for key, value in (("fingerprint", "another"), ("task_parts", {})):
+        study.database.optuna.set_study_user_attr(study.study_id, key, value)
     code, err = worker(tmp_path, "small")
     assert code == 2
     assert "tests.searches:train changed since study `small` was created" in err
