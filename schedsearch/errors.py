@@ -2,6 +2,7 @@
 
 SchedSearchError                  the operation failed: exit 1
 ├── DamagedStudyError             an attribute of a study in the database is not valid: exit 1
+├── DatabaseFileLostError         the file of the database was deleted or replaced: exit 1
 ├── DatabaseUnavailableError      stopped while the database was unreachable: exit 130
 └── InputError                    an argument, a file or a database is invalid: exit 2
     ├── ParameterError            a parameter of a schedule family breaks a rule
@@ -38,6 +39,10 @@ class SchedSearchError(Exception):
     """The base class of all errors that schedsearch raises; the command exits with status 1."""
 
     exit_code = 1
+
+
+class DatabaseFileLostError(SchedSearchError):
+    """The file of the database was deleted, moved or replaced while it was in use."""
 
 
 class DatabaseUnavailableError(SchedSearchError):

@@ -118,8 +118,8 @@ def test_a_reaper_that_is_killed_half_way_leaves_each_lost_trial_to_be_queued_on
     assert reaper.exitcode == -signal.SIGKILL
     assert study.queue.counts().running == 3
     assert len(study.load().trials) == 3
-    assert study.queue.requeue_stale(timedelta(0)) == 3
-    assert study.queue.requeue_stale(timedelta(0)) == 0
+    assert study.queue.requeue_lost(timedelta(0)) == 3
+    assert study.queue.requeue_lost(timedelta(0)) == 0
     rows = study.load().trials
     assert [row.user_attrs["retry_of"] for row in rows[3:]] == [0, 1, 2]
 

@@ -46,4 +46,4 @@ def reap_and_be_killed(url: str) -> None:
     def die(connection: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    study.queue.requeue_stale(timedelta(0))
+    study.queue.requeue_lost(timedelta(0))

@@ -170,7 +170,7 @@ def _refuse_in_training(database: Database, studies: Sequence[StudyAttributes]) 
     from schedsearch.storage import TrialQueue
 
     for study in studies:
-        if running := TrialQueue(database, study.study_id).count_alive():
+        if running := TrialQueue(database, study.study_id).liveness.count_alive():
             raise StudyError(
                 f"study `{printable_line(study.name)}` is in training (trials running: {running}): "
                 "stop its workers first; a worker that was killed counts as stopped after two "

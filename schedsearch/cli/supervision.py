@@ -7,6 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import typer
+
+from schedsearch.errors import DatabaseFileLostError
+
 if TYPE_CHECKING:
     from schedsearch.launchers.base import Launcher
     from schedsearch.report.progress import Progress
@@ -57,6 +61,9 @@ def supervise(
     Ctrl-C, SIGTERM and the timeout stop them after the epoch; a second Ctrl-C stops at once. No
     worker is left running, however this ends.
 
+    Raises:
+        typer.Exit: the file of the database was deleted or replaced, which is printed.
+
     Args:
         study: whose trials they train.
         group: the workers.
@@ -92,6 +99,9 @@ def supervise(
                 time.sleep(_POLL)
         except KeyboardInterrupt:
             pass  # the second Ctrl-C: at once
+        except DatabaseFileLostError as error:
+            supervisor.give_up(error)
+            raise typer.Exit(error.exit_code) from None
         finally:
             supervisor.kill()
     return SupervisionResult(supervisor.exit_code, bool(request.signal_count), timed_out)

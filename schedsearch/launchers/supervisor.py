@@ -8,10 +8,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
-from schedsearch.errors import InputError
+from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.launchers.base import Launcher, WorkerExit, WorkerProcess, WorkerSpec
-from schedsearch.storage import GRACE_PERIOD, StudyHandle
+from schedsearch.launchers.outage_lines import OutageLines
+from schedsearch.storage import GRACE_PERIOD, StudyHandle, is_outage_line
 
 #: Seconds between two searches for stale trials of workers on any machine.
 REAPING = 10.0
@@ -65,14 +67,16 @@ class Supervisor:
     _children: list[_Child] = field(default_factory=list, init=False)
     _stopping: bool = field(default=False, init=False)
     _stopped_elsewhere: bool = field(default=False, init=False)
-    _reported_waiting: bool = field(default=False, init=False)
+    _may_wait_longer: bool = field(default=True, init=False)
     _deaths: int = field(default=0, init=False)
     _finished: int = field(default=0, init=False)
     _reaped: float = field(default=float("-inf"), init=False)
     _printed: set[str] = field(default_factory=set, init=False)
+    _outages: OutageLines = field(default_factory=OutageLines, init=False)
 
     def start(self) -> None:
         """Start all workers."""
+        self.study.database.retrier.report_to(partial(self._on_line, ""))
         for _ in range(self.number):
             self._start_one()
 
@@ -83,8 +87,11 @@ class Supervisor:
         """
         if time.monotonic() - self._reaped > self.reaping:
             self._reaped = time.monotonic()
-            if stale := self.study.queue.requeue_stale(self.grace):
-                self.say(f"{stale} stale trial(s) of other workers were queued again")
+            if lost := self.study.queue.requeue_lost(self.grace):
+                self.say(
+                    f"{lost} trial(s) of workers that have ended or are silent were queued again"
+                )
+            self._may_wait_longer = True
         for child in list(self._children):
             if (end := child.process.poll()) is not None:
                 self._reap(child, end)
@@ -101,20 +108,32 @@ class Supervisor:
         self._stopping = True
         for child in self._children:
             child.process.kill()
-        for child in self._children:
+        children, self._children = self._children, []
+        for child in children:
             self.study.queue.requeue_trials_of(child.name)
+
+    def give_up(self, error: SchedSearchError) -> None:
+        """End all workers at once without the database, and print the error once."""
+        self._stopping = True
+        for child in self._children:
+            child.process.kill()
         self._children.clear()
+        self._on_line("", f"error: {error}")
 
     def _start_one(self) -> None:
         name = worker_name()
         flags = () if self.reuse else ("--no-reuse",)
         database = self.study.database
         spec = WorkerSpec(name, self.study.name, flags, database.url, str(database.folder))
-        self._children.append(_Child(name, self.launcher.launch(spec, self._on_line)))
+        self._children.append(
+            _Child(name, self.launcher.launch(spec, partial(self._on_line, name)))
+        )
 
-    def _on_line(self, line: str) -> None:
-        """Print a worker's line; an error or a warning that all workers share is printed once."""
-        is_shared = line.startswith(("error:", "warning:", "hint:"))
+    def _on_line(self, worker: str, line: str) -> None:
+        """Print a line; an error, a warning or an outage that all workers share is printed once."""
+        if not self._outages.is_news(line, worker):
+            return
+        is_shared = line.startswith(("error:", "warning:", "hint:")) and not is_outage_line(line)
         if not (is_shared and line in self._printed):
             (self.relay or self.say)(line)
         if is_shared:
@@ -123,6 +142,7 @@ class Supervisor:
     def _reap(self, child: _Child, end: WorkerExit) -> None:
         """Queue the trials of an ended worker again, and replace it if it was killed."""
         self._children.remove(child)
+        self._outages.forget(child.name)
         lost = self.study.queue.requeue_trials_of(child.name)
         if end.code == 0 or self._stopping:
             return
@@ -155,7 +175,13 @@ class Supervisor:
         counts = self.study.queue.counts()
         if counts.waiting:
             self._start_one()
-        elif counts.running and not self._reported_waiting:
-            self._reported_waiting = True
-            self.say(f"waiting for {counts.running} trial(s) of other workers")
+        elif counts.running and self._may_wait_longer:
+            self._may_wait_longer = False
+            self._say_waiting()
         return counts.waiting + counts.running > 0
+
+    def _say_waiting(self) -> None:
+        """Print what this waits for, unless that was printed before."""
+        seconds = self.grace.total_seconds() + self.reaping
+        if message := self.study.queue.liveness.waiting_message(seconds):
+            self.say(message)

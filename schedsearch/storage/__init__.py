@@ -6,6 +6,7 @@ from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.counts import Counts
 from schedsearch.storage.creation import create_study, delete_if_untrained
 from schedsearch.storage.database import Database, open_database, translate_database_error
+from schedsearch.storage.liveness import GRACE_PERIOD
 from schedsearch.storage.opening import (
     confirmed_study,
     find_study,
@@ -15,7 +16,8 @@ from schedsearch.storage.opening import (
     open_study,
     study_names,
 )
-from schedsearch.storage.queue import GRACE_PERIOD, TrialQueue
+from schedsearch.storage.queue import TrialQueue
+from schedsearch.storage.retrier import is_end_of_outage_line, is_outage_line
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
@@ -62,6 +64,8 @@ __all__ = [
     "get_only_study",
     "has_password",
     "hide_password",
+    "is_end_of_outage_line",
+    "is_outage_line",
     "list_studies",
     "load_all_studies",
     "load_study",

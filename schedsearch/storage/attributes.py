@@ -30,6 +30,9 @@ CONFIRMS = "confirms"
 CONDITIONS = "conditions"
 #: Of a confirmation: the prefix of the keys of the calls of `confirm` that are alive.
 LIVE_CALL = "live_call_"
+#: The prefix of the keys of a study's system attributes that identify the processes of its workers,
+#: by the name of the worker.
+WORKER_PROCESS = "worker_"
 #: Of a study that extends another one: its name. Of a trial that continues another one: its number.
 PARENT = "parent"
 #: Of a study that extends another one: whether durations stayed shares of the horizon.

@@ -20,6 +20,8 @@ SQLITE_BUSY_TIMEOUT = 60.0
 _IDLE_TIMEOUT = 60
 #: Seconds that a statement may take, and that it may wait for a lock.
 _STATEMENT_TIMEOUT, _LOCK_TIMEOUT = 60, 15
+#: Seconds that a write may wait for a lock if it is not retried.
+_SHORT_LOCK_WAIT = 2
 #: Seconds to wait for another process that creates the tables.
 _CREATION_TIMEOUT = 50
 
@@ -98,6 +100,30 @@ def _begin_on_sqlite(connection: Connection) -> None:
 def relax_synchronous(connection: Any, record: object) -> None:
     """Let SQLite commit without waiting for the disk: a power cut may lose the last commits."""
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+@contextmanager
+def short_lock_wait(connection: Connection) -> Iterator[None]:
+    """Let the next transaction of a connection wait for locks for two seconds at most.
+
+    The transaction starts with `limit_lock_wait`. MySQL and MariaDB have only their usual limits.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.dbapi_connection
+    [usual] = driver.execute("PRAGMA busy_timeout").fetchone()
+    driver.execute(f"PRAGMA busy_timeout={_SHORT_LOCK_WAIT * 1000}")
+    try:
+        yield
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={usual}")
+
+
+def limit_lock_wait(connection: Connection) -> None:
+    """Limit the waits for locks in this transaction; see `short_lock_wait`."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_SHORT_LOCK_WAIT}s'")
 
 
 def enable_wal(engine: Engine) -> None:

@@ -14,17 +14,20 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy import Connection, Engine, event, inspect, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from schedsearch.errors import SchedSearchError, StorageError
 from schedsearch.storage.connections import (
     creation_lock,
     enable_wal,
     engine_options,
+    limit_lock_wait,
     make_engine,
     relax_synchronous,
+    short_lock_wait,
 )
-from schedsearch.storage.retrier import Retrier, driver_message
+from schedsearch.storage.file_guard import FileGuard
+from schedsearch.storage.retrier import Retrier, driver_message, is_transient
 from schedsearch.storage.retrying_storage import RetryingStorage
 from schedsearch.storage.tables import OPTUNA_VERSIONS, SCHEMA_VERSION, metadata, version_info
 from schedsearch.storage.urls import hide_password, parse_url, password_of, sqlite_file
@@ -94,6 +97,22 @@ class Database:
     def write(self, work: Callable[[Connection], _Result]) -> _Result:
         """Run `work` in a transaction, with retries: it must be idempotent."""
         return self.retrier.retry(lambda: self._run(work, reads_only=False))
+
+    def try_write(self, work: Callable[[Connection], object]) -> bool:
+        """Run `work` in a transaction without retries; return False after a transient error.
+
+        It waits for locks for two seconds at most.
+        """
+        try:
+            opened = self.engine.connect()
+            with opened as connection, short_lock_wait(connection), connection.begin():
+                limit_lock_wait(connection)
+                work(connection)
+        except DBAPIError as error:
+            if not is_transient(error):
+                raise
+            return False
+        return True
 
     def _run(self, work: Callable[[Connection], _Result], *, reads_only: bool) -> _Result:
         opened = self.engine.connect().execution_options(reads_only=reads_only)
@@ -171,6 +190,9 @@ def _open(given: URL, folder: Path, *, create: bool) -> Database:
         # Not before: otherwise Optuna's set-up blocks itself.
         event.listen(storage.engine, "connect", relax_synchronous)
         storage.engine.dispose()
+        guard = FileGuard.of(folder / file)
+        guard.watch(engine)
+        guard.watch(storage.engine)
     retrier = Retrier(hide_password(shown))
     cached = RetryingStorage(get_storage(storage), retrier)
     return Database(url, shown, folder, cached, storage, engine, retrier)

@@ -1,4 +1,4 @@
-"""The queue of a study's trials: heartbeats, requeueing, and counts.
+"""The queue of a study's trials: enqueueing, requeueing, and counts.
 
 A trial that is requeued, because its worker stopped or is lost, becomes FAIL with `superseded_by`.
 A new WAITING row with `retry_of` takes over its plan and parameters. Both rows are one trial of the
@@ -15,17 +15,7 @@ from typing import Any, TypeVar
 
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial
-from sqlalchemy import (
-    Connection,
-    String,
-    exists,
-    func,
-    insert,
-    literal,
-    select,
-    type_coerce,
-    update,
-)
+from sqlalchemy import Connection, exists, insert, literal, select, update
 
 from schedsearch.storage.attributes import (
     AUDITED,
@@ -49,10 +39,9 @@ from schedsearch.storage.budget import Budget, load_budget, set_total
 from schedsearch.storage.claims import lock_study
 from schedsearch.storage.counts import Counts, count_finished_epochs, count_rows
 from schedsearch.storage.database import Database
+from schedsearch.storage.liveness import GRACE_PERIOD, Liveness
 from schedsearch.storage.rows import utc_now
-from schedsearch.storage.stale_trials import StaleTrialDetector
 from schedsearch.storage.tables import (
-    heartbeats,
     parameters,
     system_attributes,
     trials,
@@ -60,8 +49,6 @@ from schedsearch.storage.tables import (
 )
 from schedsearch.storage.write_buffer import add_attributes, execute_many
 
-#: A trial without a new heartbeat for this long is stale.
-GRACE_PERIOD = timedelta(seconds=120)
 #: The user attributes that a retry takes over.
 INHERITED = (
     BASELINE,
@@ -81,12 +68,16 @@ _Result = TypeVar("_Result")
 
 
 class TrialQueue:
-    """The trials of one study, as its workers share them."""
+    """The trials of one study, as its workers share them.
+
+    Attributes:
+        liveness: the signs of life of the workers.
+    """
 
     def __init__(self, database: Database, study_id: int) -> None:
         self._database = database
         self._study_id = study_id
-        self._stale_trials = StaleTrialDetector()
+        self.liveness = Liveness(database, study_id)
 
     # --- limits and counts -----------------------------------------------------------------------
 
@@ -178,39 +169,6 @@ class TrialQueue:
         if trial_ids:
             self._write_locked(withdraw)
 
-    # --- heartbeats ------------------------------------------------------------------------------
-
-    def record_heartbeats(self, trial_ids: Sequence[int]) -> None:
-        """Record that the workers of these trials are alive."""
-        mine = heartbeats.c.trial_id.in_(trial_ids)
-        alive = update(heartbeats).where(mine).values(heartbeat=func.current_timestamp())
-        self._database.write(lambda connection: connection.execute(alive))
-
-    def count_alive(self, grace_period: timedelta = GRACE_PERIOD) -> int:
-        """Count the running trials with a recent heartbeat, by the clock of the database."""
-
-        def count(connection: Connection) -> int:
-            now = connection.execute(select(func.current_timestamp())).scalar_one()
-            earliest = _to_naive_time(now) - grace_period
-            found = self._heartbeats(connection).values()
-            return sum(heartbeat is not None and heartbeat > earliest for heartbeat in found)
-
-        return self._database.read(count)
-
-    def _heartbeats(self, connection: Connection) -> dict[int, datetime | None]:
-        """Return the last heartbeat of each running trial; None if it never had one."""
-        query = (
-            # As text: a value of another program must not raise an error.
-            select(
-                trials.c.trial_id, type_coerce(heartbeats.c.heartbeat, String).label("heartbeat")
-            )
-            .join_from(trials, heartbeats, trials.c.trial_id == heartbeats.c.trial_id, isouter=True)
-            .where(trials.c.study_id == self._study_id, trials.c.state == "RUNNING")
-            .order_by(trials.c.trial_id)
-        )
-        found = connection.execute(query)
-        return {row.trial_id: _parse_heartbeat(row.heartbeat) for row in found}
-
     # --- failing and requeueing ------------------------------------------------------------------
 
     def fail(self, worker: str, trial_ids: Sequence[int], traceback: str) -> None:
@@ -226,28 +184,30 @@ class TrialQueue:
         self._write_locked(fail)
 
     def requeue_trials_of(self, worker: str) -> int:
-        """Requeue all running trials of a worker; return how many."""
+        """Requeue all running trials of a worker that ends; return how many."""
 
         def requeue(connection: Connection) -> int:
+            self.liveness.unregister(connection, worker)
             return self._requeue_all(connection, self._running(connection, _belongs_to(worker)))
 
         return self._write_locked(requeue)
 
-    def requeue_stale(self, grace_period: timedelta = GRACE_PERIOD) -> int:
-        """Requeue the stale trials; return how many.
+    def requeue_lost(self, grace_period: timedelta = GRACE_PERIOD) -> int:
+        """Requeue the trials whose worker has ended or is silent; return how many.
 
-        Only time that this queue observed counts, so call this every few seconds: see
-        StaleTrialDetector.
+        Call this every few seconds: see `Liveness.find_lost`.
         """
-        seen = self._database.read(self._heartbeats)
-        stale = self._stale_trials.update(seen, grace_period.total_seconds())
-        if not stale:
+        lost = self.liveness.find_lost(grace_period)
+        if not lost:
             return 0
 
         def requeue(connection: Connection) -> int:
-            current = self._heartbeats(connection)
-            lost = [i for i in stale if i in current and current[i] == seen[i]]
-            return self._requeue_all(connection, sorted(lost))
+            # A sign of life since then keeps a trial.
+            current = self.liveness.load(connection)
+            still_lost = sorted(i for i in lost if current.get(i) == lost[i])
+            for worker in {lost[i].worker for i in still_lost}:
+                self.liveness.unregister(connection, worker)
+            return self._requeue_all(connection, still_lost)
 
         return self._write_locked(requeue)
 
@@ -322,20 +282,3 @@ def _copy_rows(
     ]
     rows = select(*columns).where(table.c.trial_id == source, *conditions)
     connection.execute(insert(table).from_select(names, rows))
-
-
-def _parse_heartbeat(value: object) -> datetime | None:
-    """Return a heartbeat as a naive time; None if it is missing or not a time."""
-    if not isinstance(value, str | datetime):
-        return None
-    try:
-        return _to_naive_time(value).replace(tzinfo=None)
-    except ValueError:
-        return None
-
-
-def _to_naive_time(moment: datetime | str) -> datetime:
-    """Return the time of a database as it stores times; SQLite returns text."""
-    return (
-        datetime.fromisoformat(moment) if isinstance(moment, str) else moment.replace(tzinfo=None)
-    )

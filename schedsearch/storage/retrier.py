@@ -34,6 +34,8 @@ _TRANSIENT_CODES = frozenset({0, 1040, 1053, 1205, 1213, 1317, 1927, *range(2000
 #: SQLite's primary error codes for a file that another connection has locked.
 _TRANSIENT_FILE_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
+_OUTAGE, _END_OF_OUTAGE = "does not answer: retrying", "answers again"
+
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
@@ -54,12 +56,17 @@ class Retrier:
         self._random = random.Random()
         self._lock = threading.Lock()
         self._has_warned = False
+        self._say: Callable[[str], None] = _log.warning
         self._should_stop: Callable[[], bool] = lambda: False
         self._stopping_since = math.inf
 
     def stop_waiting_when(self, should_stop: Callable[[], bool]) -> None:
         """Stop retrying a few seconds after `should_stop` returns true."""
         self._should_stop = should_stop
+
+    def report_to(self, say: Callable[[str], None]) -> None:
+        """Pass the lines about outages to a function, not to the log."""
+        self._say = say
 
     def retry(self, work: Callable[[], _Result]) -> _Result:
         """Call `work`, again after each transient error, and return its result.
@@ -105,18 +112,26 @@ class Retrier:
         with self._lock:
             if not self._has_warned:
                 self._has_warned = True
-                _log.warning(
-                    "warning: %s does not answer: retrying for up to %g s (%s)",
-                    self._name,
-                    self._timeout,
-                    driver_message(error),
+                self._say(
+                    f"warning: {self._name} {_OUTAGE} for up to {self._timeout:g} s "
+                    f"({driver_message(error)})"
                 )
 
     def _report_end(self) -> None:
         with self._lock:
             if self._has_warned:
                 self._has_warned = False
-                _log.warning("%s answers again", self._name)
+                self._say(f"{self._name} {_END_OF_OUTAGE}")
+
+
+def is_outage_line(line: str) -> bool:
+    """Return whether a line reports that an outage began."""
+    return line.startswith("warning: ") and f" {_OUTAGE} " in line
+
+
+def is_end_of_outage_line(line: str) -> bool:
+    """Return whether a line reports that an outage is over."""
+    return line.endswith(f" {_END_OF_OUTAGE}")
 
 
 def is_transient(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Detecting trials without heartbeats, by the clock of this process alone."""
+"""Detecting trials without heartbeats, by the monotonic clock of this process alone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from collections.abc import Callable, Hashable, Mapping
 class StaleTrialDetector:
     """Finds trials whose heartbeat did not change for a grace period that this process observed.
 
-    A heartbeat counts from the moment at which this process first saw it, so clocks of other
-    machines do not matter. If this process did not look for half of the grace period (because the
-    database was unavailable, or the process or the machine was suspended), other workers may not
-    have been able to send heartbeats either: then all trials are observed from the start again.
+    Call `update` only after this process wrote to the table of heartbeats. A heartbeat counts from
+    the moment at which an update first saw it, so clocks of other machines do not matter. If there
+    was no update for half of the grace period (because the database was unavailable or locked, or
+    the process or the machine was suspended), other workers may not have been able to send
+    heartbeats either: then all trials are observed from the start again.
 
     Args:
         clock: returns the time in seconds.
@@ -25,6 +26,16 @@ class StaleTrialDetector:
         self._lock = threading.Lock()
         self._last_update = -math.inf
         self._first_seen: dict[tuple[int, Hashable], float] = {}
+
+    def is_due(self, seconds: float) -> bool:
+        """Return whether the last update was so many seconds ago, or there was none."""
+        with self._lock:
+            return self._clock() - self._last_update >= seconds
+
+    def silent(self, heartbeats: Mapping[int, Hashable]) -> list[int]:
+        """Return the ids of the trials whose heartbeat did not change since the last update."""
+        with self._lock:
+            return [i for i, heartbeat in heartbeats.items() if (i, heartbeat) in self._first_seen]
 
     def update(self, heartbeats: Mapping[int, Hashable], grace_period: float) -> frozenset[int]:
         """Return the ids of the stale trials.

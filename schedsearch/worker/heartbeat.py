@@ -9,9 +9,12 @@ from contextlib import contextmanager, suppress
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from schedsearch.errors import DatabaseUnavailableError
+from schedsearch.errors import DatabaseFileLostError, DatabaseUnavailableError
 from schedsearch.storage import TrialQueue
 from schedsearch.worker.options import Heartbeat
+
+#: The main thread raises these too, and they end the worker.
+_ENDS_WORKER = (DatabaseFileLostError, DatabaseUnavailableError)
 
 
 @contextmanager
@@ -36,10 +39,10 @@ def heartbeats(
     def beat() -> None:
         while not over.wait(heartbeat.interval):
             # A database that is unavailable for longer than the retries may answer later.
-            with suppress(SQLAlchemyError, StorageInternalError, DatabaseUnavailableError):
-                queue.record_heartbeats(list(trials()))
+            with suppress(SQLAlchemyError, StorageInternalError, *_ENDS_WORKER):
+                queue.liveness.record(list(trials()))
                 renew()
-                queue.requeue_stale(heartbeat.grace)
+                queue.requeue_lost(heartbeat.grace)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

@@ -76,7 +76,7 @@ class Worker:
         self._live: list[LiveTrial] = []
         self._training: Sequence[LiveTrial] = ()
         self._epoch_seconds = math.inf
-        self._stopped = self._waits = False
+        self._stopped = False
         self._given_up = self._failures.too_many
 
     def run(self) -> None:
@@ -85,6 +85,7 @@ class Worker:
         Raises:
             SchedSearchError: the user's code failed several times in a row, the task does not fit
                 the space, or the study was deleted.
+            DatabaseFileLostError: the file of the database was deleted or replaced.
             DatabaseUnavailableError: a stop signal came while the database was unreachable, so no
                 trial could be handed back.
         """
@@ -96,6 +97,7 @@ class Worker:
         )
         with self._study.unless_deleted(), beating:
             try:
+                self._session.register()
                 self._work()
             finally:
                 self._hand_back()
@@ -116,11 +118,13 @@ class Worker:
 
     def _hand_back(self) -> None:
         at_once = is_interrupted()
-        self._session.hand_back()
-        if not at_once:
-            # Last, since a training loop ends its epoch first, or never.
-            for live in list(self._live):
-                self._drop(live)
+        try:
+            self._session.hand_back()
+        finally:
+            if not at_once:
+                # Last, since a training loop ends its epoch first, or never.
+                for live in list(self._live):
+                    self._drop(live)
         self._cached_runs.flush()
 
     # --- rounds ----------------------------------------------------------------------------------
@@ -172,19 +176,18 @@ class Worker:
         """Claim trials; if there are none, queue stale ones again and claim those."""
         with self._batch() as batch:
             batch.claim(self._room)
-        if not self._claimed and self._study.queue.requeue_stale(self._heartbeat.grace):
+        if not self._claimed and self._study.queue.requeue_lost(self._heartbeat.grace):
             with self._batch() as batch:
                 batch.claim(self._room)
         return bool(self._claimed)
 
     def _wait(self) -> bool:
         """Wait a little if other workers train, since they may die; return whether they do."""
-        running = self._session.running_trials()
-        if not running:
+        if not self._session.running_trials():
             return False
-        if not self._waits:
-            self._waits = True
-            self._messages.info(f"waiting for {running} trial(s) of other workers")
+        grace = self._heartbeat.grace.total_seconds()
+        if message := self._session.waiting_message(grace + self._heartbeat.interval):
+            self._messages.info(message)
         time.sleep(_POLL_TRIALS)
         self._stopped = self._control.should_stop()
         return True

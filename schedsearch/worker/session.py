@@ -56,6 +56,10 @@ class StudySession:
         states = (TrialState.RUNNING,)
         return len(self.storage.get_all_trials(self.study.study_id, deepcopy=False, states=states))
 
+    def waiting_message(self, seconds: float) -> str | None:
+        """Say which trials of other workers this one waits for; None if that was said before."""
+        return self.study.queue.liveness.waiting_message(seconds)
+
     def trial(self, trial_id: int) -> Trial:
         """Return a trial that this worker has claimed.
 
@@ -80,6 +84,10 @@ class StudySession:
             yield batch
         if batch.lost:
             self.reload()
+
+    def register(self) -> None:
+        """Record that this process is the worker, before it claims trials."""
+        self.study.queue.liveness.register(self.worker)
 
     def hand_back(self) -> None:
         """Return this worker's running trials to the queue, also during a KeyboardInterrupt."""

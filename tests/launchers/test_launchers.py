@@ -239,6 +239,6 @@ def test_trials_of_a_machine_that_went_away_are_taken_over(tmp_path):
         wait_until(lambda: not local.watch())
     finally:
         local.kill()
-    assert "1 stale trial(s) of other workers were queued again" in said
+    assert "1 trial(s) of workers that have ended or are silent were queued again" in said
     counts = study.queue.counts()
     assert (local.exit_code, counts.finished, counts.trials) == (0, 10, 10)

@@ -292,7 +292,7 @@ def test_a_trial_with_its_retries_counts_as_one_trial_of_the_total(database_url)
 
 def test_a_claimed_trial_has_a_heartbeat(storage, study):
     claim(storage, study, 3)
-    assert study.queue.requeue_stale() == 0
+    assert study.queue.requeue_lost() == 0
 
 
 def test_claims_of_storages_with_outdated_caches_do_not_collide(storage, study):
@@ -481,7 +481,7 @@ def test_another_thread_does_not_see_a_batch_before_its_end(storage, study):
         seen.append(storage.get_trial(trial_id))
         seen.extend(storage.get_all_trials(study.study_id))
         storage.set_trial_user_attr(other_id, "note", "written at once")
-        study.queue.record_heartbeats([trial_id, other_id])
+        study.queue.liveness.record([trial_id, other_id])
 
     with storage.batch(study.study_id, "ann"):
         storage.set_trial_intermediate_value(trial_id, 1, 0.5)

@@ -156,8 +156,8 @@ def test_a_trial_is_stale_after_the_queue_observed_no_heartbeat_for_the_grace_pe
         connection.execute(text(f"DELETE FROM trial_heartbeats WHERE trial_id = {never}"))
     began, found = time.monotonic(), 0
     while not found:
-        found = study.queue.requeue_stale(GRACE_PERIOD)
-        study.queue.record_heartbeats([beating])
+        found = study.queue.requeue_lost(GRACE_PERIOD)
+        study.queue.liveness.record([beating])
         time.sleep(0.1)
     assert (found, time.monotonic() - began >= GRACE_PERIOD.total_seconds()) == (2, True)
     assert [state(study, i) for i in range(3)] == [
@@ -165,8 +165,8 @@ def test_a_trial_is_stale_after_the_queue_observed_no_heartbeat_for_the_grace_pe
         TrialState.FAIL,
         TrialState.FAIL,
     ]
-    assert study.queue.requeue_stale(GRACE_PERIOD) == 0
-    assert study.queue.count_alive() == 1
+    assert study.queue.requeue_lost(GRACE_PERIOD) == 0
+    assert study.queue.liveness.count_alive() == 1
 
 
 @pytest.fixture
@@ -324,11 +324,11 @@ def test_only_trials_with_a_recent_heartbeat_are_alive(study):
     with study.database.engine.begin() as connection:
         long_ago = "UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"
         connection.execute(text(f"{long_ago} WHERE trial_id = {old}"))
-    assert study.queue.count_alive() == 1
-    study.queue.record_heartbeats([new])
-    assert study.queue.count_alive() == 1
-    study.queue.record_heartbeats([old])
-    assert study.queue.count_alive() == 2
+    assert study.queue.liveness.count_alive() == 1
+    study.queue.liveness.record([new])
+    assert study.queue.liveness.count_alive() == 1
+    study.queue.liveness.record([old])
+    assert study.queue.liveness.count_alive() == 2
 
 
 def test_a_heartbeat_between_the_look_and_the_lock_keeps_a_trial(study, monkeypatch):
@@ -339,11 +339,11 @@ def test_a_heartbeat_between_the_look_and_the_lock_keeps_a_trial(study, monkeypa
 
     def update_late(*arguments: object) -> frozenset[int]:
         stale = update(*arguments)
-        study.queue.record_heartbeats([trial_id])
+        study.queue.liveness.record([trial_id])
         return stale
 
     monkeypatch.setattr(StaleTrialDetector, "update", update_late)
-    assert study.queue.requeue_stale(timedelta(0)) == 0
+    assert study.queue.requeue_lost(timedelta(0)) == 0
     assert state(study, 0) is TrialState.RUNNING
 
 
@@ -367,7 +367,7 @@ def test_a_heartbeat_that_is_not_a_time_counts_as_none(tmp_path):
     with study.database.engine.begin() as connection:
         row = "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES (:trial, 'x')"
         connection.execute(text(row), {"trial": trial_id})
-    assert study.queue.count_alive() == 0
-    assert study.queue.requeue_stale() == 0
-    study.queue.record_heartbeats([trial_id])
-    assert study.queue.count_alive() == 1
+    assert study.queue.liveness.count_alive() == 0
+    assert study.queue.requeue_lost() == 0
+    study.queue.liveness.record([trial_id])
+    assert study.queue.liveness.count_alive() == 1

@@ -321,7 +321,7 @@ def test_idle_connections_that_were_cut_are_replaced(study):
         cut_connections(url)
         live = write_batch(storage, study, number, live)
         cut_connections(url)
-        study.queue.record_heartbeats(live)
+        study.queue.liveness.record(live)
         assert study.queue.counts().running == 2
         assert study.total() == 100
     check(study, storage, 3, live)
@@ -366,5 +366,5 @@ def test_no_trial_is_stale_after_a_restart_of_the_server(server):
         server.start()
         fresh = open_study(open_database(url), "small")
         for queue in (study.queue, fresh.queue):
-            assert queue.requeue_stale(timedelta(minutes=5)) == 0
-        wait_until(lambda: fresh.queue.requeue_stale(timedelta(seconds=3)) == 1)
+            assert queue.requeue_lost(timedelta(minutes=5)) == 0
+        wait_until(lambda: fresh.queue.requeue_lost(timedelta(seconds=3)) == 1)

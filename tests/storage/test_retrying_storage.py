@@ -208,7 +208,7 @@ CALLS: dict[str, Callable[[StudyHandle, BatchedStorage], object]] = {
     "a cached call": lambda study, storage: study.database.optuna.get_all_studies(),
     "a refresh": lambda study, storage: storage.refresh(study.study_id),
     "a claim": lambda study, storage: claim(study, "ann"),
-    "a heartbeat": lambda study, storage: study.queue.record_heartbeats([1]),
+    "a heartbeat": lambda study, storage: study.queue.liveness.record([1]),
 }
 
 

@@ -1,0 +1,228 @@
+"""Which workers count as dead: those whose process has ended, and those that are silent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from schedsearch.storage import StudyHandle, open_database, open_study
+from schedsearch.storage.process_identity import ProcessIdentity
+from tests import searches
+from tests.claims import claim
+from tests.searches import document, make_study_at, wait_until
+from tests.workers import process, run_worker
+
+#: Longer than the one second that is the precision of heartbeats on MariaDB and SQLite.
+GRACE = timedelta(seconds=2)
+_LOCKS = {
+    "sqlite": ["BEGIN IMMEDIATE"],
+    "postgresql": ["BEGIN", "LOCK TABLE trial_heartbeats IN SHARE MODE"],
+    # A lock on every row: the table itself stays open, and reads go on.
+    "mysql": ["BEGIN", "SELECT * FROM trial_heartbeats FOR UPDATE"],
+}
+
+
+@contextmanager
+def heartbeats_locked(url: str) -> Iterator[None]:
+    """Let other connections read heartbeats, but not write them."""
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in _LOCKS[engine.dialect.name]:
+            connection.exec_driver_sql(statement)
+        yield
+        connection.exec_driver_sql("ROLLBACK")
+
+
+@pytest.fixture
+def study(database_url: str) -> StudyHandle:
+    return make_study_at(database_url)
+
+
+def register(study: StudyHandle, worker: str, identity: ProcessIdentity) -> None:
+    """Record a worker as a process of any host would."""
+    with study.database.engine.begin() as connection:
+        row = {"study": study.study_id, "key": f"worker_{worker}", "value": identity.to_text()}
+        connection.execute(
+            text(
+                "INSERT INTO study_system_attributes (study_id, `key`, value_json) "
+                "VALUES (:study, :key, :value)".replace("`", '"' if _is_postgres(study) else "`")
+            ),
+            row,
+        )
+
+
+def _is_postgres(study: StudyHandle) -> bool:
+    return study.database.engine.dialect.name == "postgresql"
+
+
+@contextmanager
+def sleeping_process() -> Iterator[tuple[subprocess.Popen[bytes], ProcessIdentity]]:
+    """Start a process on this host, and identify it."""
+    code = "import time; print(flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as sleeper:
+        assert sleeper.stdout is not None
+        sleeper.stdout.readline()
+        here = ProcessIdentity.current()
+        assert here is not None
+        stat = Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()
+        try:
+            yield sleeper, replace(here, pid=sleeper.pid, started=int(stat[19]))
+        finally:
+            sleeper.kill()
+
+
+# --- silence -------------------------------------------------------------------------------------
+
+
+def test_silence_does_not_count_while_this_process_cannot_write_heartbeats_either(study):
+    claim(study, "ann")
+    queue = study.queue
+    assert queue.requeue_lost(GRACE) == 0
+    with heartbeats_locked(study.database.url):
+        end = time.monotonic() + 2 * GRACE.total_seconds()
+        while time.monotonic() < end:
+            assert queue.requeue_lost(GRACE) == 0
+    # The other worker may not have written yet.
+    assert queue.requeue_lost(GRACE) == 0
+    assert queue.counts().running == 1
+    wait_until(lambda: queue.requeue_lost(GRACE) == 1)
+
+
+def test_the_proof_that_heartbeats_can_be_written_leaves_them_as_they_are(study):
+    claim(study, "ann")
+    with study.database.engine.begin() as connection:
+        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
+    before = study.queue.liveness.running()
+    for _ in range(3):
+        study.queue.requeue_lost(timedelta(minutes=5))
+    assert study.queue.liveness.running() == before
+
+
+@pytest.mark.long
+def test_no_live_worker_loses_its_trial_while_the_heartbeats_are_locked(database_url):
+    grace = 4.0
+    content = document(searches.train_gently, trials=2, pruner={"name": "none"})
+    study = make_study_at(database_url, content | {"horizon": 600})
+    members = [process(run_worker, database_url, name, grace) for name in ("ann", "bob")]
+    wait_until(lambda: study.queue.counts().running == 2)
+    observer = open_study(open_database(database_url), study.name).queue
+    with heartbeats_locked(database_url):
+        end = time.monotonic() + 2 * grace
+        while time.monotonic() < end:
+            assert observer.requeue_lost(timedelta(seconds=grace)) == 0
+    for member in members:
+        while member.is_alive():
+            assert observer.requeue_lost(timedelta(seconds=grace)) == 0
+            member.join(grace / 10)
+        assert member.exitcode == 0
+    rows = study.load().trials
+    assert [row.state for row in rows] == [TrialState.COMPLETE] * 2
+    assert {row.user_attrs["worker"] for row in rows} == {"ann", "bob"}
+
+
+def test_a_study_whose_workers_could_not_write_counts_as_alive_once_they_write_again(study):
+    trial_id = claim(study, "ann")
+    with study.database.engine.begin() as connection:
+        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
+    beating = process(beat_once_unlocked, study.database.url, trial_id)
+    try:
+        assert study.queue.liveness.count_alive(observation=timedelta(minutes=1)) == 1
+    finally:
+        beating.join(60)
+
+
+def beat_once_unlocked(url: str, trial_id: int) -> None:
+    open_study(open_database(url), "small").queue.liveness.record([trial_id])
+
+
+def test_a_study_without_any_new_heartbeat_is_not_alive_after_the_observation(study):
+    claim(study, "ann")
+    with study.database.engine.begin() as connection:
+        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
+    assert study.queue.liveness.count_alive(observation=timedelta(seconds=1)) == 0
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_a_process_of_this_host_that_was_killed_is_found_at_once(study):
+    claim(study, "ann")
+    with sleeping_process() as (sleeper, identity):
+        register(study, "ann", identity)
+        assert study.queue.requeue_lost() == 0
+        sleeper.kill()
+        os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+        assert study.queue.requeue_lost() == 1
+        assert study.queue.requeue_lost() == 0
+    found = study.database.optuna.get_study_system_attrs(study.study_id)
+    assert not [key for key in found if key.startswith("worker_")]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_a_suspended_process_is_alive(study):
+    claim(study, "ann")
+    with sleeping_process() as (sleeper, identity):
+        register(study, "ann", identity)
+        sleeper.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, sleeper.pid, os.WSTOPPED | os.WNOWAIT)
+        assert study.queue.requeue_lost() == 0
+        long_ago = "UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"
+        with study.database.engine.begin() as connection:
+            connection.execute(text(long_ago))
+        assert study.queue.liveness.count_alive() == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "lost"),
+    [
+        ({"started": 1}, 1),  # the process id belongs to another process now
+        ({"host": "elsewhere"}, 0),
+        ({"boot": "another"}, 0),
+        ({"namespace": "pid:[1]"}, 0),
+    ],
+)
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_only_processes_of_this_host_and_this_namespace_are_judged(study, other, lost):
+    here = ProcessIdentity.current()
+    claim(study, "ann")
+    register(study, "ann", replace(here, **{"pid": here.pid, **other}))
+    assert study.queue.requeue_lost() == lost
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+@pytest.mark.parametrize(
+    "value", ["", "7", "[]", "{}", '{"pid": 1}', "not JSON", json.dumps({"pid": 2**99})]
+)
+def test_a_record_that_no_worker_writes_is_as_good_as_none(study, value):
+    assert ProcessIdentity.parse(value) is None
+
+
+def test_a_worker_is_registered_while_it_runs_and_not_afterwards(study):
+    def registered() -> list[str]:
+        attributes = study.database.optuna.get_study_system_attrs(study.study_id)
+        return [key for key in attributes if key.startswith("worker_")]
+
+    seen: list[list[str]] = []
+
+    def look() -> bool:
+        seen.append(registered())
+        return False
+
+    searches.work(study, should_stop=look)
+    assert ["worker_ann"] in seen
+    assert registered() == []
