@@ -11,7 +11,8 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from schedsearch.storage.attributes import PLAN, SAMPLE_INDEX, WORKER
 from schedsearch.storage.budget import Budget
-from schedsearch.storage.rows import copy_trial, new_running_trial, to_local_time, utc_now
+from schedsearch.storage.clock import database_now
+from schedsearch.storage.rows import copy_trial, new_running_trial, to_local_time
 from schedsearch.storage.tables import heartbeats, studies, trials, user_attributes
 from schedsearch.storage.trial_cache import TrialCache
 from schedsearch.storage.write_buffer import add_attributes, execute_many
@@ -40,12 +41,13 @@ def claim_trials(
 
     Args:
         connection: in a transaction that has locked the study.
-        cache: in sync with the database, so that nothing has to be counted there; not changed.
+        cache: in sync with the database, so that nothing has to be counted there; it starts to
+            measure the durations of the claimed trials, and is not changed otherwise.
         worker: the name of the worker.
         count: the number of trials that the worker wants.
         budget: the current budget of the study.
     """
-    moment = utc_now()
+    moment = database_now(connection)
     queued = cache.waiting()[:count]
     remaining = budget.remaining_trials(
         finished=cache.finished_trials,
@@ -67,6 +69,7 @@ def claim_trials(
         trial.user_attrs |= added
         attributes |= {(trial._trial_id, key): json.dumps(added[key]) for key in added}
     add_attributes(connection, user_attributes, attributes)
+    cache.start_clocks([trial._trial_id for trial in claimed], moment)
     execute_many(connection, _ADD_HEARTBEATS, [{"trial_id": trial._trial_id} for trial in claimed])
     return claimed
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from sqlalchemy import Connection, text
 
 _CLOCKS = {
@@ -15,3 +17,8 @@ _CLOCKS = {
 def database_time(connection: Connection) -> float:
     """Return the time in seconds since 1970, by the clock of the database."""
     return float(connection.execute(text(_CLOCKS[connection.dialect.name])).scalar_one())
+
+
+def database_now(connection: Connection) -> datetime:
+    """Return the time by the clock of the database, as Optuna stores times: naive UTC."""
+    return datetime.fromtimestamp(database_time(connection), UTC).replace(tzinfo=None)

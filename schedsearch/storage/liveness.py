@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from schedsearch.printable import printable_line
 from schedsearch.storage.attributes import WORKER, WORKER_PROCESS
+from schedsearch.storage.clock import database_now
 from schedsearch.storage.database import Database
 from schedsearch.storage.process_identity import ProcessIdentity
 from schedsearch.storage.stale_trials import StaleTrialDetector
@@ -38,6 +39,8 @@ GRACE_PERIOD = timedelta(seconds=120)
 #: How long to wait for a heartbeat before a worker that was silent for longer counts as dead: two
 #: intervals between heartbeats, or one and the longest pause of a retry.
 OBSERVATION = timedelta(seconds=20)
+#: A worker with a heartbeat that is not older trains.
+_FRESH = timedelta(seconds=15)
 #: Seconds between two looks at silent trials during that time.
 _POLL = 0.5
 #: Two searches for stale trials are at least this share of the grace period apart.
@@ -170,6 +173,18 @@ class Liveness:
         )
         return {key.removeprefix(WORKER_PROCESS): text for key, text in connection.execute(query)}
 
+    def training_ends(self) -> dict[int, datetime]:
+        """Return until when the running trials have trained: now, or until the last heartbeat.
+
+        Returns:
+            Times of the database's clock by trial id, in naive UTC.
+        """
+        seen, now = self._database.read(lambda c: (self.load(c), database_now(c)))
+        return {
+            i: now if trial.heartbeat is None or now - trial.heartbeat < _FRESH else trial.heartbeat
+            for i, trial in seen.items()
+        }
+
     def find_lost(self, grace_period: timedelta) -> dict[int, RunningTrial]:
         """Return the running trials whose worker has ended, or is silent for the grace period.
 
@@ -226,7 +241,7 @@ class Liveness:
             grace_period: a heartbeat is recent if it is younger.
             observation: how long to wait for a heartbeat.
         """
-        seen, now = self._database.read(lambda c: (self.load(c), _database_now(c)))
+        seen, now = self._database.read(lambda c: (self.load(c), database_now(c)))
         lives = {i: trial.has_live_process() for i, trial in seen.items()}
         alive = [
             i
@@ -268,24 +283,15 @@ def _name(text: str | None) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _database_now(connection: Connection) -> datetime:
-    """Return the current time of the database as it stores heartbeats."""
-    return _to_naive_time(connection.execute(select(func.current_timestamp())).scalar_one())
-
-
 def _parse_heartbeat(value: object) -> datetime | None:
     """Return a heartbeat as a naive time; None if it is missing or not a time."""
     if not isinstance(value, str | datetime):
         return None
     try:
-        return _to_naive_time(value)
+        # SQLite returns text.
+        found = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         return None
-
-
-def _to_naive_time(moment: datetime | str) -> datetime:
-    """Return the time of a database as it stores times; SQLite returns text."""
-    found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     return found.replace(tzinfo=None)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -37,10 +37,10 @@ from schedsearch.storage.attributes import (
 )
 from schedsearch.storage.budget import Budget, load_budget, set_total
 from schedsearch.storage.claims import lock_study
+from schedsearch.storage.clock import database_now
 from schedsearch.storage.counts import Counts, count_finished_epochs, count_rows
 from schedsearch.storage.database import Database
 from schedsearch.storage.liveness import GRACE_PERIOD, Liveness
-from schedsearch.storage.rows import utc_now
 from schedsearch.storage.tables import (
     parameters,
     system_attributes,
@@ -158,7 +158,7 @@ class TrialQueue:
             if self._running(connection):
                 return
             waiting = trials.c.state == "WAITING", trials.c.trial_id.in_(trial_ids)
-            moment = utc_now()
+            moment = database_now(connection)
             withdrawn = connection.scalars(select(trials.c.trial_id).where(*waiting)).all()
             for trial_id in withdrawn:
                 _fail(connection, trial_id, moment)
@@ -175,7 +175,7 @@ class TrialQueue:
         """Fail those of these trials that the worker has running; they keep the traceback."""
 
         def fail(connection: Connection) -> None:
-            moment = utc_now()
+            moment = database_now(connection)
             for trial_id in self._running(connection, _belongs_to(worker)):
                 if trial_id in trial_ids:
                     _fail(connection, trial_id, moment)
@@ -188,7 +188,8 @@ class TrialQueue:
 
         def requeue(connection: Connection) -> int:
             self.liveness.unregister(connection, worker)
-            return self._requeue_all(connection, self._running(connection, _belongs_to(worker)))
+            running = self._running(connection, _belongs_to(worker))
+            return self._requeue_all(connection, dict.fromkeys(running))
 
         return self._write_locked(requeue)
 
@@ -207,7 +208,9 @@ class TrialQueue:
             still_lost = sorted(i for i in lost if current.get(i) == lost[i])
             for worker in {lost[i].worker for i in still_lost}:
                 self.liveness.unregister(connection, worker)
-            return self._requeue_all(connection, still_lost)
+            # The time after its last sign of life was no training.
+            ends = {i: lost[i].heartbeat for i in still_lost}
+            return self._requeue_all(connection, ends)
 
         return self._write_locked(requeue)
 
@@ -226,19 +229,21 @@ class TrialQueue:
         )
         return list(connection.execute(query).scalars())
 
-    def _requeue_all(self, connection: Connection, trial_ids: Sequence[int]) -> int:
-        for trial_id in trial_ids:
-            self._requeue(connection, trial_id)
-        return len(trial_ids)
+    def _requeue_all(self, connection: Connection, ends: Mapping[int, datetime | None]) -> int:
+        """Requeue trials; `ends` has the end of each one's training, None for now."""
+        now = database_now(connection)
+        for trial_id, end in ends.items():
+            self._requeue(connection, trial_id, end or now)
+        return len(ends)
 
-    def _requeue(self, connection: Connection, trial_id: int) -> None:
+    def _requeue(self, connection: Connection, trial_id: int, end: datetime) -> None:
         """Fail a row and queue its retry as a new row, which late writes of its worker miss."""
         retry = self._insert(connection, state="WAITING")
         both = select(trials.c.trial_id, trials.c.number).where(
             trials.c.trial_id.in_((trial_id, retry))
         )
         numbers = {row.trial_id: row.number for row in connection.execute(both)}
-        _fail(connection, trial_id, utc_now())
+        _fail(connection, trial_id, end)
         _add_attribute(connection, trial_id, SUPERSEDED_BY, numbers[retry])
         _add_attribute(connection, retry, RETRY_OF, numbers[trial_id])
         _copy_rows(connection, parameters, trial_id, retry)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -19,6 +20,7 @@ from schedsearch.storage.rows import (
     copy_trial,
     load_trials,
     split_ids,
+    utc_now,
 )
 from schedsearch.storage.tables import studies, trials
 
@@ -56,6 +58,9 @@ class TrialCache:
         self._version: int | None = None
         self._full_sync = -math.inf
         self._invalid: set[int] = set()
+        #: When trials were claimed here, by id: by the clock of the database in naive UTC, and by
+        #: the monotonic clock of this process.
+        self._claimed: dict[int, tuple[datetime, float]] = {}
 
     def __contains__(self, trial_id: int) -> bool:
         return trial_id in self._indices
@@ -112,6 +117,21 @@ class TrialCache:
             if trial.state.is_finished():
                 self.finished_trials += sign
                 self.finished_epochs += sign * len(trial.intermediate_values)
+
+    def start_clocks(self, trial_ids: Iterable[int], moment: datetime) -> None:
+        """Measure the duration of trials that are claimed at a moment of the database's clock."""
+        self._claimed |= dict.fromkeys(trial_ids, (moment, time.monotonic()))
+
+    def moment_in(self, trial_id: int) -> datetime:
+        """Return the current time, in naive UTC, on the clock that timed the start of a trial.
+
+        It is the start plus the time that this process has measured since: no clock of another host
+        matters, nor a clock that is set during the trial.
+        """
+        if trial_id not in self._claimed:
+            return utc_now()
+        moment, started = self._claimed[trial_id]
+        return moment + timedelta(seconds=time.monotonic() - started)
 
     def invalidate(self, trial_id: int) -> None:
         """Load an unfinished trial in full at the next sync."""

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from schedsearch.storage.attributes import SUPERSEDED_BY, WORKER
-from schedsearch.storage.rows import copy_trial, encode_float, split_ids, to_local_time, utc_now
+from schedsearch.storage.rows import copy_trial, encode_float, split_ids, to_local_time
 from schedsearch.storage.tables import (
     parameters,
     reports,
@@ -146,7 +146,7 @@ class WriteBuffer:
                 f"a batch cannot set the state {state.name}: it can only finish trials; "
                 "use Batch.claim to start some"
             )
-        moment = utc_now()
+        moment = self._cache.moment_in(trial_id)
         self._finished[trial_id] = state, list(outcome or ()), moment
         trial.state, trial.datetime_complete = state, to_local_time(moment)
         if outcome is not None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime, timedelta
+import time
+from datetime import datetime, timedelta, tzinfo
 
 import pytest
 from optuna.trial import create_trial
+from sqlalchemy import text
 
 from schedsearch.cli import main
 from schedsearch.report.dashboard_artifacts import DashboardArtifacts, picture_store
+from schedsearch.storage import rows
 from tests.claims import claim
 from tests.searches import document, make_study, url_of, work
 
@@ -174,6 +177,40 @@ def test_pauses_between_searches_do_not_count_as_training_time(run, tmp_path):
         trial.datetime_start = noon + timedelta(seconds=start)
         trial.datetime_complete = noon + timedelta(seconds=end)
         study.load().add_trial(trial)
+    assert json.loads(run("status", "--json")[1])["seconds"] == 30
+
+
+class ThreeDaysBehind(datetime):
+    """The clock of a host that differs from the database's."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime.now(tz) - timedelta(days=3)
+
+
+def test_clocks_of_hosts_that_differ_by_days_do_not_change_the_seconds(run, tmp_path, monkeypatch):
+    began, study = time.monotonic(), make_study(tmp_path)
+    for worker, clock in (("right", datetime), ("behind", ThreeDaysBehind)):
+        monkeypatch.setattr(rows, "datetime", clock)
+        for part in ("retried", "running"):
+            claim(study, f"{worker} {part}")
+    monkeypatch.setattr(rows, "datetime", datetime)
+    study.queue.requeue_trials_of("behind retried")
+    monkeypatch.setattr(rows, "datetime", ThreeDaysBehind)
+    study.queue.requeue_trials_of("right retried")
+    work(study, should_stop=lambda: study.queue.counts().finished >= 8)
+    seconds = json.loads(run("status", "--json")[1])["seconds"]
+    assert 0 < seconds <= time.monotonic() - began + 0.005  # of rounding
+
+
+def test_the_silence_of_a_lost_worker_is_no_training_time(run, tmp_path):
+    study = make_study(tmp_path)
+    claim(study, "ann")
+    with study.database.engine.begin() as connection:
+        connection.execute(text("UPDATE trials SET datetime_start = '2026-01-01 00:00:00'"))
+        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:30'"))
+    assert json.loads(run("status", "--json")[1])["seconds"] == 30
+    assert study.queue.requeue_lost(timedelta(0)) == 1
     assert json.loads(run("status", "--json")[1])["seconds"] == 30
 
 

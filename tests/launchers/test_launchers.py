@@ -141,6 +141,24 @@ def test_workers_whose_start_was_killed_stop_and_hand_back(tmp_path, endless):
 
 
 @pytest.mark.parametrize("place", ["local"], indirect=True)
+def test_after_everything_was_killed_the_next_start_continues_without_waiting(tmp_path, endless):
+    killed = [endless.pid, *workers_of(url_of(tmp_path))]
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    endless.wait()
+    wait_until(lambda: not any(map(is_alive, killed)))
+    study = study_in(tmp_path)
+    again = begin("start", tmp_path / "small.toml", "--storage", url_of(tmp_path), folder=tmp_path)
+    # Within less than the grace period of two minutes.
+    wait_until(lambda: sum("superseded_by" in row.user_attrs for row in study.rows()) == 2, 60)
+    wait_for_epochs(tmp_path, running=1)
+    again.send_signal(signal.SIGTERM)
+    _, err = again.communicate(timeout=60)
+    assert "2 trial(s) of workers that have ended or are silent were queued again" in err
+    assert "may still be alive" not in err
+
+
+@pytest.mark.parametrize("place", ["local"], indirect=True)
 def test_a_worker_that_is_told_to_stop_is_not_replaced_and_the_other_goes_on(tmp_path, endless):
     study, [first, second] = study_in(tmp_path), workers_of(url_of(tmp_path))
     os.kill(first, signal.SIGTERM)
