@@ -41,7 +41,11 @@ class Network:
         with suppress(OSError):  # the network was cut
             while True:
                 near, _ = listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._server))
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._server))
+                except OSError:  # the server is down
+                    near.close()
+                    continue
                 self._ends += near, far
                 for ends in ((near, far), (far, near)):
                     threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
@@ -50,4 +54,6 @@ class Network:
         with suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
+        # Also after a reset: otherwise the other end would wait for ever.
+        with suppress(OSError):
             target.shutdown(socket.SHUT_WR)

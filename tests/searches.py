@@ -91,6 +91,15 @@ def train_gently(run: LoopRun) -> None:
         run.report(val_loss=hp["lr"] / (1 + epoch))
 
 
+def train_gently_to_a_distance(run: LoopRun) -> None:
+    """Like `train`, but take a moment for each epoch: the value depends on all epochs before."""
+    distance = 5.0 + run.seed
+    for _, hp in run:
+        time.sleep(0.02)
+        distance *= 1.0 - hp["lr"]
+        run.report(val_loss=abs(distance) + hp["lr"] + hp["reg"])
+
+
 def train_when_let(run: LoopRun) -> None:
     """Wait in the third epoch until the current folder has a file `go`."""
     for epoch, hp in run:
@@ -112,6 +121,7 @@ def train_on(run: LoopRun) -> None:
 
 for _function in (
     train_gently,
+    train_gently_to_a_distance,
     train_when_let,
     train_on,
     train_or_hang,
