@@ -124,7 +124,7 @@ def test_a_fraction_of_an_epoch_needs_the_interval_step() -> None:
 
 def test_intervals_are_checked() -> None:
     with pytest.raises(InputError, match='is \'batch\', but must be "epoch" or "step"'):
-        Plan({("lr",): Constant(0.1)}, intervals={"lr": "batch"})  # type: ignore[dict-item]
+        Plan.from_tables({"hyperparameters": {"lr": {"default": 0.1, "interval": "batch"}}})
     members = ("weights.a", "weights.b")
     with pytest.raises(InputError, match="the weights of a group change at epochs"):
         Plan({members: Dwa(members)}, intervals={"weights.a": "step"})

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -101,10 +101,16 @@ def _printable_usage_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # The base class of these errors is Click's or Typer's, by the version of Typer.
-        if isinstance(message := getattr(error, "message", None), str):
-            error.message = printable(message)  # type: ignore[attr-defined]
+        if isinstance(error, _HasMessage) and isinstance(error.message, str):
+            error.message = printable(error.message)
         raise
+
+
+@runtime_checkable
+class _HasMessage(Protocol):
+    """A usage error: its base class is Click's or Typer's, by the version of Typer."""
+
+    message: object
 
 
 class _App(typer.Typer):

@@ -25,7 +25,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     }
 
     @functools.wraps(command)
-    def call(**options: Any) -> None:
+    def call_with_groups(**options: Any) -> None:
         given = {
             name: group(**{field.name: options.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
@@ -38,9 +38,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         for parameter in signature.parameters.values()
         for option in (_options(parameter.annotation) if parameter.name in groups else [parameter])
     ]
-    call.__signature__ = inspect.Signature(expanded)  # type: ignore[attr-defined]
+    # Any: function types do not list `__signature__`, which `inspect.signature` reads (PEP 362).
+    call: Any = call_with_groups
+    call.__signature__ = inspect.Signature(expanded)
     call.__annotations__ = {option.name: option.annotation for option in expanded}
-    return call
+    return call_with_groups
 
 
 def _options(group: Any) -> list[_Parameter]:

@@ -9,6 +9,7 @@ Names, notes and exceptions may be the text of strangers, so everything is print
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -78,9 +79,9 @@ def stdout_for_data() -> Iterator[None]:
     if original is not None:
         _point_stdout_to(2)
     owns_process = stdout is sys.__stdout__
-    if owns_process and original is not None:
+    if owns_process and isinstance(stdout, io.TextIOWrapper) and original is not None:
         # Line by line: what is buffered would be lost in a worker that is killed.
-        stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        stdout.reconfigure(line_buffering=True)
         _data = os.fdopen(original, "w", encoding=stdout.encoding, errors=stdout.errors)
     else:
         _data = stdout

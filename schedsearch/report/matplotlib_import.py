@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import chdir
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,4 +24,4 @@ def import_matplotlib() -> None:
     with TemporaryDirectory() as folder:
         Path(folder, "matplotlibrc").touch()
         with chdir(folder):
-            import matplotlib  # noqa: F401
+            import_module("matplotlib")

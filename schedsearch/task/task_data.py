@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from schedsearch.task.loading import call_user_code
 from schedsearch.task.protocol import Examples, Task
@@ -37,8 +38,8 @@ def fixed_torch_seed() -> Iterator[None]:
     import torch
 
     # Reading the state of a GPU would initialize CUDA, and a process that did cannot fork.
-    is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = range(torch.cuda.device_count()) if is_used else ()
+    cuda: Any = torch.cuda  # Any: torch gives `is_initialized` no types
+    devices = range(cuda.device_count()) if cuda.is_initialized() else ()
     with torch.random.fork_rng(devices):
         torch.manual_seed(_TORCH_DEFAULT_SEED)
         yield

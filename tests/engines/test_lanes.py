@@ -369,7 +369,10 @@ def test_bfloat16_gives_other_results_that_are_as_repeatable(lanes):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(),
+    reason="needs a CUDA device: run `pytest -m gpu` on a machine with one",
+)
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("layers", LAYERS)
 def test_a_gpu_fulfils_the_same_contract(layers, compiled):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from schedsearch.engines import make_engine
 from schedsearch.epoch_values import EpochValues
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
@@ -50,10 +54,22 @@ def values_by_step(name: str, steps: int, plan: Plan = PLAN_BY_STEP) -> list[flo
     return values
 
 
-def epoch_values(plan: Plan = PLAN_BY_STEP) -> list[EpochValues]:
+def _epoch_values(plan: Plan = PLAN_BY_STEP) -> list[EpochValues]:
     """Return the values of each epoch as an engine gets them, without feedback."""
     replayed, epochs = Scheduler(plan, horizon=HORIZON), []
     for _ in range(HORIZON):
         epochs.append(replayed.epoch_values)
         replayed.step(1.0)
     return epochs
+
+
+def train_by_step(train: Callable[[Any], None]) -> None:
+    """Train a loop in all epochs of PLAN_BY_STEP, as a search does, without feedback."""
+    loop: Any = train
+    loop.hyperparameters = {"lr": 0.01, "label_smoothing": 0.0, "weights.l1": 0.0}
+    engine = make_engine(loop, horizon=HORIZON)
+    engine.fill(0, seed=1)
+    for values in _epoch_values():
+        [result] = engine.train_epoch([values])
+        assert not isinstance(result, Exception), result
+    engine.release(0)

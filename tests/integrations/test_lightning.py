@@ -18,9 +18,9 @@ from schedsearch.scheduler import Scheduler
 from tests.integrations.plans import (
     HORIZON,
     PLAN_BY_STEP,
-    epoch_values,
     expected_values,
     scheduler,
+    train_by_step,
     values_by_step,
 )
 
@@ -181,13 +181,7 @@ def test_a_run_of_a_search_trains_each_step_with_the_values_of_its_time(tmp_path
         schedule = ScheduleCallback(run, metric="val_error", on_values=recorder.set)
         fit(tmp_path, schedule, recorder, **ACCUMULATED)
 
-    train.hyperparameters = {"lr": 0.01, "label_smoothing": 0.0, "weights.l1": 0.0}
-    engine = make_engine(train, horizon=HORIZON)
-    engine.fill(0, seed=1)
-    for values in epoch_values():
-        [result] = engine.train_epoch([values])
-        assert not isinstance(result, Exception), result
-    engine.release(0)
+    train_by_step(train)
     assert recorder.rates == values_by_step("lr", STEPS)
     assert recorder.smoothings == values_by_step("label_smoothing", STEPS)
 

@@ -16,7 +16,7 @@ from schedsearch.lr_scheduler import PlanLR
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import Exponential, IncrementOnImprovement
-from tests.integrations.plans import PLAN_BY_STEP, epoch_values, values_by_step
+from tests.integrations.plans import PLAN_BY_STEP, train_by_step, values_by_step
 
 HORIZON = 4
 PLAN = Plan(
@@ -182,13 +182,7 @@ def test_a_run_of_a_search_trains_each_step_with_the_values_of_its_time(tmp_path
         recorders.append(recorder)
         hf_trainer.train()
 
-    train.hyperparameters = {"lr": 0.01, "label_smoothing": 0.0, "weights.l1": 0.0}
-    engine = make_engine(train, horizon=HORIZON)
-    engine.fill(0, seed=1)
-    for values in epoch_values():
-        [result] = engine.train_epoch([values])
-        assert not isinstance(result, Exception), result
-    engine.release(0)
+    train_by_step(train)
     assert recorders[0].rates == values_by_step("lr", STEPS)
     assert recorders[0].smoothings == values_by_step("label_smoothing", STEPS)
 

@@ -1,7 +1,5 @@
 """Values at the interval "step" are those of torch's schedulers stepped per optimizer step."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -25,6 +23,7 @@ from schedsearch.schedules import (
     Triangular,
     WarmRestarts,
 )
+from tests.schedules.torch_values import COUNT, one_cycle, torch_values
 
 some = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 initials = st.floats(1e-5, 10.0)
@@ -32,10 +31,9 @@ rates = st.floats(0.5, 1.1)
 #: Optimizer steps per epoch, and lengths in optimizer steps.
 per_epoch = st.integers(1, 40)
 lengths = st.integers(1, 150)
-STEPS = 160
 
 
-def by_step(schedule: Schedule, steps: int, count: int = STEPS) -> list[float]:
+def by_step(schedule: Schedule, steps: int, count: int = COUNT) -> list[float]:
     """Return the values at the first optimizer steps of a training, as a user reads them."""
     plan = Plan({("lr",): schedule}, intervals={"lr": "step"})
     scheduler = Scheduler(plan, horizon=-(-count // steps))
@@ -44,18 +42,6 @@ def by_step(schedule: Schedule, steps: int, count: int = STEPS) -> list[float]:
         values += [scheduler.at(step / steps)["lr"] for step in range(steps)]
         scheduler.step(0.5)
     return values[:count]
-
-
-def of_torch(
-    initial: float, make: Callable[[torch.optim.Optimizer], LRScheduler], count: int = STEPS
-) -> list[float]:
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=initial)
-    scheduler, values = make(optimizer), []
-    for _ in range(count):
-        values.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    return values
 
 
 def same(found: list[float], expected: list[float]) -> bool:
@@ -67,7 +53,7 @@ def same(found: list[float], expected: list[float]) -> bool:
 @some
 @given(initials, st.floats(0.01, 1.0), st.floats(0.0, 1.0), lengths, per_epoch)
 def test_linear(initial: float, start: float, end: float, length: int, steps: int) -> None:
-    values = of_torch(initial, lambda o: lr_scheduler.LinearLR(o, start, end, length))
+    values = torch_values(initial, lambda o: lr_scheduler.LinearLR(o, start, end, length))
     schedule = Linear(initial * start, initial * end, length / steps)
     assert same(by_step(schedule, steps), values)
 
@@ -75,21 +61,21 @@ def test_linear(initial: float, start: float, end: float, length: int, steps: in
 @some
 @given(initials, rates, per_epoch)
 def test_exponential(initial: float, rate: float, steps: int) -> None:
-    values = of_torch(initial, lambda o: lr_scheduler.ExponentialLR(o, rate))
+    values = torch_values(initial, lambda o: lr_scheduler.ExponentialLR(o, rate))
     assert same(by_step(Exponential(initial, rate**steps), steps), values)
 
 
 @some
 @given(initials, rates, lengths, per_epoch)
 def test_step(initial: float, rate: float, length: int, steps: int) -> None:
-    values = of_torch(initial, lambda o: lr_scheduler.StepLR(o, length, rate))
+    values = torch_values(initial, lambda o: lr_scheduler.StepLR(o, length, rate))
     assert same(by_step(Step(initial, rate, length / steps), steps), values)
 
 
 @some
 @given(initials, rates, st.lists(lengths, min_size=1, max_size=6), per_epoch)
 def test_multistep(initial: float, rate: float, milestones: list[int], steps: int) -> None:
-    values = of_torch(initial, lambda o: lr_scheduler.MultiStepLR(o, milestones, rate))
+    values = torch_values(initial, lambda o: lr_scheduler.MultiStepLR(o, milestones, rate))
     schedule = Multistep(initial, rate, tuple(milestone / steps for milestone in milestones))
     assert same(by_step(schedule, steps), values)
 
@@ -116,7 +102,7 @@ def test_warm_restarts_by_step_counts(
         return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, period, multiplier, final)
 
     schedule = WarmRestarts(initial, final, period / steps, multiplier)
-    assert same(by_step(schedule, steps), of_torch(initial, make))
+    assert same(by_step(schedule, steps), torch_values(initial, make))
 
 
 @some
@@ -143,20 +129,8 @@ def test_one_cycle(
     peak: float, divisor: float, final: float, total: int, rise: int, steps: int, three: bool
 ) -> None:
     assume((2 * rise if three else rise) < total)
-    values = of_torch(
-        peak,
-        lambda o: lr_scheduler.OneCycleLR(
-            o,
-            peak,
-            total_steps=total + 1,
-            pct_start=(rise + 1) / (total + 1),
-            div_factor=divisor,
-            final_div_factor=final,
-            cycle_momentum=False,
-            three_phase=three,
-        ),
-        total,
-    )
+    make = one_cycle(peak, divisor, final, total, rise, three_phase=three)
+    values = torch_values(peak, make, total)
     initial, up = peak / divisor, rise / steps
     schedule: Schedule
     if three:
@@ -180,7 +154,7 @@ def test_triangular_in_all_three_modes(
     initial: float, peak: float, rise: int, fall: int, steps: int, mode: tuple[str, float, float]
 ) -> None:
     name, cycle_decay, rate = mode
-    values = of_torch(
+    values = torch_values(
         initial,
         lambda o: lr_scheduler.CyclicLR(
             o, initial, peak, rise, fall, name, gamma=rate, cycle_momentum=False
@@ -193,7 +167,7 @@ def test_triangular_in_all_three_modes(
 @some
 @given(initials, st.floats(0.1, 3.0), lengths, per_epoch)
 def test_polynomial(initial: float, power: float, length: int, steps: int) -> None:
-    values = of_torch(initial, lambda o: lr_scheduler.PolynomialLR(o, length, power))
+    values = torch_values(initial, lambda o: lr_scheduler.PolynomialLR(o, length, power))
     assert same(by_step(Polynomial(initial, 0.0, power, length / steps), steps), values)
 
 
@@ -216,4 +190,4 @@ def test_sequential(initial: float, rate: float, first: int, second: int, steps:
         ),
         (first / steps, (first + second) / steps),
     )
-    assert same(by_step(schedule, steps), of_torch(initial, make))
+    assert same(by_step(schedule, steps), torch_values(initial, make))

@@ -1,13 +1,10 @@
 """Open-loop families agree with torch.optim.lr_scheduler to a relative error of 1e-12."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
-from torch.optim.lr_scheduler import LRScheduler
 
 from schedsearch.schedules import (
     Cosine,
@@ -21,24 +18,12 @@ from schedsearch.schedules import (
     Triangular,
     WarmRestarts,
 )
+from tests.schedules.torch_values import one_cycle, torch_values
 
-EPOCHS = 120
 some = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 initials = st.floats(1e-5, 10.0)
 rates = st.floats(0.5, 1.1)
 durations = st.integers(1, 150)
-
-
-def torch_values(
-    initial: float, scheduler: Callable[[torch.optim.Optimizer], LRScheduler], epochs: int = EPOCHS
-) -> list[float]:
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=initial)
-    stepped, values = scheduler(optimizer), []
-    for _ in range(epochs):
-        values.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        stepped.step()
-    return values
 
 
 def same(schedule: OpenLoop, values: list[float]) -> bool:
@@ -105,7 +90,7 @@ def test_warm_restarts(initial: float, final: float, period: int, multiplier: in
     values = torch_values(
         initial,
         lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, period, multiplier, final),
-        epochs=300,
+        count=300,
     )
     assert same(WarmRestarts(initial, final, period, multiplier), values)
 
@@ -121,19 +106,7 @@ def test_warm_restarts_find_the_restart_that_the_logarithm_of_torch_misses() -> 
 )
 def test_one_cycle(peak: float, divisor: float, final: float, total: int, rise: int) -> None:
     assume(0 < rise < total)
-    values = torch_values(
-        peak,
-        lambda o: lr_scheduler.OneCycleLR(
-            o,
-            peak,
-            total_steps=total + 1,
-            pct_start=(rise + 1) / (total + 1),
-            div_factor=divisor,
-            final_div_factor=final,
-            cycle_momentum=False,
-        ),
-        epochs=total,
-    )
+    values = torch_values(peak, one_cycle(peak, divisor, final, total, rise), count=total)
     initial = peak / divisor
     assert same(OneCycle(initial, peak, initial / final, rise, total - rise), values)
 
