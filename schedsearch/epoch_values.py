@@ -79,7 +79,7 @@ class EpochValues(Mapping[str, float]):
         return self._last[1]
 
     @cached_property
-    def course(self) -> bytes:
+    def within_epoch_key(self) -> bytes:
         """Bytes that are equal only if the values within the epoch are equal at every fraction.
 
         They are for training loops, whose number of steps is not known before they train: the
@@ -106,14 +106,9 @@ def fractions_of(steps: int) -> tuple[float, ...]:
     return tuple(step / steps for step in range(steps))
 
 
-def values_by_step(values: Mapping[str, float], steps: int) -> Mapping[str, StepValues]:
-    """Return `EpochValues.by_step`; other mappings have one number per hyperparameter."""
-    return values.by_step(steps) if isinstance(values, EpochValues) else values
-
-
-def course_of(values: Mapping[str, float]) -> bytes:
-    """Return `EpochValues.course`; other mappings do not move within an epoch."""
-    return values.course if isinstance(values, EpochValues) else b""
+def within_epoch_key_of(values: Mapping[str, float]) -> bytes:
+    """Return `EpochValues.within_epoch_key`; other mappings do not move within an epoch."""
+    return values.within_epoch_key if isinstance(values, EpochValues) else b""
 
 
 def values_at_step(values: Mapping[str, StepValues], step: int) -> dict[str, float]:

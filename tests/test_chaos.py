@@ -240,7 +240,7 @@ def test_a_search_on_a_server_survives_kills_suspensions_outages_and_locks():
 
     The heartbeats are locked too. The audit reads the database with plain Optuna and plain SQL:
 
-    - the rows of each trial are a chain of retries with exactly one finished end;
+    - the rows of each trial are linked retries, of which exactly one ended well;
     - no trial is lost, doubled, queued or running, and their number is the budget;
     - no report that was ever seen is lost, none is doubled, and no trial has a gap;
     - a sample of finished trials, trained again, gives the same values bit for bit.

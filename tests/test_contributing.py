@@ -29,6 +29,11 @@ def test_the_hooks_run_what_make_check_runs():
     assert [for_all_files(hook) for hook in HOOKS] == recipe("check")
 
 
+def test_the_format_hook_reads_pages_too_whose_code_ruff_formats():
+    [formatting] = [hook for hook in HOOKS if hook["id"] == "format"]
+    assert "markdown" in formatting["types_or"]
+
+
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook["id"])
 def test_a_hook_runs_for_some_file_of_the_repository(hook: dict):
     names = [str(path.relative_to(ROOT)) for path in (ROOT / "schedsearch").rglob("*.py")]

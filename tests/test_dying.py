@@ -60,7 +60,7 @@ def crowd(study: StudyHandle) -> Iterator[Crowd]:
 
 
 def assert_chains(study: StudyHandle, number: int) -> None:
-    """Every chain ended once, well, and every row of it but the last names its successor."""
+    """Every trial ended once, well, and every row of its retries but the last names the next."""
     counts = study.queue.counts()
     assert counts.complete + counts.pruned == counts.trials == number
     rows = study.load().trials
@@ -156,7 +156,7 @@ def a_worker(study: StudyHandle, folder: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_signal_ends_the_epoch_and_keeps_it_for_who_goes_on(database_url, tmp_path, number):
+def test_one_signal_ends_the_epoch_and_keeps_it_for_the_next_worker(database_url, tmp_path, number):
     content = document(searches.train_on, trials=1) | {"horizon": 200}
     study = make_study_at(database_url, content)
     worker = a_worker(study, tmp_path)

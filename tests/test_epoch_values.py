@@ -86,10 +86,10 @@ def test_bounds_limit_values_within_the_epoch() -> None:
 
 def test_a_constant_by_the_step_does_not_move() -> None:
     values = epoch_of(Plan({("lr",): Constant(0.1)}, intervals=STEP))
-    assert (values.moving, values.course, values.by_step(8)) == ((), b"", {"lr": 0.1})
+    assert (values.moving, values.within_epoch_key, values.by_step(8)) == ((), b"", {"lr": 0.1})
 
 
-def test_a_course_tells_which_hyperparameters_move() -> None:
+def test_the_key_tells_which_hyperparameters_move() -> None:
     schedules = {
         ("lr",): Exponential(1.0, 0.5),
         ("wd",): Coupled(Exponential(2.0, 0.5), to="lr"),
@@ -98,12 +98,16 @@ def test_a_course_tells_which_hyperparameters_move() -> None:
     one = epoch_of(Plan(schedules, intervals={"wd": "step"}))
     assert dict(both) == dict(one)
     assert both.at(0.5) != one.at(0.5)
-    assert both.course != one.course
+    assert both.within_epoch_key != one.within_epoch_key
 
 
-def test_equal_plans_have_equal_courses_and_other_states_others() -> None:
+def test_equal_plans_have_equal_keys_and_other_states_have_others() -> None:
     plan = Plan({("lr",): Cosine(1.0, 0.0)}, intervals=STEP)
-    assert epoch_of(plan, 1).course == epoch_of(plan, 1).course != epoch_of(plan, 2).course
+    assert (
+        epoch_of(plan, 1).within_epoch_key
+        == epoch_of(plan, 1).within_epoch_key
+        != epoch_of(plan, 2).within_epoch_key
+    )
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def grid(task: str, name: str, **search: object) -> dict:
         ("tests.engines.toys:Hanging", "blur", 1, "toys.py"),
     ],
 )
-def test_a_trial_that_hangs_fails_and_the_worker_goes_on_without_anybodys_help(
+def test_a_trial_that_hangs_fails_and_the_worker_continues_by_itself(
     tmp_path: Path, task: str, name: str, epoch: int, place: str
 ):
     content = grid(task, name, epoch_timeout=8.0)

@@ -150,7 +150,7 @@ def test_growth_that_overflows_only_at_the_horizon_is_refused_alike(tmp_path):
     assert study.queue.counts().finished == 10
 
 
-def test_a_metric_that_the_task_does_not_give_is_said_and_nothing_stays_running(tmp_path):
+def test_a_metric_that_the_task_does_not_give_is_reported_and_nothing_stays_running(tmp_path):
     content = document()
     content["objective"]["metric"] = "val_los"
     study = make_study(tmp_path, content)
@@ -184,7 +184,7 @@ def test_ctrl_c_during_the_handing_back_still_leaves_nothing_running(tmp_path):
     assert (study.queue.counts().running, study.queue.counts().waiting) == (0, 1)
 
 
-def test_a_trial_that_was_taken_over_is_dropped_and_its_late_writes_reach_nobody(tmp_path):
+def test_a_trial_that_was_taken_over_is_dropped_and_its_late_writes_change_nothing(tmp_path):
     study = make_study(tmp_path, document(trials=2, pruner={"name": "none"}))
 
     def steal_once() -> bool:
@@ -293,7 +293,7 @@ def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path)
     assert sorted(learned) == [t.number for t in trials if "superseded_by" not in t.user_attrs]
 
 
-def test_a_study_that_is_deleted_while_it_is_searched_is_said_in_one_line(tmp_path):
+def test_a_study_that_is_deleted_during_its_search_is_reported_in_one_line(tmp_path):
     study = make_study(tmp_path, document(searches.train_slowly))
 
     def delete_it() -> bool:

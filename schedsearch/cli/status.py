@@ -57,7 +57,7 @@ def status(
 
 
 @app.command(name="list")
-def list_studies(
+def show_studies(
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:

@@ -17,7 +17,7 @@ from schedsearch.engines.base import EpochResult, Snapshot
 from schedsearch.engines.loop_thread import Handover, LoopThread
 from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings, pack_float64
 from schedsearch.engines.rng_state import RngState
-from schedsearch.epoch_values import EpochValues, course_of
+from schedsearch.epoch_values import EpochValues, within_epoch_key_of
 from schedsearch.errors import SchedSearchError
 from schedsearch.scheduler import as_float
 from schedsearch.task import TrainFunction
@@ -289,7 +289,7 @@ class LoopEngine:
 
     def key(self, values: Mapping[str, float], seed: int) -> bytes:
         """Return the values, defaults included, as float64, and how they move within the epoch."""
-        return pack_float64({**self.train.hyperparameters, **values}) + course_of(values)
+        return pack_float64({**self.train.hyperparameters, **values}) + within_epoch_key_of(values)
 
     def _filled(self) -> _Lane:
         if self._lane is None:

@@ -24,7 +24,7 @@ MAX_CONNECTIONS = 64
 #: Seconds that a request may take to arrive.
 REQUEST_TIMEOUT = 10.0
 #: Seconds that a connection may stay silent while the rest of a request or an answer is sent.
-_SILENCE_TIMEOUT = 30.0
+_SOCKET_TIMEOUT = 30.0
 #: Seconds that a whole answer may take.
 ANSWER_TIMEOUT = 120.0
 #: Seconds that a new connection waits for a place.
@@ -132,7 +132,7 @@ class _Server6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _SILENCE_TIMEOUT
+    timeout = _SOCKET_TIMEOUT
 
     def setup(self) -> None:
         super().setup()

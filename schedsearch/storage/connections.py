@@ -73,7 +73,7 @@ def engine_options(url: URL) -> dict[str, Any]:
     return options | {"connect_args": arguments}
 
 
-def make_engine(url: URL) -> Engine:
+def create_database_engine(url: URL) -> Engine:
     """Return an engine whose transactions lock a SQLite file when they begin, unless read-only.
 
     A transaction is read-only with the execution option `reads_only`.

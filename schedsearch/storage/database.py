@@ -18,11 +18,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from schedsearch.errors import SchedSearchError, StorageError
 from schedsearch.storage.connections import (
+    create_database_engine,
     creation_lock,
     enable_wal,
     engine_options,
     limit_lock_wait,
-    make_engine,
     relax_synchronous,
     short_lock_wait,
 )
@@ -175,7 +175,7 @@ def _network_file_system(file: Path) -> str | None:
 def _open(given: URL, folder: Path, *, create: bool) -> Database:
     shown, parsed = given.render_as_string(hide_password=False), _absolute(given, folder)
     url, file = parsed.render_as_string(hide_password=False), sqlite_file(parsed)
-    engine = make_engine(parsed)
+    engine = create_database_engine(parsed)
     with creation_lock(engine, file) if create else nullcontext():
         _check_tables(engine, shown, create=create)
         storage = RDBStorage(

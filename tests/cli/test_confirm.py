@@ -88,7 +88,7 @@ def test_too_few_seeds_are_a_wrong_input_that_says_how_many_it_takes(run, tmp_pa
     assert confirmation_result(study) is None
 
 
-def test_a_study_without_a_schedule_to_confirm_is_said(run, tmp_path):
+def test_a_study_without_a_schedule_to_confirm_is_reported(run, tmp_path):
     make_study(tmp_path, content_of())
     done = run("confirm", "small")
     assert (done.status, done.out) == (2, "")

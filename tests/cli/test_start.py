@@ -238,7 +238,7 @@ def test_a_changed_space_is_refused_with_what_changed(start, change, said):
     )
 
 
-def test_a_study_that_trained_nothing_is_made_anew_and_one_with_reports_is_not(start, tmp_path):
+def test_a_study_that_trained_nothing_is_created_again_and_one_with_reports_is_not(start, tmp_path):
     wrong = document()
     wrong["objective"]["metric"] = "val_los"
     with pytest.raises(TaskError, match="gives no metric"):

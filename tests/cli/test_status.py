@@ -203,7 +203,7 @@ def test_clocks_of_hosts_that_differ_by_days_do_not_change_the_seconds(run, tmp_
     assert 0 < seconds <= time.monotonic() - began + 0.005  # of rounding
 
 
-def test_the_silence_of_a_lost_worker_is_no_training_time(run, tmp_path):
+def test_the_time_after_the_last_heartbeat_of_a_lost_worker_is_no_training_time(run, tmp_path):
     study = make_study(tmp_path)
     claim(study, "ann")
     with study.database.engine.begin() as connection:

@@ -220,7 +220,7 @@ def test_a_search_with_killed_workers_still_ends_with_its_number_of_trials(tmp_p
     assert counts.complete + counts.pruned == counts.trials == 60
 
 
-def test_a_metric_that_is_not_given_is_said_once_and_exits_2(tmp_path, place):
+def test_a_missing_metric_is_reported_once_with_exit_status_2(tmp_path, place):
     content = document()
     content["objective"]["metric"] = "val_los"
     search = start(tmp_path, content, "--workers", 2, *place)

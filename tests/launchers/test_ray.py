@@ -13,7 +13,7 @@ from schedsearch.storage import StudyHandle, open_database, open_study
 from tests import searches
 from tests.launchers.rays import Node, RayCluster
 from tests.processes import descendants, every_process, workers_of
-from tests.searches import begin, document, url_of, wait_until, write_space
+from tests.searches import begin, document, make_study_at, url_of, wait_until, work, write_space
 from tests.servers import PASSWORD, Servers
 
 pytestmark = pytest.mark.long
@@ -69,6 +69,22 @@ def test_without_an_address_a_cluster_of_this_machine_alone_is_started(tmp_path:
     assert search.returncode == 0, err
     assert json.loads(out)["trials"]["complete"] == 2
     assert "Traceback" not in err
+
+
+def test_a_confirmation_trains_each_of_its_runs_once_on_a_cluster(
+    tmp_path: Path, cluster: RayCluster, servers: Servers
+):
+    with servers.database("postgresql") as url:
+        work(make_study_at(url, document(trials=6)))
+        confirm = ("confirm", "small", "--top", 1, "--seeds", 6, "--json", "--workers", 2)
+        confirmed = begin(*confirm, *cluster.flags, folder=tmp_path, SCHEDSEARCH_STORAGE=url)
+        out, err = confirmed.communicate(timeout=200)
+        assert confirmed.returncode == 0, err
+        assert json.loads(out)["study"] == "small"
+        runs = open_study(open_database(url), "small:confirm").trials()
+        trained = [(run.user_attrs["trial"], run.user_attrs["seed"]) for run in runs]
+        assert len(set(trained)) == len(trained) > 6
+        assert {run.state.name for run in runs} == {"COMPLETE"}
 
 
 def test_the_password_is_in_no_command_line_and_in_nothing_that_ray_writes(

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan
-from schedsearch.schedules import Constant, Linear, Piecewise
+from schedsearch.schedules import (
+    Constant,
+    IncrementOnImprovement,
+    Linear,
+    Piecewise,
+    ReduceOnPlateau,
+)
 from schedsearch.space import Space
 from schedsearch.space.domains import Range
 from schedsearch.space.suggesters import FixedSuggester, RandomSuggester
@@ -231,3 +237,16 @@ def test_defaults_of_the_task_are_used_where_the_file_has_none():
     assert defaults == {"u": 0.5, "weights.a": 2.0, "weights.b": 3.0}
     parameters = space.baseline_parameters()
     assert (parameters["g.constant.value.0"], parameters["g.constant.value.1"]) == (2.0, 3.0)
+
+
+def test_a_config_of_version_0_1_loads_with_its_plan():
+    config = Space.load(Path(__file__).parents[1] / "data" / "config_0_1.toml")
+    assert (config.task, config.horizon) == ("schedsearch.tasks.two_losses:TwoLosses", 60)
+    assert config.plan() == Plan(
+        {
+            ("lr",): ReduceOnPlateau(initial=0.01, factor=0.5, patience=3),
+            ("weights.l2",): Constant(0.8),
+            ("weights.l1",): IncrementOnImprovement(initial=0.2, increment=0.01),
+        },
+        bounds={"weights.l1": (0.0, 1.0)},
+    )

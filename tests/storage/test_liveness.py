@@ -85,10 +85,10 @@ def sleeping_process() -> Iterator[tuple[subprocess.Popen[bytes], ProcessIdentit
             sleeper.kill()
 
 
-# --- silence -------------------------------------------------------------------------------------
+# --- missing heartbeats --------------------------------------------------------------------------
 
 
-def test_silence_does_not_count_while_this_process_cannot_write_heartbeats_either(study):
+def test_missing_heartbeats_do_not_count_while_this_process_cannot_write_them_either(study):
     claim(study, "ann")
     queue = study.queue
     assert queue.requeue_lost(GRACE) == 0
