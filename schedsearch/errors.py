@@ -185,9 +185,27 @@ def describe_error(error: Exception) -> str:
     )
 
 
+def describe_user_error(error: Exception) -> str:
+    """Return an exception in one line, with the innermost line of the user's code if it has one.
+
+    A SyntaxError names its line itself.
+    """
+    frames = _user_frames(traceback.extract_tb(error.__traceback__))
+    if isinstance(error, SyntaxError) or not frames:
+        return summarize_exception(error)
+    return f"{summarize_exception(error)}{_line_of(frames[-1])}"
+
+
 def innermost_user_line(frames: traceback.StackSummary) -> str:
     """Return the innermost line of the user's code, or of any code if there is none."""
-    own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
-    for frame in reversed(own or frames):
-        return f" ({Path(frame.filename).name}:{frame.lineno})"
+    for frame in reversed(_user_frames(frames) or frames):
+        return _line_of(frame)
     return ""
+
+
+def _user_frames(frames: traceback.StackSummary) -> list[traceback.FrameSummary]:
+    return [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
+
+
+def _line_of(frame: traceback.FrameSummary) -> str:
+    return f" ({Path(frame.filename).name}:{frame.lineno})"

@@ -41,6 +41,8 @@ def current_numerics(
     except (RuntimeError, AssertionError) as error:
         # A build of torch without CUDA raises an AssertionError.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if reason.startswith("Expected one of "):
+            reason = "torch knows no such device: give a device such as cpu, cuda, cuda:1 or mps"
         raise InputError(f"the device `{device}` cannot be used here: {reason}") from None
     return {
         "engine": engine,

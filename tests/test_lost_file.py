@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from schedsearch.errors import DatabaseFileLostError
-from schedsearch.storage import get_only_study, open_database
+from schedsearch.storage import get_only_study, open_database, open_study
 from tests import searches
 from tests.searches import begin, document, make_study, url_of, wait_until, work, write_space
 
@@ -99,6 +99,34 @@ def test_start_says_it_once_prints_no_summary_and_exits_1(
     assert err.count(LOST) == 1
     assert "Traceback" not in err
     assert (tmp_path / "studies.db").exists() == (lose is replace)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lose", [delete, delete_folder])
+def test_confirm_says_it_once_and_exits_1(tmp_path: Path, lose: Callable[[Path], None]):
+    folder, go = tmp_path / "data", tmp_path / "go"
+    folder.mkdir()
+    go.touch()
+    space = write_space(tmp_path, document(searches.train_when_let, trials=4))
+    begin("start", space, "--storage", url_of(folder), folder=tmp_path).communicate(timeout=60)
+    go.unlink()
+    options = ["--storage", url_of(folder), "--workers", 2, "--top", 1, "--seeds", 6]
+    confirm = begin("confirm", "small", *options, folder=tmp_path)
+
+    def are_running() -> bool:
+        try:
+            runs = open_study(open_database(url_of(folder)), "small:confirm")
+        except Exception:  # the study of the runs is not there yet
+            return False
+        return runs.queue.counts().running > 0
+
+    wait_until(are_running)
+    lose(folder)
+    out, err = confirm.communicate(timeout=60)
+    assert (confirm.returncode, out) == (1, "")
+    assert err.count(LOST) == err.count("error:") == 1
+    assert "the same command continues" not in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.long

@@ -74,7 +74,7 @@ def test_the_current_folder_is_importable(write):
         ("my_loop:trian", "my_loop has no `trian`: did you mean `train`?"),
         ("my_loop:train", "the function has no hyperparameters: set train.hyperparameters ="),
         ("needs:Toy", "needs needs the module `absent_package`"),
-        ("raises:Toy", "importing raises raises ZeroDivisionError: division by zero"),
+        ("raises:Toy", "importing raises raises ZeroDivisionError: division by zero (raises.py:"),
         ("garbled:Toy", "importing garbled raises SyntaxError"),
         ("my_loop:Picky", "Picky(…) raises TypeError"),
         ("my_loop:Empty", "Empty is not a task: it has no data, model, terms, metrics"),

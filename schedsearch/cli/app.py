@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -15,7 +15,6 @@ from typer.core import TyperCommand, TyperGroup
 from schedsearch.cli.output import Quiet, discard_data, echo, say, stdout_for_data
 from schedsearch.cli.storage import StorageFile
 from schedsearch.errors import FileError, SchedSearchError
-from schedsearch.printable import printable
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -56,13 +55,13 @@ class _Command(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:
             # The base class of these errors is Click's or Typer's, by the version of Typer.
-            name = getattr(getattr(error, "param", None), "name", None)
-            if name is None:
-                raise
-            from schedsearch.cli.usage_errors import as_input_error
+            from schedsearch.cli.usage_errors import as_input_error, as_usage_error
 
-            value = self.make_parser(ctx).parse_args(given)[0].get(name)
-            raise as_input_error(error, value) or error from None
+            parameter, found = getattr(error, "param", None), None
+            if parameter is not None:
+                value = self.make_parser(ctx).parse_args(given)[0].get(parameter.name)
+                found = as_input_error(error, value)
+            raise found or as_usage_error(error, ctx, given) or error from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command with stdout for its data alone."""
@@ -85,32 +84,26 @@ def _with_shared_options(params: Sequence[Any]) -> Iterator[Any]:
 
 
 class _Group(TyperGroup):
-    """The commands; messages about wrong arguments, which repeat them, are printable."""
+    """The commands; messages about wrong arguments are in the style of all other errors."""
 
-    def make_context(self, *args: Any, **options: Any) -> Any:
-        with _printable_usage_errors():
-            return super().make_context(*args, **options)
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with _usage_errors_as_input_errors(ctx, args):
+            return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: Any) -> Any:
-        with _printable_usage_errors():
-            return super().invoke(ctx)
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        with _usage_errors_as_input_errors(ctx, args):
+            return super().resolve_command(ctx, args)
 
 
 @contextmanager
-def _printable_usage_errors() -> Iterator[None]:
+def _usage_errors_as_input_errors(ctx: Any, args: Sequence[str]) -> Iterator[None]:
+    given = list(args)
     try:
         yield
     except Exception as error:
-        if isinstance(error, _HasMessage) and isinstance(error.message, str):
-            error.message = printable(error.message)
-        raise
+        from schedsearch.cli.usage_errors import as_usage_error
 
-
-@runtime_checkable
-class _HasMessage(Protocol):
-    """A usage error: its base class is Click's or Typer's, by the version of Typer."""
-
-    message: object
+        raise as_usage_error(error, ctx, given) or error from None
 
 
 class _App(typer.Typer):

@@ -60,8 +60,18 @@ def ask(question: str, *, abort: bool = False) -> bool:
 
     Raises:
         typer.Abort: the answer is no, and `abort` is set.
+        EOFError: stdin is no terminal, and has no answer.
     """
-    return typer.confirm(printable(question), abort=abort, err=True)
+    try:
+        answer = typer.confirm(printable(question), err=True)
+    except typer.Abort:
+        if sys.stdin is None or not sys.stdin.isatty():
+            typer.echo(err=True)
+            raise EOFError from None
+        raise
+    if abort and not answer:
+        raise typer.Abort
+    return answer
 
 
 @contextmanager

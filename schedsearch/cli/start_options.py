@@ -115,7 +115,7 @@ class SearchOptions:
             for problem in error.problems:
                 if problem.key not in given:
                     lines.append(f"{error.file}: {problem}")
-            raise InputError("\n".join(lines)) from error
+            raise InputError("\nerror: ".join(lines)) from error
 
     def refuse_any(self) -> None:
         """Refuse all of them, where a study takes its settings from another study."""

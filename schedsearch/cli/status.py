@@ -190,5 +190,9 @@ def _remove(database: Database, pictures: Sequence[str]) -> InputError | None:
 
 
 def _confirm_deletion(what: str, *, yes: bool) -> None:
-    if not yes:
+    if yes:
+        return
+    try:
         ask(f"Delete {what}?", abort=True)
+    except EOFError:
+        raise InputError("no terminal to ask on: give --yes") from None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from schedsearch.errors import InputError, Problem
+from schedsearch.errors import InputError, Problem, did_you_mean
+from schedsearch.printable import printable_line
 
 
 def option_problem(flag: str, value: object, rule: str, hint: str | None = None) -> str:
@@ -42,6 +44,47 @@ def as_input_error(error: Any, value: object) -> InputError | None:
     if rule is None:
         return InputError(f"{flags[0]} is {_quoted(value)}: {error.message}")
     return InputError(option_problem(flags[0], value, f"must be {rule}"))
+
+
+def as_usage_error(error: Any, context: Any, args: Sequence[str]) -> InputError | None:
+    """Return what Typer says about a command line as our error; None if it says something else.
+
+    Args:
+        error: of Click, or of Typer, which has a copy of Click in later versions.
+        context: the context of the command.
+        args: the arguments of the command.
+    """
+    kind = type(error).__name__
+    if not hasattr(error, "format_message") or kind == "NoArgsIsHelpError":
+        return None
+    command, message = context.command_path, str(error.format_message())
+    hint = f"`{command} -h` shows its arguments and options"
+    match kind:
+        case "NoSuchOption":
+            option = error.option_name
+            message = f"no option {option}"
+            hint = _hint_for_option(option, args, error.possibilities or ()) or hint
+        case "MissingParameter":
+            message = f"`{command}` needs the argument {{{error.param.name}}}"
+        case "BadOptionUsage" if message.endswith("requires an argument."):
+            message = f"{error.option_name} needs a value"
+        case "UsageError" if message.startswith("No such command"):
+            known = context.command.list_commands(context)
+            message = f"no command {args[0]}"
+            hint = did_you_mean(args[0], known) or f"`{command} -h` lists the commands"
+        case "UsageError" if message.startswith("Got unexpected extra"):
+            message = f"too many arguments: {message.partition('(')[2].partition('(')[2][:-1]}"
+        case _:
+            message = message[:1].lower() + message[1:].rstrip(".")
+    return InputError(printable_line(f"{message} (hint: {hint})"))
+
+
+def _hint_for_option(option: str, args: Sequence[str], similar: Sequence[str]) -> str | None:
+    """Return how to write a file whose name begins with a dash, or the most similar option."""
+    for word in args:
+        if word.startswith(option) and "." in word:
+            return f"for a file of this name write ./{word}"
+    return f"did you mean {' or '.join(sorted(similar))}?" if similar else None
 
 
 def _rule(parameter: Any) -> str | None:

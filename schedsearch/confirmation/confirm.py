@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ from schedsearch.confirmation.study import (
     trained_shares,
 )
 from schedsearch.confirmation.verdicts import common_metric, contend, document
-from schedsearch.errors import InputError, SchedSearchError
+from schedsearch.errors import DatabaseFileLostError, InputError, SchedSearchError
 from schedsearch.space.constant_coverage import constant_coverage_warnings
 from schedsearch.storage import StudyHandle
 from schedsearch.study_task import load_study_task
@@ -56,7 +57,9 @@ class Confirmation:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.call.end()
+        # Without the file there is no record of this call to end, and the body reports the loss.
+        with suppress(DatabaseFileLostError) if any(error) else nullcontext():
+            self.call.end()
 
     @property
     def runs(self) -> list[tuple[Candidate, int]]:

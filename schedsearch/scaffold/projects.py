@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pydantic import TypeAdapter, ValidationError
 
 from schedsearch.errors import InputError
-from schedsearch.space.document import StudyName
+from schedsearch.space.document import StudyName, check_new_study_name
 
 #: The placeholder for the name of the project in the files of a kind.
 _PLACEHOLDER = "NAME"
@@ -48,6 +48,8 @@ def check_name(name: str) -> None:
             f"the name {name!r} must consist of 1 to 128 letters, digits and the characters "
             "_ . @ + -"
         ) from None
+    if rule := check_new_study_name(name):
+        raise InputError(f"the name {name!r} {rule}")
 
 
 def project_files(kind: Kind, name: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from schedsearch.files import read_document, write_document
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import Interval
+from schedsearch.schedules.parameters import parse_share
 from schedsearch.space.document import (
     Document,
     HyperparameterTable,
@@ -75,6 +76,7 @@ class Space:
         if isinstance(name, str) and not all(each.is_fixed for each in families):
             rule = check_new_study_name(name)
             problems += [Problem("name", rule, name)] if rule else []
+            problems += _protected_problems(result.document)
         if problems:
             raise FileError(file, problems)
         return cls.from_document(content, file)
@@ -318,3 +320,10 @@ def _parameters_for(domain: Domain, name: str, value: float | None) -> dict[str,
         case Fixed(fixed) if fixed == value:
             return {}
     return None
+
+
+def _protected_problems(document: Document | None) -> list[Problem]:
+    """Return a problem if a new study protects more than a whole training."""
+    key, value = "search.pruner.protected", document and document.search.pruner.protected
+    share = parse_share(value) if isinstance(value, str) else None
+    return [] if share is None or share <= 1 else [Problem(key, "must be at most 100%", value)]

@@ -13,7 +13,7 @@ from schedsearch.errors import (
     did_you_mean,
     summarize_exception,
 )
-from schedsearch.printable import printable_line
+from schedsearch.printable import printable_line, shell_argument
 from schedsearch.space import Space
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS, parse_attribute
 from schedsearch.storage.attributes import CONFIRMS, FINGERPRINT, NUMERICS, SPACE, TRIALS
@@ -187,8 +187,10 @@ def get_only_study(database: Database) -> StudyHandle:
     names = sorted([*(study.name for study in opened), *(error.study for error in damaged)])
     if len(names) != 1:
         shown = ", ".join(map(printable_line, names))
-        rule = f"name one of its studies: {shown}" if names else "has no studies"
-        raise StudyError(f"{database.display_url}: {rule}")
+        if not names:
+            raise StudyError(f"{database.display_url}: has no studies")
+        hint = f"`schedsearch status {shell_argument(names[0])}`"
+        raise StudyError(f"several studies: {shown} (hint: name one, such as {hint})")
     if damaged:
         raise damaged[0]
     return opened[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -156,10 +157,16 @@ def is_transient(error: BaseException) -> bool:
 
 
 def driver_message(error: BaseException, password: str | None = None) -> str:
-    """Return the first line of the driver's message; the password is replaced by ***."""
+    """Return the first line of the driver's message.
+
+    The password is replaced by *** where it stands alone: a short one is part of other words too.
+
+    >>> driver_message(ValueError("postgresql://ann:p@db cannot be opened: p is wrong"), "p")
+    'postgresql://ann:***@db cannot be opened: *** is wrong'
+    """
     cause = getattr(error, "orig", None) or error.__cause__ or error
     cause = getattr(cause, "orig", None) or cause
     has_code = len(cause.args) == 2 and isinstance(cause.args[0], int)
     message = str(cause.args[1] if has_code else cause).strip()
     text = next(iter(message.splitlines()), type(cause).__name__)
-    return text.replace(password, "***") if password else text
+    return re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", text) if password else text

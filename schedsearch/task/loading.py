@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar, cast, get_args
 
-from schedsearch.errors import TaskError, did_you_mean, summarize_exception
+from schedsearch.errors import TaskError, describe_user_error, did_you_mean
 from schedsearch.task.name_clash import refuse_name_clash
 from schedsearch.task.protocol import OptimizerName, Task, TrainFunction, is_train_function
 
@@ -120,7 +120,7 @@ def call_user_code(what: str, function: Callable[[], _T]) -> _T:
     try:
         return function()
     except Exception as error:
-        raise TaskError(f"{what} raises {summarize_exception(error)}{_extra(error)}") from error
+        raise TaskError(f"{what} raises {describe_user_error(error)}{_extra(error)}") from error
 
 
 def parse_reference(reference: str) -> tuple[str, str]:
@@ -165,7 +165,7 @@ def _import(reference: str, name: str, file: Path | str | None) -> ModuleType:
         raise TaskError(f"task {reference!r}: there is no module `{error.name}`{hint}") from None
     except Exception as error:
         raise TaskError(
-            f"task {reference!r}: importing {name} raises {summarize_exception(error)}"
+            f"task {reference!r}: importing {name} raises {describe_user_error(error)}"
         ) from error
 
 

@@ -172,7 +172,7 @@ def test_an_exception_on_import_of_the_task_is_one_line(run, write, tmp_path, mo
     done = run("check", write(task="broken_task:Task"))
     assert done.status == 2
     [line] = done.err.splitlines()
-    assert line.endswith("importing broken_task raises RuntimeError: two lines")
+    assert line.endswith("importing broken_task raises RuntimeError: two lines (broken_task.py:1)")
 
 
 @pytest.mark.parametrize(

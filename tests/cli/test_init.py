@@ -44,6 +44,18 @@ def schedsearch(tmp_path, monkeypatch):
     return schedsearch
 
 
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [("-x", "must not begin with a dash"), ("..", "must not consist of dots only")],
+)
+@pytest.mark.parametrize("flags", [[], ["--from", "noisy_digits"]])
+def test_a_name_that_no_new_study_may_have_is_refused(run, tmp_path, name, rule, flags):
+    done = run("init", *flags, "--", name)
+    assert done.status == 2
+    assert done.err.startswith(f"error: the name {name!r} {rule}")
+    assert not list(tmp_path.iterdir())
+
+
 # --- projects ------------------------------------------------------------------------------------
 
 

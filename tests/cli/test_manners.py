@@ -102,6 +102,27 @@ def test_the_shell_completes_file_names(run, complete, tmp_path):
     ).stdout.startswith("complete -o default -F _")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "-x.toml"], "no option -x (hint: for a file of this name write ./-x.toml)"),
+        (["start", "a.toml", "--trial", "3"], "no option --trial (hint: did you mean --"),
+        (["start"], "`schedsearch start` needs the argument {space} (hint: `schedsearch start -h`"),
+        (["status", "a", "b"], "too many arguments: b (hint: `schedsearch status -h` shows"),
+        (["start", "a.toml", "--trials"], "--trials needs a value (hint: "),
+        (["status", "--json=3"], "option '--json' does not take a value (hint: "),
+        (["strt"], "no command strt (hint: did you mean `start`?)"),
+        (["\x1b[31m"], "no command \\u001b[31m (hint: `schedsearch -h` lists the commands)"),
+        (["--trials"], "no option --trials (hint: "),
+    ],
+)
+def test_a_wrong_command_line_is_one_error_line_with_a_hint(run, arguments, said):
+    done = run(*arguments)
+    [line] = done.err.splitlines()
+    assert (done.status, done.out) == (2, "")
+    assert line.startswith(f"error: {said}")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_takes_quiet(name):
     assert any("-q" in parameter.opts for parameter in COMMANDS[name].params)

@@ -304,10 +304,13 @@ def test_another_name_is_another_study(start, tmp_path):
     [
         (["--sampler", "tpee"], "--sampler is "),
         (["--pruner", "ashaa"], "--pruner is "),
-        (["--device", "warp"], "the device `warp` cannot be used here"),
+        (["--device", "warp"], "error: the device `warp` cannot be used here: torch knows no such"),
         (["--seed", "-1"], "--seed is "),
         (["--audit", "1.5"], "--audit is "),
         (["--protected", "soon"], "--protected is "),
+        (["--protected", "300%"], "error: --protected is '300%', but must be at most 100%\n"),
+        (["--device", "cuda:x"], "the device `cuda:x` cannot be used here: "),
+        (["--pruner", "foo", "--audit", "2"], "\nerror: --audit is 2.0, but must be at most 1.0"),
     ],
 )
 def test_a_wrong_flag_is_answered_with_its_rule(start, tmp_path, flags, said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
@@ -124,7 +125,9 @@ def test_one_of_several_studies_must_be_named(run, tmp_path):
     make_study(tmp_path, document() | {"name": "other"})
     code, _, err = run("status")
     assert code == 2
-    assert "name one of its studies: other, small" in err
+    assert err.splitlines() == [
+        "error: several studies: other, small (hint: name one, such as `schedsearch status other`)"
+    ]
     assert [line.split()[0] for line in run("list")[1].splitlines()] == ["other", "small"]
     assert [found["study"] for found in json.loads(run("list", "--json")[1])] == ["other", "small"]
 
@@ -137,14 +140,17 @@ def test_a_missing_database_is_an_error_and_is_not_created(run, tmp_path, comman
     assert not list(tmp_path.iterdir())
 
 
-def test_delete_asks_first_and_refuses_a_study_in_training(run, tmp_path):
+def test_delete_asks_first_and_refuses_a_study_in_training(run, tmp_path, monkeypatch):
     study = make_study(tmp_path)
     claim(study, "ann")
     code, _, err = run("delete", "small", "--yes")
     assert code == 2
     assert "study `small` is in training (trials running: 1): stop its workers first" in err
     study.queue.requeue_trials_of("ann")
-    assert run("delete", "small")[0] != 0  # no answer to the question
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert run("delete", "small")[0] == 1
+    code, _, err = run("delete", "small")  # no answer to the question
+    assert (code, err.splitlines()[-1]) == (2, "error: no terminal to ask on: give --yes")
     assert run("status", "small")[0] == 0
     assert run("delete", "small", "--yes") == (0, "", "deleted study small\n")
     code, _, err = run("status", "small")
