@@ -75,7 +75,7 @@ def test_a_confirmation_trains_each_of_its_runs_once_on_a_cluster(
     tmp_path: Path, cluster: RayCluster, servers: Servers
 ):
     with servers.database("postgresql") as url:
-        work(make_study_at(url, document(trials=6)))
+        work(make_study_at(url, document(trials=24, pruner={"name": "none"})))
         confirm = ("confirm", "small", "--top", 1, "--seeds", 6, "--json", "--workers", 2)
         confirmed = begin(*confirm, *cluster.flags, folder=tmp_path, SCHEDSEARCH_STORAGE=url)
         out, err = confirmed.communicate(timeout=200)
