@@ -14,25 +14,12 @@ SchedSearchError                  the operation failed: exit 1
 
 from __future__ import annotations
 
-import sysconfig
-import tempfile
-import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from schedsearch.printable import printable_line
-
-#: Folders of code that is not the user's: Python's, installed packages' and this package's.
-_LIBRARIES = (
-    "<frozen ",
-    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib", "scripts")),
-    str(Path(__file__).parent),
-    # Written by torch's compiler.
-    str(Path(tempfile.gettempdir(), "torchinductor_")),
-)
 
 
 class SchedSearchError(Exception):
@@ -126,8 +113,6 @@ class DamagedStudyError(SchedSearchError):
 
     Attributes:
         study: the name of the study.
-        trial: the number of the trial; None if the attribute belongs to the study.
-        attribute: the key of the attribute.
 
     >>> str(DamagedStudyError("small", 3, "every", "x", "a whole number from 1"))
     "study `small`, trial 3: the attribute `every` is 'x', but must be a whole number from 1"
@@ -136,19 +121,22 @@ class DamagedStudyError(SchedSearchError):
     def __init__(
         self, study: str, trial: int | None, attribute: str, value: Any, rule: str
     ) -> None:
-        self._fill(study, trial, attribute, f"is {_describe(value)}, but must be {rule}")
+        problem = f"is {_describe(value)}, but must be {rule}"
+        super().__init__(_locate_damage(study, trial, attribute, problem))
+        self.study = study
 
     @classmethod
     def missing(cls, study: str, trial: int | None, attribute: str, rule: str) -> DamagedStudyError:
         """Return the error about an attribute that is missing."""
         error = cls(study, trial, attribute, None, rule)
-        error._fill(study, trial, attribute, f"is missing, but must be {rule}")
+        problem = f"is missing, but must be {rule}"
+        error.args = (_locate_damage(study, trial, attribute, problem),)
         return error
 
-    def _fill(self, study: str, trial: int | None, attribute: str, problem: str) -> None:
-        self.study, self.trial, self.attribute = study, trial, attribute
-        place = f"study `{study}`" + ("" if trial is None else f", trial {trial}")
-        self.args = (printable_line(f"{place}: the attribute `{attribute}` {problem}"),)
+
+def _locate_damage(study: str, trial: int | None, attribute: str, problem: str) -> str:
+    place = f"study `{study}`" + ("" if trial is None else f", trial {trial}")
+    return printable_line(f"{place}: the attribute `{attribute}` {problem}")
 
 
 def _describe(value: Any) -> str:
@@ -176,36 +164,3 @@ def summarize_exception(error: Exception) -> str:
     'ValueError: first line second line'
     """
     return printable_line(" ".join(f"{type(error).__name__}: {error}".split()))
-
-
-def describe_error(error: Exception) -> str:
-    """Return an exception in one line, with the file and the line where it was raised."""
-    return summarize_exception(error) + innermost_user_line(
-        traceback.extract_tb(error.__traceback__)
-    )
-
-
-def describe_user_error(error: Exception) -> str:
-    """Return an exception in one line, with the innermost line of the user's code if it has one.
-
-    A SyntaxError names its line itself.
-    """
-    frames = _user_frames(traceback.extract_tb(error.__traceback__))
-    if isinstance(error, SyntaxError) or not frames:
-        return summarize_exception(error)
-    return f"{summarize_exception(error)}{_line_of(frames[-1])}"
-
-
-def innermost_user_line(frames: traceback.StackSummary) -> str:
-    """Return the innermost line of the user's code, or of any code if there is none."""
-    for frame in reversed(_user_frames(frames) or frames):
-        return _line_of(frame)
-    return ""
-
-
-def _user_frames(frames: traceback.StackSummary) -> list[traceback.FrameSummary]:
-    return [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
-
-
-def _line_of(frame: traceback.FrameSummary) -> str:
-    return f" ({Path(frame.filename).name}:{frame.lineno})"

@@ -46,6 +46,15 @@ def test_a_quick_command_loads_nothing_heavy(arguments: tuple[str, ...]):
     assert loaded_by(*arguments) == []
 
 
+def test_a_status_loads_neither_the_worker_nor_samplers():
+    code = (
+        "import sys, schedsearch.report.status, schedsearch.report.status_text; print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    unused = ("schedsearch.worker", "schedsearch.samplers", "schedsearch.trajectories", "torch")
+    assert not [name for name in done.stdout.split() if name.startswith(unused)]
+
+
 def test_the_keys_of_stored_attributes_are_constants_of_one_module():
     literal = re.compile(
         r"""user_attrs(?:\.get\(|\[)["']|set_(?:trial_|study_)?user_attr\([\w., ]*["']"""

@@ -37,9 +37,9 @@ from schedsearch.storage.attributes import (
     SEED,
     TEST,
     VALIDATION,
+    failure_reason,
 )
 from schedsearch.training import metric_on_test
-from schedsearch.worker.failures import failure_reason
 
 _ANY_SEED = IntDistribution(0, 2**32)
 _RECORDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -237,7 +237,6 @@ class ConfirmationSummary:
 
     name: str
     parent: str
-    study_id: int
     runs: int
     result: dict[str, Any] | None
 
@@ -266,7 +265,6 @@ def _summary(database: Database, study: StudyAttributes) -> ConfirmationSummary:
     return ConfirmationSummary(
         name=study.name,
         parent=parent,
-        study_id=study.study_id,
         runs=counts.complete + counts.pruned,
         result=_result_in(study),
     )

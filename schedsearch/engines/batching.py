@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from schedsearch.engines.lanes.program import Program, build
 from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings
 from schedsearch.engines.task_adapter import TaskAdapter
-from schedsearch.errors import SchedSearchError, innermost_user_line, summarize_exception
+from schedsearch.errors import SchedSearchError, summarize_exception
+from schedsearch.exception_lines import innermost_user_line
 from schedsearch.task import Task, TrainFunction, is_train_function
 
 #: From a phrase in torch's message to our message.

@@ -85,6 +85,10 @@ class Supervisor:
 
         After its last worker it still waits for the trials of other workers, which may die.
         """
+        # First, so that the trials of ended children are not counted as those of other workers.
+        for child in list(self._children):
+            if (end := child.process.poll()) is not None:
+                self._reap(child, end)
         if time.monotonic() - self._reaped > self.reaping:
             self._reaped = time.monotonic()
             if lost := self.study.queue.requeue_lost(self.grace):
@@ -92,9 +96,6 @@ class Supervisor:
                     f"{lost} trial(s) of workers that have ended or are silent were queued again"
                 )
             self._may_wait_longer = True
-        for child in list(self._children):
-            if (end := child.process.poll()) is not None:
-                self._reap(child, end)
         return bool(self._children) or self._has_work_left()
 
     def stop(self) -> None:
@@ -143,11 +144,11 @@ class Supervisor:
         """Queue the trials of an ended worker again, and replace it if it was killed."""
         self._children.remove(child)
         self._outages.forget(child.name)
-        lost = self.study.queue.requeue_trials_of(child.name)
+        self.study.queue.requeue_trials_of(child.name)
         if end.code == 0 or self._stopping:
             return
         if end.killed_by is not None:
-            self._replace(end.killed_by, lost)
+            self._replace(end.killed_by)
         elif end.code == STOPPED:
             self._stopped_elsewhere = True
             self.say("warning: a worker received a stop signal: it is not replaced")
@@ -157,8 +158,9 @@ class Supervisor:
         if end.code == InputError.exit_code:
             self.stop()  # input that is wrong for one worker is wrong for all
 
-    def _replace(self, killed_by: str, lost: int) -> None:
-        self.say(f"warning: a worker was killed ({killed_by}): {lost} trial(s) queued again")
+    def _replace(self, killed_by: str) -> None:
+        # Without a number: another worker of this host may have queued them before.
+        self.say(f"warning: a worker was killed ({killed_by}): its trials are queued again")
         finished = self.study.queue.counts().finished
         self._deaths = 1 if finished > self._finished else self._deaths + 1
         self._finished = finished

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.storage import StudyHandle
-from schedsearch.storage.attributes import DIVERGED, REFUSED
-from schedsearch.worker.failures import failure_reason
+from schedsearch.storage.attributes import DIVERGED, REFUSED, failure_reason
 
 
 def without_value(study: StudyHandle) -> str | None:

@@ -66,6 +66,8 @@ SUPERSEDED_BY = "superseded_by"
 BATCH = "batch"
 #: Of a trial that failed: the traceback.
 TRACEBACK = "traceback"
+#: Why a trial failed that has no exception.
+HANGING_EPOCH = "an epoch that took too long"
 #: Of a trial whose parameters break a rule together: the rule.
 REFUSED = "refused"
 #: Of a trial that diverged: the epoch.
@@ -96,3 +98,12 @@ TEST = "test"
 def is_superseded(row: FrozenTrial) -> bool:
     """Return whether a row no longer stands for its trial: it was queued again, or withdrawn."""
     return SUPERSEDED_BY in row.user_attrs
+
+
+def failure_reason(trial: FrozenTrial) -> str:
+    """Return why a trial failed: the first line of its exception, which follows the frames."""
+    lines = trial.user_attrs.get(TRACEBACK, "").splitlines()
+    frames = [i for i, line in enumerate(lines) if line.startswith("  File ")]
+    after = lines[frames[-1] + 1 :] if frames else lines
+    raised = (line for line in after if line.strip() and not line[0].isspace())
+    return next(raised, HANGING_EPOCH)

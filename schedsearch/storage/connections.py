@@ -22,6 +22,14 @@ _IDLE_TIMEOUT = 60
 _STATEMENT_TIMEOUT, _LOCK_TIMEOUT = 60, 15
 #: Seconds that a write may wait for a lock if it is not retried.
 _SHORT_LOCK_WAIT = 2
+#: Limit the waits of a session of MySQL or MariaDB for locks of rows and of tables; undo that.
+_SHORTEN_ON_MYSQL = (
+    "SET @usual_for_rows = @@innodb_lock_wait_timeout, @usual_for_tables = @@lock_wait_timeout, "
+    f"innodb_lock_wait_timeout = {_SHORT_LOCK_WAIT}, lock_wait_timeout = {_SHORT_LOCK_WAIT}"
+)
+_RESTORE_ON_MYSQL = (
+    "SET innodb_lock_wait_timeout = @usual_for_rows, lock_wait_timeout = @usual_for_tables"
+)
 #: Seconds to wait for another process that creates the tables.
 _CREATION_TIMEOUT = 50
 
@@ -51,8 +59,8 @@ _MYSQL: dict[str, Any] = _SERVER | {
         "read_timeout": _STATEMENT_TIMEOUT,
         "write_timeout": _STATEMENT_TIMEOUT,
         # Only MariaDB reads the part in /*M! */.
-        "init_command": f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {_LOCK_TIMEOUT}"
-        f"/*M! , idle_transaction_timeout = {_IDLE_TIMEOUT} */",
+        "init_command": f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {_LOCK_TIMEOUT}, "
+        f"lock_wait_timeout = {_LOCK_TIMEOUT} /*M! , idle_transaction_timeout = {_IDLE_TIMEOUT} */",
     }
 }
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -106,11 +114,22 @@ def relax_synchronous(connection: Any, record: object) -> None:
 def short_lock_wait(connection: Connection) -> Iterator[None]:
     """Let the next transaction of a connection wait for locks for two seconds at most.
 
-    The transaction starts with `limit_lock_wait`. MySQL and MariaDB have only their usual limits.
+    The transaction starts with `limit_lock_wait`.
     """
-    if connection.dialect.name != "sqlite":
-        yield
+    if connection.dialect.name == "sqlite":
+        with _short_wait_on_sqlite(connection):
+            yield
         return
+    try:
+        yield
+    finally:
+        # A lost connection has no settings any more.
+        if connection.dialect.name == "mysql" and not connection.invalidated:
+            connection.exec_driver_sql(_RESTORE_ON_MYSQL)
+
+
+@contextmanager
+def _short_wait_on_sqlite(connection: Connection) -> Iterator[None]:
     driver: Any = connection.connection.dbapi_connection
     [usual] = driver.execute("PRAGMA busy_timeout").fetchone()
     driver.execute(f"PRAGMA busy_timeout={_SHORT_LOCK_WAIT * 1000}")
@@ -124,6 +143,8 @@ def limit_lock_wait(connection: Connection) -> None:
     """Limit the waits for locks in this transaction; see `short_lock_wait`."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_SHORT_LOCK_WAIT}s'")
+    elif connection.dialect.name == "mysql":
+        connection.exec_driver_sql(_SHORTEN_ON_MYSQL)
 
 
 def enable_wal(engine: Engine) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, exists, insert, literal, select, update
+from sqlalchemy import Connection, case, exists, insert, literal, select, update
 
 from schedsearch.storage.attributes import (
     AUDITED,
@@ -206,7 +206,10 @@ class TrialQueue:
             # A sign of life since then keeps a trial.
             current = self.liveness.load(connection)
             still_lost = sorted(i for i in lost if current.get(i) == lost[i])
-            for worker in {lost[i].worker for i in still_lost}:
+            # A worker that is only silent may resume, and then needs its record.
+            for worker in {
+                lost[i].worker for i in still_lost if lost[i].has_live_process() is False
+            }:
                 self.liveness.unregister(connection, worker)
             # The time after its last sign of life was no training.
             ends = {i: lost[i].heartbeat for i in still_lost}
@@ -269,7 +272,9 @@ def _belongs_to(worker: str) -> Any:
 
 
 def _fail(connection: Connection, trial_id: int, moment: datetime) -> None:
-    failed = {"state": "FAIL", "datetime_complete": moment}
+    """Fail a trial that ended at a moment, but not before its start: heartbeats are rounded."""
+    start = trials.c.datetime_start
+    failed = {"state": "FAIL", "datetime_complete": case((start > moment, start), else_=moment)}
     connection.execute(update(trials).where(trials.c.trial_id == trial_id).values(failed))
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar, cast, get_args
 
-from schedsearch.errors import TaskError, describe_user_error, did_you_mean
+from schedsearch.errors import TaskError, did_you_mean
+from schedsearch.exception_lines import describe_user_error
 from schedsearch.task.name_clash import refuse_name_clash
 from schedsearch.task.protocol import OptimizerName, Task, TrainFunction, is_train_function
 

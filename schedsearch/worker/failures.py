@@ -10,8 +10,9 @@ from datetime import datetime
 
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.errors import SchedSearchError, innermost_user_line
-from schedsearch.storage.attributes import TRACEBACK, is_superseded
+from schedsearch.errors import SchedSearchError
+from schedsearch.exception_lines import innermost_user_line
+from schedsearch.storage.attributes import HANGING_EPOCH, is_superseded
 
 #: A worker stops after so many failed trials in a row.
 FAILURES_IN_A_ROW = 3
@@ -29,7 +30,7 @@ class Failures:
     def __init__(self, task: str, before: Iterable[FrozenTrial]) -> None:
         self._task = task
         self._in_a_row = 0
-        self._last = "an epoch that took too long"
+        self._last = HANGING_EPOCH
         # Trials that hung in one epoch ended at one moment, and count as one failure.
         moments: dict[datetime, TrialState] = {}
         for trial in before:
@@ -61,15 +62,6 @@ class Failures:
 def traceback_of(error: Exception) -> str:
     """Return the end of an exception's traceback, short enough for an attribute."""
     return "".join(traceback.format_exception(error))[-_TRACEBACK_LENGTH:]
-
-
-def failure_reason(trial: FrozenTrial) -> str:
-    """Return why a trial failed: the first line of its exception, which follows the frames."""
-    lines = trial.user_attrs.get(TRACEBACK, "").splitlines()
-    frames = [i for i, line in enumerate(lines) if line.startswith("  File ")]
-    after = lines[frames[-1] + 1 :] if frames else lines
-    raised = (line for line in after if line.strip() and not line[0].isspace())
-    return next(raised, "an epoch that took too long")
 
 
 def hanging_line() -> tuple[str, str]:

@@ -8,7 +8,8 @@ from collections.abc import Container, Mapping
 import optuna
 from optuna.trial import TrialState
 
-from schedsearch.errors import InputError, describe_error
+from schedsearch.errors import InputError
+from schedsearch.exception_lines import describe_error
 from schedsearch.pruners import decide_pruning
 from schedsearch.storage import BatchedStorage, StudyHandle
 from schedsearch.storage.attributes import (

@@ -128,7 +128,7 @@ def test_a_killed_workers_trial_is_queued_at_once_and_another_worker_takes_it(tm
     assert len(set(workers_of(url_of(tmp_path))) - set(before)) == 1
     endless.send_signal(signal.SIGTERM)
     _, err = endless.communicate(timeout=60)
-    assert "a worker was killed (SIGKILL): 1 trial(s) queued again" in err
+    assert "a worker was killed (SIGKILL): its trials are queued again" in err
     assert_handed_back(study, 2)
 
 
@@ -243,6 +243,23 @@ def test_a_task_that_always_fails_ends_the_search_with_exit_1(tmp_path):
     assert err.count("ZeroDivisionError: the third epoch is one too many") == 4
     assert "error: 3 trials in a row failed" in err
     assert "Traceback" not in err
+
+
+def test_the_trials_of_a_killed_child_do_not_count_as_those_of_another_worker(tmp_path):
+    content = document(searches.train_slowly) | {"horizon": 100_000}
+    study, said = make_study(tmp_path, content), []
+    local = Supervisor(study, 1, LocalLauncher(), said.append, reaping=0)
+    try:
+        local.start()
+        wait_for_epochs(tmp_path, running=1)
+        [child] = workers_of(url_of(tmp_path))
+        os.kill(child, signal.SIGKILL)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        assert local.watch()
+    finally:
+        local.kill()
+    assert "warning: a worker was killed (SIGKILL): its trials are queued again" in said
+    assert not [line for line in said if "have ended or are silent" in line]
 
 
 def test_trials_of_a_machine_that_went_away_are_taken_over(tmp_path):

@@ -34,17 +34,18 @@ _LOCKS = {
     # A lock on every row: the table itself stays open, and reads go on.
     "mysql": ["BEGIN", "SELECT * FROM trial_heartbeats FOR UPDATE"],
 }
+_LOCK_TABLE_ON_MYSQL = ["LOCK TABLES trial_heartbeats READ"]
 
 
 @contextmanager
-def heartbeats_locked(url: str) -> Iterator[None]:
+def heartbeats_locked(url: str, lock: list[str] | None = None) -> Iterator[None]:
     """Let other connections read heartbeats, but not write them."""
     engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        for statement in _LOCKS[engine.dialect.name]:
+        for statement in lock or _LOCKS[engine.dialect.name]:
             connection.exec_driver_sql(statement)
         yield
-        connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql("ROLLBACK" if lock is None else "UNLOCK TABLES")
 
 
 @pytest.fixture
@@ -100,6 +101,28 @@ def test_missing_heartbeats_do_not_count_while_this_process_cannot_write_them_ei
     assert queue.requeue_lost(GRACE) == 0
     assert queue.counts().running == 1
     wait_until(lambda: queue.requeue_lost(GRACE) == 1)
+
+
+@pytest.mark.parametrize("backend", [pytest.param("mysql", marks=pytest.mark.long)])
+@pytest.mark.parametrize("lock", [_LOCKS["mysql"], _LOCK_TABLE_ON_MYSQL])
+def test_a_write_that_is_not_retried_stops_waiting_before_the_connection_does(study, lock):
+    # Less than the usual limit of a wait for a lock.
+    patient = open_database(f"{study.database.url}?read_timeout=10")
+    trial_id = claim(study, "ann")
+    connection_id, limits = (
+        "SELECT CONNECTION_ID()",
+        ("SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout"),
+    )
+    before = patient.read(lambda c: c.execute(text(connection_id)).scalar_one())
+    touch = text("UPDATE trial_heartbeats SET heartbeat = heartbeat WHERE trial_id = :id")
+    with heartbeats_locked(study.database.url, lock):
+        assert not patient.try_write(lambda c: c.execute(touch, {"id": trial_id}))
+    # A connection that waited too long is closed.
+    assert patient.read(lambda c: c.execute(text(connection_id)).scalar_one()) == before
+    seen = []
+    assert patient.try_write(lambda c: seen.extend(c.execute(text(limits)).one()))
+    seen.extend(patient.read(lambda c: c.execute(text(limits)).one()))
+    assert seen == [2, 2, 15, 15]
 
 
 def test_the_proof_that_heartbeats_can_be_written_leaves_them_as_they_are(study):
@@ -171,6 +194,16 @@ def test_a_process_of_this_host_that_was_killed_is_found_at_once(study):
         assert study.queue.requeue_lost() == 0
     found = study.database.optuna.get_study_system_attrs(study.study_id)
     assert not [key for key in found if key.startswith("worker_")]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_a_worker_that_is_only_silent_keeps_its_record(study):
+    here = ProcessIdentity.current()
+    claim(study, "ann")
+    register(study, "ann", replace(here, host="elsewhere"))
+    assert study.queue.requeue_lost(timedelta(0)) == 1
+    found = study.database.optuna.get_study_system_attrs(study.study_id)
+    assert found["worker_ann"]["host"] == "elsewhere"
 
 
 @pytest.mark.parametrize("backend", ["sqlite"])

@@ -147,6 +147,15 @@ def test_only_running_trials_of_the_worker_are_requeued(study):
     assert state(study, 1) == TrialState.RUNNING
 
 
+def test_a_lost_trial_does_not_end_before_it_starts(study):
+    trial_id = claim(study, "ann")
+    with study.database.engine.begin() as connection:
+        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
+    assert study.queue.requeue_lost(timedelta(0)) == 1
+    [row] = [row for row in study.rows() if row._trial_id == trial_id]
+    assert row.datetime_complete == row.datetime_start
+
+
 def test_a_trial_is_stale_after_the_queue_observed_no_heartbeat_for_the_grace_period(study):
     beating, _ = claim(study, "ann"), claim(study, "bob")
     never = claim(study, "cid")
