@@ -11,11 +11,16 @@ import math
 import time
 import uuid
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection
 
 from schedsearch.storage import GRACE_PERIOD, StudyHandle
 from schedsearch.storage.attributes import LIVE_CALL
 from schedsearch.storage.clock import database_time
+from schedsearch.storage.study_attributes import (
+    delete_attribute,
+    load_by_prefix,
+    set_attribute,
+)
 from schedsearch.storage.tables import study_attributes
 
 #: Seconds between two renewals.
@@ -31,7 +36,7 @@ class LiveCall:
 
     def __init__(self, confirmation: StudyHandle) -> None:
         self._database, self._study_id = confirmation.database, confirmation.study_id
-        self._key = f"{LIVE_CALL}{uuid.uuid4().hex}"
+        self._name = uuid.uuid4().hex
         self._renewed = -math.inf
 
     def renew(self) -> None:
@@ -43,13 +48,11 @@ class LiveCall:
 
         def renew(connection: Connection) -> None:
             moment = database_time(connection)
-            ended = _times(connection, self._study_id)
-            ended = {key: until for key, until in ended.items() if not _is_alive(until, moment)}
-            for key in (self._key, *ended):
-                self._delete(connection, key)
-            until = moment + GRACE_PERIOD.total_seconds()
-            row = {"study_id": self._study_id, "key": self._key, "value_json": json.dumps(until)}
-            connection.execute(insert(study_attributes), row)
+            for name, until in self._times(connection).items():
+                if not _is_alive(until, moment):
+                    self._delete(connection, name)
+            key, until = LIVE_CALL + self._name, moment + GRACE_PERIOD.total_seconds()
+            set_attribute(connection, study_attributes, self._study_id, key, json.dumps(until))
 
         self._database.write(renew)
 
@@ -58,29 +61,22 @@ class LiveCall:
 
         def has_others(connection: Connection) -> bool:
             moment = database_time(connection)
-            times = _times(connection, self._study_id)
-            return any(_is_alive(times[key], moment) for key in times.keys() - {self._key})
+            times = self._times(connection)
+            return any(_is_alive(times[name], moment) for name in times.keys() - {self._name})
 
         return self._database.read(has_others)
 
     def end(self) -> None:
         """Say that this call has ended."""
-        self._database.write(lambda connection: self._delete(connection, self._key))
+        self._database.write(lambda connection: self._delete(connection, self._name))
 
-    def _delete(self, connection: Connection, key: str) -> None:
-        of_study = study_attributes.c.study_id == self._study_id
-        connection.execute(delete(study_attributes).where(of_study, study_attributes.c.key == key))
+    def _delete(self, connection: Connection, name: str) -> None:
+        delete_attribute(connection, study_attributes, self._study_id, LIVE_CALL + name)
 
-
-def _times(connection: Connection, study_id: int) -> dict[str, object]:
-    """Return until when each call counts as alive; strangers may have written anything."""
-    rows = connection.execute(
-        select(study_attributes.c.key, study_attributes.c.value_json).where(
-            study_attributes.c.study_id == study_id,
-            study_attributes.c.key.startswith(LIVE_CALL, autoescape=True),
-        )
-    )
-    return {row.key: _parse(row.value_json) for row in rows}
+    def _times(self, connection: Connection) -> dict[str, object]:
+        """Return until when each call counts as alive; strangers may have written anything."""
+        found = load_by_prefix(connection, study_attributes, self._study_id, LIVE_CALL)
+        return {name: _parse(text) for name, text in found.items()}
 
 
 def _parse(text: str) -> object:

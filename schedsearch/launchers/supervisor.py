@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import uuid
@@ -70,7 +71,7 @@ class Supervisor:
     _may_wait_longer: bool = field(default=True, init=False)
     _deaths: int = field(default=0, init=False)
     _finished: int = field(default=0, init=False)
-    _reaped: float = field(default=float("-inf"), init=False)
+    _reaped: float = field(default=-math.inf, init=False)
     _printed: set[str] = field(default_factory=set, init=False)
     _outages: OutageLines = field(default_factory=OutageLines, init=False)
 
@@ -143,6 +144,7 @@ class Supervisor:
     def _reap(self, child: _Child, end: WorkerExit) -> None:
         """Queue the trials of an ended worker again, and replace it if it was killed."""
         self._children.remove(child)
+        self._reaped = -math.inf  # the search for stale trials says what is left to wait for
         self._outages.forget(child.name)
         self.study.queue.requeue_trials_of(child.name)
         if end.code == 0 or self._stopping:

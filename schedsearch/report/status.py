@@ -120,7 +120,7 @@ class Status:
 
 def read_status(study: StudyHandle) -> Status:
     """Read the status of a study."""
-    # One read for all numbers: while workers train, two reads would differ.
+    # One read for all trials: while workers train, two reads would differ.
     rows, total = study.rows(), study.total()
     trials = [row for row in rows if not is_superseded(row)]
     counts = Counts.from_rows(rows)
@@ -151,7 +151,7 @@ def read_status(study: StudyHandle) -> Status:
         user_plans=tuple(
             _user_plan_trial(trial) for trial in trials if USER_PLAN in trial.user_attrs
         ),
-        seconds=_seconds(rows, study.queue.liveness.training_ends()),
+        seconds=_seconds(rows, _training_ends(study, rows)),
         diverged=sum(DIVERGED in trial.user_attrs for trial in trials),
         clamped=dict(clamped),
         epochs_requested=sum(requested),
@@ -188,29 +188,31 @@ def _user_plan_trial(trial: FrozenTrial) -> UserPlanTrial:
     return UserPlanTrial(attributes[USER_PLAN], trial.number, state, value, attributes[PLAN])
 
 
+def _training_ends(study: StudyHandle, rows: Iterable[FrozenTrial]) -> dict[int, datetime]:
+    """Return until when the running trials have trained, by id, in local time."""
+    running = [row._trial_id for row in rows if row.state is TrialState.RUNNING]
+    if not running:
+        return {}
+    ends = study.queue.liveness.training_ends(running)
+    return {trial_id: to_local_time(end) for trial_id, end in ends.items()}
+
+
 def _seconds(trials: Iterable[FrozenTrial], ends: Mapping[int, datetime]) -> float:
     """Return for how long at least one trial was in training, so without the pauses.
 
     Args:
         trials: all rows of the study. Their times are those of the database's clock, and a worker
             measures the duration of a trial itself, so clocks of hosts do not matter.
-        ends: until when the running trials have trained, by id, in naive UTC.
+        ends: until when the running trials have trained, by id, in local time.
     """
     spans = sorted(
         (trial.datetime_start, end)
         for trial in trials
-        if trial.datetime_start is not None and (end := _end_of(trial, ends)) is not None
+        if trial.datetime_start is not None
+        and (end := trial.datetime_complete or ends.get(trial._trial_id)) is not None
     )
     seconds, until = 0.0, datetime.min
     for start, end in spans:
         seconds += max((end - max(start, until)).total_seconds(), 0.0)
         until = max(until, end)
     return seconds
-
-
-def _end_of(trial: FrozenTrial, ends: Mapping[int, datetime]) -> datetime | None:
-    """Return until when a trial trained, in local time; None for one that started just now."""
-    if trial.datetime_complete is not None:
-        return trial.datetime_complete
-    end = ends.get(trial._trial_id)
-    return None if end is None else to_local_time(end)

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import (
-    Connection,
-    String,
-    Update,
-    delete,
-    func,
-    insert,
-    select,
-    type_coerce,
-    update,
-)
+from sqlalchemy import Connection, Update, func, select, update
 
-from schedsearch.printable import printable_line
-from schedsearch.storage.attributes import WORKER, WORKER_PROCESS
+from schedsearch.storage.attributes import WORKER_PROCESS
 from schedsearch.storage.clock import database_now
 from schedsearch.storage.database import Database
 from schedsearch.storage.process_identity import ProcessIdentity
+from schedsearch.storage.running_trials import (
+    HEARTBEAT,
+    RunningTrial,
+    live_processes,
+    load_running_trials,
+    parse_heartbeat,
+)
 from schedsearch.storage.stale_trials import StaleTrialDetector
+from schedsearch.storage.study_attributes import (
+    delete_attribute,
+    set_attribute,
+)
 from schedsearch.storage.tables import (
     heartbeats,
     study_system_attributes,
-    trials,
-    user_attributes,
 )
 
 #: A trial without a new heartbeat for this long is stale.
@@ -45,39 +41,8 @@ _FRESH = timedelta(seconds=15)
 _POLL = 0.5
 #: Two searches for stale trials are at least this share of the grace period apart.
 _SHORTEST_INTERVAL = 1 / 20
-
-
-@dataclass(frozen=True)
-class RunningTrial:
-    """A running trial, as another process sees it.
-
-    Attributes:
-        number: the trial's number.
-        heartbeat: the time of its last heartbeat, as the database stores it; None: it has none.
-        worker: the name of its worker; None if the trial was not claimed by a worker.
-        process: the process of the worker as text; None if it is not known.
-    """
-
-    number: int
-    heartbeat: datetime | None
-    worker: str | None
-    process: str | None
-
-    @property
-    def host(self) -> str | None:
-        """The host of the worker; None if it is not known."""
-        found = ProcessIdentity.parse(self.process)
-        return None if found is None else found.host
-
-    def __str__(self) -> str:
-        worker = "" if self.worker is None else f" of worker {printable_line(self.worker)}"
-        host = "" if self.host is None else f" on host {printable_line(self.host)}"
-        return f"trial {self.number}{worker}{host}"
-
-    def has_live_process(self) -> bool | None:
-        """Return whether the process of the worker lives; None if that cannot be seen from here."""
-        found = ProcessIdentity.parse(self.process)
-        return None if found is None else found.is_alive()
+#: A wait for heartbeats that locks interrupt ends after so many times its length.
+_LONGEST_OBSERVATION = 6
 
 
 class Liveness:
@@ -92,6 +57,8 @@ class Liveness:
         self._database, self._study_id = database, study_id
         self._detector = StaleTrialDetector()
         self._first_heartbeats: dict[int, datetime | None] = {}
+        #: The running trials that `find_lost` saw last, and whether their processes live.
+        self._seen: dict[int, tuple[RunningTrial, bool | None]] = {}
         #: The trials that `waiting_message` named; None stands for trials of live workers.
         self._announced: set[int | None] = set()
 
@@ -102,23 +69,15 @@ class Liveness:
         process = ProcessIdentity.current()
         if process is None:
             return
-        row = {
-            "study_id": self._study_id,
-            "key": WORKER_PROCESS + worker,
-            "value_json": process.to_text(),
-        }
-
-        def register(connection: Connection) -> None:
-            self.unregister(connection, worker)
-            connection.execute(insert(study_system_attributes), row)
-
-        self._database.write(register)
+        key, text = WORKER_PROCESS + worker, process.to_text()
+        self._database.write(
+            lambda c: set_attribute(c, study_system_attributes, self._study_id, key, text)
+        )
 
     def unregister(self, connection: Connection, worker: str | None) -> None:
-        """Remove the record of a worker that has no running trial any more."""
-        attributes = study_system_attributes.c
-        own = attributes.study_id == self._study_id, attributes.key == f"{WORKER_PROCESS}{worker}"
-        connection.execute(delete(study_system_attributes).where(*own))
+        """Remove the record of a worker that has ended."""
+        key = f"{WORKER_PROCESS}{worker}"
+        delete_attribute(connection, study_system_attributes, self._study_id, key)
 
     def record(self, trial_ids: Sequence[int]) -> None:
         """Record that the workers of these trials are alive."""
@@ -134,69 +93,39 @@ class Liveness:
 
     def running(self) -> dict[int, RunningTrial]:
         """Return the running trials by id."""
-        return self._database.read(self.load)
+        return self._database.read(lambda c: load_running_trials(c, self._study_id))
 
-    def load(self, connection: Connection) -> dict[int, RunningTrial]:
-        """Return the running trials by id."""
-        worker = user_attributes.alias()
-        query = (
-            select(
-                trials.c.trial_id,
-                trials.c.number,
-                # As text: a value of another program must not raise an error.
-                type_coerce(heartbeats.c.heartbeat, String),
-                worker.c.value_json,
-            )
-            .join_from(trials, heartbeats, trials.c.trial_id == heartbeats.c.trial_id, isouter=True)
-            .join(
-                worker,
-                (worker.c.trial_id == trials.c.trial_id) & (worker.c.key == WORKER),
-                isouter=True,
-            )
-            .where(trials.c.study_id == self._study_id, trials.c.state == "RUNNING")
-            .order_by(trials.c.trial_id)
-        )
-        rows = list(connection.execute(query))
-        processes = self._load_processes(connection) if rows else {}
-        found = {}
-        for trial_id, number, heartbeat, text in rows:
-            name = _name(text)
-            process = None if name is None else processes.get(name)
-            found[trial_id] = RunningTrial(number, _parse_heartbeat(heartbeat), name, process)
-        return found
-
-    def _load_processes(self, connection: Connection) -> dict[str, str]:
-        attributes = study_system_attributes.c
-        query = select(attributes.key, attributes.value_json).where(
-            attributes.study_id == self._study_id,
-            attributes.key.startswith(WORKER_PROCESS, autoescape=True),
-        )
-        return {key.removeprefix(WORKER_PROCESS): text for key, text in connection.execute(query)}
-
-    def training_ends(self) -> dict[int, datetime]:
-        """Return until when the running trials have trained: now, or until the last heartbeat.
+    def training_ends(self, trial_ids: Sequence[int]) -> dict[int, datetime]:
+        """Return until when running trials have trained: now, or until the last heartbeat.
 
         Returns:
-            Times of the database's clock by trial id, in naive UTC.
+            Times of the database's clock for all these trials, in naive UTC.
         """
-        seen, now = self._database.read(lambda c: (self.load(c), database_now(c)))
-        return {
-            i: now if trial.heartbeat is None or now - trial.heartbeat < _FRESH else trial.heartbeat
-            for i, trial in seen.items()
-        }
+        chosen = heartbeats.c.trial_id.in_(trial_ids)
+        query = select(heartbeats.c.trial_id, HEARTBEAT).where(chosen)
+
+        def read(connection: Connection) -> tuple[dict[int, datetime | None], datetime]:
+            rows = connection.execute(query)
+            return {i: parse_heartbeat(value) for i, value in rows}, database_now(connection)
+
+        beats, now = self._database.read(read)
+        ends = dict.fromkeys(trial_ids, now)
+        return ends | {i: beat for i, beat in beats.items() if beat and now - beat >= _FRESH}
 
     def find_lost(self, grace_period: timedelta) -> dict[int, RunningTrial]:
         """Return the running trials whose worker has ended, or is silent for the grace period.
 
-        A worker on this host has ended when its process has. Another worker is silent if no new
-        heartbeat was seen for the grace period, in which this process could write all the time:
-        see StaleTrialDetector. Call this every few seconds.
+        A worker on this host has ended when its process has. Any other worker, also one whose
+        process lives, is silent if no new heartbeat was seen for the grace period, in which this
+        process could write all the time: see StaleTrialDetector. Call this every few seconds.
         """
         seen, grace = self.running(), grace_period.total_seconds()
+        lives = live_processes(seen)
         self._first_heartbeats = {
             i: self._first_heartbeats.get(i, trial.heartbeat) for i, trial in seen.items()
         }
-        ended = {i for i, trial in seen.items() if trial.has_live_process() is False}
+        self._seen = {i: (trial, lives[i]) for i, trial in seen.items()}
+        ended = {i for i in seen if lives[i] is False}
         judged = {i: trial.heartbeat for i, trial in seen.items() if i not in ended}
         stale: Collection[int] = ()
         if judged and self._detector.is_due(_SHORTEST_INTERVAL * grace):
@@ -208,15 +137,16 @@ class Liveness:
     def waiting_message(self, seconds: float) -> str | None:
         """Say which trials of other workers this process waits for; None if that was said before.
 
+        The trials are those that the last `find_lost` saw.
+
         Args:
             seconds: how long it waits at most for a worker that gives no sign of life.
         """
-        seen = self.running()
+        seen, first = self._seen, self._first_heartbeats
         unknown = [
             i
-            for i, trial in seen.items()
-            if trial.has_live_process() is None
-            and trial.heartbeat == self._first_heartbeats.get(i, trial.heartbeat)
+            for i, (trial, lives) in seen.items()
+            if lives is None and trial.heartbeat == first.get(i, trial.heartbeat)
         ]
         named: set[int | None] = {*unknown} if unknown else {None}
         new = named - self._announced
@@ -226,45 +156,62 @@ class Liveness:
         if not unknown:
             return f"waiting for {len(seen)} trial(s) of other workers"
         more = "" if len(unknown) == 1 else f" (and for {len(unknown) - 1} other trials)"
-        first = f"{seen[unknown[0]]}, which may still be alive"
-        return f"waiting up to {math.ceil(seconds)} s for {first}{more}"
+        first_trial, _ = seen[unknown[0]]
+        may_live = f"{first_trial}, which may still be alive"
+        return f"waiting up to {math.ceil(seconds)} s for {may_live}{more}"
 
     def count_alive(
         self, grace_period: timedelta = GRACE_PERIOD, observation: timedelta = OBSERVATION
     ) -> int:
         """Count the running trials whose worker is alive.
 
-        It is alive if its process on this host is, or if its last heartbeat is recent by the clock
-        of the database. If there is no such trial, this waits for a heartbeat of the others.
+        It is alive if its last heartbeat is recent by the clock of the database, unless its process
+        on this host has ended, or if that process is suspended. If there is no such trial, this
+        waits for a heartbeat of the others. A process that lives proves nothing alone: if this is a
+        copy of a database, the worker writes to the original.
 
         Args:
             grace_period: a heartbeat is recent if it is younger.
             observation: how long to wait for a heartbeat.
         """
-        seen, now = self._database.read(lambda c: (self.load(c), database_now(c)))
-        lives = {i: trial.has_live_process() for i, trial in seen.items()}
+        seen, now = self._database.read(
+            lambda c: (load_running_trials(c, self._study_id), database_now(c))
+        )
+        lives = live_processes(seen)
+        candidates = {
+            i: trial.heartbeat
+            for i, trial in seen.items()
+            if lives[i] is not False and (lives[i] or trial.heartbeat is not None)
+        }
         alive = [
             i
-            for i, trial in seen.items()
-            if lives[i] or (lives[i] is None and _is_recent(trial.heartbeat, now - grace_period))
+            for i, heartbeat in candidates.items()
+            if _is_recent(heartbeat, now - grace_period) or seen[i].has_suspended_process()
         ]
-        unknown = [i for i in seen if lives[i] is None and seen[i].heartbeat is not None]
-        return len(alive) if alive or not unknown else self._observe(unknown, observation)
+        return len(alive) if alive or not candidates else self._observe(candidates, observation)
 
-    def _observe(self, trial_ids: Sequence[int], observation: timedelta) -> int:
-        """Wait for new heartbeats of these trials, as long as this process can write; count them.
+    def _observe(self, before: Mapping[int, datetime | None], observation: timedelta) -> int:
+        """Wait for new heartbeats of trials, as long as this process can write; count them.
 
-        Time in which it cannot write does not count.
+        Time in which it cannot write does not count. If that takes too long, all count as alive.
+
+        Args:
+            before: the heartbeats up to now.
+            observation: how long to wait for others.
         """
-        before, end = self.running(), -math.inf
-        while time.monotonic() < end or math.isinf(end):
-            if math.isinf(end) or not self._can_write(trial_ids):
-                self._database.write(lambda connection: connection.execute(_touch(trial_ids)))
-                end = time.monotonic() + observation.total_seconds()
+        seconds, began = observation.total_seconds(), time.monotonic()
+        self._database.write(lambda connection: connection.execute(_touch(before)))
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(min(_POLL, seconds))
             current = self.running()
-            if beating := [i for i in trial_ids if i in current and current[i] != before.get(i)]:
+            if beating := [i for i in before if i in current and current[i].heartbeat != before[i]]:
                 return len(beating)
-            time.sleep(min(_POLL, observation.total_seconds()))
+            if time.monotonic() - began > _LONGEST_OBSERVATION * seconds:
+                return len(before)
+            if not self._can_write(before):
+                self._database.write(lambda connection: connection.execute(_touch(before)))
+                end = time.monotonic() + seconds
         return 0
 
 
@@ -272,27 +219,6 @@ def _touch(trial_ids: Iterable[int]) -> Update:
     """Return a statement that writes to the heartbeats of trials, and leaves them as they are."""
     chosen = heartbeats.c.trial_id.in_(sorted(trial_ids))
     return update(heartbeats).where(chosen).values(heartbeat=heartbeats.c.heartbeat)
-
-
-def _name(text: str | None) -> str | None:
-    """Return the name of a worker from its attribute; a stranger may write anything."""
-    try:
-        name = json.loads(text or "null")
-    except (ValueError, RecursionError):
-        return None
-    return name if isinstance(name, str) else None
-
-
-def _parse_heartbeat(value: object) -> datetime | None:
-    """Return a heartbeat as a naive time; None if it is missing or not a time."""
-    if not isinstance(value, str | datetime):
-        return None
-    try:
-        # SQLite returns text.
-        found = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        return None
-    return found.replace(tzinfo=None)
 
 
 def _is_recent(heartbeat: datetime | None, earliest: datetime) -> bool:

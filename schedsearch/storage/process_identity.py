@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 
 _PROC = Path("/proc")
 #: The states of a process that has ended, in /proc/PID/stat.
 _ENDED = ("Z", "X")
+#: The states of a suspended process there; in the second, a debugger has stopped it.
+_SUSPENDED = ("T", "t")
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,8 @@ class ProcessIdentity:
     def current(cls) -> ProcessIdentity | None:
         """Return the identity of this process; None on systems without /proc."""
         pid = os.getpid()
-        try:
-            # /proc may belong to another namespace: then its process ids mean other processes.
-            if str((_PROC / "self").readlink()) != str(pid):
-                return None
-            boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-            namespace = str((_PROC / "self/ns/pid").readlink())
-        except OSError:
-            return None
-        found = _state_and_start(pid)
-        return None if found is None else cls(os.uname().nodename, boot, namespace, pid, found[1])
+        place, found = _place_of(pid), _state_and_start(pid)
+        return None if place is None or found is None else cls(*place, pid, found[1])
 
     @classmethod
     def parse(cls, text: str | None) -> ProcessIdentity | None:
@@ -65,12 +60,7 @@ class ProcessIdentity:
 
     def is_here(self) -> bool:
         """Return whether this process can see the other one: same host, boot and namespace."""
-        here = ProcessIdentity.current()
-        return here is not None and (self.host, self.boot, self.namespace) == (
-            here.host,
-            here.boot,
-            here.namespace,
-        )
+        return (self.host, self.boot, self.namespace) == _place_of(os.getpid())
 
     def is_alive(self) -> bool | None:
         """Return whether the process runs or is suspended; None if that cannot be seen from here.
@@ -92,6 +82,29 @@ class ProcessIdentity:
             return True
         state, started = found
         return state not in _ENDED and started == self.started
+
+    def is_suspended(self) -> bool:
+        """Return whether the process is on this host and suspended, so it cannot write."""
+        found = _state_and_start(self.pid) if self.is_here() and self.pid > 0 else None
+        return found is not None and found[0] in _SUSPENDED and found[1] == self.started
+
+
+@lru_cache(maxsize=1)
+def _place_of(pid: int) -> tuple[str, str, str] | None:
+    """Return the host, the boot and the namespace of this process; None without /proc.
+
+    Args:
+        pid: of this process, since a fork of it may be in another namespace.
+    """
+    try:
+        # /proc may belong to another namespace: then its process ids mean other processes.
+        if str((_PROC / "self").readlink()) != str(pid):
+            return None
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        namespace = str((_PROC / "self/ns/pid").readlink())
+    except OSError:
+        return None
+    return os.uname().nodename, boot, namespace
 
 
 def _state_and_start(pid: int) -> tuple[str, int] | None:

@@ -41,6 +41,7 @@ from schedsearch.storage.clock import database_now
 from schedsearch.storage.counts import Counts, count_finished_epochs, count_rows
 from schedsearch.storage.database import Database
 from schedsearch.storage.liveness import GRACE_PERIOD, Liveness
+from schedsearch.storage.running_trials import load_running_trials
 from schedsearch.storage.tables import (
     parameters,
     system_attributes,
@@ -204,7 +205,7 @@ class TrialQueue:
 
         def requeue(connection: Connection) -> int:
             # A sign of life since then keeps a trial.
-            current = self.liveness.load(connection)
+            current = load_running_trials(connection, self._study_id)
             still_lost = sorted(i for i in lost if current.get(i) == lost[i])
             # A worker that is only silent may resume, and then needs its record.
             for worker in {

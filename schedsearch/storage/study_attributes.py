@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, not_, select
+from sqlalchemy import Connection, Select, Table, delete, exists, insert, not_, select
 
 from schedsearch.errors import DamagedStudyError
 from schedsearch.storage.attribute_rules import STUDY_RULES, parse_attribute
@@ -154,6 +154,28 @@ def load_system_attributes(connection: Connection, study_id: int) -> list[tuple[
         for query in (_of_study(study_id), of_trials)
         for key, text in connection.execute(query)
     ]
+
+
+def set_attribute(connection: Connection, table: Table, study_id: int, key: str, text: str) -> None:
+    """Set an attribute of a study to a JSON text, in a table of studies' attributes."""
+    delete_attribute(connection, table, study_id, key)
+    row = {"study_id": study_id, "key": key, "value_json": text}
+    connection.execute(insert(table), row)
+
+
+def delete_attribute(connection: Connection, table: Table, study_id: int, key: str) -> None:
+    """Delete an attribute of a study, if it is there."""
+    connection.execute(delete(table).where(table.c.study_id == study_id, table.c.key == key))
+
+
+def load_by_prefix(
+    connection: Connection, table: Table, study_id: int, prefix: str
+) -> dict[str, str]:
+    """Return the JSON texts of the attributes with a prefix, by key without the prefix."""
+    query = select(table.c.key, table.c.value_json).where(
+        table.c.study_id == study_id, table.c.key.startswith(prefix, autoescape=True)
+    )
+    return {key.removeprefix(prefix): text for key, text in connection.execute(query)}
 
 
 def _load(connection: Connection, query: Select[Any]) -> list[StudyAttributes]:

@@ -11,14 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.pool import NullPool
 
+from schedsearch.report.status import read_status
 from schedsearch.storage import StudyHandle, open_database, open_study
 from schedsearch.storage.process_identity import ProcessIdentity
 from tests import searches
@@ -46,6 +47,22 @@ def heartbeats_locked(url: str, lock: list[str] | None = None) -> Iterator[None]
             connection.exec_driver_sql(statement)
         yield
         connection.exec_driver_sql("ROLLBACK" if lock is None else "UNLOCK TABLES")
+
+
+LONG_AGO = "UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"
+
+
+@contextmanager
+def statements(study: StudyHandle) -> Iterator[list[str]]:
+    """Collect the statements that are executed without Optuna."""
+    executed: list[str] = []
+
+    def collect(connection, cursor, statement, *others: object) -> None:
+        executed.append(statement)
+
+    event.listen(study.database.engine, "before_cursor_execute", collect)
+    yield executed
+    event.remove(study.database.engine, "before_cursor_execute", collect)
 
 
 @pytest.fixture
@@ -128,7 +145,7 @@ def test_a_write_that_is_not_retried_stops_waiting_before_the_connection_does(st
 def test_the_proof_that_heartbeats_can_be_written_leaves_them_as_they_are(study):
     claim(study, "ann")
     with study.database.engine.begin() as connection:
-        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
+        connection.execute(text(LONG_AGO))
     before = study.queue.liveness.running()
     for _ in range(3):
         study.queue.requeue_lost(timedelta(minutes=5))
@@ -160,7 +177,7 @@ def test_no_live_worker_loses_its_trial_while_the_heartbeats_are_locked(database
 def test_a_study_whose_workers_could_not_write_counts_as_alive_once_they_write_again(study):
     trial_id = claim(study, "ann")
     with study.database.engine.begin() as connection:
-        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
+        connection.execute(text(LONG_AGO))
     beating = process(beat_once_unlocked, study.database.url, trial_id)
     try:
         assert study.queue.liveness.count_alive(observation=timedelta(minutes=1)) == 1
@@ -172,11 +189,36 @@ def beat_once_unlocked(url: str, trial_id: int) -> None:
     open_study(open_database(url), "small").queue.liveness.record([trial_id])
 
 
+def test_a_study_whose_heartbeats_cannot_be_observed_counts_as_alive(study, monkeypatch):
+    claim(study, "ann")
+    with study.database.engine.begin() as connection:
+        connection.execute(text(LONG_AGO))
+    monkeypatch.setattr(study.queue.liveness, "_can_write", lambda _: False)
+    assert study.queue.liveness.count_alive(observation=timedelta(seconds=0.1)) == 1
+
+
 def test_a_study_without_any_new_heartbeat_is_not_alive_after_the_observation(study):
     claim(study, "ann")
     with study.database.engine.begin() as connection:
-        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
+        connection.execute(text(LONG_AGO))
     assert study.queue.liveness.count_alive(observation=timedelta(seconds=1)) == 0
+
+
+def test_a_status_reads_heartbeats_only_while_a_trial_runs(study):
+    for expected in (False, True):
+        with statements(study) as executed:
+            read_status(study)
+        assert any("trial_heartbeats" in statement for statement in executed) == expected
+        claim(study, "ann")
+
+
+def test_a_trial_that_ended_since_its_row_was_read_trained_until_now(study):
+    silent = claim(study, "ann")
+    with study.database.engine.begin() as connection:
+        connection.execute(text(LONG_AGO))
+    ends = study.queue.liveness.training_ends([silent, 999])
+    assert ends[silent] == datetime(2026, 1, 1)
+    assert ends[999] > ends[silent]
 
 
 # --- processes -----------------------------------------------------------------------------------
@@ -214,10 +256,44 @@ def test_a_suspended_process_is_alive(study):
         sleeper.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, sleeper.pid, os.WSTOPPED | os.WNOWAIT)
         assert study.queue.requeue_lost() == 0
-        long_ago = "UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"
         with study.database.engine.begin() as connection:
-            connection.execute(text(long_ago))
+            connection.execute(text(LONG_AGO))
         assert study.queue.liveness.count_alive() == 1
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_a_worker_of_the_original_database_is_not_alive_in_a_copy(study):
+    claim(study, "ann")
+    with sleeping_process() as (_, identity):
+        register(study, "ann", identity)
+        with study.database.engine.begin() as connection:
+            connection.execute(text(LONG_AGO))
+        assert study.queue.liveness.count_alive(observation=timedelta(seconds=1)) == 0
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_the_process_of_many_trials_is_looked_at_once(study, monkeypatch):
+    looks: list[ProcessIdentity] = []
+    is_alive = ProcessIdentity.is_alive
+    monkeypatch.setattr(
+        ProcessIdentity, "is_alive", lambda self: looks.append(self) or is_alive(self)
+    )
+    study.queue.liveness.register("ann")
+    for _ in range(3):
+        claim(study, "ann")
+    assert study.queue.requeue_lost() == 0
+    assert study.queue.liveness.waiting_message(1) == "waiting for 3 trial(s) of other workers"
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_saying_what_a_worker_waits_for_reads_nothing_again(study):
+    claim(study, "ann")
+    study.queue.requeue_lost()
+    with statements(study) as executed:
+        message = study.queue.liveness.waiting_message(9)
+    assert message == "waiting up to 9 s for trial 0 of worker ann, which may still be alive"
+    assert executed == []
 
 
 @pytest.mark.parametrize(
