@@ -120,7 +120,7 @@ def prepare_space(space: Space, file: str = "the space") -> PreparedSpace:
     if epochs is not None and epochs < space.horizon:
         rule = f"must be at least the horizon ({space.horizon}), since one trial may need so many"
         raise FileError(file, [Problem("search.epochs", rule, epochs)])
-    loaded = load_with_fingerprint(complete)
+    loaded = load_with_fingerprint(complete, is_checked=True)
     make_sampler(complete, "preparation")
     return PreparedSpace(complete, loaded)
 

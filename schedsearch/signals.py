@@ -46,7 +46,7 @@ class StopRequest:
         if not self._finished.wait(_GRACE_PERIOD):
             sys.stderr.write(
                 "error: stopped without an update of the database: trials in training return to "
-                "the queue two minutes after their last heartbeat\n"
+                "the queue two minutes after their last heartbeat, or at once on this host\n"
             )
             sys.stderr.flush()
             os._exit(130)

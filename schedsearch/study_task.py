@@ -45,14 +45,23 @@ class LoadedTask:
         return recorded == legacy_fingerprint(self.task, space.task, space.document.arguments)
 
 
-def load_with_fingerprint(space: Space, file: Path | str | None = None) -> LoadedTask:
-    """Load the task of a space or a config; `file` names that in messages.
+def load_with_fingerprint(
+    space: Space, file: Path | str | None = None, *, is_checked: bool = False
+) -> LoadedTask:
+    """Load the task of a space or a config.
+
+    Args:
+        space: the space or config.
+        file: names it in messages.
+        is_checked: whether `validate_against_task` has accepted the space in this process.
 
     Raises:
         TaskError: it cannot be loaded, or its data or declared files cannot be read.
     """
     task = load_task(space.task, space.document.arguments, file)
-    return LoadedTask(task, space, fingerprint_task(task, space.task, space.document.arguments))
+    arguments = space.document.arguments
+    fingerprint = fingerprint_task(task, space.task, arguments, is_checked=is_checked)
+    return LoadedTask(task, space, fingerprint)
 
 
 def load_study_task(study: StudyHandle) -> Task | TrainFunction:

@@ -15,11 +15,13 @@ import torch
 from torch import nn
 
 from schedsearch.errors import TaskError
+from schedsearch.preparation import prepare_space
+from schedsearch.space import Space
 from schedsearch.task import Splits, describe_changes, fingerprint_task, load_task
 from schedsearch.task.loading import loaded_modules, track_imports
 from schedsearch.task.parsed_code import parse_code
 from tests.engines.toys import Toy
-from tests.searches import ROOT
+from tests.searches import ROOT, document
 
 SCRIPT = """
 import json, sys
@@ -331,8 +333,28 @@ def test_a_module_that_only_the_model_imports_counts_in_each_process(project):
     reference = "mine:Mine"
     tried = SCRIPT.replace("found =", CHECK + "found =")
     assert project.parts(reference, script=tried) == project.parts(reference)
+    call = "reference, arguments)\nprint"
+    checked = tried.replace(call, call.replace(")", ", is_checked=True)"))
+    assert checked != tried
+    assert project.parts(reference, script=checked) == project.parts(reference)
     changed = "def make(model):\n    return model.eval()"
     assert project.changes(reference=reference, nets__chosen=changed) == ["nets/chosen.py differs"]
+
+
+class Counted(Toy):
+    """A task that counts its models."""
+
+    made = 0
+
+    def model(self, seed):
+        Counted.made += 1
+        return super().model(seed)
+
+
+def test_the_model_of_the_check_serves_the_fingerprint_too():
+    content = document() | {"task": f"{__name__}:Counted"}
+    prepare_space(Space.from_document(content, "small.toml"))
+    assert Counted.made == 1
 
 
 SAVED_MEANWHILE = """

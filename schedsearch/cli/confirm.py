@@ -98,7 +98,8 @@ def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
 
         def redraw() -> None:
             confirmation.call.renew()
-            display.count(confirmation.trained(), total, f"{confirmation.recorded()} recorded")
+            recorded, trained = confirmation.progress()
+            display.count(trained, total, f"{recorded} recorded")
 
         redraw()
         with confirmation.study.unless_deleted():

@@ -128,14 +128,14 @@ def delete(
 
 
 def _delete_confirmation(database: Database, found: StudyAttributes, *, yes: bool) -> None:
-    from schedsearch.storage import TrialQueue
+    from schedsearch.storage import TrialQueue, confirmation_name
 
     _refuse_in_training(database, [found])
     name, counts = found.name, TrialQueue(database, found.study_id).counts()
     runs = counts.complete + counts.pruned
     _confirm_deletion(f"confirmation {printable_line(name)} with its {runs} runs", yes=yes)
     database.optuna.delete_study(found.study_id)
-    parent = printable_line(name.removesuffix(":confirm"))
+    parent = printable_line(name.removesuffix(confirmation_name("")))
     say(f"deleted confirmation {printable_line(name)}; study {parent} keeps its result")
 
 
@@ -167,14 +167,17 @@ def _delete_search(database: Database, found: StudyAttributes, *, yes: bool) -> 
 
 def _refuse_in_training(database: Database, studies: Sequence[StudyAttributes]) -> None:
     """Refuse to delete studies while a worker trains a trial of one of them."""
+    from schedsearch.report.progress import spinner
     from schedsearch.storage import TrialQueue
 
     for study in studies:
-        if running := TrialQueue(database, study.study_id).liveness.count_alive():
+        with spinner(f"waiting for signs of life of the workers of study {study.name}"):
+            running = TrialQueue(database, study.study_id).liveness.count_alive()
+        if running:
             raise StudyError(
                 f"study `{printable_line(study.name)}` is in training (trials running: {running}): "
                 "stop its workers first; a worker that was killed counts as stopped after two "
-                "minutes"
+                "minutes, or at once on its host"
             )
 
 

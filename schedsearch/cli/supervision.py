@@ -61,14 +61,14 @@ def supervise(
     Ctrl-C, SIGTERM and the timeout stop them after the epoch; a second Ctrl-C stops at once. No
     worker is left running, however this ends.
 
-    Raises:
-        typer.Exit: the file of the database was deleted or replaced, which is printed.
-
     Args:
         study: whose trials they train.
         group: the workers.
         display: prints remarks, and the lines of the workers.
         redraw: called about once a second.
+
+    Raises:
+        typer.Exit: the file of the database was deleted or replaced, which is printed.
     """
     from schedsearch.launchers.supervisor import Supervisor
     from schedsearch.signals import stop_signals

@@ -13,12 +13,12 @@ from schedsearch.confirmation.paired import fewest_seeds
 from schedsearch.confirmation.study import (
     RunResult,
     confirmation_result,
+    count_progress,
     failed_runs,
     keep_result,
     open_confirmation,
     queue_missing,
     recorded_runs,
-    trained_shares,
 )
 from schedsearch.confirmation.verdicts import common_metric, contend, document
 from schedsearch.errors import DatabaseFileLostError, InputError, SchedSearchError
@@ -71,10 +71,13 @@ class Confirmation:
         known = recorded_runs(self.study)
         return sum((candidate.plan, seed) in known for candidate, seed in self.runs)
 
-    def trained(self) -> float:
-        """Return how many runs' worth of epochs is trained; a run that has ended counts in full."""
+    def progress(self) -> tuple[int, float]:
+        """Return how many runs have ended, and how many runs' worth of epochs is trained.
+
+        A run that has ended counts in full.
+        """
         wanted = {(candidate.plan, seed) for candidate, seed in self.runs}
-        return sum(trained_shares(self.study, wanted).values())
+        return count_progress(self.study, wanted)
 
     def judge(self) -> dict[str, Any]:
         """Judge the runs, and keep the result with the study, without the plans; see `document`.

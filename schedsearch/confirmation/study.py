@@ -128,8 +128,8 @@ def queue_missing(
             for trial in confirmation.trials()
             if trial.state is not TrialState.FAIL
         }
-        if not call.has_others():
-            confirmation.queue.withdraw([trial._trial_id for trial in _unwanted(found, keys)])
+        unwanted = [trial._trial_id for trial in _unwanted(found, keys)]
+        others = len(unwanted) if call.has_others() else confirmation.queue.withdraw(unwanted)
         confirmation.queue.enqueue(
             [
                 _queued(confirmation, candidate, seed)
@@ -137,9 +137,7 @@ def queue_missing(
                 if (candidate.plan, seed) not in found
             ]
         )
-        return len(
-            _unwanted({_key(confirmation, trial): trial for trial in confirmation.trials()}, keys)
-        )
+        return others
 
 
 def _unwanted(found: Mapping[RunKey, FrozenTrial], wanted: Set[RunKey]) -> list[FrozenTrial]:
@@ -204,15 +202,18 @@ def failed_runs(confirmation: StudyHandle) -> dict[RunKey, str]:
     }
 
 
-def trained_shares(confirmation: StudyHandle, wanted: Set[RunKey]) -> dict[RunKey, float]:
-    """Return the share of its epochs that each run has trained, by plan and seed."""
+def count_progress(confirmation: StudyHandle, wanted: Set[RunKey]) -> tuple[int, float]:
+    """Return how many runs have ended, and how many runs' worth of epochs is trained."""
     horizon = confirmation.space.horizon
+    recorded: set[RunKey] = set()
     shares: dict[RunKey, float] = {}
     for trial in confirmation.trials():
         if trial.state is not TrialState.FAIL and (key := _key(confirmation, trial)) in wanted:
-            share = 1.0 if trial.state in _RECORDED else len(trial.intermediate_values) / horizon
+            if trial.state in _RECORDED:
+                recorded.add(key)
+            share = 1.0 if key in recorded else len(trial.intermediate_values) / horizon
             shares[key] = max(share, shares.get(key, 0.0))
-    return shares
+    return len(recorded), sum(shares.values())
 
 
 def keep_result(study: StudyHandle, confirmation: StudyHandle, result: dict[str, Any]) -> None:

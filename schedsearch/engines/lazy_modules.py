@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from schedsearch.errors import SchedSearchError
-from schedsearch.task import Splits, Task, lazy_tensors
+from schedsearch.task import Splits, Task, compute_first_terms, lazy_tensors
 
 
 def materialize(model: nn.Module, task: Task, splits: Splits, device: torch.device) -> None:
@@ -33,10 +33,7 @@ def materialize(model: nn.Module, task: Task, splits: Splits, device: torch.devi
 
 
 def _run(model: nn.Module, task: Task, splits: Splits, device: torch.device) -> None:
-    batch = {name: tensor[: task.batch_size] for name, tensor in splits.train.items()}
-    hp = {name: torch.tensor(float(v), device=device) for name, v in task.hyperparameters.items()}
-    noise = {name: torch.randn(shape, device=device) for name, shape in task.noise.items()}
-    task.terms(model, batch, hp, noise)
+    compute_first_terms(task, model, splits, device)
     if lazy_tensors(model):
         task.metrics(model, splits.validation)
 

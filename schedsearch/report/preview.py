@@ -107,7 +107,7 @@ def _axis(space: Space, name: str, curves: Sequence[Curve]) -> Axis:
 
 
 def is_logarithmic(space: Space, name: str) -> bool:
-    """Tell whether a hyperparameter's constants are sampled on a logarithmic scale."""
+    """Return whether a hyperparameter's constants are sampled on a logarithmic scale."""
     groups = (g for g, group in space.document.groups.items() if name in group.members)
     families = space.families.get(next(groups, name))
     constant = families.options.get("constant") if families else None

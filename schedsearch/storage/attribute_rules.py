@@ -110,12 +110,12 @@ def check_attribute(
 
 
 def is_whole(value: Any, low: int = 0, high: int = _INTEGER_LIMIT) -> bool:
-    """Tell whether a value is a whole number in [low, high); true and false are none."""
+    """Return whether a value is a whole number in [low, high); true and false are none."""
     return type(value) is int and low <= value < high
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a finite number."""
+    """Return whether a value is a finite number."""
     if type(value) is int:
         return abs(value) < _INTEGER_LIMIT
     return type(value) is float and math.isfinite(value)
@@ -142,7 +142,7 @@ def _is_number_or_null(value: Any) -> bool:
 
 
 def _is_plan(value: Any) -> bool:
-    """Tell whether a value is the tables of a valid plan."""
+    """Return whether a value is the tables of a valid plan."""
     try:
         if not all(map(_is_table_of_tables, (value["hyperparameters"], value.get("groups", {})))):
             return False
@@ -166,7 +166,7 @@ def _are_names(value: Any) -> bool:
 
 
 def _are_curves(value: Any) -> bool:
-    """Tell whether a value is a number, or a list of numbers by epoch, for each name."""
+    """Return whether a value is a number, or a list of numbers by epoch, for each name."""
     return isinstance(value, dict) and all(
         all(map(_is_number_or_null, curve)) and 0 < len(curve) <= _MAX_EPOCHS
         if isinstance(curve, list)
@@ -195,7 +195,7 @@ _REQUIRED_NUMERICS = frozenset({"engine", "threads", "device", "torch"})
 
 
 def _are_numerics(value: Any) -> bool:
-    """Tell whether a value is a record of numerics; see `current_numerics`."""
+    """Return whether a value is a record of numerics; see `current_numerics`."""
     return (
         isinstance(value, dict)
         and value.keys() >= _REQUIRED_NUMERICS

@@ -126,6 +126,7 @@ class BatchedStorage(RetryingStorage):
                 return claimed or claim_trials(connection, cache, worker, batch.requested, budget)
 
         claimed = self._retrier.retry(commit)
+        cache.stop_clocks()
         for trial in claimed:
             cache.put(trial)
         batch.claimed = [trial._trial_id for trial in claimed]

@@ -156,7 +156,7 @@ def list_studies(database: Database) -> tuple[list[StudyHandle], list[DamagedStu
     """
     opened, damaged = [], []
     for study in database.read(load_all_studies):
-        if "space" in study and CONFIRMS not in study:
+        if SPACE in study and CONFIRMS not in study:
             try:
                 opened.append(_open(database, study))
             except DamagedStudyError as error:

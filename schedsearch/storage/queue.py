@@ -148,27 +148,30 @@ class TrialQueue:
         attributes = {(trial_id, key): json.dumps(value) for key, value in given.items()}
         add_attributes(connection, user_attributes, attributes)
 
-    def withdraw(self, trial_ids: Sequence[int]) -> None:
+    def withdraw(self, trial_ids: Sequence[int]) -> int:
         """Remove queued trials from the queue, and from the study's total.
 
         Their rows remain as FAIL, superseded by no other trial. Nothing changes while a trial of
         the study is running.
+
+        Returns:
+            How many of the trials stay in the queue.
         """
 
-        def withdraw(connection: Connection) -> None:
-            if self._running(connection):
-                return
+        def withdraw(connection: Connection) -> int:
             waiting = trials.c.state == "WAITING", trials.c.trial_id.in_(trial_ids)
+            queued = connection.scalars(select(trials.c.trial_id).where(*waiting)).all()
+            if self._running(connection):
+                return len(queued)
             moment = database_now(connection)
-            withdrawn = connection.scalars(select(trials.c.trial_id).where(*waiting)).all()
-            for trial_id in withdrawn:
+            for trial_id in queued:
                 _fail(connection, trial_id, moment)
                 _add_attribute(connection, trial_id, SUPERSEDED_BY, None)
-            total = load_budget(connection, self._study_id).trials - len(withdrawn)
+            total = load_budget(connection, self._study_id).trials - len(queued)
             set_total(connection, self._study_id, total)
+            return 0
 
-        if trial_ids:
-            self._write_locked(withdraw)
+        return self._write_locked(withdraw) if trial_ids else 0
 
     # --- failing and requeueing ------------------------------------------------------------------
 

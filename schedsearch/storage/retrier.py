@@ -91,7 +91,7 @@ class Retrier:
                     raise DatabaseUnavailableError(
                         f"{self._name} does not answer ({driver_message(error)}): stopped, but the "
                         "trials in training could not be requeued; other workers requeue them "
-                        "after two minutes without a heartbeat"
+                        "after two minutes without a heartbeat, or at once on this host"
                     ) from None
                 if waited > _QUIET_SECONDS:
                     self._warn(error)

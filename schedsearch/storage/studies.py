@@ -29,8 +29,8 @@ from schedsearch.storage.pruned_view import PrunedView
 from schedsearch.storage.queue import TrialQueue
 from schedsearch.storage.study_attributes import (
     StudyAttributes,
+    has_study,
     load_attributes,
-    load_names,
 )
 from schedsearch.storage.trial_checks import check_trial, find_damage
 
@@ -131,7 +131,7 @@ class StudyHandle:
         try:
             yield
         except (KeyError, SQLAlchemyError):
-            if self.name in self.database.read(load_names):
+            if self.database.read(lambda connection: has_study(connection, self.study_id)):
                 raise
             raise StudyError(f"study `{self.name}` was deleted during the search") from None
 

@@ -100,6 +100,12 @@ def load_attributes(
     return found[0]
 
 
+def has_study(connection: Connection, study_id: int) -> bool:
+    """Return whether a study exists."""
+    query = select(studies.c.study_id).where(studies.c.study_id == study_id)
+    return connection.execute(query).first() is not None
+
+
 def load_names(connection: Connection) -> list[str]:
     """Return the names of all studies, sorted."""
     return sorted(connection.scalars(select(studies.c.study_name)))

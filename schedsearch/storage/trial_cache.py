@@ -122,6 +122,10 @@ class TrialCache:
         """Measure the duration of trials that are claimed at a moment of the database's clock."""
         self._claimed |= dict.fromkeys(trial_ids, (moment, time.monotonic()))
 
+    def stop_clocks(self) -> None:
+        """Forget the starts of trials that have ended; call this after a commit."""
+        self._claimed = {i: start for i, start in self._claimed.items() if i in self._unfinished}
+
     def moment_in(self, trial_id: int) -> datetime:
         """Return the current time, in naive UTC, on the clock that timed the start of a trial.
 

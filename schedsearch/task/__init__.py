@@ -1,6 +1,6 @@
 """Tasks: the protocol, loading, validation, fingerprints and trust. Does not import torch."""
 
-from schedsearch.task.check import TaskOutputs, check_task, lazy_tensors
+from schedsearch.task.check import TaskOutputs, check_task, compute_first_terms, lazy_tensors
 from schedsearch.task.fingerprint import Fingerprint, describe_changes
 from schedsearch.task.fingerprinting import (
     describe_coverage,
@@ -34,6 +34,7 @@ __all__ = [
     "TaskOutputs",
     "TrainFunction",
     "check_task",
+    "compute_first_terms",
     "count_examples",
     "count_steps",
     "describe_changes",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from schedsearch.errors import TaskError
 from schedsearch.task.loading import call_user_code
@@ -20,6 +20,7 @@ from schedsearch.task.protocol import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 
@@ -66,7 +67,9 @@ def check_task(
             model = call_user_code(f"{name}.model(0)", lambda: task.model(0))
         if not isinstance(model, nn.Module):
             raise TaskError(f"{name}.model must return a Module, not {type(model).__name__}")
-        terms = _terms_of_first_batch(task, model, splits)
+        terms = call_user_code(
+            f"{name}.terms", lambda: compute_first_terms(task, model, splits, "cpu")
+        )
         _check_terms(task, terms)
         with torch.no_grad():
             model.eval()
@@ -90,15 +93,16 @@ def lazy_tensors(model: nn.Module) -> list[str]:
     return [name for name, tensor in tensors if is_lazy(tensor)]
 
 
-def _terms_of_first_batch(task: Task, model: Any, splits: Splits) -> Mapping[str, Tensor]:
+def compute_first_terms(
+    task: Task, model: nn.Module, splits: Splits, device: torch.device | str
+) -> Mapping[str, Tensor]:
+    """Return the loss terms of the first batch; the noise comes from torch's global generators."""
     import torch
 
     batch = {name: tensor[: task.batch_size] for name, tensor in splits.train.items()}
-    hp = {name: torch.tensor(float(value)) for name, value in task.hyperparameters.items()}
-    noise = {name: torch.randn(shape) for name, shape in task.noise.items()}
-    return call_user_code(
-        f"{type(task).__name__}.terms", lambda: task.terms(model, batch, hp, noise)
-    )
+    hp = {name: torch.tensor(float(v), device=device) for name, v in task.hyperparameters.items()}
+    noise = {name: torch.randn(shape, device=device) for name, shape in task.noise.items()}
+    return task.terms(model, batch, hp, noise)
 
 
 def _check_terms(task: Task, terms: Mapping[str, Tensor]) -> None:

@@ -172,6 +172,22 @@ def test_while_a_run_is_in_training_no_call_takes_runs_out_of_the_queue(tmp_path
     assert few.others == len(many.runs) - len(few.runs)
 
 
+def test_queueing_and_the_progress_of_a_call_read_the_runs_once_each(tmp_path, monkeypatch):
+    study = searched(tmp_path, content_of())
+    reads: list[str] = []
+    rows = StudyHandle.rows
+    with prepare_confirmation(study, top=1, seeds=6) as confirmation:
+        monkeypatch.setattr(StudyHandle, "rows", lambda self: reads.append(self.name) or rows(self))
+        work(confirmation.study, should_stop=iter([False] * 3 + [True] * 9).__next__)
+        reads.clear()
+        queue_missing(confirmation.study, confirmation.runs, confirmation.call)
+        assert len(reads) == 1
+        recorded, trained = confirmation.progress()
+        assert len(reads) == 2
+        assert recorded == confirmation.recorded()
+        assert recorded <= trained < len(confirmation.runs)
+
+
 def live_calls_of(confirmation: StudyHandle) -> list[float]:
     """Return until when each call of `confirm` counts as alive."""
     attributes = confirmation.database.rdb.get_study_user_attrs(confirmation.study_id)

@@ -17,7 +17,7 @@ from schedsearch.storage import (
     open_database,
     open_study,
 )
-from tests.searches import make_study, url_of, work
+from tests.searches import document, make_study, url_of, work
 
 
 def refusal(url: str, *, create: bool = False) -> str:
@@ -161,3 +161,15 @@ def test_an_interrupted_creation_is_completed_by_the_next_one(tmp_path):
     again = create_study(open_database(study.database.url, create=True), study.record)
     assert again.queue.counts().trials == 1
     assert open_study(again.database, "small").record == study.record
+
+
+def test_a_study_that_was_created_again_by_its_name_is_not_the_deleted_one(tmp_path):
+    study = make_study(tmp_path)
+    make_study(tmp_path, document() | {"name": "other"})
+    study.database.optuna.delete_study(study.study_id)
+    make_study(tmp_path)
+    with (
+        pytest.raises(StudyError, match="study `small` was deleted during the search"),
+        study.unless_deleted(),
+    ):
+        raise KeyError("the row is gone")
