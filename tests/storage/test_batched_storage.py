@@ -621,3 +621,21 @@ def test_a_write_of_others_to_a_trial_in_a_claiming_batch_is_read_by_the_next_re
     found = storage.get_trial(trial_id)
     assert found.user_attrs["note"] == "by hand"
     assert found.intermediate_values == {1: 0.5}
+
+
+def test_the_start_of_a_trial_is_forgotten_after_its_end_was_committed(storage, study):
+    [trial_id] = claim(storage, study, 1)
+    cache = storage._caches[study.study_id]
+
+    def finish_and_stop() -> None:
+        with storage.batch(study.study_id, "ann"):
+            storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finish_and_stop()
+    # The batch was discarded, so the trial goes on.
+    assert cache._claimed.keys() == {trial_id}
+    with storage.batch(study.study_id, "ann"):
+        storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
+    assert not cache._claimed
