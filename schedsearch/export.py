@@ -35,9 +35,7 @@ def best_trial(study: StudyHandle) -> FrozenTrial:
         return trial
     ranked = study.complete_trials()
     if not ranked:
-        raise StudyError(
-            f"study {study.name} has no complete trial yet: continue it with `schedsearch start`"
-        )
+        raise study.no_complete_trial()
     return ranked[0]
 
 

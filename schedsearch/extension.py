@@ -13,7 +13,7 @@ from schedsearch.space import Space
 from schedsearch.space.prefix_sharing import values_within_epoch
 from schedsearch.space.synthetic_feedback import synthetic_feedback
 from schedsearch.storage import StudyHandle, create_study, plan_of
-from schedsearch.storage.attributes import PARENT, PLAN, STRETCHED
+from schedsearch.storage.attributes import PARENT, PLAN, STRETCHED, UNPRUNED
 from schedsearch.study_task import load_study_task
 from schedsearch.task import Task, TrainFunction
 from schedsearch.training import search_seeds
@@ -27,12 +27,14 @@ class ExtendedStudy:
 
     Attributes:
         study: its queue holds the parent's best plans, after its own trial 0.
-        epochs: all epochs of all queued runs.
+        plans: the number of plans that it continues.
+        epochs: all epochs of all queued runs, trial 0 included.
         cached: how many of these epochs need no training.
         settled: how many plans change, but no longer after the parent's horizon.
     """
 
     study: StudyHandle
+    plans: int
     epochs: int
     cached: int
     settled: int
@@ -69,9 +71,10 @@ def extend_study(
     record = replace(parent.record, space=space, trials=1 + len(plans))
     study = create_study(parent.database, record)
     _queue(study, parent, plans, stretch=stretch)
-    queued = [plan for _, plan in plans]
-    settled = sum(_is_settled(plan, study.space, parent.space.horizon) for plan in queued)
-    return ExtendedStudy(study, *_count_cached(study, task, queued, store), settled)
+    continued = [plan for _, plan in plans]
+    settled = sum(_is_settled(plan, study.space, parent.space.horizon) for plan in continued)
+    queued = [study.space.baseline(), *continued]
+    return ExtendedStudy(study, len(plans), *_count_cached(study, task, queued, store), settled)
 
 
 def _best_plans(parent: StudyHandle, top: int, *, stretch: bool) -> list[tuple[FrozenTrial, Plan]]:
@@ -84,9 +87,7 @@ def _best_plans(parent: StudyHandle, top: int, *, stretch: bool) -> list[tuple[F
         if len(found) == top:
             break
     if not found:
-        raise StudyError(
-            f"study {parent.name} has no complete trial yet: continue it with `schedsearch start`"
-        )
+        raise parent.no_complete_trial()
     return [(trial, Plan.from_tables(plan.to_tables())) for plan, trial in found.items()]
 
 
@@ -109,7 +110,7 @@ def _queue(
             [
                 create_trial(
                     state=TrialState.WAITING,
-                    user_attrs={PLAN: plan.to_tables(), PARENT: trial.number},
+                    user_attrs={PLAN: plan.to_tables(), PARENT: trial.number, UNPRUNED: True},
                 )
                 for trial, plan in plans
             ]

@@ -32,6 +32,15 @@ def printable_line(text: str) -> str:
     return _NOT_ASCII.sub(lambda found: _escape(found[0]), text)
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1.
+
+    >>> count_of(1, "trial"), count_of(2, "trial")
+    ('1 trial', '2 trials')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shell_argument(name: str) -> str:
     r"""Return a name as an argument of a command in bash or zsh, for a hint.
 

@@ -7,9 +7,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
+#: The line that commands print at the first signal.
+STOPPING = "stopping after this epoch; Ctrl-C again stops at once"
 #: Seconds for handing trials back after a second signal.
 _GRACE_PERIOD = 10.0
 
@@ -17,8 +19,8 @@ _GRACE_PERIOD = 10.0
 class StopRequest:
     """Whether this process should stop: it received a signal, or its parent process ended."""
 
-    def __init__(self) -> None:
-        self.signal_count = 0
+    def __init__(self, line: str | None = None) -> None:
+        self.signal_count, self._line = 0, line
         self._parent: int | None = None
         self._second_signal, self._finished = threading.Event(), threading.Event()
         # Started in advance, because a signal handler should not start a thread.
@@ -36,6 +38,10 @@ class StopRequest:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.signal_count += 1
+        if self.signal_count == 1 and self._line is not None:
+            # Not by a stream: the signal may have interrupted a write to it.
+            with suppress(OSError):
+                os.write(2, f"{self._line}\n".encode())
         if self.signal_count == 2:  # a third signal must not interrupt the cleanup
             self._second_signal.set()
             raise KeyboardInterrupt
@@ -57,12 +63,15 @@ class StopRequest:
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopRequest]:
+def stop_signals(line: str | None = None) -> Iterator[StopRequest]:
     """Handle SIGINT and SIGTERM: the first sets the request, the second raises KeyboardInterrupt.
 
     The process exits with status 130 if it still runs ten seconds after the second signal.
+
+    Args:
+        line: printed on stderr at the first signal; None: nothing.
     """
-    request = StopRequest()
+    request = StopRequest(line)
     before = {
         number: signal.signal(number, request._receive)
         for number in (signal.SIGINT, signal.SIGTERM)

@@ -22,6 +22,7 @@ from schedsearch.storage import (
     open_database,
     plan_of,
 )
+from schedsearch.storage.attributes import UNPRUNED
 from schedsearch.task import load_task
 from schedsearch.trajectories import cached_runs, open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
@@ -143,7 +144,8 @@ def test_a_longer_study_continues_where_its_parent_ended(tmp_path):
     child = extended(parent, 9)
     best = {str(plan_of(trial)): trial for trial in parent.complete_trials()}
     assert child.study.name == "grid@9"
-    assert (child.epochs, child.cached) == (27, 18)
+    assert (child.plans, child.epochs, child.cached) == (3, 36, 24)  # with trial 0
+    assert all(t.user_attrs[UNPRUNED] for t in child.study.trials())
     continue_search(child.study)
     trials = child.study.trials()
     assert [t.user_attrs.get("trained") for t in trials[1:]] == [3, 3, 3]
@@ -167,7 +169,7 @@ def test_the_best_of_a_search_with_cheap_epochs_go_on_over_a_longer_horizon(
     lr["families"]["reduce_on_plateau"] = rule
     parent = search(tmp_path, content, lanes=lanes)
     child = extended(parent, 15, top=5)
-    assert (child.epochs, child.cached) == (5 * 15, 5 * 9)
+    assert (child.epochs, child.cached) == (6 * 15, 6 * 9)
     continue_search(child.study)
     assert trained(child.study) == 6 * (15 - 9)  # trial 0 ended first, so it was kept as well
     # Other trials are not saved.
@@ -248,7 +250,7 @@ def test_values_by_the_step_continue_over_a_longer_horizon(tmp_path, family, set
     parent = search(tmp_path, content)
     child = extended(parent, 9, top=20)
     assert child.settled == settled
-    assert (child.epochs, child.cached) == (18, 12)
+    assert (child.epochs, child.cached) == (27, 18)
     continue_search(child.study)
     for trial in child.study.trials()[1:]:
         own = parent.trial(trial.user_attrs["parent"]).intermediate_values

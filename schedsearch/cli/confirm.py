@@ -16,6 +16,7 @@ from schedsearch.cli.supervision import WorkerGroup, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cli.worker_options import Place, PlaceOptions
 from schedsearch.errors import InputError
+from schedsearch.printable import count_of
 
 if TYPE_CHECKING:
     from schedsearch.confirmation.confirm import Confirmation
@@ -86,8 +87,10 @@ def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
     if recorded == total:
         return
     if others := confirmation.others:
+        stay = "stays" if others == 1 else "stay"
         say(
-            f"{others} queued run(s) that this command does not compare stay in the queue, since "
+            f"{count_of(others, 'queued run')} that this command does not compare {stay} in the "
+            "queue, since "
             f"another `confirm` or a worker of {confirmation.study.name} is running: the workers "
             "train them too"
         )
@@ -99,7 +102,8 @@ def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
         def redraw() -> None:
             confirmation.call.renew()
             recorded, trained = confirmation.progress()
-            display.count(trained, total, f"{recorded} recorded")
+            share = f"{100 * trained / total:.0f} % of all epochs trained"
+            display.count(recorded, total, share, worked=trained)
 
         redraw()
         with confirmation.study.unless_deleted():

@@ -26,7 +26,7 @@ def dashboard(
 ) -> None:
     """Serve optuna-dashboard for the studies of a storage.
 
-    It runs until Ctrl-C, and is read-only by default.
+    It runs until Ctrl-C, which is its normal end: the exit status is 0. It is read-only by default.
     """
     from schedsearch.report.dashboard import (
         ThreadSafeStorage,

@@ -45,6 +45,7 @@ def export(
 
     from schedsearch.export import best_trial, complete_trial, trial_to_config
     from schedsearch.files import write_document
+    from schedsearch.storage.attributes import PLAN
 
     handle = study_at(storage, study)
     chosen = best_trial(handle) if trial is None else complete_trial(handle, trial)
@@ -54,6 +55,10 @@ def export(
     else:
         write_document(output, content)
         say(f"wrote {output}: {_description(content)}")
+    if "confirmation" not in content["source"] and handle.space.is_constant_plan(
+        chosen.user_attrs[PLAN]
+    ):
+        say("a constant: no schedule was better" if trial is None else "a constant")
     _say_confirmed(handle, content["source"], is_default=trial is None)
 
 

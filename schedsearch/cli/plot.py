@@ -102,6 +102,8 @@ def _drawing_of(part: str) -> Callable[[StudyHandle], tuple[Figure, str]]:
 def _draw_study(study: StudyHandle) -> tuple[Figure, str]:
     from schedsearch.report.pictures import draw_study
 
+    if not study.complete_trials():
+        raise study.no_complete_trial()
     return draw_study(study.space, study.trials()), f"study {study.name}"
 
 

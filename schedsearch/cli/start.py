@@ -13,7 +13,7 @@ from schedsearch.cli.app import AsJson, NoReuse, app
 from schedsearch.cli.option_groups import grouped
 from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, study_at
-from schedsearch.cli.study_creation import accept, create, extend
+from schedsearch.cli.study_creation import accept, create, extend, refuse_single_plan
 from schedsearch.cli.supervision import WorkerGroup, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cli.worker_options import Place, PlaceOptions
@@ -56,6 +56,8 @@ def start(
             here = workers if place.on is Place.LOCAL else 1
             setup = training.setup(here)
             prepared, plans = _prepare_file(space, search, also, trusted=trust_task)
+            if not plans:
+                refuse_single_plan(prepared.space, space, storage)
             handle = create(prepared, storage, setup, training.threads, accept_task=accept_task)
         else:
             search.refuse_any()
@@ -119,19 +121,13 @@ def _run(handle: StudyHandle, group: WorkerGroup) -> int:
     from schedsearch.report.dashboard_artifacts import refresh_dashboard
 
     refresh_dashboard(handle, say)
-    if _is_done(handle):
+    if handle.has_ended():
         _say_done(handle)
         return _exit_code_of(handle)
     with handle.unless_deleted():
         exit_code = _search(handle, group)
         refresh_dashboard(handle, say)
     return exit_code
-
-
-def _is_done(handle: StudyHandle) -> bool:
-    """Return whether every trial that the budget allows has ended."""
-    counts = handle.queue.counts()
-    return not (counts.running or counts.waiting or handle.queue.remaining())
 
 
 def _say_done(handle: StudyHandle) -> None:
@@ -154,7 +150,7 @@ def _search(handle: StudyHandle, group: WorkerGroup) -> int:
     if done.interrupted:
         say(f"stopped: the same command, or `schedsearch worker {handle.name}`, continues")
         raise typer.Exit(130)
-    is_done = _is_done(handle)
+    is_done = handle.has_ended()
     if not done.timed_out and is_done and handle.queue.counts().finished < handle.total():
         _say_done(handle)
     if done.exit_code or done.timed_out:

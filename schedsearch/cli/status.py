@@ -18,7 +18,7 @@ from schedsearch.cli.storage import (
     database_at,
 )
 from schedsearch.errors import DamagedStudyError, InputError, StudyError
-from schedsearch.printable import printable_line, shell_argument
+from schedsearch.printable import count_of, printable_line, shell_argument
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,9 +84,10 @@ def show_studies(
             ended = f"{status.counts.finished}/{status.total} trials"
             echo(f"{printable_line(status.study)}  {status.state}  {ended}  {best_line(status)}")
         for record in records:
-            verdict = "not finished" if record.result is None else verdict_line(record.result)
+            verdict = "no verdict yet" if record.result is None else verdict_line(record.result)
             name, parent = printable_line(record.name), printable_line(record.parent)
-            echo(f"{name}  confirms {parent}  {record.runs} runs  {verdict}")
+            runs = f"{record.runs} of {count_of(record.total, 'run')}"
+            echo(f"{name}  confirms {parent}  {runs}  {verdict}")
         for error in damaged:
             echo(f"{printable_line(error.study)}  damaged")
     for error in damaged:

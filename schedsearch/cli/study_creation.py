@@ -9,12 +9,40 @@ import typer
 
 from schedsearch.cli.output import say
 from schedsearch.cli.storage import database_at
+from schedsearch.errors import InputError, StorageError
+from schedsearch.printable import count_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from schedsearch.cli.start_options import ExtensionOptions
     from schedsearch.preparation import ComputeOptions, PreparedSpace
+    from schedsearch.space import Space
     from schedsearch.storage import StudyHandle
     from schedsearch.study_task import LoadedTask
+
+
+def refuse_single_plan(space: Space, file: Path, storage: str) -> None:
+    """Refuse a new search of one plan, whose trials would all be identical.
+
+    Raises:
+        InputError: the space has no choices, and the database has no study of its name.
+    """
+    from schedsearch.storage import find_study
+
+    trials = space.search.trials
+    if not space.is_config or trials == 1:
+        return
+    try:
+        exists = find_study(database_at(storage), space.name) is not None
+    except StorageError:
+        exists = False
+    if not exists:
+        raise InputError(
+            f"{file}: has one plan, so all {trials} trials would be identical: train it with "
+            f"`schedsearch train {file}`, or in a search with `schedsearch start SPACE --also "
+            f"{file}`"
+        )
 
 
 def create(
@@ -92,8 +120,9 @@ def extend(parent: StudyHandle, options: ExtensionOptions, *, reuse: bool) -> St
     )
     share = 100 * found.cached / found.epochs
     say(
-        f"study {found.study.name}: of the {found.epochs} epochs of its plans {found.cached} "
-        f"({share:.0f} %) are trained already"
+        f"study {found.study.name}: {1 + found.plans} trials, trial 0 with every default and "
+        f"{count_of(found.plans, 'plan')} of study {parent.name}, none of which is pruned; of "
+        f"their {found.epochs} epochs {found.cached} ({share:.0f} %) are trained already"
     )
     if found.settled and not options.stretch:
         say(

@@ -71,7 +71,7 @@ def supervise(
         typer.Exit: the file of the database was deleted or replaced, which is printed.
     """
     from schedsearch.launchers.supervisor import Supervisor
-    from schedsearch.signals import stop_signals
+    from schedsearch.signals import STOPPING, stop_signals
 
     deadline = None if group.timeout is None else time.monotonic() + group.timeout
     say, drawn, stops, timed_out = display.say, 0.0, 0, False
@@ -91,7 +91,7 @@ def supervise(
                     supervisor.stop()
                 if request.signal_count > stops:
                     stops = request.signal_count
-                    say("stopping after this epoch; Ctrl-C again stops at once")
+                    say(STOPPING)
                     supervisor.stop()
                 if now - drawn > _REDRAW:
                     drawn = now

@@ -88,10 +88,12 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
     """Run the worker; exit if a signal stopped it."""
     from schedsearch.launchers.in_process import run_worker
     from schedsearch.report.dashboard_artifacts import DashboardArtifacts
-    from schedsearch.signals import stop_signals
+    from schedsearch.signals import STOPPING, stop_signals
     from schedsearch.worker import Messages, ProcessControl
 
-    with stop_signals() as request:
+    # A process that started this worker, or a user of --quiet, reads no such lines.
+    is_shown = options.parent is None and not options.quiet
+    with stop_signals(STOPPING if is_shown else None) as request:
 
         def restart() -> None:
             if request:
@@ -117,6 +119,8 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
             say(f"error: {error}")
             os._exit(error.exit_code)
     if request.signal_count:
+        if is_shown:
+            say("stopped: the same command continues")
         raise typer.Exit(130)
 
 

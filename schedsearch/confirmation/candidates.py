@@ -36,6 +36,8 @@ def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Cand
         StudyError: no schedule is complete.
     """
     schedules = _best_distinct(study.complete_trials(constant=False), top)
+    if not schedules and not study.complete_trials():
+        raise study.no_complete_trial()
     if not schedules:
         raise StudyError(
             f"study {study.name} has no complete trial with a schedule yet: "

@@ -22,6 +22,7 @@ from schedsearch.confirmation.study import (
 )
 from schedsearch.confirmation.verdicts import common_metric, contend, document
 from schedsearch.errors import DatabaseFileLostError, InputError, SchedSearchError
+from schedsearch.printable import count_of
 from schedsearch.space.constant_coverage import constant_coverage_warnings
 from schedsearch.storage import StudyHandle
 from schedsearch.study_task import load_study_task
@@ -149,7 +150,7 @@ def prepare_confirmation(
     if seeds < (least := fewest_seeds(len(schedules))):
         raise InputError(
             f"--seeds is {seeds}, but must be at least {least}: with fewer seeds no result for "
-            f"{len(schedules)} schedule(s) can be significant"
+            f"{count_of(len(schedules), 'schedule')} can be significant"
         )
     load_study_task(study)
     runs_in = open_confirmation(study, epoch_timeout)

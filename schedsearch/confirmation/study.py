@@ -239,6 +239,7 @@ class ConfirmationSummary:
     name: str
     parent: str
     runs: int
+    total: int
     result: dict[str, Any] | None
 
 
@@ -267,5 +268,6 @@ def _summary(database: Database, study: StudyAttributes) -> ConfirmationSummary:
         name=study.name,
         parent=parent,
         runs=counts.complete + counts.pruned,
+        total=counts.trials,
         result=_result_in(study),
     )

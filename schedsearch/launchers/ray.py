@@ -206,6 +206,6 @@ def _check_nodes(storage: str, cpus: float, gpus: float) -> None:
         )
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
         raise InputError(
-            f"no node of the Ray cluster has {cpus:g} CPU(s) and {gpus:g} GPU(s) for a worker: "
+            f"no node of the Ray cluster has the CPUs ({cpus:g}) and GPUs ({gpus:g}) of a worker: "
             "lower --cpus-per-worker, --gpus-per-worker or --threads"
         )

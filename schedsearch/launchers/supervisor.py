@@ -14,6 +14,7 @@ from functools import partial
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.launchers.base import Launcher, WorkerExit, WorkerProcess, WorkerSpec
 from schedsearch.launchers.outage_lines import OutageLines
+from schedsearch.printable import count_of
 from schedsearch.storage import GRACE_PERIOD, StudyHandle, is_outage_line
 
 #: Seconds between two searches for stale trials of workers on any machine.
@@ -93,8 +94,10 @@ class Supervisor:
         if time.monotonic() - self._reaped > self.reaping:
             self._reaped = time.monotonic()
             if lost := self.study.queue.requeue_lost(self.grace):
+                again = "was" if lost == 1 else "were"
                 self.say(
-                    f"{lost} trial(s) of workers that have ended or are silent were queued again"
+                    f"{count_of(lost, 'trial')} of workers that have ended or are silent {again} "
+                    "queued again"
                 )
             self._may_wait_longer = True
         return bool(self._children) or self._has_work_left()

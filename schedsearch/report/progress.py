@@ -120,16 +120,26 @@ class Progress:
         ]
         self._draw(counts.finished, status.total, details, status.study, best_line(status))
 
-    def count(self, done: float, total: int, *details: str) -> None:
-        """Show how many units are done, with details such as the last metric."""
-        self._draw(done, total, details)
+    def count(self, done: int, total: int, *details: str, worked: float | None = None) -> None:
+        """Show how many units are done, with details such as the last metric.
+
+        `worked` counts the units in work by their finished share, for the time left.
+        """
+        self._draw(done, total, details, worked=worked)
 
     def _draw(
-        self, done: float, total: int, details: Iterable[str], label: str = "", last_line: str = ""
+        self,
+        done: int,
+        total: int,
+        details: Iterable[str],
+        label: str = "",
+        last_line: str = "",
+        worked: float | None = None,
     ) -> None:
         if is_quiet():
             return
-        line = printable_line(", ".join([*details, *self._time_left(done, total)]))
+        time_left = self._time_left(done if worked is None else worked, total)
+        line = printable_line(", ".join([*details, *time_left]))
         label, last_line = printable_line(label), printable_line(last_line)
         self._bar.update(self._task, completed=done, total=total, description=label)
         below = [
@@ -139,7 +149,7 @@ class Progress:
         now = time.monotonic()
         if not self._console.is_terminal and now - self._printed > PLAIN_INTERVAL:
             self._printed = now
-            counted = f"{int(done)}/{total} {self._unit}"
+            counted = f"{done}/{total} {self._unit}"
             plain = ", ".join(text for text in (counted, line) if text)
             plain = "; ".join(text for text in (plain, last_line) if text)
             self.say(f"{label}: {plain}" if label else plain)

@@ -14,13 +14,15 @@ from schedsearch.confirmation.study import confirmation_result
 from schedsearch.confirmation.verdicts import not_confirmed
 from schedsearch.pruners import Audit, summarize_audit
 from schedsearch.report.confirmation import verdict_line
-from schedsearch.storage import Counts, StudyHandle, rank_trials
+from schedsearch.report.without_value import without_value
+from schedsearch.storage import Counts, StudyHandle, find_study, rank_trials
 from schedsearch.storage.attributes import (
     CLAMPED,
     DIVERGED,
     EPOCHS_TRAINED,
     PLAN,
     USER_PLAN,
+    failure_reason,
     is_superseded,
 )
 from schedsearch.storage.rows import to_local_time
@@ -86,6 +88,12 @@ class Status:
     confirmation: str | None = None
     #: The audit of the pruner; None if no audited trial is complete.
     audit: Audit | None = None
+    #: The study whose confirmation this one is; None for a search.
+    confirms: str | None = None
+    #: Why the study has ended without a complete trial; None if it has one, or has not ended.
+    without_value: str | None = None
+    #: The number of the last failed trial and its exception in one line; None if none failed.
+    last_failure: str | None = None
 
     @property
     def epochs_per_second(self) -> float:
@@ -115,6 +123,9 @@ class Status:
             "trial_epochs_per_second": round(self.epochs_per_second, 3),
             "clamped_epochs": self.clamped,
             "confirmation": self.confirmation,
+            "confirms": self.confirms,
+            "without_value": self.without_value,
+            "last_failure": self.last_failure,
         }
 
 
@@ -131,8 +142,10 @@ def read_status(study: StudyHandle) -> Status:
         state: Literal["running", "done", "stopped"] = "running"
     else:
         state = "stopped" if counts.waiting or study.queue.remaining() else "done"
+    # One seed of a plan is no best trial.
+    compared = trials if study.confirms is None else []
     schedule, constant = (
-        _best(rank_trials(study.space, trials, constant=constant)) for constant in (False, True)
+        _best(rank_trials(study.space, compared, constant=constant)) for constant in (False, True)
     )
     clamped: Counter[str] = Counter()
     for trial in trials:
@@ -145,7 +158,7 @@ def read_status(study: StudyHandle) -> Status:
         total=total,
         counts=counts,
         horizon=study.space.horizon,
-        best=_best(rank_trials(study.space, trials)),
+        best=_best(rank_trials(study.space, compared)),
         best_schedule=schedule,
         best_constant=constant,
         user_plans=tuple(
@@ -159,9 +172,20 @@ def read_status(study: StudyHandle) -> Status:
             row.user_attrs.get(EPOCHS_TRAINED, epochs)
             for row, epochs in zip(rows, requested, strict=True)
         ),
-        confirmation=None if result is None else _confirmation_line(result, schedule, constant),
+        confirmation=None if result is None else _confirmation_line(study, result),
         audit=summarize_audit(trials, objective),
+        confirms=study.confirms,
+        without_value=without_value(study) if state == "done" else None,
+        last_failure=_last_failure(trials),
     )
+
+
+def _last_failure(trials: Iterable[FrozenTrial]) -> str | None:
+    failed = [trial for trial in trials if trial.state is TrialState.FAIL]
+    if not failed:
+        return None
+    last = max(failed, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))
+    return f"the last of {len(failed)}: trial {last.number} with {failure_reason(last)}"
 
 
 def _best(ranked: list[FrozenTrial]) -> Best | None:
@@ -172,12 +196,16 @@ def _best(ranked: list[FrozenTrial]) -> Best | None:
     return Best(trial.number, trial.value, trial.user_attrs[PLAN], len(ranked))
 
 
-def _confirmation_line(result: Mapping[str, Any], *best: Best | None) -> str:
+def _confirmation_line(study: StudyHandle, result: Mapping[str, Any]) -> str:
     """Return a confirmation's result, and a hint if the study has found better trials since."""
-    since = not_confirmed(result, [trial.number for trial in best if trial is not None])
+    searched = study if study.confirms is None else find_study(study.database, study.confirms)
+    if searched is None:  # deleted, but for its confirmation
+        return verdict_line(result)
+    best = [searched.complete_trials(constant=constant)[:1] for constant in (False, True)]
+    since = not_confirmed(result, [trial.number for ranked in best for trial in ranked])
     if not since:
         return verdict_line(result)
-    hint = f"trial {since[-1]} was not part of it: run `schedsearch confirm` again"
+    hint = f"trial {since[-1]} was not part of it: run `schedsearch confirm {searched.name}` again"
     return f"{verdict_line(result)}; {hint}"
 
 

@@ -18,7 +18,7 @@ _MOST_LISTED = 5
 def best_line(status: Status) -> str:
     """Return the best schedule and the best constant so far, in one line."""
     if status.best is None:
-        return "no trial is complete yet"
+        return status.counts.describe_no_value(ended=status.state == "done")
     return (
         f"best schedule {_best(status.best_schedule, status)}; "
         f"best constant {_best(status.best_constant, status)}"
@@ -33,7 +33,13 @@ def _best(best: Best | None, status: Status) -> str:
 
 def summary_lines(status: Status) -> list[str]:
     """Return the status of a study, as the terminal shows it."""
-    lines = [*_count_lines(status), *_plan_lines(status)]
+    lines = list(_count_lines(status))
+    if status.without_value is not None:
+        lines.append(f"ended     {status.without_value}")
+    if status.last_failure is not None:
+        lines.append(f"failure   {status.last_failure}")
+    if status.confirms is None:
+        lines.extend(_plan_lines(status))
     if status.confirmation is not None:
         lines.append(f"confirm   {status.confirmation}")
     if status.audit is not None:
@@ -46,9 +52,11 @@ def summary_lines(status: Status) -> list[str]:
 
 def _count_lines(status: Status) -> Iterator[str]:
     counts = status.counts
-    yield f"study     {status.study} ({status.state})"
+    confirms = "" if status.confirms is None else f", the confirmation of study {status.confirms}"
+    unit = "trials" if status.confirms is None else "runs"
+    yield f"study     {status.study} ({status.state}){confirms}"
     yield (
-        f"trials    {counts.finished} of {status.total} ended: {counts.complete} complete, "
+        f"{unit:<10}{counts.finished} of {status.total} ended: {counts.complete} complete, "
         f"{counts.pruned} pruned ({status.diverged} of them diverged), {counts.failed} failed; "
         f"{counts.running} running, {counts.waiting} waiting"
     )

@@ -87,6 +87,7 @@ class ConfigTrainer:
             model = None if diverged else run.model_snapshot()
             with wrap_user_errors(self.space, seed):
                 test = {} if diverged else run.test()
+            trained = run.epochs - run.epochs_replayed
             return TrainedRun(
                 seed=seed,
                 epoch=_counted_epoch(run, self.space),
@@ -95,7 +96,8 @@ class ConfigTrainer:
                 test=test,
                 recorded=self._recorded.get(seed),
                 model=model,
-                epochs_trained=run.epochs_trained,
+                epochs_trained=trained,
+                epochs_repeated=run.epochs_trained - trained,
                 epochs_read=run.epochs_replayed,
                 trained_at=trained_at,
             )

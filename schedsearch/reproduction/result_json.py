@@ -34,6 +34,7 @@ def _run_to_json(run: TrainedRun) -> dict[str, Any]:
         "reproduced": run.reproduced,
         "epochs_trained": run.epochs_trained,
         "epochs_read": run.epochs_read,
+        "epochs_repeated": run.epochs_repeated,
         "trained_at": None if run.trained_at is None else run.trained_at.isoformat(),
         "diverged": run.diverged,
         "validation": {name: _finite_or_none(value) for name, value in run.validation.items()},

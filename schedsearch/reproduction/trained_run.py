@@ -25,9 +25,10 @@ class TrainedRun:
         test: the metrics on the test split; empty if the task has none, or the run diverged.
         recorded: the trial's value with this seed; None if the config does not record it.
         model: the model after that epoch; None if a training loop saves no checkpoint.
-        epochs_trained: how many epochs were trained, those included that were only repeated to get
-            the model.
+        epochs_trained: how many epochs have results that were trained now.
         epochs_read: how many epochs have results that were read from the record.
+        epochs_repeated: how many of the latter were trained once more to get the model, without a
+            use of their results.
         trained_at: when the last of these was trained; None if none was read, or if version 0.1
             recorded it.
     """
@@ -41,6 +42,7 @@ class TrainedRun:
     model: Snapshot | None
     epochs_trained: int
     epochs_read: int
+    epochs_repeated: int
     trained_at: datetime | None
 
     @property

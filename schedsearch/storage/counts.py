@@ -68,6 +68,18 @@ class Counts:
         """The number of finished trials."""
         return self.complete + self.pruned + self.failed
 
+    def describe_no_value(self, *, ended: bool) -> str:
+        """Return why there is no complete trial: none is complete yet, or the study has ended.
+
+        >>> Counts(failed=2).describe_no_value(ended=True)
+        'ended without a complete trial: 2 of 2 failed'
+        """
+        if not ended:
+            return "no trial is complete yet"
+        by_state = {"failed": self.failed, "were pruned": self.pruned}
+        parts = [f"{n} of {self.finished} {state}" for state, n in by_state.items() if n]
+        return f"ended without a complete trial: {', '.join(parts) or 'no trial was trained'}"
+
 
 def count_rows(connection: Connection, study_id: int) -> int:
     """Return the number of all rows of trials: the number of the next row."""

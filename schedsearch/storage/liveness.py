@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Update, func, select, update
 
+from schedsearch.printable import count_of
 from schedsearch.storage.attributes import WORKER_PROCESS
 from schedsearch.storage.clock import database_now
 from schedsearch.storage.database import Database
@@ -154,7 +155,7 @@ class Liveness:
         if not (seen and new):
             return None
         if not unknown:
-            return f"waiting for {len(seen)} trial(s) of other workers"
+            return f"waiting for {count_of(len(seen), 'trial')} of other workers"
         more = "" if len(unknown) == 1 else f" (and for {len(unknown) - 1} other trials)"
         first_trial, _ = seen[unknown[0]]
         may_live = f"{first_trial}, which may still be alive"

@@ -121,6 +121,23 @@ class StudyHandle:
             lambda connection: load_attributes(connection, self.study_id, keys or None)
         )
 
+    def has_ended(self) -> bool:
+        """Return whether every trial that the budget allows has ended."""
+        counts = self.queue.counts()
+        return not (counts.running or counts.waiting or self.queue.remaining())
+
+    def no_complete_trial(self) -> StudyError:
+        """Return the error for a study without a complete trial."""
+        if not self.has_ended():
+            return StudyError(
+                f"study {self.name} has no complete trial yet: continue it with `schedsearch start`"
+            )
+        counts = self.queue.counts()
+        return StudyError(
+            f"study {self.name} {counts.describe_no_value(ended=True)} (hint: to try again, give "
+            f"`schedsearch start` --trials above {self.total()})"
+        )
+
     @contextmanager
     def unless_deleted(self) -> Iterator[None]:
         """Raise StudyError for an error that is due to the deletion of the study.

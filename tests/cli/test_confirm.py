@@ -82,7 +82,7 @@ def test_too_few_seeds_are_a_wrong_input_that_says_how_many_it_takes(run, tmp_pa
     done = run("confirm", "small", "--top", 4, "--seeds", 6)
     assert (done.status, done.out) == (2, "")
     assert done.err == (
-        "error: --seeds is 6, but must be at least 8: with fewer seeds no result for 4 schedule(s) "
+        "error: --seeds is 6, but must be at least 8: with fewer seeds no result for 4 schedules "
         "can be significant\n"
     )
     assert confirmation_result(study) is None
@@ -92,7 +92,7 @@ def test_a_study_without_a_schedule_to_confirm_is_reported(run, tmp_path):
     make_study(tmp_path, content_of())
     done = run("confirm", "small")
     assert (done.status, done.out) == (2, "")
-    assert done.err.startswith("error: study small has no complete trial with a schedule yet: ")
+    assert done.err.startswith("error: study small has no complete trial yet: continue it")
 
 
 @pytest.mark.long

@@ -158,6 +158,16 @@ def test_a_trial_that_is_not_complete_is_refused(run, tmp_path):
     assert (done.status, done.out, done.err) == (2, "", said)
 
 
+def test_a_constant_that_no_schedule_beats_is_called_so_without_a_confirmation(run, tmp_path):
+    study = searched(tmp_path, document(trials=20))
+    constant = study.complete_trials(constant=True)[0].number
+    schedule = study.complete_trials(constant=False)[0].number
+    assert "a constant\n" in run("export", "small", "--trial", constant).err
+    assert "a constant" not in run("export", "small", "--trial", schedule).err
+    is_best = study.complete_trials()[0].number == constant
+    assert ("a constant: no schedule was better\n" in run("export", "small").err) == is_best
+
+
 def test_without_a_complete_trial_there_is_nothing_to_export(run, tmp_path):
     make_study(tmp_path)
     done = run("export", "small", "-o", "best.toml")

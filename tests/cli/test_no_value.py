@@ -103,3 +103,25 @@ def test_a_search_that_has_just_ended_without_a_value_fails(tmp_path):
     assert process.returncode == 1
     assert '"diverged": 2' in out
     assert err.count("no trial of study small gave a value: 2 of 2 trials diverged in epoch 1") == 1
+
+
+def test_every_command_says_that_the_study_has_ended_and_why(run, tmp_path):
+    study = make_study(tmp_path, content_of(train_in_vain, trials=2))
+    work(study)
+    ended = "ended without a complete trial: 2 of 2 failed"
+    for command in (
+        ["export", "small"],
+        ["plot", "small", "-o", "a.png"],
+        ["confirm", "small"],
+        ["start", "small", "--horizon", "20"],
+    ):
+        done = run(*command)
+        assert done.status == 2
+        assert done.err == (
+            f"error: study small {ended} (hint: to try again, give `schedsearch start` --trials "
+            "above 2)\n"
+        )
+    assert run("list").out == f"small  done  2/2 trials  {ended}\n"
+    shown = run("status").out.splitlines()
+    assert f"ended     {without_value(study)}" in shown
+    assert "failure   the last of 2: trial 1 with RuntimeError: no data:" in shown

@@ -299,6 +299,17 @@ def test_another_name_is_another_study(start, tmp_path):
     assert sorted(names) == ["one", "two"]
 
 
+def test_a_config_is_refused_since_all_trials_would_be_identical(start, tmp_path):
+    config = {**document(), "hyperparameters": {"lr": {"families": {"constant": {"value": 0.1}}}}}
+    code, out, err = start(config)
+    assert (code, out) == (2, "")
+    [line] = err.splitlines()
+    assert "so all 10 trials would be identical: train it with `schedsearch train " in line
+    assert not (tmp_path / "studies.db").exists()
+    assert start(config, "--workers", "0", "--trials", "1")[0] == 0
+    assert start(config, "--workers", "0", "--trials", "2")[0] == 0  # the study exists
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

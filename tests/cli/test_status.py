@@ -243,4 +243,6 @@ def test_status_shows_the_last_confirmation(run, tmp_path):
     assert json.loads(run("status", "--json")[1])["confirmation"] == line
     result["baseline"]["number"] = 99
     study.database.optuna.set_study_user_attr(study.study_id, "confirmation", result)
-    assert "; trial 1 was not part of it: run `schedsearch confirm` again\n" in run("status")[1]
+    assert (
+        "; trial 1 was not part of it: run `schedsearch confirm small` again\n" in run("status")[1]
+    )

@@ -252,6 +252,7 @@ def test_cached_epochs_are_not_trained_again_and_the_result_is_the_same(run, tmp
     assert f"(value {content['source']['value']!r}, the recorded one); --no-reuse" in said
     first, second = (json.loads(done.out)["runs"][0] for done in (trained, cached))
     assert (first.pop("epochs_trained"), second.pop("epochs_trained")) == (4, 0)
+    assert (first.pop("epochs_repeated"), second.pop("epochs_repeated")) == (0, 0)
     assert (first.pop("epochs_read"), second.pop("epochs_read")) == (0, 4)
     assert (first.pop("reproduced"), second.pop("reproduced")) == (True, None)
     before, moment = first.pop("trained_at"), datetime.fromisoformat(second.pop("trained_at"))

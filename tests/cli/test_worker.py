@@ -34,7 +34,13 @@ def test_ctrl_c_ends_the_epoch_and_hands_back(tmp_path):
     wait_until(lambda: study.queue.counts().epochs > 3)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err.splitlines()) == (
+        130,
+        [
+            "stopping after this epoch; Ctrl-C again stops at once",
+            "stopped: the same command continues",
+        ],
+    )
     assert (study.queue.counts().running, study.queue.counts().waiting) == (0, 1)
 
 

@@ -359,11 +359,16 @@ def test_delete_takes_it_along_and_list_and_status_name_it(run, tmp_path):
     study = make_study(tmp_path)
     work(queued(study, (candidate(0.1), FRESH)))
     lines = run("list").out.splitlines()
-    assert lines[-1] == "small:confirm  confirms small  1 runs  not finished"
+    assert lines[-1] == "small:confirm  confirms small  1 of 1 run  no verdict yet"
     expected = {"study": "small:confirm", "confirms": "small", "runs": 1}
     assert json.loads(run("list", "--json").out)[-1] == expected
     assert run("status").out.startswith("study     small ")  # still the only study
-    assert run("status", "small:confirm").out.startswith("study     small:confirm (done)")
+    shown = run("status", "small:confirm").out.splitlines()
+    assert shown[0] == "study     small:confirm (done), the confirmation of study small"
+    assert shown[1].startswith("runs      1 of 1 ended: 1 complete")
+    assert not any(line.startswith(("schedule", "constant")) for line in shown)
+    found = json.loads(run("status", "small:confirm", "--json").out)
+    assert (found["confirms"], found["best"]) == ("small", None)
     refused = run("export", "small:confirm")
     assert (refused.status, refused.out) == (2, "")
     assert "study `small:confirm` confirms study `small`: name that one" in refused.err

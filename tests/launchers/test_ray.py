@@ -129,7 +129,7 @@ def test_nodes_do_not_share_a_sqlite_file(tmp_path, pair):
 
 def test_what_no_node_has_is_refused(tmp_path, cluster):
     said = refusal(tmp_path, *cluster.flags, "--gpus-per-worker", 1)
-    assert "no node of the Ray cluster has 1 CPU(s) and 1 GPU(s) for a worker" in said
+    assert "no node of the Ray cluster has the CPUs (1) and GPUs (1) of a worker" in said
 
 
 def test_an_address_without_a_cluster_is_refused_in_a_line(tmp_path):

@@ -45,6 +45,14 @@ def test_the_time_left_follows_from_the_speed_since_the_start(clock, capsys):
     assert capsys.readouterr().err == "50/100 runs, second, about 1 min 40 s left\n"
 
 
+def test_work_that_is_half_done_counts_for_the_time_left_only(clock, capsys):
+    with Progress("runs") as shown:
+        shown.count(0, 10, worked=0.0)
+        clock.now += 20
+        shown.count(1, 10, worked=5.0)
+    assert capsys.readouterr().err == "1/10 runs, about 20 s left\n"
+
+
 def test_finished_work_has_no_time_left(clock, capsys):
     with Progress("runs") as shown:
         shown.count(0, 2)
