@@ -255,7 +255,7 @@ def test_the_command_says_that_runs_of_another_call_stay(run, tmp_path):
     with prepare_confirmation(study, top=2, seeds=7) as first:
         kept = run("confirm", "small", *flags).err
         assert kept.startswith(
-            "7 queued run(s) that this command does not compare stay in the queue, since another "
+            "7 queued runs that this command does not compare stay in the queue, since another "
             "`confirm` or a worker of small:confirm is running: the workers train them too\n"
         )
         assert first.study.queue.counts().waiting == len(first.runs)
