@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from schedsearch.printable import count_of
 from schedsearch.report.text import describe_plan, describe_seconds
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def summary_lines(status: Status) -> list[str]:
     if status.confirmation is not None:
         lines.append(f"confirm   {status.confirmation}")
     if status.audit is not None:
-        lines.append(f"audit     {_audit_line(status.audit)}")
+        lines.extend(_audit_lines(status.audit))
     if status.clamped:
         clamped = ", ".join(f"{name} in {count}" for name, count in status.clamped.items())
         lines.append(f"bounds    epochs in which a value was limited by its bounds: {clamped}")
@@ -89,17 +90,19 @@ def _indented(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"          {line}"
 
 
-def _audit_line(audit: Audit) -> str:
-    trials = "trial" if audit.complete == 1 else "trials"
-    ended = f"{audit.complete} {trials} ran to the end; the pruner would have stopped"
+def _audit_lines(audit: Audit) -> Iterator[str]:
+    trials = count_of(audit.complete, "trial")
+    ended = f"audit     {trials} ran to the end; the pruner would have stopped"
     stopped = audit.would_prune
     if not stopped:
-        return f"{ended} none of them"
+        yield f"{ended} none of them"
+        return
     listed = [f"trial {trial.number} after epoch {trial.epoch}" for trial in stopped]
     if len(listed) > _MOST_LISTED:
         listed[_MOST_LISTED:] = [f"and {len(listed) - _MOST_LISTED} more"]
     better = sum(trial.is_better for trial in stopped)
-    return (
-        f"{ended} {len(stopped)} of them ({', '.join(listed)}), {better} of which ended better "
-        "than the best trial that it let pass"
+    yield (
+        f"{ended} {len(stopped)} of them; {better} of these ended better than the best trial that "
+        "it let pass"
     )
+    yield f"          {', '.join(listed)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import optuna
 import pytest
@@ -302,7 +303,10 @@ def test_status_shows_the_audit_as_text_and_as_json(tmp_path, monkeypatch, capsy
 
     assert audit is not None
     assert json.loads(status("--json"))["audit"] == audit.to_json()
-    [line] = [line for line in status().splitlines() if line.startswith("audit ")]
+    lines = status().splitlines()
+    [(line, stopped)] = [pair for pair in pairwise(lines) if pair[0].startswith("audit ")]
     expected = f"audit     {audit.complete} trials ran to the end; the pruner would have stopped"
-    assert line.startswith(f"{expected} {len(audit.would_prune)} of them (trial ")
-    assert f"trial {audit.would_prune[0].number} after epoch {audit.would_prune[0].epoch}" in line
+    assert line.startswith(f"{expected} {len(audit.would_prune)} of them; ")
+    assert (
+        f"trial {audit.would_prune[0].number} after epoch {audit.would_prune[0].epoch}" in stopped
+    )
