@@ -315,6 +315,8 @@ _PLACES = {
     ),
     "mysql": (
         "SELECT @@server_uuid",  # MySQL only
+        # `create_time` counts whole seconds.
+        "SELECT DATABASE()",
         "SELECT CAST(create_time AS char) FROM information_schema.tables "
         f"WHERE table_schema = DATABASE() AND table_name = '{versions.name}'",
     ),

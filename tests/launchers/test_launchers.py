@@ -57,12 +57,14 @@ def endless(tmp_path: Path, place: tuple[str, ...]) -> Iterator[subprocess.Popen
     content = document(searches.train_slowly) | {"horizon": 100_000}
     content["search"]["pruner"] = {"name": "none"}
     search = start(tmp_path, content, "--workers", 2, "--trials", 5, *place)
-    wait_for_epochs(tmp_path, running=2)
-    yield search
-    search.kill()
-    for pid in workers_of(url_of(tmp_path)):
-        os.kill(pid, signal.SIGKILL)
-    search.communicate()
+    try:
+        wait_for_epochs(tmp_path, running=2)
+        yield search
+    finally:
+        search.kill()
+        for pid in workers_of(url_of(tmp_path)):
+            os.kill(pid, signal.SIGKILL)
+        search.communicate()
 
 
 def assert_handed_back(study: StudyHandle, trials: int) -> None:

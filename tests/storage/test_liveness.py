@@ -282,7 +282,7 @@ def test_the_process_of_many_trials_is_looked_at_once(study, monkeypatch):
     for _ in range(3):
         claim(study, "ann")
     assert study.queue.requeue_lost() == 0
-    assert study.queue.liveness.waiting_message(1) == "waiting for 3 trial(s) of other workers"
+    assert study.queue.liveness.waiting_message(1) == "waiting for 3 trials of other workers"
     assert len(looks) == 1
 
 
