@@ -30,8 +30,17 @@ MAX_SHARE_IN_TRAINING = 1 / 8
 _TRAINED_WITH_PRUNER = 1 / 3
 
 
-def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
+def load_space(
+    path: Path,
+    overrides: Mapping[str, Any],
+    find_stored: Callable[[str], Space | None] = lambda name: None,
+) -> Space:
     """Read a space, and replace values of the file by those of flags, given by dotted key.
+
+    Args:
+        path: of the file.
+        overrides: the values of flags; None: the flag is not given.
+        find_stored: returns the space of the study with a name; None if there is none.
 
     Raises:
         InputError: the file cannot be read or has mistakes; the message lists all of them.
@@ -49,7 +58,9 @@ def load_space(path: Path, overrides: Mapping[str, Any]) -> Space:
                 break  # Space.from_file reports this mistake of the file
         else:
             table[last] = value
-    return Space.from_file(content, str(path))
+    name = content["name"]
+    stored = find_stored(name) if isinstance(name, str) else None
+    return Space.from_file(content, str(path), stored)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from schedsearch.errors import StudyError
 from schedsearch.space import Space
 from schedsearch.storage import (
+    INCONSISTENT_RECORD,
     StudyHandle,
     accept_task,
     accepted_digests,
@@ -82,7 +83,7 @@ def study_task_changes(study: StudyHandle, loaded: LoadedTask) -> list[str]:
     if loaded.digest in accepted_versions(study):
         return []
     if parts:
-        return describe_changes(parts, loaded.fingerprint.parts)
+        return describe_changes(parts, loaded.fingerprint.parts) or [INCONSISTENT_RECORD]
     if loaded.has_legacy_fingerprint(study.record.fingerprint):
         return []
     return ["its source, arguments or data differ"]

@@ -55,23 +55,20 @@ def echo(text: str, *, nl: bool = True) -> None:
     typer.echo(printable(text), file=_data, nl=nl)
 
 
-def ask(question: str, *, abort: bool = False) -> bool:
+def ask(question: str) -> bool:
     """Ask a question on the terminal; return whether the answer is yes.
 
     Raises:
-        typer.Abort: the answer is no, and `abort` is set.
+        typer.Abort: Ctrl-C.
         EOFError: stdin is no terminal, and has no answer.
     """
     try:
-        answer = typer.confirm(printable(question), err=True)
+        return typer.confirm(printable(question), err=True)
     except typer.Abort:
         if sys.stdin is None or not sys.stdin.isatty():
             typer.echo(err=True)
             raise EOFError from None
         raise
-    if abort and not answer:
-        raise typer.Abort
-    return answer
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,13 @@ from schedsearch.cli.app import AsJson, NoReuse, app
 from schedsearch.cli.option_groups import grouped
 from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, study_at
-from schedsearch.cli.study_creation import accept, create, extend, refuse_single_plan
+from schedsearch.cli.study_creation import (
+    accept,
+    create,
+    extend,
+    find_stored_space,
+    refuse_single_plan,
+)
 from schedsearch.cli.supervision import WorkerGroup, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cli.worker_options import Place, PlaceOptions
@@ -55,7 +62,7 @@ def start(
         if extension.horizon is None:
             here = workers if place.on is Place.LOCAL else 1
             setup = training.setup(here)
-            prepared, plans = _prepare_file(space, search, also, trusted=trust_task)
+            prepared, plans = _prepare_file(space, search, also, storage, trusted=trust_task)
             if not plans:
                 refuse_single_plan(prepared.space, space, storage)
             handle = create(prepared, storage, setup, training.threads, accept_task=accept_task)
@@ -80,7 +87,12 @@ def start(
 
 
 def _prepare_file(
-    file: Path, search: options.SearchOptions, also: list[Path] | None, *, trusted: bool
+    file: Path,
+    search: options.SearchOptions,
+    also: list[Path] | None,
+    storage: str,
+    *,
+    trusted: bool,
 ) -> tuple[PreparedSpace, list[UserPlan]]:
     """Prepare the space of a file, and read the plans to race."""
     from schedsearch.preparation import load_space, prepare_space
@@ -94,7 +106,7 @@ def _prepare_file(
             f"of a study only with --horizon{example}"
         )
     with search.named_in_errors():
-        space = load_space(file, search.overrides())
+        space = load_space(file, search.overrides(), partial(find_stored_space, storage))
         require_trust(space.task, trusted=trusted)
         folder = Path.cwd()
         prepared = prepare_space(space, file=str(file))

@@ -197,6 +197,12 @@ def _confirm_deletion(what: str, *, yes: bool) -> None:
     if yes:
         return
     try:
-        ask(f"Delete {what}?", abort=True)
+        if ask(f"Delete {what}?"):
+            return
+        exit_code = 1
+    except typer.Abort:
+        exit_code = 130
     except EOFError:
         raise InputError("no terminal to ask on: give --yes") from None
+    say("nothing was deleted")
+    raise typer.Exit(exit_code)

@@ -28,21 +28,26 @@ def refuse_single_plan(space: Space, file: Path, storage: str) -> None:
     Raises:
         InputError: the space has no choices, and the database has no study of its name.
     """
-    from schedsearch.storage import find_study
-
     trials = space.search.trials
     if not space.is_config or trials == 1:
         return
-    try:
-        exists = find_study(database_at(storage), space.name) is not None
-    except StorageError:
-        exists = False
-    if not exists:
+    if find_stored_space(storage, space.name) is None:
         raise InputError(
             f"{file}: has one plan, so all {trials} trials would be identical: train it with "
             f"`schedsearch train {file}`, or in a search with `schedsearch start SPACE --also "
             f"{file}`"
         )
+
+
+def find_stored_space(storage: str, name: str) -> Space | None:
+    """Return the space of the study with a name; None if the database or the study is missing."""
+    from schedsearch.storage import find_study
+
+    try:
+        study = find_study(database_at(storage), name)
+    except StorageError:
+        return None
+    return None if study is None else study.space
 
 
 def create(

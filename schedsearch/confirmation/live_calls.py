@@ -1,7 +1,9 @@
 """The calls of `confirm` that are alive: other calls leave their queued runs in the queue.
 
-A call has an attribute of the confirmation's study with the time until which it counts as alive,
-and renews it. A call that was killed counts as alive until that time.
+A call has an attribute of the confirmation's study with its process and the time until which it
+counts as alive, and renews it. On the host of the call, only its process counts: a call that cannot
+write, since the database is locked, is alive, and one that was killed is not. On other hosts, it
+counts as alive until that time.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ import json
 import math
 import time
 import uuid
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from schedsearch.storage import GRACE_PERIOD, StudyHandle
 from schedsearch.storage.attributes import LIVE_CALL
 from schedsearch.storage.clock import database_time
+from schedsearch.storage.process_identity import ProcessIdentity
 from schedsearch.storage.study_attributes import (
     delete_attribute,
     load_by_prefix,
@@ -48,11 +52,12 @@ class LiveCall:
 
         def renew(connection: Connection) -> None:
             moment = database_time(connection)
-            for name, until in self._times(connection).items():
-                if not _is_alive(until, moment):
+            for name, life in self._lives(connection).items():
+                if not life.is_alive(moment):
                     self._delete(connection, name)
             key, until = LIVE_CALL + self._name, moment + GRACE_PERIOD.total_seconds()
-            set_attribute(connection, study_attributes, self._study_id, key, json.dumps(until))
+            text = _Life(until, ProcessIdentity.current()).to_text()
+            set_attribute(connection, study_attributes, self._study_id, key, text)
 
         self._database.write(renew)
 
@@ -61,8 +66,8 @@ class LiveCall:
 
         def has_others(connection: Connection) -> bool:
             moment = database_time(connection)
-            times = self._times(connection)
-            return any(_is_alive(times[name], moment) for name in times.keys() - {self._name})
+            lives = self._lives(connection)
+            return any(lives[name].is_alive(moment) for name in lives.keys() - {self._name})
 
         return self._database.read(has_others)
 
@@ -73,20 +78,44 @@ class LiveCall:
     def _delete(self, connection: Connection, name: str) -> None:
         delete_attribute(connection, study_attributes, self._study_id, LIVE_CALL + name)
 
-    def _times(self, connection: Connection) -> dict[str, object]:
-        """Return until when each call counts as alive; strangers may have written anything."""
+    def _lives(self, connection: Connection) -> dict[str, _Life]:
         found = load_by_prefix(connection, study_attributes, self._study_id, LIVE_CALL)
-        return {name: _parse(text) for name, text in found.items()}
+        return {name: _Life.parse(text) for name, text in found.items()}
 
 
-def _parse(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+@dataclass(frozen=True)
+class _Life:
+    """The record of a call.
 
+    Attributes:
+        until: the time of the database until which it counts as alive on other hosts.
+        process: its process; None if it is not known.
+    """
 
-def _is_alive(until: object, moment: float) -> bool:
-    # No call writes a later time, which would count for too long.
-    latest = moment + GRACE_PERIOD.total_seconds()
-    return isinstance(until, float) and moment < until <= latest
+    until: float
+    process: ProcessIdentity | None
+
+    def to_text(self) -> str:
+        process = None if self.process is None else self.process.to_text()
+        return json.dumps({"until": self.until, "process": process})
+
+    @classmethod
+    def parse(cls, text: str) -> _Life:
+        """Return a record from its text: strangers may have written anything."""
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        table = found if isinstance(found, dict) else {"until": found}
+        until, process = table.get("until"), table.get("process")
+        return cls(
+            until if isinstance(until, float) else -math.inf,
+            ProcessIdentity.parse(process) if isinstance(process, str) else None,
+        )
+
+    def is_alive(self, moment: float) -> bool:
+        lives = None if self.process is None else self.process.is_alive()
+        if lives is not None:
+            return lives
+        # No call writes a later time, which would count for too long.
+        return moment < self.until <= moment + GRACE_PERIOD.total_seconds()

@@ -63,8 +63,13 @@ class Space:
         return cls.from_file(content, str(path))
 
     @classmethod
-    def from_file(cls, content: Mapping[str, Any], file: str) -> Space:
-        """Validate the content of a file for a new study, or of a config, and return the space.
+    def from_file(cls, content: Mapping[str, Any], file: str, stored: Space | None = None) -> Space:
+        """Validate the content of a file for a study, or of a config, and return the space.
+
+        Args:
+            content: of the file.
+            file: names it in messages.
+            stored: the space of the study that the file continues; None: the study is new.
 
         Raises:
             FileError: the content is invalid; the message lists all problems.
@@ -76,7 +81,7 @@ class Space:
         if isinstance(name, str) and not all(each.is_fixed for each in families):
             rule = check_new_study_name(name)
             problems += [Problem("name", rule, name)] if rule else []
-            problems += _protected_problems(result.document)
+            problems += _protected_problems(result.document, stored)
         if problems:
             raise FileError(file, problems)
         return cls.from_document(content, file)
@@ -322,8 +327,10 @@ def _parameters_for(domain: Domain, name: str, value: float | None) -> dict[str,
     return None
 
 
-def _protected_problems(document: Document | None) -> list[Problem]:
-    """Return a problem if a new study protects more than a whole training."""
+def _protected_problems(document: Document | None, stored: Space | None) -> list[Problem]:
+    """Return a problem if a study protects more than a whole training, unless it always did."""
     key, value = "search.pruner.protected", document and document.search.pruner.protected
+    if stored is not None and stored.search.pruner.protected == value:
+        return []
     share = parse_share(value) if isinstance(value, str) else None
     return [] if share is None or share <= 1 else [Problem(key, "must be at most 100%", value)]

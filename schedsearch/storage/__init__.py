@@ -32,6 +32,7 @@ from schedsearch.storage.study_attributes import (
     load_system_attributes,
 )
 from schedsearch.storage.task_versions import (
+    INCONSISTENT_RECORD,
     accept_task,
     accepted_digests,
     changed_task_message,
@@ -42,6 +43,7 @@ from schedsearch.storage.urls import has_password, hide_password
 
 __all__ = [
     "GRACE_PERIOD",
+    "INCONSISTENT_RECORD",
     "SHAPE_ERRORS",
     "Batch",
     "BatchedStorage",

@@ -11,6 +11,8 @@ from schedsearch.storage.database import Database
 from schedsearch.storage.study_attributes import StudyAttributes, load_attributes
 from schedsearch.task.fingerprint import Fingerprint, describe_changes
 
+#: What differs if only the hash of all parts does: another program has changed it, or the parts.
+INCONSISTENT_RECORD = "its recorded fingerprint is not the hash of its recorded parts"
 #: Characters of one attribute: MySQL stores at most 65,535 bytes.
 _MAX_LENGTH = 30_000
 
@@ -67,9 +69,9 @@ def task_changes(attributes: StudyAttributes, digest: str, parts: Mapping[str, s
     """
     if digest in accepted_digests(attributes):
         return []
-    before = read_parts(attributes)
-    changes = describe_changes(before, parts) if before else []
-    return changes or ["its source, arguments or data differ"]
+    if before := read_parts(attributes):
+        return describe_changes(before, parts) or [INCONSISTENT_RECORD]
+    return ["its source, arguments or data differ"]
 
 
 def write_accepted(database: Database, study_id: int, digests: Sequence[str]) -> None:

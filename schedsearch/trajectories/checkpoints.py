@@ -23,6 +23,7 @@ from schedsearch.storage import Database
 from schedsearch.storage.rows import split_ids
 from schedsearch.trajectories.database_folders import DatabaseFolder
 from schedsearch.trajectories.folder import is_checkpoint_name
+from schedsearch.trajectories.leases import latest_end
 from schedsearch.trajectories.tables import (
     checkpoints,
     identity,
@@ -42,7 +43,11 @@ _TOTAL = select(func.coalesce(func.sum(checkpoints.c.bytes), 0)).where(
 _EVICTABLE = (
     select(checkpoints.c.hash, checkpoints.c.artifact, checkpoints.c.bytes)
     .where(
-        checkpoints.c.hash.not_in(select(pins.c.hash).where(pins.c.expires > bindparam("moment")))
+        checkpoints.c.hash.not_in(
+            select(pins.c.hash).where(
+                pins.c.expires > bindparam("moment"), pins.c.expires <= bindparam("latest")
+            )
+        )
     )
     .order_by(checkpoints.c.used)
 )
@@ -128,12 +133,13 @@ class Checkpoints:
     def write(self, connection: Connection, moment: float, until: float) -> None:
         """Write the pending rows and pin them; drop checkpoints that exceed the budget.
 
-        The least recently used checkpoints are evicted to make room, except pinned ones.
+        The least recently used checkpoints are evicted to make room, except pinned ones. A pin
+        that ends later than any pin can has expired.
         """
         if not self._pending:
             return
         self._unreferenced, self._written = [], None
-        room = self._make_room(connection, moment)
+        room = self._make_room(connection, moment, latest_end(moment, until - moment))
         rows, pinned = [], {}
         for run, row in self._pending:
             if row["bytes"] <= room:
@@ -167,7 +173,7 @@ class Checkpoints:
             referenced |= {row.artifact for row in connection.execute(_BY_HASH, {"names": names})}
         return referenced
 
-    def _make_room(self, connection: Connection, moment: float) -> int:
+    def _make_room(self, connection: Connection, moment: float, latest: float) -> int:
         """Evict until the pending files fit, as far as possible; return the free bytes."""
         needed = sum(row["bytes"] for _, row in self._pending)
         if needed <= self._room:
@@ -178,7 +184,7 @@ class Checkpoints:
         # More than is needed now, so that not every batch has to evict.
         wanted = max(needed, self._budget // 16)
         evicted = []
-        for row in connection.execute(_EVICTABLE, {"moment": moment}):
+        for row in connection.execute(_EVICTABLE, {"moment": moment, "latest": latest}):
             if room >= wanted:
                 break
             room += _valid_size(row.bytes) or 0

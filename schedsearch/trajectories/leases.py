@@ -133,8 +133,7 @@ def _lease(
     for some in split_ids(wanted.items()):
         chunk = dict(some)
         names = sorted(set(chunk.values()))
-        # Leases end within `seconds`. Twice as long: the clock may have been set back a little.
-        latest = moment + 2 * max(seconds, LEASE)
+        latest = latest_end(moment, seconds)
         connection.execute(_EXPIRE, {"names": names, "moment": moment, "latest": latest})
         trained = existing_nodes(connection, names)
         rows = [
@@ -148,6 +147,17 @@ def _lease(
             holders = {row.hash: row.run for row in found}
             granted |= {run: name for run, name in chunk.items() if holders.get(name) == run}
     return granted
+
+
+def latest_end(moment: float, seconds: float) -> float:
+    """Return the latest time at which a lease or a pin can end: a stranger may write any time.
+
+    Args:
+        moment: now.
+        seconds: how long those of this process last.
+    """
+    # Twice as long: the clock may have been set back a little.
+    return moment + 2 * max(seconds, LEASE)
 
 
 def _release(connection: Connection, runs: Collection[str]) -> None:

@@ -148,6 +148,22 @@ def test_a_study_of_a_changed_task_trains_all_its_epochs(project):
     assert f", not {recorded!r}); --no-reuse" in done.err
 
 
+@pytest.mark.parametrize("changed", ["fingerprint", "both"])
+def test_a_record_whose_hash_and_parts_differ_is_no_version_of_the_task(project, changed):
+    assert project("start", "mine.toml", "--workers", 0).status == 0
+    study = open_study(open_database("sqlite:///studies.db"), "mine")
+    storage = study.database.optuna
+    storage.set_study_user_attr(study.study_id, "fingerprint", "0" * 64)
+    if changed == "both":
+        project.write(parts__rate="FACTOR = 100.0\n")
+    done = project("worker", "mine")
+    what = {"fingerprint": "its recorded fingerprint is not the hash of its recorded parts"}
+    assert done.status == 2
+    assert f"was created: {what.get(changed, 'parts/rate.py differs')};" in done.err
+    assert project("start", "mine.toml", "--workers", 0, "--accept-task").status == 0
+    assert project("worker", "mine").status == 0
+
+
 def test_an_accepted_task_continues_the_study_and_reuses_its_epochs(project):
     assert project("start", "mine.toml", "--workers", 0).status == 0
     train_all()

@@ -114,6 +114,18 @@ def test_the_flags_of_the_audit_and_the_opening_stand_in_the_studys_space(
     assert (options.audit, options.protected) == (0.25, kept)
 
 
+def test_an_existing_study_keeps_a_protected_share_that_no_new_one_may_have(start, tmp_path):
+    content = document()
+    content["search"]["pruner"] = {"name": "median", "protected": "250%"}
+    message = "search.pruner.protected = '250%': must be at most 100%"
+    assert message in start(content, "--workers", "0")[2]
+    make_study(tmp_path, content)
+    assert start(content, "--workers", "0", "--trials", "12")[0] == 0
+    assert total(tmp_path) == 12
+    content["search"]["pruner"]["protected"] = "300%"
+    assert "must be at most 100%" in start(content, "--workers", "0")[2]
+
+
 def test_a_finished_study_is_shown_and_no_worker_begins(start, tmp_path):
     work(make_study(tmp_path))
     code, out, err = start(document())

@@ -148,7 +148,11 @@ def test_delete_asks_first_and_refuses_a_study_in_training(run, tmp_path, monkey
     assert "study `small` is in training (trials running: 1): stop its workers first" in err
     study.queue.requeue_trials_of("ann")
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
-    assert run("delete", "small")[0] == 1
+    assert run("delete", "small") == (
+        1,
+        "",
+        "Delete study small with its 1 trials? [y/N]: nothing was deleted\n",
+    )
     code, _, err = run("delete", "small")  # no answer to the question
     assert (code, err.splitlines()[-1]) == (2, "error: no terminal to ask on: give --yes")
     assert run("status", "small")[0] == 0

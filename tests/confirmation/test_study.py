@@ -7,6 +7,9 @@ import math
 import os
 import shutil
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -48,6 +51,7 @@ from schedsearch.storage import (
     open_study,
     plan_of,
 )
+from schedsearch.storage.process_identity import ProcessIdentity
 from schedsearch.storage.tables import study_attributes
 from schedsearch.task import load_task
 from schedsearch.training import train_to_end
@@ -191,7 +195,34 @@ def test_queueing_and_the_progress_of_a_call_read_the_runs_once_each(tmp_path, m
 def live_calls_of(confirmation: StudyHandle) -> list[float]:
     """Return until when each call of `confirm` counts as alive."""
     attributes = confirmation.database.rdb.get_study_user_attrs(confirmation.study_id)
-    return [value for key, value in attributes.items() if key.startswith("live_call_")]
+    return [value["until"] for key, value in attributes.items() if key.startswith("live_call_")]
+
+
+#: Makes the record of a call that counts as alive for no time, says so, and sleeps.
+_CALL = """
+import sys, time
+from datetime import timedelta
+from schedsearch.confirmation import live_calls
+from schedsearch.confirmation.confirm import prepare_confirmation
+from schedsearch.storage import open_database, open_study
+live_calls.GRACE_PERIOD = timedelta(0)
+prepare_confirmation(open_study(open_database(sys.argv[1]), "small"), top=2, seeds=7)
+print(flush=True)
+time.sleep(600)
+"""
+
+
+@contextmanager
+def call_that_cannot_renew(study: StudyHandle) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a call of `confirm` in another process, whose time is up at once."""
+    command = [sys.executable, "-c", _CALL, study.database.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def test_two_calls_at_a_time_both_get_their_result_and_no_run_is_trained_twice(tmp_path):
@@ -212,12 +243,27 @@ def test_two_calls_at_a_time_both_get_their_result_and_no_run_is_trained_twice(t
     assert live_calls_of(first.study) == []
 
 
+def test_a_call_on_this_host_is_alive_as_long_as_its_process(tmp_path):
+    study = searched(tmp_path, content_of())
+    with call_that_cannot_renew(study) as other:
+        with prepare_confirmation(study, top=1, seeds=6) as few:
+            assert few.others > 0
+            assert len(live_calls_of(few.study)) == 2
+        other.kill()
+        other.wait()
+        few = prepare_confirmation(study, top=1, seeds=6)
+        assert few.others == 0
+        assert few.study.queue.counts().waiting == len(few.runs)
+        assert len(live_calls_of(few.study)) == 1
+
+
 def test_the_runs_of_a_call_that_was_killed_leave_the_queue_after_the_grace_period(
     tmp_path, monkeypatch
 ):
     study = searched(tmp_path, content_of())
     with monkeypatch.context() as patch:
         patch.setattr(live_calls, "GRACE_PERIOD", timedelta(0))
+        patch.setattr(ProcessIdentity, "current", lambda: None)  # on a host without /proc
         killed = prepare_confirmation(study, top=2, seeds=7)
     assert len(live_calls_of(killed.study)) == 1
     few = prepare_confirmation(study, top=1, seeds=6)

@@ -12,12 +12,13 @@ from typing import BinaryIO
 
 import pytest
 from optuna.artifacts import FileSystemArtifactStore
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from schedsearch.errors import StorageError
 from schedsearch.storage import Database
 from schedsearch.trajectories import Folder, TrajectoryStore, TrieCursor, open_store
 from schedsearch.trajectories.snapshots import encode
+from schedsearch.trajectories.tables import pins
 from tests.trajectories.stores import follow, opened, same, snapshot, train
 
 
@@ -251,6 +252,17 @@ class TestBudget:
         train(dead, [0], keep=[1])
         dead.flush()
         store = opened(database, folder, budget=size())
+        kept(store, [1])
+        assert follow(store, [0]).restore() is None
+
+    def test_a_pin_that_ends_later_than_any_can_does_not_prevent_eviction(
+        self, database: Database, folder: Folder
+    ) -> None:
+        store = opened(database, folder, budget=size())
+        train(store, [0], keep=[1])
+        store.flush()
+        with database.engine.begin() as connection:
+            connection.execute(update(pins).values(expires=pins.c.expires + 86_400.0))
         kept(store, [1])
         assert follow(store, [0]).restore() is None
 
