@@ -12,6 +12,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from schedsearch.epoch_values import EpochValues
 from schedsearch.errors import InputError
+from schedsearch.parameter_groups import (
+    group_values,
+    record_initial,
+    setting_name,
+)
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
 
@@ -23,9 +28,8 @@ class PlanLR(LRScheduler):
     interval "step", and at the beginning of epoch n // steps_per_epoch at the interval "epoch".
     Steps after the horizon keep the last value.
 
-    The parameter group with the largest initial learning rate has the value of `lr`; the others
-    keep their ratio to it. A group with the "name" GROUP has the value of `GROUP.lr` if the plan
-    sets that, and does not count for the ratios. Other hyperparameters are not set.
+    The parameter groups keep the ratios of their initial learning rates, as with
+    `Scheduler.apply`. Other hyperparameters are not set.
 
     >>> from schedsearch.schedules import Linear
     >>> head, body = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
@@ -58,10 +62,12 @@ class PlanLR(LRScheduler):
         self, optimizer: Optimizer, plan: Plan, *, horizon: int, steps_per_epoch: int, seed: int = 0
     ) -> None:
         self.horizon, self.steps_per_epoch = horizon, _whole_number(steps_per_epoch)
-        self._names = _names_by_group(plan, optimizer)
+        self._names = plan.names
         # Resolve the whole plan first, so that a bad schedule raises as in `Scheduler`.
-        self._plan = _open_loop_part(plan.resolve(horizon, seed), filter(None, self._names))
+        resolved = plan.resolve(horizon, seed)
+        self._plan = _open_loop_part(resolved, _learning_rates(plan, optimizer))
         self._epochs = _open_loop_epochs(self._plan, horizon)
+        record_initial("lr", optimizer.param_groups)
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | torch.Tensor]:
@@ -69,17 +75,24 @@ class PlanLR(LRScheduler):
         step = min(max(self.last_epoch, 0), self.horizon * self.steps_per_epoch - 1)
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         values = self._epochs[epoch].at(step_in_epoch / self.steps_per_epoch)
-        bases = [float(base) for base in self.base_lrs]
-        largest = max((b for b, n in zip(bases, self._names, strict=True) if n == "lr"), default=0)
-        rates: list[float | torch.Tensor] = []
-        for base, name in zip(bases, self._names, strict=True):
-            if name is None:
-                rates.append(base)
-            elif name == "lr" and base != largest:
-                rates.append(values[name] * (base / largest))
-            else:
-                rates.append(values[name])
-        return rates
+        groups = self.optimizer.param_groups
+        self._check_names(values, groups)
+        rates = group_values("lr", values, groups)
+        self.base_lrs = [group["initial_lr"] for group in groups]  # groups may have been added
+        return [
+            base if rate is None else rate for base, rate in zip(self.base_lrs, rates, strict=True)
+        ]
+
+    def _check_names(self, values: Mapping[str, float], groups: Iterable[dict[str, Any]]) -> None:
+        """Raise if the plan names a group that the optimizer did not have at the beginning."""
+        for group in groups:
+            name = setting_name("lr", self._names, group)
+            if name is not None and name not in values:
+                raise InputError(
+                    f"the parameter group `{group['name']}` was added after the scheduler was "
+                    f"made, so `{name}` of the plan cannot be set: make the scheduler for an "
+                    "optimizer with this group, or use `scheduler()`"
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data, for a checkpoint."""
@@ -101,6 +114,8 @@ class PlanLR(LRScheduler):
                     f"{state_dict.get(key)!r}, but here it is {own[key]!r}"
                 )
         super().load_state_dict({k: v for k, v in state_dict.items() if k != "plan"})
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=False):
+            group["initial_lr"] = base
 
 
 def _whole_number(steps_per_epoch: Any) -> int:
@@ -117,13 +132,11 @@ def _whole_number(steps_per_epoch: Any) -> int:
     return number
 
 
-def _names_by_group(plan: Plan, optimizer: Optimizer) -> list[str | None]:
-    """Return the hyperparameter that sets the learning rate of each parameter group."""
-    names: list[str | None] = []
-    for group in optimizer.param_groups:
-        candidates = (f"{group['name']}.lr" if "name" in group else "lr", "lr")
-        names.append(next((name for name in candidates if name in plan.names), None))
-    if not any(names):
+def _learning_rates(plan: Plan, optimizer: Optimizer) -> list[str]:
+    """Return the hyperparameters that set the learning rates of the parameter groups."""
+    found = [setting_name("lr", plan.names, group) for group in optimizer.param_groups]
+    names = [name for name in found if name is not None]
+    if not names:
         raise InputError(
             "the plan has no learning rate: it has neither `lr` nor `GROUP.lr` for the name of a "
             f"parameter group; it sets {', '.join(plan.names) or 'nothing'}"

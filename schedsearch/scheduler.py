@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from schedsearch.epoch_values import EpochValues
 from schedsearch.errors import InputError
+from schedsearch.parameter_groups import Optimizer, apply_values
 from schedsearch.plan import Plan, PlanState
 from schedsearch.schedules import Feedback
 
 Direction: TypeAlias = Literal["minimize", "maximize"]
-
-
-class Optimizer(Protocol):
-    """The part of a torch optimizer that `Scheduler.apply` needs."""
-
-    param_groups: list[dict[str, Any]]
 
 
 class Scheduler:
@@ -135,33 +130,15 @@ class Scheduler:
         Without a fraction these are the values at the beginning of the epoch. For hyperparameters
         at the interval "step", call it before each step with the part of the epoch that is over.
 
-        A value named `lr`, `weight_decay` or any other key of a group is set in every group with
-        this key; `momentum` is the first beta of Adam. A value named `GROUP.KEY` is set only in the
-        group with the "name" GROUP. Other values, such as weights of loss terms, are ignored.
+        A value named `lr`, `weight_decay` or any other key of the groups is set in all groups with
+        this key, which keep the ratios of their initial values; `momentum` is the first beta of
+        Adam. A value named `GROUP.KEY` is set only in the group with the "name" GROUP. Other
+        values, such as weights of loss terms, are ignored.
+
+        Raises:
+            InputError: an initial value is negative or not a number, so that it has no ratio.
         """
         apply_values(self.at(fraction), optimizer)
-
-
-def apply_values(values: Mapping[str, float], optimizer: Optimizer) -> None:
-    """Set values in the parameter groups of an optimizer; see `Scheduler.apply`."""
-    for group in optimizer.param_groups:
-        _set_in_group(group, values.items())
-        if "name" in group:
-            prefix = f"{group['name']}."
-            _set_in_group(
-                group,
-                ((n.removeprefix(prefix), v) for n, v in values.items() if n.startswith(prefix)),
-            )
-
-
-def _set_in_group(group: dict[str, Any], values: Iterable[tuple[str, float]]) -> None:
-    for key, value in values:
-        if key == "momentum" and "betas" in group:
-            group["betas"] = (value, group["betas"][1])
-        elif key in group and hasattr(group[key], "fill_"):
-            group[key].fill_(value)  # a learning rate as a tensor, for compiled optimizers
-        elif key in group:
-            group[key] = value
 
 
 def as_float(value: Any) -> float:

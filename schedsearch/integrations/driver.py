@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.loss import WeightedLoss
-from schedsearch.scheduler import Scheduler, apply_values, as_float
+from schedsearch.parameter_groups import apply_values, check_optimizers
+from schedsearch.scheduler import Scheduler, as_float
 
 OnValues = Callable[[Mapping[str, float]], object]
 
@@ -73,6 +74,9 @@ class ScheduleDriver:
 
         They are set in the optimizers and in each WeightedLoss of the model; then `on_values` is
         called.
+
+        Raises:
+            InputError: the optimizers begin with different values of a key that one value sets.
         """
         self._set(self.values, model, optimizers)
 
@@ -99,8 +103,10 @@ class ScheduleDriver:
     def _set(
         self, values: Mapping[str, float], model: nn.Module, optimizers: Iterable[Optimizer]
     ) -> None:
+        given = list(optimizers)
+        check_optimizers(values, given)
         self._applied = values
-        for optimizer in optimizers:
+        for optimizer in given:
             apply_values(values, optimizer)
         for module in model.modules():
             if isinstance(module, WeightedLoss):

@@ -181,10 +181,9 @@ class Space:
     ) -> LRScheduler:
         """Return a scheduler of torch that sets the learning rate of a config.
 
-        Call its `step` after each optimizer step. The parameter group with the largest initial
-        learning rate has the value of `lr`, and the others keep their ratio to it; a group with the
-        "name" GROUP has the value of `GROUP.lr` if the config sets that. Steps after the horizon
-        keep the last value. Other hyperparameters are not set.
+        Call its `step` after each optimizer step. The parameter groups keep the ratios of their
+        initial learning rates, as with `Scheduler.apply`. Steps after the horizon keep the last
+        value. Other hyperparameters are not set.
 
         Args:
             optimizer: its learning rates are overwritten.

@@ -1,0 +1,181 @@
+"""The rule by which a value of a plan is set in the parameter groups of an optimizer.
+
+The parameter group with the largest initial value of a key has the value of the plan; each other
+group has its share of it:
+
+    value(group) = value * initial(group) / largest initial
+
+If all initial values are 0, each group has the value. A group with the "name" GROUP has the value
+of `GROUP.KEY` if the plan sets that, and does not count for the largest. A group that is added
+later has the share of its value when it is added, and does not count for the largest either.
+
+As torch keeps `initial_lr`, the initial values are entries `initial_KEY` of the groups. Copies and
+checkpoints of the optimizer contain them, so its shares do not depend on the present values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from schedsearch.errors import InputError
+
+Group: TypeAlias = dict[str, Any]
+#: The entry that marks a group that was added after the first values were set.
+_ADDED = "schedsearch_added"
+
+
+class Optimizer(Protocol):
+    """The part of a torch optimizer that has its parameter groups."""
+
+    param_groups: list[Group]
+
+
+def apply_values(values: Mapping[str, float], optimizer: Optimizer) -> None:
+    """Set values in the parameter groups of an optimizer; see `Scheduler.apply`.
+
+    Raises:
+        InputError: an initial value that the shares depend on is negative or not a number; then
+            nothing is set.
+    """
+    groups = optimizer.param_groups
+    by_key = {key: group_values(key, values, groups) for key in _moved_keys(values, groups)}
+    for key, of_groups in by_key.items():
+        for group, value in zip(groups, of_groups, strict=True):
+            if value is not None:
+                _set(group, key, value)
+
+
+def check_optimizers(names: Collection[str], optimizers: Sequence[Optimizer]) -> None:
+    """Check that several optimizers begin with equal values of each key that one name sets.
+
+    Args:
+        names: the hyperparameters that the plan sets.
+        optimizers: those of one training.
+
+    Raises:
+        InputError: the largest initial values of a key differ, or one is not valid.
+    """
+    if len(optimizers) < 2:
+        return
+    for key in dict.fromkeys(k for o in optimizers for k in _moved_keys(names, o.param_groups)):
+        found = [(o, _reference(key, names, o.param_groups)) for o in optimizers]
+        begins = [(type(o).__name__, value) for o, value in found if value is not None]
+        if len({value for _, value in begins}) > 1:
+            raise InputError(
+                f"the plan sets one value of `{key}` in several optimizers, but they begin with "
+                f"different ones: {', '.join(f'{value} ({cls})' for cls, value in begins)}; give "
+                'the parameter groups names, as in {"params": ..., "name": "generator"}, and '
+                f"schedule `generator.{key}` and so on, or begin with one value in all optimizers"
+            )
+
+
+def group_values(
+    key: str, values: Mapping[str, float], groups: Sequence[Group]
+) -> list[float | None]:
+    """Return the value of a key in each parameter group; None where no hyperparameter sets it.
+
+    Raises:
+        InputError: an initial value that the shares depend on is negative or not a number.
+    """
+    record_initial(key, groups)
+    reference = _reference(key, values, groups)
+    row: list[float | None] = []
+    for group in groups:
+        name = setting_name(key, values, group)
+        initial = initial_value(key, group) if name == key else None
+        if name is None:
+            row.append(None)
+        elif initial is None or not reference:
+            row.append(values[name])
+        else:
+            row.append(values[name] * (initial / reference))
+    return row
+
+
+def setting_name(key: str, names: Collection[str], group: Group) -> str | None:
+    """Return the hyperparameter that sets a key of a group: `GROUP.KEY`, `KEY` or none."""
+    if _has(group, key):
+        for name in (f"{group['name']}.{key}" if "name" in group else key, key):
+            if name in names:
+                return name
+    return None
+
+
+def record_initial(key: str, groups: Sequence[Group]) -> None:
+    """Record the values of a key as the initial ones, in the groups that have none."""
+    present = [group for group in groups if _has(group, key)]
+    unknown = [group for group in present if f"initial_{key}" not in group]
+    for group in unknown:
+        # Not a tensor: reading one on a GPU in each step would wait for the GPU.
+        group[f"initial_{key}"] = _number(key, _get(group, key))
+        if len(unknown) < len(present):
+            group[_ADDED] = True
+
+
+def initial_value(key: str, group: Group) -> float | None:
+    """Return the initial value of a key, its present value if none is recorded; None for None."""
+    return _number(key, group.get(f"initial_{key}", _get(group, key)))
+
+
+def _reference(key: str, names: Collection[str], groups: Iterable[Group]) -> float | None:
+    """Return the largest initial value of a key; None if no group counts for it."""
+    from_start: list[float] = []
+    added: list[float] = []
+    for group in groups:
+        if setting_name(key, names, group) != key:
+            continue
+        initial = initial_value(key, group)
+        if initial is None:
+            continue
+        if not 0 <= initial < math.inf:
+            raise InputError(
+                f"`{key}` of a parameter group begins with {initial}, but must be a finite number "
+                "of at least 0, since the groups keep the ratios of their initial values; set it "
+                f"in the optimizer, or give the group a name and schedule `NAME.{key}`"
+            )
+        (added if group.get(_ADDED) else from_start).append(initial)
+    return max(from_start or added, default=None)
+
+
+def _moved_keys(names: Iterable[str], groups: Sequence[Group]) -> list[str]:
+    """Return the keys of the groups that hyperparameters set."""
+    keys: dict[str, None] = {}
+    for name in names:
+        for group in groups:
+            prefix = f"{group['name']}." if "name" in group else ""
+            for key in {name, name.removeprefix(prefix)}:
+                if _has(group, key):
+                    keys[key] = None
+    return list(keys)
+
+
+def _number(key: str, value: Any) -> float | None:
+    if value is None:  # the optimizer chooses a value
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"`{key}` of a parameter group is a {type(value).__name__}, but a plan sets only "
+            f"numbers; rename the hyperparameter `{key}` if it is not one of the optimizer"
+        ) from None
+
+
+def _has(group: Group, key: str) -> bool:
+    return key in group or (key == "momentum" and "betas" in group)
+
+
+def _get(group: Group, key: str) -> Any:
+    return group["betas"][0] if key == "momentum" and "betas" in group else group[key]
+
+
+def _set(group: Group, key: str, value: float) -> None:
+    present = _get(group, key)
+    if hasattr(present, "fill_"):
+        present.fill_(value)  # a tensor, for compiled optimizers
+    elif key == "momentum" and "betas" in group:
+        group["betas"] = (value, group["betas"][1])
+    else:
+        group[key] = value
