@@ -9,8 +9,11 @@ import pytest
 import torch
 
 import schedsearch
-from examples import learned_weights
+from examples import by_step, learned_weights
 from schedsearch.engines import make_engine
+from schedsearch.scheduler import Scheduler
+from schedsearch.space import Space
+from schedsearch.space.suggesters import FixedSuggester
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -87,3 +90,32 @@ def test_rules_that_learn_their_weights_train_as_loops(rule):
     losses = [engine.train_epoch([{}])[0].metrics["val_loss"] for _ in range(20)]
     assert losses[-1] < 0.5 * losses[0]
     assert engine.test(0)["test_loss"] < 0.5
+
+
+def test_the_loop_by_step_learns_at_the_rates_of_its_steps_and_resumes():
+    space = Space.load(EXAMPLES / "by_step.toml")
+    chosen = {
+        "lr.family": "warmup",
+        "lr.warmup.duration": 10,
+        "lr.warmup.inner.cosine.initial": 2e-3,
+        "max_norm.constant.value": 1.0,
+    }
+    scheduler = Scheduler(space.suggest(FixedSuggester(chosen)), horizon=space.horizon)
+    engine = make_engine(by_step.train, horizon=space.horizon)
+    engine.fill(0, seed=0)
+    snapshots, losses = [], []
+    for _ in range(space.horizon):
+        values = scheduler.epoch_values
+        [result] = engine.train_epoch([values])
+        snapshots.append(engine.snapshot(0))
+        losses.append(result.metrics["val_loss"])
+        [group] = snapshots[-1].extra["state"]["optimizer"]["param_groups"]
+        assert group["lr"] == values.at(24 / 25)["lr"], "the rate of the last step"
+        assert group["lr"] != values["lr"], "the rate at the beginning of the epoch"
+        scheduler.step(losses[-1])
+    assert losses[-1] < 0.2, "ten classes: a guess has 2.3"
+    assert engine.test(0)["test_loss"] < 0.3
+
+    engine.fill(0, seed=0, snapshot=snapshots[-2])
+    [again] = engine.train_epoch([values])
+    assert again.metrics["val_loss"] == losses[-1]
