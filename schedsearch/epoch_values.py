@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from schedsearch.schedules import to_table
+from schedsearch.schedules import Feedback, to_table
 
 if TYPE_CHECKING:
     from schedsearch.plan import Plan, PlanState
 
 #: The value of a hyperparameter in an epoch: one number, or one for each optimizer step.
 StepValues: TypeAlias = float | tuple[float, ...]
+#: The steps of an epoch at which values are compared whose real number of steps is not known.
+_COMPARED_STEPS = 16
 
 
 class EpochValues(Mapping[str, float]):
@@ -96,6 +98,14 @@ class EpochValues(Mapping[str, float]):
         return json.dumps([sorted(plan.moving), parts]).encode()
 
 
+def evaluate_epochs(plan: Plan, feedback: Iterable[Feedback]) -> Iterator[EpochValues]:
+    """Yield the values of each epoch of a resolved plan, given the feedback of each epoch."""
+    state = plan.start()
+    for results in feedback:
+        yield EpochValues(plan, state)
+        state = plan.update(state, results)
+
+
 @lru_cache(maxsize=64)
 def fractions_of(steps: int) -> tuple[float, ...]:
     """Return the part of an epoch that is over at the beginning of each of its steps.
@@ -109,6 +119,14 @@ def fractions_of(steps: int) -> tuple[float, ...]:
 def within_epoch_key_of(values: Mapping[str, float]) -> bytes:
     """Return `EpochValues.within_epoch_key`; other mappings do not move within an epoch."""
     return values.within_epoch_key if isinstance(values, EpochValues) else b""
+
+
+def values_within_epoch(values: Mapping[str, float]) -> Mapping[str, StepValues]:
+    """Return the values of an epoch as if it had 16 optimizer steps, to compare epochs and plans.
+
+    Other mappings do not move within an epoch, and are returned as they are.
+    """
+    return values.by_step(_COMPARED_STEPS) if isinstance(values, EpochValues) else values
 
 
 def values_at_step(values: Mapping[str, StepValues], step: int) -> dict[str, float]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from schedsearch.engines import closest_numerics, make_engine
+from schedsearch.epoch_values import evaluate_epochs, values_within_epoch
 from schedsearch.errors import InputError, StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
-from schedsearch.space.prefix_sharing import values_within_epoch
 from schedsearch.space.synthetic_feedback import synthetic_feedback
 from schedsearch.storage import StudyHandle, create_study, plan_of
 from schedsearch.storage.attributes import PARENT, PLAN, STRETCHED, UNPRUNED
@@ -144,13 +144,12 @@ def _is_settled(plan: Plan, space: Space, epochs: int) -> bool:
 
     That epoch still counts: a schedule with a duration of `epochs` reaches its final value there.
     """
-    seed, values = space.search.seed, []
+    seed = space.search.seed
     try:
-        plan = plan.resolve(space.horizon, seed)
-        state = plan.start()
-        for feedback in synthetic_feedback(space, seed):
-            values.append(values_within_epoch(plan, state))
-            state = plan.update(state, feedback)
+        by_epoch = evaluate_epochs(
+            plan.resolve(space.horizon, seed), synthetic_feedback(space, seed)
+        )
+        values = [values_within_epoch(epoch) for epoch in by_epoch]
     except InputError:
         return False  # for example growth that overflows: its trial will be refused
     changes = [epoch for epoch in range(1, space.horizon) if values[epoch] != values[epoch - 1]]

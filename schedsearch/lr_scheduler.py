@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from schedsearch.epoch_values import EpochValues
+from schedsearch.epoch_values import evaluate_epochs
 from schedsearch.errors import InputError
 from schedsearch.parameter_groups import (
     group_values,
@@ -66,7 +67,7 @@ class PlanLR(LRScheduler):
         # Resolve the whole plan first, so that a bad schedule raises as in `Scheduler`.
         resolved = plan.resolve(horizon, seed)
         self._plan = _open_loop_part(resolved, _learning_rates(plan, optimizer))
-        self._epochs = _open_loop_epochs(self._plan, horizon)
+        self._epochs = list(evaluate_epochs(self._plan, [Feedback(math.nan)] * horizon))
         record_initial("lr", optimizer.param_groups)
         super().__init__(optimizer)
 
@@ -175,12 +176,3 @@ def _open_loop_part(plan: Plan, names: Iterable[str]) -> Plan:
 
 def _restricted(table: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name in names}
-
-
-def _open_loop_epochs(plan: Plan, horizon: int) -> list[EpochValues]:
-    """Return the values of each epoch of an open-loop plan."""
-    epochs, state = [], plan.start()
-    for _ in range(horizon):
-        epochs.append(EpochValues(plan, state))
-        state = plan.update(state, Feedback(metric=0.0))
-    return epochs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from schedsearch.epoch_values import EpochValues, StepValues
+from schedsearch.epoch_values import StepValues, evaluate_epochs
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
@@ -162,11 +162,8 @@ def _family_of(plan: Plan, name: str) -> str:
 
 def _evaluate(plan: Plan, feedback: Sequence[Feedback]) -> dict[str, tuple[tuple[float, ...], int]]:
     """Return the values of each hyperparameter, and how many there are in each epoch."""
-    state, steps = plan.start(), points_per_epoch(len(feedback))
-    history: list[Mapping[str, StepValues]] = []
-    for epoch in feedback:
-        history.append(EpochValues(plan, state).by_step(steps))
-        state = plan.update(state, epoch)
+    steps = points_per_epoch(len(feedback))
+    history = [values.by_step(steps) for values in evaluate_epochs(plan, feedback)]
     per_epoch = {name: steps if name in plan.intervals else 1 for name in plan.names}
     return {
         name: (

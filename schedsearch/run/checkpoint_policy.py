@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from schedsearch.epoch_values import values_within_epoch
+
 
 @dataclass(frozen=True)
 class CheckpointPolicy:
     """Decides after each epoch whether a run saves a checkpoint.
 
     A checkpoint is saved at the horizon (an extended study continues there), at the rungs of the
-    pruner, at the epochs where plans of the space branch, where a value that was constant changes,
-    and every `spacing` epochs. The spacing bounds how many epochs are trained again after a run is
-    lost, or when another run branches off elsewhere.
+    pruner, at the epochs where plans of the space branch, before the first epoch in which a value
+    that was constant changes, and every `spacing` epochs. The spacing bounds how many epochs are
+    trained again after a run is lost, or when another run branches off elsewhere.
 
     Attributes:
         horizon: epochs of a full training.
@@ -51,7 +53,11 @@ class CheckpointPolicy:
         if before is None or now is None or then is None:
             return False
         # A value that moves in every epoch is no reason: each of its epochs would be saved.
-        return any(before.get(name) == value != then.get(name) for name, value in now.items())
+        was, follows = values_within_epoch(before), values_within_epoch(then)
+        return any(
+            was.get(name) == value != follows.get(name)
+            for name, value in values_within_epoch(now).items()
+        )
 
 
 def rungs(min_epochs: int, reduction_factor: int, horizon: int) -> Iterator[int]:

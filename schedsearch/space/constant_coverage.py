@@ -5,11 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from schedsearch.epoch_values import StepValues
-from schedsearch.plan import Plan
-from schedsearch.schedules import Constant, Feedback
+from schedsearch.epoch_values import StepValues, evaluate_epochs, values_within_epoch
+from schedsearch.schedules import Constant
 from schedsearch.space.domains import Domain, Fixed, Levels, ListDomain, Range
-from schedsearch.space.prefix_sharing import random_plans, values_within_epoch
+from schedsearch.space.prefix_sharing import random_plans
 from schedsearch.space.space import Space
 from schedsearch.space.synthetic_feedback import synthetic_feedback
 
@@ -88,7 +87,7 @@ def _mean_values(space: Space) -> dict[str, list[float]]:
     feedback = synthetic_feedback(space, 0)[:_MAX_EPOCHS]
     means: dict[str, list[float]] = {}
     for plan in random_plans(space, _SAMPLES, 0):
-        values = _values_by_epoch(plan, feedback)
+        values = [values_within_epoch(epoch) for epoch in evaluate_epochs(plan, feedback)]
         for names, schedule in plan.schedules.items():
             for name in () if isinstance(schedule, Constant) else names:
                 means.setdefault(name, []).append(statistics.fmean(_mean(v[name]) for v in values))
@@ -97,11 +96,3 @@ def _mean_values(space: Space) -> dict[str, list[float]]:
 
 def _mean(values: StepValues) -> float:
     return statistics.fmean(values) if isinstance(values, tuple) else values
-
-
-def _values_by_epoch(plan: Plan, feedback: Sequence[Feedback]) -> list[dict[str, StepValues]]:
-    state, values = plan.start(), []
-    for epoch in feedback:
-        values.append(values_within_epoch(plan, state))
-        state = plan.update(state, epoch)
-    return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from schedsearch.epoch_values import EpochValues, StepValues
+from schedsearch.epoch_values import EpochValues, StepValues, values_within_epoch
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan, PlanState
 from schedsearch.schedules.parameters import epochs
@@ -18,8 +18,6 @@ from schedsearch.space.synthetic_feedback import synthetic_feedback
 _MAX_ATTEMPTS = 10
 #: Epochs that are evaluated. Plans with the same values until then count as equal.
 _MAX_EPOCHS = 1000
-#: The steps at which values are compared that change within an epoch.
-_STEPS = 16
 
 _PlanInProgress = tuple[Plan, PlanState]
 
@@ -59,7 +57,7 @@ def estimate_prefix_sharing(space: Space, trials: int, seed: int) -> PrefixShari
             "narrow the ranges"
         )
     branch_epochs = {epoch for plan in plans for epoch in segment_starts(plan, space.horizon)}
-    first = [values_within_epoch(plan, plan.start()) for plan in plans]
+    first = [values_within_epoch(EpochValues(plan, plan.start())) for plan in plans]
     # Groups of plans with the same prefix. A plan alone in its group shares nothing from there on.
     groups, trained = [[(plan, plan.start()) for plan in plans]], 0
     for epoch, feedback in enumerate(synthetic_feedback(space, seed)[:_MAX_EPOCHS]):
@@ -88,14 +86,9 @@ def _split_by_values(group: list[_PlanInProgress]) -> Iterable[list[_PlanInProgr
     """Split plans by their values in the current epoch."""
     parts: dict[tuple[StepValues, ...], list[_PlanInProgress]] = {}
     for plan, state in group:
-        values = tuple(values_within_epoch(plan, state).values())
+        values = tuple(values_within_epoch(EpochValues(plan, state)).values())
         parts.setdefault(values, []).append((plan, state))
     return parts.values()
-
-
-def values_within_epoch(plan: Plan, state: PlanState) -> dict[str, StepValues]:
-    """Return the values in the next epoch as if it had 16 optimizer steps."""
-    return EpochValues(plan, state).by_step(_STEPS)
 
 
 def _copied_share(space: Space, trials: int, branch_epochs: set[int]) -> float:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from schedsearch.engines import EpochResult
+from schedsearch.epoch_values import evaluate_epochs
 from schedsearch.plan import Plan
 from schedsearch.run import CheckpointPolicy
-from schedsearch.schedules import Feedback
+from schedsearch.schedules import Constant, Feedback, Join, Linear
 from schedsearch.space import Space
 from schedsearch.space.prefix_sharing import estimate_prefix_sharing
 from schedsearch.space.suggesters import FixedSuggester
@@ -91,6 +92,15 @@ class TestCheckpointPolicy:
         checkpoint_policy = CheckpointPolicy(20, spacing=100)
         assert checkpoint_policy.should_save(3, before=_CONSTANT, now=_CONSTANT, then=_CHANGED)
         assert not checkpoint_policy.should_save(3, before=_CONSTANT, now=_CONSTANT, then=_CONSTANT)
+
+    def test_one_is_saved_before_the_epoch_within_which_a_constant_value_changes(self) -> None:
+        schedule = Join((Constant(0.1), Linear(0.1, 0.0, 2.0)), (3.25,))
+        plan = Plan({("u",): schedule}, intervals={"u": "step"}).resolve(20, 0)
+        epochs = [None, *evaluate_epochs(plan, [_FEEDBACK] * 8)]
+        checkpoint_policy = CheckpointPolicy(20, spacing=100)
+        saved = [e for e in range(1, 8) if checkpoint_policy.should_save(e, *epochs[e - 1 : e + 2])]
+        # After 6.25 epochs the value is constant: nothing follows that another run would change.
+        assert saved == [3]
 
     def test_none_is_saved_for_a_value_that_always_changes(self) -> None:
         checkpoint_policy = CheckpointPolicy(20, spacing=100)

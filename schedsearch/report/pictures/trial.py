@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial
 
-from schedsearch.epoch_values import EpochValues
+from schedsearch.epoch_values import evaluate_epochs
 from schedsearch.errors import StudyError
 from schedsearch.report.pictures.style import (
     COLOURS,
@@ -106,17 +106,17 @@ def _within_epochs(
     found: dict[str, list[float]] = {
         name: [] for name in plan.moving if len(known.get(name, ())) == recorded.epochs
     }
-    steps, state = points_per_epoch(recorded.epochs), plan.start()
-    for epoch in range(recorded.epochs) if found else ():
-        values = EpochValues(plan, state).by_step(steps)
+    steps = points_per_epoch(recorded.epochs)
+    feedback = (_feedback(space, recorded, epoch) for epoch in range(recorded.epochs))
+    for epoch, values in enumerate(evaluate_epochs(plan, feedback) if found else ()):
+        by_name = values.by_step(steps)
         for name in list(found):
-            within = each_step(values[name], steps)
+            within = each_step(by_name[name], steps)
             is_recorded = epoch % every == 0
             if is_recorded and not math.isclose(within[0], known[name][epoch], rel_tol=1e-5):
                 del found[name]
             else:
                 found[name].extend(within)
-        state = plan.update(state, _feedback(space, recorded, epoch))
     return {name: values for name, values in found.items() if len(set(values)) > 1}
 
 
