@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import subprocess
+import sys
+
 import accelerate
 import pytest
 import torch
@@ -11,12 +17,15 @@ from examples.with_transformers import splits, trainer
 from examples.with_transformers import train as train_a_run
 from schedsearch.engines import make_engine
 from schedsearch.errors import InputError
+from schedsearch.files import write_document
 from schedsearch.integrations.transformers import ScheduleCallback
 from schedsearch.lr_scheduler import PlanLR
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import Exponential, IncrementOnImprovement
+from tests.integrations import accelerated
 from tests.integrations.plans import PLAN_BY_STEP, train_by_step, values_by_step
+from tests.searches import ROOT
 
 HORIZON = 4
 PLAN = Plan(
@@ -227,3 +236,28 @@ def test_accelerate_steps_the_torch_scheduler_of_a_plan():
                 lr.step()
                 optimizer.zero_grad()
     assert rates == values_by_step("lr", STEPS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_accelerate_steps_the_torch_scheduler_of_a_plan_in_two_processes(tmp_path, accumulation):
+    path = tmp_path / "best.json"
+    plan = Plan({("lr",): PLAN_BY_STEP.schedules["lr",]}, intervals={"lr": "step"})
+    about = {"name": "plan", "task": "module:Task", "objective": {"metric": "val_loss"}}
+    write_document(path, {**about, "horizon": HORIZON, **plan.to_tables()})
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    ran = subprocess.run(
+        [*launch, "-m", accelerated.__name__, str(path), str(accumulation)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = sorted(map(json.loads, ran.stdout.splitlines()), key=lambda each: each["rank"])
+    assert [(each["rank"], each["of"]) for each in found] == [(0, 2), (1, 2)]
+    # Each process has 5 batches of an epoch.
+    expected = values_by_step("lr", math.ceil(5 / accumulation))
+    assert [each["rates"] for each in found] == [expected] * 2

@@ -1,0 +1,45 @@
+"""A training with Accelerate that prints the learning rate of each optimizer step, as JSON.
+
+`torchrun` starts it in several processes. The arguments are the config and the batches of an
+optimizer step.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+import accelerate
+import torch
+
+import schedsearch
+
+
+def main(path: str, accumulation: int) -> None:
+    config = schedsearch.load(path)
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters())
+    loader = torch.utils.data.DataLoader(torch.ones(20, 1), 2)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    # As docs/integrations.md says: the loader is that of one process.
+    steps = math.ceil(len(loader) / accumulation) * accelerator.num_processes
+    scheduler = accelerator.prepare(config.lr_scheduler(optimizer, steps_per_epoch=steps))
+    rates = []
+    for _ in range(config.horizon):
+        for batch in loader:
+            with accelerator.accumulate(model):
+                accelerator.backward(model(batch).square().mean())
+                if accelerator.sync_gradients:
+                    rates.append(optimizer.param_groups[0]["lr"])
+                optimizer.step()
+                scheduler.step()
+                optimizer.zero_grad()
+    found = {"rank": accelerator.process_index, "of": accelerator.num_processes, "rates": rates}
+    print(json.dumps(found), flush=True)
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
