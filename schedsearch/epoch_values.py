@@ -85,17 +85,17 @@ class EpochValues(Mapping[str, float]):
         """Bytes that are equal only if the values within the epoch are equal at every fraction.
 
         They are for training loops, whose number of steps is not known before they train: the
-        schedules that move within the epoch, with their states. Empty if none does.
+        schedules that move within the epoch, with their states. Empty if none does. What does not
+        move is not in it, since it is in the values at the beginning.
         """
         if not self.moving:
             return b""
-        plan, names = self._plan, self._plan.moving_with_dependencies
+        plan = self._plan
         parts = [
-            [keys, to_table(schedule), self._state[",".join(keys)], plan.bounds.get(keys[0])]
-            for keys, schedule in sorted(plan.schedules.items(), key=lambda item: item[0])
-            if names & set(keys)
+            [name, to_table(plan.schedules[name,]), self._state[name], plan.bounds.get(name)]
+            for name in sorted(self.moving)
         ]
-        return json.dumps([sorted(plan.moving), parts]).encode()
+        return json.dumps(parts).encode()
 
 
 def evaluate_epochs(plan: Plan, feedback: Iterable[Feedback]) -> Iterator[EpochValues]:

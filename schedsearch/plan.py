@@ -141,15 +141,6 @@ class Plan:
                 moving.append(names[0])
         return tuple(moving)
 
-    @cached_property
-    def moving_with_dependencies(self) -> frozenset[str]:
-        """The hyperparameters that move within an epoch, and those that they depend on."""
-        found: set[str] = set(self.moving)
-        for names in reversed(self._evaluation_order):
-            if found & set(names):
-                found.update(self.schedules[names].dependencies)
-        return frozenset(found)
-
     def start(self) -> PlanState:
         """Return the state before the first epoch."""
         return {_key(names): schedule.start() for names, schedule in self.schedules.items()}

@@ -40,6 +40,12 @@ def test_a_value_by_the_step_is_the_schedule_at_the_real_time() -> None:
     assert by_step == pytest.approx(expected, rel=1e-12)
 
 
+def test_the_values_of_an_epoch_can_be_read_at_different_numbers_of_steps() -> None:
+    values = epoch_of(Plan({("lr",): Linear(1.0, 0.0, duration=1)}, intervals=STEP))
+    found = [values.by_step(steps)["lr"] for steps in (2, 4, 2)]
+    assert found == [(1.0, 0.5), (1.0, 0.75, 0.5, 0.25), (1.0, 0.5)]
+
+
 def test_a_value_by_the_epoch_holds_for_the_epoch() -> None:
     values = epoch_of(Plan({("lr",): Linear(1.0, 0.0)}))
     assert values.at(0.5) == dict(values) == values.by_step(10) == {"lr": 1.0}

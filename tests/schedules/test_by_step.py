@@ -2,14 +2,17 @@
 
 import json
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from schedsearch.epoch_values import evaluate_epochs
 from schedsearch.errors import ParameterError
 from schedsearch.plan import Plan
 from schedsearch.schedules import (
+    Clamp,
     Constant,
     Coupled,
     Exponential,
@@ -17,6 +20,9 @@ from schedsearch.schedules import (
     IncrementOnImprovement,
     Join,
     Linear,
+    PlateauOver,
+    ReduceOnPlateau,
+    Scale,
     Schedule,
     Warmup,
 )
@@ -91,12 +97,15 @@ def test_with_whole_durations_the_beginning_of_an_epoch_has_the_value_by_the_epo
         states = [each.update(s, feedback) for each, s in zip(pair, states, strict=True)]
 
 
+PEER = {"m": 1.0}
+
+
 def values(schedule: Schedule, horizon: int, *metrics: float) -> list[list[float]]:
     """Return the values at the quarters of each epoch."""
     resolved = schedule.resolve(horizon, 0, "step")
     state, found = resolved.start(), []
     for metric in metrics:
-        found.append([resolved.evaluate(state, {}, quarter / 4) for quarter in range(4)])
+        found.append([resolved.evaluate(state, PEER, quarter / 4) for quarter in range(4)])
         state = resolved.update(state, Feedback(metric))
     return found
 
@@ -125,6 +134,60 @@ def test_nested_schedules_begin_at_their_own_time() -> None:
     ]
     three = Join((Constant(1.0), Constant(2.0), Linear(3.0, 4.0, 1.0)), (0.25, 0.5))
     assert values(three, 2, 1.0, 1.0) == [[1.0, 2.0, 3.0, 3.25], [3.5, 3.75, 4.0, 4.0]]
+
+
+RULE = {"factor": 0.5, "patience": 0}
+
+
+def test_the_ramp_before_a_plateau_rule_moves_and_the_rule_changes_at_epochs() -> None:
+    found = values(Warmup(ReduceOnPlateau(1.0, **RULE), 1.5, 0.0), 5, *[1.0] * 5)
+    assert found[0] == pytest.approx([0.0, 1 / 6, 1 / 3, 0.5])
+    assert found[1] == pytest.approx([2 / 3, 5 / 6, 1.0, 1.0])
+    # The rule sees the metric of epoch 1 first, so epoch 2 is the first one without improvement.
+    assert found[2:] == [[1.0] * 4, [0.5] * 4, [0.25] * 4]
+
+
+def test_the_inner_schedule_of_plateau_over_moves_and_its_factor_changes_at_epochs() -> None:
+    line = values(Linear(1.0, 0.0, 4.0), 4, *[1.0] * 4)
+    found = values(PlateauOver(inner=Linear(1.0, 0.0, 4.0), **RULE), 4, *[1.0] * 4)
+    assert found[0] == line[0] == [1.0, 0.9375, 0.875, 0.8125]
+    assert found == [line[0], line[1], [v / 2 for v in line[2]], [v / 4 for v in line[3]]]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda inner: Scale(inner, 1.0),
+        lambda inner: Clamp(inner, -9.0, 9.0),
+        lambda inner: Coupled(inner, "m"),
+        lambda inner: PlateauOver(inner=inner, factor=0.5),
+        lambda inner: Join((inner, Constant(7.0)), (9.0,)),
+    ],
+    ids=["scale", "clamp", "coupled", "plateau_over", "join"],
+)
+@pytest.mark.parametrize("inner", [Linear(1.0, 0.0, 2.0), Warmup(counting, 0.75)])
+def test_a_wrapped_schedule_that_begins_within_an_epoch_moves_as_without_its_wrapper(
+    wrap: Callable[[Schedule], Schedule], inner: Schedule
+) -> None:
+    metrics = [4.0, 3.0, 2.0, 1.0]
+    plain = values(Join((Constant(5.0), inner), (1.25,)), 4, *metrics)
+    assert len({value for epoch in plain for value in epoch}) > 4
+    assert values(Join((Constant(5.0), wrap(inner)), (1.25,)), 4, *metrics) == plain
+
+
+def test_a_value_that_is_coupled_to_plateau_over_moves_with_it() -> None:
+    over = PlateauOver(inner=Linear(1.0, 0.0, 4.0), **RULE)
+    plan = Plan(
+        {("lr",): over, ("wd",): Coupled(Constant(2.0), "lr")},
+        intervals={"lr": "step", "wd": "step"},
+    ).resolve(4, 0)
+    rates, decays = [], []
+    for epoch in evaluate_epochs(plan, [Feedback(1.0)] * 4):
+        by_step = epoch.by_step(4)
+        rates.append(by_step["lr"])
+        decays.append(by_step["wd"])
+    assert [list(epoch) for epoch in rates] == values(over, 4, *[1.0] * 4)
+    assert decays == [tuple(2 * value for value in epoch) for epoch in rates]
 
 
 def test_a_coupled_value_moves_with_its_peer_and_holds_with_a_held_one() -> None:
