@@ -114,6 +114,11 @@ def record_initial(key: str, groups: Sequence[Group]) -> None:
             group[_ADDED] = True
 
 
+def set_initial(key: str, group: Group, value: float) -> None:
+    """Record another initial value of a key than the present one."""
+    group[f"initial_{key}"] = value
+
+
 def initial_value(key: str, group: Group) -> float | None:
     """Return the initial value of a key, its present value if none is recorded; None for None."""
     return _number(key, group.get(f"initial_{key}", _get(group, key)))

@@ -20,6 +20,7 @@ from transformers.trainer_utils import has_length
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError
+from schedsearch.integrations.decay_groups import record_decay_groups
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.scheduler import Scheduler
 
@@ -79,6 +80,7 @@ class ScheduleCallback(TrainerCallback):
                 f"both the plan and lr_scheduler_type='{args.lr_scheduler_type}' set the learning "
                 "rate: set lr_scheduler_type='constant'"
             )
+        record_decay_groups(self._driver.values, given["model"], given["optimizer"])
         self._steps = _steps_per_epoch(given["train_dataloader"], args)
         if self._driver.moving and self._steps is None:
             raise InputError(
