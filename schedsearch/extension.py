@@ -134,7 +134,8 @@ def _count_cached(
         for seed in search_seeds(space):
             run = runs.begin(engine, plan, seed)
             while run.replay_epoch():
-                cached += 1
+                pass
+            cached += run.epochs_replayed
             runs.end(run)
     return space.horizon * len(plans) * space.search.seeds, cached
 

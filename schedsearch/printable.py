@@ -41,6 +41,15 @@ def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def describe_stop(epochs: int | None) -> str:
+    """Return a remark about a trial that stopped before the horizon; no text for another one.
+
+    >>> describe_stop(5), describe_stop(None)
+    (', stopped after 5 epochs', '')
+    """
+    return "" if epochs is None else f", stopped after {count_of(epochs, 'epoch')}"
+
+
 def shell_argument(name: str) -> str:
     r"""Return a name as an argument of a command in bash or zsh, for a hint.
 

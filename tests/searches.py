@@ -84,6 +84,19 @@ def train_or_hang(run: LoopRun) -> None:
         run.report(val_loss=hp["lr"])
 
 
+def train_until_near(run: LoopRun) -> None:
+    """Like `train`, but end once the distance is below 1, and at seed 1 before the report."""
+    distance = 5.0 + run.seed % 1000  # fresh seeds begin at a million
+    for _, hp in run:
+        distance *= 1.0 - hp["lr"]
+        if run.seed == 1 and abs(distance) < 1.0:
+            break
+        run.report(val_loss=abs(distance) + hp["lr"] + hp["reg"], terms={"fit": distance**2})
+        if abs(distance) < 1.0:
+            break
+    run.test(loss=abs(distance))
+
+
 def train_gently(run: LoopRun) -> None:
     """Take a moment for each epoch, so that a test can see the middle of a trial."""
     for epoch, hp in run:
@@ -126,6 +139,7 @@ for _function in (
     train_on,
     train_or_hang,
     train,
+    train_until_near,
     train_slowly,
     train_to_nan,
     train_to_infinity,

@@ -13,6 +13,7 @@ from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.errors import InputError, SchedSearchError
+from schedsearch.printable import describe_stop
 
 if TYPE_CHECKING:
     from schedsearch.reproduction import ConfigTrainer, TrainedRun
@@ -185,7 +186,8 @@ def _print_result(runs: list[TrainedRun], trainer: ConfigTrainer, *, as_json: bo
 def _lines(run: TrainedRun) -> list[str]:
     """Return the metrics of a run, with all digits."""
     metrics = {**run.validation, **run.test}
-    return [f"seed {run.seed}", *(f"  {name} {value!r}" for name, value in metrics.items())]
+    title = f"seed {run.seed}{describe_stop(run.stopped_after)}"
+    return [title, *(f"  {name} {value!r}" for name, value in metrics.items())]
 
 
 def _say_reproduced(run: TrainedRun) -> None:

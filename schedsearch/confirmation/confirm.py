@@ -90,12 +90,18 @@ class Confirmation:
         Raises:
             SchedSearchError: runs failed or are missing, or all diverged.
         """
-        metric, values = common_metric(self._results(), self.parent.space.objective.metric)
+        results, objective = self._results(), self.parent.space.objective
+        metric, values = common_metric(results, objective.metric)
         chosen, count = [*self.schedules, *self.constants], len(self.schedules)
-        objective = self.parent.space.objective
-        contenders = contend(
-            chosen, [values[i :: len(chosen)] for i in range(len(chosen))], objective
-        )
+        of_plans = [slice(i, None, len(chosen)) for i in range(len(chosen))]
+        contenders = [
+            replace(contender, stopped=sum(result.stopped for result in results[of_plan]))
+            for contender, of_plan in zip(
+                contend(chosen, [values[of_plan] for of_plan in of_plans], objective),
+                of_plans,
+                strict=True,
+            )
+        ]
         result = document(contenders[:count], contenders[count:], objective, metric, self.seeds)
         space = self.parent.space
         result["coarse"] = [*constant_coverage_warnings(space), *few_constants_warning(self.parent)]

@@ -41,6 +41,7 @@ class _Entry(_Part):
     number: _Count | None
     mean: _Number
     diverged: _Count
+    stopped: _Count = 0
 
 
 class _Against(_Part):

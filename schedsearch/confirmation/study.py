@@ -35,6 +35,7 @@ from schedsearch.storage.attributes import (
     CONSTANT,
     PLAN,
     SEED,
+    STOPPED_AFTER,
     TEST,
     VALIDATION,
     failure_reason,
@@ -55,10 +56,12 @@ class RunResult:
     Attributes:
         validation: the objective's value.
         test: the objective's metric on the test split; None if the task has none.
+        stopped: whether the run stopped before the horizon.
     """
 
     validation: float
     test: float | None
+    stopped: bool = False
 
 
 def confirmation_result(study: StudyHandle) -> dict[str, Any] | None:
@@ -190,7 +193,7 @@ def _result(confirmation: StudyHandle, trial: FrozenTrial) -> RunResult:
     validation, test = (
         require_attribute(confirmation.name, trial, key) for key in (VALIDATION, TEST)
     )
-    return RunResult(validation, test)
+    return RunResult(validation, test, stopped=STOPPED_AFTER in trial.user_attrs)
 
 
 def failed_runs(confirmation: StudyHandle) -> dict[RunKey, str]:

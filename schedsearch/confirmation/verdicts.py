@@ -24,12 +24,14 @@ class Contender:
     Attributes:
         values: the metric of each run; a diverged one has the worst value of all other runs.
         diverged: how many runs diverged.
+        stopped: how many runs stopped before the horizon.
     """
 
     number: int | None
     plan: Plan
     values: tuple[float, ...]
     diverged: int
+    stopped: int = 0
 
     @property
     def mean(self) -> float:
@@ -161,6 +163,7 @@ def _entry(contender: Contender) -> dict[str, Any]:
         "plan": contender.plan.to_tables(),
         "mean": contender.mean,
         "diverged": contender.diverged,
+        "stopped": contender.stopped,
     }
 
 

@@ -17,10 +17,14 @@ class EpochResult:
     The metrics of a task are named `val_NAME`; a training loop chooses its names. If a parameter
     or a loss term is not finite after the epoch, the run has diverged and all metrics are NaN. No
     metric is infinite.
+
+    A training loop may end before the horizon: then `stopped` is set in the result of its last
+    epoch. If it ended within an epoch before it reported, that result has no metrics.
     """
 
     metrics: Mapping[str, float]
     terms: Mapping[str, float]
+    stopped: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -96,6 +96,8 @@ class LoopRun:
         self._epoch_values: Mapping[str, float] = {}
         self._in_epoch = False
         self._over = False
+        # Whether the engine waits for the result of the present epoch.
+        self._is_awaited = False
         self._reported: EpochResult | None = None
 
     @property
@@ -107,29 +109,60 @@ class LoopRun:
         self._state.has_read_restored = True
         return self._state.restored
 
-    def __iter__(self) -> Iterator[tuple[int, dict[str, float]]]:
+    def __iter__(self) -> Generator[tuple[int, dict[str, float]]]:
         """Yield each epoch and its scheduled values, until the run is over.
 
-        The first epoch is 0, or the one after that of `restored`.
+        The first epoch is 0, or the one after that of `restored`. A second loop over the run
+        continues where the first one was left by `break`; an epoch that was left before its report
+        begins again. If the function returns instead, the run ends as stopped.
 
         Raises:
             SchedSearchError: the loop did not call `report` in an epoch, or is to resume from a
                 checkpoint that it has not read.
         """
         state = self._state
-        while self._wait_for_values():
+        if self._reported is not None:
+            self._finish_epoch()
+        while self._is_awaited or self._wait_for_values():
             state.check_restored()
             if state.rng_state is not None:
                 # Whatever the loop drew during its setup, it continues as if never interrupted.
                 RngState.set_global(state.rng_state)
                 state.rng_state = None
-            self._in_epoch, self._reported = True, None
-            yield state.epoch, self.values
-            if self._reported is None:
-                raise SchedSearchError(f"epoch {state.epoch} ended without a call of run.report()")
-            self._in_epoch = False
-            state.epoch += 1
-            self._handover.finish(self._reported)
+            self._in_epoch = self._is_awaited = True
+            try:
+                yield state.epoch, self.values
+            finally:
+                self._in_epoch = False
+            self._finish_epoch()
+
+    def _finish_epoch(self) -> None:
+        """Pass the result of the epoch to the engine."""
+        self._handover.finish(self._take_result())
+
+    def _take_result(self) -> EpochResult:
+        result = self._reported
+        if result is None:
+            epoch = self._state.epoch
+            raise SchedSearchError(f"epoch {epoch} ended without a call of run.report()")
+        self._reported, self._is_awaited = None, False
+        self._state.epoch += 1
+        return result
+
+    def take_last_result(self) -> EpochResult:
+        """Return the result of the epoch in which the loop ended by itself, marked as stopped.
+
+        Raises:
+            SchedSearchError: the loop has reported no epoch.
+        """
+        if self._reported is not None:
+            return replace(self._take_result(), stopped=True)
+        if self._state.epoch > 0:
+            return EpochResult({}, {}, stopped=True)
+        raise SchedSearchError(
+            "the training loop ended before its first call of run.report(): it may stop before "
+            f"the horizon ({self.horizon} epochs), but must report at least one epoch"
+        )
 
     def _wait_for_values(self) -> bool:
         """Wait for the values of the next epoch; return False if the run is over."""
@@ -203,8 +236,9 @@ class LoopRun:
 
 @dataclass(frozen=True)
 class _Lane:
-    """The state of a run, and the thread of its loop."""
+    """A run with its state, and the thread of its loop."""
 
+    run: LoopRun
     state: _LoopState
     thread: LoopThread
 
@@ -241,7 +275,7 @@ class LoopEngine:
         thread = LoopThread(
             partial(self.train, run), handover=handover, seed=seed, precision=self.precision
         )
-        self._lane = _Lane(state, thread)
+        self._lane = _Lane(run, state, thread)
 
     def train_epoch(
         self, values: Sequence[Mapping[str, float] | None]
@@ -260,10 +294,9 @@ class LoopEngine:
         outcome = lane.thread.train_epoch(values)
         if isinstance(outcome, EpochResult):
             return outcome
-        raise outcome.error or SchedSearchError(
-            f"the training loop ended by itself in epoch {lane.state.epoch} of {self.horizon}: "
-            "it must continue until `run` ends"
-        )
+        if outcome.error is not None:
+            raise outcome.error
+        return lane.run.take_last_result()
 
     def test(self, lane: int) -> dict[str, float]:
         """End the loop and return the metrics it gave to `run.test`; none if it never called it.

@@ -49,6 +49,15 @@ class ScheduleDriver:
             return self._run_values is not None
         return True
 
+    def stop(self) -> None:
+        """Say that the framework stops training before the horizon.
+
+        A run in a search then ends with what it has reported, once the user's function returns.
+        """
+        if self._run is not None:
+            self._run.close()
+            self._run_values = None
+
     @property
     def values(self) -> Mapping[str, float]:
         """The values at the beginning of the current epoch.

@@ -12,7 +12,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from schedsearch.pruners.decision import is_exempt
-from schedsearch.storage.attributes import FROM_EPOCH, is_superseded
+from schedsearch.storage.attributes import FROM_EPOCH, STOPPED_AFTER, is_superseded
 
 
 class AshaPruner(BasePruner):
@@ -20,11 +20,12 @@ class AshaPruner(BasePruner):
 
     Rung k is at min_epochs * reduction_factor ** k epochs. A trial at a rung continues if it is
     among the best floor(n / reduction_factor) of the n trials that reached the rung so far,
-    including itself, or the best if that is 0. Exempt trials do not count. A trial that copies a
-    prefix of another trial is not pruned within that prefix, since its epochs need no training.
+    including itself, or the best if that is 0. A trial that stopped by itself before the rung
+    counts with its last value. Exempt trials do not count. A trial that copies a prefix of another
+    trial is not pruned within that prefix, since its epochs need no training.
 
     The values of finished trials at each rung are kept sorted, so the cost of a decision grows with
-    the number of running trials only. Use one pruner per study.
+    the number of running and stopped trials only. Use one pruner per study.
 
     Args:
         min_epochs: the number of epochs at the first rung.
@@ -37,6 +38,8 @@ class AshaPruner(BasePruner):
         self._min_epochs = min_epochs
         self._reduction_factor = reduction_factor
         self._finished: defaultdict[int, list[float]] = defaultdict(list)
+        # The number of epochs and the last value of each trial that stopped before the horizon.
+        self._stopped: list[tuple[int, float]] = []
         self._unfinished: list[int] = []
         self._seen = 0
 
@@ -61,8 +64,9 @@ class AshaPruner(BasePruner):
             if not math.isnan(other)
         ]
         finished = self._finished[epochs]
-        better = bisect_left(finished, value) + sum(other < value for other in running)
-        reached = len(finished) + len(running) + 1
+        others = running + [last for after, last in self._stopped if after < epochs]
+        better = bisect_left(finished, value) + sum(other < value for other in others)
+        reached = len(finished) + len(others) + 1
         return better >= max(1, reached // self._reduction_factor)
 
     def _update(self, trials: Sequence[FrozenTrial], sign: float) -> None:
@@ -75,6 +79,9 @@ class AshaPruner(BasePruner):
             if not trial.state.is_finished():
                 self._unfinished.append(number)
                 continue
+            after = trial.user_attrs.get(STOPPED_AFTER)
+            if after in trial.intermediate_values and _is_counted(trial):
+                self._stopped.append((after, sign * trial.intermediate_values[after]))
             for rung in self._rungs(trial.last_step or 0):
                 if _is_counted(trial):
                     value = sign * trial.intermediate_values.get(rung, math.nan)

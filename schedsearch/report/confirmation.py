@@ -14,9 +14,7 @@ def confirmation_lines(result: Mapping[str, Any]) -> list[str]:
     """Return the constants, and one sentence for each schedule, best mean first."""
     lines = list(_heading(result))
     for constant in best_first(result, "constants"):
-        lines.append(
-            f"constant, {plan_label(constant)}: {constant['mean']:.4g}{_diverged(constant)}"
-        )
+        lines.append(f"constant, {plan_label(constant)}: {constant['mean']:.4g}{_counts(constant)}")
         lines.extend(f"  {line}" for line in describe_plan(constant["plan"]))
     for plan in best_first(result, "plans"):
         lines.append(_sentence(plan, result))
@@ -64,7 +62,7 @@ def _heading(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Return the verdict on one schedule in words."""
-    baseline, name = result["baseline"], f"{plan_label(plan)}{_diverged(plan)}"
+    baseline, name = result["baseline"], f"{plan_label(plan)}{_counts(plan)}"
     means = (
         f"mean {result['metric']} {plan['mean']:.4g} against {baseline['mean']:.4g} of the best "
         f"constant, {plan_label(baseline)}"
@@ -105,5 +103,9 @@ def _seeds(result: Mapping[str, Any]) -> int:
     return int(stop - first)
 
 
-def _diverged(entry: Mapping[str, Any]) -> str:
-    return f" ({entry['diverged']} diverged)" if entry["diverged"] else ""
+def _counts(entry: Mapping[str, Any]) -> str:
+    """Return how many runs of a plan diverged, and how many stopped before the horizon."""
+    # Results of earlier versions have no `stopped`.
+    counts = {"diverged": entry["diverged"], "stopped early": entry.get("stopped", 0)}
+    shown = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f" ({shown})" if shown else ""

@@ -7,11 +7,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from schedsearch.printable import describe_stop
 from schedsearch.report.confirmation import verdict_line
 from schedsearch.report.text import describe_plan
 from schedsearch.space import Space
 from schedsearch.storage import rank_trials
-from schedsearch.storage.attributes import PLAN
+from schedsearch.storage.attributes import PLAN, STOPPED_AFTER
 
 #: The last line of the generated text; users write below it.
 _END = "*schedsearch keeps the text above this line current; write below it.*"
@@ -71,4 +72,5 @@ def _row(title: str, best: Sequence[FrozenTrial]) -> str:
     if not best:
         return f"| {title} | none yet | | |"
     plan = "; ".join(describe_plan(best[0].user_attrs[PLAN]))
-    return f"| {title} | {best[0].number} | {best[0].value:.5g} | {plan} |"
+    stopped = describe_stop(best[0].user_attrs.get(STOPPED_AFTER))
+    return f"| {title} | {best[0].number}{stopped} | {best[0].value:.5g} | {plan} |"

@@ -13,7 +13,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.space import Objective, Space
-from schedsearch.storage.attributes import EPOCHS_TRAINED, PLAN, USER_PLAN
+from schedsearch.storage.attributes import EPOCHS_TRAINED, PLAN, USER_PLAN, requested_epochs
 
 #: Importances need at least so many complete trials of a family.
 MIN_TRIALS = 20
@@ -46,7 +46,7 @@ def optimization_history(space: Space, trials: Sequence[FrozenTrial]) -> list[Fi
     history: list[FinishedTrial] = []
     epochs = 0
     for position, trial in enumerate(ended, start=1):
-        requested = len(trial.intermediate_values) * space.search.seeds
+        requested = requested_epochs(trial, space.search.seeds)
         epochs += trial.user_attrs.get(EPOCHS_TRAINED, requested)
         is_constant = space.is_constant_plan(trial.user_attrs.get(PLAN, {}))
         history.append(FinishedTrial(trial.number, position, epochs, _value(trial), is_constant))

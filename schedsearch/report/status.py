@@ -21,9 +21,11 @@ from schedsearch.storage.attributes import (
     DIVERGED,
     EPOCHS_TRAINED,
     PLAN,
+    STOPPED_AFTER,
     USER_PLAN,
     failure_reason,
     is_superseded,
+    requested_epochs,
 )
 from schedsearch.storage.rows import to_local_time
 
@@ -37,12 +39,14 @@ class Best:
         value: the trial's value.
         plan: the trial's plan.
         among: the number of trials that were compared.
+        stopped_after: the number of epochs of a trial that stopped before the horizon.
     """
 
     number: int
     value: float
     plan: dict[str, Any]
     among: int
+    stopped_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class UserPlanTrial:
     #: None unless it is complete.
     value: float | None
     plan: dict[str, Any]
+    #: The number of its epochs, if it stopped before the horizon.
+    stopped_after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class Status:
     direction: str
     total: int
     counts: Counts
-    #: The number of epochs of every complete trial.
+    #: The number of epochs of every complete trial that did not stop before.
     horizon: int
     best: Best | None
     best_schedule: Best | None
@@ -135,7 +141,7 @@ def read_status(study: StudyHandle) -> Status:
     rows, total = study.rows(), study.total()
     trials = [row for row in rows if not is_superseded(row)]
     counts = Counts.from_rows(rows)
-    requested = [len(row.intermediate_values) * study.space.search.seeds for row in rows]
+    requested = [requested_epochs(row, study.space.search.seeds) for row in rows]
     result = confirmation_result(study)
     objective = study.space.objective
     if counts.running:
@@ -193,7 +199,9 @@ def _best(ranked: list[FrozenTrial]) -> Best | None:
         return None
     trial = ranked[0]
     assert trial.value is not None
-    return Best(trial.number, trial.value, trial.user_attrs[PLAN], len(ranked))
+    attributes = trial.user_attrs
+    stopped = attributes.get(STOPPED_AFTER)
+    return Best(trial.number, trial.value, attributes[PLAN], len(ranked), stopped)
 
 
 def _confirmation_line(study: StudyHandle, result: Mapping[str, Any]) -> str:
@@ -213,7 +221,14 @@ def _user_plan_trial(trial: FrozenTrial) -> UserPlanTrial:
     value = trial.value if trial.state is TrialState.COMPLETE else None
     attributes = trial.user_attrs
     state = trial.state.name.lower()
-    return UserPlanTrial(attributes[USER_PLAN], trial.number, state, value, attributes[PLAN])
+    return UserPlanTrial(
+        file=attributes[USER_PLAN],
+        number=trial.number,
+        state=state,
+        value=value,
+        plan=attributes[PLAN],
+        stopped_after=attributes.get(STOPPED_AFTER),
+    )
 
 
 def _training_ends(study: StudyHandle, rows: Iterable[FrozenTrial]) -> dict[int, datetime]:

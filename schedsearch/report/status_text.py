@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from schedsearch.printable import count_of
+from schedsearch.printable import count_of, describe_stop
 from schedsearch.report.text import describe_plan, describe_seconds
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def best_line(status: Status) -> str:
 def _best(best: Best | None, status: Status) -> str:
     if best is None:
         return "none complete" if status.state == "done" else "none yet"
-    return f"{status.metric} {best.value:.5g} (trial {best.number})"
+    stopped = describe_stop(best.stopped_after)
+    return f"{status.metric} {best.value:.5g} (trial {best.number}{stopped})"
 
 
 def summary_lines(status: Status) -> list[str]:
@@ -81,7 +82,8 @@ def _plan_lines(status: Status) -> Iterator[str]:
             yield from _indented(best.plan)
     for trial in status.user_plans:
         value = trial.state if trial.value is None else f"{status.metric} {trial.value:.5g}"
-        yield f"your plan {value} (trial {trial.number}, {trial.file})"
+        stopped = describe_stop(trial.stopped_after)
+        yield f"your plan {value} (trial {trial.number}{stopped}, {trial.file})"
         yield from _indented(trial.plan)
 
 

@@ -100,6 +100,7 @@ class ConfigTrainer:
                 epochs_repeated=run.epochs_trained - trained,
                 epochs_read=run.epochs_replayed,
                 trained_at=trained_at,
+                stopped_after=run.epochs if run.stopped else None,
             )
         finally:
             run.leave_lane()

@@ -29,6 +29,7 @@ def _run_to_json(run: TrainedRun) -> dict[str, Any]:
     return {
         "seed": run.seed,
         "epoch": run.epoch,
+        "stopped_after": run.stopped_after,
         "value": _finite_or_none(run.value),
         "recorded": run.recorded,
         "reproduced": run.reproduced,

@@ -29,6 +29,7 @@ class TrainedRun:
         epochs_read: how many epochs have results that were read from the record.
         epochs_repeated: how many of the latter were trained once more to get the model, without a
             use of their results.
+        stopped_after: the number of epochs of a run that stopped before the horizon; else None.
         trained_at: when the last of these was trained; None if none was read, or if version 0.1
             recorded it.
     """
@@ -44,6 +45,7 @@ class TrainedRun:
     epochs_read: int
     epochs_repeated: int
     trained_at: datetime | None
+    stopped_after: int | None = None
 
     @property
     def diverged(self) -> bool:

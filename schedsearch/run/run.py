@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from schedsearch.engines import Engine, EpochResult, Snapshot
-from schedsearch.errors import TaskError, did_you_mean
+from schedsearch.errors import StorageError, TaskError, did_you_mean
 from schedsearch.plan import Plan
 from schedsearch.run.best_model import BestModel
 from schedsearch.run.cache import EpochCursor, RunCache, save_if_resumable
@@ -37,6 +37,7 @@ class Run:
             included.
         epochs_replayed: the number of epochs whose results were read from the cache.
         history: of all epochs of the run.
+        stopped: whether the training loop of the run ended by itself before the horizon.
     """
 
     def __init__(
@@ -55,6 +56,9 @@ class Run:
         self.epochs_trained = 0
         self.epochs_replayed = 0
         self.history = RunHistory()
+        self.stopped = False
+        # Whether the loop reported the epoch in which it stopped.
+        self._reported_stop = False
         self._scheduler = Scheduler(
             plan, horizon=space.horizon, seed=seed, direction=space.objective.direction
         )
@@ -70,8 +74,10 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether the run has reached its horizon or has diverged."""
-        return bool(self.epochs) and (self.epochs >= self.space.horizon or math.isnan(self.metric))
+        """Whether the run has reached its horizon, has stopped before, or has diverged."""
+        return bool(self.epochs) and (
+            self.stopped or self.epochs >= self.space.horizon or math.isnan(self.metric)
+        )
 
     @property
     def is_catching_up(self) -> bool:
@@ -109,6 +115,8 @@ class Run:
     def replay_epoch(self) -> bool:
         """Advance by one epoch from the cache; return False if it is not cached, or the run ended.
 
+        If the cache says that the run stopped within the epoch before its report, the run ends.
+
         A run with a read-only cache replays nothing more once it trains: what it trains is not in
         the cache, so its cursor no longer moves.
         """
@@ -116,11 +124,18 @@ class Run:
             return False
         if self.epochs_trained and self._cache.is_read_only:
             return False
-        result = self._cache.cursor.find(self.engine.key(self._scheduler.epoch_values, self.seed))
+        result = self._cache.cursor.find(self._next_key)
         if result is None:
             return False
-        self._append(result)
-        self.epochs_replayed += 1
+        if result.metrics:
+            self._append(result)
+            self.epochs_replayed += 1
+        elif not self.epochs:
+            raise StorageError(
+                "the database is damaged: a recorded run stopped before its first result: use a "
+                "copy of it, or pass --no-reuse"
+            )
+        self._stop_if(result)
         return True
 
     def record_epoch(self, result: EpochResult) -> None:
@@ -129,20 +144,42 @@ class Run:
         Raises:
             TaskError: the task does not give the objective's metric.
         """
-        self.lane_epoch += 1
-        self.epochs_trained += 1
+        was_catching_up = self.is_catching_up
+        if result.metrics:
+            self.lane_epoch += 1
+            self.epochs_trained += 1
+        if was_catching_up and result.stopped:
+            # Where a training is not deterministic, its loop may stop before the recorded one:
+            # the lane has nothing more to repeat, and what is recorded counts.
+            self.lane_epoch = self.epochs
+            self._stop_if(result)
         if self.lane_epoch < self.epochs:
             return
-        if self.lane_epoch == self.epochs:
+        if was_catching_up:
             # The lane has caught up. Checkpoint here: this run branched off from the cached ones
             # at this epoch, so other runs are likely to do so too.
             self._save_to_cache()
             return
+        if not result.metrics:
+            if self._cache is not None and not self._cache.is_read_only:
+                self._cache.cursor.add(self._next_key, result)
+            self._stop_if(result)
+            return
         self._append(result)
+        self._stop_if(result)
         self._cache_epoch(result)
         if self._best is not None:
             rank = self.space.objective.to_minimize(self.metric)
             self._best.update(rank, self._required_snapshot)
+
+    def _stop_if(self, result: EpochResult) -> None:
+        if result.stopped and not self.stopped:
+            self.stopped = self.epochs < self.space.horizon
+            self._reported_stop = bool(result.metrics)
+
+    @property
+    def _next_key(self) -> bytes:
+        return self.engine.key(self._scheduler.epoch_values, self.seed)
 
     def _append(self, result: EpochResult) -> None:
         name = self.space.objective.metric
@@ -197,10 +234,13 @@ class Run:
     def save_all_epochs(self, cursor: EpochCursor) -> None:
         """Cache all epochs from a cursor at the beginning, and a checkpoint of the last one."""
         history = self.history
-        for values, metrics, terms in zip(
-            history.values, history.metrics, history.terms, strict=True
-        ):
-            cursor.add(self.engine.key(values, self.seed), EpochResult(metrics, terms))
+        epochs = zip(history.values, history.metrics, history.terms, strict=True)
+        for epoch, (values, metrics, terms) in enumerate(epochs, start=1):
+            stopped = self.stopped and self._reported_stop and epoch == self.epochs
+            key = self.engine.key(values, self.seed)
+            cursor.add(key, EpochResult(metrics, terms, stopped=stopped))
+        if self.stopped and not self._reported_stop:
+            cursor.add(self._next_key, EpochResult({}, {}, stopped=True))
         save_if_resumable(cursor, self._snapshot())
 
     def _cache_epoch(self, result: EpochResult) -> None:
@@ -211,7 +251,8 @@ class Run:
         cache.cursor.add(self.engine.key(self.history.values[-1], self.seed), result)
         then = None if self.ended else self._scheduler.epoch_values
         diverged = math.isnan(self.metric)
-        if not diverged and cache.checkpoint_policy.should_save(self.epochs, before, now, then):
+        policy = cache.checkpoint_policy
+        if not diverged and (self.stopped or policy.should_save(self.epochs, before, now, then)):
             self._save_to_cache()
 
     def _save_to_cache(self) -> None:

@@ -19,7 +19,7 @@ from schedsearch.samplers.piecewise_space import (
     to_piecewise_space,
 )
 from schedsearch.space import Space
-from schedsearch.storage.attributes import FROM_EPOCH, PARENT
+from schedsearch.storage.attributes import FROM_EPOCH, PARENT, STOPPED_AFTER
 
 #: The standard deviation of a perturbation, as a share of the range.
 _PERTURBATION = 0.1
@@ -175,7 +175,11 @@ class Population:
             if plan is None:
                 continue
             self._plans.add(plan)
+            # Children of a trial that stopped would repeat it, so it is no parent beyond its end.
+            end = trial.user_attrs.get(STOPPED_AFTER, math.inf)
             for s, epoch in self._space.branch_epochs.items():
+                if epoch >= end:
+                    continue
                 value = trial.intermediate_values.get(epoch, math.nan)
                 if math.isfinite(value):
                     self.parents[s].setdefault(plan[:s], (sign * value, trial.number))

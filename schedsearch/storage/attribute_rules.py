@@ -39,6 +39,7 @@ from schedsearch.storage.attributes import (
     SAMPLE_INDEX,
     SEED,
     SPACE,
+    STOPPED_AFTER,
     STRETCHED,
     SUPERSEDED_BY,
     TASK_PARTS,
@@ -178,7 +179,8 @@ def _are_curves(value: Any) -> bool:
 def _are_runs(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(run, dict)
-        and run.keys() == {"seed", "value"}
+        and run.keys() - {"stopped_after"} == {"seed", "value"}
+        and is_whole(run.get("stopped_after", 1), 1, _MAX_EPOCHS + 1)
         and is_whole(run["seed"], high=_SEED_LIMIT)
         and _is_number_or_null(run["value"])
         for run in value
@@ -275,6 +277,7 @@ TRIAL_RULES: Mapping[str, Rule] = {
     FROM_EPOCH: _EPOCH,
     WOULD_PRUNE: _EPOCH,
     DIVERGED: _EPOCH,
+    STOPPED_AFTER: _EPOCH,
     EPOCHS_TRAINED: Rule("a number of epochs", is_whole),
     EVERY: Rule("a whole number from 1", lambda value: is_whole(value, 1, _MAX_EPOCHS + 1)),
     VALUES: _CURVES,

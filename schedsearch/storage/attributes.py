@@ -72,6 +72,8 @@ HANGING_EPOCH = "an epoch that took too long"
 REFUSED = "refused"
 #: Of a trial that diverged: the epoch.
 DIVERGED = "diverged"
+#: Of a complete trial whose training loop ended before the horizon: its number of epochs.
+STOPPED_AFTER = "stopped_after"
 #: The number of epochs that were trained, if some were read from the cache.
 EPOCHS_TRAINED = "trained"
 #: The values of its hyperparameters and its loss terms with the first seed, by epoch.
@@ -79,7 +81,8 @@ VALUES = "values"
 TERMS = "terms"
 #: Of a long trial: only each so many-th epoch of these is stored.
 EVERY = "every"
-#: The seed and the value of each of its runs.
+#: The seed and the value of each of its runs; of a run that stopped before the horizon also
+#: `stopped_after`, its number of epochs.
 RUNS = "runs"
 #: In how many epochs bounds limited a hyperparameter, by name.
 CLAMPED = "clamped"
@@ -98,6 +101,18 @@ TEST = "test"
 def is_superseded(row: FrozenTrial) -> bool:
     """Return whether a row no longer stands for its trial: it was queued again, or withdrawn."""
     return SUPERSEDED_BY in row.user_attrs
+
+
+def requested_epochs(row: FrozenTrial, seeds: int) -> int:
+    """Return how many epochs all runs of a trial have, trained or cached.
+
+    Args:
+        row: of the trial.
+        seeds: the number of its runs.
+    """
+    epochs = len(row.intermediate_values)
+    runs = row.user_attrs.get(RUNS, [{}] * seeds)
+    return sum(run.get("stopped_after", epochs) for run in runs)
 
 
 def failure_reason(trial: FrozenTrial) -> str:

@@ -1,4 +1,8 @@
-"""A view of studies in which the pruner stopped every trial that it would have stopped."""
+"""A view of studies for samplers and pruners.
+
+In it, the pruner stopped every trial that it would have stopped, and trials that stopped by
+themselves keep their last value.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from dataclasses import dataclass, field
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.storage.attributes import WOULD_PRUNE, is_superseded
+from schedsearch.storage.attributes import STOPPED_AFTER, WOULD_PRUNE, is_superseded
 from schedsearch.storage.forwarding_storage import ForwardingStorage
 
 
@@ -19,6 +23,8 @@ class PrunedView(ForwardingStorage):
 
     Samplers and pruners that read a study through this storage see no epoch after the one at which
     the pruner would have stopped the trial. They see the trial as pruned once it has ended.
+    The reports of a trial whose training loop ended before the horizon have its last value in every
+    later epoch, so pruners compare the trials that continue with it.
     A single trial (`get_trial`) is returned unchanged, since its worker still trains it.
 
     A finished trial is read once: if its transaction is rolled back later, the view keeps the old
@@ -43,8 +49,8 @@ class PrunedView(ForwardingStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         found = list(super().get_all_trials(study_id, deepcopy=False))
-        for number, pruned in self._seen[study_id].update(found, self._check).items():
-            found[number] = pruned
+        for number, shown in self._seen[study_id].update(found, self._check).items():
+            found[number] = shown
         if states is not None:
             found = [trial for trial in found if trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
@@ -56,12 +62,12 @@ class _Seen:
 
     count: int = 0
     unfinished: list[int] = field(default_factory=list)
-    pruned: dict[int, FrozenTrial] = field(default_factory=dict)
+    replaced: dict[int, FrozenTrial] = field(default_factory=dict)
 
     def update(
         self, trials: Sequence[FrozenTrial], check: Callable[[FrozenTrial], None] | None
     ) -> dict[int, FrozenTrial]:
-        """Return the trials to show instead of those that the pruner would have stopped."""
+        """Return the trials to show instead of others, by number."""
         unseen = [*self.unfinished, *range(self.count, len(trials))]
         self.count = len(trials)
         self.unfinished = [number for number in unseen if not trials[number].state.is_finished()]
@@ -69,8 +75,10 @@ class _Seen:
             if check is not None and trials[number].state.is_finished():
                 check(trials[number])
             if WOULD_PRUNE in trials[number].user_attrs:
-                self.pruned[number] = _as_pruned(trials[number])
-        return self.pruned
+                self.replaced[number] = _as_pruned(trials[number])
+            elif trials[number].user_attrs.get(STOPPED_AFTER) in trials[number].intermediate_values:
+                self.replaced[number] = _with_last_value(trials[number])
+        return self.replaced
 
 
 def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
@@ -85,3 +93,25 @@ def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
         pruned.state = TrialState.PRUNED
         pruned.value = pruned.intermediate_values[last]
     return pruned
+
+
+def _with_last_value(trial: FrozenTrial) -> FrozenTrial:
+    shown = copy.copy(trial)
+    shown.intermediate_values = _Reports(trial.intermediate_values)
+    return shown
+
+
+class _Reports(dict[int, float]):
+    """The reports of a trial that stopped: those of later epochs repeat the last one.
+
+    They are not stored: a horizon may be a million epochs.
+    """
+
+    def __missing__(self, epoch: int) -> float:
+        last = max(self)
+        if epoch < last:
+            raise KeyError(epoch)
+        return self[last]
+
+    def __contains__(self, epoch: object) -> bool:
+        return super().__contains__(epoch) or (isinstance(epoch, int) and epoch > max(self))

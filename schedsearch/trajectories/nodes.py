@@ -128,7 +128,8 @@ def existing_nodes(connection: Connection, names: Iterable[str]) -> set[str]:
 def _to_json(result: EpochResult) -> str:
     """Return a result as JSON, with numbers that are not finite as text."""
     parts = (result.metrics, result.terms)
-    return json.dumps([{name: _jsonable(v) for name, v in part.items()} for part in parts])
+    content: list[Any] = [{name: _jsonable(v) for name, v in part.items()} for part in parts]
+    return json.dumps([*content, True] if result.stopped else content)
 
 
 def _jsonable(value: float) -> float | str:
@@ -136,8 +137,10 @@ def _jsonable(value: float) -> float | str:
 
 
 def _from_json(text: str) -> EpochResult:
-    metrics, terms = json.loads(text)
-    return EpochResult(_floats(metrics), _floats(terms))
+    metrics, terms, *stopped = json.loads(text)
+    if stopped not in ([], [True]) or not (metrics or stopped):
+        raise ValueError(f"an epoch has metrics, and `true` where its run stopped: {text}")
+    return EpochResult(_floats(metrics), _floats(terms), stopped=bool(stopped))
 
 
 def _floats(numbers: Mapping[str, float | str]) -> dict[str, float]:

@@ -260,7 +260,7 @@ class Worker:
                     result = results[run]
                     assert isinstance(result, EpochResult)
                     run.record_epoch(result)
-                if live.epochs > before:
+                if live.epochs > before or live.has_ended:
                     self._report(live)
                 if live in self._live and not live.to_train:
                     self._test(live)
@@ -287,7 +287,7 @@ class Worker:
         self._drop(live)
 
     def _end(self, live: LiveTrial) -> None:
-        if live.epochs >= self._space.horizon and not math.isnan(live.metric):
+        if live.has_ended:
             rank = self._space.objective.to_minimize(live.value)
             self._cached_runs.save_if_among_best(live.runs, rank)
         self._drop(live)

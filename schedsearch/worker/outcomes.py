@@ -10,12 +10,14 @@ from optuna.trial import TrialState
 
 from schedsearch.errors import InputError
 from schedsearch.exception_lines import describe_error
+from schedsearch.printable import describe_stop
 from schedsearch.pruners import decide_pruning
 from schedsearch.storage import BatchedStorage, StudyHandle
 from schedsearch.storage.attributes import (
     DIVERGED,
     EPOCHS_TRAINED,
     REFUSED,
+    STOPPED_AFTER,
     TEST,
     TRACEBACK,
     VALIDATION,
@@ -56,14 +58,14 @@ class Outcomes:
     def report(self, live: LiveTrial, study: optuna.Study) -> bool:
         """Report a trial's last epoch; return whether the trial has ended.
 
-        A trial of a confirmation at the horizon is not ended here: `complete` ends it.
+        A trial of a confirmation whose runs have ended is not ended here: `complete` ends it.
         """
         metric = live.metric
         # Through the storage: Optuna's Trial copies the whole trial at each report.
         self._storage.set_trial_intermediate_value(live.trial_id, live.epochs, metric)
         if math.isnan(metric):
             self._diverge(live)
-        elif live.epochs >= self._space.horizon:
+        elif live.has_ended:
             if self._is_tested:
                 return False
             self._finish(live, TrialState.COMPLETE, live.value)
@@ -95,6 +97,7 @@ class Outcomes:
         live.trial.set_user_attr(TEST, found)
         name, value = (metric, live.value) if found is None else (metric_on_test(metric), found)
         outcome = f"complete: {name} {value:.6g} with seed {live.runs[0].seed}"
+        outcome += describe_stop(live.stopped_after)
         self._finish(live, TrialState.COMPLETE, value, outcome)
 
     def _diverge(self, live: LiveTrial, outcome: str | None = None) -> None:
@@ -137,9 +140,11 @@ class Outcomes:
         for key, kept in summary(live.runs).items():
             live.trial.set_user_attr(key, kept)
         trained = sum(run.epochs_trained for run in live.runs)
-        if trained != live.epochs * len(live.runs):
+        if trained != sum(run.epochs for run in live.runs):
             live.trial.set_user_attr(EPOCHS_TRAINED, trained)
         is_complete = state is TrialState.COMPLETE
+        if is_complete and live.stopped_after is not None:
+            live.trial.set_user_attr(STOPPED_AFTER, live.stopped_after)
         if is_complete:
             self._notifier.notify(live)
         outcome = outcome or live.outcome(self._space.objective, complete=is_complete)

@@ -26,7 +26,7 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
     kept: dict[str, Any] = {
         VALUES: _by_name(history.values[::every]),
         TERMS: _by_name(history.terms[::every]),
-        RUNS: [{"seed": run.seed, "value": _json_number(run.value)} for run in runs],
+        RUNS: [_run(run) for run in runs],
     }
     if every > 1:
         kept[EVERY] = every
@@ -34,6 +34,11 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
     if clamped:
         kept[CLAMPED] = {name: clamped.count(name) for name in dict.fromkeys(clamped)}
     return kept
+
+
+def _run(run: Run) -> dict[str, Any]:
+    kept: dict[str, Any] = {"seed": run.seed, "value": _json_number(run.value)}
+    return kept | {"stopped_after": run.epochs} if run.stopped else kept
 
 
 def _by_name(epochs: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from optuna.trial import Trial
 
 from schedsearch.plan import Plan
+from schedsearch.printable import describe_stop
 from schedsearch.run import Run
 from schedsearch.samplers import is_audited, is_exempt_from_pruning
 from schedsearch.space import Objective, Space
@@ -30,13 +31,18 @@ class LiveTrial:
 
     @property
     def epochs(self) -> int:
-        """How many epochs all runs have completed."""
-        return min((run.epochs for run in self.runs), default=0)
+        """How many epochs all runs have completed, but for those that have stopped."""
+        going_on = [run.epochs for run in self.runs if not run.stopped]
+        return min(going_on) if going_on else max((run.epochs for run in self.runs), default=0)
 
     @property
     def due(self) -> list[Run]:
-        """The runs to continue with: those that have completed the fewest epochs."""
-        return [run for run in self.runs if run.epochs == self.epochs]
+        """The runs to continue with: those that have completed the fewest epochs.
+
+        Runs that have stopped are among them only once all runs of the trial have.
+        """
+        due = [run for run in self.runs if run.epochs == self.epochs]
+        return [run for run in due if not run.stopped] or due
 
     @property
     def to_train(self) -> list[Run]:
@@ -44,8 +50,21 @@ class LiveTrial:
         return [run for run in self.due if run.is_catching_up or not run.ended]
 
     @property
+    def has_ended(self) -> bool:
+        """Whether all runs have reached the horizon or have stopped, and none has diverged."""
+        return all(run.ended for run in self.runs) and not math.isnan(self.metric)
+
+    @property
+    def stopped_after(self) -> int | None:
+        """The number of epochs of a trial whose runs have all stopped before the horizon."""
+        return self.epochs if all(run.stopped for run in self.runs) else None
+
+    @property
     def metric(self) -> float:
-        """The objective's metric after the last epoch: the mean over the seeds."""
+        """The objective's metric after the last epoch: the mean over the seeds.
+
+        A run that has stopped keeps its last metric.
+        """
         return statistics.fmean(run.metric for run in self.runs)
 
     @property
@@ -58,7 +77,9 @@ class LiveTrial:
         if math.isnan(self.metric):
             return f"diverged in epoch {self.epochs}"
         metric = f"{objective.metric} {self.value:.6g}"
-        return f"complete: {metric}" if complete else f"pruned after epoch {self.epochs}: {metric}"
+        if not complete:
+            return f"pruned after epoch {self.epochs}: {metric}"
+        return f"complete: {metric}{describe_stop(self.stopped_after)}"
 
 
 def seeds_of(trial: Trial, space: Space) -> range:

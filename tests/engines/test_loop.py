@@ -244,7 +244,6 @@ def idle(run):
 
 def impatient(run):
     for _ in run:
-        run.report(val_loss=0.0)
         break
 
 
@@ -265,8 +264,8 @@ def leaver(run):
         (quoted_term, "the value of `fit` is b'1e-3', but must be a number"),
         (text_array, "the value of `val_loss` is array('0.5', dtype='<U3'), but must be a number"),
         (vector, "the value of `val_loss` is tensor([0., 0.]), but must be a number"),
-        (idle, "ended by itself in epoch 0 of 3"),
-        (impatient, "ended by itself in epoch 0 of 3"),
+        (idle, "ended before its first call of run.report()"),
+        (impatient, "ended before its first call of run.report()"),
         (leaver, "the task called sys.exit(3)"),
     ],
 )
@@ -279,6 +278,109 @@ def test_a_loop_that_breaks_a_rule_fails_with_a_message(train, message):
             results = engine.train_epoch([{}])
         assert isinstance(results[0], SchedSearchError)
         assert message in str(results[0])
+    engine.release(0)
+
+
+def breaks(run):
+    for epoch, _ in run:
+        run.report(val_loss=float(epoch))
+        if epoch == 1:
+            break
+    run.test(loss=7.0)
+
+
+def returns(run):
+    for epoch, _ in run:
+        run.report(val_loss=float(epoch))
+        if epoch == 1:
+            run.test(loss=7.0)
+            return
+
+
+def keeps_the_iterator(run):
+    epochs = iter(run)
+    run.kept = epochs  # as a callback of a framework does
+    for _ in range(2):
+        epoch, _ = next(epochs)
+        run.report(val_loss=float(epoch))
+    run.test(loss=7.0)
+
+
+@pytest.mark.parametrize("train", [breaks, returns, keeps_the_iterator])
+def test_a_loop_that_ends_before_the_horizon_stops_with_the_report_of_its_last_epoch(train):
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    results = [engine.train_epoch([{}])[0] for _ in range(2)]
+    assert results == [
+        EpochResult({"val_loss": 0.0}, {}),
+        EpochResult({"val_loss": 1.0}, {}, stopped=True),
+    ]
+    assert engine.test(0) == {"test_loss": 7.0}
+    engine.release(0)
+
+
+def test_a_loop_that_ends_in_an_epoch_before_its_report_stops_without_a_result_of_it():
+    def train(run):
+        for epoch, _ in run:
+            if epoch == 1:
+                break
+            run.report(val_loss=0.5)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    results = [engine.train_epoch([{}])[0] for _ in range(2)]
+    assert results == [EpochResult({"val_loss": 0.5}, {}), EpochResult({}, {}, stopped=True)]
+    engine.release(0)
+
+
+def test_an_exception_after_the_break_is_the_result_of_the_epoch():
+    def train(run):
+        for _ in run:
+            run.report(val_loss=0.5)
+            break
+        raise ZeroDivisionError("mine")
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    [result] = engine.train_epoch([{}])
+    assert isinstance(result, ZeroDivisionError)
+    engine.release(0)
+
+
+@pytest.mark.parametrize("reports", [True, False])
+def test_a_second_loop_over_the_run_continues_where_the_first_was_left(reports):
+    seen = []
+
+    def train(run):
+        for epoch, _ in run:
+            seen.append(epoch)
+            if epoch == 1 and not reports:
+                break
+            run.report(val_loss=float(epoch))
+            if epoch == 1:
+                break
+        for epoch, _ in run:
+            seen.append(epoch)
+            run.report(val_loss=10.0 * epoch)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    values = [engine.train_epoch([{}])[0].metrics["val_loss"] for _ in range(3)]
+    engine.release(0)
+    assert values == ([0, 1, 20] if reports else [0, 10, 20])
+    assert seen == ([0, 1, 2] if reports else [0, 1, 1, 2])
+
+
+def test_a_report_after_the_break_is_refused():
+    def train(run):
+        for _ in run:
+            break
+        run.report(val_loss=0.5)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    [error] = engine.train_epoch([{}])
+    assert "called outside" in str(error)
     engine.release(0)
 
 
