@@ -114,12 +114,3 @@ def fresh_seeds(space: Space, number: int) -> range:
     """Return seeds that no trial of the study uses."""
     first = space.search.seed + 1_000_000
     return range(first, first + number)
-
-
-def metric_on_test(metric: str) -> str:
-    """Return the name under which a validation metric is measured on the test split.
-
-    >>> metric_on_test("val_error"), metric_on_test("loss")
-    ('test_error', 'test_loss')
-    """
-    return f"test_{metric.removeprefix('val_')}"

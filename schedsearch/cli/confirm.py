@@ -86,6 +86,8 @@ def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
     recorded, total = confirmation.recorded(), len(confirmation.runs)
     if recorded == total:
         return
+    if confirmation.without_test is not None:
+        say(f"warning: {confirmation.without_test}")
     if others := confirmation.others:
         stay = "stays" if others == 1 else "stay"
         say(

@@ -22,9 +22,11 @@ from schedsearch.confirmation.study import (
 )
 from schedsearch.confirmation.verdicts import common_metric, contend, document
 from schedsearch.errors import DatabaseFileLostError, InputError, SchedSearchError
+from schedsearch.metric_names import missing_on_test
 from schedsearch.printable import count_of
 from schedsearch.space.constant_coverage import constant_coverage_warnings
 from schedsearch.storage import StudyHandle
+from schedsearch.storage.attributes import TEST_METRICS
 from schedsearch.study_task import load_study_task
 from schedsearch.training import fresh_seeds
 
@@ -44,6 +46,7 @@ class Confirmation:
         seeds: fresh seeds, on which every plan is trained.
         call: says that this call is alive.
         others: how many runs of other calls stay in the queue.
+        without_test: why plans will be compared on the validation split, if that is known already.
     """
 
     parent: StudyHandle
@@ -53,6 +56,7 @@ class Confirmation:
     seeds: range
     call: LiveCall
     others: int = 0
+    without_test: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -91,13 +95,13 @@ class Confirmation:
             SchedSearchError: runs failed or are missing, or all diverged.
         """
         results, objective = self._results(), self.parent.space.objective
-        metric, values = common_metric(results, objective.metric)
+        metric = common_metric(results, objective.metric)
         chosen, count = [*self.schedules, *self.constants], len(self.schedules)
         of_plans = [slice(i, None, len(chosen)) for i in range(len(chosen))]
         contenders = [
             replace(contender, stopped=sum(result.stopped for result in results[of_plan]))
             for contender, of_plan in zip(
-                contend(chosen, [values[of_plan] for of_plan in of_plans], objective),
+                contend(chosen, [metric.values[of_plan] for of_plan in of_plans], objective),
                 of_plans,
                 strict=True,
             )
@@ -106,7 +110,7 @@ class Confirmation:
         space = self.parent.space
         result["coarse"] = [*constant_coverage_warnings(space), *few_constants_warning(self.parent)]
         # The objective's name if the task has no test metric: that is known only now.
-        self.study.name_metric(metric)
+        self.study.name_metric(metric.name)
         # Another call may end at the same time: neither loses the look of the other.
         with self.study.database.creation_lock():
             result["judged"] = self._looks()
@@ -167,6 +171,13 @@ def prepare_confirmation(
         constants=constants,
         seeds=fresh_seeds(study.space, seeds),
         call=LiveCall(runs_in),
+        without_test=_without_test(study),
     )
     others = queue_missing(runs_in, confirmation.runs, confirmation.call)
     return replace(confirmation, others=others)
+
+
+def _without_test(study: StudyHandle) -> str | None:
+    """Return why a study's plans cannot be compared on the test split, if a search found that."""
+    tested = study.attributes(TEST_METRICS).get(TEST_METRICS)
+    return None if tested is None else missing_on_test(study.space.objective.metric, tested)

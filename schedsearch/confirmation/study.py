@@ -14,6 +14,7 @@ from schedsearch.confirmation.candidates import Candidate
 from schedsearch.confirmation.live_calls import LiveCall
 from schedsearch.confirmation.result_schema import find_mistake
 from schedsearch.errors import DamagedStudyError
+from schedsearch.metric_names import metric_on_test
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage import (
@@ -40,7 +41,6 @@ from schedsearch.storage.attributes import (
     VALIDATION,
     failure_reason,
 )
-from schedsearch.training import metric_on_test
 
 _ANY_SEED = IntDistribution(0, 2**32)
 _RECORDED = (TrialState.COMPLETE, TrialState.PRUNED)

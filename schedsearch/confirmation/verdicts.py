@@ -12,9 +12,9 @@ from schedsearch.confirmation.candidates import Candidate
 from schedsearch.confirmation.paired import Judgement, Paired, Verdict, judge, seeds_to_show
 from schedsearch.confirmation.study import RunResult
 from schedsearch.errors import SchedSearchError
+from schedsearch.metric_names import metric_on_test
 from schedsearch.plan import Plan
 from schedsearch.space import Objective
-from schedsearch.training import metric_on_test
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,27 @@ class Contender:
         return statistics.fmean(self.values)
 
 
-def common_metric(results: Sequence[RunResult], metric: str) -> tuple[str, list[float]]:
-    """Return a metric that all runs have, and its values: the test metric, else validation's."""
-    tests = [result.test for result in results]
-    if any(test is None for test in tests):
-        return metric, [result.validation for result in results]
-    return metric_on_test(metric), [test for test in tests if test is not None]
+@dataclass(frozen=True)
+class CommonMetric:
+    """A metric that all runs have: that on the test split, or else that on validation.
+
+    Attributes:
+        name: of the metric.
+        is_test: whether it is measured on the test split.
+        values: one for each run.
+    """
+
+    name: str
+    is_test: bool
+    values: Sequence[float]
+
+
+def common_metric(results: Sequence[RunResult], metric: str) -> CommonMetric:
+    """Return the metric by which runs can be compared."""
+    tests = [result.test for result in results if result.test is not None]
+    if len(tests) < len(results):
+        return CommonMetric(metric, is_test=False, values=[r.validation for r in results])
+    return CommonMetric(metric_on_test(metric), is_test=True, values=tests)
 
 
 def contend(
@@ -74,7 +89,7 @@ def document(
     schedules: Sequence[Contender],
     constants: Sequence[Contender],
     objective: Objective,
-    metric: str,
+    metric: CommonMetric,
     seeds: range,
 ) -> dict[str, Any]:
     """Judge the schedules, and return the result as plain data for JSON.
@@ -91,9 +106,9 @@ def document(
     ]
     at = constants.index(baseline)
     return {
-        "metric": metric,
+        "metric": metric.name,
         "direction": objective.direction,
-        "test": metric == metric_on_test(objective.metric),
+        "test": metric.is_test,
         "seeds": [seeds.start, seeds.stop],
         "baseline": _entry(baseline),
         "constants": [_entry(constant) for constant in constants],

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from schedsearch.engines.base import EpochResult, Snapshot
+from schedsearch.engines.base import Engine, EpochResult, Snapshot
 from schedsearch.engines.loop_thread import Handover, LoopThread
 from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings, pack_float64
 from schedsearch.engines.rng_state import RngState
 from schedsearch.epoch_values import EpochValues, within_epoch_key_of
 from schedsearch.errors import SchedSearchError
+from schedsearch.metric_names import metric_on_test
 from schedsearch.scheduler import as_float
 from schedsearch.task import TrainFunction
 
@@ -227,11 +228,26 @@ class LoopRun:
         self._state.checkpoint = (self._state.epoch, state)
 
     def test(self, **metrics: Any) -> None:
-        """Report the metrics of the trained model on the test split, after the last epoch."""
-        named = _finite_or_nan(metrics)
-        self._state.test_metrics = {
-            f"test_{name.removeprefix('test_')}": value for name, value in named.items()
-        }
+        """Report the metrics of the trained model on the test split, after the last epoch.
+
+        `confirm` compares the metric of the objective. The prefixes val, valid, validation, eval
+        and test of names, with _ or /, do not count: for the objective `val_loss`, `loss` and
+        `test_loss` are the same as `val_loss`.
+
+        Raises:
+            SchedSearchError: two names are the same but for these prefixes, or a value is not a
+                number.
+        """
+        found: dict[str, float] = {}
+        for name, value in _finite_or_nan(metrics).items():
+            if metric_on_test(name) in found:
+                raise SchedSearchError(
+                    f"run.test() got {', '.join(metrics)}, but two of these names mean "
+                    f"{metric_on_test(name)}: the prefixes val, valid, validation, eval and test "
+                    "do not count"
+                )
+            found[metric_on_test(name)] = value
+        self._state.test_metrics = found
 
 
 @dataclass(frozen=True)
@@ -250,6 +266,10 @@ class LoopEngine:
         train: the function; `train.hyperparameters` are the names it reads, with their defaults.
         horizon: the number of epochs of a full training, which the loop sees as `run.horizon`.
         precision: of the loop's thread; the loop itself has to cast to bfloat16.
+
+    Attributes:
+        tested: the metrics, named `test_NAME`, that the last released loop measured; None if it
+            raised.
     """
 
     lanes = 1
@@ -264,6 +284,7 @@ class LoopEngine:
         self.train = train
         self.horizon = horizon
         self.precision = precision
+        self.tested: tuple[str, ...] | None = None
         self._lane: _Lane | None = None
 
     def fill(self, lane: int, seed: int, snapshot: Snapshot | None = None) -> None:
@@ -317,7 +338,8 @@ class LoopEngine:
     def release(self, lane: int) -> None:
         """End the loop, wait until its function returns, and ignore what that raises."""
         if self._lane is not None and self._lane.thread.is_started:
-            self._lane.thread.end()
+            raised = self._lane.thread.end()
+            self.tested = None if raised else tuple(self._lane.state.test_metrics)
         self._lane = None
 
     def key(self, values: Mapping[str, float], seed: int) -> bytes:
@@ -328,6 +350,14 @@ class LoopEngine:
         if self._lane is None:
             raise SchedSearchError("the lane is idle: fill it first")
         return self._lane
+
+
+def tested_metrics(engine: Engine) -> tuple[str, ...] | None:
+    """Return the metrics that the last released loop measured on the test split, as `test_NAME`.
+
+    None if it raised, and for an engine of tasks.
+    """
+    return engine.tested if isinstance(engine, LoopEngine) else None
 
 
 def _finite_or_nan(given: Mapping[str, Any]) -> dict[str, float]:

@@ -45,6 +45,7 @@ from schedsearch.storage.attributes import (
     TASK_PARTS,
     TERMS,
     TEST,
+    TEST_METRICS,
     TRACEBACK,
     TRIALS,
     UNPRUNED,
@@ -215,6 +216,10 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_text, value.values()))
 
 
+def _are_lines(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_line, value))
+
+
 def _are_versions(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(version, dict) and _is_line(version.get("fingerprint")) for version in value
@@ -256,6 +261,7 @@ STUDY_RULES: Mapping[str, Rule] = {
     TASK_PARTS: Rule("the hash of each part of the task, by name", _are_texts),
     ACCEPTED_TASKS: Rule("a list of versions, each with its `fingerprint`", _are_versions),
     STRETCHED: _FLAG,
+    TEST_METRICS: Rule("a list of names", _are_lines),
 }
 #: The rules for the attributes of a trial.
 TRIAL_RULES: Mapping[str, Rule] = {

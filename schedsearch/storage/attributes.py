@@ -22,6 +22,8 @@ FINGERPRINT = "fingerprint"
 TASK_PARTS = "task_parts"
 #: Later versions of its task that count as the same training, oldest first.
 ACCEPTED_TASKS = "accepted_tasks"
+#: The names of the metrics, as `test_NAME`, that its training loop measures on the test split.
+TEST_METRICS = "test_metrics"
 #: The result of its last confirmation.
 CONFIRMATION_RESULT = "confirmation"
 #: Of a study that is a confirmation: the name of the confirmed study.

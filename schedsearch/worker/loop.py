@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from optuna.exceptions import UpdateFinishedTrialError
 
 from schedsearch.engines import Engine, EpochResult
+from schedsearch.engines.loop import tested_metrics
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.storage import Batch, StudyHandle
 from schedsearch.training import train_epoch
@@ -290,7 +291,10 @@ class Worker:
         if live.has_ended:
             rank = self._space.objective.to_minimize(live.value)
             self._cached_runs.save_if_among_best(live.runs, rank)
+        first, was_trained = live.runs[0], live.runs[0].lane is not None
         self._drop(live)
+        if live.has_ended and was_trained:
+            self._session.record_tested(tested_metrics(first.engine))
 
     def _fail(self, live: LiveTrial, error: Exception) -> None:
         self._outcomes.fail(live, error)

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from schedsearch.errors import InputError
 from schedsearch.exception_lines import describe_error
+from schedsearch.metric_names import metric_on_test, missing_on_test
 from schedsearch.printable import describe_stop
 from schedsearch.pruners import decide_pruning
 from schedsearch.storage import BatchedStorage, StudyHandle
@@ -23,7 +24,6 @@ from schedsearch.storage.attributes import (
     VALIDATION,
     WOULD_PRUNE,
 )
-from schedsearch.training import metric_on_test
 from schedsearch.worker.best_trial import BestTrialNotifier
 from schedsearch.worker.failures import Failures, traceback_of
 from schedsearch.worker.options import Messages
@@ -52,6 +52,7 @@ class Outcomes:
     ) -> None:
         self._space, self._storage, self._failures = study.space, storage, failures
         self._is_tested = study.confirms is not None
+        self._said_mismatch = False
         self._notifier, self._messages = notifier, messages
         self._ended: list[tuple[int, str]] = []
 
@@ -90,6 +91,9 @@ class Outcomes:
         """
         metric = self._space.objective.metric
         found = test.get(metric_on_test(metric))
+        if test and not self._said_mismatch and (why := missing_on_test(metric, test)):
+            self._said_mismatch = True
+            self._messages.warn(why)
         if found is not None and not math.isfinite(found):
             self._diverge(live, f"diverged: {metric_on_test(metric)} is not finite")
             return

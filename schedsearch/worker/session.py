@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from schedsearch.pruners import make_pruner
 from schedsearch.samplers import make_sampler
 from schedsearch.storage import Batch, BatchedStorage, StudyHandle, check_trial
-from schedsearch.storage.attributes import WORKER
+from schedsearch.storage.attributes import TEST_METRICS, WORKER
 
 
 class StudySession:
@@ -31,6 +31,7 @@ class StudySession:
         self.study, self.worker = study, worker
         self.storage = BatchedStorage(study.database)
         self.optuna: optuna.Study
+        self._tested: set[str] | None = None
         self.reload()
 
     def reload(self) -> None:
@@ -88,6 +89,17 @@ class StudySession:
     def register(self) -> None:
         """Record that this process is the worker, before it claims trials."""
         self.study.queue.liveness.register(self.worker)
+
+    def record_tested(self, names: Collection[str] | None) -> None:
+        """Record which metrics a training loop measures on the test split, if that is known."""
+        if names is None or set(names) == self._tested:
+            return
+        self._tested = set(names)
+        study = self.study
+        with study.database.creation_lock():
+            if study.attributes(TEST_METRICS).get(TEST_METRICS) != sorted(names):
+                storage = study.database.optuna
+                storage.set_study_user_attr(study.study_id, TEST_METRICS, sorted(names))
 
     def hand_back(self) -> None:
         """Return this worker's running trials to the queue, also during a KeyboardInterrupt."""

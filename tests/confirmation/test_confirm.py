@@ -18,7 +18,7 @@ from schedsearch.confirmation.study import (
     keep_result,
     open_confirmation,
 )
-from schedsearch.confirmation.verdicts import common_metric, contend, document, winner
+from schedsearch.confirmation.verdicts import CommonMetric, common_metric, contend, document, winner
 from schedsearch.engines.loop import LoopEngine
 from schedsearch.errors import InputError, SchedSearchError, StudyError
 from schedsearch.plan import Plan
@@ -33,6 +33,7 @@ from tests.confirmation.tasks import FRESH, confirmed, content_of, searched
 from tests.searches import is_constant, make_study, work
 
 SEEDS = range(FRESH, FRESH + 8)
+TEST = CommonMetric("test_loss", is_test=True, values=[])
 LESS, MORE = Objective(metric="val_loss"), Objective(metric="val_loss", direction="maximize")
 
 
@@ -45,7 +46,7 @@ def judged(schedules, constants, objective=LESS):
     runs = [*schedules, *constants]
     contenders = contend([candidate(i) for i in range(len(runs))], runs, objective)
     count = len(schedules)
-    result = document(contenders[:count], contenders[count:], objective, "test_loss", SEEDS)
+    result = document(contenders[:count], contenders[count:], objective, TEST, SEEDS)
     return json.loads(json.dumps(result, allow_nan=False))
 
 
@@ -112,7 +113,7 @@ def test_what_the_study_keeps_of_the_most_schedules_fits_into_an_attribute_of_my
     chosen = [Candidate(10_000 + number, plan) for number in range(54)]
     runs = [[draws.random() for _ in SEEDS] for _ in chosen]
     contenders = contend(chosen, runs, LESS)
-    result = document(contenders[:50], contenders[50:], LESS, "test_loss", SEEDS)
+    result = document(contenders[:50], contenders[50:], LESS, TEST, SEEDS)
     study = make_study(tmp_path)
     keep_result(study, open_confirmation(study), result)
     assert len(json.dumps(confirmation_result(study))) < 65_535 < len(json.dumps(result))
@@ -125,8 +126,9 @@ def test_if_every_run_diverged_there_is_nothing_to_compare():
 
 def test_the_test_metric_compares_unless_a_run_lacks_it():
     both = [RunResult(0.5, 0.6), RunResult(0.7, 0.8)]
-    assert common_metric(both, "val_loss") == ("test_loss", [0.6, 0.8])
-    assert common_metric([*both, RunResult(0.9, None)], "val_loss") == ("val_loss", [0.5, 0.7, 0.9])
+    assert common_metric(both, "val_loss") == CommonMetric("test_loss", True, [0.6, 0.8])
+    without = [*both, RunResult(0.9, None)]
+    assert common_metric(without, "val_loss") == CommonMetric("val_loss", False, [0.5, 0.7, 0.9])
 
 
 def test_the_winner_is_the_best_mean_among_the_better():
