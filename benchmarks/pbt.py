@@ -14,12 +14,13 @@ import argparse
 import math
 import statistics
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.equal_epochs import mean_with_interval
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
 from benchmarks.search import SPACES, choose_search_numerics, start_search
-from schedsearch.engines import Engine, EpochResult, make_engine
+from schedsearch.engines import Engine, EpochResult, Resumed, make_engine
 from schedsearch.plan import Plan
 from schedsearch.preparation import PreparedSpace, load_space, prepare_space
 from schedsearch.run import Run
@@ -43,7 +44,7 @@ class CountingEngine:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def train_epoch(self, values: Any) -> list[EpochResult | Exception | None]:
+    def train_epoch(self, values: Any) -> Sequence[EpochResult | Resumed | Exception | None]:
         """Train an epoch in each lane that has values."""
         results = self._engine.train_epoch(values)
         self.trained += sum(result is not None for result in results)

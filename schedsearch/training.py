@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from schedsearch.engines import Engine, EpochResult
+from schedsearch.engines import Engine, EpochResult, Resumed
 from schedsearch.errors import SchedSearchError, summarize_exception
 from schedsearch.run import Run
 from schedsearch.space import Space
 
-Results = dict[Run, EpochResult | Exception]
+Results = dict[Run, EpochResult | Resumed | Exception]
 
 
 def train_epoch(runs: Iterable[Run]) -> Results:
@@ -87,6 +87,8 @@ def train_to_end(runs: Sequence[Run], on_epoch: Callable[[float, int], None] | N
                 if isinstance(result, Exception):
                     raise result
             run.record_epoch(result)
+            while run.is_behind_lane:
+                run.replay_epoch()
         if on_epoch is not None:
             on_epoch(seconds, len(results))
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from schedsearch.engines.base import Engine, EpochResult, Snapshot
+from schedsearch.engines.base import Engine, EpochResult, Resumed, Snapshot
 from schedsearch.numerics import current_numerics_like
 from schedsearch.task import Task, TrainFunction, is_train_function
 
-__all__ = ["Engine", "EpochResult", "Snapshot", "closest_numerics", "make_engine"]
+__all__ = ["Engine", "EpochResult", "Resumed", "Snapshot", "closest_numerics", "make_engine"]
 
 
 def closest_numerics(recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,21 @@ class EpochResult:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """A training loop says, in place of an epoch's result, that it continues after other epochs.
+
+    It has loaded a state that it saved itself, in `run.directory` for instance.
+
+    Attributes:
+        epoch: the number of epochs trained.
+        results: of the last of these epochs, as far as the state has them.
+    """
+
+    epoch: int
+    results: Sequence[EpochResult]
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The complete state of a run between two epochs: a resumed run gives the same bits.
 
@@ -62,12 +77,13 @@ class Engine(Protocol):
 
     def train_epoch(
         self, values: Sequence[Mapping[str, float] | None]
-    ) -> list[EpochResult | Exception | None]:
+    ) -> Sequence[EpochResult | Resumed | Exception | None]:
         """Train each lane for one epoch with its scheduled values; None means an idle lane.
 
         Values that are `EpochValues` may move within the epoch, from step to step. A hyperparameter
         that is missing in `values` has the task's default. An exception of the user's code is
-        returned as the result of its lane, so that the other lanes can continue.
+        returned as the result of its lane, so that the other lanes can continue. A training loop
+        may instead say where it continues; its next epoch is trained in the next call.
         """
         ...
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
-from schedsearch.engines.base import EpochResult
+from schedsearch.engines.base import EpochResult, Resumed
 from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.engines.rng_state import RngState
 from schedsearch.errors import SchedSearchError
@@ -25,18 +25,22 @@ class LoopEnded:
     error: Exception | None
 
 
+#: What a loop passes to the engine.
+Outcome: TypeAlias = EpochResult | Resumed | LoopEnded
+
+
 class Handover:
     """Passes control between the engine and the thread of a loop: the two never run at once."""
 
     def __init__(self) -> None:
         self._values: SimpleQueue[Mapping[str, float] | None] = SimpleQueue()
-        self._outcomes: SimpleQueue[EpochResult | LoopEnded] = SimpleQueue()
+        self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
 
     def wait_for_values(self) -> Mapping[str, float] | None:
         """Wait in the loop's thread for the values of the next epoch; None ends the loop."""
         return self._values.get()
 
-    def finish(self, outcome: EpochResult | LoopEnded) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """Pass the outcome of an epoch, or of the loop, to the engine."""
         self._outcomes.put(outcome)
 
@@ -44,7 +48,7 @@ class Handover:
         """Let the loop train an epoch with these values; None ends it."""
         self._values.put(values)
 
-    def wait_for_outcome(self) -> EpochResult | LoopEnded:
+    def wait_for_outcome(self) -> Outcome:
         """Wait in the engine's thread until the epoch, or the loop, has ended."""
         while True:
             # With a timeout: another thread may receive the second of two signals, and Python runs
@@ -82,11 +86,11 @@ class LoopThread:
         """Whether the loop has trained an epoch, or has begun to."""
         return self._thread.ident is not None
 
-    def train_epoch(self, values: Mapping[str, float]) -> EpochResult | LoopEnded:
+    def train_epoch(self, values: Mapping[str, float]) -> Outcome:
         """Let the loop train an epoch; return its result, or how the loop has ended."""
         if self._ended is None:
             outcome = self._resume(values)
-            if isinstance(outcome, EpochResult):
+            if not isinstance(outcome, LoopEnded):
                 return outcome
             self._ended = outcome
             self._thread.join()
@@ -100,7 +104,7 @@ class LoopThread:
             self._thread.join()
         return self._ended.error
 
-    def _resume(self, values: Mapping[str, float] | None) -> EpochResult | LoopEnded:
+    def _resume(self, values: Mapping[str, float] | None) -> Outcome:
         with self.rng_state.active():
             self._handover.resume(values)
             if not self.is_started:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,12 +41,33 @@ class RngState:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as tensors and numbers, for `set_global`."""
-        cpu, gpus, (_, keys, *numpy_rest), (version, words, gauss) = self._states
+        return _to_dict(self._states)
+
+    @classmethod
+    def global_to_json(cls) -> dict[str, Any]:
+        """Return the present state of the global generators as plain data, for `from_json`."""
+        state = _to_dict(cls._read())
         return {
-            "torch": cpu.clone(),
-            "gpus": [state.clone() for state in gpus],
-            "numpy": [torch.from_numpy(keys.astype(np.int64)), *numpy_rest],
-            "python": [version, torch.tensor(words), gauss],
+            "torch": _to_text(state["torch"]),
+            "gpus": [_to_text(gpu) for gpu in state["gpus"]],
+            "numpy": [state["numpy"][0].tolist(), *state["numpy"][1:]],
+            "python": [state["python"][0], state["python"][1].tolist(), state["python"][2]],
+        }
+
+    @staticmethod
+    def from_json(state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the state that `global_to_json` wrote, for `set_global`.
+
+        Raises:
+            ValueError, TypeError, LookupError or AttributeError: it is not such a state.
+        """
+        keys, *numpy_rest = state["numpy"]
+        version, words, gauss = state["python"]
+        return {
+            "torch": _from_text(state["torch"]),
+            "gpus": [_from_text(gpu) for gpu in state["gpus"]],
+            "numpy": [torch.tensor(keys, dtype=torch.int64), *numpy_rest],
+            "python": [version, torch.tensor(words, dtype=torch.int64), gauss],
         }
 
     @classmethod
@@ -84,3 +106,21 @@ class RngState:
             torch.cuda.set_rng_state_all(gpus)
         np.random.set_state(numpy_state)
         random.setstate(python_state)
+
+
+def _to_dict(states: tuple[Any, ...]) -> dict[str, Any]:
+    cpu, gpus, (_, keys, *numpy_rest), (version, words, gauss) = states
+    return {
+        "torch": cpu.clone(),
+        "gpus": [state.clone() for state in gpus],
+        "numpy": [torch.from_numpy(keys.astype(np.int64)), *numpy_rest],
+        "python": [version, torch.tensor(words), gauss],
+    }
+
+
+def _to_text(state: torch.Tensor) -> str:
+    return base64.b64encode(state.cpu().numpy().tobytes()).decode()
+
+
+def _from_text(text: str) -> torch.Tensor:
+    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 
-from schedsearch.engines import Engine, EpochResult, Snapshot
+from schedsearch.engines import Engine, EpochResult, Resumed, Snapshot
 from schedsearch.errors import StorageError, TaskError, did_you_mean
 from schedsearch.plan import Plan
 from schedsearch.run.best_model import BestModel
 from schedsearch.run.cache import EpochCursor, RunCache, save_if_resumable
+from schedsearch.run.directory import RunDirectory
 from schedsearch.run.history import RunHistory
 from schedsearch.scheduler import Scheduler
 from schedsearch.space import Space
@@ -28,6 +31,8 @@ class Run:
         seed: of the data, the model and all random numbers.
         keep_best: if the objective is the best epoch's metric, keep a snapshot of that epoch.
         cache: cached epochs of this run and runs like it; None: train every epoch.
+        directory: the folder for files of a training loop that outlives the lane; None: there is
+            only a temporary one.
 
     Attributes:
         lane: the engine's lane that trains the run; None while the run is in no lane.
@@ -49,14 +54,18 @@ class Run:
         seed: int,
         keep_best: bool = False,
         cache: RunCache | None = None,
+        directory: RunDirectory | None = None,
     ) -> None:
-        self.engine, self.seed, self.space = engine, seed, space
+        self.engine, self.seed, self.space, self.plan = engine, seed, space, plan
         self.lane: int | None = None
         self.lane_epoch = 0
         self.epochs_trained = 0
         self.epochs_replayed = 0
         self.history = RunHistory()
         self.stopped = False
+        self.directory = directory
+        # Results of epochs that the lane's loop has trained before, and that are to be appended.
+        self._ahead: list[EpochResult] = []
         # Whether the loop reported the epoch in which it stopped.
         self._reported_stop = False
         self._scheduler = Scheduler(
@@ -83,6 +92,11 @@ class Run:
     def is_catching_up(self) -> bool:
         """Whether the lane still has to repeat epochs that are in the history."""
         return self.lane_epoch < self.epochs
+
+    @property
+    def is_behind_lane(self) -> bool:
+        """Whether the loop in the lane continues after epochs that `replay_epoch` has to append."""
+        return bool(self._ahead)
 
     @property
     def next_values(self) -> Mapping[str, float]:
@@ -113,14 +127,21 @@ class Run:
     # --- epochs ----------------------------------------------------------------------------------
 
     def replay_epoch(self) -> bool:
-        """Advance by one epoch from the cache; return False if it is not cached, or the run ended.
+        """Advance by one epoch that is known; return False if it must be trained, or the run ended.
+
+        The epoch is cached, or the loop in the lane has its result from an earlier training.
 
         If the cache says that the run stopped within the epoch before its report, the run ends.
 
         A run with a read-only cache replays nothing more once it trains: what it trains is not in
         the cache, so its cursor no longer moves.
         """
-        if self._cache is None or self.ended:
+        if self.ended:
+            return False
+        if self._ahead:
+            self._append_known(self._ahead.pop(0))
+            return True
+        if self._cache is None:
             return False
         if self.epochs_trained and self._cache.is_read_only:
             return False
@@ -138,12 +159,28 @@ class Run:
         self._stop_if(result)
         return True
 
-    def record_epoch(self, result: EpochResult) -> None:
+    def _append_known(self, result: EpochResult) -> None:
+        key = self._next_key
+        self._append(result)
+        self.epochs_replayed += 1
+        if self._cache is not None and self._cache.is_read_only:
+            self._cache = None  # its cursor stays behind
+        if self._cache is not None:
+            self._cache.cursor.add(key, result)
+
+    def record_epoch(self, result: EpochResult | Resumed) -> None:
         """Record an epoch of the lane, and advance the schedules unless it was a repeated one.
 
+        If the loop in the lane continues after other epochs, the lane is at that epoch from now on:
+        `replay_epoch` appends the results that the run does not have yet.
+
         Raises:
-            TaskError: the task does not give the objective's metric.
+            TaskError: the task does not give the objective's metric, or the loop continues after
+                epochs of which it has no results.
         """
+        if isinstance(result, Resumed):
+            self._resume(result)
+            return
         was_catching_up = self.is_catching_up
         if result.metrics:
             self.lane_epoch += 1
@@ -172,6 +209,16 @@ class Run:
             rank = self.space.objective.to_minimize(self.metric)
             self._best.update(rank, self._required_snapshot)
 
+    def _resume(self, resumed: Resumed) -> None:
+        missing = resumed.epoch - self.epochs
+        if missing > len(resumed.results):
+            raise TaskError(
+                f"the training loop continues after {resumed.epoch} epochs, but the state that it "
+                f"loaded has the results of {len(resumed.results)}: remove it"
+            )
+        self.lane_epoch = resumed.epoch
+        self._ahead = list(resumed.results[-missing:]) if missing > 0 else []
+
     def _stop_if(self, result: EpochResult) -> None:
         if result.stopped and not self.stopped:
             self.stopped = self.epochs < self.space.horizon
@@ -199,12 +246,24 @@ class Run:
 
         Raises what the user's code raises while it makes its data and its model.
         """
+        from schedsearch.engines.loop import LoopContext, fill_lane  # loads torch
+
         self.engine = engine or self.engine
         snapshot = None
         if self._cache is not None and self.epochs:
             snapshot = self._cache.cursor.restore()
-        self.engine.fill(lane, self.seed, snapshot)
-        self.lane, self.lane_epoch = lane, 0 if snapshot is None else snapshot.epoch
+        epoch = 0 if snapshot is None else snapshot.epoch
+        results = map(EpochResult, self.history.metrics[:epoch], self.history.terms[:epoch])
+        directory = (lambda: None) if self.directory is None else self.directory.create
+        context = LoopContext(self._identity, tuple(results), directory)
+        fill_lane(self.engine, lane, self.seed, snapshot, context)
+        self.lane, self.lane_epoch, self._ahead = lane, epoch, []
+
+    @property
+    def _identity(self) -> str:
+        """The identity of the run's plan, seed and horizon, for states that a loop saves."""
+        parts = [self.plan.to_tables(), self.seed, self.space.horizon]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
     def restart_from_checkpoint(self) -> None:
         """Fill the run's lane again, from its last checkpoint or its beginning."""

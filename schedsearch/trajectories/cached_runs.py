@@ -122,6 +122,8 @@ class CachedRuns:
 
     def replay_epoch(self, run: Run) -> bool:
         """Advance a run by one cached epoch; return False if the epoch has to be trained."""
+        if run.is_behind_lane:
+            return run.replay_epoch()
         cursor = self._cursors.get(run)
         if cursor is None or run.ended or cursor.has_lease(_next_key(run)):
             return False

@@ -221,8 +221,14 @@ class Worker:
         """Advance trials by all epochs that other runs have trained, with reports and pruning."""
         for live in list(self._live):
             with self._unless_lost(live):
-                while live in self._live and all(map(self._cached_runs.replay_epoch, live.due)):
+                while live in self._live and self._replay_epoch(live):
                     self._report(live)
+
+    def _replay_epoch(self, live: LiveTrial) -> bool:
+        """Advance each due run by an epoch that is known; return whether all could."""
+        # All of them, also after one that must be trained: a run may be behind its lane.
+        advanced = [self._cached_runs.replay_epoch(run) for run in live.due]
+        return all(advanced)
 
     def _allocate_lanes(self) -> list[LiveTrial]:
         """Return the trials to continue with, in lanes that are at the trials' epochs."""
@@ -259,13 +265,14 @@ class Worker:
                 before = live.epochs
                 for run in of_trial:
                     result = results[run]
-                    assert isinstance(result, EpochResult)
+                    assert not isinstance(result, Exception)
                     run.record_epoch(result)
                 if live.epochs > before or live.has_ended:
                     self._report(live)
                 if live in self._live and not live.to_train:
                     self._test(live)
-        self._cached_runs.record_epoch_time(self._epoch_seconds, len(results))
+        if all(isinstance(result, EpochResult) and result.metrics for result in results.values()):
+            self._cached_runs.record_epoch_time(self._epoch_seconds, len(results))
         return trials
 
     def _report(self, live: LiveTrial) -> None:
