@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from schedsearch.space.prefix_sharing import estimate_prefix_sharing
 from schedsearch.storage import Batch, StudyHandle
 from schedsearch.trajectories.node_hashes import root_hash
 from schedsearch.trajectories.store import TrajectoryStore, TrieCursor
+from schedsearch.trajectories.trial_directories import TrialDirectory
 
 #: Seconds: training an epoch of a run again takes less than caching and finding a longer one.
 _CHEAP_EPOCH = 0.002
@@ -41,6 +43,7 @@ class CachedRuns:
         numerics: of the trainings.
         branches: the epochs after which plans of the space are likely to branch.
         cache_cheap: cache cheap epochs too, as if they were not cheap.
+        study_id: of the study whose trials are trained; None: runs have only temporary folders.
     """
 
     def __init__(
@@ -52,8 +55,9 @@ class CachedRuns:
         numerics: Mapping[str, Any],
         branches: frozenset[int] = frozenset(),
         cache_cheap: bool = False,
+        study_id: int | None = None,
     ) -> None:
-        self._store, self._space = store, space
+        self._store, self._space, self._study_id = store, space, study_id
         self._fingerprint, self._numerics = fingerprint, numerics
         self._checkpoint_policy = _checkpoint_policy(space, branches)
         self._cursors: dict[Run, TrieCursor] = {}
@@ -88,21 +92,39 @@ class CachedRuns:
             numerics=numerics or study.record.numerics,
             branches=branches,
             cache_cheap=reuse >= _WORTH_CACHING,
+            study_id=study.study_id,
         )
 
-    def begin(self, engine: Engine, plan: Plan, seed: int, *, keep_best: bool = False) -> Run:
+    def begin(
+        self,
+        engine: Engine,
+        plan: Plan,
+        seed: int,
+        *,
+        keep_best: bool = False,
+        trial: int | None = None,
+    ) -> Run:
         """Return a run of a plan before its first epoch.
 
         A run that keeps the best epoch's model has no cache: it has to train that epoch.
+
+        Args:
+            engine: trains the run.
+            plan: the schedules.
+            seed: of the run.
+            keep_best: keep the model of the best epoch, if the objective counts that epoch.
+            trial: the number of the first row of the run's trial; None: its folder is temporary.
         """
         space = self._space
+        directory = None if trial is None else self._directory(plan, seed, trial)
+        run = partial(Run, engine, space=space, plan=plan, seed=seed, directory=directory)
         if self._store is None or (keep_best and space.objective.value == "best"):
-            return Run(engine, space=space, plan=plan, seed=seed, keep_best=keep_best)
+            return run(keep_best=keep_best)
         cursor = self._cursor(self._store, seed)
         cache = RunCache(cursor, None if self.epochs_are_cheap else self._checkpoint_policy)
-        run = Run(engine, space=space, plan=plan, seed=seed, cache=cache)
-        self._cursors[run] = cursor
-        return run
+        cached = run(cache=cache)
+        self._cursors[cached] = cursor
+        return cached
 
     def time_of_last_epoch(self, run: Run) -> datetime | None:
         """Return when the last epoch of a replayed run was trained; None if that is not known."""
@@ -213,8 +235,16 @@ class CachedRuns:
     # ---------------------------------------------------------------------------------------------
 
     def _cursor(self, store: TrajectoryStore, seed: int) -> TrieCursor:
+        return store.cursor(self._root(seed))
+
+    def _directory(self, plan: Plan, seed: int, trial: int) -> TrialDirectory | None:
+        if self._store is None or self._store.directories is None or self._study_id is None:
+            return None
+        return self._store.directories.of_run(self._study_id, trial, self._root(seed), plan)
+
+    def _root(self, seed: int) -> str:
         horizon = self._space.horizon if self._numerics["engine"] == "loop" else None
-        return store.cursor(root_hash(self._fingerprint, seed, self._numerics, horizon))
+        return root_hash(self._fingerprint, seed, self._numerics, horizon)
 
     def _stop_caching(self, run: Run) -> None:
         run.stop_caching()

@@ -178,7 +178,7 @@ class Checkpoints:
         needed = sum(row["bytes"] for _, row in self._pending)
         if needed <= self._room:
             return self._room
-        room = self._budget - int(connection.execute(_TOTAL).scalar_one())
+        room = self._budget - int(connection.execute(_TOTAL).scalar_one()) - self._bytes_of_runs()
         if needed <= room:
             return room
         # More than is needed now, so that not every batch has to evict.
@@ -193,6 +193,23 @@ class Checkpoints:
             connection.execute(_DROP, evicted)
         self._unreferenced += [row["file"] for row in evicted]
         return room
+
+    def _bytes_of_runs(self) -> int:
+        """Return the bytes of the files that training loops keep in the folders of their runs."""
+        measured = getattr(self._artifacts, "subfolder_bytes", None)
+        if measured is None:
+            return 0
+        with suppress(InputError, OSError):
+            taken = int(measured())
+            if taken >= self._budget:
+                self._report_once(
+                    "runs",
+                    f"the files in run.directory take {taken} of {self._budget} bytes, so no "
+                    "checkpoint is stored beside them: keep fewer, or set "
+                    "SCHEDSEARCH_CHECKPOINT_BUDGET",
+                )
+            return taken
+        return 0
 
     # --- reading ---------------------------------------------------------------------------------
 

@@ -82,13 +82,26 @@ class DatabaseFolder(Folder):
             InputError: the folder is refused.
             OSError: the folder has become the folder of another database.
         """
+        self._add_record()
+        super().write(artifact_id, content_body)
+
+    def make_subfolder(self, name: str) -> Path:
+        """Return a subfolder, which is created if it is missing; see `Folder`.
+
+        Raises:
+            InputError: the folder or the subfolder is refused.
+            OSError: the folder has become the folder of another database.
+        """
+        self._add_record()
+        return super().make_subfolder(name)
+
+    def _add_record(self) -> None:
         if self._record is not None and not self._recorded:
             _record_folder(self.path).create(_RECORD, _to_json(self._record))
             found = _read_record(self.path)
             if found is None or found.identity != self._record.identity:
                 raise OSError(f"{self.path} belongs to another database")
             self._recorded = True
-        super().write(artifact_id, content_body)
 
     def record_write(self, moment: float) -> None:
         """Record that checkpoints were added, in the transaction that began at this moment."""
@@ -108,6 +121,14 @@ class DatabaseFolder(Folder):
         if self._record is None or self._record.adopted is None:
             return found
         before = set(super().older_than(time.time() - self._record.adopted))
+        return (name for name in found if name not in before)
+
+    def subfolders_older_than(self, seconds: float) -> Iterator[str]:
+        """Yield the names of old subfolders that this database may have created."""
+        found = super().subfolders_older_than(seconds)
+        if self._record is None or self._record.adopted is None:
+            return found
+        before = set(super().subfolders_older_than(time.time() - self._record.adopted))
         return (name for name in found if name not in before)
 
 

@@ -24,6 +24,8 @@ from schedsearch.errors import InputError
 
 #: The names of checkpoints: the hash of the node, and a random number.
 CHECKPOINT_NAMES = r"[0-9a-f]{32}\.[0-9a-f]{8}\.safetensors"
+#: The names of subfolders for files of training loops: two hashes, see `TrialDirectories`.
+SUBFOLDER_NAMES = r"[0-9a-f]{16}\.[0-9a-f]{16}\.run"
 #: The names of pictures: a random UUID, as optuna-dashboard names the files of its users.
 PICTURE_NAMES = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 #: The end of the name of a file that is being written.
@@ -124,6 +126,65 @@ class Folder:
         with self._lookup(artifact_id, parts=True) as (folder, name):
             _require_file(name, os.stat(name, dir_fd=folder, follow_symlinks=False))
             os.unlink(name, dir_fd=folder)
+
+    # --- subfolders ------------------------------------------------------------------------------
+
+    def make_subfolder(self, name: str) -> Path:
+        """Return a subfolder, which only this user can read; it is created if it is missing.
+
+        Raises:
+            InputError: the folder is refused, or the subfolder is a link or of another user.
+            ValueError: the name is none of a subfolder.
+        """
+        if not re.fullmatch(SUBFOLDER_NAMES, name):
+            raise ValueError(f"{name!a} is not a name of a subfolder of {self.path}")
+        with self._create() as folder:
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=folder)
+            try:
+                found = os.open(name, _FOLDER, dir_fd=folder)
+            except OSError:
+                raise _refused(self.path / name, "is a link or a file") from None
+            try:
+                if os.fstat(found).st_uid != os.geteuid():
+                    raise _refused(self.path / name, "belongs to another user")
+            finally:
+                os.close(found)
+        return self.path.absolute() / name
+
+    def remove_subfolder(self, name: str) -> None:
+        """Remove a subfolder with all its files, if it exists; links in it are not followed."""
+        if re.fullmatch(SUBFOLDER_NAMES, name):
+            with suppress(FileNotFoundError), self._open() as folder:
+                shutil.rmtree(name, dir_fd=folder)
+
+    def subfolders_older_than(self, seconds: float) -> Iterator[str]:
+        """Yield the names of subfolders whose entries last changed at least `seconds` ago."""
+        latest = time.time() - seconds
+        return (name for name, changed in self._subfolders() if changed <= latest)
+
+    def subfolder_bytes(self) -> int:
+        """Return the bytes of all files in all subfolders."""
+        total = 0
+        with suppress(FileNotFoundError), self._open() as folder:
+            for name, _ in list(self._subfolders()):
+                for _, _, files, inner in os.fwalk(name, dir_fd=folder):
+                    for file in files:
+                        with suppress(FileNotFoundError):
+                            found = os.stat(file, dir_fd=inner, follow_symlinks=False)
+                            total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+        return total
+
+    def _subfolders(self) -> Iterator[tuple[str, float]]:
+        with suppress(FileNotFoundError), self._open() as folder, os.scandir(folder) as entries:
+            for entry in entries:
+                if re.fullmatch(SUBFOLDER_NAMES, entry.name):
+                    with suppress(FileNotFoundError):
+                        found = entry.stat(follow_symlinks=False)
+                        if stat.S_ISDIR(found.st_mode):
+                            yield entry.name, found.st_mtime
+
+    # ---------------------------------------------------------------------------------------------
 
     def names(self) -> Iterator[str]:
         """Yield the names of all artifacts."""

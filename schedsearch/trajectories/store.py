@@ -11,12 +11,13 @@ from schedsearch.engines import EpochResult, Snapshot
 from schedsearch.errors import InputError, summarize_exception
 from schedsearch.storage import Database
 from schedsearch.trajectories.checkpoints import Artifacts, Checkpoints
-from schedsearch.trajectories.database_folders import open_checkpoint_folder
+from schedsearch.trajectories.database_folders import DatabaseFolder, open_checkpoint_folder
 from schedsearch.trajectories.leases import LEASE, Leases
 from schedsearch.trajectories.node_hashes import child_hash
 from schedsearch.trajectories.nodes import Node, Nodes
 from schedsearch.trajectories.settings import checkpoint_budget
 from schedsearch.trajectories.tables import lock_tables, upgrade
+from schedsearch.trajectories.trial_directories import TrialDirectories
 
 
 def open_store(
@@ -50,9 +51,16 @@ def open_store(
             "nothing is reused; upgrade schedsearch, or pass --no-reuse"
         )
         return None
-    checkpoints = Checkpoints(database, artifacts or _folder(database, say), budget, say)
+    folder = artifacts or _folder(database, say)
+    checkpoints = Checkpoints(database, folder, budget, say)
     checkpoints.sweep()
-    return TrajectoryStore(database, checkpoints, lease_seconds=lease_seconds)
+    directories = None
+    if isinstance(folder, DatabaseFolder):
+        directories = TrialDirectories(database, folder, say)
+        directories.sweep()
+    return TrajectoryStore(
+        database, checkpoints, lease_seconds=lease_seconds, directories=directories
+    )
 
 
 def _folder(database: Database, say: Callable[[str], None]) -> Artifacts | None:
@@ -75,11 +83,18 @@ class TrajectoryStore:
         database: its tables exist, see `upgrade`.
         checkpoints: of the same database.
         lease_seconds: how long a lease lasts unless it is renewed.
+        directories: the folders of runs; None: they have only temporary ones.
     """
 
     def __init__(
-        self, database: Database, checkpoints: Checkpoints, *, lease_seconds: float = LEASE
+        self,
+        database: Database,
+        checkpoints: Checkpoints,
+        *,
+        lease_seconds: float = LEASE,
+        directories: TrialDirectories | None = None,
     ) -> None:
+        self.directories = directories
         self.nodes = Nodes(database)
         self.checkpoints = checkpoints
         self.leases = Leases(database, lease_seconds)

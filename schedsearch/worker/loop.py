@@ -209,9 +209,9 @@ class Worker:
             self._outcomes.refuse(live, error)
             self._drop(live)
             return
-        keep_best = self._study.confirms is not None
+        keep_best, first = self._study.confirms is not None, self._session.first_row(live.trial)
         live.runs.extend(
-            self._cached_runs.begin(self._engine, plan, seed, keep_best=keep_best)
+            self._cached_runs.begin(self._engine, plan, seed, keep_best=keep_best, trial=first)
             for seed in seeds_of(live.trial, self._space)
         )
 

@@ -55,6 +55,7 @@ class Outcomes:
         self._said_mismatch = False
         self._notifier, self._messages = notifier, messages
         self._ended: list[tuple[int, str]] = []
+        self._told: list[LiveTrial] = []
 
     def report(self, live: LiveTrial, study: optuna.Study) -> bool:
         """Report a trial's last epoch; return whether the trial has ended.
@@ -128,11 +129,19 @@ class Outcomes:
         self._failures.add(reason)
 
     def announce(self, lost: Container[int]) -> None:
-        """Print the trials that ended, once that is committed, but for those that were lost."""
+        """Print the trials that ended, once that is committed, but for those that were lost.
+
+        The folders of their runs are removed: a trial that was lost continues elsewhere.
+        """
         for trial_id, line in self._ended:
             if trial_id not in lost:
                 self._messages.info(line)
+        for live in self._told:
+            for run in live.runs if live.trial_id not in lost else ():
+                if run.directory is not None:
+                    run.directory.remove()
         self._ended.clear()
+        self._told.clear()
 
     def _finish(
         self,
@@ -158,3 +167,4 @@ class Outcomes:
 
     def _tell(self, live: LiveTrial, state: TrialState, value: float | None) -> None:
         live.trial.study.tell(live.trial, value, state, skip_if_finished=True)
+        self._told.append(live)

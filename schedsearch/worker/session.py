@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from schedsearch.pruners import make_pruner
 from schedsearch.samplers import make_sampler
 from schedsearch.storage import Batch, BatchedStorage, StudyHandle, check_trial
-from schedsearch.storage.attributes import TEST_METRICS, WORKER
+from schedsearch.storage.attributes import RETRY_OF, TEST_METRICS, WORKER
 
 
 class StudySession:
@@ -69,6 +69,14 @@ class StudySession:
         """
         check_trial(self.study.name, self.storage.get_trial(trial_id))
         return Trial(self.optuna, trial_id)
+
+    def first_row(self, trial: Trial) -> int:
+        """Return the number of the row with which a trial began: a retry is another row."""
+        rows = self.storage.get_all_trials(self.study.study_id, deepcopy=False)
+        number = trial.number
+        while (before := rows[number].user_attrs.get(RETRY_OF, number)) < number:
+            number = before
+        return number
 
     def refresh(self) -> None:
         """Read the changes of other workers, in one transaction."""

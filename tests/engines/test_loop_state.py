@@ -113,7 +113,7 @@ def test_a_state_of_an_unfinished_epoch_begins_at_that_epoch():
 
 
 def test_a_run_that_was_resumed_saves_the_results_of_all_epochs(whole):
-    first, undisturbed = whole
+    first, _ = whole
     loop = Noisy(first.saved[3])
     run = make_run(loop)
     train_to_end([run])
@@ -152,7 +152,7 @@ def test_what_is_no_state_is_refused(whole, broken):
     given = whole[0].saved[2]
     state = {**given, "run": {**given["run"], **broken} if broken else {}}
     run = make_run(Noisy(state))
-    with pytest.raises(SchedSearchError, match="needs what run.state_dict"):
+    with pytest.raises(SchedSearchError, match=r"needs what run\.state_dict"):
         train_to_end([run])
     run.leave_lane()
 
@@ -176,7 +176,7 @@ def test_the_engine_is_told_where_the_loop_continues():
     def train(run):
         if run.seed == 1:
             run.load_state_dict(states[0])
-        for epoch, hp in run:
+        for _, hp in run:
             run.report(val_loss=hp["lr"])
             states.append({**run.state_dict(), "epoch": 2})
             states[-1]["results"] = [[dict(r.metrics), dict(r.terms)] for r in results]
