@@ -149,20 +149,28 @@ class ScheduleDriver:
             self._source.step(metric, terms=terms)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state for a checkpoint; empty for a run, which always starts over."""
-        if isinstance(self._source, LoopRun):
-            return {}
-        return {"scheduler": self._source.state_dict(), "terms": dict(self._terms)}
+        """Return the state for a checkpoint, as plain data that JSON can hold."""
+        key = "run" if isinstance(self._source, LoopRun) else "scheduler"
+        return {key: self._source.state_dict(), "terms": dict(self._terms)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from the state in a checkpoint.
+        """Continue from the state in a checkpoint; an empty one has no effect.
 
         Raises:
-            InputError: the state belongs to another plan.
+            InputError: the state belongs to another plan, or to a scheduler instead of a run.
+            SchedSearchError: the state belongs to another run.
         """
-        if state:
-            self._scheduler.load_state_dict(state["scheduler"])
-            self._terms = defaultdict(list, state["terms"])
+        if not state:
+            return
+        key = "run" if isinstance(self._source, LoopRun) else "scheduler"
+        if key not in state:
+            raise InputError(
+                "the checkpoint has the state of a "
+                f"{'scheduler' if key == 'run' else 'run of a search'}, but ScheduleCallback has a "
+                f"{'run of a search' if key == 'run' else 'scheduler'}: begin without it"
+            )
+        self._source.load_state_dict(state[key])
+        self._terms = defaultdict(list, state["terms"])
 
     @property
     def _scheduler(self) -> Scheduler:

@@ -1,0 +1,201 @@
+"""The folders of runs: found by the next worker, and by nothing else; removed at the end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from schedsearch.errors import InputError
+from schedsearch.plan import Plan
+from schedsearch.schedules import Constant
+from schedsearch.trajectories import open_store
+from schedsearch.trajectories.cached_runs import CachedRuns
+from schedsearch.trajectories.folder import Folder
+from tests.searches import DEFAULTS, Ears, document, make_study, make_worker
+
+NAME = "0123456789abcdef.0123456789abcdef.run"
+PLAN = Plan({("lr",): Constant(0.1)})
+SEEN: list[tuple[int, Path, list[str]]] = []
+
+
+def train_with_files(run):
+    """Leave a file for each epoch, and record the folder and the files that were there before."""
+    files = sorted(path.name for path in run.directory.iterdir())
+    SEEN.append((run.seed, run.directory, files))
+    for epoch, hp in run:
+        if hp["lr"] == 0.5:
+            raise ZeroDivisionError("mine")
+        (run.directory / f"epoch-{epoch}").write_bytes(b"x" * 1000)
+        run.report(val_loss=hp["lr"])
+    assert run.directory.is_dir()
+
+
+train_with_files.hyperparameters = DEFAULTS
+
+
+@pytest.fixture(autouse=True)
+def seen():
+    SEEN.clear()
+
+
+def content(**search):
+    changed = {"task": f"{__name__}:train_with_files"}
+    return document(train_with_files, pruner={"name": "none"}, **search) | changed
+
+
+def search(study, name="ann", should_stop=lambda: False, say=print):
+    store = open_store(study.database, say)
+    ears = Ears()
+    runs = CachedRuns.of_study(study, store)
+    make_worker(study, name, should_stop, ears, cached_runs=runs).run()
+    return ears
+
+
+def folders(tmp_path):
+    return list(tmp_path.glob("studies.db.checkpoints/*.run"))
+
+
+def test_every_run_has_a_folder_which_is_removed_when_its_trial_ends(tmp_path):
+    study = make_study(tmp_path, content(seeds=2, trials=3))
+    search(study)
+    assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * 3
+    assert len({path for _, path, _ in SEEN}) == 6
+    for _, path, files in SEEN:
+        assert path.parent == tmp_path / "studies.db.checkpoints"
+        assert files == []
+    assert folders(tmp_path) == []
+
+
+def test_the_folder_of_a_failed_trial_is_removed(tmp_path):
+    space = content(trials=1)
+    space["hyperparameters"]["lr"]["default"] = 0.5
+    study = make_study(tmp_path, space)
+    search(study)
+    assert [trial.state for trial in study.trials()] == [TrialState.FAIL]
+    assert SEEN
+    assert folders(tmp_path) == []
+
+
+def test_a_trial_that_was_handed_back_finds_its_folder_again(tmp_path):
+    study = make_study(tmp_path, content(trials=1))
+    answers = iter([False, False, True])
+    search(study, should_stop=lambda: next(answers))
+    assert len(folders(tmp_path)) == 1
+    search(study, "bob")
+    (_, first, empty), (_, second, files) = SEEN
+    assert first == second
+    assert (empty, files) == ([], ["epoch-0", "epoch-1"])
+    assert folders(tmp_path) == []
+    assert study.trials()[-1].state is TrialState.COMPLETE
+
+
+def test_without_a_store_the_folder_is_temporary_and_removed(tmp_path):
+    study = make_study(tmp_path, content(trials=2))
+    make_worker(study, "ann", lambda: False, Ears()).run()
+    paths = {path for _, path, _ in SEEN}
+    assert len(paths) == 2
+    assert not any(path.exists() for path in paths)
+    assert not any(path.is_relative_to(tmp_path) for path in paths)
+
+
+def test_a_folder_that_cannot_be_created_is_replaced_by_a_temporary_one(tmp_path):
+    study = make_study(tmp_path, content(trials=2))
+    (tmp_path / "studies.db.checkpoints").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    said = []
+    search(study, say=said.append)
+    assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * 2
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert any("is a link" in line for line in said)
+
+
+def test_a_folder_is_found_by_the_same_training_of_the_same_trial_only(tmp_path):
+    study = make_study(tmp_path, content())
+    store = open_store(study.database, print)
+    one = store.directories.of_run(1, 0, "a" * 32, PLAN).create()
+    assert store.directories.of_run(1, 0, "a" * 32, PLAN).create() == one
+    others = [
+        store.directories.of_run(*changed).create()
+        for changed in (
+            (2, 0, "a" * 32, PLAN),
+            (1, 1, "a" * 32, PLAN),
+            (1, 0, "b" * 32, PLAN),
+            (1, 0, "a" * 32, Plan({("lr",): Constant(0.2)})),
+        )
+    ]
+    assert len({one, *others}) == 5
+
+
+def test_the_folders_of_ended_and_of_deleted_trials_are_swept_and_others_kept(tmp_path):
+    study = make_study(tmp_path, content(trials=1))
+    answers = iter([False, True])
+    search(study, should_stop=lambda: next(answers))
+    [waiting] = folders(tmp_path)
+    store = open_store(study.database, print)
+    orphan = store.directories.of_run(study.study_id, 9, "a" * 32, PLAN).create()
+    (orphan / "model").write_bytes(b"x")
+    stranger = orphan.with_name("notes")
+    stranger.mkdir()
+    assert store.directories.sweep(3600.0) == 0
+    assert store.directories.sweep(0.0) == 1
+    assert (waiting.exists(), orphan.exists(), stranger.exists()) == (True, False, True)
+
+
+def test_a_link_is_neither_used_nor_followed_when_a_folder_is_removed(tmp_path):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file").touch()
+    folder = Folder(tmp_path / "checkpoints")
+    made = folder.make_subfolder(NAME)
+    (made / "link").symlink_to(secret)
+    folder.remove_subfolder(NAME)
+    assert not made.exists()
+    made.symlink_to(secret)
+    with pytest.raises(InputError, match="is a link or a file"):
+        folder.make_subfolder(NAME)
+    assert list(folder.subfolders_older_than(0.0)) == []
+    assert folder.subfolder_bytes() == 0
+    with pytest.raises(OSError, match="symbolic link"):
+        folder.remove_subfolder(NAME)
+    assert (secret / "file").exists()
+
+
+@pytest.mark.parametrize("name", ["../x.run", "notes", f"{NAME}/..", "", NAME.upper()])
+def test_only_names_of_subfolders_are_used(tmp_path, name):
+    folder = Folder(tmp_path)
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(ValueError, match="is not a name"):
+        folder.make_subfolder(name)
+    folder.remove_subfolder(name)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_a_folder_is_readable_by_its_user_only(tmp_path):
+    made = Folder(tmp_path).make_subfolder(NAME)
+    assert made.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_files_count_in_the_budget_of_the_checkpoints(tmp_path):
+    study = make_study(tmp_path, content())
+    said = []
+    store = open_store(study.database, said.append, budget=10_000)
+    made = store.directories.of_run(1, 0, "a" * 32, PLAN).create()
+    cursor = store.cursor("a" * 32)
+
+    def keeps(size):
+        (made / "model").write_bytes(b"x" * size)
+        store.checkpoints._room = 0
+        store.save_checkpoint(os.urandom(16).hex(), cursor.run, b"y" * 4000)
+        store.flush()
+        return len(list(made.parent.glob("*.safetensors")))
+
+    assert keeps(1000) == 1
+    assert keeps(1000) == 2
+    cursor.end()
+    store.flush()
+    assert keeps(5000) == 1
+    assert keeps(10_000) <= 1
+    assert any("the files in run.directory take 10000 of 10000 bytes" in line for line in said)
