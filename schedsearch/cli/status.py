@@ -129,13 +129,13 @@ def delete(
 
 
 def _delete_confirmation(database: Database, found: StudyAttributes, *, yes: bool) -> None:
-    from schedsearch.storage import TrialQueue, confirmation_name
+    from schedsearch.storage import TrialQueue, confirmation_name, delete_study
 
     _refuse_in_training(database, [found])
     name, counts = found.name, TrialQueue(database, found.study_id).counts()
     runs = counts.complete + counts.pruned
     _confirm_deletion(f"confirmation {printable_line(name)} with its {runs} runs", yes=yes)
-    database.optuna.delete_study(found.study_id)
+    delete_study(database, found.study_id)
     parent = printable_line(name.removesuffix(confirmation_name("")))
     say(f"deleted confirmation {printable_line(name)}; study {parent} keeps its result")
 
@@ -143,7 +143,7 @@ def _delete_confirmation(database: Database, found: StudyAttributes, *, yes: boo
 def _delete_search(database: Database, found: StudyAttributes, *, yes: bool) -> None:
     from schedsearch.report.dashboard_artifacts import linked_pictures
     from schedsearch.report.progress import spinner
-    from schedsearch.storage import TrialQueue, confirmation_name, load_study
+    from schedsearch.storage import TrialQueue, confirmation_name, delete_study, load_study
     from schedsearch.storage.attributes import CONFIRMS
 
     queue, name = TrialQueue(database, found.study_id), printable_line(found.name)
@@ -159,7 +159,7 @@ def _delete_search(database: Database, found: StudyAttributes, *, yes: bool) -> 
     with spinner(f"deleting study {name}"):
         pictures = linked_pictures(database, found.study_id)
         for study in (*children, found):
-            database.optuna.delete_study(study.study_id)
+            delete_study(database, study.study_id)
         refused = _remove(database, pictures)
     if refused is not None:
         say(f"warning: the pictures of the study are not removed: {refused}")

@@ -6,6 +6,7 @@ from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.counts import Counts
 from schedsearch.storage.creation import create_study, delete_if_untrained
 from schedsearch.storage.database import Database, open_database, translate_database_error
+from schedsearch.storage.deletion import delete_study
 from schedsearch.storage.liveness import GRACE_PERIOD
 from schedsearch.storage.opening import (
     confirmed_study,
@@ -61,6 +62,7 @@ __all__ = [
     "confirmed_study",
     "create_study",
     "delete_if_untrained",
+    "delete_study",
     "find_study",
     "find_study_damage",
     "get_only_study",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, Select, exists, func, select
+from sqlalchemy import Connection, Select, String, exists, func, select, type_coerce
 
 from schedsearch.storage.attributes import SUPERSEDED_BY, is_superseded
 from schedsearch.storage.tables import reports, trials, user_attributes
@@ -38,12 +38,14 @@ class Counts:
     @classmethod
     def load(cls, connection: Connection, study_id: int) -> Counts:
         """Count all rows of a study in the database."""
+        # As text: another state than those of Optuna must not raise an error, and does not count.
+        state = type_coerce(trials.c.state, String)
         by_state = (
-            select(trials.c.state, func.count())
+            select(state, func.count())
             .where(trials.c.study_id == study_id, ~_is_superseded())
             .group_by(trials.c.state)
         )
-        states = Counter({str(state): int(n) for state, n in connection.execute(by_state)})
+        states = Counter({str(name): int(n) for name, n in connection.execute(by_state)})
         epochs = connection.execute(_count_epochs(study_id)).scalar_one()
         return cls._from_states(states, epochs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -315,6 +316,8 @@ STATEMENTS = (
     f"UPDATE trials SET state = 'x' WHERE {OF_TRIAL}",
     f"UPDATE trials SET datetime_start = 'x' WHERE {OF_TRIAL}",
     f"UPDATE trials SET datetime_complete = NULL WHERE {OF_TRIAL}",
+    f"UPDATE trial_heartbeats SET heartbeat = 'x' WHERE {OF_TRIAL}",
+    f"UPDATE trial_intermediate_values SET intermediate_value_type = 'x' WHERE {OF_TRIAL}",
     f"UPDATE study_directions SET direction = 'x' WHERE {OF_STUDY}",
     f"DELETE FROM study_directions WHERE {OF_STUDY}",
     "INSERT INTO study_system_attributes VALUES (99, 1, 'dashboard:note:0', '{not json')",
@@ -333,6 +336,24 @@ def test_no_command_trusts_a_row(folder, command, statement):
     check_dashboard(folder)
     done = command("list")
     assert "other  stopped" in done.out, done
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_a_study_is_deleted_whatever_its_rows_hold(folder, command, statement):
+    change(folder, statement)
+    for study in ("small:confirm", "small"):
+        done = command("delete", study, "--yes")
+        assert (done.status, done.err.count("\n")) == (0, 1), done
+    with closing(sqlite3.connect(folder / "studies.db")) as connection:
+        for table, owner in (("studies", "study_name"), ("study_user_attributes", "study_id")):
+            found = {name for (name,) in connection.execute(f"SELECT {owner} FROM {table}")}
+            assert found == ({"small@12", "other"} if table == "studies" else {2, 4}), table
+        left = connection.execute("SELECT DISTINCT study_id FROM trials").fetchall()
+        rows = (
+            "SELECT count(*) FROM trial_params WHERE trial_id NOT IN (SELECT trial_id FROM trials)"
+        )
+        assert {*left} == {(2,), (4,)}
+        assert connection.execute(rows).fetchone() == (0,)
 
 
 @pytest.mark.parametrize(

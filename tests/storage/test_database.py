@@ -5,19 +5,24 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
+from sqlalchemy import select
 
 from schedsearch.errors import StorageError, StudyError
 from schedsearch.report.status import read_status
 from schedsearch.storage import (
     create_study,
+    delete_study,
     get_only_study,
     has_password,
     hide_password,
     list_studies,
     open_database,
     open_study,
+    study_names,
 )
-from tests.searches import document, make_study, url_of, work
+from schedsearch.storage.tables import heartbeats, trials
+from tests.claims import claim
+from tests.searches import document, make_study, make_study_at, url_of, work
 
 
 def refusal(url: str, *, create: bool = False) -> str:
@@ -161,6 +166,22 @@ def test_an_interrupted_creation_is_completed_by_the_next_one(tmp_path):
     again = create_study(open_database(study.database.url, create=True), study.record)
     assert again.queue.counts().trials == 1
     assert open_study(again.database, "small").record == study.record
+
+
+def test_a_study_is_deleted_with_all_its_rows_and_no_other_one(database_url):
+    study = make_study_at(database_url)
+    other = make_study_at(database_url, document() | {"name": "other"})
+    for each in (study, other):
+        claim(each, "ann")
+    for _ in range(2):  # A retry deletes nothing more.
+        delete_study(study.database, study.study_id)
+    assert study_names(study.database) == ["other"]
+    kept = other.rows()
+    with study.database.engine.connect() as connection:
+        for table in (trials, heartbeats):
+            found = connection.scalars(select(table.c.trial_id)).all()
+            assert [*found] == [trial._trial_id for trial in kept], table
+    assert open_study(open_database(database_url), "other").rows() == kept
 
 
 def test_a_study_that_was_created_again_by_its_name_is_not_the_deleted_one(tmp_path):
