@@ -64,11 +64,12 @@ class TaskAdapter:
     def make_model(self, seed: int) -> nn.Module:
         """Return a new model; torch's generators are seeded in case the task does not do so.
 
-        Parameters without a shape get it from the first batch; see `materialize`.
+        Parameters without a shape get it from the first batch, see `materialize`, and if the model
+        has none to train, so that nothing can be optimized, the first batch creates them.
         """
         with seeded_global_rng(self.device, seed, "model"):
             model = self.task.model(seed).to(self.device)
-            if lazy_tensors(model):
+            if lazy_tensors(model) or not any(p.requires_grad for p in model.parameters()):
                 self._materialize(model, seed)
         return model
 

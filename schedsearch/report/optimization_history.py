@@ -92,9 +92,11 @@ def family_of(space: Space, trial: FrozenTrial, name: str) -> str:
         members = space.document.groups[name].members
         tables = (g for g in plan.get("groups", {}).values() if g["members"] == members)
     else:
-        tables = (table for table in [plan["hyperparameters"][name]])
-    # The plan of a constant group lists its members one by one.
-    return next((str(next(iter(table["families"]))) for table in tables), "constant")
+        tables = (table for table in [plan["hyperparameters"].get(name, {})])
+    # The plan of a constant group lists its members one by one, and a hyperparameter without
+    # families is constant at its default.
+    families = next((table.get("families") for table in tables), None)
+    return str(next(iter(families))) if families else "constant"
 
 
 def importances(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str, float]]:

@@ -105,8 +105,9 @@ def check_attribute(
     Raises:
         DamagedStudyError: the value breaks its rule.
     """
-    # The parts of a task are continued as task_parts_1, task_parts_2 and so on.
-    rule = rules.get(TASK_PARTS if key.startswith(f"{TASK_PARTS}_") else key)
+    # The parts of a task are continued as task_parts_1, task_parts_2 and so on. In a SQLite file of
+    # another program a key may be bytes.
+    rule = rules.get(TASK_PARTS if str(key).startswith(f"{TASK_PARTS}_") else key)
     if rule is not None and not rule.is_kept(value):
         raise DamagedStudyError(study, trial, key, value, rule.words)
 

@@ -83,6 +83,8 @@ def load_all_studies(connection: Connection) -> list[StudyAttributes]:
 def load_study(connection: Connection, name: str) -> StudyAttributes | None:
     """Return the attributes of a study; None if there is no such study."""
     found = _load(connection, _rows().where(studies.c.study_name == name))
+    # The name may be one that is not stored as text, see `_shown`.
+    found = found or load_all_studies(connection)
     return next((study for study in found if study.name == name), None)
 
 
@@ -108,7 +110,12 @@ def has_study(connection: Connection, study_id: int) -> bool:
 
 def load_names(connection: Connection) -> list[str]:
     """Return the names of all studies, sorted."""
-    return sorted(connection.scalars(select(studies.c.study_name)))
+    return sorted(map(_shown, connection.scalars(select(studies.c.study_name))))
+
+
+def _shown(name: object) -> str:
+    """Return the name of a study as text: another program may store bytes in a SQLite file."""
+    return name if isinstance(name, str) else repr(name)
 
 
 def check_study_rows(connection: Connection, study_id: int, name: str, direction: str) -> None:
@@ -188,7 +195,7 @@ def _load(connection: Connection, query: Select[Any]) -> list[StudyAttributes]:
     texts: dict[int, dict[str, str]] = {}
     names: dict[int, str] = {}
     for study_id, name, key, text in connection.execute(query):
-        names[study_id] = name
+        names[study_id] = _shown(name)
         of_study = texts.setdefault(study_id, {})
         if key is not None:
             of_study[key] = text

@@ -313,6 +313,8 @@ STATEMENTS = (
     f"UPDATE trial_params SET distribution_json = '[]' WHERE {OF_TRIAL}",
     f"UPDATE trial_params SET distribution_json = '{{not json' WHERE {OF_TRIAL}",
     f"UPDATE trial_params SET param_name = param_name || char(27) || '[31m' WHERE {OF_TRIAL}",
+    f"UPDATE trial_user_attributes SET key = X'fe' WHERE key = 'values' AND {OF_TRIAL}",
+    f"UPDATE study_user_attributes SET key = X'fe' WHERE key = 'epoch_timeout' AND {OF_STUDY}",
     f"UPDATE trials SET state = 'x' WHERE {OF_TRIAL}",
     f"UPDATE trials SET datetime_start = 'x' WHERE {OF_TRIAL}",
     f"UPDATE trials SET datetime_complete = NULL WHERE {OF_TRIAL}",
@@ -383,6 +385,24 @@ def test_a_study_with_a_name_that_is_refused_now_is_listed_and_deleted(folder, c
     done = command("delete", "--yes", "--", name)
     assert (done.status, done.err) == (0, f"deleted study {printable_line(name)}\n")
     assert command("list").out.count("\n") == 3
+
+
+def test_a_study_whose_name_is_not_text_is_listed_and_deleted(folder, command):
+    change(folder, "UPDATE studies SET study_name = ? WHERE study_name = 'other'", b"\xfe")
+    done = command("list")
+    assert (done.status, "b'\\xfe'  stopped" in done.out) == (0, True), done
+    assert command("status", "small").status == 0
+    assert "small" in command("status", "none").err
+    done = command("delete", "--yes", "b'\\xfe'")
+    assert (done.status, done.err) == (0, "deleted study b'\\xfe'\n")
+
+
+def test_a_plan_without_families_is_a_constant(folder, command):
+    Attribute("small", "plan", trial=1).damage(folder, '{"hyperparameters": {"lr": {}}}')
+    check_commands(folder, command)
+    Attribute("small", "plan", trial=1).damage(folder, '{"hyperparameters": {}}')
+    check_commands(folder, command, COMMANDS[:10])
+    check_dashboard(folder)
 
 
 @pytest.mark.parametrize("name", ["-x", ".", "...", "a/b", "", "a b", "x" * 129, "a\x1b", "a\nb"])

@@ -47,6 +47,19 @@ class TrainingOnly(nn.Module):
         return self.main(x) + self.auxiliary(x) if self.training else self.main(x)
 
 
+class AllBuiltLater(nn.Module):
+    """A module that creates its only layer in its first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.only: nn.Module | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.only is None:
+            self.only = nn.Linear(x.shape[1], 1)
+        return self.only(x)
+
+
 class BuiltLater(nn.Module):
     """A module that creates its layer in its first call."""
 
@@ -197,6 +210,19 @@ def test_a_layer_created_by_a_step_is_trained_alone_and_named_as_the_reason_agai
     assert not torch.equal(trained, snapshot.model["last.weight"])
     engine.fill(0, seed=2)
     engine.fill(0, seed=1, snapshot=snapshot)
+    assert train(engine, 0, MOVING[1:]) == rest
+
+
+def test_a_model_without_a_parameter_before_its_first_step_is_trained_alone_and_in_lanes():
+    task = LazyToy(AllBuiltLater)
+    assert why_not_batched(task) is None
+    engine = SequentialEngine(task)
+    engine.fill(0, seed=1)
+    train(engine, 0, MOVING[:1])
+    before = engine.snapshot(0)
+    rest = train(engine, 0, MOVING[1:])
+    assert not torch.equal(before.model["only.weight"], engine.snapshot(0).model["only.weight"])
+    engine.fill(0, seed=1, snapshot=before)
     assert train(engine, 0, MOVING[1:]) == rest
 
 
