@@ -314,7 +314,7 @@ STATEMENTS = (
     f"UPDATE trial_params SET distribution_json = '{{not json' WHERE {OF_TRIAL}",
     f"UPDATE trial_params SET param_name = param_name || char(27) || '[31m' WHERE {OF_TRIAL}",
     f"UPDATE trial_user_attributes SET key = X'fe' WHERE key = 'values' AND {OF_TRIAL}",
-    f"UPDATE study_user_attributes SET key = X'fe' WHERE key = 'epoch_timeout' AND {OF_STUDY}",
+    f"UPDATE study_user_attributes SET key = X'fe' WHERE key = 'task_parts' AND {OF_STUDY}",
     f"UPDATE trials SET state = 'x' WHERE {OF_TRIAL}",
     f"UPDATE trials SET datetime_start = 'x' WHERE {OF_TRIAL}",
     f"UPDATE trials SET datetime_complete = NULL WHERE {OF_TRIAL}",
