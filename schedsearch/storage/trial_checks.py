@@ -30,6 +30,9 @@ def check_trial(study: str, trial: FrozenTrial) -> None:
     """
     for key, value in trial.user_attrs.items():
         check_attribute(value, TRIAL_RULES, key, study=study, trial=trial.number)
+    for name in trial.params:
+        if not isinstance(name, str):
+            raise DamagedStudyError(study, trial.number, "params", name, "text")
     for step, value in trial.intermediate_values.items():
         if not (is_whole(step) and isinstance(value, float | int)):
             rule = "a number after a number of epochs"

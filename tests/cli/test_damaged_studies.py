@@ -310,6 +310,7 @@ STATEMENTS = (
     f"UPDATE trial_intermediate_values SET step = step + 1e12 WHERE {OF_TRIAL}",
     f"UPDATE trial_params SET param_value = 'x' WHERE {OF_TRIAL}",
     f"UPDATE trial_params SET param_value = 1e308 WHERE {OF_TRIAL}",
+    f"UPDATE trial_params SET param_name = X'fe' WHERE param_name = 'lr.family' AND {OF_TRIAL}",
     f"UPDATE trial_params SET distribution_json = '[]' WHERE {OF_TRIAL}",
     f"UPDATE trial_params SET distribution_json = '{{not json' WHERE {OF_TRIAL}",
     f"UPDATE trial_params SET param_name = param_name || char(27) || '[31m' WHERE {OF_TRIAL}",
