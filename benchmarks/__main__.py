@@ -70,6 +70,23 @@ BENCHMARKS = (
         ("benchmarks.step_values",),
     ),
     Benchmark(
+        "Interval of the learning rate",
+        "Random plans of the shipped space, whose learning rate changes at each epoch and at each "
+        "optimizer step, on the same seeds. The ratio is the geometric mean over pairs, with the "
+        'interval of a sign-flip test. A "best of" row compares searches: the best of so many '
+        "plans by validation, in each arm.",
+        ("benchmarks.interval_of_lr", "helmholtz"),
+    ),
+    Benchmark(
+        "Schedules for the learning rate of noisy_digits",
+        "The same for `noisy_digits`, with three families for the learning rate, which has only "
+        "constants in the shipped space, and beside random constants.",
+        (
+            *("benchmarks.interval_of_lr", "noisy_digits", "--arms", "epoch", "step", "constant"),
+            *("--searches", "20", "--plans", "10", "--seeds", "3"),
+        ),
+    ),
+    Benchmark(
         "Overhead of a search",
         "Milliseconds per trial-epoch for the database, reports, pruning and bookkeeping, in a "
         "SQLite file that already has many trials, with an engine that does not train.",

@@ -20,6 +20,7 @@ from schedsearch.schedules import FAMILIES
 from schedsearch.schedules.families import COMBINATORS
 from schedsearch.schedules.parameters import parameters_of
 from schedsearch.space import Space
+from schedsearch.space.lint import lint_warnings
 from schedsearch.space.suggesters import RandomSuggester
 
 ROOT = Path(__file__).parent.parent
@@ -141,3 +142,15 @@ def test_every_dependency_is_explained():
 
 def headings(page: str, level: int) -> list[str]:
     return re.findall(rf"^{'#' * level} (.+)$", (DOCS / page).read_text(), re.MULTILINE)
+
+
+def test_the_space_of_the_readme_warms_up_within_the_first_epochs():
+    [given] = re.findall(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    space = Space.from_file(tomllib.loads(given), "README.md")
+    assert lint_warnings(space) == []
+    plans = [space.suggest(RandomSuggester(seed)) for seed in range(30)]
+    warmups = [plan.resolve(space.horizon, 0) for plan in plans if plan.moving]
+    assert 0 < len(warmups) < len(plans), "the others are constant"
+    for plan in warmups:
+        early, late = plan.evaluate_steps(plan.start(), [0.1, 0.2])["lr"]
+        assert early < late
