@@ -24,13 +24,14 @@ from benchmarks.measurement import describe_machine, markdown_table, use_one_thr
 from benchmarks.search import SPACES, choose_search_numerics
 from schedsearch.confirmation.paired import ALPHA, Paired
 from schedsearch.engines import make_engine
+from schedsearch.metric_names import metric_on_test
 from schedsearch.plan import Plan
 from schedsearch.preparation import PreparedSpace, load_space, prepare_space
 from schedsearch.run import Run
 from schedsearch.schedules import Constant
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
-from schedsearch.training import metric_on_test, train_to_end
+from schedsearch.training import train_to_end
 
 #: Schedules of the learning rate for a space that ships with constants only.
 _FAMILIES: Mapping[str, Mapping[str, Any]] = {
