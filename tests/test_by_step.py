@@ -9,7 +9,7 @@ import pytest
 import tomli_w
 
 from schedsearch.report.pictures import draw_trial, image
-from schedsearch.report.pictures.trial import curves_of
+from schedsearch.report.pictures.curves import curves_of
 from schedsearch.report.preview import sample_preview
 from schedsearch.report.preview_text import preview_lines
 from schedsearch.space import Space

@@ -8,18 +8,23 @@ import pytest
 import tomli_w
 
 from schedsearch.confirmation.candidates import candidates
+from schedsearch.engines import make_engine
+from schedsearch.epoch_values import evaluate_epochs
 from schedsearch.errors import FileError, InputError
 from schedsearch.export import trial_to_config
 from schedsearch.report.optimization_history import by_family
 from schedsearch.report.pictures import draw_study
 from schedsearch.report.status import read_status
 from schedsearch.report.status_text import summary_lines
+from schedsearch.schedules import Feedback
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
 from schedsearch.storage.attributes import USER_PLAN
+from schedsearch.task import load_task
 from schedsearch.user_plans import queue_user_plans, read_user_plan
 from tests.cli.command import Command
 from tests.searches import document, is_constant, make_study, url_of, work, write_space
+from tests.test_reuse import continue_search
 
 #: A family outside the space, and a hyperparameter that the space does not name.
 MINE = {
@@ -121,6 +126,27 @@ def test_the_interval_of_a_user_plan_is_that_of_its_file(tmp_path):
     assert read_user_plan(write(tmp_path, by_step), space).plan.intervals == {"lr": "step"}
     left_out = read_user_plan(write(tmp_path, {"reg": {"default": 0.5}}), space)
     assert left_out.plan.intervals == {"lr": "step"}
+
+
+def test_a_user_plan_by_the_step_is_trained_by_the_step(tmp_path):
+    content = document(trials=1) | {"task": "tests.engines.toys:Toy"}
+    inner = {"cosine": {"initial": 0.1, "final": 0.001}}
+    families = {"warmup": {"duration": 0.5, "inner": inner}}
+    study = make_study(tmp_path, content)
+    mine = write(tmp_path, {"lr": {"interval": "step", "families": families}})
+    user_plan = read_user_plan(mine, study.space)
+    queue_user_plans(study, [user_plan])
+    continue_search(study, reuse=False)
+    [trial] = [trial for trial in study.complete_trials() if USER_PLAN in trial.user_attrs]
+
+    space = study.space
+    engine = make_engine(load_task(space.task), horizon=9, numerics=study.record.numerics)
+    engine.fill(0, space.search.seed)
+    plan = user_plan.plan.resolve(space.horizon, space.search.seed)
+    assert plan.moving == ("lr",)
+    for values in evaluate_epochs(plan, [Feedback(0.0)] * space.horizon):
+        [result] = engine.train_epoch([values])
+    assert result.metrics["val_loss"] == trial.value
 
 
 def test_the_task_horizon_and_objective_are_the_studys(tmp_path):

@@ -351,8 +351,14 @@ def reusing(**changes: Any) -> dict[str, Any]:
     return given | {"task": "tests.engines.toys:Toy"}
 
 
-def test_a_search_trains_only_the_epochs_after_the_branch(tmp_path: Path):
-    study = search(tmp_path, reusing())
+@pytest.mark.parametrize("table", [{}, {"interval": "step"}], ids=["epoch", "step"])
+def test_a_search_trains_only_the_epochs_after_the_branch(tmp_path: Path, table: dict[str, Any]):
+    given = reusing()
+    given["hyperparameters"]["lr"] |= table
+    if table:
+        # Segments begin at the epochs 1.75, 3.5 and 5.25.
+        given["hyperparameters"]["lr"]["families"]["piecewise"]["duration"] = 7
+    study = search(tmp_path, given)
     trials, horizon = study.complete_trials(), study.space.horizon
     assert len(trials) == 30
     children = [trial for trial in trials if "parent" in trial.user_attrs]
