@@ -20,13 +20,13 @@ def idle_pruner_warnings(space: Space) -> list[str]:
 def _reasons_in_time(space: Space) -> Iterator[str]:
     pruner, horizon = space.search.pruner, space.horizon
     protected = to_epochs(pruner.protected, horizon)
-    is_late = f"is not before the horizon of {horizon} epochs"
+    is_late = f"is not before the horizon of {'1 epoch' if horizon == 1 else f'{horizon} epochs'}"
     if pruner.min_epochs >= horizon:
         is_rung = pruner.name in ("asha", "hyperband")
         decision = "its first rung" if is_rung else "its first decision"
         yield (
             f"{decision}, after search.pruner.min_epochs = {pruner.min_epochs}, {is_late}: "
-            "lower min_epochs"
+            f"{'lower min_epochs' if horizon > 1 else 'set the pruner `none`'}"
         )
     elif protected >= horizon:
         yield f"search.pruner.protected = {pruner.protected!r} covers the horizon: lower it"

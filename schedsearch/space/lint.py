@@ -12,6 +12,7 @@ from schedsearch.space.durations import DurationSetting, duration_settings
 from schedsearch.space.idle_pruner import idle_pruner_warnings
 from schedsearch.space.space import Space
 from schedsearch.space.suggesters import RandomSuggester
+from schedsearch.space.unchanging import unchanging_warnings
 
 #: Samples of each family that are checked against the rules between its parameters.
 _SAMPLES = 200
@@ -29,6 +30,7 @@ def lint_warnings(space: Space) -> list[str]:
         warnings.extend(_single_durations(settings, name, interval, is_group=bool(group)))
         for family, option in families.options.items():
             warnings.extend(_invalid_samples(family, option, name, members, space))
+    warnings.extend(unchanging_warnings(space))
     warnings.extend(constant_coverage_warnings(space))
     warnings.extend(idle_pruner_warnings(space))
     return warnings
@@ -41,9 +43,10 @@ def _long_durations(settings: Sequence[DurationSetting], name: str, horizon: int
         available = f"the horizon is {horizon}"
         if setting.horizon.high < horizon:
             available = f"only {setting.horizon} of the horizon are left for it"
+        unused = "the part of the schedule after the horizon is never used"
         yield (
             f"{name}.{setting.key} may be {setting.epochs.high:.12g} epochs, but {available}: "
-            "the part of the schedule after the horizon is never used"
+            f"{'it never ends within the training' if setting.is_count else unused}"
         )
 
 

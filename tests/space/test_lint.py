@@ -36,7 +36,8 @@ def test_durations_of_inner_schedules_are_checked():
 def test_invalid_samples_are_counted():
     ends = {"low": 0.0, "high": 1.0}
     clamp = {"low": ends, "high": ends, "inner": {"constant": {"value": 0.5}}}
-    [line] = warnings_of(searching({"clamp": clamp}))
+    line, constant, *_ = warnings_of(searching({"clamp": clamp}))
+    assert "u.clamp: most random samples keep one value" in constant
     count = int(line.split(": ")[1].split(" of 200")[0])
     assert 60 < count < 140
     assert "must be at most `high`" in line
@@ -91,3 +92,64 @@ def test_each_member_of_a_group_is_compared_with_its_constants():
     content = small(groups={"balance": group})
     lines = [line for line in warnings_of(content) if "`constant` ranges" in line]
     assert [line.split(":")[0] for line in lines] == ["weights.a", "weights.b"]
+
+
+def unchanging(families, horizon, **table):
+    """Return the warnings about schedules that are constants, without the key `u.`."""
+    content = searching(families, horizon=horizon, search={"pruner": {"name": "none"}})
+    content["hyperparameters"]["u"] |= table
+    found = [line for line in warnings_of(content) if "keep one value" in line]
+    return [line.removeprefix("u.") for line in found]
+
+
+PARTS = {"initial": {"low": 0.1, "high": 0.9}}
+RULE = {"reduce_on_plateau": {**PARTS, "patience": {"low": 2, "high": 5}}}
+HALVING = {"exponential": {**PARTS, "decay_rate": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("families", "horizon", "remedy"),
+    [
+        (RULE, 3, "shorter durations"),
+        ({"reduce_on_plateau": PARTS}, 11, "shorter durations"),
+        ({"greedy": {**PARTS, "min_value": 0.0, "max_value": 1.0, "patience": 3}}, 4, "shorter"),
+        ({"step": {**PARTS, "decay_rate": 0.5, "step_size": 4}}, 4, "shorter durations"),
+        ({"multistep": {**PARTS, "decay_rate": 0.5, "milestones": [3]}}, 3, "shorter durations"),
+        ({"cyclical": {**PARTS, "final": 0.0, "cycles": 4}}, 3, 'interval = "step"'),
+        ({"warm_restarts": {**PARTS, "final": 0.0, "period": "30%"}}, 3, 'interval = "step"'),
+        (HALVING, 1, 'interval = "step"'),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_schedules_that_do_not_change_within_the_horizon_give_a_warning(families, horizon, remedy):
+    [line] = unchanging(families, horizon)
+    epochs = "1 epoch," if horizon == 1 else f"{horizon} epochs,"
+    assert line.startswith(f"{next(iter(families))}: most random samples keep one value within")
+    assert f"the horizon of {epochs}" in line
+    assert f"set {remedy}" in line
+    assert unchanging(families, horizon, interval="step") == (
+        [line] if "step" not in remedy else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("families", "horizon"),
+    [
+        # It is reduced for the first time after patience + 2 epochs.
+        ({"reduce_on_plateau": {**PARTS, "patience": {"low": 2, "high": 3}}}, 6),
+        ({"reduce_on_plateau": PARTS}, 13),
+        ({"increment_on_improvement": {**PARTS, "increment": 0.1}}, 2),
+        ({"cyclical": {**PARTS, "final": 0.0, "cycles": 2}}, 4),
+        (HALVING, 2),
+        ({"coupled": {"factor": {"constant": {"value": 0.5}}, "to": "lr"}}, 3),
+    ],
+)
+def test_schedules_that_may_change_give_no_warning(families, horizon):
+    content = {"lr": {"default": 0.1}} if "coupled" in families else {}
+    space = searching(families, horizon=horizon)
+    space["hyperparameters"] |= content
+    assert [line for line in warnings_of(space) if "keep one value" in line] == []
+
+
+def test_a_value_that_bounds_hold_is_a_constant():
+    assert unchanging(HALVING, 3, bounds=[0.95, 1.0], default=0.96)
