@@ -67,6 +67,7 @@ def test_status_shows_a_user_plan_beside_the_best_schedule_and_the_best_constant
         "state": "complete",
         "value": trial.value,
         "plan": trial.user_attrs["plan"],
+        "stopped_after": None,
     }
     shown = f"your plan val_loss {trial.value:.5g} (trial 1, mine.toml)"
     assert shown in summary_lines(status)

@@ -9,6 +9,7 @@ import torch
 from schedsearch.engines import Engine, EpochResult, make_engine
 from schedsearch.engines.lanes.engine import LanesEngine, _by_step
 from schedsearch.engines.lanes.optimizers import LANE_OPTIMIZERS
+from schedsearch.engines.precision import pack_float32, pack_float64
 from schedsearch.engines.sequential import SequentialEngine
 from schedsearch.epoch_values import EpochValues
 from schedsearch.plan import Plan
@@ -169,6 +170,26 @@ def test_a_constant_by_step_has_the_key_and_the_bits_of_a_constant_by_epoch(make
         results.append(train(engine, 0, range(1), values))
     assert results[0] == results[1]
     engine.release(0)
+
+
+def test_the_key_of_a_loop_names_the_value_that_moves():
+    engine = make_engine(train_toy, horizon=HORIZON)
+    same = {("lr",): Exponential(0.5, 0.5), ("blur",): Exponential(0.5, 0.5)}
+    plans = [Plan(same, intervals={name: "step"}) for name in ("lr", "blur")]
+    one, other = (engine.key(Scheduler(plan, horizon=HORIZON).epoch_values, 0) for plan in plans)
+    assert one != other
+
+
+@pytest.mark.parametrize("pack", [pack_float32, pack_float64])
+def test_packed_values_tell_which_of_them_has_several(pack):
+    """The numbers, in the order of the names, are the same."""
+    assert pack({"blur": (0.25, 0.5), "lr": 1.0}) != pack({"blur": 0.25, "lr": (0.5, 1.0)})
+
+
+def test_packed_values_by_the_step_have_the_precision_of_the_engine():
+    values = [{"lr": (0.1, 0.2)}, {"lr": (0.1 + 1e-12, 0.2)}]
+    assert pack_float32(values[0]) == pack_float32(values[1])
+    assert pack_float64(values[0]) != pack_float64(values[1])
 
 
 @pytest.mark.parametrize("make", ENGINES.values(), ids=ENGINES)

@@ -20,6 +20,7 @@ from schedsearch.schedules.parameters import (
     epochs,
     parameters_of,
     to_epochs,
+    to_time,
 )
 
 
@@ -128,3 +129,9 @@ def test_an_unresolved_share_is_an_error() -> None:
     assert epochs(5) == 5
     with pytest.raises(TypeError, match="'20%' is a share of a horizon: call resolve"):
         epochs("20%")
+
+
+def test_a_time_by_the_step_that_rounding_moved_off_a_whole_epoch_is_whole():
+    assert 0.07 * 100 != 7
+    assert to_time("7%", 100, "step") == 7
+    assert to_time("7.5%", 100, "step") == 7.5

@@ -204,6 +204,14 @@ def test_the_summary_says_what_durations_come_to(interval: str, phases: str) -> 
     assert ("changes at each optimizer step" in head) == (interval == "step")
 
 
+def test_the_phases_within_one_epoch_are_not_rounded() -> None:
+    content = searching(WARMUP, horizon=1)
+    content["hyperparameters"]["u"]["interval"] = "step"
+    space = Space.from_document(content, "file.toml")
+    phases = space_json(space)["hyperparameters"]["u"]["phases"]["warmup"]
+    assert phases["inner.cosine.duration"] == pytest.approx([0.8, 0.97])
+
+
 def test_the_json_has_the_phases_in_epochs() -> None:
     found = space_json(space_of(WARMUP))["hyperparameters"]["u"]["phases"]["warmup"]
     assert found["duration"] == pytest.approx([0.09, 0.6])
