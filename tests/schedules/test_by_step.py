@@ -122,6 +122,17 @@ def test_a_closed_loop_schedule_that_begins_within_an_epoch_holds_and_gets_its_f
     assert joined == [[0.0] * 4, [0.0, 0.0, 1.0, 1.0], [2.0] * 4, [3.0] * 4]
 
 
+@pytest.mark.parametrize(("outer", "inner"), [(1.1, 0.9), (1.4, 0.6), (1.7, 0.3)])
+def test_a_rule_that_begins_with_an_epoch_gets_no_feedback_before_whatever_the_rounding(
+    outer: float, inner: float
+) -> None:
+    """It begins at 2, so the improvements of the epochs 2 and 3 count."""
+    assert (1 - outer) + 1 != inner
+    for rule in (Join((Constant(0.0), counting), (inner,)), Warmup(counting, inner, 0.0)):
+        found = values(Join((Constant(0.0), rule), (outer,)), 5, 9.0, 8.0, 7.0, 6.0, 5.0)
+        assert found[2:] == [[1.0] * 4, [2.0] * 4, [3.0] * 4]
+
+
 def test_nested_schedules_begin_at_their_own_time() -> None:
     # The join begins its second part at 1.25, and the ramp in it ends at 1.75.
     inner = Warmup(Linear(1.0, 0.0, 2.0), 0.5, 0.0)
