@@ -22,6 +22,8 @@ from typing import Any, Protocol, TypeAlias
 from schedsearch.errors import InputError
 
 Group: TypeAlias = dict[str, Any]
+#: A parameter group, one of its keys, and the value that is set there.
+Setting: TypeAlias = tuple[Group, str, float]
 #: The entry that marks a group that was added after the first values were set.
 _ADDED = "schedsearch_added"
 
@@ -32,19 +34,24 @@ class Optimizer(Protocol):
     param_groups: list[Group]
 
 
-def apply_values(values: Mapping[str, float], optimizer: Optimizer) -> None:
-    """Set values in the parameter groups of an optimizer; see `Scheduler.apply`.
+def apply_values(values: Mapping[str, float], optimizer: Optimizer) -> list[Setting]:
+    """Set values in the parameter groups of an optimizer, and return them; see `Scheduler.apply`.
 
     Raises:
         InputError: an initial value that the shares depend on is negative or not a number; then
             nothing is set.
     """
     groups = optimizer.param_groups
-    by_key = {key: group_values(key, values, groups) for key in _moved_keys(values, groups)}
-    for key, of_groups in by_key.items():
-        for group, value in zip(groups, of_groups, strict=True):
-            if value is not None:
-                _set(group, key, value)
+    by_key = {key: group_values(key, values, groups) for key in moved_keys(values, groups)}
+    settings = [
+        (group, key, value)
+        for key, of_groups in by_key.items()
+        for group, value in zip(groups, of_groups, strict=True)
+        if value is not None
+    ]
+    for group, key, value in settings:
+        _set(group, key, value)
+    return settings
 
 
 def check_optimizers(names: Collection[str], optimizers: Sequence[Optimizer]) -> None:
@@ -59,7 +66,7 @@ def check_optimizers(names: Collection[str], optimizers: Sequence[Optimizer]) ->
     """
     if len(optimizers) < 2:
         return
-    for key in dict.fromkeys(k for o in optimizers for k in _moved_keys(names, o.param_groups)):
+    for key in dict.fromkeys(k for o in optimizers for k in moved_keys(names, o.param_groups)):
         found = [(o, _reference(key, names, o.param_groups)) for o in optimizers]
         begins = [(type(o).__name__, value) for o, value in found if value is not None]
         if len({value for _, value in begins}) > 1:
@@ -103,13 +110,30 @@ def setting_name(key: str, names: Collection[str], group: Group) -> str | None:
     return None
 
 
+def moved_keys(names: Iterable[str], groups: Sequence[Group]) -> list[str]:
+    """Return the keys of the groups that hyperparameters set."""
+    keys: dict[str, None] = {}
+    for name in names:
+        for group in groups:
+            prefix = f"{group['name']}." if "name" in group else ""
+            for key in {name, name.removeprefix(prefix)}:
+                if _has(group, key):
+                    keys[key] = None
+    return list(keys)
+
+
+def get_value(group: Group, key: str) -> Any:
+    """Return the present value of a key; `momentum` of Adam is its first beta."""
+    return group["betas"][0] if key == "momentum" and "betas" in group else group[key]
+
+
 def record_initial(key: str, groups: Sequence[Group]) -> None:
     """Record the values of a key as the initial ones, in the groups that have none."""
     present = [group for group in groups if _has(group, key)]
     unknown = [group for group in present if f"initial_{key}" not in group]
     for group in unknown:
         # Not a tensor: reading one on a GPU in each step would wait for the GPU.
-        group[f"initial_{key}"] = _number(key, _get(group, key))
+        group[f"initial_{key}"] = _number(key, get_value(group, key))
         if len(unknown) < len(present):
             group[_ADDED] = True
 
@@ -121,7 +145,7 @@ def set_initial(key: str, group: Group, value: float) -> None:
 
 def initial_value(key: str, group: Group) -> float | None:
     """Return the initial value of a key, its present value if none is recorded; None for None."""
-    return _number(key, group.get(f"initial_{key}", _get(group, key)))
+    return _number(key, group.get(f"initial_{key}", get_value(group, key)))
 
 
 def _reference(key: str, names: Collection[str], groups: Iterable[Group]) -> float | None:
@@ -144,18 +168,6 @@ def _reference(key: str, names: Collection[str], groups: Iterable[Group]) -> flo
     return max(from_start or added, default=None)
 
 
-def _moved_keys(names: Iterable[str], groups: Sequence[Group]) -> list[str]:
-    """Return the keys of the groups that hyperparameters set."""
-    keys: dict[str, None] = {}
-    for name in names:
-        for group in groups:
-            prefix = f"{group['name']}." if "name" in group else ""
-            for key in {name, name.removeprefix(prefix)}:
-                if _has(group, key):
-                    keys[key] = None
-    return list(keys)
-
-
 def _number(key: str, value: Any) -> float | None:
     if value is None:  # the optimizer chooses a value
         return None
@@ -172,12 +184,8 @@ def _has(group: Group, key: str) -> bool:
     return key in group or (key == "momentum" and "betas" in group)
 
 
-def _get(group: Group, key: str) -> Any:
-    return group["betas"][0] if key == "momentum" and "betas" in group else group[key]
-
-
 def _set(group: Group, key: str, value: float) -> None:
-    present = _get(group, key)
+    present = get_value(group, key)
     if hasattr(present, "fill_"):
         present.fill_(value)  # a tensor, for compiled optimizers
     elif key == "momentum" and "betas" in group:

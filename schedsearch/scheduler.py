@@ -31,6 +31,11 @@ class Scheduler:
         seed: the seed of the run, for families that draw random numbers.
         direction: "minimize" if a lower metric is better, "maximize" if a higher one is.
 
+    Attributes:
+        plan: the schedules, with all durations in epochs.
+        horizon: the number of epochs of a full training.
+        epoch: the number of epochs that have ended.
+
     Raises:
         ParameterError: a value would overflow within the horizon.
     """
@@ -39,6 +44,7 @@ class Scheduler:
         self, plan: Plan, *, horizon: int, seed: int = 0, direction: Direction = "minimize"
     ) -> None:
         self.plan = plan.resolve(horizon, seed)
+        self.horizon = horizon
         self.direction = direction
         self.epoch = 0
         self._set_state(self.plan.start())

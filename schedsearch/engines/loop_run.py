@@ -205,6 +205,11 @@ class LoopRun:
         return {**self._defaults, **self._epoch_values}
 
     @property
+    def scheduled(self) -> tuple[str, ...]:
+        """The hyperparameters whose values in the epoch come from the plan, not from defaults."""
+        return tuple(self._epoch_values)
+
+    @property
     def moving(self) -> tuple[str, ...]:
         """The hyperparameters whose values may change within the epoch."""
         values = self._epoch_values

@@ -7,13 +7,20 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.loss import WeightedLoss
-from schedsearch.parameter_groups import apply_values, check_optimizers
+from schedsearch.parameter_groups import (
+    Group,
+    Setting,
+    apply_values,
+    check_optimizers,
+    get_value,
+    moved_keys,
+)
 from schedsearch.scheduler import Scheduler, as_float
 
 OnValues = Callable[[Mapping[str, float]], object]
@@ -38,16 +45,66 @@ class ScheduleDriver:
         self._run = iter(source) if isinstance(source, LoopRun) else None
         self._run_values: Mapping[str, float] | None = None
         self._applied: Mapping[str, float] | None = None
+        #: What is set in the optimizers, each with a mark of the value found there.
+        self._settings: list[tuple[Setting, Any]] = []
+        self._groups = 0
         self._on_values = on_values
+        self._epoch = 0
         self._terms: defaultdict[str, list[float]] = defaultdict(list)
 
     def next_epoch(self) -> bool:
-        """Go to the next epoch; return False if the run of a search has ended."""
-        if self._run is not None:
-            epoch = next(self._run, None)
-            self._run_values = None if epoch is None else epoch[1]
-            return self._run_values is not None
-        return True
+        """Go to the next epoch; return False if the run has ended, or the plan at its horizon."""
+        if self._run is None:
+            return self.epoch < self.horizon
+        epoch = next(self._run, None)
+        self._run_values = None
+        if epoch is not None:
+            self._epoch, self._run_values = epoch
+        return self._run_values is not None
+
+    @property
+    def in_epoch(self) -> bool:
+        """Whether there are values: always, unless the run of a search is before or after them."""
+        return self._run is None or self._run_values is not None
+
+    @property
+    def is_search(self) -> bool:
+        """Whether the values come from the run of a search."""
+        return isinstance(self._source, LoopRun)
+
+    @property
+    def horizon(self) -> int:
+        """The number of epochs of a full training."""
+        return self._source.horizon
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs of the plan that have ended."""
+        return self._epoch if isinstance(self._source, LoopRun) else self._source.epoch
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the epoch that has ended last was that of the horizon."""
+        ended = self.epoch + (1 if self.is_search else 0)
+        return ended >= self.horizon
+
+    @property
+    def applied(self) -> Mapping[str, float]:
+        """The values that are set."""
+        return self._applied or {}
+
+    @property
+    def is_open_loop(self) -> bool:
+        """Whether the values do not depend on the results of epochs; a run may depend on them."""
+        if isinstance(self._source, LoopRun):
+            return False
+        return all(s.is_open_loop for s in self._source.plan.schedules.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hyperparameters that are set, those with default values included."""
+        source = self._source
+        return tuple(source.values if isinstance(source, LoopRun) else source.plan.names)
 
     def stop(self) -> None:
         """Say that the framework stops training before the horizon.
@@ -89,6 +146,44 @@ class ScheduleDriver:
         """
         self._set(self.values, model, optimizers)
 
+    def check_targets(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+        """Check that this training has a place for each value of the plan.
+
+        Raises:
+            InputError: a value has the name of no key of the parameter groups and of no weight of
+                a WeightedLoss, and `on_values` is not given.
+        """
+        if self._on_values is not None:
+            return
+        source = self._source
+        names = source.scheduled if isinstance(source, LoopRun) else source.plan.names
+        has_loss = any(isinstance(module, WeightedLoss) for module in model.modules())
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        for name in names:
+            is_weight = has_loss and name.startswith("weights.")
+            if not is_weight and not moved_keys([name], groups):
+                raise InputError(
+                    f"the plan sets `{name}`, but nothing in this training has a value of this "
+                    "name: no parameter group of the optimizer, and no WeightedLoss in the model; "
+                    "pass on_values= to ScheduleCallback, a function that sets it"
+                )
+
+    def check_unchanged(self) -> None:
+        """Check that the optimizers have the values that were set in them.
+
+        Raises:
+            InputError: one has another value.
+        """
+        for (group, key, value), mark in self._settings:
+            if _mark(group, key) != mark:
+                found = as_float(get_value(group, key))
+                raise InputError(
+                    f"the plan has set `{key}` to {value:g}, but before an optimizer step it is "
+                    f"{found:g}: another part of the training changes it, such as a learning rate "
+                    f"scheduler, a callback or the module; remove that, or take `{key}` out of the "
+                    "plan"
+                )
+
     def apply_step(
         self, model: nn.Module, optimizers: Iterable[Optimizer], step: int, of: int
     ) -> bool:
@@ -104,7 +199,8 @@ class ScheduleDriver:
             values = self._source.at(step, of)
         else:
             values = self._source.at(step / of)
-        if values == self._applied:
+        optimizers = list(optimizers)
+        if values == self._applied and self._groups == _count_groups(optimizers):
             return False
         self._set(values, model, optimizers)
         return True
@@ -115,13 +211,23 @@ class ScheduleDriver:
         given = list(optimizers)
         check_optimizers(values, given)
         self._applied = values
-        for optimizer in given:
-            apply_values(values, optimizer)
+        settings = [setting for o in given for setting in apply_values(values, o)]
+        self._settings = [((g, key, value), _mark(g, key)) for g, key, value in settings]
+        self._groups = _count_groups(given)
         for module in model.modules():
             if isinstance(module, WeightedLoss):
                 module.set(values)
         if self._on_values is not None:
             self._on_values(values)
+
+    @property
+    def terms(self) -> dict[str, list[float]]:
+        """A copy of the loss terms that were recorded since the last epoch ended."""
+        return {name: list(values) for name, values in self._terms.items()}
+
+    def clear_terms(self) -> None:
+        """Forget the loss terms that were recorded since the last epoch ended."""
+        self._terms.clear()
 
     def record_terms(self, terms: Mapping[str, Any]) -> None:
         """Record the loss terms of a step; `end_epoch` reports their means."""
@@ -135,23 +241,27 @@ class ScheduleDriver:
             InputError: the metric of the objective is missing.
         """
         if self.metric not in metrics:
-            raise InputError(
-                f"the validation has no metric `{self.metric}`, only "
-                f"{', '.join(metrics) or 'none at all'}: log it in every epoch, or pass another "
-                "metric to ScheduleCallback"
-            )
+            raise self.missing_metric(metrics)
         metric = as_float(metrics[self.metric])
         terms = {name: math.fsum(values) / len(values) for name, values in self._terms.items()}
-        self._terms.clear()
+        self.clear_terms()
         if isinstance(self._source, LoopRun):
             self._source.report(terms=terms, **{self.metric: metric})
         else:
             self._source.step(metric, terms=terms)
 
+    def missing_metric(self, metrics: Iterable[str]) -> InputError:
+        """Return the error for a validation that gave only these metrics."""
+        return InputError(
+            f"the validation has no metric `{self.metric}`, only "
+            f"{', '.join(metrics) or 'none at all'}: log it in every epoch, or pass another "
+            "metric to ScheduleCallback"
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint, as plain data that JSON can hold."""
         key = "run" if isinstance(self._source, LoopRun) else "scheduler"
-        return {key: self._source.state_dict(), "terms": dict(self._terms)}
+        return {key: self._source.state_dict(), "terms": self.terms}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the state in a checkpoint; an empty one has no effect.
@@ -176,3 +286,13 @@ class ScheduleDriver:
     def _scheduler(self) -> Scheduler:
         assert isinstance(self._source, Scheduler)
         return self._source
+
+
+def _count_groups(optimizers: Iterable[Optimizer]) -> int:
+    return sum(len(optimizer.param_groups) for optimizer in optimizers)
+
+
+def _mark(group: Group, key: str) -> Any:
+    """Return what tells a change of a value, without waiting for a GPU to read it."""
+    value = get_value(group, key)
+    return (id(value), value._version) if isinstance(value, Tensor) else value

@@ -12,16 +12,17 @@ In a search, pass the run instead of a scheduler; it ends the training when it i
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import has_length
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError
+from schedsearch.integrations import trainer_checks
 from schedsearch.integrations.decay_groups import record_decay_groups
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
+from schedsearch.integrations.evaluation_intervals import IntervalClock
+from schedsearch.parameter_groups import moved_keys
 from schedsearch.scheduler import Scheduler
 
 #: The key of the state of the schedules in a checkpoint of the Trainer.
@@ -31,15 +32,18 @@ _KEY = "schedsearch"
 class ScheduleCallback(TrainerCallback):
     """Sets the scheduled values before each epoch and updates the schedules after evaluation.
 
-    Values at the interval "step" are set before the first batch of each optimizer step.
+    An epoch of the plan is the interval between two evaluations of the Trainer. Values at the
+    interval "step" are set before the first batch of each optimizer step.
 
     Values with the name of a key of the parameter groups (`lr`, `weight_decay`, ...) are set in the
     optimizer, and `weights.TERM` in each `WeightedLoss` of the model. The state of the schedules is
-    saved in the checkpoints of the Trainer.
+    saved in the checkpoints of the Trainer. The values in force are logged together with the
+    `learning_rate` of the Trainer.
 
     Args:
         source: the scheduler of a config, or the run of a search.
-        metric: the evaluation metric that is the objective, with its name in the Trainer.
+        metric: the evaluation metric that is the objective, with its name in the Trainer, or
+            without `eval_`, as in `metric_for_best_model`.
         on_values: called with the values before each epoch, and before each optimizer step at
             which they differ, to set all other values.
     """
@@ -48,102 +52,254 @@ class ScheduleCallback(TrainerCallback):
         self, source: Scheduler | LoopRun, *, metric: str, on_values: OnValues | None = None
     ) -> None:
         self._driver = ScheduleDriver(source, metric, on_values)
-        self._in_epoch = self._epoch_ended = False
-        #: The optimizer step in the epoch, and their number; None if it is not known.
-        self._step = 0
-        self._steps: int | None = None
+        self._logger = _ValueLogger(self._driver)
+        #: The state of the schedules when the training began.
+        self._initial: dict[str, Any] = {}
+        self._clock: IntervalClock | None = None
+        self._save_after_evaluation = False
 
     def observe(self, **terms: Any) -> None:
-        """Record the loss terms of a step; call it where the loss is computed."""
-        if self._in_epoch:
+        """Record the loss terms of a batch; call it where the loss is computed."""
+        if self._clock is not None and self._clock.in_step:
             self._driver.record_terms(terms)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Continue from the checkpoint if there is one.
+        """Check the settings, and continue from the checkpoint if there is one.
 
         Raises:
-            InputError: the Trainer does not evaluate after every epoch, has its own learning rate
-                schedule, or has a checkpoint of another plan; or values change at the steps of a
-                training whose number of batches is not known.
+            InputError: with a setting the Trainer would not train by the plan, or its checkpoint
+                does not belong to the plan.
         """
-        if args.eval_strategy != "epoch":
-            raise InputError(
-                "ScheduleCallback needs exactly one evaluation per epoch: set eval_strategy='epoch'"
-            )
+        driver, trainer = self._driver, trainer_checks.calling_trainer()
+        intervals = trainer_checks.evaluation_intervals(args, state, given["train_dataloader"])
+        if trainer is not None:
+            trainer_checks.check_trainer(trainer, ScheduleCallback, driver.metric)
+        self._begin_plan(state)
+        step, optimizer = state.global_step, given["optimizer"]
+        trainer_checks.check_position(intervals, args, step, driver.epoch, driver.horizon)
+        driver.check_targets(given["model"], [optimizer])
+        trainer_checks.check_optimizer(args, given["model"], optimizer, driver.values)
+        record_decay_groups(driver.values, given["model"], optimizer)
+        if "lr" in moved_keys(driver.values, optimizer.param_groups):
+            trainer_checks.check_learning_rate_scheduler(args, given["lr_scheduler"])
+        if trainer is not None:
+            self._logger.put_first(trainer)
+        self._clock = IntervalClock(intervals, step, awaits_first=args.eval_on_start)
+        self._save_after_evaluation = False
+        self._save_state(state)
+
+    def _begin_plan(self, state: TrainerState) -> None:
+        """Go to the epoch of the checkpoint, or to the first one."""
+        driver = self._driver
         saved: Any = state.stateful_callbacks
-        self._driver.load_state_dict(saved.get(_KEY, {}))
-        self._driver.next_epoch()
-        if "lr" in self._driver.values and args.lr_scheduler_type != "constant":
+        has_begun = self._clock is not None  # auto_find_batch_size, or an exception, ended it
+        driver.clear_terms()
+        if not driver.is_search:
+            if not has_begun:
+                self._initial = driver.state_dict()
+            driver.load_state_dict(saved.get(_KEY) or (self._initial if has_begun else {}))
+        elif not has_begun:
+            driver.load_state_dict(saved.get(_KEY, {}))
+        if not driver.in_epoch and not driver.next_epoch():
             raise InputError(
-                f"both the plan and lr_scheduler_type='{args.lr_scheduler_type}' set the learning "
-                "rate: set lr_scheduler_type='constant'"
+                "the run of the search has ended, but the Trainer trains again: train once in a "
+                "run; `trainer.evaluate()` needs no training"
             )
-        record_decay_groups(self._driver.values, given["model"], given["optimizer"])
-        self._steps = _steps_per_epoch(given["train_dataloader"], args)
-        if self._driver.moving and self._steps is None:
-            raise InputError(
-                f'{", ".join(self._driver.moving)}: the interval is "step", but the number of '
-                "batches of an epoch is not known: give the training data set a length"
-            )
-        self._step = 0
-        if self._steps is not None and not args.ignore_data_skip:
-            # The Trainer continues within the epoch of the checkpoint.
-            self._step = state.global_step % self._steps
+
+    def _save_state(self, state: TrainerState) -> None:
+        saved: Any = state.stateful_callbacks
+        saved[_KEY] = self._driver.state_dict()
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Set the values of the epoch."""
-        self._in_epoch = True
-        self._driver.apply(given["model"], [given["optimizer"]])
-        self._keep_learning_rates(**given)
+        """Set the values of the epoch of the plan if a new one begins."""
+        self._begin_interval(state, **given)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Set the values of the optimizer step, if they change in the epoch."""
-        if self._driver.moving and self._steps is not None:
-            model, optimizers = given["model"], [given["optimizer"]]
-            if self._driver.apply_step(model, optimizers, self._step, self._steps):
-                self._keep_learning_rates(**given)
+        """Set the values of the optimizer step, if they change in the epoch of the plan."""
+        clock = self._begin_interval(state, **given)
+        optimizers = [given["optimizer"]]
+        if self._driver.apply_step(given["model"], optimizers, clock.step, clock.steps):
+            self._keep_learning_rates(**given)
+        clock.in_step = True
+
+    def _begin_interval(self, state: TrainerState, *, model: Any, **given: Any) -> IntervalClock:
+        clock = self._running_clock()
+        clock.ended_at = None
+        if clock.awaits_evaluation:
+            raise self._missing_evaluation(clock, state)
+        if not clock.has_values:
+            self._driver.apply(model, [given["optimizer"]])
+            self._keep_learning_rates(**given)
+            clock.has_values = True
+        return clock
+
+    def _missing_evaluation(self, clock: IntervalClock, state: TrainerState) -> InputError:
+        if clock.metrics:
+            return self._driver.missing_metric(clock.metrics)
+        return InputError(
+            f"the Trainer did not evaluate after optimizer step {state.global_step}, the end of an "
+            "epoch of the plan: remove the callback that sets control.should_evaluate to False"
+        )
+
+    def _keep_learning_rates(self, *, optimizer: Any, lr_scheduler: Any, **_: Any) -> None:
+        """Let the Trainer's constant scheduler keep and log the learning rates of the plan."""
+        if "lr" in moved_keys(self._driver.applied, optimizer.param_groups):
+            # It resets the learning rates to base_lrs after each step.
+            lr_scheduler.base_lrs = [group["lr"] for group in optimizer.param_groups]
+            lr_scheduler._last_lr = list(lr_scheduler.base_lrs)
+            lr_scheduler.lr_lambdas = lr_scheduler.lr_lambdas[:1] * len(lr_scheduler.base_lrs)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Check that the values of the plan are in force.
+
+        Raises:
+            InputError: something else has changed one.
+        """
+        self._running_clock().in_step = False
+        self._driver.check_unchanged()
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Let a checkpoint of this step contain the loss terms of the epoch so far."""
+        if terms := self._driver.terms:
+            saved: Any = state.stateful_callbacks
+            saved[_KEY]["terms"] = terms
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Count the optimizer steps of the epoch."""
-        self._step += 1
-
-    def _keep_learning_rates(self, *, optimizer: Any, lr_scheduler: Any, **_: Any) -> None:
-        """Let the Trainer's constant scheduler keep and log the learning rates of the plan."""
-        if any(name == "lr" or name.endswith(".lr") for name in self._driver.values):
-            # It resets the learning rates to base_lrs after each step.
-            lr_scheduler.base_lrs = [group["lr"] for group in optimizer.param_groups]
-            lr_scheduler._last_lr = list(lr_scheduler.base_lrs)
+        """Count the optimizer steps of the epoch of the plan."""
+        clock = self._running_clock()
+        clock.step += 1
+        if clock.step < clock.steps:
+            return
+        if args.eval_strategy == "steps":
+            clock.await_end()
+            control.should_evaluate = True  # older versions do not evaluate after the last step
+        elif control.should_save:
+            # The Trainer would save before the evaluation, which changes the state of the plan.
+            control.should_save, self._save_after_evaluation = False, True
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Stop recording loss terms: the evaluation follows."""
-        self._in_epoch, self._epoch_ended = False, True
-        self._step = 0
+        """Await the evaluation if it follows each data epoch."""
+        clock = self._running_clock()
+        clock.ended_at = None
+        if args.eval_strategy == "epoch":
+            clock.await_end()
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """End the epoch; stop the Trainer if the run has ended."""
-        if not self._epoch_ended:
-            return  # An evaluation before the first epoch, or one that the caller started.
-        self._epoch_ended = False
-        self._driver.end_epoch(given["metrics"])
-        saved: Any = state.stateful_callbacks
-        saved[_KEY] = self._driver.state_dict()
+        """End the epoch of the plan; stop the Trainer if the run has ended.
+
+        The Trainer calls it once for each of several named evaluation sets.
+        """
+        clock, metrics = self._clock, given["metrics"]
+        if clock is None:
+            return  # The caller evaluates, not the Trainer in a training.
+        names = trainer_checks.possible_names(self._driver.metric)
+        name = next((name for name in names if name in metrics), None)
+        if not clock.awaits_evaluation:
+            self._check_only_evaluation(clock, state, name)
+            return
+        clock.metrics += metrics
+        if name is None:
+            return
+        if clock.awaits_first:
+            clock.awaits_first = False
+            return
+        if clock.step < clock.steps and control.should_training_stop:
+            clock.awaits_end = False  # so that a checkpoint of this step continues the epoch
+            return
+        self._check_length(clock)
+        self._driver.end_epoch({self._driver.metric: metrics[name]})
+        clock.end_interval(state.global_step)
+        self._save_state(state)
+        # A checkpoint on SIGTERM was saved before the evaluation.
+        by_signal = getattr(args, "enable_jit_checkpoint", False) and control.should_training_stop
+        if self._save_after_evaluation or by_signal:
+            control.should_save, self._save_after_evaluation = True, False
         if not self._driver.next_epoch():
             control.should_training_stop = True
 
+    def _check_only_evaluation(
+        self, clock: IntervalClock, state: TrainerState, name: str | None
+    ) -> None:
+        is_second = name is not None and clock.ended_at == state.global_step
+        if is_second and clock.index < clock.intervals.count:
+            raise InputError(
+                f"two evaluations gave `{name}` after optimizer step {state.global_step}, and only "
+                "one of them is the end of an epoch of the plan: give evaluations in callbacks "
+                "another metric_key_prefix, as in trainer.evaluate(data, metric_key_prefix='train')"
+            )
 
-def _steps_per_epoch(loader: Any, args: TrainingArguments) -> int | None:
-    """Return the number of optimizer steps of an epoch; None for a data loader without a length."""
-    batches = len(loader) if has_length(loader) else 0
-    return math.ceil(batches / args.gradient_accumulation_steps) or None
+    def _check_length(self, clock: IntervalClock) -> None:
+        if self._driver.moving and clock.step < clock.steps:
+            raise InputError(
+                f'{", ".join(self._driver.moving)}: the interval is "step", but the data epoch '
+                f"ended after {clock.step} of {clock.steps} optimizer steps: remove the callback "
+                "that sets control.should_epoch_stop, or correct the length of the training data"
+            )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """End the training.
+
+        Raises:
+            InputError: the last evaluation did not give the metric.
+        """
+        clock, self._clock = self._running_clock(), None
+        self._driver.stop()
+        self._logger.remove()
+        if clock.awaits_end and clock.step == clock.steps:
+            raise self._missing_evaluation(clock, state)
+
+    def _running_clock(self) -> IntervalClock:
+        assert self._clock is not None  # on_train_begin sets it
+        return self._clock
+
+
+class _ValueLogger(TrainerCallback):
+    """Adds the values in force to what the Trainer logs.
+
+    The Trainer calls its loggers before the callbacks of the user; this one is called first.
+    """
+
+    def __init__(self, driver: ScheduleDriver) -> None:
+        self._driver = driver
+        self._trainer: Trainer | None = None
+
+    def put_first(self, trainer: Trainer) -> None:
+        """Become the first callback of a Trainer."""
+        self.remove()
+        self._trainer, handler = trainer, trainer.callback_handler
+        # Not in place: the handler is calling its callbacks now.
+        handler.callbacks = [self, *handler.callbacks]
+
+    def remove(self) -> None:
+        """Leave the callbacks of the Trainer."""
+        if self._trainer is not None:
+            handler, self._trainer = self._trainer.callback_handler, None
+            handler.callbacks = [c for c in handler.callbacks if c is not self]
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Add the values to the logs of the training, not to those of an evaluation."""
+        logs = given["logs"]
+        if "learning_rate" in logs:
+            values = {k: v for k, v in self._driver.applied.items() if k not in logs}
+            logs.update(values)
+            state.log_history[-1].update(values)  # a copy of the logs
