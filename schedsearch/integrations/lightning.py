@@ -17,22 +17,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
+from schedsearch.integrations.lightning_checks import (
+    check_accumulation,
+    check_data,
+    check_horizon,
+    check_metric,
+    check_schedulers,
+    check_settings,
+    timetable_of,
+)
+from schedsearch.integrations.timetable import Position, Timetable
 from schedsearch.scheduler import Scheduler
 
 
 class ScheduleCallback(Callback):
-    """Sets the scheduled values before each epoch and updates the schedules after validation.
+    """Sets the scheduled values before each epoch of the plan, and updates the schedules after it.
 
-    Values at the interval "step" are set before the first batch of each optimizer step.
+    An epoch of the plan is what lies between two validations. Values at the interval "step" are set
+    before the first batch of each optimizer step; with manual optimization, before each batch. The
+    training ends when the plan has come to its horizon, or when the run of a search is pruned.
 
     Values with the name of a key of the parameter groups (`lr`, `weight_decay`, ...) are set in the
     optimizer, and `weights.TERM` in each `WeightedLoss` of the module. All entries that
     `training_step` returns besides "loss" are loss terms for schedules that depend on them. The
-    state of the schedules is saved in the checkpoints of the trainer.
+    state of the schedules is saved in the checkpoints of the trainer, and the values are logged to
+    its loggers.
 
     Args:
         source: the scheduler of a config, or the run of a search.
@@ -45,46 +59,199 @@ class ScheduleCallback(Callback):
         self, source: Scheduler | LoopRun, *, metric: str, on_values: OnValues | None = None
     ) -> None:
         self._driver = ScheduleDriver(source, metric, on_values)
+        #: Whether the next batch begins an epoch of the plan.
+        self._begins = True
+        #: Whether this epoch of the plan has trained no batch yet.
+        self._is_fresh = True
+        #: Whether this call of `fit` has trained a batch.
+        self._is_underway = False
+        self._is_resumed = False
+        #: Whether the data and the settings are those of the beginning of the training.
+        self._is_regular = True
+
+    # --- before the training ----------------------------------------------------------------------
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse settings of the trainer that cannot give the values of the plan.
+
+        Raises:
+            InputError: there is such a setting.
+        """
+        if stage == "fit":
+            check_settings(trainer, self._driver)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse schedulers of the module, and limits that are too low for the horizon.
+
+        Raises:
+            InputError: there is such a scheduler or limit.
+        """
+        self._is_underway, self._is_regular = False, True
+        check_schedulers(trainer, self._driver.names)
+        is_once_an_epoch = trainer.val_check_interval == 1 and not isinstance(
+            trainer.val_check_interval, int
+        )
+        if is_once_an_epoch:  # otherwise the number of batches decides, which is not known yet
+            check_horizon(trainer, timetable_of(trainer), self._driver.horizon)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the values of the first epoch, also if training resumes in the middle of an epoch.
 
         Raises:
-            InputError: the trainer does not validate at the end of every epoch, or values change at
-                the steps of a training whose number of batches is not known.
+            InputError: the trainer does not come to the horizon, does not validate, or values
+                change at the steps of a training whose number of batches is not known.
         """
-        if trainer.check_val_every_n_epoch != 1 or trainer.val_check_interval != 1.0:
+        self._timetable = timetable_of(trainer)
+        check_horizon(trainer, self._timetable, self._driver.horizon)
+        if not self._begin_epoch():
+            if self._is_resumed:
+                return  # from the end of a training: `_update_values` ends it
             raise InputError(
-                "ScheduleCallback needs exactly one validation per epoch: set val_check_interval "
-                "and check_val_every_n_epoch of the trainer to 1"
+                f"the plan has ended after {self._driver.horizon} epochs, so nothing is left to "
+                "train: pass a new scheduler or run to a new ScheduleCallback"
             )
-        if not trainer.enable_validation:
-            raise InputError(
-                "ScheduleCallback needs exactly one validation per epoch: give the trainer "
-                "validation data, and the module a validation_step"
-            )
-        self._driver.next_epoch()
-        if self._driver.moving and trainer.num_training_batches == math.inf:
-            raise InputError(
-                f'{", ".join(self._driver.moving)}: the interval is "step", but the number of '
-                "batches of an epoch is not known: give the data loader a length, or set "
-                "limit_train_batches of the trainer to a number of batches"
-            )
+        check_data(trainer, self._timetable, self._driver.moving)
+        self._driver.check_targets(pl_module, trainer.optimizers)
         self._driver.apply(pl_module, trainer.optimizers)
 
+    # --- values -----------------------------------------------------------------------------------
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the values of the epoch."""
-        self._driver.apply(pl_module, trainer.optimizers)
+        """Begin an epoch of the plan if the last one has ended; stop the trainer at its end."""
+        self._update_values(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set the values of the optimizer step that the batch belongs to, if they change in it."""
+        """Set the values of the optimizer step that the batch belongs to.
+
+        Raises:
+            InputError: the position in the training is not that of the plan.
+        """
+        self._update_values(trainer, pl_module)
+        is_first = self._is_fresh or not self._is_underway
+        # `batch_idx` is not reliable if the module takes `dataloader_iter`.
+        position = self._position(trainer, trainer.fit_loop.batch_idx)
+        if is_first or position[1] == 0:
+            self._update_timetable(trainer)
+        if self._misses_validation(position):
+            # A state after the last batch of an epoch: Lightning does not repeat its validation.
+            self._driver.end_epoch({self._driver.metric: math.nan})
+            self._begins = True
+            self._update_values(trainer, pl_module)
+        self._check_position(position)
+        self._is_underway, self._is_fresh = True, False
+        step, steps = 0, 1
         if self._driver.moving:
-            # Read in each epoch: GradientAccumulationScheduler changes it.
-            batches = trainer.accumulate_grad_batches
-            steps = math.ceil(trainer.num_training_batches / batches)
-            self._driver.apply_step(pl_module, trainer.optimizers, batch_idx // batches, steps)
+            check_accumulation(trainer, self._timetable)
+            step, steps = self._timetable.step_of(position)
+        changed = self._driver.apply_step(pl_module, trainer.optimizers, step, steps)
+        self._log(trainer, is_first=is_first, changed=changed)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Check that nothing else has changed the values that are set.
+
+        Raises:
+            InputError: something has.
+        """
+        self._driver.check_unchanged()
+
+    def _update_values(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the values of the next epoch of the plan if one begins.
+
+        Raises:
+            StopIteration: the plan has ended. Lightning ends the training epoch, and then the
+                training; unlike `should_stop`, this also holds before `min_epochs`.
+        """
+        if not self._begins:
+            return
+        if not self._begin_epoch():
+            trainer.should_stop = True
+            raise StopIteration
+        self._driver.apply(pl_module, trainer.optimizers)
+
+    def _begin_epoch(self) -> bool:
+        """Begin an epoch of the plan if the last one has ended; return whether one is underway.
+
+        This is as late as possible: a run of a search waits here for its next values, and all
+        callbacks must have seen the validation, and saved their checkpoints, before.
+        """
+        if self._begins and self._driver.next_epoch():
+            self._begins, self._is_fresh = False, True
+        return not self._begins
+
+    def _log(self, trainer: Trainer, *, is_first: bool, changed: bool) -> None:
+        """Log the values as Lightning logs those of a training step."""
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        every: int = getattr(trainer, "log_every_n_steps")  # noqa: B009 - untyped
+        if is_first or (changed and every and (step + 1) % every == 0):
+            for logger in trainer.loggers:
+                logger.log_metrics(dict(self._driver.applied), step=step)
+
+    # --- positions --------------------------------------------------------------------------------
+
+    def _position(self, trainer: Trainer, done: int) -> Position:
+        """Return the position after so many batches of the training epoch."""
+        if not self._timetable.counts_across_epochs:
+            return trainer.current_epoch, done
+        total = trainer.fit_loop.total_batch_idx - trainer.fit_loop.batch_idx + done
+        if self._timetable.batches == math.inf:
+            return 0, total
+        return trainer.current_epoch, total - int(trainer.current_epoch * self._timetable.batches)
+
+    def _update_timetable(self, trainer: Trainer) -> None:
+        """Read the settings again: data loaders may be loaded again, and callbacks may set them."""
+        timetable = timetable_of(trainer)
+        if timetable == self._timetable:
+            return
+        if self._driver.moving and self._is_underway and not self._is_fresh:
+            raise InputError(
+                f'{", ".join(self._driver.moving)}: the interval is "step", but the number of '
+                "optimizer steps changes within an epoch of the plan, from "
+                f"{_describe(self._timetable)} to {_describe(timetable)}: let the trainer validate "
+                "at the end of each training epoch, or keep them the same (limit_train_batches, "
+                "reload_dataloaders_every_n_epochs, accumulate_grad_batches)"
+            )
+        self._timetable, self._is_regular = timetable, False
+
+    def _validations(self, position: Position) -> int:
+        """Return the number of validations up to a position, by the settings if they tell it."""
+        if not self._is_regular or not self._timetable.knows_validations:
+            return self._driver.epoch
+        return self._timetable.validations_before(position)
+
+    def _misses_validation(self, position: Position) -> bool:
+        """Whether a training resumes after an epoch of the plan, but before its validation.
+
+        Only a plan that does not depend on the validation can go on without it.
+        """
+        is_first = self._is_resumed and not self._is_underway and self._driver.is_open_loop
+        return is_first and self._validations(position) == self._driver.epoch + 1
+
+    def _check_position(self, position: Position) -> None:
+        """Check that the plan has come as far as the trainer."""
+        validations = self._validations(position)
+        if validations == self._driver.epoch:
+            return
+        epoch, batch = position
+        where = (
+            f"the plan is in its epoch {self._driver.epoch}, but by its settings the trainer is in "
+            f"epoch {validations} of the plan, at batch {batch} of training epoch {epoch}: "
+        )
+        if self._is_underway:
+            raise InputError(
+                f"{where}a validation is missing; let no training epoch end early, by data with "
+                "fewer batches than limit_train_batches or by -1 from on_train_batch_start"
+            )
+        raise InputError(
+            f"{where}resume from a checkpoint that was saved with this callback, with the same "
+            "data, val_check_interval and check_val_every_n_epoch, and not between the last batch "
+            "of an epoch of the plan and its validation; for a new training, pass a new scheduler"
+        )
+
+    # --- after the batches ------------------------------------------------------------------------
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any
@@ -93,14 +260,61 @@ class ScheduleCallback(Callback):
         if isinstance(outputs, Mapping):
             self._driver.record_terms({n: v for n, v in outputs.items() if n != "loss"})
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End the epoch, before the trainer saves its checkpoint."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._driver.end_epoch(trainer.callback_metrics)
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the metric of the last validation, so that it is not taken twice.
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go to the next epoch; stop the trainer if the run has ended."""
-        trainer.should_stop = not self._driver.next_epoch() or trainer.should_stop
+        Raises:
+            InputError: a validation continues that was interrupted, with a part of its batches.
+        """
+        if not _is_in_fit(trainer):
+            return
+        if trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready:
+            raise InputError(
+                "the checkpoint was saved within a validation, and only the rest of the validation "
+                "would be repeated: resume from another checkpoint"
+            )
+        trainer.callback_metrics.pop(self._driver.metric, None)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the epoch of the plan, before the trainer saves its checkpoint.
+
+        Raises:
+            InputError: the metric is missing, or the validation is not due.
+        """
+        if not _is_in_fit(trainer):
+            return
+        done = trainer.fit_loop.batch_idx + 1
+        is_due = self._timetable.is_validation(self._position(trainer, done))
+        if is_due is None:
+            is_due = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if is_due:
+            check_metric(self._driver.metric, trainer.callback_metrics)
+            self._driver.end_epoch(trainer.callback_metrics)
+            self._begins = True
+        elif not trainer.should_stop:
+            raise InputError(
+                f"a validation came after batch {done} of training epoch {trainer.current_epoch}, "
+                "where none is due by the settings of the trainer: set limit_train_batches to a "
+                "number of batches that the data loader has in every epoch, and start no "
+                "validation within fit"
+            )
+        # A trainer that is stopped validates at once. This is not a whole epoch of the plan.
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the run of a search end at its horizon."""
+        if self._begins and self._driver.is_complete:
+            self._begin_epoch()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a training without a batch, which Lightning skips.
+
+        Raises:
+            InputError: the training was skipped.
+        """
+        if trainer.num_training_batches == 0:
+            raise InputError("the training data has no batch: nothing was trained")
+
+    # --- checkpoints ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the schedules for the checkpoint of the trainer."""
@@ -108,4 +322,14 @@ class ScheduleCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint of the trainer."""
+        self._is_resumed, self._begins = True, True
         self._driver.load_state_dict(state_dict)
+
+
+def _is_in_fit(trainer: Trainer) -> bool:
+    return trainer.state.fn == "fit" and not trainer.sanity_checking
+
+
+def _describe(timetable: Timetable) -> str:
+    sizes = ", ".join(str(size) for _, size in timetable.accumulation)
+    return f"{timetable.batches:g} batches of a training epoch in steps of {sizes}"

@@ -133,7 +133,8 @@ class Adversaries(LightningModule):
 
 def fit_adversaries(module, plan):
     training, validation, _ = loaders(0)
-    schedule = ScheduleCallback(Scheduler(plan, horizon=HORIZON), metric="val_error")
+    source = Scheduler(plan, horizon=HORIZON)
+    schedule = ScheduleCallback(source, metric="val_error", on_values=lambda values: None)
     lightning_trainer(HORIZON, schedule).fit(module, training, validation)
     return module.rates
 

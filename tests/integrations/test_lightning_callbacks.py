@@ -1,0 +1,335 @@
+"""The other callbacks and the loggers of Lightning, and what stops a training."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import lightning.pytorch.callbacks as shipped
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.tuner import Tuner
+from torch import nn
+from torch.optim import SGD
+
+from schedsearch.errors import InputError
+from schedsearch.integrations.lightning import ScheduleCallback
+from schedsearch.plan import Plan
+from tests.integrations.lightning_trainings import (
+    HORIZON,
+    PLAN,
+    Model,
+    Recorder,
+    assert_follows_plan,
+    data,
+    fit,
+    scheduler,
+    search_epochs,
+    trainer,
+)
+
+# Lightning uses a torch class that torch will rename.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
+]
+
+DECAY = Plan({("weight_decay",): PLAN.schedules["weight_decay",]})
+
+
+class TwoParts(Model):
+    """With a backbone, which callbacks freeze at first."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Linear(3, 3)
+
+    def loss(self, batch):
+        return super().loss([self.backbone(batch[0]), batch[1]])
+
+    def configure_optimizers(self):
+        return SGD(self.net.parameters(), lr=0.1)
+
+
+class Unfreezing(shipped.BaseFinetuning):
+    def freeze_before_training(self, module):
+        self.freeze(module.backbone)
+
+    def finetune_function(self, module, epoch, optimizer):
+        if epoch == 2:
+            self.unfreeze_and_add_param_group(module.backbone, optimizer)
+
+
+class Sized(Model):
+    """With the attributes that the tuners set."""
+
+    def __init__(self):
+        super().__init__()
+        self.lr, self.batch_size = 0.1, 2
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(data().dataset, self.batch_size)
+
+    def val_dataloader(self):
+        return data(2)
+
+
+# --- callbacks that lightning ships ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        lambda: shipped.EMAWeightAveraging(),
+        lambda: shipped.WeightAveraging(),
+        lambda: shipped.ModelPruning("l1_unstructured", amount=0.1),
+        lambda: shipped.LambdaCallback(on_train_start=lambda *_: None),
+        lambda: shipped.GradientAccumulationScheduler({0: 2}),
+        lambda: shipped.EarlyStopping("val_loss", patience=9),
+        lambda: shipped.Timer({"hours": 1}),
+        lambda: shipped.ModelSummary(),
+        lambda: shipped.TQDMProgressBar(),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*Parametrizations.*")
+def test_a_callback_that_leaves_the_values_alone_is_accepted(tmp_path, callback):
+    made = callback()
+    options = {"enable_progress_bar": isinstance(made, shipped.ProgressBar)}
+    assert_follows_plan(fit(made, default_root_dir=tmp_path, **options))
+
+
+@pytest.mark.parametrize("plan", [PLAN, DECAY])
+def test_weight_averaging_with_its_own_learning_rates_is_refused(plan):
+    with pytest.raises(InputError, match=r"StochasticWeightAveraging .*use WeightAveraging or EMA"):
+        fit(shipped.StochasticWeightAveraging(0.05), plan=plan)
+
+
+@pytest.mark.parametrize("name", ["BackboneFinetuning", "LearningRateFinder"])
+def test_a_callback_that_sets_lr_is_refused_if_the_plan_does(name):
+    callback = getattr(shipped, name)()
+    with pytest.raises(InputError, match=f"the callback {name} set the learning rate: remove"):
+        fit(callback, module=TwoParts())
+
+
+def test_a_callback_that_sets_lr_is_accepted_if_the_plan_moves_something_else(tmp_path):
+    callback = shipped.LearningRateFinder(num_training_steps=3)
+    options = {"default_root_dir": tmp_path, "plan": DECAY, "training": None}
+    recorder = fit(callback, module=Sized(), **options)
+    assert [epoch[0]["weight_decay"] for epoch in recorder.epochs[:-1]] == [0.0, 0.01, 0.02, 0.03]
+
+
+def test_a_group_that_is_unfrozen_later_has_a_share_of_the_value():
+    shares = []
+
+    class Shares(Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            groups = optimizer.param_groups
+            shares.append(groups[1]["lr"] / groups[0]["lr"] if len(groups) > 1 else None)
+
+    plan = Plan({("lr",): PLAN.schedules["lr",]})
+    recorder = fit(Unfreezing(), Shares(), module=TwoParts(), plan=plan)
+    assert recorder.steps == [6] * HORIZON
+    assert shares == [None] * 12 + [pytest.approx(0.1)] * 12
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_batch_size_that_is_found_by_trying_is_no_search(tmp_path):
+    finder = shipped.BatchSizeFinder(max_trials=1)
+
+    def train(run):
+        schedule = ScheduleCallback(run, metric="val_loss")
+        trainer(schedule, finder, default_root_dir=tmp_path).fit(Sized())
+
+    with pytest.raises(InputError, match="BatchSizeFinder chooses another batch size"):
+        search_epochs(train)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_plan_is_followed_with_a_batch_size_that_is_found_first(tmp_path):
+    finder, recorder = shipped.BatchSizeFinder(max_trials=2), Recorder()
+    schedule = ScheduleCallback(scheduler(), metric="val_loss")
+    trainer(schedule, finder, recorder, default_root_dir=tmp_path).fit(Sized())
+    assert_follows_plan(recorder)
+
+
+def test_a_tuner_refuses_to_search_for_the_rate_that_the_plan_sets():
+    with pytest.raises(InputError, match="LearningRateFinder set the learning rate"):
+        Tuner(trainer(ScheduleCallback(scheduler(), metric="val_loss"))).lr_find(Sized())
+
+
+def test_every_callback_of_lightning_is_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text()
+    documented = set(re.findall(r"`(\w+)", page))
+    assert not set(shipped.__all__) - {"Callback"} - documented
+
+
+def test_a_second_schedule_callback_is_refused_by_lightning():
+    with pytest.raises(RuntimeError, match="more than one stateful callback"):
+        trainer(*(ScheduleCallback(scheduler(), metric="val_loss") for _ in range(2)))
+
+
+# --- stopping -------------------------------------------------------------------------------------
+
+
+class Stop(Callback):
+    """Asks the trainer to stop, after a number of batches of a training epoch."""
+
+    def __init__(self, epoch, batch):
+        self.when = (epoch, batch)
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx + 1) == self.when:
+            trainer.should_stop = True
+
+
+def stopping_early():
+    # No validation is better than this bound.
+    return shipped.EarlyStopping("val_loss", stopping_threshold=1e9)
+
+
+def test_early_stopping_ends_the_training_after_a_validation():
+    assert_follows_plan(fit(stopping_early()), epochs=1)
+
+
+def test_early_stopping_may_stop_in_the_middle_of_a_training_epoch():
+    recorder = fit(stopping_early(), val_check_interval=2)
+    assert recorder.steps == [2]
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(6, [6, 6]), (3, [6, 3])])
+def test_a_validation_that_a_stop_brings_forward_is_no_epoch_of_the_plan(batch, steps):
+    source = scheduler()
+    recorder = fit(Stop(1, batch), source=source)
+    assert recorder.steps == steps
+    assert source.epoch == (2 if batch == 6 else 1)
+
+
+def test_a_stop_before_min_epochs_does_not_disturb_the_plan():
+    assert_follows_plan(fit(Stop(0, 3), min_epochs=HORIZON))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"min_epochs": HORIZON},
+        {"val_check_interval": 2},
+        {"check_val_every_n_epoch": 2, "max_epochs": 8, "min_epochs": 8},
+    ],
+)
+def test_a_pruned_run_ends_the_training(options):
+    recorders = []
+    metrics = search_epochs(lambda run: recorders.append(fit(source=run, **options)), epochs=2)
+    assert len(metrics) == 2
+    assert_follows_plan(recorders[0], epochs=2)
+
+
+def test_a_run_trains_to_its_horizon_and_is_tested_then():
+    def train(run):
+        schedule = ScheduleCallback(run, metric="val_loss")
+        fitted, module = trainer(schedule, max_epochs=-1), Model()
+        fitted.fit(module, data(), data(2))
+        [result] = fitted.test(module, data(3), verbose=False)
+        run.test(loss=result["test_loss"])
+
+    assert [set(metrics) for metrics in search_epochs(train)] == [{"val_loss"}] * HORIZON
+
+
+# --- several calls --------------------------------------------------------------------------------
+
+
+def test_validations_and_tests_outside_of_fit_are_no_epochs_of_the_plan():
+    source = scheduler()
+    fitted, module = trainer(ScheduleCallback(source, metric="val_loss")), Model()
+    fitted.validate(module, data(2), verbose=False)
+    fitted.test(module, data(2), verbose=False)
+    assert source.epoch == 0
+    fitted.fit(module, data(), data(2))
+    fitted.validate(module, data(2), verbose=False)
+    assert source.epoch == HORIZON
+
+
+def test_a_training_may_continue_in_a_second_call_of_the_same_trainer():
+    source, recorder, stop = scheduler(), Recorder(), Stop(1, 6)
+    fitted, module = trainer(ScheduleCallback(source, metric="val_loss"), stop, recorder), Model()
+    fitted.fit(module, data(), data(2))
+    assert source.epoch == 2
+    fitted.should_stop = False
+    fitted.fit(module, data(), data(2))
+    assert_follows_plan(recorder)
+
+
+def test_a_second_training_with_a_used_scheduler_is_refused():
+    source = scheduler()
+    fit(source=source)
+    with pytest.raises(InputError, match="the plan has ended after 4 epochs"):
+        fit(source=source)
+
+
+def test_a_new_training_with_a_half_used_scheduler_is_refused():
+    source = scheduler()
+    fit(Stop(1, 6), source=source)
+    with pytest.raises(InputError, match=r"in its epoch 2, but .* in epoch 0 of the plan"):
+        fit(source=source)
+
+
+def test_a_second_training_of_a_run_is_refused():
+    def train(run):
+        for _ in range(2):
+            fit(source=run)
+
+    with pytest.raises(InputError, match="the plan has ended"):
+        search_epochs(train)
+
+
+# --- loggers --------------------------------------------------------------------------------------
+
+
+def logged(folder, name="lr"):
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {int(row["step"]): row for row in rows if row.get(name)}
+
+
+@pytest.mark.parametrize(("every", "steps"), [(1, range(24)), (50, range(0, 24, 6))])
+def test_the_values_in_force_are_logged_under_their_names(tmp_path, every, steps):
+    logger = CSVLogger(tmp_path, name="", version="")
+    recorder = fit(logger=logger, log_every_n_steps=every)
+    rows = logged(tmp_path)
+    flat = [step for epoch in recorder.epochs for step in epoch]
+    assert sorted(rows) == list(steps)
+    for step, row in rows.items():
+        assert {name: float(row[name]) for name in flat[step]} == pytest.approx(flat[step])
+
+
+def test_the_learning_rate_monitor_logs_the_same(tmp_path):
+    logger = CSVLogger(tmp_path, name="", version="")
+    monitor = shipped.LearningRateMonitor(logging_interval="step")
+    fit(monitor, logger=logger, log_every_n_steps=1)
+    ours, theirs = logged(tmp_path), logged(tmp_path, "lr-SGD")
+    assert {step: row["lr"] for step, row in ours.items()} == {
+        step: row["lr-SGD"] for step, row in theirs.items()
+    }
+
+
+def test_accumulated_batches_are_logged_once(tmp_path):
+    logger = CSVLogger(tmp_path, name="", version="")
+    fit(logger=logger, log_every_n_steps=1, accumulate_grad_batches=2)
+    assert sorted(logged(tmp_path)) == list(range(12))
+
+
+@pytest.mark.filterwarnings("ignore:Starting from v1.9.0, `tensorboardX`")
+def test_the_default_trainer_follows_the_plan(tmp_path):
+    recorder = Recorder()
+    schedule = ScheduleCallback(scheduler(), metric="val_loss")
+    fitted = Trainer(
+        max_epochs=HORIZON,
+        callbacks=[schedule, recorder],
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+    )
+    fitted.fit(Model(), data(), data(2))
+    assert_follows_plan(recorder)
