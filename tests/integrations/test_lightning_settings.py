@@ -25,6 +25,7 @@ from tests.integrations.lightning_trainings import (
     fit,
     scheduler,
     search_epochs,
+    trainer,
 )
 
 # Lightning uses a torch class that torch will rename.
@@ -166,10 +167,10 @@ def test_what_does_not_depend_on_the_data_is_refused_before_the_sanity_check(opt
 @pytest.mark.parametrize("options", [{"devices": 2}, {"num_nodes": 2}, {"devices": 1}])
 def test_several_processes_are_refused(options):
     # Before it starts processes, which would run this test.
-    trainer = Trainer(accelerator="cpu", strategy="ddp_spawn", logger=False, **options)
+    several = Trainer(accelerator="cpu", strategy="ddp_spawn", logger=False, **options)
     schedule = ScheduleCallback(scheduler(), metric="val_loss")
     with pytest.raises(InputError, match="strategy='auto', devices=1 and num_nodes=1"):
-        schedule.setup(trainer, Model(), "fit")
+        schedule.setup(several, Model(), "fit")
 
 
 def test_a_development_run_trains_the_beginning_of_the_plan():
@@ -318,6 +319,12 @@ def test_training_data_without_a_batch_is_refused():
 def test_validation_data_without_a_batch_is_refused():
     with pytest.raises(InputError, match="the validation data has no batch"):
         fit(validation=DataLoader(torch.utils.data.TensorDataset(torch.zeros(0, 3))))
+
+
+def test_a_training_without_validation_data_is_refused():
+    schedule = ScheduleCallback(scheduler(), metric="val_loss")
+    with pytest.raises(InputError, match="give the trainer validation data, and the module a val"):
+        trainer(schedule).fit(Untrained(), data())
 
 
 def test_a_training_epoch_that_ends_before_its_validation_is_refused():
