@@ -164,9 +164,14 @@ def check_horizon(trainer: Trainer, timetable: Timetable, horizon: int) -> None:
     """
     if _is_dev_run(trainer) or not timetable.knows_validations:
         return
-    max_epochs, max_steps = _limits(trainer, timetable)
-    if not timetable.reaches(horizon, max_epochs, max_steps):
-        raise InputError(_unreachable(trainer, timetable, horizon))
+    limits = _limits(trainer, timetable)
+    validations = timetable.validations(*limits)
+    if validations < horizon:
+        raise InputError(_too_few(trainer, timetable, horizon, limits))
+    # Lightning sets 1000 training epochs if it is given no limit.
+    has_limit = (trainer.max_epochs, trainer.max_steps) != (1000, -1)
+    if horizon < validations < math.inf and has_limit:
+        raise InputError(_too_many(trainer, timetable, horizon, limits))
     epoch, batch = timetable.position(horizon)
     steps = timetable.steps_before((epoch, batch)) if timetable.knows_steps else math.inf
     for name, least, end in (
@@ -191,20 +196,45 @@ def _limits(trainer: Trainer, timetable: Timetable) -> tuple[float, float]:
     return epochs, trainer.max_steps
 
 
-def _unreachable(trainer: Trainer, timetable: Timetable, horizon: int) -> str:
-    max_epochs, max_steps = _limits(trainer, timetable)
-    reached = sum(timetable.reaches(v, max_epochs, max_steps) for v in range(1, horizon + 1))
+def _too_few(
+    trainer: Trainer, timetable: Timetable, horizon: int, limits: tuple[float, float]
+) -> str:
     position = timetable.position(horizon)
-    if timetable.reaches(horizon, math.inf, max_steps):
-        name, value, least = "max_epochs", max_epochs, position[0] + 1
+    if timetable.reaches(horizon, math.inf, limits[1]):
+        name, least = "max_epochs", position[0] + 1
     else:
-        name, value, least = "max_steps", max_steps, timetable.steps_before(position)
+        name, least = "max_steps", timetable.steps_before(position)
+    validations = timetable.validations(*limits)
+    return (
+        f"{_numbers(trainer, horizon, validations)}; set {name} to {least}, or make a plan with "
+        "another horizon"
+    )
+
+
+def _too_many(
+    trainer: Trainer, timetable: Timetable, horizon: int, limits: tuple[float, float]
+) -> str:
+    epoch, batch = timetable.position(horizon)
+    if limits[1] < math.inf:
+        way_out = f"set max_steps to {timetable.steps_before((epoch, batch))}"
+    elif timetable.validations(epoch + 1, math.inf) == horizon:
+        way_out = f"set max_epochs to {epoch + 1}"
+    else:
+        way_out = "set max_epochs to -1"
+    validations = timetable.validations(*limits)
+    return (
+        f"{_numbers(trainer, horizon, validations)}; {way_out}, so that the training ends with the "
+        f"plan, or val_check_interval to another length, or make a plan with a horizon of "
+        f"{validations}"
+    )
+
+
+def _numbers(trainer: Trainer, horizon: int, validations: float) -> str:
     return (
         f"the plan has {horizon} epochs, and an epoch is what lies between two validations, but "
-        f"the trainer validates only {reached} times: {name} is {value:g}, val_check_interval is "
-        f"{trainer.val_check_interval} and check_val_every_n_epoch is "
-        f"{trainer.check_val_every_n_epoch}; set {name} to {least} or more, or make a plan with a "
-        f"horizon of {reached}"
+        f"the trainer validates {validations} times: max_epochs is {trainer.max_epochs}, max_steps "
+        f"is {trainer.max_steps}, val_check_interval is {trainer.val_check_interval} and "
+        f"check_val_every_n_epoch is {trainer.check_val_every_n_epoch}"
     )
 
 

@@ -130,6 +130,21 @@ class Timetable:
         # The training ends with a step: that of the last batch must not be over before it.
         return max_steps == math.inf or self.steps_before((epoch, batch - 1)) < max_steps
 
+    def validations(self, max_epochs: float, max_steps: float) -> float:
+        """Return the number of validations of a training with these limits."""
+        if max_epochs == max_steps == math.inf:
+            return math.inf
+        low, high = 0, 1
+        while self.reaches(high, max_epochs, max_steps):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.reaches(middle, max_epochs, max_steps):
+                low = middle
+            else:
+                high = middle
+        return low
+
     def _batches_before(self, position: Position) -> int:
         epoch, batch = position
         return (int(epoch * self.batches) if epoch else 0) + batch

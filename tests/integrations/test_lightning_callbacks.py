@@ -196,7 +196,7 @@ def test_early_stopping_ends_the_training_after_a_validation():
 
 
 def test_early_stopping_may_stop_in_the_middle_of_a_training_epoch():
-    recorder = fit(stopping_early(), val_check_interval=2)
+    recorder = fit(stopping_early(), val_check_interval=2, max_epochs=-1)
     assert recorder.steps == [2]
 
 
@@ -217,7 +217,7 @@ def test_a_stop_before_min_epochs_does_not_disturb_the_plan():
     [
         {},
         {"min_epochs": HORIZON},
-        {"val_check_interval": 2},
+        {"val_check_interval": 2, "max_epochs": -1},
         {"check_val_every_n_epoch": 2, "max_epochs": 8, "min_epochs": 8},
     ],
 )

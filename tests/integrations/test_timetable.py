@@ -66,11 +66,15 @@ def test_the_steps_of_an_epoch_of_the_plan_are_numbered_up_to_their_number(timet
 
 @given(timetables(), st.integers(0, EPOCHS), st.integers(1, 40))
 def test_a_training_reaches_the_validations_before_its_limits(timetable, epochs, max_steps):
+    reached = 0
     for (epoch, batch), _, validation, due in count(timetable):
         if due:
             before = timetable.steps_before((epoch, batch - 1))
             expected = epoch < epochs and before < max_steps
             assert timetable.reaches(validation, epochs, max_steps) == expected
+            reached += expected
+    if epochs < EPOCHS:
+        assert timetable.validations(epochs, max_steps) == reached
 
 
 @given(st.integers(1, 9), st.integers(1, 5))
