@@ -301,9 +301,11 @@ class ScheduleCallback(Callback):
         # A trainer that is stopped validates at once. This is not a whole epoch of the plan.
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the run of a search end at its horizon."""
+        """Let the run of a search end: at its horizon, or where the trainer stops before."""
         if self._begins and self._driver.is_complete:
             self._begin_epoch()
+        else:
+            self._driver.stop()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a training without a batch, which Lightning skips.

@@ -15,7 +15,8 @@ from lightning.pytorch.tuner import Tuner
 from torch import nn
 from torch.optim import SGD
 
-from schedsearch.errors import InputError
+from schedsearch.engines import make_engine
+from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.integrations.lightning import ScheduleCallback
 from schedsearch.plan import Plan
 from tests.integrations.lightning_trainings import (
@@ -226,6 +227,41 @@ def test_a_pruned_run_ends_the_training(options):
     metrics = search_epochs(lambda run: recorders.append(fit(source=run, **options)), epochs=2)
     assert len(metrics) == 2
     assert_follows_plan(recorders[0], epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("stop", "epochs"),
+    [(stopping_early, 1), (lambda: Stop(1, 6), 2), (lambda: Stop(1, 3), 1)],
+)
+def test_a_run_that_lightning_stops_ends_with_what_it_has_reported(stop, epochs):
+    def train(run):
+        fit(stop(), source=run)
+        run.test(loss=0.5)
+
+    results = stopped_results(train)
+    assert [bool(result.metrics) for result in results if result.metrics] == [True] * epochs
+    assert [result.stopped for result in results] == [False] * (len(results) - 1) + [True]
+
+
+def test_a_run_that_stops_before_its_first_validation_fails():
+    with pytest.raises(SchedSearchError, match="must report at least one epoch"):
+        stopped_results(lambda run: fit(Stop(0, 3), source=run))
+
+
+def stopped_results(train):
+    """Train a run until it ends, and return the results of its epochs."""
+    train.hyperparameters = {"lr": 0.1, "weight_decay": 0.0}
+    engine = make_engine(train, horizon=HORIZON)
+    engine.fill(0, seed=1)
+    replayed, results = scheduler(), []
+    while not results or not results[-1].stopped:
+        [result] = engine.train_epoch([replayed.epoch_values])
+        if isinstance(result, Exception):
+            raise result
+        results.append(result)
+        replayed.step(1.0)
+    engine.release(0)
+    return results
 
 
 def test_a_run_trains_to_its_horizon_and_is_tested_then():
