@@ -1,5 +1,7 @@
 """The values of a plan within an epoch."""
 
+import pickle
+
 import pytest
 
 from schedsearch.epoch_values import EpochValues
@@ -144,6 +146,7 @@ def test_a_plan_keeps_its_intervals_in_a_config_and_without_the_default() -> Non
     plan = Plan({("lr",): Cosine(1.0, 0.0)}, intervals=STEP)
     assert plan.to_tables()["hyperparameters"]["lr"]["interval"] == "step"
     assert Plan.from_tables(plan.to_tables()) == plan != Plan({("lr",): Cosine(1.0, 0.0)})
+    assert pickle.loads(pickle.dumps(plan)) == plan
     assert Plan({("lr",): Cosine(1.0, 0.0)}, intervals={"lr": "epoch"}) == Plan(
         {("lr",): Cosine(1.0, 0.0)}
     )

@@ -232,13 +232,26 @@ def test_plans_that_no_longer_change_where_their_parent_ended_are_counted(tmp_pa
     assert extended(parent, 18, top=20, stretch=True).settled == 0
 
 
+TRIANGLE = {"initial": 0.01, "peak": 0.02, "rise": 0.5, "fall": 0.5}
+
+
 @pytest.mark.parametrize(
     ("family", "settled"),
     [
         ({"linear": {"initial": 0.01, "final": 0.03, "duration": "75%"}}, 1),
         ({"linear": {"initial": 0.01, "final": 0.03, "duration": 6.5}}, 0),
         # The same values at the beginning of every epoch.
-        ({"triangular": {"initial": 0.01, "peak": 0.02, "rise": 0.5, "fall": 0.5}}, 0),
+        ({"triangular": TRIANGLE}, 0),
+        # The same values in each epoch from the fourth on.
+        (
+            {
+                "join": {
+                    "schedules": [{"constant": {"value": 0.01}}, {"triangular": TRIANGLE}],
+                    "boundaries": [3],
+                }
+            },
+            0,
+        ),
     ],
 )
 def test_values_by_the_step_continue_over_a_longer_horizon(tmp_path, family, settled):
