@@ -113,6 +113,9 @@ def _horizon_message(intervals: EvaluationIntervals, args: TrainingArguments, ho
     by_steps = args.max_steps > 0
     if args.eval_strategy == "epoch":
         advice = f"num_train_epochs={horizon}" + (" and max_steps=-1" if by_steps else "")
+        if not by_steps and args.num_train_epochs == horizon:
+            # Versions 4 do not count the last, shorter step of gradient accumulation.
+            advice = f"max_steps={horizon * intervals.length}"
     else:
         length = math.ceil(intervals.total / horizon)
         if EvaluationIntervals(length, intervals.total).count == horizon:

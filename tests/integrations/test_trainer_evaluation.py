@@ -13,6 +13,8 @@ from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from schedsearch.errors import InputError
+from schedsearch.integrations.evaluation_intervals import EvaluationIntervals
+from schedsearch.integrations.trainer_checks import check_position
 from schedsearch.scheduler import Scheduler
 from tests.integrations.trainers import (
     BATCHES,
@@ -129,6 +131,13 @@ def test_a_refused_horizon_names_both_numbers(tmp_path):
     trainer, _, _ = make_trainer(tmp_path, num_train_epochs=6)
     with pytest.raises(InputError, match=r"the plan has 4 epochs, but the Trainer evaluates 6"):
         trainer.train()
+
+
+def test_a_version_that_trains_fewer_steps_than_its_epochs_have_is_refused(tmp_path):
+    trainer, _, _ = make_trainer(tmp_path)
+    intervals = EvaluationIntervals(length=3, total=8)
+    with pytest.raises(InputError, match="set max_steps=12"):
+        check_position(intervals, trainer.args, step=0, epoch=0, horizon=HORIZON)
 
 
 # --- data -----------------------------------------------------------------------------------------
