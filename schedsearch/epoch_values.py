@@ -38,7 +38,7 @@ class EpochValues(Mapping[str, float]):
 
     def __init__(self, plan: Plan, state: PlanState) -> None:
         self._plan, self._state = plan, state
-        self.beginning, self.clamped = plan.evaluate(state)
+        self.beginning, self._clamped = plan.evaluate(state)
         self._last: tuple[int, dict[str, StepValues]] | None = None
 
     def __getitem__(self, name: str) -> float:
@@ -52,6 +52,15 @@ class EpochValues(Mapping[str, float]):
 
     def __repr__(self) -> str:
         return f"EpochValues({self.beginning})"
+
+    @cached_property
+    def clamped(self) -> tuple[str, ...]:
+        """The hyperparameters that bounds limit in the epoch, of which 16 steps are evaluated."""
+        if self._plan.bounds.keys().isdisjoint(self.moving):
+            return self._clamped
+        steps = fractions_of(_COMPARED_STEPS)
+        _, within = self._plan.evaluate_steps(self._state, steps)
+        return tuple(dict.fromkeys((*self._clamped, *within)))
 
     @property
     def moving(self) -> tuple[str, ...]:
@@ -72,7 +81,7 @@ class EpochValues(Mapping[str, float]):
         if self._last is None or self._last[0] != steps:
             values: dict[str, StepValues] = dict(self.beginning)
             if self.moving:
-                by_step = self._plan.evaluate_steps(self._state, fractions_of(steps))
+                by_step, _ = self._plan.evaluate_steps(self._state, fractions_of(steps))
                 values |= {
                     name: numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
                     for name, numbers in by_step.items()

@@ -168,20 +168,24 @@ class Plan:
                 if values[name] != value:
                     clamped.append(name)
         if fraction and self.moving:
-            steps = self._evaluate_moving(state, values, (fraction,))
+            steps, _ = self._evaluate_moving(state, values, (fraction,))
             values |= {name: numbers[0] for name, numbers in steps.items()}
         return {name: values[name] for name in self.names}, tuple(clamped)
 
     def evaluate_steps(
         self, state: PlanState, fractions: Sequence[float]
-    ) -> dict[str, list[float]]:
-        """Return the values that move within the next epoch, when each part of it is over."""
+    ) -> tuple[dict[str, list[float]], tuple[str, ...]]:
+        """Return the values that move within the next epoch, when each part of it is over.
+
+        The second result has the names of those that were clamped at any of these times.
+        """
         return self._evaluate_moving(state, self.evaluate(state)[0], fractions)
 
     def _evaluate_moving(
         self, state: PlanState, beginning: Mapping[str, float], fractions: Sequence[float]
-    ) -> dict[str, list[float]]:
+    ) -> tuple[dict[str, list[float]], tuple[str, ...]]:
         steps: dict[str, list[float]] = {}
+        clamped = []
         for name in self.moving:
             schedule = self.schedules[name,]
             peers: list[Mapping[str, float]] = [beginning] * len(fractions)
@@ -192,10 +196,12 @@ class Plan:
                     for i in range(len(fractions))
                 ]
             numbers = schedule.evaluate_steps(state[name], peers, fractions)
-            if name in self.bounds:
-                numbers = [self._within_bounds(name, number) for number in numbers]
             steps[name] = numbers
-        return steps
+            if name in self.bounds:
+                steps[name] = [self._within_bounds(name, number) for number in numbers]
+                if steps[name] != numbers:
+                    clamped.append(name)
+        return steps, tuple(clamped)
 
     def _within_bounds(self, name: str, value: float) -> float:
         low, high = self.bounds.get(name, (-math.inf, math.inf))

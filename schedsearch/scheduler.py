@@ -86,7 +86,7 @@ class Scheduler:
 
     @property
     def clamped(self) -> tuple[str, ...]:
-        """The hyperparameters that bounds limit at the beginning of the next epoch."""
+        """The hyperparameters that bounds limit in the next epoch."""
         return self.epoch_values.clamped
 
     def step(

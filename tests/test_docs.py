@@ -152,5 +152,5 @@ def test_the_space_of_the_readme_warms_up_within_the_first_epochs():
     warmups = [plan.resolve(space.horizon, 0) for plan in plans if plan.moving]
     assert 0 < len(warmups) < len(plans), "the others are constant"
     for plan in warmups:
-        early, late = plan.evaluate_steps(plan.start(), [0.1, 0.2])["lr"]
+        early, late = plan.evaluate_steps(plan.start(), [0.1, 0.2])[0]["lr"]
         assert early < late

@@ -157,3 +157,11 @@ def test_a_fraction_must_be_within_the_epoch(fraction: float) -> None:
     scheduler = Scheduler(Plan({("lr",): Cosine(1.0, 0.0)}, intervals=STEP), horizon=2)
     with pytest.raises(InputError, match="must be at least 0 and less than 1"):
         scheduler.at(fraction)
+
+
+def test_a_bound_that_limits_only_within_the_epoch_is_named() -> None:
+    plan = Plan({("lr",): Linear(1.0, 0.0)}, {"lr": (0.3, 1.0)}, STEP)
+    clamped = [epoch_of(plan, epoch).clamped for epoch in range(4)]
+    # From 1 to 0.75, to 0.5, to 0.25, to 0.
+    assert clamped == [(), (), ("lr",), ("lr",)]
+    assert epoch_of(Plan(plan.schedules, plan.bounds), 2).clamped == ()

@@ -328,7 +328,7 @@ def test_plans_are_copied_up_to_the_epoch_in_which_a_segment_begins(names):
         equal = []
         for _ in range(6):
             one, other = (
-                plan.evaluate_steps(state, (0.0, 0.5, 0.9)) or plan.values(state)
+                plan.evaluate_steps(state, (0.0, 0.5, 0.9))[0] or plan.values(state)
                 for plan, state in zip(plans, states, strict=True)
             )
             equal.append(one == other)
