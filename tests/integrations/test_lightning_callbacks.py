@@ -10,8 +10,9 @@ import lightning.pytorch.callbacks as shipped
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.tuner import Tuner
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.optim import SGD
 
@@ -340,6 +341,15 @@ def test_the_values_in_force_are_logged_under_their_names(tmp_path, every, steps
     assert sorted(rows) == list(steps)
     for step, row in rows.items():
         assert {name: float(row[name]) for name in flat[step]} == pytest.approx(flat[step])
+
+
+def test_the_values_in_force_are_scalars_of_tensorboard(tmp_path):
+    recorder = fit(logger=TensorBoardLogger(tmp_path, name="", version=""), log_every_n_steps=1)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    flat = [step for epoch in recorder.epochs for step in epoch]
+    for name in flat[0]:
+        expected = torch.tensor([step[name] for step in flat]).tolist()
+        assert [event.value for event in events.Scalars(name)] == expected
 
 
 def test_the_learning_rate_monitor_logs_the_same(tmp_path):

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -486,13 +487,12 @@ def test_the_values_in_force_are_logged_to_the_loggers_of_the_trainer(tmp_path):
 
 
 def test_the_values_in_force_are_scalars_of_tensorboard(tmp_path, monkeypatch):
-    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
     trainer, _, _ = make_trainer(
         tmp_path, WEIGHTS, on_values=len, report_to=["tensorboard"], **LOGGED
     )
     trainer.train()
-    events = accumulators.EventAccumulator(str(tmp_path / "logs")).Reload()
+    events = EventAccumulator(str(tmp_path / "logs")).Reload()
     found = [event.value for event in events.Scalars("train/lr")]
     assert found == torch.tensor(by_interval([BATCHES] * 4, PLAN_BY_STEP)).tolist()
     assert {event.value for event in events.Scalars("train/weights.l1")} == {0.25}
