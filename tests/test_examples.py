@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import torch
 
 import schedsearch
 from examples import by_step, learned_weights
+from schedsearch.confirmation.confirm import prepare_confirmation
 from schedsearch.engines import make_engine
 from schedsearch.scheduler import Scheduler
 from schedsearch.space import Space
 from schedsearch.space.suggesters import FixedSuggester
+from tests.searches import make_study, work
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -119,3 +122,23 @@ def test_the_loop_by_step_learns_at_the_rates_of_its_steps_and_resumes():
     engine.fill(0, seed=0, snapshot=snapshots[-2])
     [again] = engine.train_epoch([values])
     assert again.metrics["val_loss"] == losses[-1]
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")
+@pytest.mark.parametrize(
+    "name", ["own_loop", "by_step", "learned_weights", "with_lightning", "with_transformers"]
+)
+def test_an_example_is_confirmed_by_its_metric_on_the_test_split(tmp_path, name):
+    content = tomllib.loads((EXAMPLES / f"{name}.toml").read_text())
+    content |= {"horizon": 2, "search": {"trials": 8, "pruner": {"name": "none"}}}
+    study = make_study(tmp_path, content)
+    assert not work(study).wrong
+    with prepare_confirmation(study, top=1, seeds=6) as confirmation:
+        assert confirmation.without_test is None
+        complete = confirmation.study.complete_trials
+        ears = work(confirmation.study, "confirms", should_stop=lambda: bool(complete()))
+        assert not ears.wrong
+    for trial in complete():
+        assert trial.value == trial.user_attrs["test"] != trial.user_attrs["validation"]
+    assert complete()
