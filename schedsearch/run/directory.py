@@ -7,7 +7,13 @@ from typing import Protocol
 
 
 class RunDirectory(Protocol):
-    """The folder of one run; `trajectories.TrialDirectory` implements it."""
+    """The folder of one run; `trajectories.TrialDirectory` implements it.
+
+    Attributes:
+        had_files: whether `create` found files of an earlier worker.
+    """
+
+    had_files: bool
 
     def create(self) -> Path | None:
         """Return the folder, and create it if it is missing; None if it cannot be created."""

@@ -100,14 +100,21 @@ class TrialDirectories:
 
 
 class TrialDirectory:
-    """The folder of one run of a trial."""
+    """The folder of one run of a trial.
+
+    Attributes:
+        had_files: whether `create` found files of an earlier worker.
+    """
 
     def __init__(self, directories: TrialDirectories, name: str) -> None:
         self._directories, self._name = directories, name
+        self.had_files = False
 
     def create(self) -> Path | None:
         """Return the folder, and create it if it is missing; None if that is not possible."""
-        return self._directories.create(self._name)
+        path = self._directories.create(self._name)
+        self.had_files = path is not None and next(path.iterdir(), None) is not None
+        return path
 
     def remove(self) -> None:
         """Remove the folder with all its files, if it exists."""

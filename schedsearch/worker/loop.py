@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -12,6 +12,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from schedsearch.engines import Engine, EpochResult
 from schedsearch.engines.loop import tested_metrics
 from schedsearch.errors import InputError, SchedSearchError
+from schedsearch.exception_lines import describe_error
+from schedsearch.run import Run
 from schedsearch.storage import Batch, StudyHandle
 from schedsearch.training import train_epoch
 from schedsearch.trajectories.cached_runs import CachedRuns
@@ -257,10 +259,11 @@ class Worker:
             results = train_epoch(run for of_trial in runs.values() for run in of_trial)
         self._epoch_seconds = time.monotonic() - began
         for live, of_trial in runs.items():
-            errors = [e for run in of_trial if isinstance(e := results[run], Exception)]
+            errors = {run: e for run in of_trial if isinstance(e := results[run], Exception)}
             with self._unless_lost(live):
                 if errors:
-                    self._fail(live, errors[0])
+                    if not self._begin_again(live, errors):
+                        self._fail(live, next(iter(errors.values())))
                     continue
                 before = live.epochs
                 for run in of_trial:
@@ -274,6 +277,27 @@ class Worker:
         if all(isinstance(result, EpochResult) and result.metrics for result in results.values()):
             self._cached_runs.record_epoch_time(self._epoch_seconds, len(results))
         return trials
+
+    def _begin_again(self, live: LiveTrial, errors: Mapping[Run, Exception]) -> bool:
+        """Let runs begin again that could not continue from the files of an earlier worker.
+
+        A worker that is killed may leave a partial checkpoint. Return whether each error may come
+        from one.
+        """
+        if any(
+            r.epochs_trained or r.directory is None or not r.directory.had_files for r in errors
+        ):
+            return False
+        shown = describe_error(next(iter(errors.values())))
+        self._messages.warn(
+            f"trial {live.trial.number} begins again without the files in run.directory, which an "
+            f"earlier worker left: with them it raised {shown}"
+        )
+        self._lanes.release(live)
+        for run in errors:
+            if run.directory is not None:
+                run.directory.remove()
+        return True
 
     def _report(self, live: LiveTrial) -> None:
         if self._outcomes.report(live, self._session.optuna):

@@ -25,6 +25,8 @@ def train_with_files(run):
     """Leave a file for each epoch, and record the folder and the files that were there before."""
     files = sorted(path.name for path in run.directory.iterdir())
     SEEN.append((run.seed, run.directory, files))
+    if "partial" in files:
+        raise EOFError("no checkpoint")
     for epoch, hp in run:
         if hp["lr"] == 0.5:
             raise ZeroDivisionError("mine")
@@ -89,6 +91,20 @@ def test_a_trial_that_was_handed_back_finds_its_folder_again(tmp_path):
     assert first == second
     assert (empty, files) == ([], ["epoch-0", "epoch-1"])
     assert folders(tmp_path) == []
+    assert study.trials()[-1].state is TrialState.COMPLETE
+
+
+def test_a_trial_that_cannot_continue_from_its_files_begins_again_without_them(tmp_path):
+    study = make_study(tmp_path, content(trials=1))
+    answers = iter([False, False, True])
+    search(study, should_stop=lambda: next(answers))
+    [folder] = folders(tmp_path)
+    (folder / "partial").touch()
+    ears = search(study, "bob")
+    [line] = ears.wrong
+    assert "trial 1 begins again without the files in run.directory" in line
+    assert "EOFError: no checkpoint" in line
+    assert [files for _, _, files in SEEN[1:]] == [["epoch-0", "epoch-1", "partial"], []]
     assert study.trials()[-1].state is TrialState.COMPLETE
 
 

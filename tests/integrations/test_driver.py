@@ -1,0 +1,68 @@
+"""The part of the callbacks that does not depend on the framework."""
+
+from __future__ import annotations
+
+import pytest
+
+from schedsearch.engines import EpochResult
+from schedsearch.engines.loop import LoopEngine
+from schedsearch.errors import InputError, SchedSearchError
+from schedsearch.integrations.driver import ScheduleDriver
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
+from schedsearch.schedules import Constant
+
+PLAN = Plan({("lr",): Constant(0.1)})
+
+
+def in_a_run(body, epochs=1):
+    """Train epochs with a loop that drives its run, and return their results."""
+
+    def train(run):
+        body(ScheduleDriver(run, "val_loss"))
+
+    train.hyperparameters = {"lr": 0.1}
+    engine = LoopEngine(train, horizon=3)
+    engine.fill(0, seed=0)
+    results = [engine.train_epoch([{}])[0] for _ in range(epochs)]
+    engine.release(0)
+    return results
+
+
+def test_a_framework_that_stops_ends_the_run_with_what_it_reported():
+    def body(driver):
+        driver.next_epoch()
+        driver.end_epoch({"val_loss": 0.5})
+        driver.stop()
+        assert not driver.next_epoch()
+        with pytest.raises(SchedSearchError, match="the run has ended"):
+            _ = driver.values
+
+    assert in_a_run(body) == [EpochResult({"val_loss": 0.5}, {}, stopped=True)]
+
+
+def test_a_framework_that_stops_after_the_next_epoch_has_begun_ends_the_run_with_the_last_report():
+    def body(driver):
+        driver.next_epoch()
+        driver.end_epoch({"val_loss": 0.5})
+        driver.next_epoch()
+        driver.stop()
+
+    results = in_a_run(body, epochs=2)
+    assert results == [EpochResult({"val_loss": 0.5}, {}), EpochResult({}, {}, stopped=True)]
+
+
+def test_the_state_of_a_run_is_not_loaded_into_a_scheduler_nor_the_other_way():
+    scheduler = ScheduleDriver(Scheduler(PLAN, horizon=3), "val_loss")
+    states = []
+
+    def body(driver):
+        with pytest.raises(InputError, match="has the state of a scheduler"):
+            driver.load_state_dict(scheduler.state_dict())
+        driver.next_epoch()
+        driver.end_epoch({"val_loss": 0.5})
+        states.append(driver.state_dict())
+
+    in_a_run(body)
+    with pytest.raises(InputError, match="has the state of a run of a search"):
+        scheduler.load_state_dict(states[0])
