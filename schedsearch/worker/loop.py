@@ -284,9 +284,12 @@ class Worker:
         A worker that is killed may leave a partial checkpoint. Return whether each error may come
         from one.
         """
-        if any(
-            r.epochs_trained or r.directory is None or not r.directory.had_files for r in errors
-        ):
+        directories = [
+            run.directory
+            for run in errors
+            if run.directory is not None and run.directory.had_files and not run.epochs_trained
+        ]
+        if len(directories) < len(errors):
             return False
         shown = describe_error(next(iter(errors.values())))
         self._messages.warn(
@@ -294,9 +297,8 @@ class Worker:
             f"earlier worker left: with them it raised {shown}"
         )
         self._lanes.release(live)
-        for run in errors:
-            if run.directory is not None:
-                run.directory.remove()
+        for directory in directories:
+            directory.remove()
         return True
 
     def _report(self, live: LiveTrial) -> None:

@@ -91,12 +91,20 @@ class Dropping(Progression):
 
 
 class LightningMoments(Callback):
-    """Tells the moments of Lightning's training."""
+    """Tells when Lightning trains the first batch of an epoch."""
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        begin(trainer.current_epoch)
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            begin(trainer.current_epoch)
+
+
+class Checkpoints(ModelCheckpoint):
+    """Tells when the checkpoint of an epoch was saved."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
         saved(trainer.current_epoch)
 
 
@@ -104,7 +112,7 @@ def with_lightning(run: LoopRun) -> None:
     """Resume from the last checkpoint of Lightning, if there is one."""
     seed_everything(run.seed, verbose=False)
     training, validation, _ = loaders(run.seed)
-    keep = ModelCheckpoint(run.directory, save_last=True, monitor="val_error", save_top_k=1)
+    keep = Checkpoints(run.directory, save_last=True, monitor="val_error", save_top_k=1)
     schedule = ScheduleCallback(run, metric="val_error")
     fitted = lightning_trainer(run.horizon, schedule, enable_checkpointing=True)
     fitted.callbacks[1:1] = [LightningMoments()]
