@@ -280,6 +280,8 @@ class ScheduleDriver:
                 f"{'run of a search' if key == 'run' else 'scheduler'}: begin without it"
             )
         self._source.load_state_dict(state[key])
+        if isinstance(self._source, LoopRun):
+            self._source.restore_generators()
         self._terms = defaultdict(list, state["terms"])
 
     @property
