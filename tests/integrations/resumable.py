@@ -112,11 +112,12 @@ def with_lightning(run: LoopRun) -> None:
     """Resume from the last checkpoint of Lightning, if there is one."""
     seed_everything(run.seed, verbose=False)
     training, validation, _ = loaders(run.seed)
-    keep = Checkpoints(run.directory, save_last=True, monitor="val_error", save_top_k=1)
+    keep = Checkpoints(run.directory, save_last=True)
+    best = ModelCheckpoint(run.directory / "best", monitor="val_error")
     schedule = ScheduleCallback(run, metric="val_error")
     fitted = lightning_trainer(run.horizon, schedule, enable_checkpointing=True)
     fitted.callbacks[1:1] = [LightningMoments()]
-    fitted.callbacks.append(keep)
+    fitted.callbacks += [best, keep]
     last = run.directory / "last.ckpt"
     path = last if last.exists() else None
     fitted.fit(Dropping(), training, validation, ckpt_path=path, weights_only=True)
