@@ -32,17 +32,20 @@ from schedsearch.schedules import (
     Linear,
     LogisticRamp,
     Multistep,
+    Offset,
     OneCycle,
     Pi,
     Piecewise,
     PlateauOver,
     Polynomial,
+    Product,
     ReduceOnPlateau,
     Relobralo,
     Scale,
     Schedule,
     Softadapt,
     Step,
+    Sum,
     TargetContribution,
     Triangular,
     WarmRestarts,
@@ -154,7 +157,20 @@ _EXAMPLES = [
         Join((Linear(0.0, 1.0, 15), Exponential(1.0, 0.93)), (20,)),
         "two phases need different schedules.",
     ),
+    Example(
+        Product((Cosine(1.0, 0.0), Step(1.0, 0.5, "25%"))),
+        "two effects multiply, such as a decay and a drop on a plateau.",
+    ),
+    Example(
+        Sum((Linear(0.5, 0.0), WarmRestarts(0.5, 0.0))),
+        "a value has two parts, each with a schedule.",
+    ),
     Example(Scale(Cosine(1.0, 0.0), 0.5), "you know the shape and search its size."),
+    Example(
+        Offset(InverseTime(-1.0, 0.1, power=0.67), 1.0),
+        "a value should approach a limit, such as the decay of a moving average of the weights, "
+        "or fall while another one rises: then `inner` is `coupled` with a negative factor.",
+    ),
     Example(
         Clamp(Exponential(1.0, 0.93), 0.2, 1.0),
         "one schedule needs limits, but not the whole hyperparameter.",
@@ -182,6 +198,25 @@ boundaries = [{ low = "20%", high = "60%" }]
 linear = { initial = 0.0, final = 0.1 }
 [[hyperparameters.lr.families.join.schedules]]
 exponential = { initial = 0.1, decay_rate = { low = 0.8, high = 1.0 } }
+""",
+    "product": """\
+[[hyperparameters.lr.families.product.schedules]]
+cosine = { initial = { low = 1e-3, high = 1e-1, log = true }, final = 0.0 }
+[[hyperparameters.lr.families.product.schedules]]
+reduce_on_plateau = { initial = 1.0, factor = 0.5, patience = 5 }
+""",
+    "sum": """\
+[[hyperparameters.lr.families.sum.schedules]]
+linear = { initial = { low = 1e-3, high = 1e-1, log = true }, final = 0.0 }
+[[hyperparameters.lr.families.sum.schedules]]
+warm_restarts = { initial = { low = 1e-4, high = 1e-2, log = true }, final = 0.0 }
+""",
+    "offset": """\
+[hyperparameters.momentum.families.offset]
+amount = 1.0
+[hyperparameters.momentum.families.offset.inner.coupled]
+to = "lr"
+factor = { constant = { value = { low = -5.0, high = -0.5 } } }
 """,
     "scale": """\
 [hyperparameters.lr.families.scale]

@@ -104,7 +104,9 @@ class EpochValues(Mapping[str, float]):
             [name, to_table(plan.schedules[name,]), self._state[name], plan.bounds.get(name)]
             for name in sorted(self.moving)
         ]
-        return json.dumps(parts).encode()
+        # Of version 1 the key is as it was before there were versions.
+        version = [plan.version] if plan.version > 1 else []
+        return json.dumps([*version, *parts]).encode()
 
 
 def evaluate_epochs(plan: Plan, feedback: Iterable[Feedback]) -> Iterator[EpochValues]:

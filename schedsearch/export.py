@@ -67,14 +67,16 @@ def trial_to_config(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
     """
     space = study.space
     document = space.document
+    plan = plan_of(trial)
     content: dict[str, Any] = {
         "name": document.name,
         "task": document.task,
         "arguments": dict(document.arguments),
         "horizon": document.horizon,
+        "schedule_version": plan.version,
         "objective": document.objective.model_dump(mode="json"),
         "search": {"seed": document.search.seed, "seeds": document.search.seeds},
-        **plan_tables(space, plan_of(trial)),
+        **plan_tables(space, plan),
         "source": provenance(study, trial),
         "numerics": dict(study.record.numerics),
     }

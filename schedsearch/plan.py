@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import Any, TypeAlias
 
 from schedsearch.errors import InputError
 from schedsearch.schedules import (
+    CURRENT_VERSION,
     Constant,
     Feedback,
     GroupSchedule,
@@ -75,6 +78,7 @@ class Plan:
         by_step = {name: "step" for name, word in self.intervals.items() if word == "step"}
         object.__setattr__(self, "intervals", MappingProxyType(by_step))
         _check_no_overlap(self.schedules)
+        _check_versions(self.schedules)
         _ = self._evaluation_order
 
     def __hash__(self) -> int:
@@ -94,6 +98,11 @@ class Plan:
     def names(self) -> tuple[str, ...]:
         """The hyperparameters that the plan sets."""
         return tuple(name for names in self.schedules for name in names)
+
+    @property
+    def version(self) -> int:
+        """The version of the rules that the schedules follow: `Schedule.version`."""
+        return next((schedule.version for schedule in self.schedules.values()), CURRENT_VERSION)
 
     @property
     def _ungrouped_names(self) -> Iterator[str]:
@@ -140,6 +149,12 @@ class Plan:
             ):
                 moving.append(names[0])
         return tuple(moving)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the plan: of a resolved one, it identifies the values of a training."""
+        content = json.dumps(self.to_tables(), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def start(self) -> PlanState:
         """Return the state before the first epoch."""
@@ -215,7 +230,10 @@ class Plan:
         }
 
     def to_tables(self) -> dict[str, Any]:
-        """Return the `hyperparameters` and `groups` tables of a config."""
+        """Return the `hyperparameters` and `groups` tables of a config, and its `schedule_version`.
+
+        Version 1 is left out, as it was before there were versions.
+        """
         hyperparameters: dict[str, Any] = {
             name: {"bounds": list(self.bounds[name])} if name in self.bounds else {}
             for name in dict.fromkeys([*self._ungrouped_names, *self.bounds])
@@ -232,14 +250,15 @@ class Plan:
                 groups[name] = {"members": list(names), "families": families}
             else:
                 hyperparameters[names[0]]["families"] = families
-        return {"hyperparameters": hyperparameters} | ({"groups": groups} if groups else {})
+        tables = {"hyperparameters": hyperparameters} | ({"groups": groups} if groups else {})
+        return tables | ({"schedule_version": self.version} if self.version > 1 else {})
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any]) -> Plan:
         """Return the plan in the tables of a config.
 
         A hyperparameter without families is constant at its default; without a default it has no
-        schedule.
+        schedule. Tables without a `schedule_version` follow version 1 of the rules.
 
         Raises:
             InputError: the plan is invalid; the message starts with the key.
@@ -247,10 +266,11 @@ class Plan:
         schedules: dict[tuple[str, ...], Schedule] = {}
         bounds: dict[str, Bounds] = {}
         intervals: dict[str, Interval] = {}
+        version = tables.get("schedule_version", 1)
         for name, table in tables.get("groups", {}).items():
             with _prefix_errors(f"groups.{name}"):
                 members = tuple(table["members"])
-                schedules[members] = from_table(table["families"], members)
+                schedules[members] = from_table(table["families"], members, version)
         grouped = {name for names in schedules for name in names}
         for name, table in tables.get("hyperparameters", {}).items():
             with _prefix_errors(f"hyperparameters.{name}"):
@@ -258,9 +278,9 @@ class Plan:
                     low, high = table["bounds"]
                     bounds[name] = (low, high)
                 if table.get("families"):
-                    schedules[name,] = from_table(table["families"])
+                    schedules[name,] = from_table(table["families"], version=version)
                 elif "default" in table and name not in grouped:
-                    schedules[name,] = Constant(float(table["default"]))
+                    schedules[name,] = Constant(float(table["default"]), version=version)
                 if "interval" in table and (name,) in schedules:
                     intervals[name] = table["interval"]
         return cls(schedules, bounds, intervals)
@@ -301,6 +321,15 @@ def _check_intervals(
                 f'the interval of `{name}` is "step", but it has no schedule that sets it alone: '
                 "the weights of a group change at epochs"
             )
+
+
+def _check_versions(schedules: Mapping[tuple[str, ...], Schedule]) -> None:
+    versions = {schedule.version for schedule in schedules.values()}
+    if len(versions) > 1:
+        raise InputError(
+            f"the schedules follow the versions {sorted(versions)} of the rules, but all schedules "
+            "of a plan must follow one: give each of them the same `version`"
+        )
 
 
 def _check_no_overlap(schedules: Mapping[tuple[str, ...], Schedule]) -> None:

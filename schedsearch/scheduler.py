@@ -112,13 +112,16 @@ class Scheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data that JSON can hold, for a checkpoint."""
-        return {"epoch": self.epoch, "schedules": dict(self._state)}
+        plan = self.plan.digest
+        return {"epoch": self.epoch, "schedules": dict(self._state), "plan": plan}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that `state_dict` returned for the same plan.
+        """Continue from a state that `state_dict` returned for the same plan and horizon.
+
+        An older state does not record its plan; only the names of its entries are compared.
 
         Raises:
-            InputError: the state belongs to another plan.
+            InputError: the state belongs to another plan, or to the same plan at another horizon.
         """
         schedules = state.get("schedules", {})
         found, expected = _entries(schedules), _entries(self.plan.start())
@@ -126,6 +129,11 @@ class Scheduler:
             raise InputError(
                 f"the state belongs to another plan: it has the entries {found}, but this plan "
                 f"has {expected}"
+            )
+        if state.get("plan", self.plan.digest) != self.plan.digest:
+            raise InputError(
+                "the state belongs to another plan, or to the same plan at another horizon: "
+                "create the scheduler with the plan, the horizon and the seed of the state"
             )
         self.epoch = int(state["epoch"])
         self._set_state(dict(schedules))

@@ -44,7 +44,7 @@ def decide_pruning(
     pruner: BasePruner, space: Space, study: Study, trial: FrozenTrial
 ) -> PruneDecision:
     """Ask the pruner, unless the trial is exempt, protected, or would have been pruned before."""
-    protected = to_epochs(space.search.pruner.protected, space.horizon)
+    protected = to_epochs(space.search.pruner.protected, space.horizon, space.schedule_version)
     if is_exempt(trial) or WOULD_PRUNE in trial.user_attrs or (trial.last_step or 0) < protected:
         return _CONTINUE
     if not pruner.prune(study, trial):

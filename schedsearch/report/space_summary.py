@@ -130,7 +130,9 @@ def _phases(space: Space, name: str) -> dict[str, dict[str, Span]]:
     """Return what the durations come to in epochs, by family and parameter."""
     families = space.families.get(name, Families({}))
     phases: dict[str, dict[str, Span]] = {family: {} for family in families.options}
-    for setting in duration_settings(families, space.horizon, space.interval(name)):
+    for setting in duration_settings(
+        families, space.horizon, space.interval(name), space.schedule_version
+    ):
         if setting.is_count and not setting.is_given:
             continue
         family, _, key = setting.key.partition(".")

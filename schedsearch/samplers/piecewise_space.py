@@ -121,7 +121,8 @@ def _layout(space: Space, name: str) -> tuple[int, float]:
     """Return the number of segments and the number of epochs that they divide."""
     duration = _duration(space.families[name])
     assert isinstance(duration, Fixed)
-    time = to_time(duration.value, space.horizon, space.interval(name))
+    version = space.schedule_version
+    time = to_time(duration.value, space.horizon, space.interval(name), version)
     return len(_segment_domains(space.families[name])), time
 
 

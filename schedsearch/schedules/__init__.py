@@ -1,5 +1,6 @@
 """Schedule families as pure functions: no torch, no optuna, no files, no clock."""
 
+from schedsearch.schedules.arithmetic import Offset, Product, Sum
 from schedsearch.schedules.base import Feedback, GroupSchedule, OpenLoop, Schedule, State
 from schedsearch.schedules.combinators import Clamp, Coupled, Join, Scale, Warmup
 from schedsearch.schedules.controllers import Geco, Pi
@@ -17,13 +18,14 @@ from schedsearch.schedules.decay import (
 from schedsearch.schedules.families import FAMILIES
 from schedsearch.schedules.improvement import Greedy, IncrementOnImprovement
 from schedsearch.schedules.loss_balancing import Dwa, Relobralo, Softadapt, TargetContribution
-from schedsearch.schedules.parameters import Interval
+from schedsearch.schedules.parameters import CURRENT_VERSION, Interval
 from schedsearch.schedules.piecewise import Knots, Piecewise
 from schedsearch.schedules.plateau import IncrementOnPlateau, PlateauOver, ReduceOnPlateau
 from schedsearch.schedules.ramps import GaussianRamp, LogisticRamp, WarmupStableDecay
 from schedsearch.schedules.table import from_table, to_table
 
 __all__ = [
+    "CURRENT_VERSION",
     "FAMILIES",
     "Clamp",
     "Constant",
@@ -46,12 +48,14 @@ __all__ = [
     "Linear",
     "LogisticRamp",
     "Multistep",
+    "Offset",
     "OneCycle",
     "OpenLoop",
     "Pi",
     "Piecewise",
     "PlateauOver",
     "Polynomial",
+    "Product",
     "ReduceOnPlateau",
     "Relobralo",
     "Scale",
@@ -59,6 +63,7 @@ __all__ = [
     "Softadapt",
     "State",
     "Step",
+    "Sum",
     "TargetContribution",
     "Triangular",
     "WarmRestarts",

@@ -11,12 +11,23 @@ from typing import Any, ClassVar, Self, TypeAlias, cast
 
 from schedsearch.errors import ParameterError
 from schedsearch.schedules.parameters import (
+    CURRENT_VERSION,
+    REST,
+    VERSIONS,
     Interval,
     ParameterType,
     parameters_of,
     to_epochs,
     to_time,
 )
+from schedsearch.schedules.phases import resolve_phases
+
+_WHOLE_EPOCHS = 'in whole epochs, or a share of the horizon, unless the interval is "step"'
+
+
+def _is_whole(duration: float | str) -> bool:
+    return isinstance(duration, str) or duration == math.floor(duration)
+
 
 #: Plain data that JSON can hold: no inf, no NaN; None where there is no best metric yet.
 State: TypeAlias = Mapping[str, Any]
@@ -45,11 +56,19 @@ class Schedule(ABC):
     A schedule never stores state: each method takes the state and returns the next one. One
     schedule can therefore be previewed, trained with, resumed, and replayed from recorded feedback.
 
+    Args:
+        version: of the rules for durations and end points. Plans that were stored before there were
+            versions have version 1, and keep their values.
+
     Raises:
         ParameterError: at construction, if a parameter breaks a rule of the family.
     """
 
     family: ClassVar[str]
+    #: The durations that follow each other, in order; they are converted to epochs together.
+    phases: ClassVar[tuple[str, ...]] = ()
+
+    version: int = dataclasses.field(default=CURRENT_VERSION, kw_only=True, repr=False)
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -60,6 +79,14 @@ class Schedule(ABC):
             value = getattr(self, parameter.name)
             if constraint := parameter.violated_constraint(value):
                 raise self.parameter_error(parameter.name, constraint)
+        if self.version not in VERSIONS:
+            raise self.parameter_error("version", f"from 1 to {CURRENT_VERSION}")
+        for inner in self._inner_schedules:
+            if inner.version != self.version:
+                rule = f"{inner.version}, that of the schedule within it"
+                raise self.parameter_error("version", rule)
+        if [getattr(self, phase) for phase in self.phases].count(REST) > 1:
+            raise self.parameter_error(self.phases[-1], f'"{REST}" for one phase only')
 
     def parameter_error(self, name: str, rule: str) -> ParameterError:
         """Return the error for a parameter whose value breaks a rule; `rule` follows "must be"."""
@@ -78,15 +105,17 @@ class Schedule(ABC):
             ParameterError: a value would overflow within the horizon, or the interval is "epoch"
                 and a duration is not a whole number of epochs.
         """
-        changes: dict[str, Any] = {}
+        changes: dict[str, Any] = self._resolved_phases(horizon, interval)
         for parameter in parameters_of(type(self)):
             value = getattr(self, parameter.name)
             items = value if parameter.is_list else (value,)
+            if parameter.name in changes:
+                continue
             match parameter.type:
                 case ParameterType.DURATION:
                     items = self._resolved_durations(parameter.name, items, horizon, interval)
                 case ParameterType.EPOCH_COUNT:
-                    items = tuple(to_epochs(item, horizon) for item in items)
+                    items = tuple(to_epochs(item, horizon, self.version) for item in items)
                 case ParameterType.SCHEDULE:
                     items = tuple(item.resolve(horizon, seed, interval) for item in items)
             changes[parameter.name] = items if parameter.is_list else items[0]
@@ -96,11 +125,30 @@ class Schedule(ABC):
         self, name: str, durations: Sequence[float | str], horizon: float, interval: Interval
     ) -> tuple[float, ...]:
         """Return the durations of a parameter in epochs."""
+        horizon = self._horizon_of_shares(horizon)
         try:
-            return tuple(to_time(duration, horizon, interval) for duration in durations)
+            return tuple(to_time(item, horizon, interval, self.version) for item in durations)
         except ValueError:
-            rule = 'in whole epochs, or a share of the horizon, unless the interval is "step"'
-            raise self.parameter_error(name, rule) from None
+            raise self.parameter_error(name, _WHOLE_EPOCHS) from None
+
+    def _resolved_phases(self, horizon: float, interval: Interval) -> dict[str, Any]:
+        """Return the phases by name, in epochs."""
+        if not self.phases:
+            return {}
+        by_name = {parameter.name: parameter for parameter in parameters_of(type(self))}
+        given = [getattr(self, name) for name in self.phases]
+        needed = [by_name[name].violated_constraint(0) is not None for name in self.phases]
+        horizon = self._horizon_of_shares(horizon)
+        try:
+            lengths = resolve_phases(given, horizon, interval, needed=needed, version=self.version)
+        except ValueError:
+            name = next(n for n in self.phases if not _is_whole(getattr(self, n)))
+            raise self.parameter_error(name, _WHOLE_EPOCHS) from None
+        return dict(zip(self.phases, lengths, strict=True))
+
+    def _horizon_of_shares(self, horizon: float) -> float:
+        """Return the epochs that the shares of this schedule refer to."""
+        return horizon
 
     @property
     def moves_within_epoch(self) -> bool:
@@ -213,6 +261,20 @@ class OpenLoop(Schedule):
 
     def update(self, state: State, feedback: Feedback) -> State:
         return {"epoch": state["epoch"] + 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class EndingSchedule(OpenLoop):
+    """An open-loop schedule that reaches a final value.
+
+    With a share of "100%" it does so at the horizon, where no epoch begins any more. With
+    `endpoint`, shares are of the epochs before the last one, so that one trains with `final`.
+    """
+
+    endpoint: bool = dataclasses.field(default=False, kw_only=True)
+
+    def _horizon_of_shares(self, horizon: float) -> float:
+        return horizon - 1 if self.endpoint and horizon > 1 else horizon
 
 
 def broken_overflow_rule(

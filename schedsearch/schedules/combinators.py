@@ -80,9 +80,9 @@ class Warmup(Schedule):
     def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
         time, duration = state["epoch"] + fraction, epochs(self.duration)
         if has_passed(duration, time):
-            return _value(self.inner, self._inner_state(state), peers, fraction)
+            return inner_value(self.inner, self._inner_state(state), peers, fraction)
         ramp = interpolate_linear(self.factor, 1.0, max(time, 0), duration)
-        return _value(self.inner, self.inner.start(), peers) * ramp
+        return inner_value(self.inner, self.inner.start(), peers) * ramp
 
     def _inner_state(self, state: State) -> State:
         """Return the state of the inner schedule in an epoch in which its ramp ends, or later."""
@@ -161,7 +161,9 @@ class Join(Schedule):
 
     def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
         active = self._active(max(state["epoch"] + fraction, 0))
-        return _value(self.schedules[active], self._inner_state(state, active), peers, fraction)
+        return inner_value(
+            self.schedules[active], self._inner_state(state, active), peers, fraction
+        )
 
     def update(self, state: State, feedback: Feedback) -> State:
         end = state["epoch"] + 1
@@ -187,7 +189,7 @@ class Join(Schedule):
 
 
 @dataclass(frozen=True)
-class _Wrapper(Schedule):
+class Wrapper(Schedule):
     """A schedule that uses the state of its inner schedule as its own."""
 
     inner: Schedule
@@ -200,7 +202,7 @@ class _Wrapper(Schedule):
 
 
 @dataclass(frozen=True)
-class Scale(_Wrapper):
+class Scale(Wrapper):
     """An inner schedule multiplied by a constant factor.
 
     value(t) = factor * inner(t)
@@ -228,11 +230,11 @@ class Scale(_Wrapper):
         return resolved
 
     def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
-        return _product(self.factor, _value(self.inner, state, peers, fraction))
+        return finite_product(self.factor, inner_value(self.inner, state, peers, fraction))
 
 
 @dataclass(frozen=True)
-class Clamp(_Wrapper):
+class Clamp(Wrapper):
     """An inner schedule clamped to an interval.
 
     value(t) = min(max(inner(t), low), high)
@@ -260,7 +262,7 @@ class Clamp(_Wrapper):
             raise self.parameter_error("low", f"at most `high`, which is {self.high!r}")
 
     def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
-        return min(max(_value(self.inner, state, peers, fraction), self.low), self.high)
+        return min(max(inner_value(self.inner, state, peers, fraction), self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -295,7 +297,7 @@ class Coupled(Schedule):
         return self.factor.start(time)
 
     def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
-        return _product(_value(self.factor, state, peers, fraction), peers[self.to])
+        return finite_product(inner_value(self.factor, state, peers, fraction), peers[self.to])
 
     def update(self, state: State, feedback: Feedback) -> State:
         return self.factor.update(state, feedback)
@@ -308,13 +310,19 @@ def _remaining(end: float, begin: float) -> float:
     return end - begin if end > begin else 1.0
 
 
-def _value(
+def inner_value(
     schedule: Schedule, state: State, peers: Mapping[str, float], fraction: float = 0
 ) -> float:
+    """Return the value of an inner schedule."""
     # Only groups return a dict, and a group cannot be an inner schedule.
     return cast(float, schedule.evaluate(state, peers, fraction))
 
 
-def _product(factor: float, value: float) -> float:
+def finite_product(factor: float, value: float) -> float:
     """Return a product clamped to the largest finite floats, so that no value is infinite."""
-    return max(-sys.float_info.max, min(sys.float_info.max, factor * value))
+    return finite(factor * value)
+
+
+def finite(value: float) -> float:
+    """Return a value clamped to the largest finite floats."""
+    return max(-sys.float_info.max, min(sys.float_info.max, value))

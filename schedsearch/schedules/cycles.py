@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Self
 
-from schedsearch.schedules.base import OpenLoop
-from schedsearch.schedules.interpolation import interpolate_cosine, interpolate_linear
+from schedsearch.schedules.base import EndingSchedule, OpenLoop
+from schedsearch.schedules.interpolation import blend, half_cosine, interpolate_linear
 from schedsearch.schedules.parameters import (
+    Count,
     Duration,
-    NonNegativeDuration,
+    Interval,
+    NonNegativePhase,
     Number,
+    Phase,
     Positive,
     PositiveCount,
     PositiveFraction,
@@ -34,6 +38,8 @@ class WarmRestarts(OpenLoop):
         final: value that each period approaches; the restart comes just before it is reached.
         period: epochs before the first restart, or a share of the horizon.
         multiplier: factor on the period at each restart, a whole number of at least 1.
+        cycles: periods after which the value stays `final`; 0 for no limit, except that at the
+            interval "epoch" no period begins in the last epoch.
 
     Source: SGDR, Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingWarmRestarts,
     stepped without an epoch. With `step(epoch)` torch computes restarts from a logarithm and misses
@@ -48,19 +54,37 @@ class WarmRestarts(OpenLoop):
     final: Number
     period: Duration = "25%"
     multiplier: PositiveCount = 1
+    cycles: Count = field(default=0, kw_only=True)
+
+    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
+        """Resolve the schedule, so that no cycle begins in the last of several epochs."""
+        resolved = super().resolve(horizon, seed, interval)
+        if self.version == 1 or interval == "step" or self.cycles:
+            return resolved
+        cycle, since, _ = resolved._cycle(horizon - 1)
+        return replace(resolved, cycles=cycle) if cycle and since < 1 else resolved
 
     def at(self, epoch: float) -> float:
-        since, period = epoch, epochs(self.period)
+        cycle, since, period = self._cycle(epoch)
+        if self.cycles and cycle >= self.cycles:
+            return self.final
+        return blend(self.initial, self.final, half_cosine(since, period), self.version)
+
+    def _cycle(self, epoch: float) -> tuple[int, float, float]:
+        """Return the cycle at a time, the epochs since its begin, and its length."""
+        since, period, cycle = epoch, epochs(self.period), 0
         if self.multiplier == 1:
-            since -= completed_periods(since, period) * period
+            cycle = completed_periods(since, period)
+            since -= cycle * period
         while self.multiplier > 1 and has_passed(period, since):
             since -= period
             period *= self.multiplier
-        return interpolate_cosine(self.initial, self.final, since, period)
+            cycle += 1
+        return cycle, since, period
 
 
 @dataclass(frozen=True)
-class Cyclical(OpenLoop):
+class Cyclical(EndingSchedule):
     """Cyclical annealing: each cycle rises linearly to the final value, then stays there.
 
     value(t) = initial + (final - initial) * min(tau / proportion, 1)
@@ -75,6 +99,7 @@ class Cyclical(OpenLoop):
         cycles: number of cycles within the duration.
         proportion: length of the rise as a part of the cycle, greater than 0, at most 1.
         duration: epochs of all cycles together, or a share of the horizon.
+        endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
 
     Source: Fu et al. 2019, "Cyclical Annealing Schedule". Their published code adds a fractional
     step and skips final values if a cycle has few epochs; this family does not.
@@ -117,8 +142,8 @@ class Triangular(OpenLoop):
     Args:
         initial: value at the start of each cycle.
         peak: highest value of the first cycle.
-        rise: epochs from `initial` to the peak, or a share of the horizon.
-        fall: epochs from the peak to `initial`, or a share of the horizon.
+        rise: epochs from `initial` to the peak, a share of the horizon, or "rest".
+        fall: epochs from the peak to `initial`, a share of the horizon, or "rest".
         cycle_decay: factor on the height from one cycle to the next, greater than 0.
         decay_rate: factor on the height from one epoch to the next, greater than 0.
 
@@ -130,10 +155,12 @@ class Triangular(OpenLoop):
     [0.0, 0.5, 1.0, 0.5, 0.0, 0.25, 0.5, 0.25]
     """
 
+    phases = ("rise", "fall")
+
     initial: Number
     peak: Number
-    rise: Duration = "12.5%"
-    fall: Duration = "12.5%"
+    rise: Phase = "12.5%"
+    fall: Phase = "12.5%"
     cycle_decay: Positive = 1.0
     decay_rate: Positive = 1.0
 
@@ -142,11 +169,13 @@ class Triangular(OpenLoop):
         cycle, since = divmod(epoch, rise + fall)
         height = since / rise if since <= rise else (rise + fall - since) / fall
         height *= math.pow(self.cycle_decay, cycle) * math.pow(self.decay_rate, epoch)
+        if height == 1 and self.version > 1:
+            return self.peak
         return self.initial + (self.peak - self.initial) * height
 
 
 @dataclass(frozen=True)
-class OneCycle(OpenLoop):
+class OneCycle(EndingSchedule):
     """Half a cosine wave up to a peak, then half a wave down to a final value, constant afterwards.
 
     value(t) = peak + (initial - peak) * (1 + cos(pi * t / rise)) / 2,   t < rise
@@ -158,8 +187,10 @@ class OneCycle(OpenLoop):
         initial: value at epoch 0.
         peak: value at epoch `rise`.
         final: value from epoch `rise + fall` on.
-        rise: epochs to the peak, or a share of the horizon.
-        fall: epochs from the peak to `final`, or a share of the horizon.
+        rise: epochs to the peak, a share of the horizon, or "rest": what `fall` leaves.
+        fall: epochs from the peak to `final`, a share of the horizon, or "rest".
+        endpoint: reach `final` in the last epoch instead of after it; shares are then of the
+            horizon less one epoch.
 
     Source: Smith and Topin 2017; torch.optim.lr_scheduler.OneCycleLR with two phases,
     total_steps = rise + fall + 1 and pct_start = (rise + 1) / total_steps. The linear variant
@@ -170,14 +201,19 @@ class OneCycle(OpenLoop):
     [0.0, 0.5, 1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
     """
 
+    phases = ("rise", "fall")
+
     initial: Number
     peak: Number
     final: Number
-    rise: NonNegativeDuration = "30%"
-    fall: Duration = "70%"
+    rise: NonNegativePhase = "30%"
+    fall: Phase = "70%"
 
     def at(self, epoch: float) -> float:
         rise = epochs(self.rise)
         if epoch < rise:
-            return interpolate_cosine(self.initial, self.peak, epoch, rise)
-        return interpolate_cosine(self.peak, self.final, epoch - rise, epochs(self.fall))
+            return blend(self.initial, self.peak, half_cosine(epoch, rise), self.version)
+        if self.version > 1 and has_passed(epochs(self.fall), epoch - rise):
+            return self.final
+        weight = half_cosine(epoch - rise, epochs(self.fall))
+        return blend(self.peak, self.final, weight, self.version)

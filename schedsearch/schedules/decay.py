@@ -6,10 +6,10 @@ The same families grow where the final value is the larger one or the rate is ab
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from schedsearch.schedules.base import OpenLoop
-from schedsearch.schedules.interpolation import interpolate_cosine, interpolate_linear
+from schedsearch.schedules.base import EndingSchedule, OpenLoop
+from schedsearch.schedules.interpolation import blend, half_cosine, interpolate_linear
 from schedsearch.schedules.parameters import (
     Duration,
     Number,
@@ -44,7 +44,7 @@ class Constant(OpenLoop):
 
 
 @dataclass(frozen=True)
-class Linear(OpenLoop):
+class Linear(EndingSchedule):
     """A straight line from the initial to the final value, constant afterwards.
 
     value(t) = initial + (final - initial) * min(t / duration, 1)
@@ -53,6 +53,7 @@ class Linear(OpenLoop):
         initial: value at epoch 0.
         final: value from epoch `duration` on.
         duration: epochs, or a share of the horizon.
+        endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
 
     Source: torch.optim.lr_scheduler.LinearLR, in closed form and for any two values.
 
@@ -69,7 +70,7 @@ class Linear(OpenLoop):
 
 
 @dataclass(frozen=True)
-class Polynomial(OpenLoop):
+class Polynomial(EndingSchedule):
     """A power of the remaining time: fast at first for a power above 1, slow at first below 1.
 
     value(t) = final + (initial - final) * (1 - min(t / duration, 1)) ** power
@@ -79,6 +80,7 @@ class Polynomial(OpenLoop):
         final: value from epoch `duration` on.
         power: greater than 0; 1 is a straight line.
         duration: epochs, or a share of the horizon.
+        endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
 
     Source: torch.optim.lr_scheduler.PolynomialLR, in closed form (there `final` is 0).
 
@@ -96,7 +98,7 @@ class Polynomial(OpenLoop):
         # A small power would enlarge a remaining time that is only a residue of rounding.
         over = has_passed(duration, epoch)
         left = 0.0 if over else interpolate_linear(1.0, 0.0, epoch, duration)
-        return self.final + (self.initial - self.final) * math.pow(left, self.power)
+        return blend(self.initial, self.final, math.pow(left, self.power), self.version)
 
 
 @dataclass(frozen=True)
@@ -180,29 +182,37 @@ class Multistep(OpenLoop):
 
 @dataclass(frozen=True)
 class InverseTime(OpenLoop):
-    """A hyperbola: the decay is fast at first, slows down, and never ends.
+    """A power of time: the decay is fast at first, slows down, and never ends.
 
-    value(t) = initial / (1 + decay_rate * t)
+    value(t) = initial / (1 + decay_rate * t) ** power
 
     Args:
         initial: value at epoch 0.
-        decay_rate: per epoch, greater than 0; the value is halved after 1 / decay_rate epochs.
+        decay_rate: per epoch, greater than 0; the value is initial / 2 ** power after
+            1 / decay_rate epochs.
+        power: greater than 0; 1 is a hyperbola, and 0.5 the inverse square root.
 
-    Source: Robbins and Monro 1951; Keras InverseTimeDecay with decay_steps 1.
+    Source: Robbins and Monro 1951; Keras InverseTimeDecay with decay_steps 1. With power 0.5 and
+    decay_rate = 1 / T within a `warmup` of T epochs: Vaswani et al. 2017, and
+    get_inverse_sqrt_schedule in transformers. Other powers: Shen et al. 2024 (arXiv 2408.13359).
 
     >>> [InverseTime(initial=1.0, decay_rate=0.5).at(t) for t in (0, 2, 6)]
     [1.0, 0.5, 0.25]
+    >>> InverseTime(initial=1.0, decay_rate=0.5, power=0.5).at(6)
+    0.5
     """
 
     initial: Number
     decay_rate: Positive
+    power: Positive = field(default=1.0, kw_only=True)
 
     def at(self, epoch: float) -> float:
-        return self.initial / (1 + self.decay_rate * epoch)
+        growth = 1 + self.decay_rate * epoch
+        return self.initial / (growth if self.power == 1 else math.pow(growth, self.power))
 
 
 @dataclass(frozen=True)
-class Cosine(OpenLoop):
+class Cosine(EndingSchedule):
     """Half a cosine wave from the initial to the final value, constant afterwards.
 
     value(t) = final + (initial - final) * (1 + cos(pi * t / duration)) / 2,  t < duration
@@ -211,6 +221,7 @@ class Cosine(OpenLoop):
         initial: value at epoch 0.
         final: value from epoch `duration` on.
         duration: epochs, or a share of the horizon.
+        endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
 
     Source: Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingLR, in closed form.
     The recursion in torch accumulates rounding errors, and its values rise again after T_max.
@@ -224,4 +235,5 @@ class Cosine(OpenLoop):
     duration: Duration = "100%"
 
     def at(self, epoch: float) -> float:
-        return interpolate_cosine(self.initial, self.final, epoch, epochs(self.duration))
+        weight = half_cosine(epoch, epochs(self.duration))
+        return blend(self.initial, self.final, weight, self.version)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from schedsearch.schedules.arithmetic import Offset, Product, Sum
 from schedsearch.schedules.base import Schedule
 from schedsearch.schedules.combinators import Clamp, Coupled, Join, Scale, Warmup
 from schedsearch.schedules.controllers import Geco, Pi
@@ -58,7 +59,17 @@ LOSS_TERM_FAMILIES: tuple[type[Schedule], ...] = (
     Geco,
     Pi,
 )
-COMBINATORS: tuple[type[Schedule], ...] = (Warmup, Join, Scale, Clamp, Coupled, PlateauOver)
+COMBINATORS: tuple[type[Schedule], ...] = (
+    Warmup,
+    Join,
+    Product,
+    Sum,
+    Scale,
+    Offset,
+    Clamp,
+    Coupled,
+    PlateauOver,
+)
 
 FAMILIES: Mapping[str, type[Schedule]] = MappingProxyType(
     {

@@ -1,8 +1,10 @@
-"""Interpolation from a start value to an end value: linear, or along half a cosine wave."""
+"""Interpolation from a start value to an end value: linear, or by a weight."""
 
 from __future__ import annotations
 
 import math
+
+from schedsearch.schedules.parameters import CURRENT_VERSION
 
 
 def interpolate_linear(start: float, end: float, elapsed: float, duration: float) -> float:
@@ -16,12 +18,26 @@ def interpolate_linear(start: float, end: float, elapsed: float, duration: float
     return start + (end - start) * (elapsed / duration)
 
 
-def interpolate_cosine(start: float, end: float, elapsed: float, duration: float) -> float:
-    """Return the point of half a cosine wave after `elapsed` of `duration` epochs, or `end` later.
+def half_cosine(elapsed: float, duration: float) -> float:
+    """Return the height of half a cosine wave, which falls from 1 to 0 in `duration` epochs.
 
-    >>> [round(interpolate_cosine(1.0, 0.0, t, 4), 3) for t in (0, 1, 2, 4, 9)]
+    >>> [round(half_cosine(t, 4), 3) for t in (0, 1, 2, 4, 9)]
     [1.0, 0.854, 0.5, 0.0, 0.0]
     """
-    if elapsed >= duration:
+    return 0.0 if elapsed >= duration else (1 + math.cos(math.pi * elapsed / duration)) / 2
+
+
+def blend(start: float, end: float, weight: float, version: int = CURRENT_VERSION) -> float:
+    """Return `end + (start - end) * weight`, exact at 0 and at 1, and between the two values.
+
+    Rounding may move the formula by itself beyond `start`; so it does in version 1 of the rules.
+
+    >>> blend(0.1, 0.7, 1.0), blend(0.1, 0.7, 1.0, version=1)
+    (0.1, 0.09999999999999998)
+    """
+    if weight == 0:
         return end
-    return end + (start - end) * (1 + math.cos(math.pi * elapsed / duration)) / 2
+    value = end + (start - end) * weight
+    if version == 1 or not math.isfinite(value):
+        return value
+    return start if weight == 1 else min(max(value, min(start, end)), max(start, end))

@@ -17,6 +17,7 @@ import functools
 import math
 import re
 from collections.abc import Callable
+from decimal import ROUND_FLOOR, Context, Decimal
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 
@@ -28,6 +29,9 @@ class Constraint:
     is_satisfied_by: Callable[[Any], bool]
 
 
+#: A phase that takes the epochs which the other phases leave.
+REST = "rest"
+
 Number: TypeAlias = Annotated[float, Constraint("a finite number", math.isfinite)]
 Positive: TypeAlias = Annotated[float, Constraint("greater than 0", lambda x: x > 0)]
 NonNegative: TypeAlias = Annotated[float, Constraint("at least 0", lambda x: x >= 0)]
@@ -38,6 +42,7 @@ OpenFraction: TypeAlias = Annotated[
 PositiveFraction: TypeAlias = Annotated[
     float, Constraint("greater than 0 and at most 1", lambda x: 0 < x <= 1)
 ]
+Count: TypeAlias = Annotated[int, Constraint("at least 0", lambda n: n >= 0)]
 PositiveCount: TypeAlias = Annotated[int, Constraint("at least 1", lambda n: n >= 1)]
 #: A time: a number of epochs, or a share of the horizon such as "20%".
 Duration: TypeAlias = Annotated[
@@ -46,6 +51,13 @@ Duration: TypeAlias = Annotated[
 NonNegativeDuration: TypeAlias = Annotated[
     int | float | str, Constraint("at least 0 epochs", lambda d: duration_size(d) >= 0)
 ]
+#: A phase of a schedule; "rest" is what the other phases leave of the horizon.
+Phase: TypeAlias = Annotated[
+    int | float | str, Constraint("more than 0 epochs", lambda d: duration_size(d) > 0), REST
+]
+NonNegativePhase: TypeAlias = Annotated[
+    int | float | str, Constraint("at least 0 epochs", lambda d: duration_size(d) >= 0), REST
+]
 #: A count of epochs, such as a patience: whole at every interval, or a share of the horizon.
 EpochCount: TypeAlias = Annotated[
     int | str, Constraint("at least 0 epochs", lambda d: duration_size(d) >= 0)
@@ -53,11 +65,18 @@ EpochCount: TypeAlias = Annotated[
 #: When the value of a hyperparameter changes: at each epoch, or at each optimizer step.
 Interval: TypeAlias = Literal["epoch", "step"]
 
+#: The newest version of the rules that turn shares into epochs and compute end points. Version 1
+#: is that of studies and configs that record no version; they keep its values, bit for bit.
+CURRENT_VERSION = 2
+VERSIONS = range(1, CURRENT_VERSION + 1)
+
 _SHARE = re.compile(r"(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)%")
 #: A limit above every useful duration, so that a share times the horizon stays a whole number.
 _LARGEST_SHARE = 1e9
 #: Two times that differ by less, in epochs, are equal; a step of an optimizer is much longer.
 _TIME_TOLERANCE = 1e-9
+#: Enough digits for an exact product of a share and a horizon.
+_EXACT = Context(prec=60)
 
 
 def parse_share(text: str) -> float | None:
@@ -79,24 +98,58 @@ def duration_size(duration: float | str) -> float:
     return -1.0 if fraction is None else fraction
 
 
-def to_epochs(duration: float | str, horizon: float) -> int:
+def exact_size(duration: float | str, horizon: float) -> Decimal:
+    """Return a duration in epochs as an exact decimal number: a share of a horizon, or a number.
+
+    >>> exact_size("29%", 50), exact_size(7, 50)
+    (Decimal('14.50'), Decimal('7'))
+    """
+    if not isinstance(duration, str):
+        return Decimal(str(duration))
+    share = Decimal(duration.removesuffix("%"))
+    return _EXACT.multiply(share, Decimal(str(horizon))).scaleb(-2, _EXACT)
+
+
+def round_half_up(size: Decimal) -> int:
+    """Return the nearest whole number, and of two equally near ones the larger.
+
+    >>> round_half_up(Decimal("14.5")), round_half_up(Decimal("14.4"))
+    (15, 14)
+    """
+    return int(_EXACT.add(size, Decimal("0.5")).to_integral_value(ROUND_FLOOR))
+
+
+def to_epochs(duration: float | str, horizon: float, version: int = CURRENT_VERSION) -> int:
     """Return a duration in whole epochs: shares round half up, to at least 1 except for "0%".
+
+    Args:
+        duration: epochs, or a share.
+        horizon: that shares refer to, in epochs.
+        version: of the rules; version 1 rounds in binary, which misses some halves.
 
     >>> to_epochs("20%", 60), to_epochs("2.5%", 60), to_epochs("1%", 10), to_epochs(7, 10)
     (12, 2, 1, 7)
+    >>> to_epochs("29%", 50), to_epochs("29%", 50, version=1)
+    (15, 14)
 
     Raises:
         ValueError: the duration is a number of epochs that is not whole.
     """
     if isinstance(duration, str):
         fraction = duration_size(duration)
-        return max(1, math.floor(fraction * horizon + 0.5)) if fraction else 0
+        if not fraction:
+            return 0
+        if version == 1:
+            return max(1, math.floor(fraction * horizon + 0.5))
+        return max(1, round_half_up(exact_size(duration, horizon)))
     if duration != math.floor(duration):
         raise ValueError(f"{duration} epochs are not a whole number")
     return int(duration)
 
 
-def to_time(duration: float | str, horizon: float, interval: Interval) -> float:
+def to_time(
+    duration: float | str, horizon: float, interval: Interval, version: int = CURRENT_VERSION
+) -> float:
     """Return a duration in epochs: whole at the interval "epoch", and not rounded at "step".
 
     The type says which: an int at "epoch", a float at "step". A float within 1e-9 of a whole
@@ -109,10 +162,15 @@ def to_time(duration: float | str, horizon: float, interval: Interval) -> float:
         ValueError: the interval is "epoch", and the duration a number of epochs that is not whole.
     """
     if interval == "epoch":
-        return to_epochs(duration, horizon)
-    size = duration_size(duration)
-    time = float(size * horizon if isinstance(duration, str) else size)
-    return float(round(time)) if is_same_time(time, round(time)) else time
+        return to_epochs(duration, horizon, version)
+    if isinstance(duration, str) and version == 1:
+        return _snapped(duration_size(duration) * horizon)
+    return _snapped(float(exact_size(duration, horizon)))
+
+
+def _snapped(time: float) -> float:
+    """Return a time as a float, and as a whole number if it is one apart from rounding."""
+    return float(round(time)) if is_same_time(time, round(time)) else float(time)
 
 
 def is_same_time(first: float, second: float) -> bool:
@@ -171,7 +229,13 @@ DURATIONS = (ParameterType.DURATION, ParameterType.EPOCH_COUNT)
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One parameter of a family, read from the type of its field."""
+    """One parameter of a family, read from the type of its field.
+
+    Attributes:
+        may_be_rest: whether the value may be the word "rest".
+        is_option: whether tables leave it out at its default. It is a keyword-only field, and came
+            after the first version: records of that version have no such key.
+    """
 
     name: str
     type: ParameterType
@@ -180,6 +244,8 @@ class Parameter:
     choices: tuple[str, ...]
     required: bool
     default: Any
+    may_be_rest: bool = False
+    is_option: bool = False
 
     def violated_constraint(self, value: Any) -> str | None:
         """Return the constraint that the value violates, to follow "must be", or None."""
@@ -196,10 +262,12 @@ class Parameter:
         )
 
     def _violated_by_item(self, value: Any) -> str | None:
+        if self.may_be_rest and value == REST:
+            return None
         if self.choices and value not in self.choices:
             return "one of " + ", ".join(self.choices)
         if not _has_type(value, self.type):
-            return self.type.value
+            return self.type.value + (f', or "{REST}"' if self.may_be_rest else "")
         if self.type is ParameterType.NUMBER and not is_finite(value):
             return "a finite number"
         return next(
@@ -245,7 +313,9 @@ def parameters_of(family: type) -> tuple[Parameter, ...]:
     """Return the parameters of a family, in the order of its fields."""
     hints = get_type_hints(family, include_extras=True)
     return tuple(
-        _parameter(field, hints[field.name]) for field in dataclasses.fields(family) if field.init
+        _parameter(field, hints[field.name])
+        for field in dataclasses.fields(family)
+        if field.init and field.name != "version"
     )
 
 
@@ -254,6 +324,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> Parameter:
     is_list = get_origin(hint) is tuple
     item = get_args(hint)[0] if is_list else hint
     constraints: tuple[Constraint, ...] = ()
+    rest: list[Any] = []
     if get_origin(item) is Annotated:
         item, *rest = get_args(item)
         constraints = tuple(each for each in rest if isinstance(each, Constraint))
@@ -265,6 +336,8 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> Parameter:
         choices=get_args(item) if get_origin(item) is Literal else (),
         required=required,
         default=None if required else field.default,
+        may_be_rest=REST in rest,
+        is_option=bool(field.kw_only),
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from schedsearch.schedules.base import OpenLoop
+from schedsearch.schedules.base import EndingSchedule, OpenLoop
 from schedsearch.schedules.interpolation import interpolate_linear
 from schedsearch.schedules.parameters import Duration, Number, completed_periods, epochs
 
@@ -56,7 +56,7 @@ class Piecewise(OpenLoop):
 
 
 @dataclass(frozen=True)
-class Knots(OpenLoop):
+class Knots(EndingSchedule):
     """Linear interpolation between knots at equal distances; the last value stays afterwards.
 
     value(t) = values[k] + (values[k + 1] - values[k]) * (x - k),  k = floor(x)
@@ -67,6 +67,8 @@ class Knots(OpenLoop):
         values: one value for each knot, the first at epoch 0 and the last at epoch `duration`; at
             least two.
         duration: epochs from the first to the last knot, or a share of the horizon.
+        endpoint: reach the last knot in the last epoch instead of after it, if the duration is a
+            share.
 
     Source: numpy.interp; optax.piecewise_interpolate_schedule with linear pieces.
 

@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from schedsearch.schedules.base import OpenLoop
+from schedsearch.schedules.base import EndingSchedule, OpenLoop
 from schedsearch.schedules.interpolation import interpolate_linear
-from schedsearch.schedules.parameters import Duration, NonNegativeDuration, Number, Positive, epochs
+from schedsearch.schedules.parameters import (
+    Duration,
+    NonNegativeDuration,
+    NonNegativePhase,
+    Number,
+    Phase,
+    Positive,
+    epochs,
+    has_passed,
+)
 
 
 @dataclass(frozen=True)
-class WarmupStableDecay(OpenLoop):
+class WarmupStableDecay(EndingSchedule):
     """A linear rise to a peak, a stable phase at the peak, and a linear decay to a final value.
 
     value(t) = initial + (peak - initial) * t / warmup,          t < warmup
@@ -23,9 +32,11 @@ class WarmupStableDecay(OpenLoop):
         initial: value at epoch 0.
         peak: value of the stable phase.
         final: value from epoch `warmup + stable + decay` on.
-        warmup: epochs of the rise, or a share of the horizon.
-        stable: epochs at the peak, or a share of the horizon.
-        decay: epochs of the decay, or a share of the horizon.
+        warmup: epochs of the rise, a share of the horizon, or "rest": what the others leave.
+        stable: epochs at the peak, a share of the horizon, or "rest".
+        decay: epochs of the decay, a share of the horizon, or "rest".
+        endpoint: reach `final` in the last epoch instead of after it; shares are then of the
+            horizon less one epoch.
 
     Source: Hu et al. 2024 (MiniCPM), with the linear decay of Hägele et al. 2024.
 
@@ -34,18 +45,22 @@ class WarmupStableDecay(OpenLoop):
     [0.0, 0.5, 1.0, 1.0, 1.0, 0.75, 0.5, 0.5]
     """
 
+    phases = ("warmup", "stable", "decay")
+
     initial: Number
     peak: Number
     final: Number
-    warmup: NonNegativeDuration = "10%"
-    stable: NonNegativeDuration = "70%"
-    decay: Duration = "20%"
+    warmup: NonNegativePhase = "10%"
+    stable: NonNegativePhase = "70%"
+    decay: Phase = "20%"
 
     def at(self, epoch: float) -> float:
         warmup = epochs(self.warmup)
         if epoch < warmup:
             return interpolate_linear(self.initial, self.peak, epoch, warmup)
         decaying = max(epoch - warmup - epochs(self.stable), 0)
+        if self.version > 1 and has_passed(epochs(self.decay), decaying):
+            return self.final
         return interpolate_linear(self.peak, self.final, decaying, epochs(self.decay))
 
 
@@ -84,7 +99,7 @@ class LogisticRamp(OpenLoop):
 
 
 @dataclass(frozen=True)
-class GaussianRamp(OpenLoop):
+class GaussianRamp(EndingSchedule):
     """The rising half of a Gaussian curve to the final value, constant afterwards.
 
     value(t) = initial + (final - initial) * exp(-sharpness * (1 - min(t / duration, 1)) ** 2)
@@ -97,6 +112,7 @@ class GaussianRamp(OpenLoop):
         final: value from epoch `duration` on.
         sharpness: greater than 0; a larger sharpness delays the rise.
         duration: epochs, or a share of the horizon.
+        endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
 
     Source: the ramp-up of Laine and Aila 2017, "Temporal Ensembling" (there `initial` is 0).
 

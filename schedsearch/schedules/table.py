@@ -5,7 +5,7 @@ A schedule is a table with one family and its parameters:
     {"exponential": {"initial": 1.0, "decay_rate": 0.9}}
 
 A parameter that is a schedule is again such a table. The members of a group stand beside its
-families, not among the parameters.
+families, not among the parameters, and so does the version of the rules.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from typing import Any
 from schedsearch.errors import InputError, ParameterError, did_you_mean
 from schedsearch.schedules.base import GroupSchedule, Schedule
 from schedsearch.schedules.families import FAMILIES
-from schedsearch.schedules.parameters import Parameter, ParameterType, is_finite, parameters_of
+from schedsearch.schedules.parameters import (
+    CURRENT_VERSION,
+    Parameter,
+    ParameterType,
+    is_finite,
+    parameters_of,
+)
 
 
 def to_table(schedule: Schedule) -> dict[str, Any]:
@@ -30,12 +36,19 @@ def to_table(schedule: Schedule) -> dict[str, Any]:
         parameter.name: _to_plain(parameter, getattr(schedule, parameter.name))
         for parameter in parameters_of(type(schedule))
         if parameter.name != "members"
+        and not (parameter.is_option and getattr(schedule, parameter.name) == parameter.default)
     }
     return {schedule.family: parameters}
 
 
-def from_table(table: Mapping[str, Any], members: Sequence[str] | None = None) -> Schedule:
+def from_table(
+    table: Mapping[str, Any],
+    members: Sequence[str] | None = None,
+    version: int = CURRENT_VERSION,
+) -> Schedule:
     """Return the schedule in a table; a family that sets a group of weights needs `members`.
+
+    The table does not say the version of the rules that the schedule follows.
 
     >>> from_table({"exponential": {"initial": 1, "decay_rate": 0.9}})
     Exponential(initial=1.0, decay_rate=0.9)
@@ -64,10 +77,10 @@ def from_table(table: Mapping[str, Any], members: Sequence[str] | None = None) -
             )
     if missing := [p.name for p in known.values() if p.required and p.name not in given]:
         raise InputError(f"{family}: `{missing[0]}` is missing, and has no default")
-    values = {name: _from_plain(known[name], value) for name, value in given.items()}
+    values = {name: _from_plain(known[name], value, version) for name, value in given.items()}
     if members is not None:
         values["members"] = tuple(members)
-    return cls(**values)
+    return cls(**values, version=version)
 
 
 def family_by_name(name: str) -> type[Schedule]:
@@ -92,18 +105,18 @@ def _item_to_plain(parameter: Parameter, value: Any) -> Any:
     return to_table(value) if parameter.type is ParameterType.SCHEDULE else value
 
 
-def _from_plain(parameter: Parameter, value: Any) -> Any:
+def _from_plain(parameter: Parameter, value: Any, version: int) -> Any:
     if not parameter.is_list:
-        return _item_from_plain(parameter, value)
+        return _item_from_plain(parameter, value, version)
     if not isinstance(value, list | tuple):
         return value
-    return tuple(_item_from_plain(parameter, item) for item in value)
+    return tuple(_item_from_plain(parameter, item, version) for item in value)
 
 
-def _item_from_plain(parameter: Parameter, value: Any) -> Any:
+def _item_from_plain(parameter: Parameter, value: Any, version: int) -> Any:
     """Convert tables to schedules and whole numbers to floats; the constructor checks the rest."""
     if parameter.type is ParameterType.SCHEDULE and isinstance(value, Mapping):
-        return from_table(value)
+        return from_table(value, version=version)
     if parameter.type is ParameterType.NUMBER and type(value) is int and is_finite(value):
         return float(value)
     return value

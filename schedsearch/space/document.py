@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from schedsearch.scheduler import Direction
-from schedsearch.schedules.parameters import Interval, parse_share
+from schedsearch.schedules.parameters import CURRENT_VERSION, Interval, parse_share
 
 
 def _check_study_name(value: str) -> str:
@@ -195,6 +195,10 @@ class Document(_Table):
     arguments: dict[TaskName, Argument] = {}
     #: The number of epochs of a full training.
     horizon: Annotated[StrictInt, Field(ge=1, le=1_000_000)]
+    #: The version of the rules for the durations and end points of schedules; if left out, the
+    #: newest, 2. A config that an older schedsearch exported has version 1. A study keeps the
+    #: version that it was created with.
+    schedule_version: Annotated[StrictInt, Field(ge=1, le=CURRENT_VERSION)] | None = None
     #: See [objective].
     objective: Objective
     #: See [search].

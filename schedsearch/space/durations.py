@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 from schedsearch.schedules import FAMILIES, Interval
@@ -16,6 +17,7 @@ from schedsearch.schedules.parameters import (
     to_epochs,
     to_time,
 )
+from schedsearch.schedules.phases import resolve_phases
 from schedsearch.space.domains import (
     Domain,
     Families,
@@ -70,27 +72,42 @@ class DurationSetting:
 
 
 def duration_settings(
-    families: Families, horizon: int, interval: Interval
+    families: Families, horizon: int, interval: Interval, version: int
 ) -> Iterator[DurationSetting]:
-    """Yield the durations of all families, and of the families within them."""
-    yield from _Walk(interval).families(families, "", Span(horizon, horizon))
+    """Yield the durations of all families, and of the families within them.
+
+    Args:
+        families: of one hyperparameter or group.
+        horizon: in epochs.
+        interval: when the hyperparameter changes.
+        version: of the rules that convert shares to epochs.
+    """
+    yield from _Walk(interval, version).families(families, "", Span(horizon, horizon))
 
 
 class _Walk:
-    def __init__(self, interval: Interval) -> None:
-        self._interval = interval
+    def __init__(self, interval: Interval, version: int) -> None:
+        self._interval, self._version = interval, version
 
     def families(self, families: Families, prefix: str, horizon: Span) -> Iterator[DurationSetting]:
         for family, option in families.options.items():
+            shared = self._horizon_of_shares(option, horizon)
+            phases = self._phases(family, option, shared)
             for parameter in parameters_of(FAMILIES[family]):
                 key = f"{prefix}{family}.{parameter.name}"
                 if parameter.type in DURATIONS:
-                    yield from self._durations(parameter, option, key, horizon)
+                    spans = phases.get(parameter.name)
+                    yield from self._durations(parameter, option, key, shared, spans)
             for key, inner, rest in self._inner(family, option, horizon):
                 yield from self.families(inner, f"{prefix}{family}.{key}.", rest)
 
     def _durations(
-        self, parameter: Parameter, option: FamilyParameters, key: str, horizon: Span
+        self,
+        parameter: Parameter,
+        option: FamilyParameters,
+        key: str,
+        horizon: Span,
+        phase: Span | None,
     ) -> Iterator[DurationSetting]:
         items = _items(parameter, option)
         for i, item in enumerate(items):
@@ -100,9 +117,37 @@ class _Walk:
                 is_given=parameter.name in option.domains,
                 is_count=parameter.type is ParameterType.EPOCH_COUNT,
                 horizon=horizon,
-                epochs=self._span(item, parameter.type, horizon),
+                epochs=phase or self._span(item, parameter.type, horizon),
                 is_inner=key.count(".") > 1,
             )
+
+    def _horizon_of_shares(self, option: FamilyParameters, horizon: Span) -> Span:
+        """Return the epochs that shares refer to; with `endpoint` the last one is left out."""
+        if option.domains.get("endpoint") != Fixed(True):
+            return horizon
+        return Span(*(end - 1 if end > 1 else end for end in (horizon.low, horizon.high)))
+
+    def _phases(self, family: str, option: FamilyParameters, horizon: Span) -> dict[str, Span]:
+        """Return what the phases of a family may come to, which are rounded together.
+
+        Each is measured where every phase has its shortest or longest duration.
+        """
+        cls = FAMILIES[family]
+        by_name = {parameter.name: parameter for parameter in parameters_of(cls)}
+        ends = [_ends(item) for name in cls.phases for item in _items(by_name[name], option)]
+        if not ends:
+            return {}
+        needed = [by_name[name].violated_constraint(0) is not None for name in cls.phases]
+        with suppress(ValueError):
+            found = [
+                resolve_phases(corner, at, self._interval, needed=needed, version=self._version)
+                for corner in product(*ends)
+                for at in (horizon.low, horizon.high)
+            ]
+            lengths = [*zip(*found, strict=True)]
+            spans = [Span(min(each), max(each)) for each in lengths]
+            return dict(zip(cls.phases, spans, strict=False))
+        return {}
 
     def _inner(
         self, family: str, option: FamilyParameters, horizon: Span
@@ -142,8 +187,8 @@ class _Walk:
 
     def _epochs(self, value: float | str, kind: ParameterType, horizon: float) -> float:
         if kind is ParameterType.EPOCH_COUNT:
-            return to_epochs(value, horizon)
-        return to_time(value, horizon, self._interval)
+            return to_epochs(value, horizon, self._version)
+        return to_time(value, horizon, self._interval, self._version)
 
 
 def _items(parameter: Parameter, option: FamilyParameters) -> Sequence[Domain]:

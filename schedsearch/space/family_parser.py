@@ -166,9 +166,10 @@ class FamilyParser:
             self._report(key, dict(table), rule)
             return Fixed(None)
         problems_before = len(self.problems)
+        numeric = dataclasses.replace(parameter, may_be_rest=False)
         for end in ("low", "high"):
             if end in table:
-                self._check_value(parameter, table[end], f"{key}.{end}")
+                self._check_value(numeric, table[end], f"{key}.{end}")
         ends_are_valid = len(self.problems) == problems_before
         domain, problems = parse_range(
             self._at_interval(parameter), table, key, ends_are_valid=ends_are_valid

@@ -19,7 +19,7 @@ def idle_pruner_warnings(space: Space) -> list[str]:
 
 def _reasons_in_time(space: Space) -> Iterator[str]:
     pruner, horizon = space.search.pruner, space.horizon
-    protected = to_epochs(pruner.protected, horizon)
+    protected = to_epochs(pruner.protected, horizon, space.schedule_version)
     is_late = f"is not before the horizon of {'1 epoch' if horizon == 1 else f'{horizon} epochs'}"
     if pruner.min_epochs >= horizon:
         is_rung = pruner.name in ("asha", "hyperband")

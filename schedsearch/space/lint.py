@@ -25,7 +25,9 @@ def lint_warnings(space: Space) -> list[str]:
         group = space.document.groups.get(name)
         members = tuple(group.members) if group else None
         interval = space.interval(name)
-        settings = list(duration_settings(families, space.horizon, interval))
+        settings = list(
+            duration_settings(families, space.horizon, interval, space.schedule_version)
+        )
         warnings.extend(_long_durations(settings, name, space.horizon))
         warnings.extend(_single_durations(settings, name, interval, is_group=bool(group)))
         for family, option in families.options.items():
@@ -80,7 +82,7 @@ def _invalid_samples(
     for seed in range(_SAMPLES):
         parameters: Mapping[str, object] = option.suggest(RandomSuggester(seed), name)
         try:
-            schedule = from_table({family: parameters}, members)
+            schedule = from_table({family: parameters}, members, space.schedule_version)
             schedule.resolve(space.horizon, seed, space.interval(name))
         except InputError as error:
             errors.append(str(error))

@@ -13,7 +13,7 @@ from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document, write_document
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
-from schedsearch.schedules import Interval
+from schedsearch.schedules import CURRENT_VERSION, Interval
 from schedsearch.schedules.parameters import parse_share
 from schedsearch.space.document import (
     Document,
@@ -71,9 +71,14 @@ class Space:
             file: names it in messages.
             stored: the space of the study that the file continues; None: the study is new.
 
+        Without a `schedule_version`, schedules follow the newest version of the rules. A config
+        with a [source] was exported before there were versions, and keeps version 1.
+
         Raises:
             FileError: the content is invalid; the message lists all problems.
         """
+        newest = 1 if content.get("source") else CURRENT_VERSION
+        content = {"schedule_version": newest, **content}
         result = validate_document(content)
         problems = list(result.problems)
         families = [*result.hyperparameters.values(), *result.groups.values()]
@@ -111,6 +116,11 @@ class Space:
         return self.document.horizon
 
     @property
+    def schedule_version(self) -> int:
+        """The version of the rules of its schedules; a record without one has version 1."""
+        return self.document.schedule_version or 1
+
+    @property
     def objective(self) -> Objective:
         return self.document.objective
 
@@ -125,7 +135,7 @@ class Space:
     def save(self, path: Path) -> None:
         """Write the space to a TOML, YAML or JSON file, atomically."""
         content = self.document.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-        write_document(path, content)
+        write_document(path, {**content, "schedule_version": self.schedule_version})
 
     # --- suggesting ----------------------------------------------------------------------------
 
@@ -154,7 +164,11 @@ class Space:
                     tables.setdefault(member, {})["families"] = {"constant": {"value": value}}
             else:
                 groups[name] = {"members": members, "families": family}
-        return {"hyperparameters": tables, "groups": groups}
+        return {
+            "hyperparameters": tables,
+            "groups": groups,
+            "schedule_version": self.schedule_version,
+        }
 
     @property
     def is_config(self) -> bool:
@@ -270,7 +284,11 @@ class Space:
                 kept[name]["families"] = given
             elif "constant" not in given:
                 groups[name] = {"members": self.document.groups[name].members, "families": given}
-        return {"hyperparameters": kept, "groups": groups}
+        return {
+            "hyperparameters": kept,
+            "groups": groups,
+            "schedule_version": self.schedule_version,
+        }
 
     def is_constant_plan(self, tables: Mapping[str, Any]) -> bool:
         """Return whether a plan holds constant all that is searched, given its tables."""

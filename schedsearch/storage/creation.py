@@ -41,8 +41,10 @@ from schedsearch.storage.task_versions import (
     write_parts,
 )
 
-#: The settings that may change when a study is continued.
-_CHANGEABLE = frozenset({"search.trials", "search.epochs", "search.epoch_timeout"})
+#: The settings that may change when a study is continued; it keeps its version of the rules.
+_CHANGEABLE = frozenset(
+    {"search.trials", "search.epochs", "search.epoch_timeout", "schedule_version"}
+)
 
 
 def create_study(database: Database, record: StudyRecord) -> StudyHandle:

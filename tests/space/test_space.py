@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan
 from schedsearch.schedules import (
+    CURRENT_VERSION,
     Constant,
     IncrementOnImprovement,
     Linear,
@@ -32,7 +33,7 @@ def shipped(request):
 
 
 def space_of(content):
-    return Space.from_document(content, "file.toml")
+    return Space.from_document({"schedule_version": CURRENT_VERSION, **content}, "file.toml")
 
 
 GROUP = {

@@ -1,0 +1,171 @@
+"""Durations and end points in the newest version of the rules, and in version 1."""
+
+import random
+from decimal import ROUND_HALF_UP, Decimal
+
+import pytest
+
+from schedsearch.errors import InputError, ParameterError
+from schedsearch.plan import Plan
+from schedsearch.schedules import (
+    Cosine,
+    Exponential,
+    Join,
+    Linear,
+    OneCycle,
+    OpenLoop,
+    Polynomial,
+    Scale,
+    Triangular,
+    WarmRestarts,
+    WarmupStableDecay,
+)
+from schedsearch.schedules.parameters import to_epochs
+from schedsearch.schedules.phases import resolve_phases
+
+
+def values(schedule: OpenLoop, horizon: int) -> list[float]:
+    resolved = schedule.resolve(horizon, seed=0)
+    return [resolved.at(epoch) for epoch in range(horizon)]
+
+
+# --- shares --------------------------------------------------------------------------------------
+
+
+def test_every_tie_of_a_share_rounds_up() -> None:
+    for horizon in range(1, 201):
+        for percent in range(1, 100):
+            exact = Decimal(percent) * horizon / 100
+            expected = int(exact.quantize(Decimal(1), ROUND_HALF_UP))
+            assert to_epochs(f"{percent}%", horizon) == max(1, expected)
+
+
+def test_version_1_rounds_in_binary() -> None:
+    assert (to_epochs("29%", 50, version=1), to_epochs("29%", 50)) == (14, 15)
+
+
+# --- phases --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "schedule", [WarmupStableDecay(0.0, 1.0, 0.0), OneCycle(0.0, 1.0, 0.0)], ids=lambda s: s.family
+)
+def test_the_phases_add_up_to_every_horizon(schedule: OpenLoop) -> None:
+    for horizon in range(1, 1001):
+        resolved = schedule.resolve(horizon, seed=0)
+        lengths = [getattr(resolved, name) for name in schedule.phases]
+        assert sum(lengths) == horizon
+        assert all(isinstance(length, int) and length >= 0 for length in lengths)
+        assert horizon < len(lengths) or all(lengths)
+        assert sum(getattr(schedule.resolve(horizon, 0, "step"), n) for n in schedule.phases) == (
+            pytest.approx(horizon, abs=1e-9)
+        )
+
+
+def test_the_decay_of_the_defaults_shows_in_short_trainings() -> None:
+    schedule = WarmupStableDecay(0.0, 1.0, 0.0)
+    assert values(schedule, 8) == [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5]
+    assert values(schedule, 15)[-3:] == pytest.approx([1.0, 2 / 3, 1 / 3])
+    assert [values(schedule, horizon)[-1] for horizon in (1, 2, 3)] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("phases", "horizon", "expected"),
+    [
+        ((2, "rest", "20%"), 10, (2, 6, 2)),
+        ((2, "rest", 3), 4, (2, 0, 3)),
+        (("rest", 0, 3), 10, (7, 0, 3)),
+        ((5, "0%", "1%"), 5, (5, 0, 1)),
+        (("1%", 5, "1%"), 5, (0, 5, 1)),
+        (("1%", "98%", "1%"), 10, (1, 8, 1)),
+    ],
+)
+def test_given_epochs_are_kept_and_shares_make_room(
+    phases: tuple[int | str, ...], horizon: int, expected: tuple[int, ...]
+) -> None:
+    needed = [False, False, True]
+    assert resolve_phases(phases, horizon, "epoch", needed=needed, version=2) == expected
+
+
+def test_the_rest_is_not_rounded_by_step() -> None:
+    schedule = WarmupStableDecay(0.0, 1.0, 0.0, warmup=0.25, stable="rest", decay="15%")
+    resolved = schedule.resolve(5, 0, "step")
+    assert (resolved.warmup, resolved.stable, resolved.decay) == (0.25, 4.0, 0.75)
+
+
+def test_only_one_phase_may_be_the_rest() -> None:
+    with pytest.raises(ParameterError, match='must be "rest" for one phase only'):
+        OneCycle(0.0, 1.0, 0.0, rise="rest", fall="rest")
+    with pytest.raises(
+        ParameterError, match="`duration` is 'rest', but must be a number of epochs"
+    ):
+        Linear(0.0, 1.0, duration="rest")
+
+
+# --- the last epoch ------------------------------------------------------------------------------
+
+
+def test_no_cycle_begins_in_the_last_epoch() -> None:
+    for horizon in range(2, 1000):
+        assert values(WarmRestarts(1.0, 0.0), horizon)[-1] < 1.0
+    assert values(WarmRestarts(1.0, 0.0), 5)[-2:] == [1.0, 0.0]
+    assert values(WarmRestarts(1.0, 0.0, version=1), 5)[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Linear(1.0, 0.1, endpoint=True),
+        Polynomial(1.0, 0.1, 2.0, endpoint=True),
+        Cosine(1.0, 0.1, endpoint=True),
+        OneCycle(0.0, 1.0, 0.1, endpoint=True),
+        WarmupStableDecay(0.0, 1.0, 0.1, endpoint=True),
+    ],
+    ids=lambda schedule: schedule.family,
+)
+def test_the_last_epoch_trains_with_the_final_value_if_asked(schedule: OpenLoop) -> None:
+    for horizon in range(2, 101):
+        assert values(schedule, horizon)[-1] == 0.1
+    resolved = schedule.resolve(10, 0, "step")
+    assert resolved.at(9.0) == 0.1 != resolved.at(8.75)
+
+
+# --- end points ----------------------------------------------------------------------------------
+
+
+def test_end_points_are_exact_for_random_pairs() -> None:
+    numbers = random.Random(0)
+    off_in_version_1 = 0
+    for _ in range(2000):
+        first, last = numbers.uniform(0, 1), numbers.uniform(0, 1)
+        assert Cosine(first, last, 7).at(0) == first
+        assert Polynomial(first, last, 2.0, 7).at(0) == first
+        assert WarmRestarts(first, last, 7).at(14) == first
+        assert OneCycle(0.0, first, last, 3, 4).at(3) == first
+        assert Triangular(last, first, 3, 4).at(3) == first
+        for epoch in range(8):
+            assert min(first, last) <= Cosine(first, last, 7).at(epoch) <= max(first, last)
+        off_in_version_1 += Cosine(first, last, 7, version=1).at(0) != first
+    assert off_in_version_1 > 100
+
+
+# --- versions ------------------------------------------------------------------------------------
+
+
+def test_tables_record_the_version_of_a_plan() -> None:
+    plan = Plan({("lr",): Scale(Cosine(0.3, 0.1), 2.0)})
+    assert plan.to_tables()["schedule_version"] == plan.version == 2
+    older = {key: value for key, value in plan.to_tables().items() if key != "schedule_version"}
+    assert Plan.from_tables(older).version == 1
+    assert "schedule_version" not in Plan.from_tables(older).to_tables()
+    assert Plan.from_tables(plan.to_tables()) == plan != Plan.from_tables(older)
+
+
+def test_versions_cannot_be_mixed() -> None:
+    old, new = Exponential(1.0, 0.9, version=1), Exponential(1.0, 0.9)
+    with pytest.raises(InputError, match="follow the versions"):
+        Plan({("a",): old, ("b",): new})
+    with pytest.raises(ParameterError, match="`version` is 2, but must be 1, that of the schedule"):
+        Join((old, new), (3,))
+    with pytest.raises(InputError, match="`version` is 3, but must be from 1 to 2"):
+        Plan.from_tables({"schedule_version": 3, "hyperparameters": {"lr": {"default": 0.1}}})
