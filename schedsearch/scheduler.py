@@ -133,7 +133,7 @@ class Scheduler:
         if state.get("plan", self.plan.digest) != self.plan.digest:
             raise InputError(
                 "the state belongs to another plan, or to the same plan at another horizon: "
-                "create the scheduler with the plan, the horizon and the seed of the state"
+                "create the scheduler with the plan and the horizon of the state"
             )
         self.epoch = int(state["epoch"])
         self._set_state(dict(schedules))

@@ -17,6 +17,7 @@ from schedsearch.schedules import (
     Dwa,
     Exponential,
     IncrementOnImprovement,
+    Join,
     Linear,
     ReduceOnPlateau,
 )
@@ -51,16 +52,39 @@ def test_a_saved_state_does_not_change_with_the_scheduler():
     scheduler = Scheduler(Plan({("a",): Exponential(1.0, 0.5)}), horizon=3)
     saved = scheduler.state_dict()
     scheduler.step(0.1)
-    assert saved == {"epoch": 0, "schedules": {"a": {"epoch": 0}}}
+    assert saved == {
+        "epoch": 0,
+        "schedules": {"a": {"epoch": 0}},
+        "plan": scheduler.plan.digest,
+    }
 
 
 @pytest.mark.parametrize(
-    "other", [{("b",): Constant(1.0)}, {("a",): IncrementOnImprovement(0.0, 1.0)}, {}]
+    "other",
+    [
+        {("b",): Constant(1.0)},
+        {("a",): IncrementOnImprovement(0.0, 1.0)},
+        {("a",): Constant(2.0)},
+        {},
+    ],
 )
 def test_a_state_of_another_plan_is_refused(other):
     scheduler = Scheduler(Plan({("a",): Constant(1.0)}), horizon=3)
     with pytest.raises(InputError, match="the state belongs to another plan"):
         scheduler.load_state_dict(Scheduler(Plan(other), horizon=3).state_dict())
+
+
+def test_a_state_of_the_same_plan_at_another_horizon_is_refused():
+    schedules = {("a",): Join((Linear(1.0, 0.0), ReduceOnPlateau(1.0)), ("50%",))}
+    saved = Scheduler(Plan(schedules), horizon=8).state_dict()
+    with pytest.raises(InputError, match="or to the same plan at another horizon"):
+        Scheduler(Plan(schedules), horizon=10).load_state_dict(saved)
+
+
+def test_a_state_that_was_saved_before_states_had_plans_still_loads():
+    scheduler = Scheduler(Plan({("a",): Exponential(1.0, 0.5)}), horizon=3)
+    scheduler.load_state_dict({"epoch": 2, "schedules": {"a": {"epoch": 2}}})
+    assert scheduler.values == {"a": 0.25}
 
 
 def test_the_direction_determines_what_an_improvement_is():

@@ -104,8 +104,9 @@ class Softadapt(_LossBalancing):
 
     Source: Heydari, Thompson and Mehmood 2019, "SoftAdapt", the normalised variant with differences
     over one epoch and weights that sum to n instead of 1. This implementation divides by the sum of
-    the absolute changes; implementations that divide by the signed sum reverse the order of the
-    weights while the terms decrease. The loss-weighted variant is not available.
+    the absolute changes. The authors' code divides by the signed sum, which reverses the order of
+    the weights while the terms decrease. What NVIDIA PhysicsNeMo calls SoftAdapt is `dwa` with
+    temperature 1. The loss-weighted variant is not available.
 
     >>> schedule = Softadapt(members=("weights.a", "weights.b"), beta=1.0)
     >>> state = schedule.start()

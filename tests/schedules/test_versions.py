@@ -137,7 +137,7 @@ def test_end_points_are_exact_for_random_pairs() -> None:
     numbers = random.Random(0)
     off_in_version_1 = 0
     for _ in range(2000):
-        first, last = numbers.uniform(0, 1), numbers.uniform(0, 1)
+        first, last = (10 ** numbers.uniform(-4, 1) for _ in range(2))
         assert Cosine(first, last, 7).at(0) == first
         assert Polynomial(first, last, 2.0, 7).at(0) == first
         assert WarmRestarts(first, last, 7).at(14) == first
