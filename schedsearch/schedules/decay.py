@@ -224,7 +224,7 @@ class Cosine(EndingSchedule):
         endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
 
     Source: Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingLR, in closed form.
-    The recursion in torch accumulates rounding errors, of at most 3e-14 of the range, and its values
+    The recursion in torch accumulates rounding errors, at most 3e-14 of the range, and its values
     rise again after T_max.
 
     >>> [round(Cosine(initial=1.0, final=0.0, duration=4).at(t), 3) for t in range(6)]
