@@ -21,7 +21,9 @@ from schedsearch.schedules import (
     Dwa,
     Exponential,
     GaussianRamp,
+    GaussianRampDown,
     Geco,
+    Geometric,
     Greedy,
     GroupSchedule,
     IncrementOnImprovement,
@@ -41,6 +43,7 @@ from schedsearch.schedules import (
     Product,
     ReduceOnPlateau,
     Relobralo,
+    Rex,
     Scale,
     Schedule,
     Softadapt,
@@ -78,6 +81,11 @@ _EXAMPLES = [
         Exponential(1.0, 0.95),
         "a penalty or a learning rate should shrink by a fixed factor each epoch.",
     ),
+    Example(
+        Geometric(1.0, 0.01),
+        "you know the first and the last value of an exponential decay, and not its factor.",
+    ),
+    Example(Rex(1.0, 0.0), "training is short: the value stays high longer than with a line."),
     Example(Step(1.0, 0.5, "20%"), "the learning rate should drop at regular intervals."),
     Example(
         Multistep(1.0, 0.3, ("40%", "80%")), "the learning rate should drop at a few known epochs."
@@ -104,6 +112,9 @@ _EXAMPLES = [
     Example(LogisticRamp(0.0, 1.0), "a term should switch on smoothly in the middle of the run."),
     Example(
         GaussianRamp(0.0, 1.0, duration="60%"), "a consistency weight ramps up, as in Mean Teacher."
+    ),
+    Example(
+        GaussianRampDown(1.0, 0.0), "a value ramps down at the end, as in Temporal Ensembling."
     ),
     Example(Knots((0.1, 0.9, 0.4)), "the shape is unknown, and a few points can be searched."),
     Example(

@@ -9,10 +9,12 @@ from schedsearch.schedules.decay import (
     Constant,
     Cosine,
     Exponential,
+    Geometric,
     InverseTime,
     Linear,
     Multistep,
     Polynomial,
+    Rex,
     Step,
 )
 from schedsearch.schedules.families import FAMILIES
@@ -21,7 +23,12 @@ from schedsearch.schedules.loss_balancing import Dwa, Relobralo, Softadapt, Targ
 from schedsearch.schedules.parameters import CURRENT_VERSION, Interval
 from schedsearch.schedules.piecewise import Knots, Piecewise
 from schedsearch.schedules.plateau import IncrementOnPlateau, PlateauOver, ReduceOnPlateau
-from schedsearch.schedules.ramps import GaussianRamp, LogisticRamp, WarmupStableDecay
+from schedsearch.schedules.ramps import (
+    GaussianRamp,
+    GaussianRampDown,
+    LogisticRamp,
+    WarmupStableDecay,
+)
 from schedsearch.schedules.table import from_table, to_table
 
 __all__ = [
@@ -36,7 +43,9 @@ __all__ = [
     "Exponential",
     "Feedback",
     "GaussianRamp",
+    "GaussianRampDown",
     "Geco",
+    "Geometric",
     "Greedy",
     "GroupSchedule",
     "IncrementOnImprovement",
@@ -58,6 +67,7 @@ __all__ = [
     "Product",
     "ReduceOnPlateau",
     "Relobralo",
+    "Rex",
     "Scale",
     "Schedule",
     "Softadapt",

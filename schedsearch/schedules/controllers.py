@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schedsearch.schedules.base import Feedback, Schedule, State, check_initial_value
-from schedsearch.schedules.parameters import Fraction, NonNegative, Number, Positive
+from schedsearch.schedules.parameters import (
+    Fraction,
+    NonNegative,
+    NonZero,
+    Number,
+    Positive,
+)
 
 #: The largest argument of `exp`: e ** 700 is still finite.
 _LARGEST_EXPONENT = 700.0
@@ -43,21 +49,25 @@ class Geco(_TermController):
     """The Lagrange multiplier of the constraint that a loss term is at most a tolerance.
 
     average <- smoothing * average + (1 - smoothing) * term       (at first: the term itself)
-    value   <- value * exp(rate * (average - tolerance)),         from `min_value` to `max_value`
+    value   <- value * exp(speed * (average - tolerance)),        from `min_value` to `max_value`
 
     The weight of the constrained term grows while its moving average is above the tolerance and
-    shrinks while it is below. An epoch without a finite mean of the term changes nothing.
+    shrinks while it is below. With a negative rate it is the reverse, for the weight of another
+    term: it grows while the constraint is met. `speed` is `rate`, and `rate * speedup` while the
+    average is below the tolerance. An epoch without a finite mean of the term changes nothing.
 
     Args:
         term: the constrained loss term.
         tolerance: upper limit for the term, in the unit of the term.
-        rate: growth of log(weight) per epoch and unit of the term.
+        rate: growth of log(weight) per epoch and unit of the term, positive or negative.
         smoothing: fraction of the past in the moving average, from 0 (none) to 1.
         initial: value at epoch 0, from `min_value` to `max_value`.
         min_value: lower limit.
         max_value: upper limit.
+        speedup: factor on the rate while the constraint is met, greater than 0.
 
-    Source: Rezende and Viola 2018, "Taming VAEs", algorithm 1, once per epoch instead of per step.
+    Source: Rezende and Viola 2018, "Taming VAEs", algorithm 1, once per epoch instead of per step;
+    the speed-up and the weight of the other term as in GENESIS (Engelcke et al. 2020).
     The smoothing of the paper is 0.99 per step; the mean over an epoch is already an average.
 
     >>> schedule = Geco(term="reconstruction", tolerance=1.0, rate=0.5, smoothing=0.0)
@@ -67,11 +77,12 @@ class Geco(_TermController):
     """
 
     tolerance: Number
-    rate: Positive
+    rate: NonZero
     smoothing: Fraction = 0.5
     initial: Positive = 1.0
     min_value: Positive = 1e-6
     max_value: Positive = 1e6
+    speedup: Positive = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,6 +95,8 @@ class Geco(_TermController):
         past = term if state["average"] is None else state["average"]
         average = self.smoothing * past + (1 - self.smoothing) * term
         exponent = self.rate * (average - self.tolerance)
+        if average < self.tolerance:
+            exponent *= self.speedup
         growth = math.exp(min(max(exponent, -_LARGEST_EXPONENT), _LARGEST_EXPONENT))
         value = min(max(state["value"] * growth, self.min_value), self.max_value)
         return {"value": value, "average": average}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Literal, Self
 
 from schedsearch.schedules.base import EndingSchedule, OpenLoop
 from schedsearch.schedules.interpolation import blend, half_cosine, interpolate_linear
@@ -12,6 +12,7 @@ from schedsearch.schedules.parameters import (
     Count,
     Duration,
     Interval,
+    Multiple,
     NonNegativePhase,
     Number,
     Phase,
@@ -28,22 +29,24 @@ from schedsearch.schedules.parameters import (
 class WarmRestarts(OpenLoop):
     """Half a cosine wave from initial to final, started again at each restart.
 
-    value(t) = final + (initial - final) * (1 + cos(pi * s / p)) / 2
+    value(t) = final + (initial * cycle_decay ** c - final) * (1 + cos(pi * s / p)) / 2
 
-    with s the epochs since the last restart and p the current period in epochs: `period` at first,
-    `multiplier` times longer after each restart.
+    with c the number of restarts before t, s the epochs since the last one, and p the current
+    period in epochs: `period` at first, `multiplier` times longer after each restart.
 
     Args:
         initial: value at epoch 0 and at each restart.
         final: value that each period approaches; the restart comes just before it is reached.
         period: epochs before the first restart, or a share of the horizon.
-        multiplier: factor on the period at each restart, a whole number of at least 1.
+        multiplier: factor on the period at each restart, at least 1; with a fraction, restarts may
+            fall within an epoch, which then has a value below that of the restart.
         cycles: periods after which the value stays `final`; 0 for no limit, except that at the
             interval "epoch" no period begins in the last epoch.
+        cycle_decay: factor on `initial` at each restart, greater than 0.
 
     Source: SGDR, Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingWarmRestarts,
     stepped without an epoch. With `step(epoch)` torch computes restarts from a logarithm and misses
-    some of them.
+    some of them. `cycle_decay` and fractions as `multiplier` are CosineLRScheduler in timm.
 
     >>> schedule = WarmRestarts(initial=1.0, final=0.0, period=2, multiplier=2)
     >>> [round(schedule.at(t), 3) for t in range(7)]
@@ -53,8 +56,9 @@ class WarmRestarts(OpenLoop):
     initial: Number
     final: Number
     period: Duration = "25%"
-    multiplier: PositiveCount = 1
+    multiplier: Multiple = 1
     cycles: Count = field(default=0, kw_only=True)
+    cycle_decay: Positive = field(default=1.0, kw_only=True)
 
     def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Resolve the schedule, so that no cycle begins in the last of several epochs."""
@@ -68,7 +72,10 @@ class WarmRestarts(OpenLoop):
         cycle, since, period = self._cycle(epoch)
         if self.cycles and cycle >= self.cycles:
             return self.final
-        return blend(self.initial, self.final, half_cosine(since, period), self.version)
+        initial = self.initial
+        if self.cycle_decay != 1:
+            initial *= math.pow(self.cycle_decay, cycle)
+        return blend(initial, self.final, half_cosine(since, period), self.version)
 
     def _cycle(self, epoch: float) -> tuple[int, float, float]:
         """Return the cycle at a time, the epochs since its begin, and its length."""
@@ -85,13 +92,14 @@ class WarmRestarts(OpenLoop):
 
 @dataclass(frozen=True)
 class Cyclical(EndingSchedule):
-    """Cyclical annealing: each cycle rises linearly to the final value, then stays there.
+    """Cyclical annealing: each cycle rises to the final value, then stays there.
 
-    value(t) = initial + (final - initial) * min(tau / proportion, 1)
+    value(t) = initial + (final - initial) * f(min(tau / proportion, 1))
 
-    with tau in [0, 1) the elapsed part of the current cycle. At the interval "epoch", each cycle
-    begins at a whole epoch, so it starts at `initial` even if the number of cycles does not divide
-    the duration. The value is `final` from epoch `duration` on.
+    with tau in [0, 1) the elapsed part of the current cycle, and f(x) by `shape` for x < 1: x,
+    (1 - cos(pi * x)) / 2 (cosine), 1 / (1 + exp(6 - 12 * x)) (sigmoid, which begins at 0.0025). At
+    the interval "epoch", each cycle begins at a whole epoch, so it starts at `initial` even if the
+    number of cycles does not divide the duration. The value is `final` from epoch `duration` on.
 
     Args:
         initial: value at the start of each cycle.
@@ -100,6 +108,7 @@ class Cyclical(EndingSchedule):
         proportion: length of the rise as a part of the cycle, greater than 0, at most 1.
         duration: epochs of all cycles together, or a share of the horizon.
         endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
+        shape: of the rise: "linear", "cosine" or "sigmoid".
 
     Source: Fu et al. 2019, "Cyclical Annealing Schedule". Their published code adds a fractional
     step and skips final values if a cycle has few epochs; this family does not.
@@ -115,14 +124,21 @@ class Cyclical(EndingSchedule):
     proportion: PositiveFraction = 0.5
     duration: Duration = "100%"
 
+    shape: Literal["linear", "cosine", "sigmoid"] = field(default="linear", kw_only=True)
+
     def at(self, epoch: float) -> float:
         if has_passed(epochs(self.duration), epoch):
             return self.final
         cycle = completed_periods(epoch * self.cycles, epochs(self.duration))
         begin, end = self._begin(cycle), self._begin(cycle + 1)
-        return interpolate_linear(
-            self.initial, self.final, epoch - begin, self.proportion * (end - begin)
-        )
+        since, rise = epoch - begin, self.proportion * (end - begin)
+        if self.shape == "linear" or since >= rise:
+            return interpolate_linear(self.initial, self.final, since, rise)
+        if self.shape == "cosine":
+            left = half_cosine(since, rise)
+        else:
+            left = 1 / (1 + math.exp(12 * since / rise - 6))
+        return blend(self.initial, self.final, left, self.version)
 
     def _begin(self, cycle: int) -> float:
         duration = epochs(self.duration)

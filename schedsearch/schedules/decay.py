@@ -9,7 +9,12 @@ import math
 from dataclasses import dataclass, field
 
 from schedsearch.schedules.base import EndingSchedule, OpenLoop
-from schedsearch.schedules.interpolation import blend, half_cosine, interpolate_linear
+from schedsearch.schedules.interpolation import (
+    blend,
+    half_cosine,
+    interpolate_geometric,
+    interpolate_linear,
+)
 from schedsearch.schedules.parameters import (
     Duration,
     Number,
@@ -73,7 +78,7 @@ class Linear(EndingSchedule):
 class Polynomial(EndingSchedule):
     """A power of the remaining time: fast at first for a power above 1, slow at first below 1.
 
-    value(t) = final + (initial - final) * (1 - min(t / duration, 1)) ** power
+    value(t) = final + (initial - final) * (1 - min(t / duration, 1) ** k_decay) ** power
 
     Args:
         initial: value at epoch 0.
@@ -81,8 +86,10 @@ class Polynomial(EndingSchedule):
         power: greater than 0; 1 is a straight line.
         duration: epochs, or a share of the horizon.
         endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
+        k_decay: power of the elapsed time; above 1 the value stays high for longer.
 
-    Source: torch.optim.lr_scheduler.PolynomialLR, in closed form (there `final` is 0).
+    Source: torch.optim.lr_scheduler.PolynomialLR, in closed form (there `final` is 0); k-decay of
+    Zhang and Li 2020 (arXiv 2004.05909), as in timm.
 
     >>> [Polynomial(initial=1.0, final=0.0, power=2.0, duration=4).at(t) for t in range(6)]
     [1.0, 0.5625, 0.25, 0.0625, 0.0, 0.0]
@@ -92,12 +99,15 @@ class Polynomial(EndingSchedule):
     final: Number
     power: Positive
     duration: Duration = "100%"
+    k_decay: Positive = field(default=1.0, kw_only=True)
 
     def at(self, epoch: float) -> float:
         duration = epochs(self.duration)
         # A small power would enlarge a remaining time that is only a residue of rounding.
         over = has_passed(duration, epoch)
         left = 0.0 if over else interpolate_linear(1.0, 0.0, epoch, duration)
+        if self.k_decay != 1 and not over:
+            left = 1 - math.pow(epoch / duration, self.k_decay)
         return blend(self.initial, self.final, math.pow(left, self.power), self.version)
 
 
@@ -122,6 +132,62 @@ class Exponential(OpenLoop):
 
     def at(self, epoch: float) -> float:
         return self.initial * math.pow(self.decay_rate, epoch)
+
+
+@dataclass(frozen=True)
+class Geometric(EndingSchedule):
+    """An exponential curve from the initial to the final value, constant afterwards.
+
+    value(t) = initial * (final / initial) ** min(t / duration, 1)
+
+    Args:
+        initial: value at epoch 0, greater than 0.
+        final: value from epoch `duration` on, greater than 0.
+        duration: epochs, or a share of the horizon.
+        endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
+
+    Source: numpy.geomspace; torch.optim.lr_scheduler.ExponentialLR with
+    gamma = (final / initial) ** (1 / duration).
+
+    >>> [round(Geometric(initial=1.0, final=0.01, duration=4).at(t), 4) for t in range(6)]
+    [1.0, 0.3162, 0.1, 0.0316, 0.01, 0.01]
+    """
+
+    initial: Positive
+    final: Positive
+    duration: Duration = "100%"
+
+    def at(self, epoch: float) -> float:
+        return interpolate_geometric(self.initial, self.final, epoch, epochs(self.duration))
+
+
+@dataclass(frozen=True)
+class Rex(EndingSchedule):
+    """A reflected exponential: nearly linear at first, and faster towards the end.
+
+    value(t) = final + (initial - final) * (1 - s) / (1 - s / 2),  s = min(t / duration, 1)
+
+    Args:
+        initial: value at epoch 0.
+        final: value from epoch `duration` on.
+        duration: epochs, or a share of the horizon.
+        endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
+
+    Source: Chen, Wolfe and Kyrillidis 2022, "REX: Revisiting Budgeted Training with an Improved
+    Schedule" (arXiv 2107.04197); there `final` is 0.
+
+    >>> [round(Rex(initial=1.0, final=0.0, duration=4).at(t), 3) for t in range(6)]
+    [1.0, 0.857, 0.667, 0.4, 0.0, 0.0]
+    """
+
+    initial: Number
+    final: Number
+    duration: Duration = "100%"
+
+    def at(self, epoch: float) -> float:
+        duration = epochs(self.duration)
+        over = 1.0 if has_passed(duration, epoch) else epoch / duration
+        return blend(self.initial, self.final, (1 - over) / (1 - over / 2), self.version)
 
 
 @dataclass(frozen=True)
@@ -215,17 +281,22 @@ class InverseTime(OpenLoop):
 class Cosine(EndingSchedule):
     """Half a cosine wave from the initial to the final value, constant afterwards.
 
-    value(t) = final + (initial - final) * (1 + cos(pi * t / duration)) / 2,  t < duration
+    value(t) = final + (initial - final) * ((1 + cos(pi * s)) / 2) ** exponent,  t < duration
+
+    with s = (t / duration) ** k_decay.
 
     Args:
         initial: value at epoch 0.
         final: value from epoch `duration` on.
         duration: epochs, or a share of the horizon.
         endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
+        exponent: power of the height; above 1 the value falls sooner.
+        k_decay: power of the elapsed time; above 1 the value stays high for longer.
 
     Source: Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingLR, in closed form.
     The recursion in torch accumulates rounding errors, at most 3e-14 of the range, and its values
-    rise again after T_max.
+    rise again after T_max. Exponents as in optax.cosine_decay_schedule; k-decay of Zhang and Li
+    2020 (arXiv 2004.05909), as in timm.
 
     >>> [round(Cosine(initial=1.0, final=0.0, duration=4).at(t), 3) for t in range(6)]
     [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
@@ -235,6 +306,14 @@ class Cosine(EndingSchedule):
     final: Number
     duration: Duration = "100%"
 
+    exponent: Positive = field(default=1.0, kw_only=True)
+    k_decay: Positive = field(default=1.0, kw_only=True)
+
     def at(self, epoch: float) -> float:
-        weight = half_cosine(epoch, epochs(self.duration))
-        return blend(self.initial, self.final, weight, self.version)
+        elapsed, duration = epoch, epochs(self.duration)
+        if self.k_decay != 1:
+            elapsed = math.pow(epoch / duration, self.k_decay) * duration
+        height = half_cosine(elapsed, duration)
+        if self.exponent != 1:
+            height = math.pow(height, self.exponent)
+        return blend(self.initial, self.final, height, self.version)

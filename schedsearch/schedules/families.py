@@ -14,23 +14,32 @@ from schedsearch.schedules.decay import (
     Constant,
     Cosine,
     Exponential,
+    Geometric,
     InverseTime,
     Linear,
     Multistep,
     Polynomial,
+    Rex,
     Step,
 )
 from schedsearch.schedules.improvement import Greedy, IncrementOnImprovement
 from schedsearch.schedules.loss_balancing import Dwa, Relobralo, Softadapt, TargetContribution
 from schedsearch.schedules.piecewise import Knots, Piecewise
 from schedsearch.schedules.plateau import IncrementOnPlateau, PlateauOver, ReduceOnPlateau
-from schedsearch.schedules.ramps import GaussianRamp, LogisticRamp, WarmupStableDecay
+from schedsearch.schedules.ramps import (
+    GaussianRamp,
+    GaussianRampDown,
+    LogisticRamp,
+    WarmupStableDecay,
+)
 
 OPEN_LOOP_FAMILIES: tuple[type[Schedule], ...] = (
     Constant,
     Linear,
     Polynomial,
     Exponential,
+    Geometric,
+    Rex,
     Step,
     Multistep,
     InverseTime,
@@ -42,6 +51,7 @@ OPEN_LOOP_FAMILIES: tuple[type[Schedule], ...] = (
     WarmupStableDecay,
     LogisticRamp,
     GaussianRamp,
+    GaussianRampDown,
     Knots,
     Piecewise,
 )

@@ -18,6 +18,29 @@ def interpolate_linear(start: float, end: float, elapsed: float, duration: float
     return start + (end - start) * (elapsed / duration)
 
 
+def interpolate_geometric(start: float, end: float, elapsed: float, duration: float) -> float:
+    """Return `start * (end / start) ** (elapsed / duration)`, or `end` later; both are above 0.
+
+    >>> [interpolate_geometric(4.0, 1.0, t, 2) for t in (0, 1, 2, 3)]
+    [4.0, 2.0, 1.0, 1.0]
+    """
+    if elapsed >= duration:
+        return end
+    if elapsed <= 0:
+        return start
+    value = start * math.pow(end / start, elapsed / duration)
+    return min(max(value, min(start, end)), max(start, end))
+
+
+def one_minus_sqrt(elapsed: float, duration: float) -> float:
+    """Return 1 minus the square root of the elapsed part, which falls from 1 to 0.
+
+    >>> [one_minus_sqrt(t, 4) for t in (0, 1, 4, 9)]
+    [1.0, 0.5, 0.0, 0.0]
+    """
+    return 0.0 if elapsed >= duration else 1 - math.sqrt(elapsed / duration)
+
+
 def half_cosine(elapsed: float, duration: float) -> float:
     """Return the height of half a cosine wave, which falls from 1 to 0 in `duration` epochs.
 

@@ -44,6 +44,9 @@ PositiveFraction: TypeAlias = Annotated[
 ]
 Count: TypeAlias = Annotated[int, Constraint("at least 0", lambda n: n >= 0)]
 PositiveCount: TypeAlias = Annotated[int, Constraint("at least 1", lambda n: n >= 1)]
+#: A factor of at least 1; a range between two whole numbers holds whole numbers only.
+Multiple: TypeAlias = Annotated[int | float, Constraint("at least 1", lambda x: x >= 1)]
+NonZero: TypeAlias = Annotated[float, Constraint("other than 0", lambda x: x != 0)]
 #: A time: a number of epochs, or a share of the horizon such as "20%".
 Duration: TypeAlias = Annotated[
     int | float | str, Constraint("more than 0 epochs", lambda d: duration_size(d) > 0)
@@ -215,6 +218,7 @@ class ParameterType(enum.Enum):
 
     NUMBER = "a number"
     COUNT = "a whole number"
+    MULTIPLE = "a number, whole or not"
     DURATION = 'a number of epochs, or a share of the horizon such as "20%"'
     EPOCH_COUNT = 'a whole number of epochs, or a share of the horizon such as "20%"'
     FLAG = "true or false"
@@ -223,6 +227,8 @@ class ParameterType(enum.Enum):
     SCHEDULE = "a schedule of one hyperparameter: a table that holds one family"
 
 
+#: The types whose values may be any finite number.
+NUMBERS = (ParameterType.NUMBER, ParameterType.MULTIPLE)
 #: The types whose values are epochs or shares of the horizon.
 DURATIONS = (ParameterType.DURATION, ParameterType.EPOCH_COUNT)
 
@@ -268,7 +274,7 @@ class Parameter:
             return "one of " + ", ".join(self.choices)
         if not _has_type(value, self.type):
             return self.type.value + (f', or "{REST}"' if self.may_be_rest else "")
-        if self.type is ParameterType.NUMBER and not is_finite(value):
+        if self.type in NUMBERS and not is_finite(value):
             return "a finite number"
         return next(
             (
@@ -290,7 +296,7 @@ def is_finite(value: float) -> bool:
 
 def _has_type(value: Any, expected: ParameterType) -> bool:
     match expected:
-        case ParameterType.NUMBER:
+        case ParameterType.NUMBER | ParameterType.MULTIPLE:
             return isinstance(value, int | float) and not isinstance(value, bool)
         case ParameterType.COUNT:
             return isinstance(value, int) and not isinstance(value, bool)
@@ -352,6 +358,8 @@ def _type_of(item: Any) -> ParameterType:
     }
     if item in simple:
         return simple[item]
+    if item == int | float:
+        return ParameterType.MULTIPLE
     if item == int | float | str:
         return ParameterType.DURATION
     return ParameterType.EPOCH_COUNT if item == int | str else ParameterType.SCHEDULE

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from schedsearch.schedules.base import EndingSchedule, OpenLoop
-from schedsearch.schedules.interpolation import interpolate_linear
+from schedsearch.schedules.interpolation import (
+    blend,
+    half_cosine,
+    interpolate_geometric,
+    interpolate_linear,
+    one_minus_sqrt,
+)
 from schedsearch.schedules.parameters import (
     Duration,
     NonNegativeDuration,
@@ -21,12 +28,14 @@ from schedsearch.schedules.parameters import (
 
 @dataclass(frozen=True)
 class WarmupStableDecay(EndingSchedule):
-    """A linear rise to a peak, a stable phase at the peak, and a linear decay to a final value.
+    """A linear rise to a peak, a stable phase at the peak, and a cooldown to a final value.
 
     value(t) = initial + (peak - initial) * t / warmup,          t < warmup
-               peak + (final - peak) * min(max(s, 0), 1),        t >= warmup
+               final + (peak - final) * f(min(max(s, 0), 1)),    t >= warmup
 
-    with s = (t - warmup - stable) / decay.
+    with s = (t - warmup - stable) / decay, and f(s) by `cooldown`: 1 - s (linear),
+    (1 + cos(pi * s)) / 2 (cosine), 1 - sqrt(s) (1-sqrt). With "exponential" the value is
+    peak * (final / peak) ** s, and both must be greater than 0.
 
     Args:
         initial: value at epoch 0.
@@ -37,8 +46,10 @@ class WarmupStableDecay(EndingSchedule):
         decay: epochs of the decay, a share of the horizon, or "rest".
         endpoint: reach `final` in the last epoch instead of after it; shares are then of the
             horizon less one epoch.
+        cooldown: the shape of the decay: "linear", "cosine", "1-sqrt" or "exponential".
 
-    Source: Hu et al. 2024 (MiniCPM), with the linear decay of Hägele et al. 2024.
+    Source: Hu et al. 2024 (MiniCPM); the shapes of Hägele et al. 2024 (arXiv 2405.18392);
+    get_wsd_schedule in transformers.
 
     >>> schedule = WarmupStableDecay(0.0, 1.0, 0.5, warmup=2, stable=2, decay=2)
     >>> [schedule.at(t) for t in range(8)]
@@ -53,15 +64,28 @@ class WarmupStableDecay(EndingSchedule):
     warmup: NonNegativePhase = "10%"
     stable: NonNegativePhase = "70%"
     decay: Phase = "20%"
+    cooldown: Literal["linear", "cosine", "1-sqrt", "exponential"] = field(
+        default="linear", kw_only=True
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cooldown == "exponential" and min(self.peak, self.final) <= 0:
+            raise self.parameter_error("final", "greater than 0, as the peak, if exponential")
 
     def at(self, epoch: float) -> float:
-        warmup = epochs(self.warmup)
+        warmup, decay = epochs(self.warmup), epochs(self.decay)
         if epoch < warmup:
             return interpolate_linear(self.initial, self.peak, epoch, warmup)
         decaying = max(epoch - warmup - epochs(self.stable), 0)
-        if self.version > 1 and has_passed(epochs(self.decay), decaying):
+        if self.version > 1 and has_passed(decay, decaying):
             return self.final
-        return interpolate_linear(self.peak, self.final, decaying, epochs(self.decay))
+        if self.cooldown == "linear":
+            return interpolate_linear(self.peak, self.final, decaying, decay)
+        if self.cooldown == "exponential":
+            return interpolate_geometric(self.peak, self.final, decaying, decay)
+        shape = half_cosine if self.cooldown == "cosine" else one_minus_sqrt
+        return blend(self.peak, self.final, shape(decaying, decay), self.version)
 
 
 @dataclass(frozen=True)
@@ -131,3 +155,39 @@ class GaussianRamp(EndingSchedule):
         if left == 0:
             return self.final
         return self.initial + (self.final - self.initial) * math.exp(-self.sharpness * left**2)
+
+
+@dataclass(frozen=True)
+class GaussianRampDown(EndingSchedule):
+    """The falling half of a Gaussian curve from the initial value, then the final value.
+
+    value(t) = final + (initial - final) * exp(-sharpness * (t / duration) ** 2),  t < duration
+
+    At `duration` the value steps to `final`: with the default sharpness by exp(-12.5) of the range.
+
+    Args:
+        initial: value at epoch 0.
+        final: value from epoch `duration` on.
+        sharpness: greater than 0; a larger sharpness hastens the fall.
+        duration: epochs, or a share of the horizon.
+        endpoint: reach `final` in the last epoch instead of after it, if the duration is a share.
+
+    Source: the ramp-down of Laine and Aila 2017, "Temporal Ensembling": a `join` of a constant and
+    of this over the last 50 epochs.
+
+    >>> schedule = GaussianRampDown(initial=1.0, final=0.0, sharpness=2.0, duration=4)
+    >>> [round(schedule.at(t), 3) for t in range(6)]
+    [1.0, 0.882, 0.607, 0.325, 0.0, 0.0]
+    """
+
+    initial: Number
+    final: Number
+    sharpness: Positive = 12.5
+    duration: Duration = "100%"
+
+    def at(self, epoch: float) -> float:
+        duration = epochs(self.duration)
+        if has_passed(duration, epoch):
+            return self.final
+        weight = math.exp(-self.sharpness * (epoch / duration) ** 2)
+        return blend(self.initial, self.final, weight, self.version)

@@ -10,6 +10,7 @@ from schedsearch.errors import InputError, Problem, did_you_mean
 from schedsearch.schedules import FAMILIES, GroupSchedule, from_table
 from schedsearch.schedules.parameters import (
     DURATIONS,
+    NUMBERS,
     Interval,
     Parameter,
     ParameterType,
@@ -157,11 +158,7 @@ class FamilyParser:
         return Fixed(values[0]) if len(values) == 1 else Levels(tuple(values))
 
     def _range(self, parameter: Parameter, table: Mapping[str, Any], key: str) -> Domain:
-        if parameter.type not in (
-            ParameterType.NUMBER,
-            ParameterType.COUNT,
-            *DURATIONS,
-        ):
+        if parameter.type not in (*NUMBERS, ParameterType.COUNT, *DURATIONS):
             rule = f"must be {self._at_interval(parameter).type.value}, or {{ levels = [...] }}"
             self._report(key, dict(table), rule)
             return Fixed(None)
@@ -207,7 +204,7 @@ def _placement_problem(family: str, in_group: bool) -> str | None:
 def _value_hint(parameter: Parameter, value: Any) -> str | None:
     if not isinstance(value, str):
         return None
-    if parameter.type in (ParameterType.NUMBER, ParameterType.COUNT) and _is_number(value):
+    if parameter.type in (*NUMBERS, ParameterType.COUNT) and _is_number(value):
         return "write it without quotes; YAML reads 1e-4 as text, and 1.0e-4 as a number"
     return did_you_mean(value, parameter.choices)
 

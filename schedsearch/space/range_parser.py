@@ -40,7 +40,7 @@ def parse_range(
         high=_number(high),
         log=table.get("log", False),
         step=None if step is None else _number(step),
-        whole=_is_whole(parameter, low),
+        whole=_is_whole(parameter, low, high),
         percent=isinstance(low, str),
     )
     return domain, []
@@ -82,7 +82,7 @@ def _step_problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> P
         return Problem(key, "cannot be combined with `log`", step)
     if isinstance(step, bool) or not isinstance(step, int | float | str) or not _number(step) > 0:
         return Problem(key, "must be a number greater than 0", step)
-    if _is_whole(parameter, low) and not isinstance(step, int):
+    if _is_whole(parameter, low, high) and not isinstance(step, int):
         return Problem(key, "must be a whole number", step)
     # In decimals, since 1.0 is a multiple of 0.1 to a person but not in binary.
     first, last, by = (Decimal(str(_number(value))) for value in (low, high, step))
@@ -95,10 +95,12 @@ def _step_problem(parameter: Parameter, table: Mapping[str, Any], key: str) -> P
     return None
 
 
-def _is_whole(parameter: Parameter, end: Any) -> bool:
+def _is_whole(parameter: Parameter, low: Any, high: Any) -> bool:
     """Return whether the values are whole: counts are, and durations of a value by the step not."""
     counts = (ParameterType.COUNT, ParameterType.EPOCH_COUNT)
-    return parameter.type in counts and not isinstance(end, str)
+    if parameter.type is ParameterType.MULTIPLE:
+        return all(isinstance(each, int) for each in (low, high))
+    return parameter.type in counts and not isinstance(low, str)
 
 
 def _number(value: float | str) -> float:
