@@ -211,12 +211,14 @@ linear = { initial = 0.0, final = 0.1 }
 exponential = { initial = 0.1, decay_rate = { low = 0.8, high = 1.0 } }
 """,
     "product": """\
+[hyperparameters.lr.families.product]
 [[hyperparameters.lr.families.product.schedules]]
 cosine = { initial = { low = 1e-3, high = 1e-1, log = true }, final = 0.0 }
 [[hyperparameters.lr.families.product.schedules]]
 reduce_on_plateau = { initial = 1.0, factor = 0.5, patience = 5 }
 """,
     "sum": """\
+[hyperparameters.lr.families.sum]
 [[hyperparameters.lr.families.sum.schedules]]
 linear = { initial = { low = 1e-3, high = 1e-1, log = true }, final = 0.0 }
 [[hyperparameters.lr.families.sum.schedules]]

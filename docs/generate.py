@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from equivalents import rows
 from family_examples import COMBINATORS_IN_TOML, EXAMPLES, IMAGES, picture
 from pydantic import BaseModel
 
@@ -342,6 +343,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     **{f"python_{name}": functools.partial(_public, name) for name in schedsearch.__all__},
     "python_errors": _errors,
     "commands": commands,
+    "equivalents": lambda: _table(rows()) + "\n",
     "open_loop_families": functools.partial(_families, OPEN_LOOP_FAMILIES),
     "metric_families": functools.partial(_families, METRIC_FAMILIES),
     "loss_term_families": functools.partial(_families, LOSS_TERM_FAMILIES),

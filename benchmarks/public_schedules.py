@@ -1,0 +1,323 @@
+"""Record the values of public schedules: `python -m benchmarks.public_schedules [LIBRARY ...]`.
+
+The values of every installed library are written to docs/public_schedules.json, with its
+version; those of libraries that are not installed stay as they are. docs/equivalents.py says how
+each schedule is written here, and the tests compare the values. Formulas of papers are written out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+FILE = Path(__file__).parents[1] / "docs" / "public_schedules.json"
+#: The number of values that are recorded of each schedule.
+EPOCHS = 40
+#: What a schedule begins with or peaks at.
+PEAK = 0.1
+
+Values: TypeAlias = list[float]
+Recorder: TypeAlias = Callable[[], Values]
+_RECORDERS: dict[str, dict[str, Recorder]] = {}
+
+
+def _recorded(library: str, name: str) -> Callable[[Recorder], Recorder]:
+    def register(recorder: Recorder) -> Recorder:
+        _RECORDERS.setdefault(library, {})[name] = recorder
+        return recorder
+
+    return register
+
+
+def _stepped(make: Callable[[Any], Any], metrics: Sequence[float] = ()) -> Values:
+    """Return the learning rates of a scheduler of torch or transformers."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+    scheduler, values = make(optimizer), []
+    for epoch in range(EPOCHS):
+        values.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        scheduler.step(*metrics[epoch : epoch + 1])
+    return values
+
+
+# --- torch ---------------------------------------------------------------------------------------
+
+_LR = torch.optim.lr_scheduler
+_TORCH: dict[str, Callable[[Any], Any]] = {
+    "LinearLR": lambda o: _LR.LinearLR(o, 0.5, 0.1, 30),
+    "PolynomialLR": lambda o: _LR.PolynomialLR(o, 40, 2.0),
+    "ExponentialLR": lambda o: _LR.ExponentialLR(o, 0.9),
+    "StepLR": lambda o: _LR.StepLR(o, 10, 0.5),
+    "MultiStepLR": lambda o: _LR.MultiStepLR(o, [20, 30], 0.1),
+    "CosineAnnealingLR": lambda o: _LR.CosineAnnealingLR(o, 40, 0.001),
+    "CosineAnnealingWarmRestarts": lambda o: _LR.CosineAnnealingWarmRestarts(o, 10, 2, 0.001),
+    "CyclicLR(triangular)": lambda o: _LR.CyclicLR(o, 0.01, 0.1, 5, cycle_momentum=False),
+    "CyclicLR(triangular2)": lambda o: _LR.CyclicLR(
+        o, 0.01, 0.1, 5, mode="triangular2", cycle_momentum=False
+    ),
+    "CyclicLR(exp_range)": lambda o: _LR.CyclicLR(
+        o, 0.01, 0.1, 5, mode="exp_range", gamma=0.97, cycle_momentum=False
+    ),
+    "OneCycleLR": lambda o: _LR.OneCycleLR(
+        o, 0.1, total_steps=41, pct_start=13 / 41, cycle_momentum=False
+    ),
+    "SequentialLR(LinearLR, CosineAnnealingLR)": lambda o: _LR.SequentialLR(
+        o, [_LR.LinearLR(o, 0.1, 1.0, 5), _LR.CosineAnnealingLR(o, 35)], [5]
+    ),
+}
+for _name, _make in _TORCH.items():
+    _recorded("torch", _name)(lambda make=_make: _stepped(make))  # type: ignore[misc]
+
+
+#: A validation metric with plateaus, for ReduceLROnPlateau.
+METRICS = [1.0, 0.9, 0.8, *[0.8] * 12, 0.7, *[0.75] * 12, 0.6, *[0.6] * 11]
+
+
+@_recorded("torch", "ReduceLROnPlateau")
+def _reduce_on_plateau() -> Values:
+    return _stepped(lambda o: _LR.ReduceLROnPlateau(o, factor=0.5, patience=4), METRICS)
+
+
+@_recorded("torch", "OneCycleLR, momentum")
+def _one_cycle_momentum() -> Values:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK, momentum=0.9)
+    scheduler = _LR.OneCycleLR(optimizer, 0.1, total_steps=41, pct_start=13 / 41)
+    values = []
+    for _ in range(13):  # until the peak, where momentum is linear in the learning rate
+        values.append(float(optimizer.param_groups[0]["momentum"]))
+        optimizer.step()
+        scheduler.step()
+    return values
+
+
+# --- transformers --------------------------------------------------------------------------------
+
+
+def _transformers(name: str, **options: Any) -> Recorder:
+    return lambda: _stepped(lambda o: getattr(import_module("transformers"), name)(o, **options))
+
+
+_TRANSFORMERS: dict[str, Recorder] = {
+    "constant_with_warmup": _transformers("get_constant_schedule_with_warmup", num_warmup_steps=8),
+    "linear": _transformers(
+        "get_linear_schedule_with_warmup", num_warmup_steps=8, num_training_steps=40
+    ),
+    "cosine": _transformers(
+        "get_cosine_schedule_with_warmup", num_warmup_steps=8, num_training_steps=40
+    ),
+    "cosine_with_restarts": _transformers(
+        "get_cosine_with_hard_restarts_schedule_with_warmup",
+        num_warmup_steps=8,
+        num_training_steps=40,
+        num_cycles=2,
+    ),
+    "polynomial": _transformers(
+        "get_polynomial_decay_schedule_with_warmup",
+        num_warmup_steps=8,
+        num_training_steps=40,
+        lr_end=0.001,
+        power=2.0,
+    ),
+    "inverse_sqrt": _transformers("get_inverse_sqrt_schedule", num_warmup_steps=8),
+    **{
+        f"warmup_stable_decay({shape})": _transformers(
+            "get_wsd_schedule",
+            num_warmup_steps=8,
+            num_stable_steps=20,
+            num_decay_steps=12,
+            min_lr_ratio=0.01,
+            decay_type=shape,
+        )
+        for shape in ("linear", "cosine", "1-sqrt")
+    },
+}
+_RECORDERS["transformers"] = _TRANSFORMERS
+
+
+# --- timm ----------------------------------------------------------------------------------------
+
+
+def _timm(name: str, **options: Any) -> Recorder:
+    def record() -> Values:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+        scheduler = getattr(import_module("timm.scheduler"), name)(optimizer, **options)
+        values = []
+        for epoch in range(EPOCHS):
+            scheduler.step(epoch)
+            values.append(float(optimizer.param_groups[0]["lr"]))
+        return values
+
+    return record
+
+
+_RECORDERS["timm"] = {
+    "CosineLRScheduler": _timm("CosineLRScheduler", t_initial=40, lr_min=0.001),
+    "CosineLRScheduler(k_decay)": _timm(
+        "CosineLRScheduler", t_initial=40, lr_min=0.001, k_decay=1.5
+    ),
+    "CosineLRScheduler(cycle_mul, cycle_decay)": _timm(
+        "CosineLRScheduler",
+        t_initial=8,
+        lr_min=0.001,
+        cycle_mul=1.5,
+        cycle_decay=0.5,
+        cycle_limit=9,
+    ),
+    "PolyLRScheduler(k_decay)": _timm(
+        "PolyLRScheduler", t_initial=40, lr_min=0.001, power=0.9, k_decay=1.5
+    ),
+    "TanhLRScheduler": _timm("TanhLRScheduler", t_initial=40, lr_min=0.001),
+    "StepLRScheduler": _timm("StepLRScheduler", decay_t=10, decay_rate=0.5),
+}
+
+
+@_recorded("timm", "ModelEmaV3(use_warmup), decay")
+def _ema_decay() -> Values:
+    ema = import_module("timm.utils.model_ema").ModelEmaV3(
+        torch.nn.Linear(1, 1), decay=1.0, use_warmup=True, warmup_gamma=5.0, warmup_power=0.75
+    )
+    # The decay of step t + 1 is 1 - (1 + t / gamma) ** -power, and 0 before.
+    return [float(ema.get_decay(step + 1)) for step in range(EPOCHS)]
+
+
+# --- optax and keras -----------------------------------------------------------------------------
+
+
+def _optax(name: str, **options: Any) -> Recorder:
+    def record() -> Values:
+        import_module("jax").config.update("jax_enable_x64", True)
+        schedule = getattr(import_module("optax"), name)(**options)
+        return [float(schedule(epoch)) for epoch in range(EPOCHS)]
+
+    return record
+
+
+_RECORDERS["optax"] = {
+    "cosine_decay_schedule(exponent)": _optax(
+        "cosine_decay_schedule", init_value=0.1, decay_steps=40, alpha=0.01, exponent=1.5
+    ),
+    "polynomial_schedule": _optax(
+        "polynomial_schedule", init_value=0.1, end_value=0.01, power=2.0, transition_steps=30
+    ),
+    "exponential_decay": _optax(
+        "exponential_decay", init_value=0.1, transition_steps=10, decay_rate=0.5
+    ),
+    "warmup_cosine_decay_schedule": _optax(
+        "warmup_cosine_decay_schedule",
+        init_value=0.0,
+        peak_value=0.1,
+        warmup_steps=8,
+        decay_steps=40,
+        end_value=0.001,
+    ),
+    "piecewise_constant_schedule": _optax(
+        "piecewise_constant_schedule",
+        init_value=0.1,
+        boundaries_and_scales={20: 0.1, 30: 0.1},
+    ),
+}
+
+
+def _keras(name: str, *arguments: Any, **options: Any) -> Recorder:
+    def record() -> Values:
+        schedules = import_module("keras").optimizers.schedules
+        schedule = getattr(schedules, name)(*arguments, **options)
+        return [float(schedule(epoch)) for epoch in range(EPOCHS)]
+
+    return record
+
+
+_RECORDERS["keras"] = {
+    "InverseTimeDecay": _keras("InverseTimeDecay", 0.1, 1, 0.5),
+    "ExponentialDecay": _keras("ExponentialDecay", 0.1, 10, 0.5),
+    "PolynomialDecay": _keras("PolynomialDecay", 0.1, 30, 0.01, 2.0),
+    "CosineDecay": _keras("CosineDecay", 0.1, 40, alpha=0.01),
+    "CosineDecayRestarts": _keras("CosineDecayRestarts", 0.1, 8, t_mul=1.5, m_mul=0.5),
+    "PiecewiseConstantDecay": _keras("PiecewiseConstantDecay", [19, 29], [0.1, 0.01, 0.001]),
+}
+
+
+# --- fastai and papers, by their formulas --------------------------------------------------------------------------------------
+
+
+def _formula(value: Callable[[int], float]) -> Recorder:
+    return lambda: [float(value(epoch)) for epoch in range(EPOCHS)]
+
+
+def _kl_cycle(shape: Callable[[float], float]) -> Recorder:
+    """frange_cycle_* of github.com/haofuml/cyclical_annealing: 4 cycles, half of each rising."""
+
+    def record() -> Values:
+        values, period = [1.0] * EPOCHS, EPOCHS / 4
+        step = 1.0 / (period * 0.5)
+        for cycle in range(4):
+            value, since = 0.0, 0
+            while value <= 1.0 and int(since + cycle * period) < EPOCHS:
+                values[int(since + cycle * period)] = shape(value)
+                value += step
+                since += 1
+        return values
+
+    return record
+
+
+_RECORDERS["papers"] = {
+    "Vaswani 2017": _formula(lambda t: 0.1 * min((t + 1) / 8, ((t + 1) / 8) ** -0.5)),
+    "Hägele 2024, exponential": _formula(
+        lambda t: 0.1 if t <= 28 else 0.1 * 0.01 ** ((t - 28) / 12)
+    ),
+    "Shen 2024, power scheduler": _formula(lambda t: min(0.1, 0.1 * 8**0.51 * max(t, 1) ** -0.51)),
+    "Zhang 2020, k-decay": _formula(
+        lambda t: 0.001 + 0.099 * (1 + math.cos(math.pi * t**1.5 / 40**1.5)) / 2
+    ),
+    "Chen 2022, REX": _formula(lambda t: 0.1 * (1 - t / 40) / (0.5 + 0.5 * (1 - t / 40))),
+    "Fu 2019, linear": _kl_cycle(lambda v: v),
+    "Fu 2019, cosine": _kl_cycle(lambda v: 0.5 - 0.5 * math.cos(v * math.pi)),
+    "Fu 2019, sigmoid": _kl_cycle(lambda v: 1 / (1 + math.exp(-(v * 12 - 6)))),
+    "Laine 2017, ramp-up": _formula(lambda t: math.exp(-5 * (1 - min(t / 16, 1)) ** 2)),
+    "Laine 2017, ramp-down": _formula(lambda t: math.exp(-12.5 * (max(t - 30, 0) / 10) ** 2)),
+}
+
+
+def _cosine(start: float, end: float, elapsed: float) -> float:
+    """SchedCos of fastai."""
+    return start + (1 + math.cos(math.pi * (1 - elapsed))) * (end - start) / 2
+
+
+_RECORDERS["fastai"] = {
+    "fit_one_cycle": _formula(
+        lambda t: _cosine(0.004, 0.1, t / 10) if t < 10 else _cosine(0.1, 1e-6, (t - 10) / 30)
+    ),
+    "fit_flat_cos": _formula(lambda t: 0.1 if t < 30 else _cosine(0.1, 1e-6, (t - 30) / 10)),
+    "lr_find": _formula(lambda t: 1e-7 * (10 / 1e-7) ** (t / 40)),
+}
+
+
+def main(libraries: Sequence[str]) -> None:
+    """Record the values of some libraries, or of all that are installed."""
+    found: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    for library, recorders in _RECORDERS.items():
+        if libraries and library not in libraries:
+            continue
+        try:
+            number = "" if library in ("fastai", "papers") else version(library)
+            values = {name: record() for name, record in recorders.items()}
+        except ImportError as error:
+            print(f"{library}: kept, since {error}")
+            continue
+        found[library] = {"version": number, "values": values}
+        print(f"{library} {number}: {len(values)} schedules")
+    found["metrics"] = METRICS
+    FILE.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,206 @@
+"""How the schedules of other libraries and of papers are written here, and how far they differ.
+
+The values of the others were recorded by `python -m benchmarks.public_schedules`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schedsearch.plan import Plan
+from schedsearch.report.text import describe_families
+from schedsearch.schedules import (
+    Constant,
+    Cosine,
+    Coupled,
+    Cyclical,
+    Exponential,
+    Feedback,
+    GaussianRamp,
+    GaussianRampDown,
+    Geometric,
+    InverseTime,
+    Join,
+    Linear,
+    LogisticRamp,
+    Multistep,
+    Offset,
+    OneCycle,
+    Polynomial,
+    ReduceOnPlateau,
+    Rex,
+    Schedule,
+    Step,
+    Triangular,
+    WarmRestarts,
+    Warmup,
+    WarmupStableDecay,
+    to_table,
+)
+
+_FILE = Path(__file__).with_name("public_schedules.json")
+_RECORDED: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"))
+#: The horizon of the recorded schedules.
+_HORIZON = 40
+_ONE_CYCLE = OneCycle(0.004, 0.1, 4e-7, 12, 28)
+#: Momentum that falls from 0.95 to 0.85 while the learning rate rises from 0.004 to 0.1.
+_SLOPE = -0.1 / 0.096
+#: The validation metric of the recorded ReduceLROnPlateau.
+_METRICS: list[float] = _RECORDED["metrics"]
+
+
+@dataclass(frozen=True)
+class Equivalent:
+    """A public schedule, and the same schedule here.
+
+    Attributes:
+        library: the key of the library in the recorded values.
+        name: of the schedule there.
+        schedule: here.
+        lr: the schedule of the learning rate that it is coupled to.
+    """
+
+    library: str
+    name: str
+    schedule: Schedule
+    lr: Schedule = Constant(0.1)
+
+    @property
+    def known_as(self) -> str:
+        """The library, its version and the schedule."""
+        version = _RECORDED[self.library]["version"].partition("+")[0]
+        library = "" if self.library == "papers" else f"{self.library} {version}".strip() + ": "
+        return library + self.name
+
+    @property
+    def written_here(self) -> str:
+        """The schedule as a call, without parameters at their defaults."""
+        return describe_families(to_table(self.schedule))
+
+    def recorded_values(self) -> list[float]:
+        """Return the values of the public schedule."""
+        values: list[float] = _RECORDED[self.library]["values"][self.name]
+        return values
+
+    def values(self) -> list[float]:
+        """Return the values here, in as many epochs as are recorded."""
+        plan = Plan({("value",): self.schedule, ("lr",): self.lr}).resolve(_HORIZON, seed=0)
+        state, values = plan.start(), []
+        for metric in _METRICS[: len(self.recorded_values())]:
+            values.append(plan.values(state)["value"])
+            state = plan.update(state, Feedback(metric))
+        return values
+
+    def greatest_difference(self) -> float:
+        """Return the greatest difference of two values, as a fraction of the largest value."""
+        recorded = self.recorded_values()
+        pairs = zip(self.values(), recorded, strict=True)
+        return max(abs(ours - theirs) for ours, theirs in pairs) / max(map(abs, recorded))
+
+
+def _of(library: str, schedules: dict[str, Schedule]) -> Iterator[Equivalent]:
+    return (Equivalent(library, name, schedule) for name, schedule in schedules.items())
+
+
+_TORCH: dict[str, Schedule] = {
+    "LinearLR": Linear(0.05, 0.01, 30),
+    "PolynomialLR": Polynomial(0.1, 0.0, 2.0),
+    "ExponentialLR": Exponential(0.1, 0.9),
+    "StepLR": Step(0.1, 0.5, 10),
+    "MultiStepLR": Multistep(0.1, 0.1, (20, 30)),
+    "CosineAnnealingLR": Cosine(0.1, 0.001),
+    "CosineAnnealingWarmRestarts": WarmRestarts(0.1, 0.001, 10, 2),
+    "CyclicLR(triangular)": Triangular(0.01, 0.1, 5, 5),
+    "CyclicLR(triangular2)": Triangular(0.01, 0.1, 5, 5, cycle_decay=0.5),
+    "CyclicLR(exp_range)": Triangular(0.01, 0.1, 5, 5, decay_rate=0.97),
+    "OneCycleLR": _ONE_CYCLE,
+    "SequentialLR(LinearLR, CosineAnnealingLR)": Warmup(Cosine(0.1, 0.0), 5),
+    "ReduceLROnPlateau": ReduceOnPlateau(0.1, patience=4, factor=0.5),
+}
+_TRANSFORMERS: dict[str, Schedule] = {
+    "constant_with_warmup": Warmup(Constant(0.1), 8, 0.0),
+    "linear": Warmup(Linear(0.1, 0.0), 8, 0.0),
+    "cosine": Warmup(Cosine(0.1, 0.0), 8, 0.0),
+    "cosine_with_restarts": Warmup(WarmRestarts(0.1, 0.0, "50%"), 8, 0.0),
+    "polynomial": Warmup(Polynomial(0.1, 0.001, 2.0), 8, 0.0),
+    "inverse_sqrt": Warmup(InverseTime(0.1, 1 / 8, power=0.5), 8, 0.0),
+    "warmup_stable_decay(linear)": WarmupStableDecay(0.001, 0.1, 0.001, 8, "rest", 12),
+    "warmup_stable_decay(cosine)": WarmupStableDecay(
+        0.001, 0.1, 0.001, 8, "rest", 12, cooldown="cosine"
+    ),
+    "warmup_stable_decay(1-sqrt)": WarmupStableDecay(
+        0.001, 0.1, 0.001, 8, "rest", 12, cooldown="1-sqrt"
+    ),
+}
+_TIMM: dict[str, Schedule] = {
+    "CosineLRScheduler": Cosine(0.1, 0.001),
+    "CosineLRScheduler(k_decay)": Cosine(0.1, 0.001, k_decay=1.5),
+    "CosineLRScheduler(cycle_mul, cycle_decay)": WarmRestarts(0.1, 0.001, 8, 1.5, cycle_decay=0.5),
+    "PolyLRScheduler(k_decay)": Polynomial(0.1, 0.001, 0.9, k_decay=1.5),
+    "TanhLRScheduler": LogisticRamp(0.1, 0.001, "70%", "5%"),
+    "StepLRScheduler": Step(0.1, 0.5, 10),
+    "ModelEmaV3(use_warmup), decay": Offset(InverseTime(-1.0, 0.2, power=0.75), 1.0),
+}
+_OPTAX: dict[str, Schedule] = {
+    "cosine_decay_schedule(exponent)": Cosine(0.1, 0.001, exponent=1.5),
+    "polynomial_schedule": Polynomial(0.1, 0.01, 2.0, 30),
+    "exponential_decay": Exponential(0.1, 0.5**0.1),
+    "warmup_cosine_decay_schedule": Warmup(Cosine(0.1, 0.001), 8, 0.0),
+    "piecewise_constant_schedule": Multistep(0.1, 0.1, (20, 30)),
+}
+_KERAS: dict[str, Schedule] = {
+    "InverseTimeDecay": InverseTime(0.1, 0.5),
+    "ExponentialDecay": Exponential(0.1, 0.5**0.1),
+    "PolynomialDecay": Polynomial(0.1, 0.01, 2.0, 30),
+    "CosineDecay": Cosine(0.1, 0.001),
+    "CosineDecayRestarts": WarmRestarts(0.1, 0.0, 8, 1.5, cycle_decay=0.5),
+    "PiecewiseConstantDecay": Multistep(0.1, 0.1, (20, 30)),
+}
+_FASTAI: dict[str, Schedule] = {
+    "fit_one_cycle": OneCycle(0.004, 0.1, 1e-6, "25%", "75%"),
+    "fit_flat_cos": Join((Constant(0.1), Cosine(0.1, 1e-6)), ("75%",)),
+    "lr_find": Geometric(1e-7, 10.0),
+}
+_PAPERS: dict[str, Schedule] = {
+    "Vaswani 2017": Warmup(InverseTime(0.1, 1 / 8, power=0.5), 7, 1 / 8),
+    "Hägele 2024, exponential": WarmupStableDecay(
+        0.1, 0.1, 0.001, 0, "rest", 12, cooldown="exponential"
+    ),
+    "Shen 2024, power scheduler": Join((Constant(0.1), InverseTime(0.1, 1 / 8, power=0.51)), (8,)),
+    "Zhang 2020, k-decay": Cosine(0.1, 0.001, k_decay=1.5),
+    "Chen 2022, REX": Rex(0.1, 0.0),
+    "Fu 2019, linear": Cyclical(0.0, 1.0),
+    "Fu 2019, cosine": Cyclical(0.0, 1.0, shape="cosine"),
+    "Fu 2019, sigmoid": Cyclical(0.0, 1.0, shape="sigmoid"),
+    "Laine 2017, ramp-up": GaussianRamp(0.0, 1.0, duration=16),
+    "Laine 2017, ramp-down": Join((Constant(1.0), GaussianRampDown(1.0, 0.0)), (30,)),
+}
+_MOMENTUM = Offset(Coupled(Constant(_SLOPE), "lr"), 0.95 - 0.004 * _SLOPE)
+
+EQUIVALENTS = (
+    *_of("torch", _TORCH),
+    Equivalent("torch", "OneCycleLR, momentum", _MOMENTUM, _ONE_CYCLE),
+    *_of("transformers", _TRANSFORMERS),
+    *_of("timm", _TIMM),
+    *_of("optax", _OPTAX),
+    *_of("keras", _KERAS),
+    *_of("fastai", _FASTAI),
+    *_of("papers", _PAPERS),
+)
+
+
+def rows() -> Sequence[Sequence[str]]:
+    """Return the table: what you know, how it is written here, and the greatest difference."""
+    head = ("what you know", "written here", "greatest difference")
+    return [head, *([e.known_as, f"`{e.written_here}`", _shown(e)] for e in EQUIVALENTS)]
+
+
+def _shown(equivalent: Equivalent) -> str:
+    """Return the difference as text that is the same on every processor."""
+    difference = equivalent.greatest_difference()
+    limit = next((text for text in ("1e-12", "1e-6") if difference < float(text)), None)
+    return f"below {limit}" if limit else f"{difference:.1g}"
