@@ -245,7 +245,7 @@ _RECORDERS["keras"] = {
 }
 
 
-# --- fastai and papers, by their formulas --------------------------------------------------------------------------------------
+# --- fastai and papers, by their formulas --------------------------------------------------------
 
 
 def _formula(value: Callable[[int], float]) -> Recorder:

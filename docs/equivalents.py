@@ -61,13 +61,13 @@ class Equivalent:
         library: the key of the library in the recorded values.
         name: of the schedule there.
         schedule: here.
-        lr: the schedule of the learning rate that it is coupled to.
+        lr: the schedule of the learning rate that it is coupled to, if it is.
     """
 
     library: str
     name: str
     schedule: Schedule
-    lr: Schedule = Constant(0.1)
+    lr: Schedule | None = None
 
     @property
     def known_as(self) -> str:
@@ -88,7 +88,8 @@ class Equivalent:
 
     def values(self) -> list[float]:
         """Return the values here, in as many epochs as are recorded."""
-        plan = Plan({("value",): self.schedule, ("lr",): self.lr}).resolve(_HORIZON, seed=0)
+        lr = Constant(0.1) if self.lr is None else self.lr
+        plan = Plan({("value",): self.schedule, ("lr",): lr}).resolve(_HORIZON, seed=0)
         state, values = plan.start(), []
         for metric in _METRICS[: len(self.recorded_values())]:
             values.append(plan.values(state)["value"])

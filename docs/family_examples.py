@@ -34,6 +34,7 @@ from schedsearch.schedules import (
     Linear,
     LogisticRamp,
     Multistep,
+    Noise,
     Offset,
     OneCycle,
     Pi,
@@ -187,6 +188,10 @@ _EXAMPLES = [
         "one schedule needs limits, but not the whole hyperparameter.",
     ),
     Example(
+        Noise(Cosine(1.0, 0.1), limit=0.3),
+        "training may depend on one sequence of values too closely: the noise differs by seed.",
+    ),
+    Example(
         Coupled(Constant(0.6), "lr"),
         "a value should be proportional to another one, such as beta = 10 lr.",
     ),
@@ -245,6 +250,14 @@ high = 1e-1
 [hyperparameters.lr.families.clamp.inner.exponential]
 initial = { low = 1e-2, high = 1.0, log = true }
 decay_rate = { low = 0.8, high = 1.0 }
+""",
+    "noise": """\
+[hyperparameters.lr.families.noise]
+limit = { low = 0.1, high = 0.7 }
+begin = "50%"
+[hyperparameters.lr.families.noise.inner.cosine]
+initial = { low = 1e-3, high = 1e-1, log = true }
+final = 0.0
 """,
     "coupled": """\
 [hyperparameters.beta.families.coupled]

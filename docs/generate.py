@@ -150,6 +150,8 @@ def _type_and_constraints(parameter: Parameter) -> str:
         ParameterType.CHOICE: " or ".join(f"`{_toml(choice)}`" for choice in parameter.choices),
     }
     kind = kinds.get(parameter.type, parameter.type.value)
+    if parameter.may_be_rest:
+        kind = 'epochs, a share or `"rest"`'
     constraints = [each.text for each in parameter.constraints if each.text != "a finite number"]
     text = ", ".join([kind, *constraints])
     return f"a list, each {text}" if parameter.is_list else text

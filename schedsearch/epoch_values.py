@@ -105,8 +105,8 @@ class EpochValues(Mapping[str, float]):
             for name in sorted(self.moving)
         ]
         # Of version 1 the key is as it was before there were versions.
-        version = [plan.version] if plan.version > 1 else []
-        return json.dumps([*version, *parts]).encode()
+        added = [plan.version, sorted(plan.whole)] if plan.version > 1 or plan.whole else []
+        return json.dumps([*added, *parts]).encode()
 
 
 def evaluate_epochs(plan: Plan, feedback: Iterable[Feedback]) -> Iterator[EpochValues]:

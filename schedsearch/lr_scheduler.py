@@ -171,6 +171,7 @@ def _open_loop_part(plan: Plan, names: Iterable[str]) -> Plan:
         {keys: schedule for keys, schedule in plan.schedules.items() if keys in needed},
         _restricted(plan.bounds, set_here),
         _restricted(plan.intervals, set_here),
+        plan.whole & set_here,
     )
 
 

@@ -44,6 +44,7 @@ class Plan:
         bounds: (low, high) by hyperparameter; values outside are clamped.
         intervals: when the value of a hyperparameter changes: "epoch", the default, holds it for
             each epoch; "step" evaluates its schedule at the time of each optimizer step.
+        whole: the hyperparameters whose values are rounded to whole numbers, and are ints.
 
     >>> from schedsearch.schedules import Exponential
     >>> plan = Plan({("l2",): Exponential(initial=1.0, decay_rate=0.5)}, bounds={"l2": (0.3, 1.0)})
@@ -60,19 +61,21 @@ class Plan:
     Raises:
         InputError: an interval is neither word, or is "step" for a group, which changes at epochs;
             two schedules set one hyperparameter, a schedule is coupled to a hyperparameter
-            without a schedule, schedules are coupled in a cycle, or bounds are not finite or not in
-            ascending order.
+            without a schedule, schedules are coupled in a cycle, or bounds are not finite, not in
+            ascending order, or not whole where values are.
     """
 
     schedules: Mapping[tuple[str, ...], Schedule]
     bounds: Mapping[str, Bounds] = field(default_factory=dict)
     intervals: Mapping[str, Interval] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedules", MappingProxyType(dict(self.schedules)))
         bounds = {name: (float(low), float(high)) for name, (low, high) in self.bounds.items()}
         object.__setattr__(self, "bounds", MappingProxyType(bounds))
         _check_bounds(bounds)
+        _check_whole(self.whole, bounds)
         _check_intervals(self.intervals, self.schedules)
         # Without the default, so that plans with the same meaning are equal.
         by_step = {name: "step" for name, word in self.intervals.items() if word == "step"}
@@ -87,12 +90,13 @@ class Plan:
                 frozenset(self.schedules.items()),
                 frozenset(self.bounds.items()),
                 frozenset(self.intervals),
+                self.whole,
             )
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A MappingProxyType can be neither pickled nor copied.
-        return Plan, (dict(self.schedules), dict(self.bounds), dict(self.intervals))
+        return Plan, (dict(self.schedules), dict(self.bounds), dict(self.intervals), self.whole)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -179,8 +183,9 @@ class Plan:
             result = self.schedules[names].evaluate(state[_key(names)], values)
             unclamped = result if isinstance(result, dict) else {names[0]: result}
             for name, value in unclamped.items():
-                values[name] = self._within_bounds(name, value)
-                if values[name] != value:
+                within = self._within_bounds(name, value)
+                values[name] = round(within) if name in self.whole else within
+                if within != value:
                     clamped.append(name)
         if fraction and self.moving:
             steps, _ = self._evaluate_moving(state, values, (fraction,))
@@ -216,6 +221,8 @@ class Plan:
                 steps[name] = [self._within_bounds(name, number) for number in numbers]
                 if steps[name] != numbers:
                     clamped.append(name)
+            if name in self.whole:
+                steps[name] = [round(number) for number in steps[name]]
         return steps, tuple(clamped)
 
     def _within_bounds(self, name: str, value: float) -> float:
@@ -236,8 +243,10 @@ class Plan:
         """
         hyperparameters: dict[str, Any] = {
             name: {"bounds": list(self.bounds[name])} if name in self.bounds else {}
-            for name in dict.fromkeys([*self._ungrouped_names, *self.bounds])
+            for name in dict.fromkeys([*self._ungrouped_names, *self.bounds, *sorted(self.whole)])
         }
+        for name in self.whole:
+            hyperparameters[name]["round"] = True
         for name, interval in self.intervals.items():
             hyperparameters[name]["interval"] = interval
         groups: dict[str, Any] = {}
@@ -266,13 +275,15 @@ class Plan:
         schedules: dict[tuple[str, ...], Schedule] = {}
         bounds: dict[str, Bounds] = {}
         intervals: dict[str, Interval] = {}
+        given = tables.get("hyperparameters", {})
+        whole = frozenset(name for name, table in given.items() if table.get("round"))
         version = tables.get("schedule_version", 1)
         for name, table in tables.get("groups", {}).items():
             with _prefix_errors(f"groups.{name}"):
                 members = tuple(table["members"])
                 schedules[members] = from_table(table["families"], members, version)
         grouped = {name for names in schedules for name in names}
-        for name, table in tables.get("hyperparameters", {}).items():
+        for name, table in given.items():
             with _prefix_errors(f"hyperparameters.{name}"):
                 if "bounds" in table:
                     low, high = table["bounds"]
@@ -283,7 +294,7 @@ class Plan:
                     schedules[name,] = Constant(float(table["default"]), version=version)
                 if "interval" in table and (name,) in schedules:
                     intervals[name] = table["interval"]
-        return cls(schedules, bounds, intervals)
+        return cls(schedules, bounds, intervals, whole)
 
 
 @contextmanager
@@ -305,6 +316,15 @@ def _check_bounds(bounds: Mapping[str, Bounds]) -> None:
             raise InputError(
                 f"the bounds of `{name}` are [{low}, {high}], but must be finite and in ascending "
                 "order"
+            )
+
+
+def _check_whole(whole: frozenset[str], bounds: Mapping[str, Bounds]) -> None:
+    for name in sorted(whole & bounds.keys()):
+        if any(end != math.floor(end) for end in bounds[name]):
+            raise InputError(
+                f"the bounds of `{name}` are {list(bounds[name])}, but must be whole numbers, as "
+                "its values are"
             )
 
 

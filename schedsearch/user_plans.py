@@ -65,7 +65,7 @@ def _override_baseline(space: Space, config: Space) -> Plan:
     overridden = grouped | given["hyperparameters"].keys()
     tables: dict[str, Any] = {}
     for name, table in baseline["hyperparameters"].items():
-        replaced = {"families", "interval"} if name in overridden else set()
+        replaced = {"families", "interval", "round"} if name in overridden else set()
         tables[name] = {key: value for key, value in table.items() if key not in replaced}
     for name, table in given["hyperparameters"].items():
         tables[name] = {**tables.get(name, {}), **table}

@@ -142,3 +142,29 @@ def test_an_invalid_plan_is_refused(make, message):
 def test_nan_feedback_changes_no_value():
     plan = Plan({("a",): IncrementOnImprovement(0.0, 1.0), ("b",): ReduceOnPlateau(1.0, 0.5)})
     assert values_of(plan, [Feedback(math.nan)] * 40, 40)[-1] == {"a": 0.0, "b": 1.0}
+
+
+def test_values_may_be_rounded_to_whole_numbers():
+    schedules = {("batch_size",): Linear(16.0, 64.0, duration=4), ("lr",): Constant(0.5)}
+    plan = Plan(schedules, bounds={"batch_size": (20, 50)}, whole=frozenset({"batch_size"}))
+    found = [values["batch_size"] for values in values_of(plan, [Feedback(metric=0.0)] * 4)]
+    assert found == [20, 28, 40, 50, 50]
+    assert all(type(value) is int for value in found)
+    tables = plan.to_tables()
+    assert tables["hyperparameters"]["batch_size"]["round"] is True
+    assert "round" not in tables["hyperparameters"]["lr"]
+    assert Plan.from_tables(tables) == plan != Plan(schedules, bounds={"batch_size": (20, 50)})
+
+
+def test_values_by_the_step_are_whole_too():
+    plan = Plan(
+        {("length",): Linear(1.0, 3.0, duration=1)},
+        intervals={"length": "step"},
+        whole=frozenset({"length"}),
+    ).resolve(1, seed=0)
+    assert plan.evaluate_steps(plan.start(), [0.0, 0.3, 0.8]) == {"length": [1, 2, 3]}
+
+
+def test_bounds_of_whole_values_must_be_whole():
+    with pytest.raises(InputError, match=r"`a` are \[0.5, 2.0\], but must be whole numbers"):
+        Plan({("a",): Constant(1.0)}, bounds={"a": (0.5, 2.0)}, whole=frozenset({"a"}))

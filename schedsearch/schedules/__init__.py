@@ -1,6 +1,6 @@
 """Schedule families as pure functions: no torch, no optuna, no files, no clock."""
 
-from schedsearch.schedules.arithmetic import Offset, Product, Sum
+from schedsearch.schedules.arithmetic import Noise, Offset, Product, Sum
 from schedsearch.schedules.base import Feedback, GroupSchedule, OpenLoop, Schedule, State
 from schedsearch.schedules.combinators import Clamp, Coupled, Join, Scale, Warmup
 from schedsearch.schedules.controllers import Geco, Pi
@@ -57,6 +57,7 @@ __all__ = [
     "Linear",
     "LogisticRamp",
     "Multistep",
+    "Noise",
     "Offset",
     "OneCycle",
     "OpenLoop",

@@ -1,14 +1,24 @@
-"""Combinators that calculate with the values of schedules: a constant added, a sum, a product."""
+"""Combinators that calculate with the values of schedules: an offset, a sum, a product, noise."""
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
+from typing import Self
 
 from schedsearch.schedules.base import Feedback, Schedule, State
 from schedsearch.schedules.combinators import Wrapper, finite, finite_product, inner_value
-from schedsearch.schedules.parameters import Number
+from schedsearch.schedules.parameters import (
+    EpochCount,
+    Interval,
+    Number,
+    OpenFraction,
+    epochs,
+    has_passed,
+)
 
 
 @dataclass(frozen=True)
@@ -98,3 +108,59 @@ class Sum(_Combination):
 
     def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
         return finite(sum(self.values(state, peers, fraction)))
+
+
+@dataclass(frozen=True)
+class Noise(Schedule):
+    """An inner schedule with random relative noise that changes each epoch.
+
+    value(t) = inner(t) * (1 + n(floor(t)))
+
+    with n from the standard normal distribution between -limit and limit. The noise of an epoch
+    depends only on the seed of the run and on the epoch.
+
+    Args:
+        inner: the schedule to disturb.
+        limit: the greatest noise, greater than 0 and less than 1.
+        begin: epochs without noise at first, or a share of the horizon.
+
+    Source: `noise_range_t` of the schedulers in timm; it has other random numbers.
+
+    >>> from schedsearch.schedules import Constant
+    >>> schedule = Noise(Constant(1.0), limit=0.5, begin=1).resolve(3, seed=7)
+    >>> state, values = schedule.start(), []
+    >>> for _ in range(3):
+    ...     values.append(round(schedule.evaluate(state, {}), 3))
+    ...     state = schedule.update(state, Feedback(metric=1.0))
+    >>> values
+    [1.0, 0.574, 1.123]
+    """
+
+    inner: Schedule
+    limit: OpenFraction = 0.67
+    begin: EpochCount = 0
+    #: The seed of the run, set by `resolve`.
+    seed: int = field(default=0, init=False)
+
+    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
+        """Resolve the schedule and store the seed of the run for the random numbers."""
+        resolved = super().resolve(horizon, seed, interval)
+        object.__setattr__(resolved, "seed", seed)
+        return resolved
+
+    def start(self, time: float = 0) -> State:
+        return {"epoch": time, "seed": self.seed, "inner": self.inner.start(time)}
+
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
+        value = inner_value(self.inner, state["inner"], peers, fraction)
+        if not has_passed(epochs(self.begin), state["epoch"]):
+            return value
+        numbers = random.Random(f"noise:{state['seed']}:{math.floor(state['epoch'])}")
+        noise = numbers.gauss(0.0, 1.0)
+        while abs(noise) > self.limit:
+            noise = numbers.gauss(0.0, 1.0)
+        return finite_product(1 + noise, value)
+
+    def update(self, state: State, feedback: Feedback) -> State:
+        inner = self.inner.update(state["inner"], feedback)
+        return {**state, "epoch": state["epoch"] + 1, "inner": inner}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from schedsearch.schedules.arithmetic import Offset, Product, Sum
+from schedsearch.schedules.arithmetic import Noise, Offset, Product, Sum
 from schedsearch.schedules.base import Schedule
 from schedsearch.schedules.combinators import Clamp, Coupled, Join, Scale, Warmup
 from schedsearch.schedules.controllers import Geco, Pi
@@ -78,6 +78,7 @@ COMBINATORS: tuple[type[Schedule], ...] = (
     Offset,
     Clamp,
     Coupled,
+    Noise,
     PlateauOver,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -48,6 +49,9 @@ def _check_bounds(tables: ParsedTables) -> Iterator[Problem]:
         low, high = table.bounds
         if low > high:
             yield Problem(f"{key}.bounds", "must be [low, high] with low <= high", [low, high])
+        elif table.round and any(end != math.floor(end) for end in (low, high)):
+            rule = "must be whole numbers, since the values are rounded"
+            yield Problem(f"{key}.bounds", rule, [low, high])
         elif table.default is not None and not low <= table.default <= high:
             rule = f"must be within the bounds [{low}, {high}]"
             yield Problem(f"{key}.default", rule, table.default)

@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     SerializerFunctionWrapHandler,
+    StrictBool,
     StrictInt,
     StrictStr,
     model_serializer,
@@ -163,15 +164,20 @@ class HyperparameterTable(_Table):
     #: When the value changes: at each "epoch", with durations in whole epochs, or at each optimizer
     #: "step", with durations that may be parts of an epoch. "epoch" for members of a group.
     interval: Interval = "epoch"
+    #: Whether values are rounded to whole numbers, after the bounds: for a batch size, a resolution
+    #: or a sequence length. The task gets an int.
+    round: StrictBool = False
     #: The families to choose from, each with the ranges of its parameters; see docs/families.md.
     families: dict[str, Any] = {}
 
     @model_serializer(mode="wrap")
-    def _without_default_interval(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the interval "epoch", so that records of older studies stay as they are."""
+    def _without_newer_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out defaults that came later, so that records of older studies stay as they are."""
         content: dict[str, Any] = serialize(self)
         if content.get("interval") == "epoch":
             del content["interval"]
+        if content.get("round") is False:
+            del content["round"]
         return content
 
 

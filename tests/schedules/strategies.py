@@ -46,8 +46,10 @@ def values_of(parameter: Parameter, sizes: tuple[int, int]) -> st.SearchStrategy
             item: st.SearchStrategy[Any] = numbers
         case ParameterType.COUNT:
             item = counts
+        case ParameterType.MULTIPLE:
+            item = st.one_of(st.integers(1, 4), st.floats(1.0, 4.0))
         case ParameterType.DURATION | ParameterType.EPOCH_COUNT:
-            item = durations
+            item = st.one_of(durations, st.just("rest")) if parameter.may_be_rest else durations
         case ParameterType.FLAG:
             item = st.booleans()
         case ParameterType.CHOICE:

@@ -28,6 +28,7 @@ from schedsearch.schedules import (
 from schedsearch.schedules.families import COMBINATORS
 from schedsearch.schedules.parameters import ParameterType, parameters_of
 from tests.schedules.strategies import (
+    GROUPS,
     MEMBERS,
     OPEN_LOOP,
     PEERS,
@@ -88,6 +89,62 @@ def test_the_defaults_are_valid_for_every_horizon(family: str, horizon: int) -> 
     schedule = plain(family).resolve(horizon, seed=0)
     feedback = Feedback(metric=1.0, terms=dict.fromkeys(PEERS, 1.0))
     assert len(run(schedule, schedule.start(), [feedback] * (horizon - 1))) == horizon
+
+
+@every_family
+@pytest.mark.parametrize(
+    "horizons",
+    [range(1, 40, 2), pytest.param(range(1, 1001), marks=pytest.mark.long)],
+    ids=["few", "all"],
+)
+def test_the_defaults_hold_at_every_horizon_and_at_real_times(family: str, horizons: range) -> None:
+    schedule = plain(family)
+    for horizon in horizons:
+        by_epoch, by_step = (schedule.resolve(horizon, 0, word) for word in ("epoch", "step"))
+        if schedule.phases and family != "triangular":  # whose phases are one of several cycles
+            lengths = [getattr(by_epoch, name) for name in schedule.phases]
+            assert sum(lengths) == horizon
+        for resolved in (by_epoch, by_step):
+            state = resolved.start()
+            fractions = (0.0, 0.3, 0.75) if resolved is by_step else (0.0,)
+            for fraction in fractions if family not in GROUPS else ():
+                assert math.isfinite(resolved.evaluate(state, PEERS, fraction))
+        assert through_json(by_epoch.start()) == by_epoch.start()
+
+
+#: Families whose value at epoch 0 is `initial`, with the options that keep it so.
+BEGINNING = {
+    "linear": {},
+    "polynomial": {"power": 2.0, "k_decay": 1.5},
+    "exponential": {"decay_rate": 0.9},
+    "geometric": {},
+    "rex": {},
+    "step": {"decay_rate": 0.5},
+    "multistep": {"decay_rate": 0.5},
+    "inverse_time": {"decay_rate": 0.5, "power": 0.7},
+    "cosine": {"exponent": 1.5, "k_decay": 1.5},
+    "warm_restarts": {"cycle_decay": 0.7},
+    "cyclical": {"shape": "cosine"},
+    "triangular": {"peak": 1.0},
+    "one_cycle": {"peak": 1.0},
+    "warmup_stable_decay": {"peak": 1.0, "cooldown": "cosine"},
+    "gaussian_ramp_down": {},
+}
+
+
+@pytest.mark.parametrize("family", BEGINNING)
+@few
+@given(st.floats(1e-6, 10.0), st.floats(1e-6, 10.0), st.integers(10, 60))
+def test_end_points_are_exact(family: str, initial: float, final: float, horizon: int) -> None:
+    given = BEGINNING[family] | {"initial": initial, "final": final}
+    names = given.keys() & fields_of(family)
+    for interval in ("epoch", "step"):
+        schedule = FAMILIES[family](**{name: given[name] for name in names})
+        resolved = schedule.resolve(horizon, 0, interval)
+        assert isinstance(resolved, OpenLoop)
+        assert resolved.at(0) == initial
+        if family in ENDING:
+            assert resolved.at(horizon) == resolved.at(horizon + 0.5) == final
 
 
 @pytest.mark.parametrize("family", OPEN_LOOP)
@@ -253,6 +310,7 @@ def test_growth_that_overflows_within_the_horizon_is_refused() -> None:
 WRONG: dict[ParameterType, tuple[Any, ...]] = {
     ParameterType.NUMBER: (math.nan, math.inf, -math.inf, 10**400, "0.1", None, True),
     ParameterType.COUNT: (-1, 1.5, "3", None, True),
+    ParameterType.MULTIPLE: (0.5, math.nan, math.inf, 10**400, "2", None, True),
     ParameterType.DURATION: (-1, math.nan, math.inf, "20", "-5%", "1e400%", None, True),
     ParameterType.EPOCH_COUNT: (-1, 2.5, "20", "-5%", "1e400%", None, True),
     ParameterType.FLAG: (0, "yes", None),
