@@ -17,6 +17,7 @@ from schedsearch.schedules import (
     Dwa,
     Feedback,
     IncrementOnImprovement,
+    Linear,
     ReduceOnPlateau,
     Warmup,
 )
