@@ -104,10 +104,14 @@ class PlanLR(LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned for the same plan.
 
+        An older state does not say the version of the rules of its plan, which is not compared.
+
         Raises:
             InputError: the state has another plan, horizon or number of steps per epoch.
         """
         own = self.state_dict()
+        if "schedule_version" not in state_dict.get("plan", {}):
+            own["plan"].pop("schedule_version", None)
         for key in ("plan", "horizon", "steps_per_epoch"):
             if state_dict.get(key) != own[key]:
                 raise InputError(

@@ -168,6 +168,17 @@ def test_a_scheduler_continues_identically_from_a_state_that_was_json():
     assert train(restored, 7) == whole[5:]
 
 
+def test_a_state_that_was_saved_before_plans_had_versions_still_loads():
+    plan = Plan({("lr",): COSINE}, intervals=BY_STEP)
+    saved = plan_lr(plan)
+    train(saved, 5)
+    state = saved.state_dict()
+    del state["plan"]["schedule_version"]
+    restored = plan_lr(plan)
+    restored.load_state_dict(state)
+    assert restored.state_dict() == saved.state_dict()
+
+
 def test_the_state_is_data_that_torch_loads_without_code(tmp_path):
     scheduler = plan_lr(Plan({("lr",): COSINE}, intervals=BY_STEP))
     torch.save(scheduler.state_dict(), tmp_path / "state.pt")
