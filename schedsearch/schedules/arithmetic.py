@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
+from statistics import NormalDist
 from typing import Self
 
 from schedsearch.schedules.base import Feedback, Schedule, State
@@ -133,7 +134,7 @@ class Noise(Schedule):
     ...     values.append(round(schedule.evaluate(state, {}), 3))
     ...     state = schedule.update(state, Feedback(metric=1.0))
     >>> values
-    [1.0, 0.574, 1.123]
+    [1.0, 1.031, 0.674]
     """
 
     inner: Schedule
@@ -155,12 +156,17 @@ class Noise(Schedule):
         value = inner_value(self.inner, state["inner"], peers, fraction)
         if not has_passed(epochs(self.begin), state["epoch"]):
             return value
-        numbers = random.Random(f"noise:{state['seed']}:{math.floor(state['epoch'])}")
-        noise = numbers.gauss(0.0, 1.0)
-        while abs(noise) > self.limit:
-            noise = numbers.gauss(0.0, 1.0)
+        noise = _truncated_normal(f"noise:{state['seed']}:{math.floor(state['epoch'])}", self.limit)
         return finite_product(1 + noise, value)
 
     def update(self, state: State, feedback: Feedback) -> State:
         inner = self.inner.update(state["inner"], feedback)
         return {**state, "epoch": state["epoch"] + 1, "inner": inner}
+
+
+def _truncated_normal(seed: str, limit: float) -> float:
+    """Return a random number from the standard normal distribution between -limit and limit."""
+    normal = NormalDist()
+    low = normal.cdf(-limit)
+    number = normal.inv_cdf(low + (1 - 2 * low) * random.Random(seed).random())
+    return min(max(number, -limit), limit)
