@@ -47,6 +47,7 @@ def resolve_phases(
     Raises:
         ValueError: the interval is "epoch", and a number of epochs is not whole.
     """
+    must_exist = needed or [False] * len(phases)
     if version == 1 or interval == "step":
         times = {
             k: to_time(phase, horizon, interval, version)
@@ -54,10 +55,13 @@ def resolve_phases(
             if phase != REST
         }
         rest = max(horizon - sum(times.values()), 0)
-        return tuple(times.get(k, rest) for k in range(len(phases)))
+        # As at the interval "epoch", a phase that must not be empty ends after the horizon.
+        rests = [rest or int(is_needed) for is_needed in must_exist]
+        as_time = int if interval == "epoch" else float
+        return tuple(times.get(k, as_time(rests[k])) for k in range(len(phases)))
     sizes = _sizes(phases, horizon)
     fewest, wanted = [], []
-    for phase, size, is_needed in zip(phases, sizes, needed or [False] * len(phases), strict=True):
+    for phase, size, is_needed in zip(phases, sizes, must_exist, strict=True):
         is_given = not isinstance(phase, str)
         fewest.append(to_epochs(phase, horizon) if is_given else int(is_needed))
         wanted.append(fewest[-1] if is_given else int(is_needed or size > 0))

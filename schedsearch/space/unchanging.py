@@ -53,13 +53,16 @@ def _samples(
     space: Space, name: str, option: FamilyParameters, family: str, interval: Interval
 ) -> Iterator[Plan]:
     """Yield resolved plans of a hyperparameter; none if it follows another hyperparameter."""
-    bounds = space.document.hyperparameters[name].bounds
+    table = space.document.hyperparameters[name]
+    bounds = {name: table.bounds} if table.bounds else {}
+    whole = frozenset({name} if table.round else ())
     for seed in range(_SAMPLES):
         try:
-            schedule = from_table({family: option.suggest(RandomSuggester(seed), name)})
+            parameters = option.suggest(RandomSuggester(seed), name)
+            schedule = from_table({family: parameters}, version=space.schedule_version)
             if schedule.dependencies:
                 return
-            plan = Plan({(name,): schedule}, {name: bounds} if bounds else {}, {name: interval})
+            plan = Plan({(name,): schedule}, bounds, {name: interval}, whole)
             yield plan.resolve(space.horizon, seed)
         except InputError:
             continue

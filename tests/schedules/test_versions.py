@@ -10,6 +10,7 @@ from schedsearch.plan import Plan
 from schedsearch.schedules import (
     Cosine,
     Exponential,
+    Interval,
     Join,
     Linear,
     OneCycle,
@@ -91,6 +92,13 @@ def test_the_rest_is_not_rounded_by_step() -> None:
     schedule = WarmupStableDecay(0.0, 1.0, 0.0, warmup=0.25, stable="rest", decay="15%")
     resolved = schedule.resolve(5, 0, "step")
     assert (resolved.warmup, resolved.stable, resolved.decay) == (0.25, 4.0, 0.75)
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_a_rest_of_nothing_is_one_epoch_after_the_horizon(interval: Interval) -> None:
+    for version in (1, 2):
+        schedule = OneCycle(0.0, 1.0, 0.0, rise=5, fall="rest", version=version)
+        assert schedule.resolve(5, 0, interval).fall == 1
 
 
 def test_only_one_phase_may_be_the_rest() -> None:
