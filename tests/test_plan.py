@@ -163,7 +163,7 @@ def test_values_by_the_step_are_whole_too():
         intervals={"length": "step"},
         whole=frozenset({"length"}),
     ).resolve(1, seed=0)
-    assert plan.evaluate_steps(plan.start(), [0.0, 0.3, 0.8]) == {"length": [1, 2, 3]}
+    assert plan.evaluate_steps(plan.start(), [0.0, 0.3, 0.8]) == ({"length": [1, 2, 3]}, ())
 
 
 def test_bounds_of_whole_values_must_be_whole():
