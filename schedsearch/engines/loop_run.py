@@ -168,12 +168,18 @@ class LoopRun:
         self._state.results.append(result)
         return result
 
-    def take_last_result(self) -> EpochResult:
+    def take_last_result(self) -> EpochResult | Resumed:
         """Return the result of the epoch in which the loop ended by itself, marked as stopped.
+
+        If the loop has loaded a state, and ended before another epoch, return first where it
+        continued.
 
         Raises:
             SchedSearchError: the loop has reported no epoch.
         """
+        if self._state.resumed_at is not None:
+            resumed, self._state.resumed_at = self._state.resumed_at, None
+            return resumed
         if self._reported is not None:
             return replace(self._take_result(), stopped=True)
         if self._state.epoch > 0:

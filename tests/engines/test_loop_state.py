@@ -134,6 +134,21 @@ def test_the_state_of_another_seed_or_plan_is_refused_in_one_line(whole, plan, s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("epoch", [1, 5, 6])
+def test_a_loop_that_ends_right_after_it_has_loaded_its_state_has_stopped_there(whole, epoch):
+    first, undisturbed = whole
+
+    def train(run):
+        run.load_state_dict(first.saved[epoch]["run"])
+
+    train.hyperparameters = {"lr": 0.5}
+    run = make_run(train)
+    train_to_end([run])
+    run.leave_lane()
+    assert run.history.metrics == undisturbed.history.metrics[:epoch]
+    assert run.stopped is (epoch < 6)
+
+
 @pytest.mark.parametrize(
     "broken",
     [
