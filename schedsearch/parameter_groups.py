@@ -128,8 +128,12 @@ def get_value(group: Group, key: str) -> Any:
 
 
 def record_initial(key: str, groups: Sequence[Group]) -> None:
-    """Record the values of a key as the initial ones, in the groups that have none."""
+    """Record the values of a key as the initial ones, in the groups that have none.
+
+    Each group then has its value for itself.
+    """
     present = [group for group in groups if _has(group, key)]
+    _separate_tensors(key, present)
     unknown = [group for group in present if f"initial_{key}" not in group]
     for group in unknown:
         # Not a tensor: reading one on a GPU in each step would wait for the GPU.
@@ -184,11 +188,30 @@ def _has(group: Group, key: str) -> bool:
     return key in group or (key == "momentum" and "betas" in group)
 
 
+def _separate_tensors(key: str, groups: Iterable[Group]) -> None:
+    """Copy a tensor that several groups share, as torch gives them that of `lr=torch.tensor(...)`.
+
+    Otherwise all of them would have the value that is set last.
+    """
+    seen: set[int] = set()
+    for group in groups:
+        value = get_value(group, key)
+        if hasattr(value, "fill_"):
+            if id(value) in seen:
+                _replace(group, key, value.clone())
+            seen.add(id(value))
+
+
 def _set(group: Group, key: str, value: float) -> None:
     present = get_value(group, key)
     if hasattr(present, "fill_"):
         present.fill_(value)  # a tensor, for compiled optimizers
-    elif key == "momentum" and "betas" in group:
+    else:
+        _replace(group, key, value)
+
+
+def _replace(group: Group, key: str, value: Any) -> None:
+    if key == "momentum" and "betas" in group:
         group["betas"] = (value, group["betas"][1])
     else:
         group[key] = value

@@ -258,6 +258,17 @@ def test_rates_that_are_tensors_are_changed_in_place(loop):
 
 
 @EACH
+def test_groups_that_share_a_tensor_have_different_rates(loop):
+    shared = torch.tensor(1.0, dtype=torch.float64)
+    optimizer = torch.optim.Adam([group(), group(name="head")], lr=shared, fused=True)
+    both = train(loop(CYCLE, optimizer))
+    apart = make_optimizer([1.0, 1.0])
+    apart.param_groups[1]["name"] = "head"
+    assert both == train(loop(CYCLE, apart))
+    assert any(lr != head for lr, head in both)
+
+
+@EACH
 @pytest.mark.parametrize("wrong", [-0.1, math.nan, math.inf])
 def test_a_rate_that_has_no_ratio_is_refused_before_anything_is_set(loop, wrong):
     optimizer = make_optimizer([0.1, 0.2])
