@@ -78,13 +78,16 @@ class ScheduleCallback(TrainerCallback):
             trainer_checks.check_trainer(trainer, ScheduleCallback, driver.metric)
         self._begin_plan(state)
         step, optimizer = state.global_step, given["optimizer"]
+        if not driver.in_epoch:  # the checkpoint is after the last step: nothing is trained
+            self._clock = IntervalClock(intervals, step, awaits_first=args.eval_on_start)
+            return
         trainer_checks.check_position(intervals, args, step, driver.epoch, driver.horizon)
         driver.check_targets(given["model"], [optimizer])
         trainer_checks.check_optimizer(args, given["model"], optimizer, driver.values)
-        record_decay_groups(driver.values, given["model"], optimizer)
         if "lr" in moved_keys(driver.values, optimizer.param_groups):
             trainer_checks.check_learning_rate_scheduler(args, given["lr_scheduler"])
         if trainer is not None:
+            record_decay_groups(driver.values, trainer, given["model"], optimizer)
             self._logger.put_first(trainer)
         self._clock = IntervalClock(intervals, step, awaits_first=args.eval_on_start)
         self._save_after_evaluation = False
@@ -102,7 +105,9 @@ class ScheduleCallback(TrainerCallback):
             driver.load_state_dict(saved.get(_KEY) or (self._initial if has_begun else {}))
         elif not has_begun:
             driver.load_state_dict(saved.get(_KEY, {}))
-        if not driver.in_epoch and not driver.next_epoch():
+        if driver.in_epoch or driver.next_epoch():
+            return
+        if has_begun or state.global_step < state.max_steps:
             raise InputError(
                 "the run of the search has ended, but the Trainer trains again: train once in a "
                 "run; `trainer.evaluate()` needs no training"
@@ -133,6 +138,12 @@ class ScheduleCallback(TrainerCallback):
         clock.ended_at = None
         if clock.awaits_evaluation:
             raise self._missing_evaluation(clock, state)
+        if clock.index == clock.intervals.count:
+            raise InputError(
+                f"the plan has ended after optimizer step {state.global_step}, but the Trainer "
+                "trains another one, as it does from a checkpoint of the last step within a data "
+                "epoch: evaluate the model without `train()`"
+            )
         if not clock.has_values:
             self._driver.apply(model, [given["optimizer"]])
             self._keep_learning_rates(**given)

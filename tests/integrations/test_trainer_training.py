@@ -431,6 +431,33 @@ def test_a_run_goes_on_from_the_checkpoints_in_its_folder(tmp_path):
     assert [*lost, *rest] == expected
 
 
+def test_a_run_whose_checkpoint_is_at_the_horizon_trains_nothing_and_is_tested(tmp_path):
+    def train(run):
+        resumable(run)
+        run.test(loss=0.5)
+
+    train.hyperparameters = resumable.hyperparameters
+    values = [{"lr": rate} for rate in rates(1)]
+    for _ in range(2):
+        engine = make_engine(train, horizon=HORIZON)
+        engine.fill(0, 1, None, LoopContext("this run", (), lambda: tmp_path))
+        results = [engine.train_epoch([epoch])[0] for epoch in values]
+        assert engine.test(0) == {"test_loss": 0.5}
+        engine.release(0)
+        values = values[:1]
+    assert results[0].epoch == HORIZON
+
+
+@pytest.mark.parametrize("plan", [PLAN, PLAN_BY_STEP])
+def test_a_checkpoint_of_the_last_step_within_a_data_epoch_is_refused(tmp_path, plan):
+    settings = {"eval_strategy": "steps", "eval_steps": 3, "max_steps": 12, "save_strategy": "steps"}
+    make_trainer(tmp_path, plan, save_steps=3, **settings)[0].train()
+    again, recorder, _ = make_trainer(tmp_path, plan, save_steps=3, **settings)
+    with pytest.raises(InputError, match=r"plan has ended after optimizer step 12, .* evaluate"):
+        again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-12"))
+    assert recorder.steps == []
+
+
 def test_a_run_that_early_stopping_ends_is_complete(tmp_path):
     def train(run):
         make_trainer(
