@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from lightning.pytorch import LightningModule
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from examples.with_lightning import loaders
 from examples.with_lightning import trainer as lightning_trainer
@@ -89,6 +89,39 @@ def test_groups_that_the_trainer_would_not_make_all_begin_at_0_and_have_the_weig
     made.optimizer = torch.optim.SGD([{"params": part.parameters()} for part in parts], lr=0.01)
     made.train()
     assert groups.decays == [[decay, decay] for decay in decays_of_plan()]
+
+
+def test_a_group_with_its_own_weight_decay_still_counts_for_the_largest_rate(tmp_path):
+    rates, decays = Linear(0.01, 0.0, duration=HORIZON), Constant(0.1)
+    plan = {("lr",): rates, ("weight_decay",): decays, ("head.weight_decay",): Constant(0.2)}
+    made, groups = hf_trainer(tmp_path, plan=Plan({**plan, ("label_smoothing",): Constant(0.0)}))
+    weights, free = [], []
+    for name, parameter in made.model.bert.named_parameters():
+        (free if "bias" in name or "LayerNorm" in name else weights).append(parameter)
+    head = {"params": made.model.classifier.parameters(), "lr": 1.0, "name": "head"}
+    made.optimizer = torch.optim.AdamW(
+        [{"params": weights}, {"params": free}, head], lr=0.5, weight_decay=0.0
+    )
+    made.train()
+    assert groups.rates == [[value / 2, value / 2, value] for value in EPOCH_RATES]
+    assert groups.decays == [[0.1, 0.0, 0.2]] * HORIZON
+
+
+class SparesEmbeddings(Trainer):
+    """A Trainer with its own rule for weight decay."""
+
+    def get_decay_parameter_names(self, model):
+        names = super().get_decay_parameter_names(model)
+        return [name for name in names if "embeddings" not in name]
+
+
+def test_a_subclass_of_the_trainer_decides_what_is_free_of_weight_decay(tmp_path):
+    made, groups = hf_trainer(tmp_path)
+    made.__class__ = SparesEmbeddings
+    made.train()
+    names = {id(p): name for name, p in made.model.named_parameters()}
+    assert any("word_embeddings" in names[id(p)] for p in groups.parameters[1])
+    assert groups.decays == [[decay, 0.0] for decay in decays_of_plan()]
 
 
 def test_layer_wise_rates_of_an_optimizer_stay_layer_wise_in_the_trainer(tmp_path):
