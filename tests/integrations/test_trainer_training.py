@@ -450,7 +450,12 @@ def test_a_run_whose_checkpoint_is_at_the_horizon_trains_nothing_and_is_tested(t
 
 @pytest.mark.parametrize("plan", [PLAN, PLAN_BY_STEP])
 def test_a_checkpoint_of_the_last_step_within_a_data_epoch_is_refused(tmp_path, plan):
-    settings = {"eval_strategy": "steps", "eval_steps": 3, "max_steps": 12, "save_strategy": "steps"}
+    settings = {
+        "eval_strategy": "steps",
+        "eval_steps": 3,
+        "max_steps": 12,
+        "save_strategy": "steps",
+    }
     make_trainer(tmp_path, plan, save_steps=3, **settings)[0].train()
     again, recorder, _ = make_trainer(tmp_path, plan, save_steps=3, **settings)
     with pytest.raises(InputError, match=r"plan has ended after optimizer step 12, .* evaluate"):
