@@ -49,6 +49,17 @@ def test_every_command_that_runs_a_task_prints_one_json_document(tmp_path, space
 
 
 @pytest.mark.long
+def test_what_the_methods_of_a_task_print_is_shown_and_is_no_data(tmp_path):
+    content = document(trials=7) | {"task": "tests.cli.chatty:task", "horizon": 2}
+    space = write_space(tmp_path, content)
+    for arguments in (("check", space), ("start", space, "--workers", "1")):
+        code, out, err = command(tmp_path, *arguments, "--json", "--trust-task")
+        assert (code, isinstance(json.loads(out), dict)) == (0, True)
+        for method in ("data", "model", "terms", "metrics"):
+            assert f"chatty: {method}" in err, arguments
+
+
+@pytest.mark.long
 def test_the_output_of_a_task_is_on_stderr_of_a_single_worker_too(tmp_path, space):
     assert command(tmp_path, "start", space, "--workers", "0", "--trust-task")[0] == 0
     code, out, err = command(tmp_path, "worker", "small", "--quiet", "--trust-task")
