@@ -137,7 +137,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("options", "steps"), FOLLOWED, ids=lambda value: str(value).replace(" ", "")
+    ("options", "steps"), FOLLOWED, ids=lambda value: re.sub(r" object at \w+| ", "", str(value))
 )
 def test_a_setting_is_followed(tmp_path, options, steps):
     recorder = fit(default_root_dir=tmp_path, **options)
