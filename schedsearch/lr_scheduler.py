@@ -78,7 +78,7 @@ class PlanLR(LRScheduler):
         values = self._epochs[epoch].at(step_in_epoch / self.steps_per_epoch)
         groups = self.optimizer.param_groups
         self._check_names(values, groups)
-        rates = group_values("lr", values, groups)
+        rates = group_values("lr", values, groups, self.optimizer.defaults)
         self.base_lrs = [group["initial_lr"] for group in groups]  # groups may have been added
         return [
             base if rate is None else rate for base, rate in zip(self.base_lrs, rates, strict=True)

@@ -7,7 +7,8 @@ group has its share of it:
 
 If all initial values are 0, each group has the value. A group with the "name" GROUP has the value
 of `GROUP.KEY` if the plan sets that, and does not count for the largest. A group that is added
-later has the share of its value when it is added, and does not count for the largest either.
+later keeps the ratio that it has then to the group with the largest initial value; if it has the
+default of the optimizer, that counts as its initial value. It does not count for the largest.
 
 As torch keeps `initial_lr`, the initial values are entries `initial_KEY` of the groups. Copies and
 checkpoints of the optimizer contain them, so its shares do not depend on the present values.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 from schedsearch.errors import InputError
@@ -29,7 +31,10 @@ _ADDED = "schedsearch_added"
 
 
 class Optimizer(Protocol):
-    """The part of a torch optimizer that has its parameter groups."""
+    """The part of a torch optimizer that has its parameter groups.
+
+    `defaults`, if there are any, are the values of a group that is added without values.
+    """
 
     param_groups: list[Group]
 
@@ -41,8 +46,10 @@ def apply_values(values: Mapping[str, float], optimizer: Optimizer) -> list[Sett
         InputError: an initial value that the shares depend on is negative or not a number; then
             nothing is set.
     """
-    groups = optimizer.param_groups
-    by_key = {key: group_values(key, values, groups) for key in moved_keys(values, groups)}
+    groups, defaults = optimizer.param_groups, getattr(optimizer, "defaults", {})
+    by_key = {
+        key: group_values(key, values, groups, defaults) for key in moved_keys(values, groups)
+    }
     settings = [
         (group, key, value)
         for key, of_groups in by_key.items()
@@ -79,14 +86,20 @@ def check_optimizers(names: Collection[str], optimizers: Sequence[Optimizer]) ->
 
 
 def group_values(
-    key: str, values: Mapping[str, float], groups: Sequence[Group]
+    key: str, values: Mapping[str, float], groups: Sequence[Group], defaults: Mapping[str, Any]
 ) -> list[float | None]:
     """Return the value of a key in each parameter group; None where no hyperparameter sets it.
+
+    Args:
+        key: of the groups.
+        values: those of the plan.
+        groups: all of an optimizer.
+        defaults: of the optimizer, for groups that are added without values.
 
     Raises:
         InputError: an initial value that the shares depend on is negative or not a number.
     """
-    record_initial(key, groups)
+    record_initial(key, groups, values, defaults)
     reference = _reference(key, values, groups)
     row: list[float | None] = []
     for group in groups:
@@ -122,24 +135,50 @@ def moved_keys(names: Iterable[str], groups: Sequence[Group]) -> list[str]:
     return list(keys)
 
 
-def get_value(group: Group, key: str) -> Any:
+def get_value(group: Mapping[str, Any], key: str) -> Any:
     """Return the present value of a key; `momentum` of Adam is its first beta."""
     return group["betas"][0] if key == "momentum" and "betas" in group else group[key]
 
 
-def record_initial(key: str, groups: Sequence[Group]) -> None:
-    """Record the values of a key as the initial ones, in the groups that have none.
+def record_initial(
+    key: str,
+    groups: Sequence[Group],
+    names: Collection[str] = (),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Record the initial values of a key in the groups that have none.
 
     Each group then has its value for itself.
+
+    Args:
+        key: of the groups.
+        groups: all of an optimizer.
+        names: the hyperparameters of the plan, and
+        defaults: of the optimizer, both for groups that were added later.
     """
     present = [group for group in groups if _has(group, key)]
     _separate_tensors(key, present)
     unknown = [group for group in present if f"initial_{key}" not in group]
+    known = [group for group in present if f"initial_{key}" in group]
+    decay = _decay_until_now(key, names, known)
+    default = _number(key, get_value(defaults, key)) if _has(defaults, key) else None
     for group in unknown:
         # Not a tensor: reading one on a GPU in each step would wait for the GPU.
-        group[f"initial_{key}"] = _number(key, get_value(group, key))
-        if len(unknown) < len(present):
+        value = _number(key, get_value(group, key))
+        if known:
             group[_ADDED] = True
+            if value is not None and value != default:
+                value /= decay
+        group[f"initial_{key}"] = value
+
+
+def _decay_until_now(key: str, names: Collection[str], groups: Sequence[Group]) -> float:
+    """Return present / initial value of the group with the largest initial value; 1 if it is 0."""
+    largest = _largest(key, names, groups)
+    if largest is None:
+        return 1.0
+    initial, present = initial_value(key, largest), _number(key, get_value(largest, key))
+    return present / initial if initial and present else 1.0
 
 
 def set_initial(key: str, group: Group, value: float) -> None:
@@ -154,8 +193,13 @@ def initial_value(key: str, group: Group) -> float | None:
 
 def _reference(key: str, names: Collection[str], groups: Iterable[Group]) -> float | None:
     """Return the largest initial value of a key; None if no group counts for it."""
-    from_start: list[float] = []
-    added: list[float] = []
+    largest = _largest(key, names, groups)
+    return None if largest is None else initial_value(key, largest)
+
+
+def _largest(key: str, names: Collection[str], groups: Iterable[Group]) -> Group | None:
+    """Return the group with the largest initial value of a key; None if no group counts for it."""
+    counted = []
     for group in groups:
         if setting_name(key, names, group) != key:
             continue
@@ -168,8 +212,11 @@ def _reference(key: str, names: Collection[str], groups: Iterable[Group]) -> flo
                 "of at least 0, since the groups keep the ratios of their initial values; set it "
                 f"in the optimizer, or give the group a name and schedule `NAME.{key}`"
             )
-        (added if group.get(_ADDED) else from_start).append(initial)
-    return max(from_start or added, default=None)
+        counted.append(group)
+    from_start = [group for group in counted if not group.get(_ADDED)]
+    return max(
+        from_start or counted, key=lambda group: initial_value(key, group) or 0.0, default=None
+    )
 
 
 def _number(key: str, value: Any) -> float | None:
@@ -184,7 +231,7 @@ def _number(key: str, value: Any) -> float | None:
         ) from None
 
 
-def _has(group: Group, key: str) -> bool:
+def _has(group: Mapping[str, Any], key: str) -> bool:
     return key in group or (key == "momentum" and "betas" in group)
 
 
