@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -243,7 +243,7 @@ class ScheduleDriver:
         if self.metric not in metrics:
             raise self.missing_metric(metrics)
         metric = as_float(metrics[self.metric])
-        terms = {name: math.fsum(values) / len(values) for name, values in self._terms.items()}
+        terms = {name: _mean(values) for name, values in self._terms.items()}
         self.clear_terms()
         if isinstance(self._source, LoopRun):
             self._source.report(terms=terms, **{self.metric: metric})
@@ -289,6 +289,14 @@ class ScheduleDriver:
     def _scheduler(self) -> Scheduler:
         assert isinstance(self._source, Scheduler)
         return self._source
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean; NaN if it has none, as in a training that diverges."""
+    try:
+        return math.fsum(values) / len(values)
+    except (OverflowError, ValueError):  # the sum is too large, or contains inf and -inf
+        return math.nan
 
 
 def _count_groups(optimizers: Iterable[Optimizer]) -> int:

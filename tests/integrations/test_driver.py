@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from schedsearch.engines import EpochResult
@@ -66,3 +68,16 @@ def test_the_state_of_a_run_is_not_loaded_into_a_scheduler_nor_the_other_way():
     in_a_run(body)
     with pytest.raises(InputError, match="has the state of a run of a search"):
         scheduler.load_state_dict(states[0])
+
+
+@pytest.mark.parametrize("values", [[math.inf, -math.inf], [1e308, 1e308]])
+def test_a_loss_term_whose_mean_is_not_a_number_ends_the_epoch_as_usual(values):
+    def body(driver):
+        driver.next_epoch()
+        for value in values:
+            driver.record_terms({"fit": value})
+        driver.end_epoch({"val_loss": 0.5})
+
+    [result] = in_a_run(body)
+    assert result.metrics == {"val_loss": 0.5}
+    assert math.isnan(result.terms["fit"])
