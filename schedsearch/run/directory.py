@@ -19,6 +19,6 @@ class RunDirectory(Protocol):
         """Return the folder, and create it if it is missing; None if it cannot be created."""
         ...
 
-    def remove(self) -> None:
-        """Remove the folder with all its files, if it exists."""
+    def remove(self) -> bool:
+        """Remove the folder with all its files, if it exists; return False if that failed."""
         ...

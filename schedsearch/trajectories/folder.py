@@ -168,11 +168,9 @@ class Folder:
         total = 0
         with suppress(FileNotFoundError), self._open() as folder:
             for name, _ in list(self._subfolders()):
-                for _, _, files, inner in os.fwalk(name, dir_fd=folder):
-                    for file in files:
-                        with suppress(FileNotFoundError):
-                            found = os.stat(file, dir_fd=inner, follow_symlinks=False)
-                            total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+                with suppress(FileNotFoundError):  # another process removes it now
+                    for _, _, files, inner in os.fwalk(name, dir_fd=folder):
+                        total += sum(_file_size(file, inner) for file in files)
         return total
 
     def _subfolders(self) -> Iterator[tuple[str, float]]:
@@ -262,6 +260,14 @@ def _refused(path: Path, reason: str) -> InputError:
         f"{path}: {reason}, so no file is read or written there: name the folder for files in "
         "SCHEDSEARCH_CHECKPOINTS"
     )
+
+
+def _file_size(name: str, folder: int) -> int:
+    """Return the bytes of a regular file; 0 for anything else, and if it does not exist."""
+    with suppress(FileNotFoundError):
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return 0
 
 
 def _require_file(name: str, found: Any) -> None:

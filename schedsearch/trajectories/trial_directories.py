@@ -74,10 +74,13 @@ class TrialDirectories:
                 )
             return None
 
-    def remove(self, name: str) -> None:
-        """Remove a folder with all its files; what cannot be removed now is swept later."""
-        with suppress(InputError, OSError):
+    def remove(self, name: str) -> bool:
+        """Remove a folder with all its files; return False if that failed: it is swept later."""
+        try:
             self._folder.remove_subfolder(name)
+        except (InputError, OSError):
+            return False
+        return True
 
     def sweep(self, seconds: float = _ORPHAN_AGE) -> int:
         """Remove the folders of trials that have ended or were deleted; return how many.
@@ -94,9 +97,7 @@ class TrialDirectories:
             return 0
         kept = {_hash([study, number]) for study, number in self._database.read(_unfinished)}
         orphans = [name for name in names if name.partition(".")[0] not in kept]
-        for name in orphans:
-            self.remove(name)
-        return len(orphans)
+        return sum(map(self.remove, orphans))
 
 
 class TrialDirectory:
@@ -116,9 +117,9 @@ class TrialDirectory:
         self.had_files = path is not None and next(path.iterdir(), None) is not None
         return path
 
-    def remove(self) -> None:
-        """Remove the folder with all its files, if it exists."""
-        self._directories.remove(self._name)
+    def remove(self) -> bool:
+        """Remove the folder with all its files, if it exists; return False if that failed."""
+        return self._directories.remove(self._name)
 
 
 def _unfinished(connection: Connection) -> set[tuple[int, int]]:

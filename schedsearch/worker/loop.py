@@ -291,14 +291,15 @@ class Worker:
         ]
         if len(directories) < len(errors):
             return False
+        self._lanes.release(live)
+        removed = [directory.remove() for directory in directories]
+        if not all(removed):
+            return False  # the next attempt would find the same files
         shown = describe_error(next(iter(errors.values())))
         self._messages.warn(
             f"trial {live.trial.number} begins again without the files in run.directory, which an "
             f"earlier worker left: with them it raised {shown}"
         )
-        self._lanes.release(live)
-        for directory in directories:
-            directory.remove()
         return True
 
     def _report(self, live: LiveTrial) -> None:

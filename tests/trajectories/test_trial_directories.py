@@ -108,6 +108,22 @@ def test_a_trial_that_cannot_continue_from_its_files_begins_again_without_them(t
     assert study.trials()[-1].state is TrialState.COMPLETE
 
 
+def test_a_trial_whose_files_cannot_be_removed_fails(tmp_path, monkeypatch):
+    study = make_study(tmp_path, content(trials=1))
+    answers = iter([False, False, True])
+    search(study, should_stop=lambda: next(answers))
+    [folder] = folders(tmp_path)
+    (folder / "partial").touch()
+
+    def remove_subfolder(self, name):
+        raise PermissionError(name)
+
+    monkeypatch.setattr(Folder, "remove_subfolder", remove_subfolder)
+    search(study, "bob", should_stop=lambda: len(SEEN) > 3)
+    assert [files for _, _, files in SEEN[1:]] == [["epoch-0", "epoch-1", "partial"]]
+    assert study.trials()[-1].state is TrialState.FAIL
+
+
 def test_without_a_store_the_folder_is_temporary_and_removed(tmp_path):
     study = make_study(tmp_path, content(trials=2))
     make_worker(study, "ann", lambda: False, Ears()).run()
@@ -215,3 +231,16 @@ def test_the_files_count_in_the_budget_of_the_checkpoints(tmp_path):
     assert keeps(5000) == 1
     assert keeps(10_000) <= 1
     assert any("the files in run.directory take 10000 of 10000 bytes" in line for line in said)
+
+
+def test_a_folder_that_is_removed_meanwhile_does_not_hide_the_size_of_the_others(
+    tmp_path, monkeypatch
+):
+    folder = Folder(tmp_path / "checkpoints")
+    kept = [folder.make_subfolder(NAME.replace("0", digit, 1)) for digit in "1234"]
+    for path in kept:
+        (path / "state").write_bytes(b"x" * 10)
+    found = [(folder.make_subfolder(NAME).name, 0.0), *folder._subfolders()]
+    folder.remove_subfolder(NAME)
+    monkeypatch.setattr(folder, "_subfolders", lambda: iter(found))
+    assert folder.subfolder_bytes() == 40
