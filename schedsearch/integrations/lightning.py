@@ -23,15 +23,19 @@ from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.integrations.lightning_checks import (
-    check_accumulation,
     check_data,
-    check_horizon,
     check_metric,
     check_schedulers,
     check_settings,
+)
+from schedsearch.integrations.lightning_timetable import (
+    check_accumulation,
+    check_horizon,
+    describe,
+    position_of,
     timetable_of,
 )
-from schedsearch.integrations.timetable import Position, Timetable
+from schedsearch.integrations.timetable import Position
 from schedsearch.scheduler import Scheduler
 
 
@@ -131,7 +135,7 @@ class ScheduleCallback(Callback):
         self._update_values(trainer, pl_module)
         is_first = self._is_fresh or not self._is_underway
         # `batch_idx` is not reliable if the module takes `dataloader_iter`.
-        position = self._position(trainer, trainer.fit_loop.batch_idx)
+        position = position_of(trainer, self._timetable, trainer.fit_loop.batch_idx)
         if is_first or position[1] == 0:
             self._update_timetable(trainer)
         if self._misses_validation(position):
@@ -192,15 +196,6 @@ class ScheduleCallback(Callback):
 
     # --- positions --------------------------------------------------------------------------------
 
-    def _position(self, trainer: Trainer, done: int) -> Position:
-        """Return the position after so many batches of the training epoch."""
-        if not self._timetable.counts_across_epochs:
-            return trainer.current_epoch, done
-        total = trainer.fit_loop.total_batch_idx - trainer.fit_loop.batch_idx + done
-        if self._timetable.batches == math.inf:
-            return 0, total
-        return trainer.current_epoch, total - int(trainer.current_epoch * self._timetable.batches)
-
     def _update_timetable(self, trainer: Trainer) -> None:
         """Read the settings again: data loaders may be loaded again, and callbacks may set them."""
         timetable = timetable_of(trainer)
@@ -210,7 +205,7 @@ class ScheduleCallback(Callback):
             raise InputError(
                 f'{", ".join(self._driver.moving)}: the interval is "step", but the number of '
                 "optimizer steps changes within an epoch of the plan, from "
-                f"{_describe(self._timetable)} to {_describe(timetable)}: let the trainer validate "
+                f"{describe(self._timetable)} to {describe(timetable)}: let the trainer validate "
                 "at the end of each training epoch, or keep them the same (limit_train_batches, "
                 "reload_dataloaders_every_n_epochs, accumulate_grad_batches)"
             )
@@ -284,7 +279,7 @@ class ScheduleCallback(Callback):
         if not _is_in_fit(trainer):
             return
         done = trainer.fit_loop.batch_idx + 1
-        is_due = self._timetable.is_validation(self._position(trainer, done))
+        is_due = self._timetable.is_validation(position_of(trainer, self._timetable, done))
         if is_due is None:
             is_due = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if is_due:
@@ -330,8 +325,3 @@ class ScheduleCallback(Callback):
 
 def _is_in_fit(trainer: Trainer) -> bool:
     return trainer.state.fn == "fit" and not trainer.sanity_checking
-
-
-def _describe(timetable: Timetable) -> str:
-    sizes = ", ".join(str(size) for _, size in timetable.accumulation)
-    return f"{timetable.batches:g} batches of a training epoch in steps of {sizes}"

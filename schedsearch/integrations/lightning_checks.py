@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -10,7 +9,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
-    GradientAccumulationScheduler,
     LearningRateFinder,
     StochasticWeightAveraging,
 )
@@ -19,26 +17,8 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from schedsearch.errors import InputError, did_you_mean
 from schedsearch.integrations.driver import ScheduleDriver
+from schedsearch.integrations.lightning_timetable import is_dev_run
 from schedsearch.integrations.timetable import Timetable
-
-
-def timetable_of(trainer: Trainer) -> Timetable:
-    """Return the validations and optimizer steps that the settings of a trainer give."""
-    check_every = trainer.val_check_batch
-    return Timetable(
-        trainer.num_training_batches,
-        # Before the data loader is set up, the number of batches is not known either.
-        math.inf if check_every is None else check_every,
-        trainer.check_val_every_n_epoch,
-        _accumulation(trainer),
-    )
-
-
-def _accumulation(trainer: Trainer) -> tuple[tuple[int, int], ...]:
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, GradientAccumulationScheduler):
-            return tuple((e, callback.get_accumulate_grad_batches(e)) for e in callback.epochs)
-    return ((0, trainer.accumulate_grad_batches),)
 
 
 def moves_learning_rate(names: Iterable[str]) -> bool:
@@ -68,16 +48,12 @@ def check_settings(trainer: Trainer, driver: ScheduleDriver) -> None:
             "the speed of the machine: set val_check_interval to a number of batches, or to a "
             "share of the training epoch such as 0.5"
         )
-    if _is_dev_run(trainer) and driver.is_search:
+    if is_dev_run(trainer) and driver.is_search:
         raise InputError(
             "fast_dev_run trains only a few batches, which is no trial of a search: set "
             "fast_dev_run=False"
         )
     _check_callbacks(trainer.callbacks, driver)  # type: ignore[attr-defined]
-
-
-def _is_dev_run(trainer: Any) -> bool:
-    return bool(trainer.fast_dev_run)
 
 
 def _check_processes(trainer: Trainer) -> None:
@@ -153,91 +129,6 @@ def check_schedulers(trainer: Trainer, names: Collection[str]) -> None:
         )
 
 
-# --- the horizon ----------------------------------------------------------------------------------
-
-
-def check_horizon(trainer: Trainer, timetable: Timetable, horizon: int) -> None:
-    """Check that the limits of a trainer let the plan come to its horizon, and no further.
-
-    Raises:
-        InputError: the training ends before the horizon, or must not end there.
-    """
-    if _is_dev_run(trainer) or not timetable.knows_validations:
-        return
-    limits = _limits(trainer, timetable)
-    validations = timetable.validations(*limits)
-    if validations < horizon:
-        raise InputError(_too_few(trainer, timetable, horizon, limits))
-    # Lightning sets 1000 training epochs if it is given no limit.
-    has_limit = (trainer.max_epochs, trainer.max_steps) != (1000, -1)
-    if horizon < validations < math.inf and has_limit:
-        raise InputError(_too_many(trainer, timetable, horizon, limits))
-    epoch, batch = timetable.position(horizon)
-    steps = timetable.steps_before((epoch, batch)) if timetable.knows_steps else math.inf
-    for name, least, end in (
-        ("min_epochs", trainer.min_epochs, epoch + 1),
-        ("min_steps", trainer.min_steps, steps),
-    ):
-        if least is not None and least > end:
-            raise InputError(
-                f"{name} is {least}, but the plan ends at its horizon of {horizon} epochs, after "
-                f"{end} {name.removeprefix('min_')}: set {name} to at most {end}"
-            )
-
-
-def _limits(trainer: Trainer, timetable: Timetable) -> tuple[float, float]:
-    """Return the limits of training epochs and of optimizer steps; infinite if there is none."""
-    epochs = math.inf if trainer.max_epochs in (None, -1) else float(trainer.max_epochs or 0)
-    if timetable.batches == math.inf and timetable.counts_across_epochs:
-        epochs = math.inf  # their number of validations is not known
-    automatic = trainer.lightning_module.automatic_optimization
-    if trainer.max_steps == -1 or not automatic or not timetable.knows_steps:
-        return epochs, math.inf
-    return epochs, trainer.max_steps
-
-
-def _too_few(
-    trainer: Trainer, timetable: Timetable, horizon: int, limits: tuple[float, float]
-) -> str:
-    position = timetable.position(horizon)
-    if timetable.reaches(horizon, math.inf, limits[1]):
-        name, least = "max_epochs", position[0] + 1
-    else:
-        name, least = "max_steps", timetable.steps_before(position)
-    validations = timetable.validations(*limits)
-    return (
-        f"{_numbers(trainer, horizon, validations)}; set {name} to {least}, or make a plan with "
-        "another horizon"
-    )
-
-
-def _too_many(
-    trainer: Trainer, timetable: Timetable, horizon: int, limits: tuple[float, float]
-) -> str:
-    epoch, batch = timetable.position(horizon)
-    if limits[1] < math.inf:
-        way_out = f"set max_steps to {timetable.steps_before((epoch, batch))}"
-    elif timetable.validations(epoch + 1, math.inf) == horizon:
-        way_out = f"set max_epochs to {epoch + 1}"
-    else:
-        way_out = "set max_epochs to -1"
-    validations = timetable.validations(*limits)
-    return (
-        f"{_numbers(trainer, horizon, validations)}; {way_out}, so that the training ends with the "
-        f"plan, or val_check_interval to another length, or make a plan with a horizon of "
-        f"{validations}"
-    )
-
-
-def _numbers(trainer: Trainer, horizon: int, validations: float) -> str:
-    return (
-        f"the plan has {horizon} epochs, and an epoch is what lies between two validations, but "
-        f"the trainer validates {validations} times: max_epochs is {trainer.max_epochs}, max_steps "
-        f"is {trainer.max_steps}, val_check_interval is {trainer.val_check_interval} and "
-        f"check_val_every_n_epoch is {trainer.check_val_every_n_epoch}"
-    )
-
-
 # --- data -----------------------------------------------------------------------------------------
 
 
@@ -268,21 +159,6 @@ def check_data(trainer: Trainer, timetable: Timetable, moving: Collection[str]) 
         raise InputError(
             f'{names}: the interval is "step", but training_step takes batches from '
             "dataloader_iter itself, so their number in a step is not known: let it take `batch`"
-        )
-
-
-def check_accumulation(trainer: Trainer, timetable: Timetable) -> None:
-    """Check that gradients are accumulated over the number of batches that was known before.
-
-    Raises:
-        InputError: they are not.
-    """
-    expected = timetable.accumulated(trainer.current_epoch)
-    if trainer.accumulate_grad_batches != expected:
-        raise InputError(
-            f"accumulate_grad_batches is {trainer.accumulate_grad_batches}, but it was {expected} "
-            'at the beginning of the training epoch, and values at the interval "step" need the '
-            "number of steps before: set it in the trainer, or by GradientAccumulationScheduler"
         )
 
 
