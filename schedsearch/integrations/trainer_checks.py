@@ -14,7 +14,13 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainerState, TrainingArguments, get_constant_schedule
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+    get_constant_schedule,
+)
 from transformers.trainer_utils import has_length
 
 from schedsearch.errors import InputError
@@ -22,15 +28,15 @@ from schedsearch.integrations.evaluation_intervals import EvaluationIntervals
 from schedsearch.parameter_groups import moved_keys
 
 
-def calling_trainer() -> Trainer | None:
+def calling_trainer(callback: TrainerCallback) -> Trainer | None:
     """Return the Trainer that calls a callback; None if it is another class.
 
-    The Trainer passes neither itself nor its other callbacks to a callback.
+    The Trainer passes neither itself nor its other callbacks to a callback, so its frame is found.
     """
     frame = inspect.currentframe()
     while frame is not None:
         owner = frame.f_locals.get("self")
-        if isinstance(owner, Trainer):
+        if isinstance(owner, Trainer) and callback in owner.callback_handler.callbacks:
             return owner
         frame = frame.f_back
     return None

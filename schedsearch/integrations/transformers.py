@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import InputError
@@ -22,6 +22,7 @@ from schedsearch.integrations import trainer_checks
 from schedsearch.integrations.decay_groups import record_decay_groups
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.integrations.evaluation_intervals import IntervalClock
+from schedsearch.integrations.value_logger import ValueLogger
 from schedsearch.parameter_groups import moved_keys
 from schedsearch.scheduler import Scheduler
 
@@ -52,7 +53,7 @@ class ScheduleCallback(TrainerCallback):
         self, source: Scheduler | LoopRun, *, metric: str, on_values: OnValues | None = None
     ) -> None:
         self._driver = ScheduleDriver(source, metric, on_values)
-        self._logger = _ValueLogger(self._driver)
+        self._logger = ValueLogger(self._driver)
         #: The state of the schedules when the training began.
         self._initial: dict[str, Any] = {}
         self._clock: IntervalClock | None = None
@@ -72,7 +73,7 @@ class ScheduleCallback(TrainerCallback):
             InputError: with a setting the Trainer would not train by the plan, or its checkpoint
                 does not belong to the plan.
         """
-        driver, trainer = self._driver, trainer_checks.calling_trainer()
+        driver, trainer = self._driver, trainer_checks.calling_trainer(self)
         intervals = trainer_checks.evaluation_intervals(args, state, given["train_dataloader"])
         if trainer is not None:
             trainer_checks.check_trainer(trainer, ScheduleCallback, driver.metric)
@@ -280,37 +281,3 @@ class ScheduleCallback(TrainerCallback):
     def _running_clock(self) -> IntervalClock:
         assert self._clock is not None  # on_train_begin sets it
         return self._clock
-
-
-class _ValueLogger(TrainerCallback):
-    """Adds the values in force to what the Trainer logs.
-
-    The Trainer calls its loggers before the callbacks of the user; this one is called first.
-    """
-
-    def __init__(self, driver: ScheduleDriver) -> None:
-        self._driver = driver
-        self._trainer: Trainer | None = None
-
-    def put_first(self, trainer: Trainer) -> None:
-        """Become the first callback of a Trainer."""
-        self.remove()
-        self._trainer, handler = trainer, trainer.callback_handler
-        # Not in place: the handler is calling its callbacks now.
-        handler.callbacks = [self, *handler.callbacks]
-
-    def remove(self) -> None:
-        """Leave the callbacks of the Trainer."""
-        if self._trainer is not None:
-            handler, self._trainer = self._trainer.callback_handler, None
-            handler.callbacks = [c for c in handler.callbacks if c is not self]
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
-    ) -> None:
-        """Add the values to the logs of the training, not to those of an evaluation."""
-        logs = given["logs"]
-        if "learning_rate" in logs:
-            values = {k: v for k, v in self._driver.applied.items() if k not in logs}
-            logs.update(values)
-            state.log_history[-1].update(values)  # a copy of the logs

@@ -14,6 +14,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from schedsearch.engines import make_engine
 from schedsearch.engines.loop_run import LoopContext
 from schedsearch.errors import InputError
+from schedsearch.integrations.trainer_checks import calling_trainer
 from schedsearch.integrations.transformers import ScheduleCallback
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
@@ -479,6 +480,20 @@ def test_a_run_that_early_stopping_ends_is_complete(tmp_path):
     assert [bool(result.metrics) for result in results] == [True, True, False]
     assert results[2].stopped
     engine.release(0)
+
+
+class Calling(Trainer):
+    """A Trainer that says which Trainer a callback finds."""
+
+    def find(self, callback):
+        return calling_trainer(callback)
+
+
+def test_a_callback_finds_only_the_trainer_that_has_it(tmp_path):
+    made, _, schedule = make_trainer(tmp_path, trainer_class=Calling)
+    assert made.find(schedule) is made
+    assert made.find(make_trainer(tmp_path)[2]) is None
+    assert calling_trainer(schedule) is None
 
 
 def test_two_callbacks_are_refused(tmp_path):
