@@ -203,7 +203,13 @@ def _json_kind(described: Mapping[str, Any]) -> str:
         return " or ".join(map(_json_kind, options))
     if "enum" in described:
         return " or ".join(f"`{_toml(value)}`" for value in described["enum"])
-    kinds = {"string": "text", "integer": "a whole number", "number": "a number", "array": "a list"}
+    kinds = {
+        "string": "text",
+        "integer": "a whole number",
+        "number": "a number",
+        "array": "a list",
+        "boolean": "true or false",
+    }
     limits = {
         "minimum": "at least {}",
         "maximum": "at most {}",

@@ -157,7 +157,8 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         """A hash of the plan: of a resolved one, it identifies the values of a training."""
-        content = json.dumps(self.to_tables(), sort_keys=True)
+        seeds = {seed for schedule in self.schedules.values() for seed in schedule.seeds}
+        content = json.dumps([self.to_tables(), sorted(seeds)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def start(self) -> PlanState:

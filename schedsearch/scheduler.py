@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -112,19 +113,31 @@ class Scheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data that JSON can hold, for a checkpoint."""
-        plan = self.plan.digest
-        return {"epoch": self.epoch, "schedules": dict(self._state), "plan": plan}
+        return {
+            "epoch": self.epoch,
+            "schedules": dict(self._state),
+            "plan": self.plan.digest,
+            "direction": self.direction,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that `state_dict` returned for the same plan and horizon.
 
-        An older state does not record its plan; only the names of its entries are compared.
+        The direction must be the same too, and the seed if a family of the plan draws random
+        numbers. An older state does not record them: it is refused if its entries do not fit.
 
         Raises:
-            InputError: the state belongs to another plan, or to the same plan at another horizon.
+            InputError: the state belongs to another plan, or to the same plan at another horizon,
+                direction or, with random numbers, seed; or it is not a state.
         """
-        schedules = state.get("schedules", {})
-        found, expected = _entries(schedules), _entries(self.plan.start())
+        try:
+            epoch, schedules = operator.index(state["epoch"]), dict(state["schedules"])
+            found, expected = _entries(schedules), _entries(self.plan.start())
+        except (KeyError, TypeError, AttributeError):
+            raise InputError(
+                "the state is not what `state_dict` returned: it has no whole number `epoch`, or "
+                "no table `schedules` with a table for each schedule"
+            ) from None
         if found != expected:
             raise InputError(
                 f"the state belongs to another plan: it has the entries {found}, but this plan "
@@ -132,11 +145,28 @@ class Scheduler:
             )
         if state.get("plan", self.plan.digest) != self.plan.digest:
             raise InputError(
-                "the state belongs to another plan, or to the same plan at another horizon: "
-                "create the scheduler with the plan and the horizon of the state"
+                "the state belongs to another plan, or to the same plan at another horizon or "
+                "seed: create the scheduler with the plan, the horizon and the seed of the state"
             )
-        self.epoch = int(state["epoch"])
-        self._set_state(dict(schedules))
+        if (direction := state.get("direction", self.direction)) != self.direction:
+            raise InputError(
+                f"the state belongs to the direction {direction!r}, but this scheduler has "
+                f"{self.direction!r}: create it with the direction of the state"
+            )
+        self._check_fits(schedules)
+        self.epoch = epoch
+        self._set_state(schedules)
+
+    def _check_fits(self, schedules: PlanState) -> None:
+        """Raise InputError unless the schedules can continue from a state."""
+        try:
+            self.plan.values(self.plan.update(schedules, Feedback(0.0)))
+            self.plan.values(schedules)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise InputError(
+                "the state belongs to another plan: the schedules of this plan cannot continue "
+                "from it; create the scheduler with the plan of the state"
+            ) from None
 
     def apply(self, optimizer: Optimizer, fraction: float = 0) -> None:
         """Set the values in the parameter groups of an optimizer.
@@ -174,4 +204,4 @@ def _floats(values: Mapping[str, Any] | None) -> dict[str, float]:
 
 def _entries(state: PlanState) -> dict[str, list[str]]:
     """Return the names of the entries in the state of each schedule."""
-    return {names: sorted(entries) for names, entries in state.items()}
+    return {names: sorted(entries.keys()) for names, entries in state.items()}

@@ -232,6 +232,24 @@ def test_plans_that_no_longer_change_where_their_parent_ended_are_counted(tmp_pa
     assert extended(parent, 18, top=20, stretch=True).settled == 0
 
 
+@pytest.mark.parametrize(("period", "settled"), [(5, 1), (4, 0)])
+def test_restarts_go_on_over_a_longer_horizon_unless_the_last_one_was_left_out(
+    tmp_path, period, settled
+):
+    content = grid_of(3, 2) | {"schedule_version": 2}
+    restarts = {"initial": 0.01, "final": 0.03, "period": period}
+    content["hyperparameters"]["lr"]["families"] = {
+        "constant": {"value": 0.01},
+        "warm_restarts": restarts,
+    }
+    parent = search(tmp_path, content)
+    child = extended(parent, 12, top=20)
+    assert child.settled == settled
+    # All epochs of the parent keep their values.
+    assert child.cached == child.epochs // 2
+    assert extended(parent, 18, top=20, stretch=True).settled == 0
+
+
 TRIANGLE = {"initial": 0.01, "peak": 0.02, "rise": 0.5, "fall": 0.5}
 
 

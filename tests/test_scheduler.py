@@ -19,7 +19,11 @@ from schedsearch.schedules import (
     IncrementOnImprovement,
     Join,
     Linear,
+    Noise,
+    Offset,
+    Product,
     ReduceOnPlateau,
+    Relobralo,
 )
 from schedsearch.space import Space
 from tests.schedules.strategies import MEMBERS, TERMS, feedbacks, plans
@@ -56,6 +60,7 @@ def test_a_saved_state_does_not_change_with_the_scheduler():
         "epoch": 0,
         "schedules": {"a": {"epoch": 0}},
         "plan": scheduler.plan.digest,
+        "direction": "minimize",
     }
 
 
@@ -81,10 +86,57 @@ def test_a_state_of_the_same_plan_at_another_horizon_is_refused():
         Scheduler(Plan(schedules), horizon=10).load_state_dict(saved)
 
 
+RELOBRALO = {MEMBERS: Relobralo(MEMBERS)}
+NOISE = {("a",): Offset(Product((Constant(1.0), Noise(Constant(1.0)))), 1.0)}
+
+
+@pytest.mark.parametrize("schedules", [RELOBRALO, NOISE], ids=["relobralo", "noise"])
+def test_a_state_belongs_to_a_seed_if_the_plan_draws_random_numbers(schedules):
+    saved = Scheduler(Plan(schedules), horizon=8, seed=3).state_dict()
+    Scheduler(Plan(schedules), horizon=8, seed=3).load_state_dict(saved)
+    with pytest.raises(InputError, match="or to the same plan at another horizon or seed"):
+        Scheduler(Plan(schedules), horizon=8, seed=4).load_state_dict(saved)
+
+
+def test_a_state_loads_at_any_seed_if_the_plan_draws_no_random_numbers():
+    plan = Plan({("a",): Exponential(1.0, 0.5), MEMBERS: Dwa(MEMBERS)})
+    saved = Scheduler(plan, horizon=8, seed=3).state_dict()
+    Scheduler(plan, horizon=8, seed=4).load_state_dict(saved)
+
+
 def test_a_state_that_was_saved_before_states_had_plans_still_loads():
     scheduler = Scheduler(Plan({("a",): Exponential(1.0, 0.5)}), horizon=3)
     scheduler.load_state_dict({"epoch": 2, "schedules": {"a": {"epoch": 2}}})
     assert scheduler.values == {"a": 0.25}
+
+
+def test_an_older_state_of_another_inner_schedule_is_refused():
+    inner = [ReduceOnPlateau(1.0), IncrementOnImprovement(1.0, 0.1)]
+    plans = [Plan({("a",): Join((each, Constant(1.0)), (5,))}) for each in inner]
+    older = Scheduler(plans[0], horizon=8).state_dict()
+    del older["plan"], older["direction"]
+    scheduler = Scheduler(plans[1], horizon=8)
+    with pytest.raises(InputError, match="cannot continue from it"):
+        scheduler.load_state_dict(older)
+    assert scheduler.state_dict() == Scheduler(plans[1], horizon=8).state_dict()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{}, [], {"epoch": "3", "schedules": {}}, {"epoch": 1}, {"epoch": 1, "schedules": {"a": 3}}],
+    ids=str,
+)
+def test_what_is_not_a_state_is_refused(state):
+    scheduler = Scheduler(Plan({("a",): Exponential(1.0, 0.5)}), horizon=3)
+    with pytest.raises(InputError, match="the state is not what `state_dict` returned"):
+        scheduler.load_state_dict(state)
+
+
+def test_a_state_of_another_direction_is_refused():
+    plan = Plan({("a",): ReduceOnPlateau(1.0)})
+    saved = Scheduler(plan, horizon=8, direction="maximize").state_dict()
+    with pytest.raises(InputError, match="the state belongs to the direction 'maximize'"):
+        Scheduler(plan, horizon=8).load_state_dict(saved)
 
 
 def test_the_direction_determines_what_an_improvement_is():

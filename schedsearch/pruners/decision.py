@@ -14,7 +14,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from schedsearch.schedules.parameters import to_epochs
+from schedsearch.schedules.durations import to_epochs
 from schedsearch.space import Space
 from schedsearch.storage.attributes import AUDITED, UNPRUNED, WOULD_PRUNE
 

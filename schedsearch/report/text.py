@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schedsearch.schedules import FAMILIES
-from schedsearch.schedules.parameters import parameters_of, parse_share
+from schedsearch.schedules.durations import parse_share
+from schedsearch.schedules.parameters import parameters_of
 
 
 def describe_plan(tables: Mapping[str, Any]) -> list[str]:

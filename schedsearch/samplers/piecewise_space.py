@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 
 from schedsearch.errors import InputError
 from schedsearch.samplers.distributions import DistributionCollector
-from schedsearch.schedules.parameters import to_time
+from schedsearch.schedules.durations import to_time
 from schedsearch.schedules.piecewise import Piecewise, segment_epochs
 from schedsearch.space import Space
 from schedsearch.space.domains import Domain, Families, Fixed, Levels, ListDomain

@@ -1,7 +1,7 @@
 """Schedule families as pure functions: no torch, no optuna, no files, no clock."""
 
 from schedsearch.schedules.arithmetic import Noise, Offset, Product, Sum
-from schedsearch.schedules.base import Feedback, GroupSchedule, OpenLoop, Schedule, State
+from schedsearch.schedules.base import Feedback, GroupSchedule, Schedule, State
 from schedsearch.schedules.combinators import Clamp, Coupled, Join, Scale, Warmup
 from schedsearch.schedules.controllers import Geco, Pi
 from schedsearch.schedules.cycles import Cyclical, OneCycle, Triangular, WarmRestarts
@@ -17,10 +17,11 @@ from schedsearch.schedules.decay import (
     Rex,
     Step,
 )
+from schedsearch.schedules.durations import CURRENT_VERSION, Interval
 from schedsearch.schedules.families import FAMILIES
 from schedsearch.schedules.improvement import Greedy, IncrementOnImprovement
 from schedsearch.schedules.loss_balancing import Dwa, Relobralo, Softadapt, TargetContribution
-from schedsearch.schedules.parameters import CURRENT_VERSION, Interval
+from schedsearch.schedules.open_loop import OpenLoop
 from schedsearch.schedules.piecewise import Knots, Piecewise
 from schedsearch.schedules.plateau import IncrementOnPlateau, PlateauOver, ReduceOnPlateau
 from schedsearch.schedules.ramps import (

@@ -5,21 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from statistics import NormalDist
-from typing import Self
 
-from schedsearch.schedules.base import Feedback, Schedule, State
+from schedsearch.schedules.base import Feedback, Schedule, SeededSchedule, State
 from schedsearch.schedules.combinators import Wrapper, finite, finite_product, inner_value
-from schedsearch.schedules.parameters import (
-    EpochCount,
-    Interval,
-    Number,
-    OpenFraction,
-    epochs,
-    has_passed,
-)
+from schedsearch.schedules.durations import epochs, has_passed
+from schedsearch.schedules.parameters import EpochCount, Number, OpenFraction
 
 
 @dataclass(frozen=True)
@@ -112,7 +105,7 @@ class Sum(_Combination):
 
 
 @dataclass(frozen=True)
-class Noise(Schedule):
+class Noise(SeededSchedule):
     """An inner schedule with random relative noise that changes each epoch.
 
     value(t) = inner(t) * (1 + n(floor(t)))
@@ -140,28 +133,20 @@ class Noise(Schedule):
     inner: Schedule
     limit: OpenFraction = 0.67
     begin: EpochCount = 0
-    #: The seed of the run, set by `resolve`.
-    seed: int = field(default=0, init=False)
-
-    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
-        """Resolve the schedule and store the seed of the run for the random numbers."""
-        resolved = super().resolve(horizon, seed, interval)
-        object.__setattr__(resolved, "seed", seed)
-        return resolved
 
     def start(self, time: float = 0) -> State:
-        return {"epoch": time, "seed": self.seed, "inner": self.inner.start(time)}
+        return {"epoch": time, "inner": self.inner.start(time)}
 
     def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
         value = inner_value(self.inner, state["inner"], peers, fraction)
         if not has_passed(epochs(self.begin), state["epoch"]):
             return value
-        noise = _truncated_normal(f"noise:{state['seed']}:{math.floor(state['epoch'])}", self.limit)
+        noise = _truncated_normal(f"noise:{self.seed}:{math.floor(state['epoch'])}", self.limit)
         return finite_product(1 + noise, value)
 
     def update(self, state: State, feedback: Feedback) -> State:
         inner = self.inner.update(state["inner"], feedback)
-        return {**state, "epoch": state["epoch"] + 1, "inner": inner}
+        return {"epoch": state["epoch"] + 1, "inner": inner}
 
 
 def _truncated_normal(seed: str, limit: float) -> float:

@@ -13,24 +13,17 @@ from itertools import accumulate, pairwise
 from typing import Self, cast
 
 from schedsearch.errors import ParameterError
-from schedsearch.schedules.base import (
-    Feedback,
-    OpenLoop,
-    Schedule,
-    State,
-    broken_overflow_rule,
-)
-from schedsearch.schedules.interpolation import interpolate_linear
-from schedsearch.schedules.parameters import (
-    Duration,
-    Fraction,
+from schedsearch.schedules.base import Feedback, Schedule, State
+from schedsearch.schedules.durations import (
     Interval,
-    Number,
     duration_size,
     epochs,
     has_passed,
     is_same_time,
 )
+from schedsearch.schedules.interpolation import interpolate_linear
+from schedsearch.schedules.open_loop import OpenLoop, broken_overflow_rule
+from schedsearch.schedules.parameters import Duration, Fraction, Number
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from schedsearch.schedules.base import Feedback, Schedule, State, check_initial_value
-from schedsearch.schedules.parameters import (
-    Fraction,
-    NonNegative,
-    NonZero,
-    Number,
-    Positive,
-)
+from schedsearch.schedules.parameters import Fraction, NonNegative, NonZero, Number, Positive
 
 #: The largest argument of `exp`: e ** 700 is still finite.
 _LARGEST_EXPONENT = 700.0

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
-from schedsearch.schedules.base import EndingSchedule, OpenLoop
+from schedsearch.schedules.durations import Interval, completed_periods, epochs, has_passed
 from schedsearch.schedules.interpolation import blend, half_cosine, interpolate_linear
+from schedsearch.schedules.open_loop import EndingSchedule, OpenLoop
 from schedsearch.schedules.parameters import (
     Count,
     Duration,
-    Interval,
     Multiple,
     NonNegativePhase,
     Number,
@@ -19,9 +19,6 @@ from schedsearch.schedules.parameters import (
     Positive,
     PositiveCount,
     PositiveFraction,
-    completed_periods,
-    epochs,
-    has_passed,
 )
 
 
@@ -40,8 +37,8 @@ class WarmRestarts(OpenLoop):
         period: epochs before the first restart, or a share of the horizon.
         multiplier: factor on the period at each restart, at least 1; with a fraction, restarts may
             fall within an epoch, which then has a value below that of the restart.
-        cycles: periods after which the value stays `final`; 0 for no limit, except that at the
-            interval "epoch" no period begins in the last epoch.
+        cycles: periods after which the value stays `final`; 0 for no limit. At the interval
+            "epoch" no period begins in the last epoch, which has the value `final` instead.
         cycle_decay: factor on `initial` at each restart, greater than 0.
 
     Source: SGDR, Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingWarmRestarts,
@@ -63,10 +60,13 @@ class WarmRestarts(OpenLoop):
     def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Resolve the schedule, so that no cycle begins in the last of several epochs."""
         resolved = super().resolve(horizon, seed, interval)
-        if self.version == 1 or interval == "step" or self.cycles:
+        if self.version == 1 or interval == "step":
             return resolved
         cycle, since, _ = resolved._cycle(horizon - 1)
-        return replace(resolved, cycles=cycle) if cycle and since < 1 else resolved
+        begins_last = cycle > 0 and since < 1
+        return (
+            replace(resolved, cycles=min(self.cycles or cycle, cycle)) if begins_last else resolved
+        )
 
     def at(self, epoch: float) -> float:
         cycle, since, period = self._cycle(epoch)

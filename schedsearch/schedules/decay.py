@@ -8,21 +8,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from schedsearch.schedules.base import EndingSchedule, OpenLoop
+from schedsearch.schedules.durations import completed_periods, epochs, has_passed
 from schedsearch.schedules.interpolation import (
     blend,
     half_cosine,
     interpolate_geometric,
     interpolate_linear,
 )
-from schedsearch.schedules.parameters import (
-    Duration,
-    Number,
-    Positive,
-    completed_periods,
-    epochs,
-    has_passed,
-)
+from schedsearch.schedules.open_loop import EndingSchedule, OpenLoop
+from schedsearch.schedules.parameters import Duration, Number, Positive
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,14 @@ from typing import Any, Literal, Self, TypeAlias
 
 from schedsearch.errors import ParameterError
 from schedsearch.schedules.base import Feedback, Schedule, State, check_initial_value
+from schedsearch.schedules.durations import Interval, epochs
 from schedsearch.schedules.parameters import (
     EpochCount,
-    Interval,
     NonNegative,
     Number,
     OpenFraction,
     Positive,
     PositiveCount,
-    epochs,
     is_finite,
 )
 

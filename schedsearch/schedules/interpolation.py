@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from schedsearch.schedules.parameters import CURRENT_VERSION
+from schedsearch.schedules.durations import CURRENT_VERSION
 
 
 def interpolate_linear(start: float, end: float, elapsed: float, duration: float) -> float:

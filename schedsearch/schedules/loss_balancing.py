@@ -10,18 +10,10 @@ import math
 import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass
 
-from schedsearch.schedules.base import Feedback, GroupSchedule, State
-from schedsearch.schedules.parameters import (
-    Fraction,
-    Interval,
-    Number,
-    Positive,
-    PositiveFraction,
-    is_finite,
-)
+from schedsearch.schedules.base import Feedback, GroupSchedule, SeededSchedule, State
+from schedsearch.schedules.parameters import Fraction, Number, Positive, PositiveFraction, is_finite
 
 #: Replaces a denominator of 0.
 _TINY = 1e-12
@@ -133,7 +125,7 @@ class Softadapt(_LossBalancing):
 
 
 @dataclass(frozen=True)
-class Relobralo(_LossBalancing):
+class Relobralo(SeededSchedule, _LossBalancing):
     """ReLoBRaLo: relative loss balancing with random lookback and exponential smoothing.
 
     bal_i(s) = n * exp(r_i(s)) / sum_j exp(r_j(s)),     r_i(s) = L_i(t) / (temperature * L_i(s))
@@ -166,14 +158,6 @@ class Relobralo(_LossBalancing):
     alpha: Fraction = 0.9
     temperature: Positive = 1.0
     saudade: Fraction = 0.9
-    #: The seed of the run, set by `resolve`.
-    seed: int = field(default=0, init=False)
-
-    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
-        """Resolve the schedule and store the seed of the run for the random numbers."""
-        resolved = super().resolve(horizon, seed, interval)
-        object.__setattr__(resolved, "seed", seed)
-        return resolved
 
     def start(self, time: float = 0) -> State:
         return {**super().start(time), "first": None, "last": None, "epoch": 0}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from itertools import accumulate, pairwise
 
-from schedsearch.schedules.parameters import (
+from schedsearch.schedules.durations import (
     REST,
     Interval,
     exact_size,

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from schedsearch.schedules.base import EndingSchedule, OpenLoop
+from schedsearch.schedules.durations import completed_periods, epochs
 from schedsearch.schedules.interpolation import interpolate_linear
-from schedsearch.schedules.parameters import Duration, Number, completed_periods, epochs
+from schedsearch.schedules.open_loop import EndingSchedule, OpenLoop
+from schedsearch.schedules.parameters import Duration, Number
 
 
 def segment_epochs(count: int, duration: float) -> Iterator[int]:

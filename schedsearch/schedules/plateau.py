@@ -9,15 +9,9 @@ from dataclasses import dataclass
 from typing import Self, cast
 
 from schedsearch.schedules.base import Feedback, Schedule, State
+from schedsearch.schedules.durations import Interval, epochs
 from schedsearch.schedules.improvement import ThresholdMode, is_improvement, reject_overflow
-from schedsearch.schedules.parameters import (
-    EpochCount,
-    Interval,
-    NonNegative,
-    Number,
-    OpenFraction,
-    epochs,
-)
+from schedsearch.schedules.parameters import EpochCount, NonNegative, Number, OpenFraction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from schedsearch.schedules.base import EndingSchedule, OpenLoop
+from schedsearch.schedules.durations import epochs, has_passed
 from schedsearch.schedules.interpolation import (
     blend,
     half_cosine,
@@ -14,6 +14,7 @@ from schedsearch.schedules.interpolation import (
     interpolate_linear,
     one_minus_sqrt,
 )
+from schedsearch.schedules.open_loop import EndingSchedule, OpenLoop
 from schedsearch.schedules.parameters import (
     Duration,
     NonNegativeDuration,
@@ -21,8 +22,6 @@ from schedsearch.schedules.parameters import (
     Number,
     Phase,
     Positive,
-    epochs,
-    has_passed,
 )
 
 

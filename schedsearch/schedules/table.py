@@ -15,14 +15,9 @@ from typing import Any
 
 from schedsearch.errors import InputError, ParameterError, did_you_mean
 from schedsearch.schedules.base import GroupSchedule, Schedule
+from schedsearch.schedules.durations import CURRENT_VERSION
 from schedsearch.schedules.families import FAMILIES
-from schedsearch.schedules.parameters import (
-    CURRENT_VERSION,
-    Parameter,
-    ParameterType,
-    is_finite,
-    parameters_of,
-)
+from schedsearch.schedules.parameters import Parameter, ParameterType, is_finite, parameters_of
 
 
 def to_table(schedule: Schedule) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from schedsearch.scheduler import Direction
-from schedsearch.schedules.parameters import CURRENT_VERSION, Interval, parse_share
+from schedsearch.schedules.durations import CURRENT_VERSION, Interval, parse_share
 
 
 def _check_study_name(value: str) -> str:

@@ -9,14 +9,8 @@ from itertools import pairwise, product
 from typing import Any
 
 from schedsearch.schedules import FAMILIES, Interval
-from schedsearch.schedules.parameters import (
-    DURATIONS,
-    Parameter,
-    ParameterType,
-    parameters_of,
-    to_epochs,
-    to_time,
-)
+from schedsearch.schedules.durations import to_epochs, to_time
+from schedsearch.schedules.parameters import DURATIONS, Parameter, ParameterType, parameters_of
 from schedsearch.schedules.phases import resolve_phases
 from schedsearch.space.domains import (
     Domain,

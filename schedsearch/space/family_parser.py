@@ -8,10 +8,10 @@ from typing import Any
 
 from schedsearch.errors import InputError, Problem, did_you_mean
 from schedsearch.schedules import FAMILIES, GroupSchedule, from_table
+from schedsearch.schedules.durations import Interval
 from schedsearch.schedules.parameters import (
     DURATIONS,
     NUMBERS,
-    Interval,
     Parameter,
     ParameterType,
     is_finite,

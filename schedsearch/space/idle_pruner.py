@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from schedsearch.schedules.parameters import to_epochs
+from schedsearch.schedules.durations import to_epochs
 from schedsearch.space.space import Space
 
 

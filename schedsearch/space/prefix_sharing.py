@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from schedsearch.epoch_values import EpochValues, StepValues, values_within_epoch
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan, PlanState
-from schedsearch.schedules.parameters import epochs
+from schedsearch.schedules.durations import epochs
 from schedsearch.schedules.piecewise import Piecewise, segment_epochs
 from schedsearch.space.space import Space
 from schedsearch.space.suggesters import RandomSuggester

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from schedsearch.errors import Problem, did_you_mean
-from schedsearch.schedules.parameters import DURATIONS, Parameter, ParameterType, parse_share
+from schedsearch.schedules.durations import parse_share
+from schedsearch.schedules.parameters import DURATIONS, Parameter, ParameterType
 from schedsearch.space.domains import Domain, Fixed, Range
 
 _KEYS = ("low", "high", "log", "step")

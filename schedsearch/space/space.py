@@ -14,7 +14,7 @@ from schedsearch.files import read_document, write_document
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import CURRENT_VERSION, Interval
-from schedsearch.schedules.parameters import parse_share
+from schedsearch.schedules.durations import parse_share
 from schedsearch.space.document import (
     Document,
     HyperparameterTable,

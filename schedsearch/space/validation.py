@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schedsearch.errors import Problem, did_you_mean
-from schedsearch.schedules.parameters import Interval
+from schedsearch.schedules.durations import Interval
 from schedsearch.space.consistency import ParsedTables, find_inconsistencies
 from schedsearch.space.document import (
     Document,

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schedsearch.schedules.durations import epochs, to_epochs, to_time
 from schedsearch.schedules.parameters import (
     Duration,
     Fraction,
@@ -17,10 +18,7 @@ from schedsearch.schedules.parameters import (
     Positive,
     PositiveCount,
     PositiveFraction,
-    epochs,
     parameters_of,
-    to_epochs,
-    to_time,
 )
 
 

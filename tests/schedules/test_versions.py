@@ -21,7 +21,7 @@ from schedsearch.schedules import (
     WarmRestarts,
     WarmupStableDecay,
 )
-from schedsearch.schedules.parameters import to_epochs
+from schedsearch.schedules.durations import to_epochs
 from schedsearch.schedules.phases import resolve_phases
 
 
@@ -117,6 +117,13 @@ def test_no_cycle_begins_in_the_last_epoch() -> None:
     for horizon in range(2, 1000):
         assert values(WarmRestarts(1.0, 0.0), horizon)[-1] < 1.0
     assert values(WarmRestarts(1.0, 0.0), 5)[-2:] == [1.0, 0.0]
+    for cycles in range(1, 8):
+        assert values(WarmRestarts(1.0, 0.0, 10, cycles=cycles), 41)[-1] < 1.0
+    assert values(WarmRestarts(1.0, 0.0, 10, cycles=2), 41)[19:22] == [
+        pytest.approx(0.0245, abs=1e-4),
+        0.0,
+        0.0,
+    ]
     assert values(WarmRestarts(1.0, 0.0, version=1), 5)[-1] == 1.0
 
 

@@ -1,0 +1,86 @@
+"""The base classes of schedules that depend on time alone, and the check of overflow."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from schedsearch.errors import ParameterError
+from schedsearch.schedules.base import Feedback, Schedule, State
+from schedsearch.schedules.durations import Interval
+
+
+@dataclass(frozen=True)
+class OpenLoop(Schedule):
+    """A schedule whose value is a closed-form function of time, without feedback."""
+
+    @abstractmethod
+    def at(self, epoch: float) -> float:
+        """Return the value at a time in epochs, counted from 0."""
+
+    def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
+        """Resolve the schedule; raise ParameterError if a value overflows within the horizon."""
+        resolved = super().resolve(horizon, seed, interval)
+        if rule := broken_overflow_rule(resolved.at, horizon, interval):
+            raise ParameterError(self.family, "parameters", self, rule)
+        return resolved
+
+    @property
+    def moves_within_epoch(self) -> bool:
+        return True
+
+    @property
+    def is_open_loop(self) -> bool:
+        return True
+
+    def start(self, time: float = 0) -> State:
+        return {"epoch": time}
+
+    def evaluate(self, state: State, peers: Mapping[str, float], fraction: float = 0) -> float:
+        return self.at(max(state["epoch"] + fraction, 0))
+
+    def evaluate_steps(
+        self, state: State, peers: Sequence[Mapping[str, float]], fractions: Sequence[float]
+    ) -> list[float]:
+        at, epoch = self.at, state["epoch"]
+        return [at(max(epoch + fraction, 0)) for fraction in fractions]
+
+    def update(self, state: State, feedback: Feedback) -> State:
+        return {"epoch": state["epoch"] + 1}
+
+
+@dataclass(frozen=True)
+class EndingSchedule(OpenLoop):
+    """An open-loop schedule that reaches a final value.
+
+    With a share of "100%" it does so at the horizon, where no epoch begins any more. With
+    `endpoint`, shares are of the epochs before the last one, so that one trains with `final`.
+    """
+
+    endpoint: bool = field(default=False, kw_only=True)
+
+    def _horizon_of_shares(self, horizon: float) -> float:
+        return horizon - 1 if self.endpoint and horizon > 1 else horizon
+
+
+def broken_overflow_rule(
+    at: Callable[[float], float], horizon: float, interval: Interval
+) -> str | None:
+    """Return the rule, to follow "must be", that a function of time breaks if it overflows."""
+    times: list[float] = [*range(math.ceil(horizon))]
+    # Within the last epoch, values come close to that at the horizon.
+    times += [horizon] if interval == "step" else []
+    for time in times:
+        if not _is_finite_at(at, time):
+            return f"such that no value overflows (epoch {time} does)"
+    return None
+
+
+def _is_finite_at(at: Callable[[float], float], time: float) -> bool:
+    try:
+        return math.isfinite(at(time))
+    except OverflowError:
+        return False
