@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,7 +25,8 @@ EPOCHS = 40
 #: What a schedule begins with or peaks at.
 PEAK = 0.1
 
-Values: TypeAlias = list[float]
+#: The values of a schedule; of the weights of several loss terms, a list at each epoch.
+Values: TypeAlias = list[float] | list[list[float]]
 Recorder: TypeAlias = Callable[[], Values]
 _RECORDERS: dict[str, dict[str, Recorder]] = {}
 
@@ -37,7 +39,7 @@ def _recorded(library: str, name: str) -> Callable[[Recorder], Recorder]:
     return register
 
 
-def _stepped(make: Callable[[Any], Any], metrics: Sequence[float] = ()) -> Values:
+def _stepped(make: Callable[[Any], Any], metrics: Sequence[float] = ()) -> list[float]:
     """Return the learning rates of a scheduler of torch or transformers."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
     scheduler, values = make(optimizer), []
@@ -301,6 +303,69 @@ _RECORDERS["fastai"] = {
 }
 
 
+# --- families that react to loss terms -----------------------------------------------------------
+
+#: The means of two loss terms over each epoch: both fall, at rates that differ.
+TERMS = {
+    "reconstruction": [2 * 0.93**t + 0.3 for t in range(EPOCHS)],
+    "kl": [1 / (1 + 0.2 * t) + 0.1 for t in range(EPOCHS)],
+}
+_ROWS = [list(row) for row in zip(*TERMS.values(), strict=True)]
+
+
+def _geco(speedup: float) -> Recorder:
+    """The rule of github.com/applied-ai-lab/genesis, utils/geco.py, commit 9abf202."""
+
+    def record() -> Values:
+        goal, step_size, alpha, beta, values = 0.9, 0.1, 0.5, 1.0, []
+        average = TERMS["reconstruction"][0]
+        for error in TERMS["reconstruction"]:
+            values.append(beta)
+            average = (1 - alpha) * error + alpha * average
+            constraint = goal - average
+            factor = speedup if constraint > 0 else 1.0
+            beta = min(max(beta * math.exp(factor * step_size * constraint), 1e-10), 1e10)
+        return values
+
+    return record
+
+
+_RECORDERS["genesis"] = {"GECO": _geco(1.0), "GECO(speedup)": _geco(10.0)}
+
+
+def _softmax_of_ratios(temperature: float) -> Recorder:
+    """The weights after each epoch: n * softmax(L(t) / L(t - 1) / temperature)."""
+
+    def record() -> Values:
+        weights = [[1.0, 1.0], [1.0, 1.0]]
+        for before, now in list(pairwise(_ROWS))[:-1]:
+            powers = [math.exp(b / a / temperature) for a, b in zip(before, now, strict=True)]
+            weights.append([2 * power / sum(powers) for power in powers])
+        return weights
+
+    return record
+
+
+# `DWA` of LibMTL, LibMTL/weighting/DWA.py, and `SoftAdapt` of NVIDIA PhysicsNeMo Sym, whose weights
+# are those of the step itself and not of the next one.
+_RECORDERS["LibMTL"] = {"DWA": _softmax_of_ratios(2.0)}
+_RECORDERS["PhysicsNeMo Sym"] = {"SoftAdapt, one epoch later": _softmax_of_ratios(1.0)}
+
+
+@_recorded("softadapt", "NormalizedSoftAdapt, of terms that fall")
+def _normalized_softadapt() -> Values:
+    algorithm = import_module("softadapt").NormalizedSoftAdapt(beta=0.1, accuracy_order=1)
+    weights = [[1.0, 1.0], [1.0, 1.0]]
+    for pair in list(pairwise(_ROWS))[:-1]:
+        points = [list(values) for values in zip(*pair, strict=True)]
+        weights.append([2 * float(w) for w in algorithm.get_component_weights(*points)])
+    return weights
+
+
+#: The libraries whose rules are written out here as formulas.
+_FORMULAS = ("fastai", "papers", "genesis", "LibMTL", "PhysicsNeMo Sym")
+
+
 def main(libraries: Sequence[str]) -> None:
     """Record the values of some libraries, or of all that are installed."""
     found: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
@@ -308,14 +373,14 @@ def main(libraries: Sequence[str]) -> None:
         if libraries and library not in libraries:
             continue
         try:
-            number = "" if library in ("fastai", "papers") else version(library)
+            number = "" if library in _FORMULAS else version(library)
             values = {name: record() for name, record in recorders.items()}
         except ImportError as error:
             print(f"{library}: kept, since {error}")
             continue
         found[library] = {"version": number, "values": values}
         print(f"{library} {number}: {len(values)} schedules")
-    found["metrics"] = METRICS
+    found |= {"metrics": METRICS, "terms": TERMS}
     FILE.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -18,10 +18,12 @@ from schedsearch.schedules import (
     Cosine,
     Coupled,
     Cyclical,
+    Dwa,
     Exponential,
     Feedback,
     GaussianRamp,
     GaussianRampDown,
+    Geco,
     Geometric,
     InverseTime,
     Join,
@@ -34,6 +36,7 @@ from schedsearch.schedules import (
     ReduceOnPlateau,
     Rex,
     Schedule,
+    Softadapt,
     Step,
     Triangular,
     WarmRestarts,
@@ -49,8 +52,10 @@ _HORIZON = 40
 _ONE_CYCLE = OneCycle(0.004, 0.1, 4e-7, 12, 28)
 #: Momentum that falls from 0.95 to 0.85 while the learning rate rises from 0.004 to 0.1.
 _SLOPE = -0.1 / 0.096
-#: The validation metric of the recorded ReduceLROnPlateau.
+#: The validation metric of the recorded ReduceLROnPlateau, and the loss terms of the others.
 _METRICS: list[float] = _RECORDED["metrics"]
+_TERMS: dict[str, list[float]] = _RECORDED["terms"]
+_MEMBERS = tuple(f"weights.{term}" for term in _TERMS)
 
 
 @dataclass(frozen=True)
@@ -83,18 +88,21 @@ class Equivalent:
 
     def recorded_values(self) -> list[float]:
         """Return the values of the public schedule."""
-        values: list[float] = _RECORDED[self.library]["values"][self.name]
-        return values
+        values: list[float] | list[list[float]] = _RECORDED[self.library]["values"][self.name]
+        return [number for row in values for number in (row if isinstance(row, list) else [row])]
 
     def values(self) -> list[float]:
-        """Return the values here, in as many epochs as are recorded."""
+        """Return the values here; of a group, the weights of each epoch in the order of terms."""
         lr = Constant(0.1) if self.lr is None else self.lr
-        plan = Plan({("value",): self.schedule, ("lr",): lr}).resolve(_HORIZON, seed=0)
-        state, values = plan.start(), []
-        for metric in _METRICS[: len(self.recorded_values())]:
-            values.append(plan.values(state)["value"])
-            state = plan.update(state, Feedback(metric))
-        return values
+        names = getattr(self.schedule, "members", ("value",))
+        plan = Plan({names: self.schedule, ("lr",): lr}).resolve(_HORIZON, seed=0)
+        state, values = plan.start(), list[float]()
+        for epoch, metric in enumerate(_METRICS):
+            current = plan.values(state)
+            values += [current[name] for name in names]
+            terms = {term: means[epoch] for term, means in _TERMS.items()}
+            state = plan.update(state, Feedback(metric, terms=terms))
+        return values[: len(self.recorded_values())]
 
     def greatest_difference(self) -> float:
         """Return the greatest difference of two values, as a fraction of the largest value."""
@@ -180,6 +188,13 @@ _PAPERS: dict[str, Schedule] = {
     "Laine 2017, ramp-up": GaussianRamp(0.0, 1.0, duration=16),
     "Laine 2017, ramp-down": Join((Constant(1.0), GaussianRampDown(1.0, 0.0)), (30,)),
 }
+_SOFTADAPT: dict[str, Schedule] = {
+    "NormalizedSoftAdapt, of terms that fall": Softadapt(_MEMBERS, beta=-0.1)
+}
+_GENESIS: dict[str, Schedule] = {
+    "GECO": Geco("reconstruction", tolerance=0.9, rate=-0.1),
+    "GECO(speedup)": Geco("reconstruction", tolerance=0.9, rate=-0.1, speedup=10.0),
+}
 _MOMENTUM = Offset(Coupled(Constant(_SLOPE), "lr"), 0.95 - 0.004 * _SLOPE)
 
 EQUIVALENTS = (
@@ -191,6 +206,10 @@ EQUIVALENTS = (
     *_of("keras", _KERAS),
     *_of("fastai", _FASTAI),
     *_of("papers", _PAPERS),
+    *_of("genesis", _GENESIS),
+    *_of("LibMTL", {"DWA": Dwa(_MEMBERS)}),
+    *_of("PhysicsNeMo Sym", {"SoftAdapt, one epoch later": Dwa(_MEMBERS, temperature=1.0)}),
+    *_of("softadapt", _SOFTADAPT),
 )
 
 

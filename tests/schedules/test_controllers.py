@@ -29,6 +29,23 @@ def test_geco_without_smoothing_uses_the_term_itself() -> None:
     assert values == pytest.approx([1.0, 2.0, 4.0, 2.0, 2.0], rel=1e-14)
 
 
+def test_geco_with_a_negative_rate_grows_while_the_constraint_is_met() -> None:
+    schedule = Geco("kl", tolerance=1.0, rate=-math.log(2.0), smoothing=0.0)
+    values = on_terms(schedule, *kl(2.0, 2.0, 0.0, 1.0))
+    assert values == pytest.approx([1.0, 0.5, 0.25, 0.5, 0.5], rel=1e-14)
+
+
+@pytest.mark.parametrize(("rate", "faster"), [(1.0, 0.125), (-1.0, 8.0)])
+def test_the_speedup_of_geco_counts_only_while_the_constraint_is_met(
+    rate: float, faster: float
+) -> None:
+    schedule = Geco("kl", 1.0, rate * math.log(2.0), smoothing=0.0, speedup=3.0)
+    violated, met, at_the_tolerance = (kl(term) for term in (2.0, 0.0, 1.0))
+    assert on_terms(schedule, *violated)[1] == pytest.approx(2.0**rate, rel=1e-14)
+    assert on_terms(schedule, *met)[1] == pytest.approx(faster, rel=1e-14)
+    assert on_terms(schedule, *at_the_tolerance)[1] == 1.0
+
+
 def test_geco_stays_within_its_limits_for_extreme_terms() -> None:
     schedule = Geco("kl", tolerance=0.0, rate=1.0, smoothing=0.0, min_value=0.1, max_value=10.0)
     values = on_terms(schedule, *kl(1e308, 1e308, -1e308, -1e308, 0.0))
