@@ -99,7 +99,8 @@ class Cyclical(EndingSchedule):
     with tau in [0, 1) the elapsed part of the current cycle, and f(x) by `shape` for x < 1: x,
     (1 - cos(pi * x)) / 2 (cosine), 1 / (1 + exp(6 - 12 * x)) (sigmoid, which begins at 0.0025). At
     the interval "epoch", each cycle begins at a whole epoch, so it starts at `initial` even if the
-    number of cycles does not divide the duration. The value is `final` from epoch `duration` on.
+    number of cycles does not divide the duration; a cycle whose only epoch is the last one has the
+    value `final`. The value is `final` from epoch `duration` on.
 
     Args:
         initial: value at the start of each cycle.
@@ -131,6 +132,8 @@ class Cyclical(EndingSchedule):
             return self.final
         cycle = completed_periods(epoch * self.cycles, epochs(self.duration))
         begin, end = self._begin(cycle), self._begin(cycle + 1)
+        if self.version > 1 and 0 < begin == end - 1 and end == self.duration:
+            return self.final
         since, rise = epoch - begin, self.proportion * (end - begin)
         if self.shape == "linear" or since >= rise:
             return interpolate_linear(self.initial, self.final, since, rise)

@@ -9,6 +9,7 @@ from schedsearch.errors import InputError, ParameterError
 from schedsearch.plan import Plan
 from schedsearch.schedules import (
     Cosine,
+    Cyclical,
     Exponential,
     Interval,
     Join,
@@ -125,6 +126,13 @@ def test_no_cycle_begins_in_the_last_epoch() -> None:
         0.0,
     ]
     assert values(WarmRestarts(1.0, 0.0, version=1), 5)[-1] == 1.0
+
+
+def test_the_last_epoch_of_short_cyclical_annealing_is_not_the_begin_of_a_cycle() -> None:
+    for horizon in range(2, 100):
+        assert values(Cyclical(0.0, 1.0), horizon)[-1] > 0.0
+    assert values(Cyclical(0.0, 1.0), 5) == [0.0, 1.0, 0.0, 0.0, 1.0]
+    assert values(Cyclical(0.0, 1.0, version=1), 5)[-1] == 0.0
 
 
 @pytest.mark.parametrize(
