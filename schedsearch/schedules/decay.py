@@ -65,7 +65,10 @@ class Linear(EndingSchedule):
     duration: Duration = "100%"
 
     def at(self, epoch: float) -> float:
-        return interpolate_linear(self.initial, self.final, epoch, epochs(self.duration))
+        duration = epochs(self.duration)
+        if self._has_passed(duration, epoch):
+            return self.final
+        return interpolate_linear(self.initial, self.final, epoch, duration)
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,10 @@ class Geometric(EndingSchedule):
     duration: Duration = "100%"
 
     def at(self, epoch: float) -> float:
-        return interpolate_geometric(self.initial, self.final, epoch, epochs(self.duration))
+        duration = epochs(self.duration)
+        if self._has_passed(duration, epoch):
+            return self.final
+        return interpolate_geometric(self.initial, self.final, epoch, duration)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Self
 
 from schedsearch.errors import ParameterError
 from schedsearch.schedules.base import Feedback, Schedule, State
-from schedsearch.schedules.durations import Interval
+from schedsearch.schedules.durations import Interval, has_passed
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class EndingSchedule(OpenLoop):
     """
 
     endpoint: bool = field(default=False, kw_only=True)
+
+    def _has_passed(self, boundary: float, time: float) -> bool:
+        """Return whether a boundary has been reached; version 1 does not allow for rounding."""
+        return has_passed(boundary, time) if self.version > 1 else boundary <= time
 
     def _horizon_of_shares(self, horizon: float) -> float:
         return horizon - 1 if self.endpoint and horizon > 1 else horizon

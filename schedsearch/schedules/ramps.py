@@ -74,7 +74,7 @@ class WarmupStableDecay(EndingSchedule):
 
     def at(self, epoch: float) -> float:
         warmup, decay = epochs(self.warmup), epochs(self.decay)
-        if epoch < warmup:
+        if not self._has_passed(warmup, epoch):
             return interpolate_linear(self.initial, self.peak, epoch, warmup)
         decaying = max(epoch - warmup - epochs(self.stable), 0)
         if self.version > 1 and has_passed(decay, decaying):
@@ -151,7 +151,7 @@ class GaussianRamp(EndingSchedule):
 
     def at(self, epoch: float) -> float:
         left = 1 - min(epoch / epochs(self.duration), 1)
-        if left == 0:
+        if left == 0 or self._has_passed(epochs(self.duration), epoch):
             return self.final
         return self.initial + (self.final - self.initial) * math.exp(-self.sharpness * left**2)
 

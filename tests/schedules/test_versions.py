@@ -8,9 +8,12 @@ import pytest
 from schedsearch.errors import InputError, ParameterError
 from schedsearch.plan import Plan
 from schedsearch.schedules import (
+    Constant,
     Cosine,
     Cyclical,
     Exponential,
+    GaussianRamp,
+    Geometric,
     Interval,
     Join,
     Linear,
@@ -170,6 +173,35 @@ def test_end_points_are_exact_for_random_pairs() -> None:
             assert min(first, last) <= Cosine(first, last, 7).at(epoch) <= max(first, last)
         off_in_version_1 += Cosine(first, last, 7, version=1).at(0) != first
     assert off_in_version_1 > 100
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Linear(1.0, 0.1, endpoint=True),
+        Geometric(1.0, 0.1, endpoint=True),
+        Cosine(1.0, 0.1, endpoint=True, exponent=0.1),
+        Cyclical(1.0, 0.1, endpoint=True),
+        GaussianRamp(1.0, 0.1, endpoint=True),
+        WarmupStableDecay(0.0, 1.0, 0.1, endpoint=True),
+    ],
+    ids=lambda schedule: schedule.family,
+)
+def test_end_points_are_exact_where_a_schedule_begins_within_an_epoch(schedule: OpenLoop) -> None:
+    for horizon in range(5, 200):
+        joined = Join((Constant(1.0), schedule), ("30%",)).resolve(horizon, 0, "step")
+        begin = joined.boundaries[0]
+        assert isinstance(begin, float)
+        inner = joined.schedules[1]
+        assert isinstance(inner, OpenLoop)
+        assert inner.at(horizon - 1 - begin) == 0.1
+
+
+def test_the_peak_is_exact_where_a_warmup_ends_within_an_epoch() -> None:
+    for warmup in (0.3, 0.7, 1.1, 2.3):
+        schedule = WarmupStableDecay(0.0, 0.7, 0.1, warmup, 1.0, 1.0)
+        for rounding in (-1e-15, 0.0, 1e-15):
+            assert schedule.at(warmup + rounding) == 0.7
 
 
 # --- versions ------------------------------------------------------------------------------------
