@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from wsgiref.util import setup_testing_defaults
 
@@ -41,7 +42,9 @@ def digest(path: Path) -> str:
 
 
 def test_its_space_is_the_shipped_space(study: StudyHandle):
+    version = study.space.document.schedule_version  # an existing study keeps it
     space = load_space(SPACE, {"search.trials": study.total()})
+    space = replace(space, document=space.document.model_copy(update={"schedule_version": version}))
     task = load_task(space.task, space.document.arguments)
     assert study.space == space.with_defaults(task.hyperparameters), "run `make example-db`"
 

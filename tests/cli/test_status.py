@@ -53,7 +53,7 @@ def test_the_json_of_status_has_its_documented_keys(run, tmp_path):
         if not trials:
             assert found[key] is None
             continue
-        assert set(found[key]) == {"number", "value", "plan", "among"}
+        assert set(found[key]) == {"number", "value", "plan", "among", "stopped_after"}
         assert found[key]["among"] == len(trials)
         assert found[key]["number"] == trials[0].number
         assert found[key]["value"] == trials[0].value

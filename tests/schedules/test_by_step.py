@@ -74,15 +74,20 @@ def whole(schedule: object) -> bool:
     return "%" not in repr(schedule)
 
 
-@pytest.mark.parametrize("family", [name for name in SINGLE if name != "cyclical"])
+#: By the epoch, their cycles begin at whole epochs, and none begins in the last epoch.
+CYCLES = ("Cyclical", "WarmRestarts")
+
+
+@pytest.mark.parametrize(
+    "family", [name for name in SINGLE if name not in ("cyclical", "warm_restarts")]
+)
 @few
 @given(st.data())
 def test_with_whole_durations_the_beginning_of_an_epoch_has_the_value_by_the_epoch(
     family: str, data: st.DataObject
 ) -> None:
     schedule, horizon = data.draw(schedules_of(family)), data.draw(st.integers(1, 30))
-    # Cycles by the epoch begin at whole epochs even if their number does not divide the duration.
-    assume(whole(schedule) and "Cyclical" not in repr(schedule))
+    assume(whole(schedule) and not any(name in repr(schedule) for name in CYCLES))
     try:
         pair = [schedule.resolve(horizon, 0, interval) for interval in ("epoch", "step")]
     except ParameterError:
