@@ -62,6 +62,13 @@ def train_and_raise(run: LoopRun) -> None:
         run.report(val_loss=1.0)
 
 
+def train_and_raise_afterwards(run: LoopRun) -> None:
+    """Fail after the last epoch."""
+    for _ in run:
+        run.report(val_loss=1.0)
+    raise ZeroDivisionError("no test data")
+
+
 def train_or_raise_by_rate(run: LoopRun) -> None:
     """Fail if the learning rate is above 0.5."""
     for _, hp in run:
@@ -144,6 +151,7 @@ for _function in (
     train_to_nan,
     train_to_infinity,
     train_and_raise,
+    train_and_raise_afterwards,
     train_or_raise_by_rate,
     train_and_exit,
 ):

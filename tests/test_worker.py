@@ -354,3 +354,15 @@ def test_failures_count_in_a_row_a_trial_that_ends_well_begins_the_count_again(t
     work(study)
     counts = study.queue.counts()
     assert (counts.failed, counts.complete) == (4, 2)
+
+
+def test_what_a_loop_raises_after_its_last_epoch_is_shown_once_and_fails_no_trial(tmp_path):
+    study = make_study(tmp_path, document(searches.train_and_raise_afterwards))
+    ears = work(study)
+    assert study.queue.counts().failed == 0
+    [line] = ears.wrong
+    assert re.match(
+        r"trial 0 is complete, but the training loop raised after its last epoch: "
+        r"ZeroDivisionError: no test data \(.*searches\.py:\d+\); `confirm`",
+        line,
+    )

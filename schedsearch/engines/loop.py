@@ -56,6 +56,7 @@ class LoopEngine:
         self.horizon = horizon
         self.precision = precision
         self.tested: tuple[str, ...] | None = None
+        self.raised: Exception | None = None
         self._lane: _Lane | None = None
 
     def fill(
@@ -115,11 +116,11 @@ class LoopEngine:
         return filled.state.snapshot(filled.thread.rng_state)
 
     def release(self, lane: int) -> None:
-        """End the loop, wait until its function returns, and ignore what that raises."""
+        """End the loop, wait until its function returns, and keep what that raises in `raised`."""
         if self._lane is not None:
             if self._lane.thread.is_started:
-                raised = self._lane.thread.end()
-                self.tested = None if raised else tuple(self._lane.state.test_metrics)
+                self.raised = self._lane.thread.end()
+                self.tested = None if self.raised else tuple(self._lane.state.test_metrics)
             self._lane.run.remove_temporary_directory()
         self._lane = None
 
@@ -149,6 +150,11 @@ def tested_metrics(engine: Engine) -> tuple[str, ...] | None:
     None if it raised, and for an engine of tasks.
     """
     return engine.tested if isinstance(engine, LoopEngine) else None
+
+
+def error_after_epochs(engine: Engine) -> Exception | None:
+    """Return what the last released loop raised after its last epoch; None for other engines."""
+    return engine.raised if isinstance(engine, LoopEngine) else None
 
 
 #: The name of `LoopRun` in version 0.1; training loops written for it import this.

@@ -35,11 +35,19 @@ class ScheduleDriver:
         on_values: called with the values before each epoch, and before each optimizer step at
             which they differ, to set values other than those of optimizers and of each
             WeightedLoss in the model.
+
+    Raises:
+        InputError: the source is neither.
     """
 
     def __init__(
         self, source: Scheduler | LoopRun, metric: str, on_values: OnValues | None = None
     ) -> None:
+        if not isinstance(source, Scheduler | LoopRun):
+            raise InputError(
+                f"ScheduleCallback got {type(source).__name__}, but needs the scheduler of a "
+                "config, as in schedsearch.load(...).scheduler(), or the run of a search"
+            )
         self.metric = metric
         self._source = source
         self._run = iter(source) if isinstance(source, LoopRun) else None

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from optuna.exceptions import UpdateFinishedTrialError
 
 from schedsearch.engines import Engine, EpochResult
-from schedsearch.engines.loop import tested_metrics
+from schedsearch.engines.loop import error_after_epochs, tested_metrics
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.exception_lines import describe_error
 from schedsearch.run import Run
@@ -80,6 +80,7 @@ class Worker:
         self._training: Sequence[LiveTrial] = ()
         self._epoch_seconds = math.inf
         self._stopped = False
+        self._has_warned_of_error = False
         self._given_up = self._failures.too_many
 
     def run(self) -> None:
@@ -329,6 +330,17 @@ class Worker:
         self._drop(live)
         if live.has_ended and was_trained:
             self._session.record_tested(tested_metrics(first.engine))
+            self._warn_of_error(live, error_after_epochs(first.engine))
+
+    def _warn_of_error(self, live: LiveTrial, error: Exception | None) -> None:
+        """Say once that the loop raised after its last epoch, which `confirm` needs."""
+        if error is not None and not self._has_warned_of_error:
+            self._has_warned_of_error = True
+            self._messages.warn(
+                f"trial {live.trial.number} is complete, but the training loop raised after its "
+                f"last epoch: {describe_error(error)}; `confirm` measures the model there, and "
+                "would fail"
+            )
 
     def _fail(self, live: LiveTrial, error: Exception) -> None:
         self._outcomes.fail(live, error)

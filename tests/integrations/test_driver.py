@@ -81,3 +81,9 @@ def test_a_loss_term_whose_mean_is_not_a_number_ends_the_epoch_as_usual(values):
     [result] = in_a_run(body)
     assert result.metrics == {"val_loss": 0.5}
     assert math.isnan(result.terms["fit"])
+
+
+@pytest.mark.parametrize("source", [object(), 42, PLAN])
+def test_anything_but_a_scheduler_or_a_run_is_refused_at_once(source):
+    with pytest.raises(InputError, match=rf"got {type(source).__name__}, .*\.scheduler\(\)"):
+        ScheduleDriver(source, "val_loss")
