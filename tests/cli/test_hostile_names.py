@@ -177,6 +177,7 @@ train.hyperparameters = {"lr": 0.1}
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variable", ["", "kept"], ids=["beside", "in the given folder"])
 def test_a_task_that_changes_the_current_folder_moves_no_file(tmp_path, variable):
     (tmp_path / "elsewhere").mkdir()

@@ -116,6 +116,7 @@ SETTINGS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 @pytest.mark.parametrize(
     "settings", [SETTINGS.encode(), b"\xff\xfe: \x00", b"text.usetex: True\n"], ids=ascii

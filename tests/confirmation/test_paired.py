@@ -185,6 +185,7 @@ def test_worse_answers_for_the_number_of_constants():
     assert judge([[worse, unclear]])[0].verdict is Verdict.NO_DIFFERENCE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("plans", "constants"), [(1, 1), (5, 4)])
 def test_of_plans_that_are_all_alike_any_is_called_better_at_most_at_the_level(plans, constants):
     alpha, repeats = 0.2, 500

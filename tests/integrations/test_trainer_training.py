@@ -79,6 +79,7 @@ MIXED = Plan(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CHECKPOINTS)
 def test_a_resumed_training_has_the_values_of_an_undisturbed_one(tmp_path, case):
     arguments, steps = CHECKPOINTS[case]
@@ -292,6 +293,7 @@ class OutOfMemory(Trainer):
         return super().training_step(model, inputs, *given)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("left", [0, 3, 10])
 def test_the_plan_begins_again_with_a_smaller_batch_size(tmp_path, left):
     trainer, recorder, _ = make_trainer(
