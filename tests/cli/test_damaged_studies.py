@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sqlite3
 import sys
@@ -66,6 +67,15 @@ COMMANDS = (
     ("start", "small.toml", "--workers", 0),
     ("start", "small", "--horizon", 12, "--workers", 0),
 )
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_is_collected_within_a_deep_recursion():
+    """Collect garbage between tests only: at the limit of the recursion no finalizer can run."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="module")
