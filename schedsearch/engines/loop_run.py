@@ -145,8 +145,10 @@ class LoopRun:
             self._finish_epoch()
         while self._is_awaited or self._wait_for_values():
             state.check_restored()
-            # Whatever the loop drew during its setup, it continues as if never interrupted.
-            self.restore_generators()
+            if state.rng_state is not None:
+                # Whatever the loop drew during its setup, it continues as if never interrupted.
+                RngState.set_global(state.rng_state)
+                state.rng_state = None
             self._in_epoch = self._is_awaited = True
             try:
                 yield state.epoch, self.values
@@ -329,15 +331,6 @@ class LoopRun:
         self._state.epoch, self._state.results = epoch, results
         self._state.rng_state, self._state.checkpoint = generators, None
         self._state.is_resumed = False
-
-    def restore_generators(self) -> None:
-        """Set the global random generators to the loaded state now, not only at the first epoch.
-
-        A framework draws the order of the first epoch's examples before that epoch begins.
-        """
-        if self._state.rng_state is not None:
-            RngState.set_global(self._state.rng_state)
-            self._state.rng_state = None
 
     def test(self, **metrics: Any) -> None:
         """Report the metrics of the trained model on the test split, after the last epoch.

@@ -289,7 +289,6 @@ class ScheduleDriver:
             )
         self._source.load_state_dict(state[key])
         if isinstance(self._source, LoopRun):
-            self._source.restore_generators()
             self._epoch = state[key]["epoch"]
         self._terms = defaultdict(list, state["terms"])
 

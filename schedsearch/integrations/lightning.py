@@ -114,6 +114,8 @@ class ScheduleCallback(Callback):
                 f"the plan has ended after {self._driver.horizon} epochs, so nothing is left to "
                 "train: pass a new scheduler or run to a new ScheduleCallback"
             )
+        if self._is_resumed and self._driver.is_search:
+            _shuffle_again(trainer)
         check_data(trainer, self._timetable, self._driver.moving)
         self._driver.check_targets(pl_module, trainer.optimizers)
         self._driver.apply(pl_module, trainer.optimizers)
@@ -325,3 +327,16 @@ class ScheduleCallback(Callback):
 
 def _is_in_fit(trainer: Trainer) -> bool:
     return trainer.state.fn == "fit" and not trainer.sanity_checking
+
+
+def _shuffle_again(trainer: Trainer) -> None:
+    """Let the restored random generators shuffle the data of the first epoch of a resumed run.
+
+    Lightning has shuffled them before the generators were restored. It shuffles again by itself
+    unless the training is resumed from the end of a training epoch.
+    """
+    loop: Any = trainer.fit_loop
+    at_end = ("resumed_on_epoch_end", "restarted_on_epoch_end")
+    # Older versions, which have no `is_resuming`, shuffle again then as well.
+    if getattr(loop, "is_resuming", False) and any(getattr(loop, name, False) for name in at_end):
+        iter(loop._data_fetcher)

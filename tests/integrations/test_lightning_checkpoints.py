@@ -23,6 +23,7 @@ from tests.integrations.lightning_trainings import (
     Model,
     Stream,
     assert_follows_plan,
+    data,
     fit,
     scheduler,
 )
@@ -253,3 +254,45 @@ def test_a_run_that_is_lost_goes_on_from_the_checkpoint_in_its_folder(tmp_path, 
     assert search(train_run, tmp_path, epochs=2) == 0
     assert search(train_run, tmp_path, epochs=HORIZON) == 2
     assert rest.values == {step: v for step, v in whole.values.items() if step >= 12}
+
+
+class Losses(Callback):
+    """Records the validation loss of each epoch of the plan."""
+
+    def __init__(self):
+        self.values = []
+
+    def on_validation_end(self, trainer, module):
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.values.append(trainer.callback_metrics["val_loss"].item())
+
+
+@pytest.mark.parametrize("options", [{}, {"val_check_interval": 3, "max_epochs": 2}], ids=str)
+@pytest.mark.parametrize("at_end", [True, False])
+def test_a_run_that_is_lost_has_the_losses_of_an_undisturbed_one(tmp_path, at_end, options):
+    losses = {}
+
+    def train_run(run):
+        torch.manual_seed(run.seed)
+        keep = ModelCheckpoint(run.directory, "{epoch}", save_on_train_epoch_end=at_end)
+        [path] = run.directory.glob("*.ckpt") if any(run.directory.iterdir()) else [None]
+        recorded = losses[run.directory.name, path is None] = Losses()
+        fit(
+            *(keep, recorded),
+            source=run,
+            training=DataLoader(data().dataset, 2, shuffle=True),
+            enable_checkpointing=True,
+            fitted={"ckpt_path": path},
+            **options,
+        )
+
+    for name in ("whole", "lost"):
+        (tmp_path / name).mkdir()
+    search(train_run, tmp_path / "whole", epochs=HORIZON)
+    # Lost at the end of the first training epoch: within one, Lightning saves no order of the data.
+    first = HORIZON // options.get("max_epochs", HORIZON)
+    search(train_run, tmp_path / "lost", epochs=first)
+    assert search(train_run, tmp_path / "lost", epochs=HORIZON) == first
+    rest = losses["lost", False].values
+    assert rest == losses["whole", True].values[-len(rest) :]
+    assert len(set(rest)) == len(rest)
