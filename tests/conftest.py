@@ -18,6 +18,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 import pytest
 from hypothesis import settings
 
+from tests.searches import end_begun
 from tests.servers import SERVERS, Servers
 
 # A time limit per example would only measure who else uses the machine.
@@ -35,6 +36,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     skipped = [] if reporter is None else reporter.stats.get("skipped", [])
     if os.environ.get("CI") and any("gpu" not in report.keywords for report in skipped):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test() -> Iterator[None]:
+    """Keep what one test started out of the next, and show its messages if the test fails."""
+    yield
+    end_begun()
 
 
 @pytest.fixture(scope="session")

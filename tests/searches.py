@@ -247,9 +247,13 @@ def write_space(folder: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
+BEGUN: list[subprocess.Popen[str]] = []
+"""What `begin` started since the test began."""
+
+
 def begin(*arguments: object, folder: Path, **environment: str) -> subprocess.Popen[str]:
-    """Start `schedsearch ARGUMENTS` as a separate process in a folder."""
-    return subprocess.Popen(
+    """Start `schedsearch ARGUMENTS` as a process in a folder, which the end of the test ends."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "schedsearch", *map(str, arguments)],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "SCHEDSEARCH_STORAGE": ""} | environment,
@@ -258,6 +262,19 @@ def begin(*arguments: object, folder: Path, **environment: str) -> subprocess.Po
         stderr=subprocess.PIPE,
         text=True,
     )
+    BEGUN.append(process)
+    return process
+
+
+def end_begun() -> None:
+    """Kill what `begin` started and still runs, and print what no test has read of its messages."""
+    for process in BEGUN:
+        process.kill()
+        if process.stderr is not None and not process.stderr.closed:
+            # Workers that it started hold its pipe until they see that it is gone.
+            _, err = process.communicate(timeout=60)
+            print(*process.args[1:], f"ended with {process.returncode}:", err)
+    BEGUN.clear()
 
 
 def is_constant(study: StudyHandle, trial: FrozenTrial) -> bool:

@@ -41,7 +41,7 @@ def test_what_is_taken_from_a_running_search_is_whole(database_url, servers, tmp
             _, said = done.communicate()
             assert done.returncode == 0, said
             assert Space.load(exported).plan()
-        assert search.returncode == 0
+        assert search.returncode == 0, search.stderr.read()
         assert any(status["state"] == "running" for status in statuses)
         for before, after in pairwise(statuses):
             assert before["trial_epochs"] <= after["trial_epochs"]

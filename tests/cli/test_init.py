@@ -9,6 +9,7 @@ import tomllib
 
 import pytest
 
+from schedsearch.metric_names import metric_on_test
 from schedsearch.scaffold import Kind, shipped_spaces
 from schedsearch.space import Space
 from tests.cli.command import Command
@@ -86,7 +87,7 @@ def test_a_project_is_searched_confirmed_exported_and_trained_unedited(
     trained = schedsearch("train", "best.toml", "--no-reuse")
     metrics = dict(re.findall(r"^  (\w+) (\S+)$", trained, re.MULTILINE))
     assert float(metrics[recorded["metric"]]) == recorded["value"]
-    assert float(metrics[f"test_{recorded['metric'].removeprefix('val_')}"]) > 0
+    assert float(metrics[metric_on_test(recorded["metric"])]) > 0
 
 
 @pytest.mark.parametrize("kind", list(Kind))

@@ -1,7 +1,7 @@
-"""A training with Accelerate that prints the learning rate of each optimizer step, as JSON.
+"""A training with Accelerate that writes the learning rate of each optimizer step, as JSON.
 
-`torchrun` starts it in several processes. The arguments are the config and the batches of an
-optimizer step.
+`torchrun` starts it in several processes. The arguments are the config, the batches of an
+optimizer step, and the folder in which each process writes a file named after its rank.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from pathlib import Path
 
 import accelerate
 import torch
@@ -16,7 +17,7 @@ import torch
 import schedsearch
 
 
-def main(path: str, accumulation: int) -> None:
+def main(path: str, accumulation: int, folder: Path) -> None:
     config = schedsearch.load(path)
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
     model = torch.nn.Linear(1, 1)
@@ -37,9 +38,9 @@ def main(path: str, accumulation: int) -> None:
                 scheduler.step()
                 optimizer.zero_grad()
     found = {"rank": accelerator.process_index, "of": accelerator.num_processes, "rates": rates}
-    print(json.dumps(found), flush=True)
+    (folder / f"{accelerator.process_index}.json").write_text(json.dumps(found))
     accelerator.end_training()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

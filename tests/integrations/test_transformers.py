@@ -241,7 +241,7 @@ def test_accelerate_steps_the_torch_scheduler_of_a_plan_in_two_processes(tmp_pat
     write_document(path, {**about, "horizon": HORIZON, **plan.to_tables()})
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     ran = subprocess.run(
-        [*launch, "-m", accelerated.__name__, str(path), str(accumulation)],
+        [*launch, "-m", accelerated.__name__, str(path), str(accumulation), str(tmp_path)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -250,7 +250,7 @@ def test_accelerate_steps_the_torch_scheduler_of_a_plan_in_two_processes(tmp_pat
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    found = sorted(map(json.loads, ran.stdout.splitlines()), key=lambda each: each["rank"])
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert [(each["rank"], each["of"]) for each in found] == [(0, 2), (1, 2)]
     # Each process has 5 batches of an epoch.
     expected = values_by_step("lr", math.ceil(5 / accumulation))
