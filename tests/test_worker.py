@@ -366,3 +366,22 @@ def test_what_a_loop_raises_after_its_last_epoch_is_shown_once_and_fails_no_tria
         r"ZeroDivisionError: no test data \(.*searches\.py:\d+\); `confirm`",
         line,
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "value", "warns"),
+    [
+        (searches.train, "best", True),
+        (searches.train, "last", False),
+        (searches.train_on, "best", False),
+    ],
+)
+def test_a_loop_without_checkpoints_is_told_once_that_the_best_epoch_needs_them(
+    tmp_path, task, value, warns
+):
+    content = document(task, trials=2)
+    content["objective"]["value"] = value
+    ears = work(make_study(tmp_path, content))
+    assert [line for line in ears.wrong if "call run.checkpoint in every epoch" in line] == (
+        ears.wrong[:1] if warns else []
+    )

@@ -115,6 +115,16 @@ class LoopEngine:
         filled = self._filled()
         return filled.state.snapshot(filled.thread.rng_state)
 
+    @property
+    def can_resume(self) -> bool:
+        """Whether training can continue from the last checkpoint of the loop."""
+        return self._filled().state.is_resumable
+
+    @property
+    def offers_model(self) -> bool:
+        """Whether the loop gave a checkpoint in the last epoch."""
+        return self._filled().state.is_recent
+
     def release(self, lane: int) -> None:
         """End the loop, wait until its function returns, and keep what that raises in `raised`."""
         if self._lane is not None:
@@ -155,6 +165,16 @@ def tested_metrics(engine: Engine) -> tuple[str, ...] | None:
 def error_after_epochs(engine: Engine) -> Exception | None:
     """Return what the last released loop raised after its last epoch; None for other engines."""
     return engine.raised if isinstance(engine, LoopEngine) else None
+
+
+def can_resume(engine: Engine) -> bool:
+    """Return whether training can continue from the last checkpoint; without copying it."""
+    return not isinstance(engine, LoopEngine) or engine.can_resume
+
+
+def offers_model(engine: Engine) -> bool:
+    """Return whether there is a model of the last epoch: a training loop may offer none."""
+    return not isinstance(engine, LoopEngine) or engine.offers_model
 
 
 #: The name of `LoopRun` in version 0.1; training loops written for it import this.

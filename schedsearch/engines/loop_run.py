@@ -45,6 +45,8 @@ class LoopState:
         has_read_restored: whether the loop has read `restored`.
         rng_state: of the global generators, to be set before the first epoch.
         checkpoint: the last one that the loop gave, with the epoch of it.
+        is_model: whether that is only the model of a framework, from which no training continues.
+        offered: such a model, of the best epoch, that is to be tested without any training.
         results: of the last of these epochs, as far as they are known.
         resumed_at: where the loop continues, until the engine knows it.
         test_metrics: what the loop gave to `run.test`.
@@ -56,6 +58,8 @@ class LoopState:
     has_read_restored: bool = False
     rng_state: Mapping[str, Any] | None = None
     checkpoint: tuple[int, Any] | None = None
+    is_model: bool = False
+    offered: Mapping[str, Any] | None = None
     results: list[EpochResult] = field(default_factory=list)
     resumed_at: Resumed | None = None
     test_metrics: dict[str, float] = field(default_factory=dict)
@@ -64,13 +68,26 @@ class LoopState:
     def resumed(cls, snapshot: Snapshot) -> LoopState:
         """Return the state of a run that is resumed from a snapshot."""
         restored = copy.deepcopy(snapshot.extra["state"])
+        is_model = snapshot.extra.get("is_model", False)
         return cls(
             epoch=snapshot.epoch,
-            restored=restored,
+            restored=None if is_model else restored,
             is_resumed=True,
             rng_state=snapshot.extra.get("generators"),
             checkpoint=(snapshot.epoch - 1, restored),
+            is_model=is_model,
+            offered=restored["model"] if is_model else None,
         )
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether training can continue from the last checkpoint."""
+        return self.has_read_restored and not self.is_model
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether the last checkpoint is that of the last epoch."""
+        return self.checkpoint is not None and self.checkpoint[0] == self.epoch - 1
 
     def check_restored(self) -> None:
         """Raise if the loop is to resume from a checkpoint, but has not read it."""
@@ -82,11 +99,13 @@ class LoopState:
 
     def snapshot(self, rng_state: RngState) -> Snapshot | None:
         """Return a copy of the checkpoint of the last epoch; None if the loop gave none."""
-        if self.checkpoint is None or self.checkpoint[0] != self.epoch - 1:
+        if self.checkpoint is None or not self.is_recent:
             return None
         # "generators" is the key in stored checkpoints.
         extra = {"state": copy.deepcopy(self.checkpoint[1]), "generators": rng_state.to_dict()}
-        return Snapshot(self.epoch, {}, extra=extra, resumable=self.has_read_restored)
+        if self.is_model:
+            extra["is_model"] = True
+        return Snapshot(self.epoch, {}, extra=extra, resumable=self.is_resumable)
 
 
 class LoopRun:
@@ -263,6 +282,24 @@ class LoopRun:
     def checkpoint(self, state: Any) -> None:
         """Offer the state that the loop needs to resume after this epoch; copied only if needed."""
         self._state.checkpoint = (self._state.epoch, state)
+        self._state.is_model = False
+
+    def offer_model(self, state: Mapping[str, Any]) -> None:
+        """Offer the model of the epoch, from a callback; a checkpoint of the loop replaces it."""
+        checkpoint = self._state.checkpoint
+        if checkpoint is None or checkpoint[0] < self._state.epoch or self._state.is_model:
+            self._state.checkpoint = (self._state.epoch, {"model": state})
+            self._state.is_model = True
+
+    @property
+    def offered_model(self) -> Mapping[str, Any] | None:
+        """The model that a callback offered in the best epoch; None unless it is to be tested.
+
+        In a run that has one, there is no epoch to train.
+        """
+        if self._state.offered is not None:
+            self._state.has_read_restored = True
+        return self._state.offered
 
     # --- the loop's own checkpoints --------------------------------------------------------------
 

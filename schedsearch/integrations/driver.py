@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -122,6 +123,16 @@ class ScheduleDriver:
         if self._run is not None:
             self._run.close()
             self._run_values = None
+
+    @property
+    def offered_model(self) -> Mapping[str, Any] | None:
+        """The model of the best epoch, which is to be tested without any training; else None."""
+        return self._source.offered_model if isinstance(self._source, LoopRun) else None
+
+    def folder(self) -> Path:
+        """Return the folder of the run of a search."""
+        assert isinstance(self._source, LoopRun)
+        return self._source.directory
 
     @property
     def values(self) -> Mapping[str, float]:
@@ -242,8 +253,12 @@ class ScheduleDriver:
         for name, term in terms.items():
             self._terms[name].append(as_float(term))
 
-    def end_epoch(self, metrics: Mapping[str, Any]) -> None:
+    def end_epoch(self, metrics: Mapping[str, Any], model: Mapping[str, Any] | None = None) -> None:
         """End an epoch with these validation metrics.
+
+        Args:
+            metrics: of the validation.
+            model: the state of the model, which is copied only if it is needed.
 
         Raises:
             InputError: the metric of the objective is missing.
@@ -255,6 +270,8 @@ class ScheduleDriver:
         self.clear_terms()
         if isinstance(self._source, LoopRun):
             self._source.report(terms=terms, **{self.metric: metric})
+            if model is not None:
+                self._source.offer_model(model)
         else:
             self._source.step(metric, terms=terms)
 

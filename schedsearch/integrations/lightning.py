@@ -28,6 +28,7 @@ from schedsearch.integrations.lightning_checks import (
     check_schedulers,
     check_settings,
 )
+from schedsearch.integrations.lightning_models import load_best_model, model_state
 from schedsearch.integrations.lightning_timetable import (
     check_accumulation,
     check_horizon,
@@ -70,6 +71,8 @@ class ScheduleCallback(Callback):
         #: Whether this call of `fit` has trained a batch.
         self._is_underway = False
         self._is_resumed = False
+        #: Whether the trainer fits, rather than tests with a checkpoint.
+        self._is_in_fit = True
         #: Whether the data and the settings are those of the beginning of the training.
         self._is_regular = True
 
@@ -81,7 +84,8 @@ class ScheduleCallback(Callback):
         Raises:
             InputError: there is such a setting.
         """
-        if stage == "fit":
+        self._is_in_fit = stage == "fit"
+        if self._is_in_fit:
             check_settings(trainer, self._driver)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -105,6 +109,8 @@ class ScheduleCallback(Callback):
             InputError: the trainer does not come to the horizon, does not validate, or values
                 change at the steps of a training whose number of batches is not known.
         """
+        if self._driver.offered_model is not None:
+            return  # `on_fit_end` loads it, and nothing is trained
         self._timetable = timetable_of(trainer)
         check_horizon(trainer, self._timetable, self._driver.horizon)
         if not self._begin_epoch():
@@ -173,7 +179,7 @@ class ScheduleCallback(Callback):
         """
         if not self._begins:
             return
-        if not self._begin_epoch():
+        if self._driver.offered_model is not None or not self._begin_epoch():
             trainer.should_stop = True
             raise StopIteration
         self._driver.apply(pl_module, trainer.optimizers)
@@ -286,7 +292,7 @@ class ScheduleCallback(Callback):
             is_due = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if is_due:
             check_metric(self._driver.metric, trainer.callback_metrics)
-            self._driver.end_epoch(trainer.callback_metrics)
+            self._driver.end_epoch(trainer.callback_metrics, model_state(trainer))
             self._begins = True
         elif not trainer.should_stop:
             raise InputError(
@@ -301,15 +307,18 @@ class ScheduleCallback(Callback):
         """Let the run of a search end: at its horizon, or where the trainer stops before."""
         if self._begins and self._driver.is_complete:
             self._begin_epoch()
-        else:
+        elif self._driver.offered_model is None:
             self._driver.stop()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a training without a batch, which Lightning skips.
+        """Refuse a training without a batch, which Lightning skips; load a model to be tested.
 
         Raises:
             InputError: the training was skipped.
         """
+        if (model := self._driver.offered_model) is not None:
+            load_best_model(trainer, model, self._driver.folder)
+            return
         if trainer.num_training_batches == 0:
             raise InputError("the training data has no batch: nothing was trained")
 
@@ -320,7 +329,9 @@ class ScheduleCallback(Callback):
         return self._driver.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a checkpoint of the trainer."""
+        """Continue from a checkpoint of the trainer; one that is only tested has no effect."""
+        if not self._is_in_fit:
+            return
         self._is_resumed, self._begins = True, True
         self._driver.load_state_dict(state_dict)
 

@@ -22,6 +22,7 @@ from schedsearch.integrations import trainer_checks
 from schedsearch.integrations.decay_groups import record_decay_groups
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.integrations.evaluation_intervals import IntervalClock
+from schedsearch.integrations.training_without_step import TrainingWithoutStep
 from schedsearch.integrations.value_logger import ValueLogger
 from schedsearch.parameter_groups import moved_keys
 from schedsearch.scheduler import Scheduler
@@ -58,6 +59,7 @@ class ScheduleCallback(TrainerCallback):
         self._initial: dict[str, Any] = {}
         self._clock: IntervalClock | None = None
         self._save_after_evaluation = False
+        self._without_step: TrainingWithoutStep | None = None
 
     def observe(self, **terms: Any) -> None:
         """Record the loss terms of a batch; call it where the loss is computed."""
@@ -74,6 +76,9 @@ class ScheduleCallback(TrainerCallback):
                 does not belong to the plan.
         """
         driver, trainer = self._driver, trainer_checks.calling_trainer(self)
+        if (best := driver.offered_model) is not None:
+            self._without_step = TrainingWithoutStep(given["model"], best)
+            return
         intervals = trainer_checks.evaluation_intervals(args, state, given["train_dataloader"])
         if trainer is not None:
             trainer_checks.check_trainer(trainer, ScheduleCallback, driver.metric)
@@ -122,12 +127,16 @@ class ScheduleCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Set the values of the epoch of the plan if a new one begins."""
+        if self._without_step is not None:
+            return
         self._begin_interval(state, **given)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Set the values of the optimizer step, if they change in the epoch of the plan."""
+        if self._without_step is not None:
+            return
         clock = self._begin_interval(state, **given)
         optimizers = [given["optimizer"]]
         if self._driver.apply_step(given["model"], optimizers, clock.step, clock.steps):
@@ -175,6 +184,8 @@ class ScheduleCallback(TrainerCallback):
         Raises:
             InputError: something else has changed one.
         """
+        if self._without_step is not None:
+            return
         self._running_clock().in_step = False
         self._driver.check_unchanged()
 
@@ -190,6 +201,9 @@ class ScheduleCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Count the optimizer steps of the epoch of the plan."""
+        if self._without_step is not None:
+            self._without_step.stop(control)
+            return
         clock = self._running_clock()
         clock.step += 1
         if clock.step < clock.steps:
@@ -205,6 +219,9 @@ class ScheduleCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Await the evaluation if it follows each data epoch."""
+        if self._without_step is not None:
+            self._without_step.stop(control)
+            return
         clock = self._running_clock()
         clock.ended_at = None
         if args.eval_strategy == "epoch":
@@ -235,7 +252,10 @@ class ScheduleCallback(TrainerCallback):
             clock.awaits_end = False  # so that a checkpoint of this step continues the epoch
             return
         self._check_length(clock)
-        self._driver.end_epoch({self._driver.metric: metrics[name]})
+        self._driver.end_epoch(
+            {self._driver.metric: metrics[name]},
+            given["model"].state_dict() if self._driver.is_search else None,
+        )
         clock.end_interval(state.global_step)
         self._save_state(state)
         # A checkpoint on SIGTERM was saved before the evaluation.
@@ -272,6 +292,10 @@ class ScheduleCallback(TrainerCallback):
         Raises:
             InputError: the last evaluation did not give the metric.
         """
+        if self._without_step is not None:
+            self._without_step.end()
+            self._without_step = None
+            return
         clock, self._clock = self._running_clock(), None
         self._driver.stop()
         self._logger.remove()

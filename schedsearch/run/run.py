@@ -315,7 +315,9 @@ class Run:
             self._save_to_cache()
 
     def _save_to_cache(self) -> None:
-        if self._cache is not None:
+        from schedsearch.engines.loop import can_resume  # loads torch
+
+        if self._cache is not None and can_resume(self.engine):
             self._cache.save(self._snapshot)
 
     # --- models ----------------------------------------------------------------------------------

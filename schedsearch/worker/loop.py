@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from optuna.exceptions import UpdateFinishedTrialError
 
 from schedsearch.engines import Engine, EpochResult
-from schedsearch.engines.loop import error_after_epochs, tested_metrics
+from schedsearch.engines.loop import tested_metrics
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.exception_lines import describe_error
 from schedsearch.run import Run
@@ -21,6 +21,7 @@ from schedsearch.worker.best_trial import BestTrialCallback, BestTrialNotifier
 from schedsearch.worker.failures import Failures, hanging_line
 from schedsearch.worker.heartbeat import heartbeats
 from schedsearch.worker.lane_allocator import LaneAllocator
+from schedsearch.worker.loop_warnings import LoopWarnings
 from schedsearch.worker.options import Heartbeat, Messages, ProcessControl
 from schedsearch.worker.outcomes import Outcomes
 from schedsearch.worker.session import StudySession, is_interrupted
@@ -80,7 +81,7 @@ class Worker:
         self._training: Sequence[LiveTrial] = ()
         self._epoch_seconds = math.inf
         self._stopped = False
-        self._has_warned_of_error = False
+        self._warnings = LoopWarnings(study.space, messages)
         self._given_up = self._failures.too_many
 
     def run(self) -> None:
@@ -271,6 +272,7 @@ class Worker:
                     result = results[run]
                     assert not isinstance(result, Exception)
                     run.record_epoch(result)
+                self._warnings.after_epoch(live)
                 if live.epochs > before or live.has_ended:
                     self._report(live)
                 if live in self._live and not live.to_train:
@@ -330,17 +332,7 @@ class Worker:
         self._drop(live)
         if live.has_ended and was_trained:
             self._session.record_tested(tested_metrics(first.engine))
-            self._warn_of_error(live, error_after_epochs(first.engine))
-
-    def _warn_of_error(self, live: LiveTrial, error: Exception | None) -> None:
-        """Say once that the loop raised after its last epoch, which `confirm` needs."""
-        if error is not None and not self._has_warned_of_error:
-            self._has_warned_of_error = True
-            self._messages.warn(
-                f"trial {live.trial.number} is complete, but the training loop raised after its "
-                f"last epoch: {describe_error(error)}; `confirm` measures the model there, and "
-                "would fail"
-            )
+            self._warnings.after_end(live)
 
     def _fail(self, live: LiveTrial, error: Exception) -> None:
         self._outcomes.fail(live, error)

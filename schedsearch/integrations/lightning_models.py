@@ -1,0 +1,41 @@
+"""The model of an epoch in a training by Lightning: how it is offered, and tested later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer, callbacks
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+def model_state(trainer: Trainer) -> Mapping[str, Any]:
+    """Return the state of the module, without copies, as a checkpoint of the trainer has it.
+
+    The averaged weights, if the trainer has a callback that averages weights and validates them.
+    """
+    module = trainer.lightning_module
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    averaging = getattr(callbacks, "WeightAveraging", None)  # older versions do not have it
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if averaging is not None and isinstance(callback, averaging):
+            callback.on_save_checkpoint(trainer, module, checkpoint)
+    state: Mapping[str, Any] = checkpoint["state_dict"]
+    return state
+
+
+def load_best_model(trainer: Trainer, state: Mapping[str, Any], folder: Callable[[], Path]) -> None:
+    """Give the module the state of the best epoch, also for `ckpt_path="best"`.
+
+    Args:
+        trainer: has trained nothing.
+        state: of the module.
+        folder: returns the folder for a checkpoint.
+    """
+    module = trainer.lightning_module
+    module.load_state_dict(state, strict=module.strict_loading)
+    if isinstance(trainer.checkpoint_callback, ModelCheckpoint):
+        path = folder() / "best.ckpt"
+        trainer.save_checkpoint(path, weights_only=True)
+        trainer.checkpoint_callback.best_model_path = str(path)
