@@ -8,6 +8,7 @@ SchedSearchError                  the operation failed: exit 1
     ├── ParameterError            a parameter of a schedule family breaks a rule
     ├── FileError                 a space or a config has mistakes: lists all of them
     ├── TaskError                 a task cannot be imported or is invalid
+    ├── TrainingRefusedError      a training would not follow its plan
     ├── StudyError                a study is missing or unsuitable for the command
     └── StorageError              a database cannot be opened, read or written
 """
@@ -98,6 +99,10 @@ class FileError(InputError):
 
 class TaskError(InputError):
     """A task cannot be imported or does not implement the Task protocol."""
+
+
+class TrainingRefusedError(InputError):
+    """A training would not follow its plan; it stops a search at once, since no trial could."""
 
 
 class StudyError(InputError):

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
-from schedsearch.errors import InputError
+from schedsearch.errors import TrainingRefusedError
 
 Group: TypeAlias = dict[str, Any]
 #: A parameter group, one of its keys, and the value that is set there.
@@ -77,7 +77,7 @@ def check_optimizers(names: Collection[str], optimizers: Sequence[Optimizer]) ->
         found = [(o, _reference(key, names, o.param_groups)) for o in optimizers]
         begins = [(type(o).__name__, value) for o, value in found if value is not None]
         if len({value for _, value in begins}) > 1:
-            raise InputError(
+            raise TrainingRefusedError(
                 f"the plan sets one value of `{key}` in several optimizers, but they begin with "
                 f"different ones: {', '.join(f'{value} ({cls})' for cls, value in begins)}; give "
                 'the parameter groups names, as in {"params": ..., "name": "generator"}, and '
@@ -207,7 +207,7 @@ def _largest(key: str, names: Collection[str], groups: Iterable[Group]) -> Group
         if initial is None:
             continue
         if not 0 <= initial < math.inf:
-            raise InputError(
+            raise TrainingRefusedError(
                 f"`{key}` of a parameter group begins with {initial}, but must be a finite number "
                 "of at least 0, since the groups keep the ratios of their initial values; set it "
                 f"in the optimizer, or give the group a name and schedule `NAME.{key}`"
@@ -225,7 +225,7 @@ def _number(key: str, value: Any) -> float | None:
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError):
-        raise InputError(
+        raise TrainingRefusedError(
             f"`{key}` of a parameter group is a {type(value).__name__}, but a plan sets only "
             f"numbers; rename the hyperparameter `{key}` if it is not one of the optimizer"
         ) from None

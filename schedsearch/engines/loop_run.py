@@ -13,8 +13,9 @@ from typing import Any
 from schedsearch.engines.base import EpochResult, Resumed, Snapshot
 from schedsearch.engines.loop_thread import Handover
 from schedsearch.engines.rng_state import RngState
+from schedsearch.engines.step_check import StepCheck
 from schedsearch.epoch_values import EpochValues
-from schedsearch.errors import SchedSearchError
+from schedsearch.errors import SchedSearchError, TrainingRefusedError
 from schedsearch.metric_names import metric_on_test
 from schedsearch.scheduler import as_float
 
@@ -137,6 +138,9 @@ class LoopRun:
         self._over = False
         # Whether the engine waits for the result of the present epoch.
         self._is_awaited = False
+        # Of the present epoch; None if the loop continues it from a state within it.
+        self._steps: StepCheck | None = None
+        self._is_continued = False
         self._reported: EpochResult | None = None
 
     @property
@@ -168,6 +172,9 @@ class LoopRun:
                 # Whatever the loop drew during its setup, it continues as if never interrupted.
                 RngState.set_global(state.rng_state)
                 state.rng_state = None
+            if not self._is_awaited:
+                self._steps = None if self._is_continued else StepCheck(state.epoch)
+            self._is_continued = False
             self._in_epoch = self._is_awaited = True
             try:
                 yield state.epoch, self.values
@@ -256,10 +263,12 @@ class LoopRun:
         if not self._in_epoch:
             raise SchedSearchError("run.at() was called outside `for epoch, hp in run`")
         if not 0 <= step < of:
-            raise SchedSearchError(
+            raise TrainingRefusedError(
                 f"run.at({step}, of={of}): the step must be from 0 to {of - 1}, counted from the "
                 "beginning of the epoch"
             )
+        if self._steps is not None:
+            self._steps.add(step, of)
         if not isinstance(self._epoch_values, EpochValues):
             return self.values
         return {**self._defaults, **self._epoch_values.at(step / of)}
@@ -269,7 +278,8 @@ class LoopRun:
 
         Raises:
             SchedSearchError: called outside an epoch, twice in one, without a metric, or with a
-                value that is not a number.
+                value that is not a number; or values change within the epoch, but `at` was not
+                called for its steps.
         """
         if not self._in_epoch:
             raise SchedSearchError("run.report() was called outside `for epoch, hp in run`")
@@ -277,6 +287,8 @@ class LoopRun:
             raise SchedSearchError(f"run.report() was called twice in epoch {self._state.epoch}")
         if not metrics:
             raise SchedSearchError("run.report() needs a validation metric: run.report(val_loss=…)")
+        if self._steps is not None and self.moving:
+            self._steps.check_end(self.moving)
         self._reported = EpochResult(_finite_or_nan(metrics), _as_floats(terms or {}))
 
     def checkpoint(self, state: Any) -> None:
@@ -367,7 +379,7 @@ class LoopRun:
             self._state.resumed_at = Resumed(epoch, results)
         self._state.epoch, self._state.results = epoch, results
         self._state.rng_state, self._state.checkpoint = generators, None
-        self._state.is_resumed = False
+        self._state.is_resumed, self._is_continued = False, True
 
     def test(self, **metrics: Any) -> None:
         """Report the metrics of the trained model on the test split, after the last epoch.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from schedsearch.engines.loop import LoopRun
-from schedsearch.errors import InputError, SchedSearchError
+from schedsearch.errors import SchedSearchError, TrainingRefusedError
 from schedsearch.loss import WeightedLoss
 from schedsearch.parameter_groups import (
     Group,
@@ -45,7 +45,7 @@ class ScheduleDriver:
         self, source: Scheduler | LoopRun, metric: str, on_values: OnValues | None = None
     ) -> None:
         if not isinstance(source, Scheduler | LoopRun):
-            raise InputError(
+            raise TrainingRefusedError(
                 f"ScheduleCallback got {type(source).__name__}, but needs the scheduler of a "
                 "config, as in schedsearch.load(...).scheduler(), or the run of a search"
             )
@@ -181,7 +181,7 @@ class ScheduleDriver:
         for name in names:
             is_weight = has_loss and name.startswith("weights.")
             if not is_weight and not moved_keys([name], groups):
-                raise InputError(
+                raise TrainingRefusedError(
                     f"the plan sets `{name}`, but nothing in this training has a value of this "
                     "name: no parameter group of the optimizer, and no WeightedLoss in the model; "
                     "pass on_values= to ScheduleCallback, a function that sets it"
@@ -196,7 +196,7 @@ class ScheduleDriver:
         for (group, key, value), mark in self._settings:
             if _mark(group, key) != mark:
                 found = as_float(get_value(group, key))
-                raise InputError(
+                raise TrainingRefusedError(
                     f"the plan has set `{key}` to {value:g}, but before an optimizer step it is "
                     f"{found:g}: another part of the training changes it, such as a learning rate "
                     f"scheduler, a callback or the module; remove that, or take `{key}` out of the "
@@ -275,9 +275,9 @@ class ScheduleDriver:
         else:
             self._source.step(metric, terms=terms)
 
-    def missing_metric(self, metrics: Iterable[str]) -> InputError:
+    def missing_metric(self, metrics: Iterable[str]) -> TrainingRefusedError:
         """Return the error for a validation that gave only these metrics."""
-        return InputError(
+        return TrainingRefusedError(
             f"the validation has no metric `{self.metric}`, only "
             f"{', '.join(metrics) or 'none at all'}: log it in every epoch, or pass another "
             "metric to ScheduleCallback"
@@ -299,7 +299,7 @@ class ScheduleDriver:
             return
         key = "run" if isinstance(self._source, LoopRun) else "scheduler"
         if key not in state:
-            raise InputError(
+            raise TrainingRefusedError(
                 "the checkpoint has the state of a "
                 f"{'scheduler' if key == 'run' else 'run of a search'}, but ScheduleCallback has a "
                 f"{'run of a search' if key == 'run' else 'scheduler'}: begin without it"

@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from schedsearch.engines.loop import LoopRun
-from schedsearch.errors import InputError
+from schedsearch.errors import TrainingRefusedError
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.integrations.lightning_checks import (
     check_data,
@@ -116,7 +116,7 @@ class ScheduleCallback(Callback):
         if not self._begin_epoch():
             if self._is_resumed:
                 return  # from the end of a training: `_update_values` ends it
-            raise InputError(
+            raise TrainingRefusedError(
                 f"the plan has ended after {self._driver.horizon} epochs, so nothing is left to "
                 "train: pass a new scheduler or run to a new ScheduleCallback"
             )
@@ -210,7 +210,7 @@ class ScheduleCallback(Callback):
         if timetable == self._timetable:
             return
         if self._driver.moving and self._is_underway and not self._is_fresh:
-            raise InputError(
+            raise TrainingRefusedError(
                 f'{", ".join(self._driver.moving)}: the interval is "step", but the number of '
                 "optimizer steps changes within an epoch of the plan, from "
                 f"{describe(self._timetable)} to {describe(timetable)}: let the trainer validate "
@@ -244,11 +244,11 @@ class ScheduleCallback(Callback):
             f"epoch {validations} of the plan, at batch {batch} of training epoch {epoch}: "
         )
         if self._is_underway:
-            raise InputError(
+            raise TrainingRefusedError(
                 f"{where}a validation is missing; let no training epoch end early, by data with "
                 "fewer batches than limit_train_batches or by -1 from on_train_batch_start"
             )
-        raise InputError(
+        raise TrainingRefusedError(
             f"{where}resume from a checkpoint that was saved with this callback, with the same "
             "data, val_check_interval and check_val_every_n_epoch, and not between the last batch "
             "of an epoch of the plan and its validation; for a new training, pass a new scheduler"
@@ -272,7 +272,7 @@ class ScheduleCallback(Callback):
         if not _is_in_fit(trainer):
             return
         if trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready:
-            raise InputError(
+            raise TrainingRefusedError(
                 "the checkpoint was saved within a validation, and only the rest of the validation "
                 "would be repeated: resume from another checkpoint"
             )
@@ -295,7 +295,7 @@ class ScheduleCallback(Callback):
             self._driver.end_epoch(trainer.callback_metrics, model_state(trainer))
             self._begins = True
         elif not trainer.should_stop:
-            raise InputError(
+            raise TrainingRefusedError(
                 f"a validation came after batch {done} of training epoch {trainer.current_epoch}, "
                 "where none is due by the settings of the trainer: set limit_train_batches to a "
                 "number of batches that the data loader has in every epoch, and start no "
@@ -320,7 +320,7 @@ class ScheduleCallback(Callback):
             load_best_model(trainer, model, self._driver.folder)
             return
         if trainer.num_training_batches == 0:
-            raise InputError("the training data has no batch: nothing was trained")
+            raise TrainingRefusedError("the training data has no batch: nothing was trained")
 
     # --- checkpoints ------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
-from schedsearch.errors import InputError, did_you_mean
+from schedsearch.errors import TrainingRefusedError, did_you_mean
 from schedsearch.integrations.driver import ScheduleDriver
 from schedsearch.integrations.lightning_timetable import is_dev_run
 from schedsearch.integrations.timetable import Timetable
@@ -38,18 +38,18 @@ def check_settings(trainer: Trainer, driver: ScheduleDriver) -> None:
     _check_processes(trainer)
     _check_batches(trainer)
     if trainer.barebones:
-        raise InputError(
+        raise TrainingRefusedError(
             "barebones=True logs no metric, but the schedules need a validation metric: set "
             "barebones=False"
         )
     if getattr(trainer, "_val_check_time_interval", None) is not None:
-        raise InputError(
+        raise TrainingRefusedError(
             "val_check_interval is a time, so the length of an epoch of the plan would depend on "
             "the speed of the machine: set val_check_interval to a number of batches, or to a "
             "share of the training epoch such as 0.5"
         )
     if is_dev_run(trainer) and driver.is_search:
-        raise InputError(
+        raise TrainingRefusedError(
             "fast_dev_run trains only a few batches, which is no trial of a search: set "
             "fast_dev_run=False"
         )
@@ -60,7 +60,7 @@ def _check_processes(trainer: Trainer) -> None:
     strategy = type(trainer.strategy).__name__
     spawns = isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
     if trainer.world_size > 1 or spawns or trainer.strategy.handles_gradient_accumulation:
-        raise InputError(
+        raise TrainingRefusedError(
             f"ScheduleCallback works in a single process, but the trainer has {strategy} with "
             f"{trainer.world_size} process{'es' if trainer.world_size > 1 else ''}: set "
             "strategy='auto', devices=1 and num_nodes=1"
@@ -74,14 +74,18 @@ def _check_batches(trainer: Trainer) -> None:
             if trainer.limit_val_batches == 0
             else "give the trainer validation data, and the module a validation_step"
         )
-        raise InputError(f"the schedules need a validation after each epoch of the plan; {how}")
+        raise TrainingRefusedError(
+            f"the schedules need a validation after each epoch of the plan; {how}"
+        )
     for name, value in (
         ("limit_train_batches", trainer.limit_train_batches),
         ("max_epochs", trainer.max_epochs),
         ("max_steps", trainer.max_steps),
     ):
         if value == 0:
-            raise InputError(f"{name} is {value}, so nothing would be trained: set another number")
+            raise TrainingRefusedError(
+                f"{name} is {value}, so nothing would be trained: set another number"
+            )
 
 
 def _check_callbacks(callbacks: Iterable[Any], driver: ScheduleDriver) -> None:
@@ -89,17 +93,17 @@ def _check_callbacks(callbacks: Iterable[Any], driver: ScheduleDriver) -> None:
     for callback in callbacks:
         name = type(callback).__name__
         if isinstance(callback, StochasticWeightAveraging):
-            raise InputError(
+            raise TrainingRefusedError(
                 f"{name} sets learning rates, and may add a training epoch that the plan does not "
                 "have: use WeightAveraging or EMAWeightAveraging instead"
             )
         if isinstance(callback, BackboneFinetuning | LearningRateFinder) and moves:
-            raise InputError(
+            raise TrainingRefusedError(
                 f"both the plan and the callback {name} set the learning rate: remove the "
                 "callback, or take `lr` out of the plan"
             )
         if isinstance(callback, BatchSizeFinder) and driver.is_search:
-            raise InputError(
+            raise TrainingRefusedError(
                 f"{name} chooses another batch size on another machine, so trials could not be "
                 "compared: find the batch size before the search, with "
                 "Tuner(Trainer()).scale_batch_size(module), and remove the callback"
@@ -123,7 +127,7 @@ def check_schedulers(trainer: Trainer, names: Collection[str]) -> None:
             moved = "momentum"
         else:
             continue
-        raise InputError(
+        raise TrainingRefusedError(
             f"both the plan and the module's {type(config.scheduler).__name__} set the {moved}: "
             "return only the optimizer from configure_optimizers, without lr_scheduler"
         )
@@ -141,7 +145,7 @@ def check_data(trainer: Trainer, timetable: Timetable, moving: Collection[str]) 
     counts = trainer.num_val_batches
     counts = counts if isinstance(counts, list) else [counts]
     if counts and not sum(counts):
-        raise InputError(
+        raise TrainingRefusedError(
             "the validation data has no batch, but the schedules need a validation after each "
             "epoch of the plan"
         )
@@ -149,14 +153,14 @@ def check_data(trainer: Trainer, timetable: Timetable, moving: Collection[str]) 
         return
     names = ", ".join(moving)
     if not timetable.knows_steps:
-        raise InputError(
+        raise TrainingRefusedError(
             f'{names}: the interval is "step", but the number of batches of an epoch is not '
             "known: give the data loader a length, or set limit_train_batches of the trainer to a "
             "number of batches that it has in every epoch"
         )
     step = trainer.lightning_module.training_step
     if is_param_in_hook_signature(step, "dataloader_iter", explicit=True):
-        raise InputError(
+        raise TrainingRefusedError(
             f'{names}: the interval is "step", but training_step takes batches from '
             "dataloader_iter itself, so their number in a step is not known: let it take `batch`"
         )
@@ -185,7 +189,7 @@ def check_metric(metric: str, logged: Collection[str]) -> None:
             "log it in every validation, in validation_step with on_epoch=True or in "
             "on_validation_epoch_end, or pass another metric to ScheduleCallback"
         )
-    raise InputError(
+    raise TrainingRefusedError(
         f"the validation has no metric `{metric}`, only {', '.join(logged) or 'none at all'}: "
         f"{hint}"
     )

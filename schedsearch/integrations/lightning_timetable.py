@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
-from schedsearch.errors import InputError
+from schedsearch.errors import TrainingRefusedError
 from schedsearch.integrations.timetable import Position, Timetable
 
 
@@ -60,7 +60,7 @@ def check_accumulation(trainer: Trainer, timetable: Timetable) -> None:
     """
     expected = timetable.accumulated(trainer.current_epoch)
     if trainer.accumulate_grad_batches != expected:
-        raise InputError(
+        raise TrainingRefusedError(
             f"accumulate_grad_batches is {trainer.accumulate_grad_batches}, but it was {expected} "
             'at the beginning of the training epoch, and values at the interval "step" need the '
             "number of steps before: set it in the trainer, or by GradientAccumulationScheduler"
@@ -81,11 +81,11 @@ def check_horizon(trainer: Trainer, timetable: Timetable, horizon: int) -> None:
     limits = _limits(trainer, timetable)
     validations = timetable.validations(*limits)
     if validations < horizon:
-        raise InputError(_too_few(trainer, timetable, horizon, limits))
+        raise TrainingRefusedError(_too_few(trainer, timetable, horizon, limits))
     # Lightning sets 1000 training epochs if it is given no limit.
     has_limit = (trainer.max_epochs, trainer.max_steps) != (1000, -1)
     if horizon < validations < math.inf and has_limit:
-        raise InputError(_too_many(trainer, timetable, horizon, limits))
+        raise TrainingRefusedError(_too_many(trainer, timetable, horizon, limits))
     epoch, batch = timetable.position(horizon)
     steps = timetable.steps_before((epoch, batch)) if timetable.knows_steps else math.inf
     for name, least, end in (
@@ -93,7 +93,7 @@ def check_horizon(trainer: Trainer, timetable: Timetable, horizon: int) -> None:
         ("min_steps", trainer.min_steps, steps),
     ):
         if least is not None and least > end:
-            raise InputError(
+            raise TrainingRefusedError(
                 f"{name} is {least}, but the plan ends at its horizon of {horizon} epochs, after "
                 f"{end} {name.removeprefix('min_')}: set {name} to at most {end}"
             )

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.trainer_utils import has_length
 
-from schedsearch.errors import InputError
+from schedsearch.errors import TrainingRefusedError
 from schedsearch.integrations.evaluation_intervals import EvaluationIntervals
 from schedsearch.parameter_groups import moved_keys
 
@@ -52,7 +52,7 @@ def evaluation_intervals(
             no length.
     """
     if args.eval_strategy == "no":
-        raise InputError(
+        raise TrainingRefusedError(
             "ScheduleCallback needs the evaluation after each epoch of the plan: set "
             "eval_strategy='epoch', or 'steps' with eval_steps"
         )
@@ -61,7 +61,7 @@ def evaluation_intervals(
     elif has_length(loader):
         length = max(math.ceil(len(loader) / args.gradient_accumulation_steps), 1)
     else:
-        raise InputError(
+        raise TrainingRefusedError(
             "eval_strategy='epoch': the number of batches of an epoch is not known, since the "
             "training data has no length: set eval_strategy='steps' and eval_steps, or give the "
             "training data set a length"
@@ -69,7 +69,7 @@ def evaluation_intervals(
     intervals = EvaluationIntervals(length, state.max_steps)
     first = intervals.steps_of(0) / (1 if args.eval_strategy == "steps" else length)
     if args.eval_delay > first:
-        raise InputError(
+        raise TrainingRefusedError(
             f"eval_delay={args.eval_delay} leaves out evaluations, but each evaluation ends an "
             "epoch of the plan: set eval_delay=0"
         )
@@ -94,22 +94,22 @@ def check_position(
     trained = intervals.completed(step)
     if epoch + intervals.count - trained != horizon:
         if epoch == trained:
-            raise InputError(_horizon_message(intervals, args, horizon))
+            raise TrainingRefusedError(_horizon_message(intervals, args, horizon))
         if step == 0:
-            raise InputError(
+            raise TrainingRefusedError(
                 f"the plan is after epoch {epoch} of {horizon} already, but the Trainer begins a "
                 f"training with {intervals.count} evaluations: pass a new scheduler for each "
                 "training, as in ScheduleCallback(config.scheduler(), ...); if "
                 "auto_find_batch_size began it again in a search, set "
                 "per_device_train_batch_size to a smaller value instead"
             )
-        raise InputError(
+        raise TrainingRefusedError(
             f"the checkpoint is after {trained} of {intervals.count} evaluations, but its plan is "
             f"after epoch {epoch} of {horizon}: resume with the settings of its training, from a "
             "checkpoint that was saved after an evaluation"
         )
     if args.eval_strategy == "epoch" and args.ignore_data_skip and intervals.step_within(step):
-        raise InputError(
+        raise TrainingRefusedError(
             "ignore_data_skip=True begins the data epoch of the checkpoint again, so the epoch of "
             "the plan would be longer: set ignore_data_skip=False"
         )
@@ -146,7 +146,7 @@ def check_learning_rate_scheduler(args: TrainingArguments, scheduler: Any) -> No
     constant = get_constant_schedule(torch.optim.SGD([torch.zeros(1)], lr=0.1)).lr_lambdas[0]
     if isinstance(scheduler, LambdaLR) and all(f is constant for f in scheduler.lr_lambdas):
         return
-    raise InputError(
+    raise TrainingRefusedError(
         f"the plan moves the learning rate, and so does the {type(scheduler).__name__} of "
         f"lr_scheduler_type='{_text(args.lr_scheduler_type)}' or of `optimizers`: set "
         "lr_scheduler_type='constant' and pass optimizers=(optimizer, None)"
@@ -180,13 +180,13 @@ def _check_implementation(
 ) -> None:
     moved = ", ".join(sorted(keys))
     if getattr(args, "deepspeed_plugin", None) is not None or args.deepspeed:
-        raise InputError(
+        raise TrainingRefusedError(
             f"the plan moves {moved}, but DeepSpeed has its own optimizer: set deepspeed=None"
         )
     trained = {id(parameter) for parameter in model.parameters()}
     optimized = {id(parameter) for group in groups for parameter in group["params"]}
     if _text(args.optim) in ("lomo", "adalomo") or not (trained & optimized or args.fsdp):
-        raise InputError(
+        raise TrainingRefusedError(
             f"the plan moves {moved}, but optim='{_text(args.optim)}' has optimizers or updates "
             "other than those of its parameter groups: set optim='adamw_torch', or another "
             "optimizer that is neither layer-wise nor lomo"
@@ -196,12 +196,12 @@ def _check_implementation(
 def _check_own_learning_rate(groups: Iterable[dict[str, Any]]) -> None:
     for group in groups:
         if group.get("relative_step"):
-            raise InputError(
+            raise TrainingRefusedError(
                 "the plan moves the learning rate, but Adafactor computes its own: set "
                 "relative_step=False and warmup_init=False, as optim='adafactor' does"
             )
         if group.get("warmup_steps"):
-            raise InputError(
+            raise TrainingRefusedError(
                 "the plan moves the learning rate, and so does the optimizer in its first "
                 f"{group['warmup_steps']} steps: set warmup_steps=0"
             )
@@ -214,7 +214,7 @@ def check_trainer(trainer: Trainer, callback_type: type, metric: str) -> None:
         InputError: it has two of these callbacks, or cannot give the metric.
     """
     if sum(isinstance(c, callback_type) for c in trainer.callback_handler.callbacks) > 1:
-        raise InputError(
+        raise TrainingRefusedError(
             "the Trainer has two ScheduleCallbacks: pass one, with a plan of all hyperparameters"
         )
     if any(
@@ -229,13 +229,13 @@ def check_trainer(trainer: Trainer, callback_type: type, metric: str) -> None:
     if trainer.compute_metrics is None or trainer.args.prediction_loss_only:
         known = [f"eval_{name}loss" for name in names]
         if not any(name in known for name in wanted):
-            raise InputError(
+            raise TrainingRefusedError(
                 f"the metric is `{metric}`, but the evaluation gives only {', '.join(known)}: set "
                 "metric= of ScheduleCallback to one of these, or pass compute_metrics to the "
                 "Trainer (with prediction_loss_only=False)"
             )
     elif not any(w.startswith(f"eval_{name}") for name in names for w in wanted):
-        raise InputError(
+        raise TrainingRefusedError(
             f"the metric is `{metric}`, but the evaluation sets have names: set metric= of "
             f"ScheduleCallback to one of {', '.join(f'eval_{name}...' for name in names)}"
         )

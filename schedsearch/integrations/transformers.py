@@ -17,7 +17,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from schedsearch.engines.loop import LoopRun
-from schedsearch.errors import InputError
+from schedsearch.errors import TrainingRefusedError
 from schedsearch.integrations import trainer_checks
 from schedsearch.integrations.decay_groups import record_decay_groups
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
@@ -114,7 +114,7 @@ class ScheduleCallback(TrainerCallback):
         if driver.in_epoch or driver.next_epoch():
             return
         if has_begun or state.global_step < state.max_steps:
-            raise InputError(
+            raise TrainingRefusedError(
                 "the run of the search has ended, but the Trainer trains again: train once in a "
                 "run; `trainer.evaluate()` needs no training"
             )
@@ -149,7 +149,7 @@ class ScheduleCallback(TrainerCallback):
         if clock.awaits_evaluation:
             raise self._missing_evaluation(clock, state)
         if clock.index == clock.intervals.count:
-            raise InputError(
+            raise TrainingRefusedError(
                 f"the plan has ended after optimizer step {state.global_step}, but the Trainer "
                 "trains another one, as it does from a checkpoint of the last step within a data "
                 "epoch: evaluate the model without `train()`"
@@ -160,10 +160,12 @@ class ScheduleCallback(TrainerCallback):
             clock.has_values = True
         return clock
 
-    def _missing_evaluation(self, clock: IntervalClock, state: TrainerState) -> InputError:
+    def _missing_evaluation(
+        self, clock: IntervalClock, state: TrainerState
+    ) -> TrainingRefusedError:
         if clock.metrics:
             return self._driver.missing_metric(clock.metrics)
-        return InputError(
+        return TrainingRefusedError(
             f"the Trainer did not evaluate after optimizer step {state.global_step}, the end of an "
             "epoch of the plan: remove the callback that sets control.should_evaluate to False"
         )
@@ -270,7 +272,7 @@ class ScheduleCallback(TrainerCallback):
     ) -> None:
         is_second = name is not None and clock.ended_at == state.global_step
         if is_second and clock.index < clock.intervals.count:
-            raise InputError(
+            raise TrainingRefusedError(
                 f"two evaluations gave `{name}` after optimizer step {state.global_step}, and only "
                 "one of them is the end of an epoch of the plan: give evaluations in callbacks "
                 "another metric_key_prefix, as in trainer.evaluate(data, metric_key_prefix='train')"
@@ -278,7 +280,7 @@ class ScheduleCallback(TrainerCallback):
 
     def _check_length(self, clock: IntervalClock) -> None:
         if self._driver.moving and clock.step < clock.steps:
-            raise InputError(
+            raise TrainingRefusedError(
                 f'{", ".join(self._driver.moving)}: the interval is "step", but the data epoch '
                 f"ended after {clock.step} of {clock.steps} optimizer steps: remove the callback "
                 "that sets control.should_epoch_stop, or correct the length of the training data"

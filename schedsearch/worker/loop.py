@@ -11,7 +11,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from schedsearch.engines import Engine, EpochResult
 from schedsearch.engines.loop import tested_metrics
-from schedsearch.errors import InputError, SchedSearchError
+from schedsearch.errors import InputError, SchedSearchError, TrainingRefusedError
 from schedsearch.exception_lines import describe_error
 from schedsearch.run import Run
 from schedsearch.storage import Batch, StudyHandle
@@ -264,8 +264,7 @@ class Worker:
             errors = {run: e for run in of_trial if isinstance(e := results[run], Exception)}
             with self._unless_lost(live):
                 if errors:
-                    if not self._begin_again(live, errors):
-                        self._fail(live, next(iter(errors.values())))
+                    self._handle(live, errors)
                     continue
                 before = live.epochs
                 for run in of_trial:
@@ -280,6 +279,16 @@ class Worker:
         if all(isinstance(result, EpochResult) and result.metrics for result in results.values()):
             self._cached_runs.record_epoch_time(self._epoch_seconds, len(results))
         return trials
+
+    def _handle(self, live: LiveTrial, errors: Mapping[Run, Exception]) -> None:
+        """Begin a trial again, give up the search, or fail the trial."""
+        if self._begin_again(live, errors):
+            return
+        error = next(iter(errors.values()))
+        if isinstance(error, TrainingRefusedError):
+            self._given_up = error  # the trial returns to the queue: nothing is wrong with it
+        else:
+            self._fail(live, error)
 
     def _begin_again(self, live: LiveTrial, errors: Mapping[Run, Exception]) -> bool:
         """Let runs begin again that could not continue from the files of an earlier worker.
@@ -337,7 +346,7 @@ class Worker:
     def _fail(self, live: LiveTrial, error: Exception) -> None:
         self._outcomes.fail(live, error)
         self._drop(live)
-        self._given_up = self._failures.too_many
+        self._given_up = self._given_up or self._failures.too_many
 
     @contextmanager
     def _unless_lost(self, live: LiveTrial) -> Iterator[None]:
