@@ -15,7 +15,7 @@ from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, plan_of
-from schedsearch.storage.attributes import RUNS
+from schedsearch.storage.attributes import NUMERICS, RUNS
 
 
 def best_trial(study: StudyHandle) -> FrozenTrial:
@@ -78,7 +78,7 @@ def trial_to_config(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
         "search": {"seed": document.search.seed, "seeds": document.search.seeds},
         **plan_tables(space, plan),
         "source": provenance(study, trial),
-        "numerics": dict(study.record.numerics),
+        "numerics": {**study.record.numerics, **trial.user_attrs.get(NUMERICS, {})},
     }
     return {key: value for key, value in content.items() if value != {}}
 
@@ -129,7 +129,9 @@ def provenance(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
         "runs": trial.user_attrs[RUNS],
         "versions": {
             "schedsearch": version("schedsearch"),
-            "torch": study.record.numerics["torch"],
+            "torch": trial.user_attrs.get(NUMERICS, {}).get(
+                "torch", study.record.numerics["torch"]
+            ),
             "optuna": version("optuna"),
         },
         **({} if evidence is None else {"confirmation": evidence}),

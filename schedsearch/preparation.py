@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedsearch.compatibility import validate_against_task
+from schedsearch.cores import most_threads, thread_counts
 from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document
 from schedsearch.numerics import current_numerics
@@ -21,12 +21,12 @@ from schedsearch.study_task import LoadedTask, load_with_fingerprint, study_task
 from schedsearch.task import Task, TrainFunction, is_train_function
 
 if TYPE_CHECKING:
-    from schedsearch.engines.autotune import LaneChoice
+    from schedsearch.engines.autotune import EngineChoice
 
 #: At most this share of a study's trials trains at once: the sampler proposes a trial without the
 #: results of those in training. docs/performance.md has the measurements.
 MAX_SHARE_IN_TRAINING = 1 / 8
-#: The share of all epochs that a study with a pruner trains, for the estimate of its duration.
+#: The share of a trial's epochs that is trained on average if the pruner may end it.
 _TRAINED_WITH_PRUNER = 1 / 3
 
 
@@ -69,7 +69,7 @@ class ComputeOptions:
 
     Attributes:
         device: a device name of torch.
-        threads: torch's intra-operation threads of each worker.
+        threads: torch's intra-operation threads of each worker; None measures the best number.
         workers: how many workers share the trials.
         lanes: runs in one batched step of a worker; None measures the best number.
         tf32: let a GPU multiply matrices in TF32.
@@ -77,7 +77,7 @@ class ComputeOptions:
     """
 
     device: str = "cpu"
-    threads: int = 1
+    threads: int | None = 1
     workers: int = 1
     lanes: int | None = 1
     tf32: bool = False
@@ -156,56 +156,65 @@ def choose_numerics(
 ) -> dict[str, Any]:
     """Return the numerics of a new study, for options that `check_compute_options` accepts.
 
-    `say` receives the number of lanes and the reason for it. Measuring may take a while.
+    `say` receives the numbers of lanes and threads, and the reasons for them. Measuring may take
+    a while.
     """
-    here = partial(current_numerics, device=options.device, threads=options.threads)
+    most = options.threads or most_threads(options.workers)
     if is_train_function(prepared.task):
         if options.lanes not in (None, 1):
             say("1 lane: your training loop trains one run at a time")
-        return here("loop")
-    here = partial(here, tf32=options.tf32, autocast=options.autocast)
-    sequential = here("sequential")
-    if options.lanes == 1:
-        return sequential
-    choice = _choose_lanes(prepared.space, prepared.task, options, say)
+        if options.threads is None and most > 1:
+            say(f"{most} threads: a training loop is not measured; --threads N changes it")
+        return current_numerics("loop", device=options.device, threads=most)
+    here = partial(
+        current_numerics, device=options.device, tf32=options.tf32, autocast=options.autocast
+    )
+    counts = thread_counts(most) if options.threads is None else (most,)
+    if options.lanes == 1 and len(counts) == 1:
+        return here("sequential", threads=most)
+    choice = _choose_engine(prepared.space, prepared.task, options, counts, say)
     say(choice.reason)
     if choice.lanes == 1:
-        return sequential
-    return here("lanes", lanes=choice.lanes, compiled=choice.compiled)
+        return here("sequential", threads=choice.threads)
+    return here("lanes", threads=choice.threads, lanes=choice.lanes, compiled=choice.compiled)
 
 
-def _choose_lanes(
-    space: Space, task: Task, options: ComputeOptions, say: Callable[[str], None]
-) -> LaneChoice:
-    from schedsearch.engines.autotune import choose_lanes, fixed_lanes
+def _choose_engine(
+    space: Space,
+    task: Task,
+    options: ComputeOptions,
+    threads: tuple[int, ...],
+    say: Callable[[str], None],
+) -> EngineChoice:
+    from schedsearch.engines.autotune import SearchSize, choose_engine
     from schedsearch.engines.precision import PrecisionSettings
 
-    seeds, trials = space.search.seeds, limit_trials(space, space.search.trials)
-    precision = PrecisionSettings(options.threads, options.tf32, options.autocast)
-    if options.lanes is not None:
-        return fixed_lanes(task, options.lanes, precision=precision, device=options.device)
-    worker_trials = math.ceil(trials / options.workers)
-    return choose_lanes(
+    worker_trials = math.ceil(limit_trials(space, space.search.trials) / options.workers)
+    return choose_engine(
         task,
-        horizon=space.horizon,
-        trials=worker_trials,
-        seeds=seeds,
-        trained=1.0 if space.search.pruner.name == "none" else _TRAINED_WITH_PRUNER,
-        most_lanes=seeds * max(1, int(MAX_SHARE_IN_TRAINING * worker_trials)),
-        precision=precision,
+        size=SearchSize(
+            horizon=space.horizon,
+            trials=worker_trials,
+            seeds=space.search.seeds,
+            trained=trained_share(space),
+        ),
+        lanes=options.lanes,
+        most_lanes=space.search.seeds * max(1, int(MAX_SHARE_IN_TRAINING * worker_trials)),
+        threads=threads,
+        precision=PrecisionSettings(threads[0], options.tf32, options.autocast),
         device=options.device,
         say=say,
     )
 
 
-def threads_per_worker(workers: int) -> int:
-    """Return how many threads each worker can use when all of them share the cores."""
-    return max(1, available_cores() // max(1, workers))
+def trained_share(space: Space) -> float:
+    """Return the share of all epochs that a study is expected to train: pruned trials train less.
 
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    # macOS has no such function.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    Constants and audited trials are not pruned.
+    """
+    sampler, pruner = space.search.sampler, space.search.pruner
+    if pruner.name == "none":
+        return 1.0
+    constants = 0.0 if sampler.name == "grid" else sampler.constants
+    full = constants + (1 - constants) * pruner.audit
+    return full + (1 - full) * _TRAINED_WITH_PRUNER

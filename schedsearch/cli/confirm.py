@@ -131,7 +131,7 @@ def _say_queued(confirmation: Confirmation, top: int, runs: int) -> None:
 
 def _default_workers(confirmation: Confirmation, place: PlaceOptions) -> int:
     """Return how many workers fill the cores, but no more than the missing runs need."""
-    from schedsearch.preparation import available_cores
+    from schedsearch.cores import available_cores
 
     if place.on is Place.RAY:
         return 1

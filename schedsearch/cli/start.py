@@ -16,6 +16,7 @@ from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, study_at
 from schedsearch.cli.study_creation import (
     accept,
+    changed_threads,
     create,
     extend,
     find_stored_space,
@@ -58,14 +59,13 @@ def start(
     from schedsearch.user_plans import queue_user_plans, read_user_plan
 
     # A place that is not available is an error before anything is written.
-    with place.launcher(storage, training.threads or 1) as launcher:
+    with place.launcher(storage, training.given_threads or 1) as launcher:
         if extension.horizon is None:
-            here = workers if place.on is Place.LOCAL else 1
-            setup = training.setup(here)
+            setup = training.setup(workers if place.on is Place.LOCAL else 1)
             prepared, plans = _prepare_file(space, search, also, storage, trusted=trust_task)
             if not plans:
                 refuse_single_plan(prepared.space, space, storage)
-            handle = create(prepared, storage, setup, training.threads, accept_task=accept_task)
+            handle = create(prepared, storage, setup, accept_task=accept_task)
         else:
             search.refuse_any()
             parent = study_at(storage, str(space))
@@ -80,7 +80,15 @@ def start(
             name = handle.name
             say(f"study {name} is ready: start workers with `schedsearch worker {name}`")
             return
-        exit_code = _run(handle, WorkerGroup(launcher, workers, place.timeout, reuse=not no_reuse))
+        here = workers if place.on is Place.LOCAL else 1
+        group = WorkerGroup(
+            launcher,
+            workers,
+            place.timeout,
+            reuse=not no_reuse,
+            threads=changed_threads(handle, training.given_threads, here),
+        )
+        exit_code = _run(handle, group)
     _print_result(handle, as_json)
     if exit_code:
         raise typer.Exit(exit_code)

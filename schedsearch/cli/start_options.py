@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schedsearch.cli.usage_errors import problem_of_option
+from schedsearch.cores import MAX_THREADS
 from schedsearch.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -147,9 +148,8 @@ class TrainingOptions:
     """How the trials are trained."""
 
     threads: Annotated[
-        int | None,
-        typer.Option(help="Threads per worker; default: the machine's cores shared out.", min=1),
-    ] = None
+        str, typer.Option(help="Threads of each worker: a number, or auto, which measures it.")
+    ] = "auto"
     lanes: Annotated[
         str, typer.Option(help="Runs in one batched step of a worker: a number, or auto.")
     ] = "auto"
@@ -163,22 +163,28 @@ class TrainingOptions:
 
     def setup(self, workers: int) -> ComputeOptions:
         """Return the setup for so many workers on one machine."""
-        from schedsearch.preparation import ComputeOptions, threads_per_worker
+        from schedsearch.preparation import ComputeOptions
 
         return ComputeOptions(
-            threads=self.threads or threads_per_worker(workers),
+            threads=self.given_threads,
             workers=max(1, workers),
-            lanes=self._lanes(),
+            lanes=_number_or_auto("--lanes", self.lanes),
             device=self.device,
             tf32=self.tf32,
             autocast=self.autocast,
         )
 
-    def _lanes(self) -> int | None:
-        if self.lanes == "auto":
-            return None
-        if not self.lanes.isdecimal() or int(self.lanes) < 1:
-            raise InputError(
-                f"--lanes is {self.lanes!r}, but must be a whole number of at least 1, or auto"
-            )
-        return int(self.lanes)
+    @property
+    def given_threads(self) -> int | None:
+        """The number of threads that the user asks for; None: the best number."""
+        return _number_or_auto("--threads", self.threads, most=MAX_THREADS)
+
+
+def _number_or_auto(option: str, text: str, most: int | None = None) -> int | None:
+    """Return the number of an option; None for auto."""
+    if text == "auto":
+        return None
+    if text.isdecimal() and 1 <= int(text) <= (most or int(text)):
+        return int(text)
+    limit = "of at least 1" if most is None else f"from 1 to {most}"
+    raise InputError(f"{option} is {text!r}, but must be a whole number {limit}, or auto")

@@ -54,7 +54,6 @@ def create(
     prepared: PreparedSpace,
     storage: str,
     setup: ComputeOptions,
-    threads: int | None,
     *,
     accept_task: bool,
 ) -> StudyHandle:
@@ -64,7 +63,6 @@ def create(
         prepared: the space and its task.
         storage: the database's URL.
         setup: how the trials are trained, where the study does not fix it yet.
-        threads: what the user asked for; None: nothing.
         accept_task: record that a changed task is the same training.
     """
     from schedsearch.preparation import check_compute_options
@@ -83,7 +81,7 @@ def create(
         study = None
     if study is None:
         return create_study(opened, prepared.record(_measured(prepared, setup)))
-    _warn_of_numerics(study.record.numerics, setup, threads)
+    _warn_of_numerics(study.record.numerics, setup)
     return create_study(opened, prepared.record(study.record.numerics, study))
 
 
@@ -139,14 +137,37 @@ def extend(parent: StudyHandle, options: ExtensionOptions, *, reuse: bool) -> St
     return found.study
 
 
-def _warn_of_numerics(kept: Mapping[str, Any], setup: ComputeOptions, threads: int | None) -> None:
-    """Warn if a study was created with other numerics than the user asks for now."""
-    from schedsearch.preparation import available_cores
+def changed_threads(study: StudyHandle, threads: int | None, workers: int) -> int | None:
+    """Return the threads of each worker if they are not those of the study; say how to change them.
 
+    Args:
+        study: the study.
+        threads: what the user asked for; None: nothing.
+        workers: how many workers run here.
+    """
+    from schedsearch.cores import available_cores
+
+    kept = int(study.record.numerics["threads"])
+    used, cores = threads or kept, available_cores()
+    if workers * used > max(cores, used):
+        say(
+            f"warning: {workers} workers with {count_of(used, 'thread')} are more than the {cores} "
+            "cores here: --threads N changes it"
+        )
+    if used == kept:
+        return None
+    say(
+        f"{count_of(used, 'thread')} from now on instead of {kept}: exact numbers differ from "
+        "those of earlier trials, so each trial records its threads"
+    )
+    return used
+
+
+def _warn_of_numerics(kept: Mapping[str, Any], setup: ComputeOptions) -> None:
+    """Warn if a study was created with other numerics than the user asks for now."""
     # Defaults that the user did not ask for need no warning.
     asked = {
         "device": None if setup.device == "cpu" else setup.device,
-        "threads": threads,
         "lanes": setup.lanes,
         "tf32": setup.tf32 or None,
         "autocast": setup.autocast or None,
@@ -158,8 +179,3 @@ def _warn_of_numerics(kept: Mapping[str, Any], setup: ComputeOptions, threads: i
     ]
     if other:
         say(f"warning: the study keeps the numerics it was created with: {', '.join(other)}")
-    if setup.workers * kept["threads"] > max(available_cores(), kept["threads"]):
-        say(
-            f"warning: {setup.workers} workers of {kept['threads']} threads, which the study "
-            f"keeps, are more than the {available_cores()} cores here"
-        )

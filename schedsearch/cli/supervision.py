@@ -30,12 +30,14 @@ class WorkerGroup:
         number: how many.
         timeout: seconds after which they stop at the end of the epoch; None: when all is done.
         reuse: whether they read and write the cache of epochs.
+        threads: of each worker; None: as many as the study records.
     """
 
     launcher: Launcher
     number: int
     timeout: float | None
     reuse: bool
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,13 @@ def supervise(
     say, drawn, stops, timed_out = display.say, 0.0, 0, False
     with stop_signals() as request:
         supervisor = Supervisor(
-            study, group.number, group.launcher, say, reuse=group.reuse, relay=display.relay
+            study,
+            group.number,
+            group.launcher,
+            say,
+            reuse=group.reuse,
+            threads=group.threads,
+            relay=display.relay,
         )
         study.database.retrier.stop_waiting_when(lambda: bool(request))
         try:

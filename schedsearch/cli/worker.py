@@ -14,6 +14,7 @@ from schedsearch.cli.app import NoReuse, app
 from schedsearch.cli.output import say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, any_study_at
 from schedsearch.cli.trust import TrustTask, require_trust
+from schedsearch.cores import MAX_THREADS
 from schedsearch.errors import DatabaseUnavailableError, SchedSearchError
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ def worker(
     storage: Storage = DEFAULT_STORAGE,
     timeout: Annotated[
         float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Its threads; default: as many as the study records.", min=1, max=MAX_THREADS
+        ),
     ] = None,
     no_reuse: NoReuse = False,
     trust_task: TrustTask = False,
@@ -45,7 +52,7 @@ def worker(
     handle = any_study_at(storage, study)
     require_trust(handle.space.task, trusted=trust_task)
     deadline = None if timeout is None else time.monotonic() + timeout
-    options = _WorkerOptions(name or worker_name(), deadline, not no_reuse, quiet, parent)
+    options = _WorkerOptions(name or worker_name(), deadline, threads, not no_reuse, quiet, parent)
     _train(handle, options)
     _say_end(handle, options)
 
@@ -57,6 +64,7 @@ class _WorkerOptions:
     Attributes:
         name: unique among all workers that the study ever had.
         deadline: the time of the monotonic clock at which it stops; None: it does not.
+        threads: of torch; None: as many as the study records.
         reuse: whether it reads and writes the cache of epochs.
         quiet: whether it prints only errors.
         parent: the process that started it, and with which it ends; None: the user started it.
@@ -64,6 +72,7 @@ class _WorkerOptions:
 
     name: str
     deadline: float | None
+    threads: int | None
     reuse: bool
     quiet: bool
     parent: int | None
@@ -76,6 +85,7 @@ class _WorkerOptions:
     def flags(self) -> list[str]:
         """Return the options for a command line, with the time that is left."""
         flags = ["--name", self.name]
+        flags += [] if self.threads is None else ["--threads", str(self.threads)]
         flags += [] if self.reuse else ["--no-reuse"]
         flags += ["--quiet"] if self.quiet else []
         flags += [] if self.parent is None else ["--parent", str(self.parent)]
@@ -108,6 +118,7 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
                 name=options.name,
                 control=ProcessControl(lambda: bool(request) or options.is_late, restart),
                 messages=Messages(_warn, (lambda message: None) if options.quiet else say),
+                threads=options.threads,
                 reuse=options.reuse,
                 # One seed of a plan is no best trial.
                 best_trial_callback=None if handle.confirms else DashboardArtifacts(handle),

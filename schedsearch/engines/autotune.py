@@ -1,239 +1,202 @@
-"""How many lanes make a search fastest, and whether compiling their step pays: measured."""
+"""How many lanes and threads make a search fastest, and whether compiling pays: measured."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from types import MappingProxyType
-from typing import Any
 
-from schedsearch.engines.base import Engine
+from schedsearch.cores import l2_cache_bytes
 from schedsearch.engines.batching import why_not_batched
-from schedsearch.engines.lanes.engine import LanesEngine
 from schedsearch.engines.lanes.graphs import why_not_compiled
+from schedsearch.engines.measuring import Candidate, EngineTimer, Measurements
 from schedsearch.engines.precision import PrecisionSettings
-from schedsearch.engines.sequential import SequentialEngine
 from schedsearch.errors import summarize_exception
-from schedsearch.task import Splits, Task, count_examples, count_steps
+from schedsearch.printable import count_of
+from schedsearch.task import Task
 
-#: The largest cost of measuring and compiling, as a share of the search with one lane.
-_MAX_OVERHEAD = 0.05
-#: Seconds: to build lanes without compiling, and to compile a step; generous estimates.
-_BUILD_SECONDS = 2.0
-_COMPILE_SECONDS = 30.0
+#: Seconds to compile a step where nothing is cached, and to load it again in the worker.
+_COMPILE_SECONDS = 12.0
+_LOAD_SECONDS = 2.0
+#: Compiling has to pay within this share of the search.
+_REPAID_WITHIN = 1 / 3
 #: The speedup assumed before it is measured: of a compiled step over an eager one, and of a
 #: compiled step over one with another number of lanes.
 _ASSUMED_COMPILE_SPEEDUP = 3.0
 _ASSUMED_FEWER_LANES_SPEEDUP = 1.2
-#: Seconds of a timed epoch; a longer epoch is shortened to fewer steps.
-_TIMED_SECONDS = 0.3
-_REPEATS = 3
 #: Fewer lanes are preferred unless more lanes are faster by this share: with many lanes, trials
 #: are proposed before the results of many others are known.
 _MIN_SPEEDUP = 0.1
+#: One thread is preferred unless more are faster by this share: on a machine with other load,
+#: several threads wait for each other.
+_MIN_SPEEDUP_OF_THREADS = 0.2
+#: The parameters and moments of the lanes of a compiled step may take as many L2 caches.
+_CACHES = 2
 
 
 @dataclass(frozen=True)
-class LaneChoice:
-    """The fastest way to train a search, and why; one lane means the sequential engine."""
-
-    lanes: int
-    compiled: bool
-    reason: str
-
-
-class EngineTimer:
-    """Measures engines; a test can pass a subclass with a simulated clock."""
-
-    def now(self) -> float:
-        """Return the seconds since some fixed moment."""
-        return time.perf_counter()
-
-    def seconds_per_run(self, engine: Engine) -> float:
-        """Return the seconds of an epoch per lane: the best of a few, after one to warm up.
-
-        Raises what the task raises while it trains.
-        """
-        for lane in range(engine.lanes):
-            engine.fill(lane, seed=0)
-        values: list[Mapping[str, float]] = [MappingProxyType({})] * engine.lanes
-        seconds = []
-        for _ in range(1 + _REPEATS):
-            began = self.now()
-            for result in engine.train_epoch(values):
-                if isinstance(result, Exception):
-                    raise result
-            seconds.append(self.now() - began)
-        return min(seconds[1:]) / engine.lanes
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    lanes: int
-    compiled: bool
-    #: Seconds of one run's epoch.
-    seconds: float
-
-
-class _ShortenedTask:
-    """A task with fewer steps per epoch, whose data is made once."""
-
-    def __init__(self, task: Task, data: Callable[[int], Splits], steps: int) -> None:
-        self._task = task
-        self.data = data
-        self.steps_per_epoch = steps
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
-
-class _Measurements:
-    """Measures candidates for a search, and weighs their cost against the search's duration.
+class SearchSize:
+    """How much one worker trains.
 
     Attributes:
-        sequential: the sequential engine as a candidate. It is timed again after each other one:
-            load that slows one measurement would otherwise make the others look fast.
-    """
-
-    def __init__(
-        self,
-        task: Task,
-        epochs: float,
-        device: str,
-        precision: PrecisionSettings,
-        timer: EngineTimer,
-    ) -> None:
-        self._device, self._precision, self._timer = device, precision, timer
-        # The first optimizer of a process imports for over a second; that is no cost of measuring.
-        self._engine(task).fill(0, seed=0)
-        self._began = timer.now()
-        data = cache(task.data)
-        steps = count_steps(task, count_examples(data(0).train))
-        one_step = timer.seconds_per_run(self._engine(_ShortenedTask(task, data, 1)))
-        few = max(1, min(steps, int(_TIMED_SECONDS / one_step)))
-        self._task = _ShortenedTask(task, data, few)
-        self._alone = self._engine(self._task)
-        self.sequential = _Candidate(1, False, timer.seconds_per_run(self._alone))
-        #: Epochs of all runs of the search, in units of the shortened epochs.
-        self._epochs = epochs * steps / few
-
-    def _engine(self, task: Any) -> SequentialEngine:
-        return SequentialEngine(task, device=self._device, precision=self._precision)
-
-    def try_lanes(self, lanes: int, *, compiled: bool) -> _Candidate:
-        """Build lanes and time them; raise what the task or the compiler raises."""
-        task: Any = self._task
-        engine = LanesEngine(
-            task, lanes, device=self._device, precision=self._precision, compiled=compiled
-        )
-        seconds = self._timer.seconds_per_run(engine)
-        again = self._timer.seconds_per_run(self._alone)
-        self.sequential = replace(self.sequential, seconds=min(again, self.sequential.seconds))
-        return _Candidate(lanes, compiled, seconds)
-
-    @property
-    def spent(self) -> float:
-        """Seconds since measuring began."""
-        return self._timer.now() - self._began
-
-    def search_seconds(self, candidate: _Candidate) -> float:
-        """Return the duration of the whole search with a candidate."""
-        return self._epochs * candidate.seconds
-
-    def trial_seconds(self, lanes: int) -> float:
-        """Return how long building and timing lanes takes if they are no faster than one lane."""
-        return _BUILD_SECONDS + (1 + _REPEATS) * (lanes + 1) * self.sequential.seconds
-
-    def speedup(self, candidate: _Candidate) -> float:
-        """Return how much faster a candidate is than one lane, as far as that can be measured.
-
-        Without compiling, a step of all lanes takes at least as long as that of one. A larger
-        ratio is an effect of other load.
-        """
-        ratio = self.sequential.seconds / candidate.seconds
-        return ratio if candidate.compiled else min(ratio, candidate.lanes)
-
-    def affords(self, seconds: float, best: _Candidate) -> bool:
-        """Return whether the overhead stays within its limit if these seconds gain nothing."""
-        limit = (1 + _MAX_OVERHEAD) * self.search_seconds(self.sequential)
-        return self.spent + seconds + self.search_seconds(best) <= limit
-
-
-def fixed_lanes(task: Task, lanes: int, *, precision: PrecisionSettings, device: str) -> LaneChoice:
-    """Return the given number of lanes, compiled if possible; one if the task cannot be batched.
-
-    Raises what the task raises while it makes its data and its model.
-    """
-    if reason := why_not_batched(task, device, precision):
-        return _not_batched(reason)
-    if reason := why_not_compiled(device):
-        return LaneChoice(lanes, False, f"{lanes} lanes, not compiled: {reason}")
-    return LaneChoice(lanes, True, f"{lanes} lanes, compiled")
-
-
-def choose_lanes(
-    task: Task,
-    *,
-    horizon: int,
-    trials: int,
-    seeds: int,
-    trained: float,
-    most_lanes: int,
-    precision: PrecisionSettings,
-    device: str,
-    say: Callable[[str], None],
-    timer: EngineTimer | None = None,
-) -> LaneChoice:
-    """Return the lanes with which a search ends soonest, measuring and compiling included.
-
-    The search takes at most 1.05 times as long as with one lane. So for a short search, nothing is
-    measured or compiled.
-
-    Args:
-        task: to train.
         horizon: the number of epochs of a full training.
         trials: of the worker.
         seeds: runs per trial, which share a step: the number of lanes is a multiple of it.
         trained: the share of the trials' epochs that will be trained at least.
-        most_lanes: the largest number of lanes allowed.
-        precision: of the engines.
+    """
+
+    horizon: int
+    trials: int
+    seeds: int
+    trained: float
+
+    @property
+    def run_epochs(self) -> float:
+        """How many epochs all runs train together."""
+        return self.trials * self.seeds * self.horizon * self.trained
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """The fastest way to train a search, and why; one lane means the sequential engine."""
+
+    lanes: int
+    compiled: bool
+    threads: int
+    reason: str
+
+
+def choose_engine(
+    task: Task,
+    *,
+    size: SearchSize,
+    lanes: int | None,
+    most_lanes: int,
+    threads: Sequence[int],
+    precision: PrecisionSettings,
+    device: str,
+    say: Callable[[str], None],
+    timer: EngineTimer | None = None,
+) -> EngineChoice:
+    """Return the lanes and threads with which a search ends soonest, measuring included.
+
+    The search takes at most 1.05 times as long as with one lane and the first number of threads.
+    So for a short search, nothing is measured or compiled.
+
+    Args:
+        task: to train.
+        size: of the search.
+        lanes: the number of lanes; None measures the best.
+        most_lanes: the largest number of lanes to measure.
+        threads: the numbers of threads to measure, the fewest first; one is not measured.
+        precision: of the engines, with the first number of threads.
         device: as torch names it.
         say: called before steps that take long.
         timer: measures the engines; by default with the clock of this machine.
 
     Raises what the task raises while it trains with one lane.
     """
-    counts = _counts(seeds, min(most_lanes, trials * seeds))
-    if not counts:
-        return _one_lane(
-            f"{trials} trials per worker are too few to train several at once; "
+    chooser = _Chooser(task, size, threads, precision, device, say, timer or EngineTimer())
+    if lanes is not None:
+        return chooser.fixed_lanes(lanes)
+    return chooser.measured_lanes(_counts(size.seeds, min(most_lanes, size.trials * size.seeds)))
+
+
+@dataclass
+class _Chooser:
+    """Chooses an engine for a search; see `choose_engine`."""
+
+    task: Task
+    size: SearchSize
+    threads: Sequence[int]
+    precision: PrecisionSettings
+    device: str
+    say: Callable[[str], None]
+    timer: EngineTimer
+
+    def fixed_lanes(self, lanes: int) -> EngineChoice:
+        """Return the given number of lanes, compiled if possible, with the best threads."""
+        if lanes > 1 and (reason := why_not_batched(self.task, self.device, self.precision)):
+            return self._one_lane(f"the task cannot be batched: {reason}")
+        threads, note = self.threads[0], ""
+        if len(self.threads) > 1:
+            measured = self._measure()
+            best = measured.sequential
+            if lanes > 1 and measured.affords(measured.trial_seconds(lanes), best):
+                best = measured.try_lanes(lanes, compiled=False)
+            _, note = self._choose_threads(measured, best)
+            threads = measured.precision.threads
+        if lanes == 1:
+            return EngineChoice(1, False, threads, f"1 lane{note}")
+        why = why_not_compiled(self.device)
+        how = "compiled" if why is None else f"not compiled: {why}"
+        return EngineChoice(lanes, why is None, threads, f"{lanes} lanes, {how}{note}")
+
+    def measured_lanes(self, counts: Sequence[int]) -> EngineChoice:
+        """Return the number of lanes among the counts, or one, with which the search ends soonest.
+
+        Without counts, only threads are measured, if there is a choice.
+        """
+        few = (
+            f"{self.size.trials} trials per worker are too few to train several at once; "
             "--lanes N does it anyway"
         )
-    epochs = trials * seeds * horizon * trained
-    measured = _Measurements(task, epochs, device, precision, timer or EngineTimer())
-    alone = measured.sequential
-    counts = [n for n in counts if measured.affords(measured.trial_seconds(n), alone)]
-    if not counts:
-        return _one_lane(
-            f"the search is short: at least {measured.search_seconds(alone):.0f} s of training"
+        if not counts and len(self.threads) == 1:
+            return self._one_lane(few)
+        measured = self._measure()
+        affordable = [
+            n for n in counts if measured.affords(measured.trial_seconds(n), measured.sequential)
+        ]
+        if not affordable:
+            seconds = measured.search_seconds(measured.sequential)
+            short = f"the search is short: at least {seconds:.0f} s of training"
+            return self._one_lane_measured(measured, short if counts else few)
+        try:
+            best = _faster(measured.sequential, measured.try_lanes(affordable[-1], compiled=False))
+            reason = why_not_batched(self.task, self.device, self.precision)
+        except Exception as error:
+            reason = why_not_batched(self.task, self.device, self.precision)
+            reason = reason or summarize_exception(error)
+        if reason is not None:
+            return self._one_lane_measured(measured, f"the task cannot be batched: {reason}")
+        best = _try_fewer_lanes(measured, affordable, best)
+        best, note = self._choose_threads(measured, best)
+        best, failure = _compile_while_it_pays(measured, affordable, best, self.say)
+        return _explain(measured, _faster(measured.sequential, best), failure + note)
+
+    def _one_lane_measured(self, measured: Measurements, reason: str) -> EngineChoice:
+        _, note = self._choose_threads(measured, measured.sequential)
+        return self._one_lane(reason + note, measured.precision.threads)
+
+    def _measure(self) -> Measurements:
+        return Measurements(
+            self.task, self.size.run_epochs, self.device, self.precision, self.timer
         )
-    try:
-        most = measured.try_lanes(counts[-1], compiled=False)
-        best = _faster(measured.sequential, most)
-        reason = why_not_batched(task, device, precision)
-    except Exception as error:
-        reason = why_not_batched(task, device, precision) or summarize_exception(error)
-    if reason is not None:
-        return _not_batched(reason)
-    best = _try_fewer_lanes(measured, counts, best)
-    best, note = _compile_while_it_pays(measured, counts, best, say)
-    return _explain(measured, _faster(measured.sequential, best), note)
+
+    def _choose_threads(self, measured: Measurements, best: Candidate) -> tuple[Candidate, str]:
+        """Return a candidate with the best number of threads, and a note on the choice.
+
+        Afterwards all engines have this number of threads.
+        """
+        few, *more = self.threads
+        if not more:
+            return best, ""
+        if not measured.affords(measured.threads_seconds(best, len(self.threads)), best):
+            return best, f"; {count_of(few, 'thread')}: measuring more would take too long"
+        seconds = measured.time_threads(best, self.threads)
+        fastest = min(more, key=seconds.__getitem__)
+        gain = seconds[few] / seconds[fastest]
+        compared = f"{fastest} are {gain:.2f} times as fast"
+        if gain < 1 + _MIN_SPEEDUP_OF_THREADS:
+            return best, f"; {count_of(few, 'thread')}: {compared}, which is too little"
+        measured.use_threads(fastest)
+        return replace(best, seconds=seconds[fastest]), f"; {fastest} threads: {compared} as {few}"
+
+    def _one_lane(self, reason: str, threads: int | None = None) -> EngineChoice:
+        return EngineChoice(1, False, threads or self.threads[0], f"1 lane: {reason}")
 
 
-def _try_fewer_lanes(measured: _Measurements, counts: list[int], best: _Candidate) -> _Candidate:
+def _try_fewer_lanes(measured: Measurements, counts: Sequence[int], best: Candidate) -> Candidate:
     """Return the best candidate after trying a middle number of lanes, if time allows it."""
     fewer = counts[:-1]
     if not fewer:
@@ -244,14 +207,16 @@ def _try_fewer_lanes(measured: _Measurements, counts: list[int], best: _Candidat
     return _faster(best, measured.try_lanes(middle, compiled=False))
 
 
-def _explain(measured: _Measurements, best: _Candidate, note: str) -> LaneChoice:
+def _explain(measured: Measurements, best: Candidate, note: str) -> EngineChoice:
     """Return the choice of the best candidate, with its speedup as the reason."""
+    threads = measured.precision.threads
     if best.lanes == 1:
-        return _one_lane(f"more were not faster in {measured.spent:.1f} s of measuring")
+        reason = f"1 lane: more were not faster in {measured.spent:.1f} s of measuring{note}"
+        return EngineChoice(1, False, threads, reason)
     how = f"{best.lanes} lanes, {'compiled' if best.compiled else 'not compiled'}"
     speed = f"{_two_digits(measured.speedup(best))} times the speed of one lane"
     reason = f"{how}: {speed}, in {measured.spent:.1f} s of measuring{note}"
-    return LaneChoice(best.lanes, best.compiled, reason)
+    return EngineChoice(best.lanes, best.compiled, threads, reason)
 
 
 def _two_digits(ratio: float) -> str:
@@ -265,23 +230,15 @@ def _two_digits(ratio: float) -> str:
     return f"{rounded:.0f}"
 
 
-def _one_lane(reason: str) -> LaneChoice:
-    return LaneChoice(1, False, f"1 lane: {reason}")
-
-
-def _not_batched(reason: str) -> LaneChoice:
-    return _one_lane(f"the task cannot be batched: {reason}")
-
-
 def _compile_while_it_pays(
-    measured: _Measurements, counts: list[int], best: _Candidate, say: Callable[[str], None]
-) -> tuple[_Candidate, str]:
+    measured: Measurements, counts: Sequence[int], best: Candidate, say: Callable[[str], None]
+) -> tuple[Candidate, str]:
     """Return the best candidate after trying compiled steps, and a note if compiling failed."""
     cost, speedup = _COMPILE_SECONDS, _ASSUMED_COMPILE_SPEEDUP
-    for lanes in counts[::-2]:
+    for lanes in _compile_order(counts, measured.bytes_per_lane):
+        cost += _LOAD_SECONDS
         gain = measured.search_seconds(best) * (1 - 1 / speedup)
-        # Twice: the worker compiles again, though faster, with the compiler's cache on disk.
-        if gain < 2 * cost or not measured.affords(2 * cost, best):
+        if gain * _REPAID_WITHIN < cost or not measured.affords(cost, best):
             break
         say(f"compiling a step of {lanes} lanes; this may take half a minute")
         began = measured.spent
@@ -293,7 +250,23 @@ def _compile_while_it_pays(
     return best, ""
 
 
-def _faster(best: _Candidate, other: _Candidate) -> _Candidate:
+def _compile_order(counts: Sequence[int], bytes_per_lane: int) -> list[int]:
+    """Return the numbers of lanes to compile, the most promising first.
+
+    A compiled step is limited by memory: it is fastest while parameters and moments stay in the
+    cache.
+
+    >>> _compile_order([4, 8, 16, 32, 64], l2_cache_bytes() // 10)
+    [16, 32, 8, 64, 4]
+    >>> _compile_order([4, 8], 10**9)
+    [4, 8]
+    """
+    fitting = [n for n in counts if n * bytes_per_lane <= _CACHES * l2_cache_bytes()]
+    at = counts.index(fitting[-1] if fitting else counts[0])
+    return [n for _, _, n in sorted((abs(i - at), i < at, n) for i, n in enumerate(counts))]
+
+
+def _faster(best: Candidate, other: Candidate) -> Candidate:
     """Return the faster candidate, or the one with fewer lanes if both are about as fast."""
     few, many = sorted((best, other), key=lambda candidate: candidate.lanes)
     return many if many.seconds * (1 + _MIN_SPEEDUP) < few.seconds else few

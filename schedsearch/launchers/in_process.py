@@ -18,6 +18,7 @@ def run_worker(
     name: str,
     control: ProcessControl,
     messages: Messages,
+    threads: int | None = None,
     reuse: bool = True,
     best_trial_callback: BestTrialCallback | None = None,
 ) -> None:
@@ -28,6 +29,7 @@ def run_worker(
         name: unique among all workers that the study ever had.
         control: when to stop, and how to leave an epoch that hangs.
         messages: lines for the user.
+        threads: torch's threads; None: as many as the study records.
         reuse: read and write the cache of epochs.
         best_trial_callback: called for each new best trial.
 
@@ -35,7 +37,8 @@ def run_worker(
         StudyError: the task differs from the one that the study was created with.
         SchedSearchError: the user's code failed several times in a row.
     """
-    space, numerics = study.space, study.record.numerics
+    space, recorded = study.space, study.record.numerics
+    numerics = {**recorded, "threads": threads or recorded["threads"]}
     start_torch_threads(numerics["threads"])
     task = load_study_task(study)
     here = closest_numerics(numerics)
@@ -54,5 +57,8 @@ def run_worker(
         cached_runs=CachedRuns.of_study(study, store, here),
         control=control,
         messages=messages,
+        numerics={
+            key: here[key] for key in recorded if here.get(key, recorded[key]) != recorded[key]
+        },
         best_trial_callback=best_trial_callback,
     ).run()

@@ -49,6 +49,7 @@ class Supervisor:
         launcher: starts them.
         say: prints a line for the user.
         reuse: whether workers read and write the cache of epochs.
+        threads: of each worker; None: as many as the study records.
         grace: a trial whose worker gives no heartbeat for as long is stale.
         reaping: seconds between two searches for stale trials.
         relay: prints a line of a worker; if left out, `say` does.
@@ -62,6 +63,7 @@ class Supervisor:
     launcher: Launcher
     say: Callable[[str], None]
     reuse: bool = True
+    threads: int | None = None
     grace: timedelta = GRACE_PERIOD
     reaping: float = REAPING
     relay: Callable[[str], None] | None = None
@@ -127,7 +129,9 @@ class Supervisor:
 
     def _start_one(self) -> None:
         name = worker_name()
-        flags = () if self.reuse else ("--no-reuse",)
+        flags: tuple[str, ...] = () if self.reuse else ("--no-reuse",)
+        if self.threads is not None:
+            flags += ("--threads", str(self.threads))
         database = self.study.database
         spec = WorkerSpec(name, self.study.name, flags, database.url, str(database.folder))
         self._children.append(

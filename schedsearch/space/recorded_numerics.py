@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-#: More threads or lanes than a machine has room for; torch would try to create them.
-_LIMITS = {"threads": 4096, "lanes": 2**16}
+from schedsearch.cores import MAX_THREADS
+
+#: More lanes than a machine has room for.
+_LIMITS = {"threads": MAX_THREADS, "lanes": 2**16}
 
 
 def invalid_numerics(recorded: object) -> str | None:

@@ -200,11 +200,15 @@ _REQUIRED_NUMERICS = frozenset({"engine", "threads", "device", "torch"})
 
 def _are_numerics(value: Any) -> bool:
     """Return whether a value is a record of numerics; see `current_numerics`."""
+    return _are_some_numerics(value) and value.keys() >= _REQUIRED_NUMERICS
+
+
+def _are_some_numerics(value: Any) -> bool:
+    """Return whether a value is part of a record of numerics."""
     return (
         isinstance(value, dict)
-        and value.keys() >= _REQUIRED_NUMERICS
         and invalid_numerics(value) is None
-        and value["engine"] in ("sequential", "lanes", "loop")
+        and value.get("engine", "loop") in ("sequential", "lanes", "loop")
         and all(_is_flag(value.get(key, False)) for key in _FLAGS_OF_NUMERICS)
         and all(
             _is_line(setting) or is_number(setting) or _is_flag(setting)
@@ -273,6 +277,7 @@ TRIAL_RULES: Mapping[str, Rule] = {
     CONSTANT: _FLAG,
     USER_PLAN: _NAME,
     WORKER: _NAME,
+    NUMERICS: Rule("a table with some of the keys of the study's numerics", _are_some_numerics),
     TRACEBACK: Rule("text", _is_text),
     REFUSED: Rule("text", _is_text),
     SEED: Rule("a seed", lambda value: is_whole(value, high=_SEED_LIMIT)),

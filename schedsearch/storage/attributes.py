@@ -14,7 +14,8 @@ TRIALS = "trials"
 EPOCHS = "epochs"
 #: The maximum seconds of an epoch.
 EPOCH_TIMEOUT = "epoch_timeout"
-#: The settings that change the exact numbers of its trials, but not their meaning.
+#: The settings that change the exact numbers of its trials, but not their meaning. A trial has
+#: those that differ from its study's.
 NUMERICS = "numerics"
 #: The hash of its task's fingerprint, which identifies its cached epochs.
 FINGERPRINT = "fingerprint"

@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 
@@ -48,6 +50,7 @@ class Worker:
         cached_runs: creates the runs, with the epochs that other runs have trained already.
         control: when to stop, and how to leave an epoch that hangs.
         messages: lines for the user.
+        numerics: those of this worker that differ from the study's; its trials record them.
         heartbeat: how often this worker says that it is alive.
         best_trial_callback: called for each new best trial.
     """
@@ -61,6 +64,7 @@ class Worker:
         cached_runs: CachedRuns,
         control: ProcessControl,
         messages: Messages,
+        numerics: Mapping[str, Any] = MappingProxyType({}),
         heartbeat: Heartbeat | None = None,
         best_trial_callback: BestTrialCallback | None = None,
     ) -> None:
@@ -73,7 +77,9 @@ class Worker:
         self._notifier = BestTrialNotifier(
             study, session.storage, best_trial_callback, messages.warn
         )
-        self._outcomes = Outcomes(study, session.storage, self._failures, self._notifier, messages)
+        self._outcomes = Outcomes(
+            study, session.storage, self._failures, self._notifier, messages, numerics
+        )
         self._timeout = study.epoch_timeout()
         self._watchdog = Watchdog(self._timeout, self._on_timeout)
         self._claimed: list[int] = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -17,6 +19,7 @@ from schedsearch.storage import BatchedStorage, StudyHandle
 from schedsearch.storage.attributes import (
     DIVERGED,
     EPOCHS_TRAINED,
+    NUMERICS,
     REFUSED,
     STOPPED_AFTER,
     TEST,
@@ -40,6 +43,7 @@ class Outcomes:
         failures: counts failures in a row.
         notifier: called for each new best trial.
         messages: lines for the user.
+        numerics: those of the trainings that differ from the study's.
     """
 
     def __init__(
@@ -49,11 +53,12 @@ class Outcomes:
         failures: Failures,
         notifier: BestTrialNotifier,
         messages: Messages,
+        numerics: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._space, self._storage, self._failures = study.space, storage, failures
         self._is_tested = study.confirms is not None
         self._said_mismatch = False
-        self._notifier, self._messages = notifier, messages
+        self._notifier, self._messages, self._numerics = notifier, messages, dict(numerics)
         self._ended: list[tuple[int, str]] = []
         self._told: list[LiveTrial] = []
 
@@ -152,6 +157,8 @@ class Outcomes:
     ) -> None:
         for key, kept in summary(live.runs).items():
             live.trial.set_user_attr(key, kept)
+        if self._numerics:
+            live.trial.set_user_attr(NUMERICS, self._numerics)
         trained = sum(run.epochs_trained for run in live.runs)
         if trained != sum(run.epochs for run in live.runs):
             live.trial.set_user_attr(EPOCHS_TRAINED, trained)

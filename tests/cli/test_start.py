@@ -10,7 +10,8 @@ import pytest
 from schedsearch import preparation
 from schedsearch.cli import main
 from schedsearch.errors import StudyError, TaskError
-from schedsearch.storage import get_only_study, open_database
+from schedsearch.export import trial_to_config
+from schedsearch.storage import get_only_study, open_database, open_study
 from schedsearch.storage.retrying_storage import RetryingStorage
 from tests import searches
 from tests.cli.command import Command
@@ -398,6 +399,38 @@ def test_a_study_keeps_the_lanes_it_was_created_with_and_says_so(start):
     kept = "warning: the study keeps the numerics it was created with: lanes 1\n"
     assert err.startswith(kept)
     assert "warning" not in start(document(), "--workers", "0")[2]
+
+
+@pytest.mark.parametrize("given", ["0", "all", "4097"])
+def test_threads_are_a_number_or_auto(start, tmp_path, given):
+    code, _, err = start(document(), "--threads", given)
+    rule = "must be a whole number from 1 to 4096, or auto"
+    assert (code, err) == (2, f"error: --threads is {given!r}, but {rule}\n")
+    assert not (tmp_path / "studies.db").exists()
+
+
+def test_threads_that_were_not_asked_for_are_at_most_omp_num_threads(start, tmp_path, monkeypatch):
+    monkeypatch.setattr("schedsearch.cores.available_cores", lambda: 4)
+    for given, threads in (("3", 3), ("1", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert start(document(), "--workers", "0", "--study", f"of-{given}")[0] == 0
+        study = open_study(open_database(url_of(tmp_path)), f"of-{given}")
+        assert study.record.numerics["threads"] == threads
+
+
+@pytest.mark.long
+def test_threads_that_are_given_later_are_recorded_with_the_trials(start, tmp_path):
+    assert start(document(trials=2), "--threads", "1")[0] == 0
+    code, _, err = start(document(trials=4), "--threads", "2")
+    assert code == 0
+    assert "2 threads from now on instead of 1" in err
+    study = get_only_study(open_database(url_of(tmp_path)))
+    numerics = [trial.user_attrs.get("numerics") for trial in study.trials()]
+    assert numerics == [None, None, {"threads": 2}, {"threads": 2}]
+    assert study.record.numerics["threads"] == 1
+    exported = [trial_to_config(study, trial) for trial in study.complete_trials()]
+    recorded = {config["source"]["trial"]: config["numerics"]["threads"] for config in exported}
+    assert recorded == {number: 1 if number < 2 else 2 for number in recorded}
 
 
 @pytest.mark.long

@@ -1,15 +1,17 @@
-"""The number of lanes is chosen so that a search, measuring included, ends soonest."""
+"""Lanes and threads are chosen so that a search, measuring included, ends soonest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pytest
 import torch
 
-from schedsearch.engines.autotune import EngineTimer, LaneChoice, choose_lanes, fixed_lanes
+from schedsearch.engines.autotune import EngineChoice, SearchSize, choose_engine
 from schedsearch.engines.base import Engine
 from schedsearch.engines.lanes.engine import LanesEngine
+from schedsearch.engines.measuring import EngineTimer
 from schedsearch.engines.precision import DEFAULT_PRECISION
 from schedsearch.engines.sequential import SequentialEngine
 from tests.engines.test_batching import Random
@@ -27,12 +29,20 @@ class SimulatedTimer(EngineTimer):
     Args:
         speedups: by number of lanes and whether the step is compiled.
         compiling: seconds that a compilation takes.
+        threads: how much faster each number of threads is than one.
     """
 
     def __init__(
-        self, speedups: Mapping[tuple[int, bool], float], *, compiling: float = 20.0
+        self,
+        speedups: Mapping[tuple[int, bool], float],
+        *,
+        compiling: float = 20.0,
+        threads: Mapping[int, float] = MappingProxyType({1: 1.0}),
     ) -> None:
         self.time = 0.0
+        #: Lanes, whether compiled, and threads of each measurement.
+        self.engines: list[tuple[int, bool, int]] = []
+        self._threads = threads
         self.measured: list[tuple[int, bool]] = []
         self._speedups, self._compiling = speedups, compiling
 
@@ -48,19 +58,30 @@ class SimulatedTimer(EngineTimer):
             self.measured.append(key)
             self.time += self._compiling * engine.compiled
             seconds /= self._speedups[key]
+        threads = engine.precision.threads
+        self.engines.append((engine.lanes, getattr(engine, "compiled", False), threads))
+        seconds /= self._threads[threads]
         self.time += 4 * seconds * engine.lanes
         return seconds
 
 
 def choose(
-    timer: EngineTimer, task: Toy | None = None, **changes: int
-) -> tuple[LaneChoice, list[str]]:
+    timer: EngineTimer,
+    task: Toy | None = None,
+    *,
+    lanes: int | None = None,
+    most_lanes: int = 16,
+    threads: Sequence[int] = (1,),
+    **changes: int,
+) -> tuple[EngineChoice, list[str]]:
     said: list[str] = []
-    search = {"horizon": 100, "trials": 10_000, "seeds": 1, "most_lanes": 16, **changes}
-    chosen = choose_lanes(
+    size = {"horizon": 100, "trials": 10_000, "seeds": 1, **changes}
+    chosen = choose_engine(
         task or Toy(),
-        **search,
-        trained=1.0,
+        size=SearchSize(**size, trained=1.0),
+        lanes=lanes,
+        most_lanes=most_lanes,
+        threads=threads,
         precision=DEFAULT_PRECISION,
         device="cpu",
         say=said.append,
@@ -82,18 +103,18 @@ def test_a_short_search_measures_no_lanes():
 
 
 def test_a_longer_search_uses_lanes_but_does_not_compile_them():
-    # 150 s with one lane, 75 s with 16: compiling may gain 50 s, but costs up to 2 x 30.
-    timer = SimulatedTimer({(16, False): 2.0, (8, False): 1.5})
+    # 150 s with one lane, 37 s with 16: compiling may gain 8 s in a third of them, and costs 14.
+    timer = SimulatedTimer({(16, False): 4.0, (8, False): 3.0})
     chosen, said = choose(timer, trials=30)
     assert (chosen.lanes, chosen.compiled) == (16, False)
-    assert chosen.reason.startswith("16 lanes, not compiled: 2.0 times the speed of one lane")
+    assert chosen.reason.startswith("16 lanes, not compiled: 4.0 times the speed of one lane")
     assert timer.measured[0] == (16, False)
     assert not any(compiled for _, compiled in timer.measured)
     assert said == []
 
 
 def test_a_long_search_compiles_the_lanes():
-    timer = SimulatedTimer({(16, False): 2.0, (8, False): 1.5, (16, True): 8.0, (4, True): 5.0})
+    timer = SimulatedTimer({(16, False): 2.0, (8, False): 1.5, (16, True): 8.0, (8, True): 7.0})
     chosen, said = choose(timer)
     assert (chosen.lanes, chosen.compiled) == (16, True)
     assert "8.0 times the speed of one lane" in chosen.reason
@@ -114,22 +135,22 @@ class BusyAtFirst(SimulatedTimer):
 
 
 def test_load_while_one_lane_is_measured_first_changes_neither_the_choice_nor_the_ratio():
-    chosen, _ = choose(BusyAtFirst({(16, False): 2.0, (8, False): 1.5}), trials=30)
+    chosen, _ = choose(BusyAtFirst({(16, False): 4.0, (8, False): 3.0}), trials=30)
     assert (chosen.lanes, chosen.compiled) == (16, False)
-    assert "2.0 times the speed of one lane" in chosen.reason
+    assert "4.0 times the speed of one lane" in chosen.reason
     chosen, _ = choose(BusyAtFirst({(16, False): 1.0, (8, False): 1.0}), trials=30)
     assert chosen.lanes == 1
 
 
 def test_load_through_all_measurements_of_one_lane_gives_no_ratio_above_the_number_of_lanes():
-    timer = BusyAtFirst({(16, False): 2.0, (8, False): 1.5})
+    timer = BusyAtFirst({(16, False): 4.0, (8, False): 3.0})
     timer.slow = 10
     chosen, _ = choose(timer, trials=30)
     assert f"{chosen.lanes} times the speed of one lane" in chosen.reason
 
 
 def test_of_lanes_about_as_fast_the_fewest_are_chosen():
-    timer = SimulatedTimer({(16, False): 2.0, (8, False): 1.9})
+    timer = SimulatedTimer({(16, False): 4.0, (8, False): 3.8})
     assert choose(timer, trials=30)[0].lanes == 8
     timer = SimulatedTimer({(16, False): 1.05, (8, False): 1.05})
     chosen, _ = choose(timer, trials=30)
@@ -142,16 +163,16 @@ def test_compiling_is_tried_again_only_while_it_may_pay():
     timer = SimulatedTimer({(16, False): 2.0, (8, False): 1.5, (16, True): 100.0})
     chosen, _ = choose(timer, trials=200)
     assert (chosen.lanes, chosen.compiled) == (16, True)
-    assert timer.measured.count((4, True)) == 0
+    assert [lanes for lanes, compiled in timer.measured if compiled] == [16]
 
 
 @pytest.mark.parametrize("trials", [10, 20, 40, 80, 160, 1000, 10_000])
 def test_measuring_never_costs_more_than_a_twentieth_of_the_search(trials):
     """Even where lanes and compiling gain nothing, and take as long as was assumed."""
     useless = {(lanes, compiled): 1.0 for lanes in (4, 8, 16) for compiled in (False, True)}
-    timer = SimulatedTimer(useless, compiling=30.0)
-    chosen, _ = choose(timer, trials=trials)
-    assert chosen.lanes == 1
+    timer = SimulatedTimer(useless, compiling=12.0, threads={1: 1.0, 2: 1.0})
+    chosen, _ = choose(timer, trials=trials, threads=(1, 2))
+    assert (chosen.lanes, chosen.threads) == (1, 1)
     assert timer.time <= 0.05 * trials * 100 * STEPS * STEP
 
 
@@ -171,7 +192,7 @@ def test_a_task_that_cannot_be_batched_is_named_with_the_reason():
     chosen, _ = choose(EngineTimer(), Random(), trials=100_000)
     assert chosen.lanes == 1
     assert "cannot be batched: torch.randn_like draws random numbers" in chosen.reason
-    fixed = fixed_lanes(Random(), 4, precision=DEFAULT_PRECISION, device="cpu")
+    fixed, _ = choose(EngineTimer(), Random(), lanes=4)
     assert fixed.reason == chosen.reason
 
 
@@ -214,5 +235,45 @@ def test_the_timer_measures_epochs_per_run_and_raises_what_the_task_raises():
 
 
 def test_fixed_lanes_are_used_and_compiled():
-    chosen = fixed_lanes(Toy(), 5, precision=DEFAULT_PRECISION, device="cpu")
-    assert chosen == LaneChoice(5, True, "5 lanes, compiled")
+    chosen, _ = choose(SimulatedTimer({}), lanes=5)
+    assert chosen == EngineChoice(5, True, 1, "5 lanes, compiled")
+
+
+UNCOMPILED = {(16, False): 4.0, (8, False): 3.0}
+
+
+def test_more_threads_are_used_if_they_are_faster_by_a_fifth():
+    timer = SimulatedTimer(UNCOMPILED, threads={1: 1.0, 4: 1.1, 8: 1.5})
+    chosen, _ = choose(timer, trials=30, threads=(1, 4, 8))
+    assert (chosen.lanes, chosen.threads) == (16, 8)
+    assert chosen.reason.endswith("; 8 threads: 8 are 1.50 times as fast as 1")
+
+
+def test_one_thread_is_kept_unless_more_are_faster_by_a_fifth():
+    timer = SimulatedTimer(UNCOMPILED, threads={1: 1.0, 2: 1.19})
+    chosen, _ = choose(timer, trials=30, threads=(1, 2))
+    assert chosen.threads == 1
+    assert chosen.reason.endswith("; 1 thread: 2 are 1.19 times as fast, which is too little")
+
+
+def test_a_step_is_compiled_with_the_threads_that_were_chosen():
+    compiled = UNCOMPILED | {(16, True): 8.0, (8, True): 8.0}
+    timer = SimulatedTimer(compiled, threads={1: 1.0, 2: 1.5})
+    chosen, _ = choose(timer, threads=(1, 2))
+    assert (chosen.compiled, chosen.threads) == (True, 2)
+    assert timer.engines.index((16, True, 2)) > timer.engines.index((16, False, 2))
+    assert (16, True, 1) not in timer.engines
+
+
+def test_a_search_that_is_too_short_to_measure_threads_has_one():
+    timer = SimulatedTimer({}, threads={1: 1.0})
+    chosen, _ = choose(timer, trials=2, horizon=5, threads=(1, 2), most_lanes=1)
+    assert chosen.threads == 1
+    assert {threads for *_, threads in timer.engines} == {1}
+
+
+@pytest.mark.parametrize("lanes", [1, 16])
+def test_threads_are_measured_with_a_given_number_of_lanes(lanes):
+    timer = SimulatedTimer({(16, False): 2.0}, threads={1: 1.0, 2: 1.5})
+    chosen, _ = choose(timer, trials=200, threads=(1, 2), lanes=lanes)
+    assert (chosen.lanes, chosen.threads) == (lanes, 2)

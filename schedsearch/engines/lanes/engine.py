@@ -111,6 +111,11 @@ class LanesEngine:
                     results[lane] = error
         return results
 
+    @property
+    def bytes_per_lane(self) -> int:
+        """The size of a lane's parameters and moments; 0 before the first lane is filled."""
+        return 0 if self._program is None else self._program.state.bytes_per_lane
+
     def test(self, lane: int) -> dict[str, float]:
         """Return the metrics of a lane's model on the test split, computed for this lane alone."""
         run, program = self._running(lane)

@@ -36,6 +36,11 @@ class LaneState:
             for key in moments
         }
 
+    @property
+    def bytes_per_lane(self) -> int:
+        """The size of the state of one lane."""
+        return sum(tensor[0].numel() * tensor.element_size() for tensor in self.tensors())
+
     def tensors(self) -> list[Tensor]:
         """Return all tensors, in the order of the step's inputs."""
         return [*self.models(), *self.moments.values()]
