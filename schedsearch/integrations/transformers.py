@@ -22,6 +22,7 @@ from schedsearch.integrations import trainer_checks
 from schedsearch.integrations.decay_groups import record_decay_groups
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.integrations.evaluation_intervals import IntervalClock
+from schedsearch.integrations.trainer_states import restore_states, was_stopped
 from schedsearch.integrations.training_without_step import TrainingWithoutStep
 from schedsearch.integrations.value_logger import ValueLogger
 from schedsearch.parameter_groups import moved_keys
@@ -79,6 +80,8 @@ class ScheduleCallback(TrainerCallback):
         if (best := driver.offered_model) is not None:
             self._without_step = TrainingWithoutStep(given["model"], best)
             return
+        stateful: Any = state.stateful_callbacks
+        saved = dict(stateful)
         intervals = trainer_checks.evaluation_intervals(args, state, given["train_dataloader"])
         if trainer is not None:
             trainer_checks.check_trainer(trainer, ScheduleCallback, driver.metric)
@@ -95,6 +98,12 @@ class ScheduleCallback(TrainerCallback):
         if trainer is not None:
             record_decay_groups(driver.values, trainer, given["model"], optimizer)
             self._logger.put_first(trainer)
+        if driver.is_search and step and trainer is not None:
+            callbacks = trainer.callback_handler.callbacks
+            restore_states(callbacks, saved)
+            if was_stopped(callbacks, saved, _KEY, args):
+                self._without_step = TrainingWithoutStep.after_stop(given["model"], args, state)
+                return
         self._clock = IntervalClock(intervals, step, awaits_first=args.eval_on_start)
         self._save_after_evaluation = False
         self._save_state(state)
@@ -260,12 +269,13 @@ class ScheduleCallback(TrainerCallback):
         )
         clock.end_interval(state.global_step)
         self._save_state(state)
+        saved: Any = state.stateful_callbacks
         # A checkpoint on SIGTERM was saved before the evaluation.
         by_signal = getattr(args, "enable_jit_checkpoint", False) and control.should_training_stop
         if self._save_after_evaluation or by_signal:
             control.should_save, self._save_after_evaluation = True, False
         if not self._driver.next_epoch():
-            control.should_training_stop = True
+            control.should_training_stop = saved[_KEY]["ended"] = True
 
     def _check_only_evaluation(
         self, clock: IntervalClock, state: TrainerState, name: str | None
@@ -297,6 +307,8 @@ class ScheduleCallback(TrainerCallback):
         if self._without_step is not None:
             self._without_step.end()
             self._without_step = None
+            self._driver.stop()
+            self._logger.remove()
             return
         clock, self._clock = self._running_clock(), None
         self._driver.stop()

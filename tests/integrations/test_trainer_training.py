@@ -484,6 +484,88 @@ def test_a_run_that_early_stopping_ends_is_complete(tmp_path):
     engine.release(0)
 
 
+class StopAt(TrainerCallback):
+    """Stops the training at an optimizer step, without a state in the checkpoint."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **given):
+        if state.global_step == self.step:
+            control.should_training_stop = True
+
+
+@pytest.mark.parametrize("best", [True, False])
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("stopping", ["patience", "step"])
+def test_a_run_that_stopped_after_its_last_checkpoint_trains_no_more(
+    tmp_path, stopping, place, best
+):
+    """The process ended after the checkpoint, and before the stop was recorded."""
+    weights, steps = [], []
+
+    def train(run):
+        stop = EarlyStoppingCallback(1) if stopping == "patience" else StopAt(3 * BATCHES)
+        trainer, recorder, _ = make_trainer(
+            tmp_path,
+            source=run,
+            metric_for_best_model="loss",
+            load_best_model_at_end=best,
+            save_strategy="epoch",
+            **{place: (stop,)},
+        )
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(tmp_path)))
+        weights.append([p.tolist() for p in trainer.model.parameters()])
+        steps.append(len(recorder.steps))
+        run.test(loss=trainer.evaluate()["eval_loss"])
+
+    train.hyperparameters = {"lr": 0.1}
+    # The third epoch is worse than the second one.
+    values = [{"lr": rate} for rate in (0.05, 0.05, 2.0, 0.05)]
+    tested = []
+    for epochs in (values, values[:1]):
+        engine = make_engine(train, horizon=HORIZON)
+        engine.fill(0, 1, None, LoopContext("this run", (), lambda: tmp_path))
+        results = [engine.train_epoch([epoch])[0] for epoch in epochs]
+        if len(epochs) == 1:
+            assert results[0].epoch == 3
+            results = [engine.train_epoch([values[3]])[0]]
+        assert results[-1].stopped
+        tested.append(engine.test(0))
+        engine.release(0)
+    assert tested[0] == tested[1]
+    assert weights[0] == weights[1]
+    assert steps == [3 * BATCHES, 1]
+
+
+def test_a_run_that_is_handed_back_goes_on_with_the_patience_that_is_left(tmp_path):
+    counters = []
+
+    class Counting(EarlyStoppingCallback):
+        def on_evaluate(self, args, state, control, **given):
+            super().on_evaluate(args, state, control, **given)
+            counters.append(self.early_stopping_patience_counter)
+
+    def train(run):
+        trainer, _, _ = make_trainer(
+            tmp_path,
+            source=run,
+            before=(Counting(3),),
+            metric_for_best_model="loss",
+            save_strategy="epoch",
+        )
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(tmp_path)))
+
+    train.hyperparameters = {"lr": 0.0}
+    for epochs in (2, 3):
+        engine = make_engine(train, horizon=HORIZON)
+        engine.fill(0, 1, None, LoopContext("this run", (), lambda: tmp_path))
+        results = [engine.train_epoch([{"lr": 0.0}])[0] for _ in range(epochs)]
+        engine.release(0)  # as a worker does that stops
+    assert results[0].epoch == 2
+    assert counters == [0, 1, 2, 3]
+
+
 class Calling(Trainer):
     """A Trainer that says which Trainer a callback finds."""
 
