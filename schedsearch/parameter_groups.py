@@ -10,6 +10,9 @@ of `GROUP.KEY` if the plan sets that, and does not count for the largest. A grou
 later keeps the ratio that it has then to the group with the largest initial value; if it has the
 default of the optimizer, that counts as its initial value. It does not count for the largest.
 
+A group with the entry `lr_scale`, as timm makes for layer-wise decay, has its `lr` multiplied by
+it, unless the initial values have these ratios already.
+
 As torch keeps `initial_lr`, the initial values are entries `initial_KEY` of the groups. Copies and
 checkpoints of the optimizer contain them, so its shares do not depend on the present values.
 """
@@ -102,15 +105,15 @@ def group_values(
     record_initial(key, groups, values, defaults)
     reference = _reference(key, values, groups)
     row: list[float | None] = []
-    for group in groups:
+    for group, scale in zip(groups, _scales(key, values, groups), strict=True):
         name = setting_name(key, values, group)
         initial = initial_value(key, group) if name == key else None
         if name is None:
             row.append(None)
         elif initial is None or not reference:
-            row.append(values[name])
+            row.append(values[name] * scale)
         else:
-            row.append(values[name] * (initial / reference))
+            row.append(values[name] * (initial / reference * scale))
     return row
 
 
@@ -178,7 +181,30 @@ def _decay_until_now(key: str, names: Collection[str], groups: Sequence[Group]) 
     if largest is None:
         return 1.0
     initial, present = initial_value(key, largest), _number(key, get_value(largest, key))
-    return present / initial if initial and present else 1.0
+    scales = zip(groups, _scales(key, names, groups), strict=True)
+    [scale] = [scale for group, scale in scales if group is largest]
+    return present / (initial * scale) if initial and present and scale else 1.0
+
+
+def _scales(key: str, names: Collection[str], groups: Sequence[Group]) -> list[float]:
+    """Return by what the share of each group is multiplied: its `lr_scale`, if it has one.
+
+    Some constructors of groups set both `lr_scale` and the `lr` that results from it.
+    """
+    scales = [1.0] * len(groups)
+    if key != "lr" or not any("lr_scale" in group for group in groups):
+        return scales
+    counted = []
+    for index, group in enumerate(groups):
+        if setting_name(key, names, group) == key:
+            if "lr_scale" in group:
+                scales[index] = _number("lr_scale", group["lr_scale"]) or 0.0
+            counted.append((initial_value(key, group) or 0.0, scales[index]))
+    initial, scale = max(counted, default=(0.0, 1.0))
+    is_in_ratio = all(math.isclose(i * scale, initial * s, rel_tol=1e-6) for i, s in counted)
+    if is_in_ratio and len({i for i, _ in counted}) > 1:
+        return [1.0] * len(groups)
+    return scales
 
 
 def set_initial(key: str, group: Group, value: float) -> None:

@@ -401,3 +401,65 @@ def test_apply_values_sets_the_values_of_a_run_in_a_loop():
     optimizer = make_optimizer([0.1, 0.2])
     apply_values({"lr": 0.5, "weights.l1": 3.0}, optimizer)
     assert rates_now(optimizer) == [0.25, 0.5]
+
+
+class TimmCosine:
+    """The rule of timm's schedulers: the scheduled value of each group, times its lr_scale."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+        self.base = [group["lr"] for group in optimizer.param_groups]
+
+    def set(self, factor):
+        for base, group in zip(self.base, self.optimizer.param_groups, strict=True):
+            group["lr"] = base * factor * group.get("lr_scale", 1.0)
+
+
+@pytest.mark.parametrize("applied", ["apply", "scheduler"])
+@pytest.mark.parametrize("rates", [[0.2, 0.2, 0.2, 0.2], [0.2, 0.1, 0.2, 0.2]])
+def test_groups_with_lr_scale_have_the_learning_rates_of_timm(rates, applied):
+    scales = [{"lr_scale": 0.25}, {"lr_scale": 0.5}, {"lr_scale": 1.0}, {}]
+
+    def make():
+        groups = [group(lr=rate, **scale) for rate, scale in zip(rates, scales, strict=True)]
+        return torch.optim.SGD(groups, lr=1.0)
+
+    plan, theirs, ours = Plan({("lr",): Linear(0.2, 0.0)}), make(), make()
+    timm, scheduler = TimmCosine(theirs), Scheduler(plan, horizon=HORIZON)
+    torch_scheduler = PlanLR(ours, plan, horizon=HORIZON, steps_per_epoch=1)
+    for _ in range(HORIZON):
+        timm.set(scheduler.values["lr"] / 0.2)
+        if applied == "apply":
+            scheduler.apply(ours)
+        found = [g["lr"] for g in ours.param_groups]
+        assert found == pytest.approx([g["lr"] for g in theirs.param_groups], rel=1e-12)
+        scheduler.step(1.0)
+        if applied == "scheduler":
+            ours.step()
+            torch_scheduler.step()
+
+
+def test_rates_that_have_the_ratios_of_lr_scale_already_are_not_scaled_twice():
+    optimizer = torch.optim.SGD([group(lr=0.2 * s, lr_scale=s) for s in (0.25, 0.5, 1.0)], lr=1.0)
+    apply_values({"lr": 0.4}, optimizer)
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.1, 0.2, 0.4])
+
+
+def test_a_named_group_and_other_keys_have_no_lr_scale():
+    groups = [group(name="head", lr_scale=0.5), group(lr_scale=0.25)]
+    optimizer = torch.optim.SGD(groups, lr=0.1, weight_decay=0.1)
+    apply_values({"lr": 0.4, "head.lr": 0.8, "weight_decay": 0.2}, optimizer)
+    assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [
+        (0.8, 0.2),
+        (0.1, 0.2),
+    ]
+
+
+def test_a_group_that_is_added_beside_groups_with_lr_scale_follows_the_plan():
+    optimizer = torch.optim.SGD([group(lr_scale=0.5)], lr=0.1)
+    apply_values({"lr": 0.1}, optimizer)
+    apply_values({"lr": 0.05}, optimizer)
+    optimizer.add_param_group(group())
+    optimizer.add_param_group(group(lr=0.005))  # a tenth of the plan's value
+    apply_values({"lr": 0.02}, optimizer)
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.01, 0.02, 0.002])
