@@ -94,7 +94,7 @@ class LoopState:
         """Raise if the loop is to resume from a checkpoint, but has not read it."""
         if self.is_resumed and not self.has_read_restored:
             raise SchedSearchError(
-                f"the loop must resume after epoch {self.epoch - 1}, but has not read "
+                f"the loop must resume after epoch = {self.epoch - 1}, but has not read "
                 "run.restored: if it is not None, load the state from it before the first epoch"
             )
 
@@ -190,7 +190,7 @@ class LoopRun:
         result = self._reported
         if result is None:
             epoch = self._state.epoch
-            raise SchedSearchError(f"epoch {epoch} ended without a call of run.report()")
+            raise SchedSearchError(f"epoch = {epoch} ended without a call of run.report()")
         self._reported, self._is_awaited = None, False
         self._state.epoch += 1
         self._state.results.append(result)
@@ -284,7 +284,7 @@ class LoopRun:
         if not self._in_epoch:
             raise SchedSearchError("run.report() was called outside `for epoch, hp in run`")
         if self._reported is not None:
-            raise SchedSearchError(f"run.report() was called twice in epoch {self._state.epoch}")
+            raise SchedSearchError(f"run.report() was called twice at epoch = {self._state.epoch}")
         if not metrics:
             raise SchedSearchError("run.report() needs a validation metric: run.report(val_loss=…)")
         if self._steps is not None and self.moving:

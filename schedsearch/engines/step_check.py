@@ -14,7 +14,7 @@ class StepCheck:
     >>> check.add(4, of=7)
     >>> check.check_end(["lr"])
     Traceback (most recent call last):
-    schedsearch.errors.TrainingRefusedError: run.at(4, of=7) is the first step of epoch 1, but ...
+    schedsearch.errors.TrainingRefusedError: run.at(4, of=7) is the first step at epoch = 1, but ...
 
     Args:
         epoch: counted from 0.
@@ -40,19 +40,19 @@ class StepCheck:
         if self._first is None:
             raise TrainingRefusedError(
                 f'{", ".join(moving)}: the interval is "step", but the loop did not call run.at() '
-                f"in epoch {self._epoch}: call run.at(step, of=steps) before each optimizer step, "
-                'or set the interval "epoch"'
+                f"at epoch = {self._epoch}: call run.at(step, of=steps) before each optimizer "
+                'step, or set the interval "epoch"'
             )
         (first, of), (last, total) = self._first, self._last
         if first > 0:
             raise TrainingRefusedError(
-                f"run.at({first}, of={of}) is the first step of epoch {self._epoch}, but the steps "
-                "of each epoch count from 0: pass the step within the epoch, and the number of "
+                f"run.at({first}, of={of}) is the first step at epoch = {self._epoch}, but the "
+                "steps of each epoch count from 0: pass the step within the epoch, and the number of "
                 "optimizer steps of the epoch as `of`"
             )
         if 2 * (last + 1) <= total:
             raise TrainingRefusedError(
-                f"run.at({last}, of={total}) is the last step of epoch {self._epoch}: pass the "
+                f"run.at({last}, of={total}) is the last step at epoch = {self._epoch}: pass the "
                 "number of optimizer steps of the epoch as `of`, not that of the training, and "
                 "call it before each step"
             )

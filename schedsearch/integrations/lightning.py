@@ -37,6 +37,7 @@ from schedsearch.integrations.lightning_timetable import (
     timetable_of,
 )
 from schedsearch.integrations.timetable import Position
+from schedsearch.printable import count_of
 from schedsearch.scheduler import Scheduler
 
 
@@ -240,8 +241,9 @@ class ScheduleCallback(Callback):
             return
         epoch, batch = position
         where = (
-            f"the plan is in its epoch {self._driver.epoch}, but by its settings the trainer is in "
-            f"epoch {validations} of the plan, at batch {batch} of training epoch {epoch}: "
+            f"{count_of(self._driver.epoch, 'validation')} ended epochs of the plan, but by its "
+            f"settings the trainer had {validations} before batch {batch} of training epoch "
+            f"{epoch} (batches and training epochs count from 0): "
         )
         if self._is_underway:
             raise TrainingRefusedError(

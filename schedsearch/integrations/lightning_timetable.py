@@ -119,10 +119,10 @@ def _too_few(
     else:
         name, least = "max_steps", timetable.steps_before(position)
     validations = timetable.validations(*limits)
-    return (
-        f"{_numbers(trainer, horizon, validations)}; set {name} to {least}, or make a plan with "
-        "another horizon"
-    )
+    way_out = f"set {name} to {least}"
+    if validations:
+        way_out += f", or make a plan with a horizon of {validations}"
+    return f"{_numbers(trainer, horizon, validations)}; {way_out}"
 
 
 def _too_many(

@@ -128,13 +128,24 @@ def _horizon_message(intervals: EvaluationIntervals, args: TrainingArguments, ho
             advice = f"eval_steps={length}"
         else:
             advice = f"max_steps={horizon * intervals.length}"
-    training = "max_steps" if by_steps else "num_train_epochs"
     return (
         f"the plan has {horizon} epochs, but the Trainer evaluates {intervals.count} times, and "
-        f"each evaluation ends an epoch of the plan ({training}={getattr(args, training)}, "
-        f"eval_strategy='{_text(args.eval_strategy)}', {intervals.length} optimizer steps between "
-        f"evaluations): set {advice}, or a horizon of {intervals.count}"
+        f"each evaluation ends an epoch of the plan ({_length_settings(args)}; "
+        f"{intervals.length} of {intervals.total} optimizer steps between evaluations): set "
+        f"{advice}, or a horizon of {intervals.count}"
     )
+
+
+def _length_settings(args: TrainingArguments) -> str:
+    """Return the settings that the number of evaluations depends on, as the user writes them."""
+    training = "max_steps" if args.max_steps > 0 else "num_train_epochs"
+    settings = [f"{training}={getattr(args, training)}"]
+    settings.append(f"eval_strategy='{_text(args.eval_strategy)}'")
+    if args.eval_strategy == "steps":
+        settings.append(f"eval_steps={args.eval_steps}")
+    if args.gradient_accumulation_steps > 1:
+        settings.append(f"gradient_accumulation_steps={args.gradient_accumulation_steps}")
+    return ", ".join(settings)
 
 
 def check_learning_rate_scheduler(args: TrainingArguments, scheduler: Any) -> None:

@@ -255,8 +255,8 @@ def leaver(run):
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        (silent, "epoch 0 ended without a call of run.report()"),
-        (twice, "run.report() was called twice in epoch 0"),
+        (silent, "epoch = 0 ended without a call of run.report()"),
+        (twice, "run.report() was called twice at epoch = 0"),
         (early, "run.report() was called outside"),
         (empty, "run.report() needs a validation metric"),
         (wordy, "the value of `val_loss` is 'low', but must be a number"),

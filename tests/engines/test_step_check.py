@@ -47,19 +47,19 @@ def outcome(train, epochs=2, interval="step"):
         (
             lambda epoch: [(4 * epoch + k, 12) for k in range(4)],
             1,
-            r"at\(3, of=12\) is the last step of epoch 0",
+            r"at\(3, of=12\) is the last step at epoch = 0",
         ),
         (
             lambda epoch: [(4 * epoch + k, 7) for k in range(4 - epoch)],
             2,
-            r"at\(4, of=7\) is the first step of epoch 1",
+            r"at\(4, of=7\) is the first step at epoch = 1",
         ),
         (lambda epoch: [(4 * epoch + k, 4) for k in range(4)], 2, r"at\(4, of=4\).*from 0 to 3"),
         (lambda epoch: [(k, 12) for k in range(4)], 1, r"not that of the training"),
         (
             lambda epoch: [(k, 5) for k in range(1, 5)],
             1,
-            r"at\(1, of=5\) is the first step of epoch 0",
+            r"at\(1, of=5\) is the first step at epoch = 0",
         ),
     ],
 )

@@ -309,7 +309,9 @@ def test_a_second_training_with_a_used_scheduler_is_refused():
 def test_a_new_training_with_a_half_used_scheduler_is_refused():
     source = scheduler()
     fit(Stop(1, 6), source=source)
-    with pytest.raises(InputError, match=r"in its epoch 2, but .* in epoch 0 of the plan"):
+    with pytest.raises(
+        InputError, match=r"2 validations ended epochs of the plan, but .* had 0 before batch"
+    ):
         fit(source=source)
 
 

@@ -180,7 +180,9 @@ def test_a_training_goes_on_from_the_last_exception_by_itself(tmp_path):
 )
 def test_a_checkpoint_of_a_training_with_other_settings_is_refused(tmp_path, options):
     train(tmp_path, {"every_n_train_steps": 8})
-    with pytest.raises(InputError, match="the plan is in its epoch 1, but by its settings"):
+    with pytest.raises(
+        InputError, match="1 validation ended epochs of the plan, but by its settings"
+    ):
         train(tmp_path / "rest", {}, resumed=tmp_path / "step=8.ckpt", **options)
 
 

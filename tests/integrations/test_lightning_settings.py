@@ -111,7 +111,8 @@ REFUSED = [
     ({"max_steps": 0}, "max_steps is 0"),
     (
         {"max_epochs": 3},
-        "plan has 4 epochs, .* validates 3 times: max_epochs is 3, .* set max_epochs to 4",
+        "plan has 4 epochs, .* validates 3 times: max_epochs is 3, .* set max_epochs to 4, "
+        "or make a plan with a horizon of 3",
     ),
     ({"check_val_every_n_epoch": 2}, "validates 2 times.* set max_epochs to 8"),
     ({"val_check_interval": 3, "max_epochs": 1}, "validates 2 times.* set max_epochs to 2"),
@@ -120,7 +121,7 @@ REFUSED = [
         "validates 3 times.* set max_epochs to 6",
     ),
     ({"max_steps": 23}, "validates 3 times.* max_steps is 23,.* set max_steps to 24"),
-    ({"max_steps": 5}, "validates 0 times.* max_steps is 5"),
+    ({"max_steps": 5}, r"validates 0 times.* max_steps is 5,.* set max_steps to 24$"),
     (
         {"max_steps": 11, "accumulate_grad_batches": 2},
         "validates 3 times.* max_steps is 11,.* set max_steps to 12",

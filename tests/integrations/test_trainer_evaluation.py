@@ -114,6 +114,11 @@ REFUSED = {
     "eval_steps too small": ({**STEPS, "eval_steps": 4}, "set eval_steps=8"),
     "eval_steps too large": ({**STEPS, "eval_steps": 500}, "set eval_steps=8"),
     "no eval_steps": (STEPS, "set eval_steps=8"),
+    "eval_steps counted in batches": (
+        {**STEPS, "eval_steps": 8, "gradient_accumulation_steps": 2},
+        r"evaluates 2 times.*eval_steps=8, gradient_accumulation_steps=2; 8 of 16 optimizer "
+        r"steps between evaluations\): set eval_steps=4, or a horizon of 2",
+    ),
     "eval_steps that do not fit": ({**STEPS, "eval_steps": 4, "max_steps": 9}, "set max_steps=16"),
 }
 
