@@ -47,8 +47,8 @@ class StepCheck:
         if first > 0:
             raise TrainingRefusedError(
                 f"run.at({first}, of={of}) is the first step at epoch = {self._epoch}, but the "
-                "steps of each epoch count from 0: pass the step within the epoch, and the number of "
-                "optimizer steps of the epoch as `of`"
+                "steps of each epoch count from 0: pass the step within the epoch, and the number "
+                "of optimizer steps of the epoch as `of`"
             )
         if 2 * (last + 1) <= total:
             raise TrainingRefusedError(

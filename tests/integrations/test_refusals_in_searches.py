@@ -52,6 +52,6 @@ def test_every_command_that_trains_exits_2_with_one_message(tmp_path):
     assert_refused("start", "small.toml", "--workers", "2")
     assert_refused("worker", "small")
     assert run("start", "small.toml")[0] == 0
-    assert_refused("confirm", "small", "--seeds", "2", "--top", "1")
+    assert_refused("confirm", "small", "--seeds", "6", "--top", "1")
     assert run("export", "small", "-o", "best.toml")[0] == 0
     assert_refused("train", "best.toml", "--no-reuse")
