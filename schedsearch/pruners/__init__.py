@@ -10,20 +10,24 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from schedsearch.pruners.asha import AshaPruner
 from schedsearch.pruners.audit import Audit, summarize_audit
 from schedsearch.pruners.decision import decide_pruning
-from schedsearch.space.document import PrunerOptions
+from schedsearch.pruners.forecast import ForecastPruner
+from schedsearch.space import Space
 
 __all__ = ["AshaPruner", "Audit", "decide_pruning", "make_pruner", "summarize_audit"]
 
 
-def make_pruner(options: PrunerOptions, horizon: int) -> BasePruner:
+def make_pruner(space: Space) -> BasePruner:
     """Return the pruner of a space; the step of a report is the number of trained epochs."""
+    options = space.search.pruner
     match options.name:
+        case "forecast":
+            return ForecastPruner(space)
         case "asha":
             return AshaPruner(options.min_epochs, options.reduction_factor)
         case "hyperband":
             return HyperbandPruner(
                 min_resource=options.min_epochs,
-                max_resource=horizon,
+                max_resource=space.horizon,
                 reduction_factor=options.reduction_factor,
             )
         case "none":

@@ -20,6 +20,7 @@ from schedsearch.samplers.fixed_family import (
     FixedFamilySampler,
     schedule_families,
 )
+from schedsearch.samplers.forecast import ForecastSampler
 from schedsearch.samplers.grid import FamilyGridSampler
 from schedsearch.samplers.pbt import PbtSampler
 from schedsearch.samplers.tpe import TreeParzenSampler
@@ -42,6 +43,13 @@ def make_sampler(space: Space, worker: str) -> BaseSampler:
     digest = hashlib.sha256(f"{space.search.seed} {worker}".encode()).digest()
     # Two seeds: with one, schedules and constants would sample the same random numbers.
     seed, constant_seed = (int.from_bytes(part, "big") for part in (digest[:4], digest[4:8]))
+    if options.name == "forecast":
+        startup = 10 if options.startup_trials is None else options.startup_trials
+        return ConstantShareSampler(
+            ForecastSampler(space, seed, startup_trials=startup),
+            ForecastSampler(space, constant_seed, startup_trials=startup, constants=True),
+            options.constants,
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # All workers of a quasi-random search share one scrambled sequence.

@@ -97,10 +97,12 @@ class Objective(_Table):
 class SamplerOptions(_Table):
     """How new trials are proposed."""
 
-    #: `tpe` and `grid` search the tree of families, `pbt` (population-based training) needs
-    #: `piecewise` families; `random`, `gp`, `cmaes` and `qmc` are Optuna's.
-    name: Literal["tpe", "random", "grid", "pbt", "gp", "cmaes", "qmc"] = "tpe"
-    #: tpe, gp, cmaes: the number of random trials before the model is used; if left out, 10.
+    #: `forecast` models the values of plans over the run. `tpe` and `grid` search the tree of
+    #: families, `pbt` (population-based training) needs `piecewise` families; `random`, `gp`,
+    #: `cmaes` and `qmc` are Optuna's.
+    name: Literal["forecast", "tpe", "random", "grid", "pbt", "gp", "cmaes", "qmc"] = "tpe"
+    #: forecast, tpe, gp, cmaes: the number of random trials before the model is used; if left
+    #: out, 10.
     startup_trials: Annotated[StrictInt, Field(ge=0)] | None = None
     #: grid: the number of values of a continuous range.
     points: Annotated[StrictInt, Field(ge=2)] = 5
@@ -118,12 +120,16 @@ class PrunerOptions(_Table):
     """When a trial is stopped early; the pruner is called after each epoch."""
 
     #: The pruning rule; `none` trains every trial in full.
-    name: Literal["asha", "hyperband", "median", "patient", "none"] = "asha"
+    name: Literal["forecast", "asha", "hyperband", "median", "patient", "none"] = "asha"
     #: The number of epochs before a trial can be pruned.
     min_epochs: Annotated[StrictInt, Field(ge=1)] = 5
     #: asha, hyperband: the best 1 / reduction_factor of the trials continue at a rung.
     reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3
-    #: median, patient: the number of complete trials before any trial is pruned.
+    #: forecast: a trial whose chance to beat the third best is smaller is stopped.
+    chance: Annotated[Real, Field(ge=0, lt=1)] = 0.05
+    #: forecast: the epochs between decisions: a number, or a share of the horizon.
+    every: Duration = "8%"
+    #: forecast, median, patient: the number of complete trials before any trial is pruned.
     startup_trials: Annotated[StrictInt, Field(ge=0)] = 5
     #: patient: the number of epochs without improvement before the median rule can prune.
     patience: Annotated[StrictInt, Field(ge=0)] = 5

@@ -43,7 +43,7 @@ class StudySession:
         begun, space = len(self.own_trials()), self.study.space
         self.optuna = self.study.load_for_search(
             make_sampler(space, f"{self.worker} {begun}" if begun else self.worker),
-            make_pruner(space.search.pruner, space.horizon),
+            make_pruner(space),
             self.storage,
         )
 

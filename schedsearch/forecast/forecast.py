@@ -1,0 +1,176 @@
+"""Two forecasts of the objective at the horizon: of a plan, and of a run in training.
+
+Both are Gaussian processes on the values of the plan over the run, not on the parameters of its
+families. So families, combinators and hyperparameters share one space: two plans are close if they
+train with close values, whatever they are called.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtr
+
+from schedsearch.forecast.gaussian_process import Array, GaussianProcess, clip_worse
+from schedsearch.forecast.paths import Scaling
+
+#: Values of plans worse than the median by more than so many times the best's lead are clipped.
+_CLIP = 3.0
+
+
+@dataclass(frozen=True)
+class ObjectiveScale:
+    """The scale on which the objective is modelled: lower is better.
+
+    Attributes:
+        logarithmic: whether the logarithm is modelled, which needs positive values.
+    """
+
+    logarithmic: bool
+
+    @classmethod
+    def of(cls, values: Array) -> ObjectiveScale:
+        """Return the logarithmic scale if all values are positive."""
+        return cls(bool(values.min() > 0))
+
+    def apply(self, values: Array) -> Array:
+        """Return values on this scale."""
+        if not self.logarithmic:
+            return values.astype(float)
+        scaled: Array = np.log(np.maximum(values, np.finfo(float).tiny))
+        return scaled
+
+
+@dataclass(frozen=True)
+class PlanForecast:
+    """The forecast of a plan before it is trained: a Gaussian process on its path.
+
+    Attributes:
+        paths: how paths become features.
+        process: predicts the objective's final value on its scale.
+    """
+
+    paths: Scaling
+    process: GaussianProcess
+
+    @classmethod
+    def fit(cls, paths: Array, finals: Array) -> PlanForecast:
+        """Fit the forecast to trained plans.
+
+        Args:
+            paths: their values, shape (plans, times, hyperparameters).
+            finals: the final values of the objective, finite; lower is better.
+        """
+        scaling = Scaling.of(paths)
+        targets = clip_worse(ObjectiveScale.of(finals).apply(finals), _CLIP)
+        _, times, names = paths.shape
+        groups = tuple(slice(i * times, (i + 1) * times) for i in range(names))
+        return cls(scaling, GaussianProcess.fit(scaling.apply(paths), targets, groups))
+
+    def given(self, paths: Array, finals: Array) -> PlanForecast:
+        """Return the forecast with the same kernel, given other trained plans; see `fit`."""
+        targets = clip_worse(ObjectiveScale.of(finals).apply(finals), _CLIP)
+        return PlanForecast(self.paths, self.process.given(self.paths.apply(paths), targets))
+
+    def optimistic(self, paths: Array, deviations: float = 1.0) -> Array:
+        """Return the lower confidence bound of each path: its mean minus `deviations` * sd."""
+        means, deviation = self.process.predict(self.paths.apply(paths))
+        bounds: Array = means - deviations * deviation
+        return bounds
+
+    def assuming(self, paths: Array) -> PlanForecast:
+        """Return the forecast as if these plans were trained, with the values it predicts."""
+        features = self.paths.apply(paths)
+        return PlanForecast(self.paths, self.process.with_fantasies(features))
+
+
+@dataclass(frozen=True)
+class RunForecast:
+    """The forecast of a run in training, at one epoch: how much the objective will change.
+
+    The features are the values of the plan behind and ahead, the present value of the objective,
+    and its slope. The target is the difference of the final value to the present one.
+
+    Attributes:
+        behind: how the values until the epoch become features.
+        ahead: the same for the values that remain.
+        scale: of the objective.
+        spreads: the standard deviations of the present value and of the slope.
+        process: predicts the difference on the scale of the objective.
+    """
+
+    behind: Scaling
+    ahead: Scaling
+    scale: ObjectiveScale
+    spreads: tuple[float, float]
+    process: GaussianProcess
+
+    @classmethod
+    def fit(cls, behind: Array, ahead: Array, curves: Array, finals: Array) -> RunForecast:
+        """Fit the forecast to complete runs.
+
+        Args:
+            behind: the values until the epoch, shape (runs, times, hyperparameters).
+            ahead: the values from then on, shape (runs, times, hyperparameters).
+            curves: the metric of each epoch until then, shape (runs, epochs); lower is better.
+            finals: the final values of the objective, finite.
+        """
+        scale = ObjectiveScale.of(np.append(curves, finals))
+        present, slope = _present_and_slope(scale.apply(curves))
+        spreads = float(present.std()) or 1.0, float(slope.std()) or 1.0
+        scalings = Scaling.of(behind), Scaling.of(ahead)
+        features = np.column_stack(
+            [
+                scalings[0].apply(behind),
+                scalings[1].apply(ahead),
+                present / spreads[0],
+                slope / spreads[1],
+            ]
+        )
+        past, all_values = behind[0].size, behind[0].size + ahead[0].size
+        groups = (
+            slice(past),
+            slice(past, all_values),
+            slice(all_values, all_values + 1),
+            slice(all_values + 1, all_values + 2),
+        )
+        process = GaussianProcess.fit(features, scale.apply(finals) - present, groups)
+        return cls(*scalings, scale, spreads, process)
+
+    def predict(self, behind: Array, ahead: Array, curves: Array) -> tuple[Array, Array]:
+        """Return means and standard deviations of the final values, noise included, on the scale.
+
+        Args:
+            behind: as in `fit`.
+            ahead: as in `fit`.
+            curves: as in `fit`.
+        """
+        present, slope = _present_and_slope(self.scale.apply(curves))
+        features = np.column_stack(
+            [
+                self.behind.apply(behind),
+                self.ahead.apply(ahead),
+                present / self.spreads[0],
+                slope / self.spreads[1],
+            ]
+        )
+        means, deviations = self.process.predict(features)
+        return present + means, np.hypot(deviations, self.process.noise)
+
+    def chance(self, behind: Array, ahead: Array, curves: Array, than: float) -> Array:
+        """Return the probability that each final value will be better than `than`."""
+        means, deviations = self.predict(behind, ahead, curves)
+        probabilities: Array = ndtr(
+            (float(self.scale.apply(np.array([than]))[0]) - means) / deviations
+        )
+        return probabilities
+
+
+def _present_and_slope(curves: Array) -> tuple[Array, Array]:
+    """Return the means of the last twelfth, and the differences of the last two sixths."""
+    epochs = curves.shape[1]
+    sixth = max(1, epochs // 6)
+    present = curves[:, -max(1, epochs // 12) :].mean(axis=1)
+    before = curves[:, max(0, epochs - 2 * sixth) : max(1, epochs - sixth)].mean(axis=1)
+    return present, curves[:, -sixth:].mean(axis=1) - before

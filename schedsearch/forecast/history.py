@@ -1,0 +1,174 @@
+"""The trials of a study as a forecast sees them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from schedsearch.errors import InputError
+from schedsearch.forecast.gaussian_process import Array
+from schedsearch.forecast.paths import path_of
+from schedsearch.plan import Plan
+from schedsearch.schedules import Feedback
+from schedsearch.space import Space
+from schedsearch.storage.attributes import EVERY, PLAN, TERMS, is_superseded
+
+
+@dataclass(frozen=True)
+class TrainedPlan:
+    """A complete trial.
+
+    Attributes:
+        path: its values over the run, see `path_of`.
+        curve: the metric of each epoch; lower is better.
+        terms: the loss terms of each epoch.
+        final: the value of the objective; lower is better.
+    """
+
+    path: Array
+    curve: Array
+    terms: Mapping[str, Array]
+    final: float
+
+
+class TrainedPlans:
+    """The complete trials of a study; each trial is read once.
+
+    Args:
+        space: of the study.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self.names = tuple(sorted(space.baseline().names))
+        self.plans: list[TrainedPlan] = []
+        self._unfinished: list[int] = []
+        self._seen = 0
+        self._typical: tuple[int, list[Feedback]] = 0, []
+
+    def update(self, trials: Sequence[FrozenTrial]) -> None:
+        """Read the trials that finished since the last update; `trials` are all of the study."""
+        by_number = {trial.number: trial for trial in trials[self._seen :]}
+        by_number |= {number: trials[number] for number in self._unfinished if number < len(trials)}
+        self._unfinished = []
+        self._seen = len(trials)
+        for number, trial in sorted(by_number.items()):
+            if not trial.state.is_finished():
+                self._unfinished.append(number)
+            elif found := self._read(trial):
+                self.plans.append(found)
+
+    def _read(self, trial: FrozenTrial) -> TrainedPlan | None:
+        """Return a complete trial; None for others, and if it sets other hyperparameters."""
+        if trial.state is not TrialState.COMPLETE or is_superseded(trial):
+            return None
+        plan = self.plan_of(trial)
+        reports = trial.intermediate_values
+        if plan is None or trial.value is None or not math.isfinite(trial.value) or not reports:
+            return None
+        sign = -1.0 if self._space.objective.direction == "maximize" else 1.0
+        horizon = self._space.horizon
+        curve = _filled([reports.get(epoch, math.nan) for epoch in range(1, horizon + 1)]) * sign
+        terms = _terms(trial.user_attrs, horizon)
+        path = path_of(plan, self.names, horizon, self._feedback(curve, terms))
+        return TrainedPlan(path, curve, terms, sign * trial.value)
+
+    def plan_of(self, trial: FrozenTrial) -> Plan | None:
+        """Return the resolved plan of a trial; None if it sets other hyperparameters."""
+        try:
+            plan = Plan.from_tables(trial.user_attrs[PLAN])
+            plan = plan.resolve(self._space.horizon, self._space.search.seed)
+        except (InputError, KeyError):
+            return None
+        return plan if set(self.names) <= set(plan.names) else None
+
+    def path_ahead(self, plan: Plan, curve: Sequence[float], *, fine: bool = True) -> Array:
+        """Return the path of a plan that has trained some epochs, or none.
+
+        Closed-loop schedules go on with the typical course of the study, shifted to begin at the
+        run's last metric.
+
+        Args:
+            plan: resolved.
+            curve: the metric of the epochs trained; lower is better.
+            fine: see `path_of`.
+        """
+        typical = self.typical_feedback
+        feedback = [
+            Feedback(metric, self._metrics(metric), typical[min(e, len(typical) - 1)].terms)
+            for e, metric in enumerate(curve)
+        ]
+        if curve and len(curve) < len(typical):
+            shift = curve[-1] - typical[len(curve) - 1].metric
+            later = (f.metric + shift for f in typical[len(curve) :])
+        else:
+            later = (f.metric for f in typical[len(curve) :])
+        feedback += [
+            Feedback(metric, self._metrics(metric), f.terms)
+            for metric, f in zip(later, typical[len(curve) :], strict=True)
+        ]
+        return path_of(plan, self.names, self._space.horizon, feedback, fine=fine)
+
+    @property
+    def typical_feedback(self) -> list[Feedback]:
+        """The median of the complete trials' feedback in each epoch."""
+        count, feedback = self._typical
+        if not self.plans:
+            return [Feedback(math.nan)]
+        if not feedback or len(self.plans) >= 2 * count:
+            curve = np.median([plan.curve for plan in self.plans], axis=0)
+            names = set.intersection(*(set(plan.terms) for plan in self.plans))
+            terms = {n: np.median([p.terms[n] for p in self.plans], axis=0) for n in sorted(names)}
+            feedback = self._feedback(curve, terms)
+            self._typical = len(self.plans), feedback
+        return feedback
+
+    def _feedback(self, curve: Array, terms: Mapping[str, Array]) -> list[Feedback]:
+        by_name = {name: values.tolist() for name, values in terms.items()}
+        return [
+            Feedback(metric, self._metrics(metric), {n: v[epoch] for n, v in by_name.items()})
+            for epoch, metric in enumerate(curve.tolist())
+        ]
+
+    def _metrics(self, metric: float) -> dict[str, float]:
+        return {self._space.objective.metric: self._space.objective.to_minimize(metric)}
+
+
+def _terms(attributes: Mapping[str, Any], horizon: int) -> dict[str, Array]:
+    """Return the loss terms that a trial recorded, by epoch."""
+    every = attributes.get(EVERY, 1)
+    return {
+        name: _filled(
+            [
+                values[min(epoch // every, len(values) - 1)] if isinstance(values, list) else values
+                for epoch in range(horizon)
+            ]
+        )
+        for name, values in attributes.get(TERMS, {}).items()
+    }
+
+
+def _filled(values: Sequence[float | None]) -> Array:
+    """Return numbers in which each missing one has the value before it; the first ones the next."""
+    numbers = np.array([math.nan if value is None else value for value in values], dtype=float)
+    known = np.flatnonzero(np.isfinite(numbers))
+    if not len(known):
+        return np.zeros_like(numbers)
+    before = np.searchsorted(known, np.arange(len(numbers)), side="right") - 1
+    filled: Array = numbers[known[np.maximum(before, 0)]]
+    return filled
+
+
+def representative(plans: Sequence[TrainedPlan], limit: int) -> Sequence[TrainedPlan]:
+    """Return at most `limit` plans: the better half of them the best, the rest evenly spaced."""
+    if len(plans) <= limit:
+        return plans
+    ranked = sorted(range(len(plans)), key=lambda i: plans[i].final)
+    best, others = ranked[: limit // 2], sorted(ranked[limit // 2 :])
+    spaced = np.linspace(0, len(others) - 1, limit - len(best)).round().astype(int)
+    return [plans[i] for i in sorted([*best, *(others[i] for i in spaced)])]

@@ -1,0 +1,110 @@
+"""The values of a plan over a run: what a forecast sees of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schedsearch.forecast.gaussian_process import Array
+from schedsearch.plan import Plan
+from schedsearch.schedules import Feedback
+
+#: A hyperparameter is seen in its logarithm if its values span more than this factor.
+_LOGARITHMIC_SPAN = 20.0
+#: The points of a path of a trained plan; every third of them is a point of `COARSE`.
+_FINE, _COARSE = 30, 10
+
+
+def path_of(
+    plan: Plan,
+    names: Sequence[str],
+    horizon: int,
+    feedback: Sequence[Feedback],
+    *,
+    fine: bool = True,
+) -> Array:
+    """Return the values of a resolved plan in the middles of equal parts of the horizon.
+
+    Args:
+        plan: resolved.
+        names: the hyperparameters.
+        horizon: the number of epochs.
+        feedback: of each epoch; the last one stands for all later epochs.
+        fine: whether the path has 30 points, or only every third of them.
+
+    Returns:
+        shape (points, names).
+    """
+    rows = []
+    state, epoch = plan.start(), 0
+    for time in midpoints(0, horizon, _FINE if fine else _COARSE):
+        while epoch < math.floor(time):
+            state = plan.update(state, feedback[min(epoch, len(feedback) - 1)])
+            epoch += 1
+        values, _ = plan.evaluate(state, time - epoch)
+        rows.append([values[name] for name in names])
+    return np.array(rows, dtype=float)
+
+
+def coarse(paths: Array) -> Array:
+    """Return every third point of fine paths, shape (plans, points, names)."""
+    return paths[:, 1::3]
+
+
+def part(paths: Array, begin: float, end: float, count: int) -> Array:
+    """Return evenly spread points of a part of fine paths; begin and end are shares of the run."""
+    return paths[:, [int(share * paths.shape[1]) for share in midpoints(begin, end, count)]]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How values of hyperparameters become features: logarithm, centre, spread.
+
+    Attributes:
+        logarithmic: for each hyperparameter, whether its logarithm is used.
+        centers: the means, in the logarithm where it is used.
+        spreads: the standard deviations; 1 where all values are equal.
+    """
+
+    logarithmic: tuple[bool, ...]
+    centers: tuple[float, ...]
+    spreads: tuple[float, ...]
+
+    @classmethod
+    def of(cls, paths: Array) -> Scaling:
+        """Return the scaling for paths, shape (plans, times, hyperparameters)."""
+        columns = paths.reshape(-1, paths.shape[-1]).T
+        logarithmic = tuple(
+            bool(column.min() > 0 and column.max() > _LOGARITHMIC_SPAN * column.min())
+            for column in columns
+        )
+        scaled = [np.log(c) if log else c for c, log in zip(columns, logarithmic, strict=True)]
+        return cls(
+            logarithmic,
+            tuple(float(column.mean()) for column in scaled),
+            tuple(float(column.std()) or 1.0 for column in scaled),
+        )
+
+    def apply(self, paths: Array) -> Array:
+        """Return features, shape (plans, hyperparameters * times), by hyperparameter."""
+        scaled = paths.astype(float)
+        for i, log in enumerate(self.logarithmic):
+            if log:
+                # A plan beyond the range that the scaling was made for may reach 0.
+                scaled[..., i] = np.log(np.maximum(scaled[..., i], np.finfo(float).tiny))
+        scaled = (scaled - np.array(self.centers)) / np.array(self.spreads)
+        features: Array = scaled.transpose(0, 2, 1).reshape(len(scaled), -1)
+        return features
+
+
+def midpoints(begin: float, end: float, count: int) -> tuple[float, ...]:
+    """Return the middles of `count` equal parts of an interval.
+
+    >>> midpoints(0, 60, 3)
+    (10.0, 30.0, 50.0)
+    """
+    width = (end - begin) / count
+    return tuple(begin + width * (i + 0.5) for i in range(count))

@@ -1,0 +1,90 @@
+"""Pruning by the forecast: a trial stops if it has hardly a chance to become one of the best."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from optuna.pruners import BasePruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from schedsearch.forecast import RunForecast, TrainedPlans, part, representative
+from schedsearch.forecast.gaussian_process import Array
+from schedsearch.schedules.parameters import to_epochs
+from schedsearch.space import Space
+from schedsearch.storage.attributes import FROM_EPOCH
+
+#: The plan that a trial has to beat: the third best.
+_RANK = 3
+#: Complete trials that a model is fitted to, at most.
+_MAX_PLANS = 120
+#: Points of a path before and after the present epoch.
+_BEHIND, _AHEAD = 6, 8
+
+
+class ForecastPruner(BasePruner):
+    """Stops a trial whose chance to beat the third best complete trial is small.
+
+    P(final value better than that of the third best) < chance
+
+    The probability is that of `RunForecast`, fitted to all complete trials, constants and audited
+    trials included. So schedules that cross are no obstacle: a rate that will fall is forecast to
+    improve when it falls. Where the forecast is uncertain, the trial goes on. Use one pruner per
+    study.
+
+    Args:
+        space: of the study; `search.pruner` has the options.
+    """
+
+    def __init__(self, space: Space) -> None:
+        options = space.search.pruner
+        self._space = space
+        self._chance = options.chance
+        self._begin = options.min_epochs
+        self._every = max(1, to_epochs(options.every, space.horizon))
+        self._startup_trials = max(_RANK, options.startup_trials)
+        self._trained = TrainedPlans(space)
+        #: By epoch, the model and the number of complete trials when it was fitted.
+        self._models: dict[int, tuple[RunForecast, int]] = {}
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Return whether to prune the trial."""
+        epochs = trial.last_step
+        if epochs is None or epochs < self._begin or (epochs - self._begin) % self._every:
+            return False
+        if epochs <= trial.user_attrs.get(FROM_EPOCH, 0):
+            return False
+        curve = [
+            self._space.objective.to_minimize(trial.intermediate_values.get(epoch, math.nan))
+            for epoch in range(1, epochs + 1)
+        ]
+        if math.isnan(curve[-1]):
+            return True
+        self._trained.update(study.get_trials(deepcopy=False))
+        plan = self._trained.plan_of(trial)
+        if plan is None or len(self._trained.plans) < self._startup_trials:
+            return False
+        path = self._trained.path_ahead(plan, curve)[None]
+        third = sorted(trained.final for trained in self._trained.plans)[_RANK - 1]
+        behind, ahead = self._parts(path, epochs)
+        chance = self._model(epochs).chance(behind, ahead, np.array([curve]), third)
+        return bool(chance[0] < self._chance)
+
+    def _model(self, epochs: int) -> RunForecast:
+        """Return the model at an epoch, fitted again when there are an eighth more trials."""
+        count = len(self._trained.plans)
+        model, fitted = self._models.get(epochs, (None, 0))
+        if model is None or count >= 9 / 8 * fitted:
+            plans = representative(self._trained.plans, _MAX_PLANS)
+            behind, ahead = self._parts(np.array([plan.path for plan in plans]), epochs)
+            curves = np.array([plan.curve[:epochs] for plan in plans])
+            finals = np.array([plan.final for plan in plans])
+            model = RunForecast.fit(behind, ahead, curves, finals)
+            self._models[epochs] = model, count
+        return model
+
+    def _parts(self, paths: Array, epochs: int) -> tuple[Array, Array]:
+        """Return the points of paths before and after an epoch."""
+        share = epochs / self._space.horizon
+        return part(paths, 0, share, _BEHIND), part(paths, share, 1, _AHEAD)

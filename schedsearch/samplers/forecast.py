@@ -1,0 +1,193 @@
+"""Proposals by the forecast: of random candidates, the plan that may well become the best."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from schedsearch.errors import InputError
+from schedsearch.forecast import PlanForecast, TrainedPlans, coarse, representative
+from schedsearch.forecast.gaussian_process import Array
+from schedsearch.plan import Plan
+from schedsearch.space import Space
+from schedsearch.space.suggesters import RandomSuggester
+
+#: The share of proposals that are random, so that the model keeps learning everywhere.
+_RANDOM_SHARE = 0.15
+#: Candidates of a proposal, and how many of them are new; the best of the others are kept.
+_CANDIDATES, _NEW = 24, 12
+#: Trained plans that the model is fitted to, at most.
+_MAX_PLANS = 250
+#: Random draws until one keeps the rules between parameters and is not all constant.
+_MAX_DRAWS = 50
+
+
+class ForecastSampler(BaseSampler):
+    """Proposes the candidate with the best optimistic forecast.
+
+    argmin of mean(x) - sd(x) over 24 random candidates x of the space
+
+    Mean and sd are those of `PlanForecast`, a Gaussian process on the values of a plan over the
+    run, fitted to all complete trials. Plans in training count as if they had the value that is
+    forecast for them, so that plans that are proposed together differ. A share of 15 % of the
+    proposals is random. Use one sampler per study.
+
+    Args:
+        space: of the study.
+        seed: of the random numbers.
+        startup_trials: the number of complete trials before the model is used.
+        constants: whether all proposals use the `constant` families; otherwise none is all
+            constant, where the space has other families.
+    """
+
+    def __init__(
+        self, space: Space, seed: int, *, startup_trials: int = 10, constants: bool = False
+    ) -> None:
+        self._space, self._startup_trials = space, max(2, startup_trials)
+        self._rng = np.random.default_rng(seed)
+        self._random = RandomSampler(seed)
+        self._trained = TrainedPlans(space)
+        fixed = dict.fromkeys(space.family_parameters(), "constant") if constants else {}
+        self._suggester = _RecordingSuggester(RandomSuggester(f"forecast {seed}"), fixed)
+        self._avoid_constants = not constants
+        self._model: PlanForecast | None = None
+        self._fitted = 0
+        self._candidates: list[_Candidate] = []
+        #: What was proposed for the trials that have not finished, by number.
+        self._proposed: dict[int, _Candidate] = {}
+        self._lock = threading.Lock()
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return nothing: a whole plan is proposed when its first parameter is requested."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return nothing, see `infer_relative_search_space`."""
+        return {}
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Return the parameter of the plan that is proposed for the trial."""
+        with self._lock:
+            if trial.number not in self._proposed:
+                self._proposed[trial.number] = self._propose(study)
+            parameters = self._proposed[trial.number].parameters
+        if param_name in parameters:
+            value = parameters[param_name]
+            if param_distribution._contains(param_distribution.to_internal_repr(value)):
+                return value
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def reseed_rng(self) -> None:
+        """Reseed the random generators, so that a copy of this sampler proposes other plans."""
+        self._rng = np.random.default_rng()
+        self._random.reseed_rng()
+        self._suggester.random = RandomSuggester(str(self._rng.random()))
+
+    def _propose(self, study: Study) -> _Candidate:
+        trials = study.get_trials(deepcopy=False)
+        self._trained.update(trials)
+        if len(self._trained.plans) < self._startup_trials:
+            return self._draw()
+        if self._rng.random() < _RANDOM_SHARE:
+            return self._draw()
+        model = self._assuming_running(trials, self._fit())
+        self._candidates += [self._draw() for _ in range(_CANDIDATES - len(self._candidates))]
+        paths = np.array([candidate.path for candidate in self._candidates])
+        order = np.argsort(model.optimistic(paths), kind="stable")
+        ranked = [self._candidates[i] for i in order]
+        self._candidates = ranked[1 : 1 + _CANDIDATES - _NEW]
+        return ranked[0]
+
+    def _fit(self) -> PlanForecast:
+        """Return the model, fitted again when there are an eighth more complete trials."""
+        plans = self._trained.plans
+        kept = representative(plans, _MAX_PLANS)
+        paths = coarse(np.array([plan.path for plan in kept]))
+        finals = np.array([plan.final for plan in kept])
+        if self._model is None or len(plans) >= 9 / 8 * self._fitted:
+            self._model, self._fitted = PlanForecast.fit(paths, finals), len(plans)
+        return self._model.given(paths, finals)
+
+    def _assuming_running(self, trials: Sequence[FrozenTrial], model: PlanForecast) -> PlanForecast:
+        """Return the model as if the plans in training had ended as it forecasts."""
+        paths = []
+        for number in list(self._proposed):
+            if number < len(trials) and trials[number].state.is_finished():
+                del self._proposed[number]
+            else:
+                paths.append(self._proposed[number].path)
+        for trial in trials[-_MAX_PLANS:]:
+            if trial.state is TrialState.RUNNING and trial.number not in self._proposed:
+                plan = self._trained.plan_of(trial)
+                if plan is not None:
+                    paths.append(self._trained.path_ahead(plan, (), fine=False))
+        return model.assuming(np.array(paths)) if paths else model
+
+    def _draw(self) -> _Candidate:
+        """Draw a random plan of the space."""
+        for _ in range(_MAX_DRAWS):
+            self._suggester.parameters = {}
+            try:
+                tables = self._space.suggest_tables(self._suggester)
+                plan = Plan.from_tables(tables)
+                plan = plan.resolve(self._space.horizon, self._space.search.seed)
+            except InputError:
+                continue  # the parameters break a rule together
+            if self._avoid_constants and self._space.is_constant_plan(tables):
+                continue
+            path = self._trained.path_ahead(plan, (), fine=False)
+            return _Candidate(self._suggester.parameters, path)
+        # Parameters are drawn one by one, and the trial ends as refused if they break a rule.
+        return _Candidate({}, np.zeros((0, 0)))
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A plan: its Optuna parameters, and its values over the run."""
+
+    parameters: Mapping[str, Any]
+    path: Array
+
+
+class _RecordingSuggester:
+    """Suggests fixed or random values, and records them by parameter name."""
+
+    def __init__(self, random: RandomSuggester, fixed: Mapping[str, Any]) -> None:
+        self.random, self._fixed = random, fixed
+        self.parameters: dict[str, Any] = {}
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return self._record(name, self.random.suggest_float(name, low, high, step=step, log=log))
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return self._record(name, self.random.suggest_int(name, low, high, step=step, log=log))
+
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any:
+        value = self._fixed.get(name) or self.random.suggest_categorical(name, choices)
+        return self._record(name, value)
+
+    def _record(self, name: str, value: Any) -> Any:
+        self.parameters[name] = value
+        return value
