@@ -18,7 +18,6 @@ from schedsearch.report.status import read_status
 from schedsearch.report.status_text import summary_lines
 from schedsearch.reproduction import ConfigTrainer, to_json
 from schedsearch.samplers import make_sampler
-from schedsearch.space.document import PrunerOptions
 from schedsearch.storage.attributes import RUNS, STOPPED_AFTER, requested_epochs
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
@@ -165,7 +164,7 @@ def test_train_reproduces_a_stopped_trial(tmp_path, reuse, seed):
 def test_pruners_compare_with_the_last_value_of_a_stopped_trial(tmp_path, name):
     options = {"name": name, "min_epochs": 2, "reduction_factor": 2, "startup_trials": 1}
     study = make_study(tmp_path, document(trials=3, pruner=options))
-    pruner = make_pruner(PrunerOptions(**options), 9)
+    pruner = make_pruner(study.space)
     storage = study.database.optuna
     loaded = study.load_for_search(make_sampler(study.space, "ann"), pruner, storage)
     loaded.add_trial(

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from schedsearch.forecast import RunForecast, TrainedPlans, part, representative
 from schedsearch.forecast.gaussian_process import Array
-from schedsearch.schedules.parameters import to_epochs
+from schedsearch.schedules.durations import to_epochs
 from schedsearch.space import Space
 from schedsearch.storage.attributes import FROM_EPOCH
 
@@ -42,7 +42,7 @@ class ForecastPruner(BasePruner):
         self._space = space
         self._chance = options.chance
         self._begin = options.min_epochs
-        self._every = max(1, to_epochs(options.every, space.horizon))
+        self._every = max(1, to_epochs(options.every, space.horizon, space.schedule_version))
         self._startup_trials = max(_RANK, options.startup_trials)
         self._trained = TrainedPlans(space)
         #: By epoch, the model and the number of complete trials when it was fitted.

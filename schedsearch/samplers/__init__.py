@@ -80,7 +80,7 @@ def limit_trials(space: Space, trials: int) -> int:
 
 
 #: Packages that Optuna's samplers need, but that Optuna does not install.
-_REQUIRED_PACKAGES = {"cmaes": "cmaes", "gp": "scipy", "qmc": "scipy"}
+_REQUIRED_PACKAGES = {"cmaes": "cmaes"}
 
 
 def _make_base_sampler(name: str, startup_trials: int | None, seed: int) -> BaseSampler:

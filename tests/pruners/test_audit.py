@@ -19,7 +19,6 @@ from schedsearch.samplers import is_audited, make_sampler
 from schedsearch.samplers.constant_share import in_share
 from schedsearch.samplers.observations import Observations
 from schedsearch.space import Objective, Space
-from schedsearch.space.document import PrunerOptions
 from schedsearch.storage.pruned_view import PrunedView
 from tests.samplers.test_pbt import content as of_population
 from tests.searches import begin, document, make_study, url_of, work
@@ -142,8 +141,9 @@ def test_the_pruner_is_not_asked_about_exempt_trials_and_those_it_would_have_pru
 def test_optuna_pruners_decide_as_if_trials_that_would_be_pruned_were_pruned(name):
     decisions = set()
     for audited in (False, True):
-        options = PrunerOptions(name=name, min_epochs=1, startup_trials=3, patience=1)
-        pruner = make_pruner(options, 4)
+        options = {"name": name, "min_epochs": 1, "startup_trials": 3, "patience": 1}
+        space = Space.from_document(document(pruner=options) | {"horizon": 4}, "small.toml")
+        pruner = make_pruner(space)
         study = optuna.create_study(study_name="same", pruner=pruner)
         for value in (1.0, 2.0, 3.0):
             study.add_trial(complete(value))

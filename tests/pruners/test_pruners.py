@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from schedsearch.pruners import AshaPruner, make_pruner
-from schedsearch.space.document import PrunerOptions
+from schedsearch.space import Space
 from tests.searches import document, make_study, work
 
-NAMES = ("asha", "hyperband", "median", "patient", "none")
+NAMES = ("forecast", "asha", "hyperband", "median", "patient", "none")
 
 
 def study_of(
@@ -137,12 +137,14 @@ def test_no_pruner_prunes_an_exempt_trial(tmp_path, name):
     assert (pruned > 0) == (name not in ("none", "patient"))
 
 
+def space_of(horizon: int, **pruner) -> Space:
+    return Space.from_document(document(pruner=pruner) | {"horizon": horizon}, "small.toml")
+
+
 def first_pruned(name: str, min_epochs: int, horizon: int) -> set[int]:
     """Return the epochs at which trials that get worse are pruned, beside constant good ones."""
-    options = PrunerOptions(
-        name=name, min_epochs=min_epochs, startup_trials=1, patience=0, reduction_factor=2
-    )
-    pruner, pruned = make_pruner(options, horizon), set()
+    options = {"min_epochs": min_epochs, "startup_trials": 1, "patience": 0, "reduction_factor": 2}
+    pruner, pruned = make_pruner(space_of(horizon, name=name, **options)), set()
     study = optuna.create_study(study_name="brackets depend on the name", pruner=pruner)
     for number in range(24):
         trial = study.ask()
@@ -168,8 +170,8 @@ def test_nothing_is_pruned_if_min_epochs_are_beyond_the_horizon(name):
 
 
 def test_the_patient_pruner_prunes_a_trial_that_stops_improving():
-    options = PrunerOptions(name="patient", min_epochs=1, startup_trials=1, patience=2)
-    pruner = make_pruner(options, horizon=9)
+    options = {"min_epochs": 1, "startup_trials": 1, "patience": 2}
+    pruner = make_pruner(space_of(9, name="patient", **options))
     study = optuna.create_study()
     good = dict(enumerate([0.5, 0.4, 0.3, 0.2, 0.1], start=1))
     study.add_trial(create_trial(value=0.1, intermediate_values=good))
