@@ -29,7 +29,7 @@ from schedsearch.forecast import PlanForecast, RunForecast
 
 _POOLS = Path(__file__).parent / "pools"
 _BUDGETS = (10, 20, 40, 80)
-_CANDIDATES = 24
+_CANDIDATES, _NEW = 24, 4
 _RANDOM_SHARE = 0.15
 _STARTUP = 8
 
@@ -113,10 +113,11 @@ def propose_next(search: Search) -> int:
 
 @dataclass
 class ForecastProposals:
-    """The best optimistic one of 24 random candidates; a share of the proposals is random."""
+    """The best optimistic one of 24 random candidates, 4 of them new; a share is random."""
 
     model: PlanForecast | None = None
     fitted: int = 0
+    kept: list[int] = field(default_factory=list)
 
     def __call__(self, search: Search) -> int:
         count = len(search.complete)
@@ -126,8 +127,12 @@ class ForecastProposals:
         if self.model is None or count >= self.fitted * 9 / 8:
             self.model = PlanForecast.fit(paths[search.complete], search.finals)
             self.fitted = count
-        candidates = search.rng.permutation(search.left)[:_CANDIDATES]
-        return int(candidates[np.argmin(self.model.optimistic(paths[candidates]))])
+        kept = [plan for plan in self.kept if plan in search.left]
+        new = [plan for plan in search.rng.permutation(search.left).tolist() if plan not in kept]
+        candidates = np.array(kept + new[: _CANDIDATES - len(kept)])
+        ranked = candidates[np.argsort(self.model.optimistic(paths[candidates]), kind="stable")]
+        self.kept = ranked[1 : 1 + _CANDIDATES - _NEW].tolist()
+        return int(ranked[0])
 
 
 def never_stop(search: Search, plan: int) -> int:
@@ -203,7 +208,8 @@ def simulate(pool: Pool, orders: int, chosen: Sequence[str]) -> dict[str, np.nda
     regrets: dict[str, list[list[float]]] = {}
     for order in range(orders):
         rng = np.random.default_rng(order)
-        permutation, drawn = rng.permutation(plans).tolist(), rng.integers(0, seeds, plans).tolist()
+        permutation: list[int] = rng.permutation(plans).tolist()
+        drawn = [int(seed) for seed in rng.integers(0, seeds, plans)]
         for name, (propose, stop_epoch) in _methods(pool.horizon).items():
             if not chosen or name in chosen:
                 search = Search(pool, permutation, drawn, order + 1000)

@@ -20,6 +20,7 @@ from schedsearch.schedules import (
     Feedback,
     GroupSchedule,
     Interval,
+    OpenLoop,
     Schedule,
     State,
     from_table,
@@ -161,9 +162,14 @@ class Plan:
         content = json.dumps([self.to_tables(), sorted(seeds)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def start(self) -> PlanState:
-        """Return the state before the first epoch."""
-        return {_key(names): schedule.start() for names, schedule in self.schedules.items()}
+    @cached_property
+    def is_closed_form(self) -> bool:
+        """Whether all values are closed-form functions of time, so that any epoch can be first."""
+        return all(isinstance(schedule, OpenLoop) for schedule in self.schedules.values())
+
+    def start(self, epoch: int = 0) -> PlanState:
+        """Return the state before the first epoch, or, of a closed-form plan, before another."""
+        return {_key(names): schedule.start(epoch) for names, schedule in self.schedules.items()}
 
     def values(self, state: PlanState) -> dict[str, float]:
         """Return the value of each hyperparameter for the next epoch, within its bounds."""

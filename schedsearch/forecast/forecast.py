@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from schedsearch.forecast.gaussian_process import Array, GaussianProcess, clip_worse
 from schedsearch.forecast.paths import Scaling
@@ -40,6 +40,10 @@ class ObjectiveScale:
             return values.astype(float)
         scaled: Array = np.log(np.maximum(values, np.finfo(float).tiny))
         return scaled
+
+    def invert(self, scaled: Array) -> Array:
+        """Return the values of numbers on this scale."""
+        return np.exp(scaled) if self.logarithmic else scaled
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,13 @@ class RunForecast:
         )
         means, deviations = self.process.predict(features)
         return present + means, np.hypot(deviations, self.process.noise)
+
+    def quantiles(
+        self, behind: Array, ahead: Array, curves: Array, levels: tuple[float, ...]
+    ) -> Array:
+        """Return quantiles of the final values, lower is better, shape (runs, levels)."""
+        means, deviations = self.predict(behind, ahead, curves)
+        return self.scale.invert(means[:, None] + deviations[:, None] * ndtri(np.array(levels)))
 
     def chance(self, behind: Array, ahead: Array, curves: Array, than: float) -> Array:
         """Return the probability that each final value will be better than `than`."""

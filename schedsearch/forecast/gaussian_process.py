@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
+from threadpoolctl import ThreadpoolController
 
 Array: TypeAlias = npt.NDArray[np.float64]
 #: The columns of the features that share a length scale.
@@ -22,6 +23,8 @@ _LENGTH_PRIOR, _LENGTH_LIMITS = (0.7, 1.0), (-3.0, 4.0)
 _AMPLITUDE_PRIOR, _AMPLITUDE_LIMITS = (0.0, 0.7), (-2.0, 2.0)
 _NOISE_PRIOR, _NOISE_LIMITS = (-1.0, 1.0), (-4.0, 1.0)
 _ITERATIONS = 30
+#: The matrices are small: several threads of BLAS would only take cores from training.
+_BLAS = ThreadpoolController()
 #: Added to the diagonal, since equal rows would make the matrix singular.
 _JITTER = 1e-6
 
@@ -76,7 +79,8 @@ class GaussianProcess:
     def fit(cls, features: Array, targets: Array, groups: Groups) -> GaussianProcess:
         """Fit the kernel (maximum a posteriori) to rows of features and targets."""
         mean, scale = float(targets.mean()), float(targets.std()) or 1.0
-        kernel = _fit_kernel(_distances(features, features, groups), (targets - mean) / scale)
+        with _BLAS.limit(limits=1, user_api="blas"):
+            kernel = _fit_kernel(_distances(features, features, groups), (targets - mean) / scale)
         lengths = tuple(np.exp(kernel[:-2]).tolist())
         amplitude, noise = np.exp(kernel[-2:]).tolist()
         return cls(Kernel(groups, lengths, amplitude, noise), features, targets, mean, scale)
@@ -97,9 +101,10 @@ class GaussianProcess:
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Return the means and the standard deviations of the values, without noise."""
-        factor, weights = self._solution
-        covariances = self.kernel.covariances(features, self.features)
-        explained = np.einsum("ij,ji->i", covariances, cho_solve(factor, covariances.T))
+        with _BLAS.limit(limits=1, user_api="blas"):
+            factor, weights = self._solution
+            covariances = self.kernel.covariances(features, self.features)
+            explained = np.einsum("ij,ji->i", covariances, cho_solve(factor, covariances.T))
         variances = np.maximum(self.kernel.amplitude**2 - explained, 1e-12)
         means: Array = self.mean + self.scale * (covariances @ weights)
         return means, self.scale * np.sqrt(variances)
@@ -119,9 +124,14 @@ class GaussianProcess:
 
 def _distances(x: Array, y: Array, groups: Groups) -> Array:
     """Return the mean squared distances within each group, shape (groups, rows of x and of y)."""
-    return np.stack(
-        [((x[:, None, group] - y[None, :, group]) ** 2).mean(axis=-1) for group in groups]
-    )
+    return np.stack([_mean_squared_distances(x[:, group], y[:, group]) for group in groups])
+
+
+def _mean_squared_distances(x: Array, y: Array) -> Array:
+    """Return the mean over columns of (x_i - y_i)², for all pairs of rows, by a matrix product."""
+    squares = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1) - 2 * x @ y.T
+    distances: Array = np.maximum(squares, 0) / x.shape[1]
+    return distances
 
 
 def _fit_kernel(distances: Array, targets: Array) -> Array:

@@ -71,12 +71,19 @@ class TrainedPlans:
         reports = trial.intermediate_values
         if plan is None or trial.value is None or not math.isfinite(trial.value) or not reports:
             return None
-        sign = -1.0 if self._space.objective.direction == "maximize" else 1.0
         horizon = self._space.horizon
-        curve = _filled([reports.get(epoch, math.nan) for epoch in range(1, horizon + 1)]) * sign
-        terms = _terms(trial.user_attrs, horizon)
+        curve, terms = self.curve_of(trial, horizon), _terms(trial.user_attrs, horizon)
         path = path_of(plan, self.names, horizon, self._feedback(curve, terms))
-        return TrainedPlan(path, curve, terms, sign * trial.value)
+        return TrainedPlan(path, curve, terms, self._space.objective.to_minimize(trial.value))
+
+    def curve_of(self, trial: FrozenTrial, epochs: int) -> Array:
+        """Return the metric of each of the first epochs, lower is better.
+
+        An epoch without a finite metric has that of the epoch before it.
+        """
+        reports = trial.intermediate_values
+        filled = _filled([reports.get(epoch, math.nan) for epoch in range(1, epochs + 1)])
+        return np.array([self._space.objective.to_minimize(metric) for metric in filled])
 
     def plan_of(self, trial: FrozenTrial) -> Plan | None:
         """Return the resolved plan of a trial; None if it sets other hyperparameters."""

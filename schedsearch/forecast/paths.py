@@ -41,6 +41,8 @@ def path_of(
     rows = []
     state, epoch = plan.start(), 0
     for time in midpoints(0, horizon, _FINE if fine else _COARSE):
+        if plan.is_closed_form:
+            state, epoch = plan.start(math.floor(time)), math.floor(time)
         while epoch < math.floor(time):
             state = plan.update(state, feedback[min(epoch, len(feedback) - 1)])
             epoch += 1

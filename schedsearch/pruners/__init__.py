@@ -10,7 +10,6 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from schedsearch.pruners.asha import AshaPruner
 from schedsearch.pruners.audit import Audit, summarize_audit
 from schedsearch.pruners.decision import decide_pruning
-from schedsearch.pruners.forecast import ForecastPruner
 from schedsearch.space import Space
 
 __all__ = ["AshaPruner", "Audit", "decide_pruning", "make_pruner", "summarize_audit"]
@@ -21,6 +20,9 @@ def make_pruner(space: Space) -> BasePruner:
     options = space.search.pruner
     match options.name:
         case "forecast":
+            # scipy takes a while to load, and most commands do not need it.
+            from schedsearch.pruners.forecast import ForecastPruner
+
             return ForecastPruner(space)
         case "asha":
             return AshaPruner(options.min_epochs, options.reduction_factor)

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.pruners.decision import is_exempt
 from schedsearch.space import Objective
-from schedsearch.storage.attributes import AUDITED, WOULD_PRUNE
+from schedsearch.storage.attributes import AUDITED, FORECAST, WOULD_PRUNE
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,44 @@ class WouldBePrunedTrial:
 
 
 @dataclass(frozen=True)
+class ForecastTrial:
+    """A complete audited trial whose final value was forecast while it was trained.
+
+    Attributes:
+        number: of the trial.
+        epoch: the epoch after which the forecast was made.
+        low: the 5 % quantile of the forecast.
+        median: the 50 % quantile.
+        high: the 95 % quantile.
+        value: the final value of the trial.
+    """
+
+    number: int
+    epoch: int
+    low: float
+    median: float
+    high: float
+    value: float
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the value is between the quantiles, which 90 % of all values should be."""
+        return self.low <= self.value <= self.high
+
+
+@dataclass(frozen=True)
 class Audit:
     """The result of the audit.
 
     Attributes:
         complete: the number of complete audited trials; failed and diverged ones do not count.
         would_prune: those of them that the pruner would have stopped.
+        forecasts: those of them whose final value the pruner has forecast.
     """
 
     complete: int
     would_prune: tuple[WouldBePrunedTrial, ...]
+    forecasts: tuple[ForecastTrial, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the audit as plain data."""
@@ -57,6 +85,9 @@ class Audit:
             "would_have_been_pruned": len(self.would_prune),
             "better_than_best_survivor": sum(trial.is_better for trial in self.would_prune),
             "trials": [asdict(trial) for trial in self.would_prune],
+            "forecasts": [
+                {**asdict(trial), "is_within": trial.is_within} for trial in self.forecasts
+            ],
         }
 
 
@@ -74,7 +105,14 @@ def summarize_audit(trials: Sequence[FrozenTrial], objective: Objective) -> Audi
         for trial in audited
         if WOULD_PRUNE in trial.user_attrs
     )
-    return Audit(len(audited), tuple(would_prune))
+    forecasts = (_forecast_of(trial) for trial in audited if FORECAST in trial.user_attrs)
+    return Audit(len(audited), tuple(would_prune), tuple(forecasts))
+
+
+def _forecast_of(trial: FrozenTrial) -> ForecastTrial:
+    epoch, low, median, high = trial.user_attrs[FORECAST]
+    assert trial.value is not None
+    return ForecastTrial(trial.number, epoch, low, median, high, trial.value)
 
 
 def _compare(

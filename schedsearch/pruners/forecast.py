@@ -14,6 +14,7 @@ from schedsearch.forecast.gaussian_process import Array
 from schedsearch.schedules.durations import to_epochs
 from schedsearch.space import Space
 from schedsearch.storage.attributes import FROM_EPOCH
+from schedsearch.storage.pruned_view import whole_trials
 
 #: The plan that a trial has to beat: the third best.
 _RANK = 3
@@ -51,25 +52,49 @@ class ForecastPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether to prune the trial."""
         epochs = trial.last_step
-        if epochs is None or epochs < self._begin or (epochs - self._begin) % self._every:
+        if epochs is None or not self._is_decided_at(epochs, trial):
             return False
-        if epochs <= trial.user_attrs.get(FROM_EPOCH, 0):
-            return False
-        curve = [
-            self._space.objective.to_minimize(trial.intermediate_values.get(epoch, math.nan))
-            for epoch in range(1, epochs + 1)
-        ]
-        if math.isnan(curve[-1]):
+        if math.isnan(trial.intermediate_values[epochs]):
             return True
-        self._trained.update(study.get_trials(deepcopy=False))
+        found = self._read(study, trial, epochs)
+        if found is None:
+            return False
+        third = sorted(trained.final for trained in self._trained.plans)[_RANK - 1]
+        chance = self._model(epochs).chance(*found, third)
+        return bool(chance[0] < self._chance)
+
+    def forecast(self, study: Study, trial: FrozenTrial) -> tuple[float, float, float] | None:
+        """Return the 5 %, 50 % and 95 % quantiles of the final value; None if it does not decide.
+
+        It decides every few epochs, once enough trials are complete.
+        """
+        epochs = trial.last_step
+        if epochs is None or not self._is_decided_at(epochs, trial):
+            return None
+        found = self._read(study, trial, epochs)
+        if found is None:
+            return None
+        values = self._model(epochs).quantiles(*found, (0.05, 0.5, 0.95))[0]
+        if not np.isfinite(values).all():
+            return None
+        low, median, high = sorted(self._space.objective.to_minimize(float(v)) for v in values)
+        return low, median, high
+
+    def _is_decided_at(self, epochs: int, trial: FrozenTrial) -> bool:
+        is_in_step = epochs >= self._begin and (epochs - self._begin) % self._every == 0
+        return is_in_step and trial.user_attrs.get(FROM_EPOCH, 0) < epochs < self._space.horizon
+
+    def _read(
+        self, study: Study, trial: FrozenTrial, epochs: int
+    ) -> tuple[Array, Array, Array] | None:
+        """Return the path behind, the path ahead and the curve; None if there is no forecast."""
+        self._trained.update(whole_trials(study))
         plan = self._trained.plan_of(trial)
         if plan is None or len(self._trained.plans) < self._startup_trials:
-            return False
-        path = self._trained.path_ahead(plan, curve)[None]
-        third = sorted(trained.final for trained in self._trained.plans)[_RANK - 1]
-        behind, ahead = self._parts(path, epochs)
-        chance = self._model(epochs).chance(behind, ahead, np.array([curve]), third)
-        return bool(chance[0] < self._chance)
+            return None
+        curve = self._trained.curve_of(trial, epochs)
+        behind, ahead = self._parts(self._trained.path_ahead(plan, curve.tolist())[None], epochs)
+        return behind, ahead, curve[None]
 
     def _model(self, epochs: int) -> RunForecast:
         """Return the model at an epoch, fitted again when there are an eighth more trials."""

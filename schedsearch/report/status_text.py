@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from schedsearch.printable import count_of, describe_stop
 from schedsearch.report.text import describe_plan, describe_seconds
 
 if TYPE_CHECKING:
-    from schedsearch.pruners import Audit
+    from schedsearch.pruners.audit import Audit, WouldBePrunedTrial
     from schedsearch.report.status import Best, Status
 
 #: More trials than this are counted, not listed.
@@ -95,7 +95,16 @@ def _indented(plan: Mapping[str, Any]) -> Iterator[str]:
 def _audit_lines(audit: Audit) -> Iterator[str]:
     trials = count_of(audit.complete, "trial")
     ended = f"audit     {trials} ran to the end; the pruner would have stopped"
-    stopped = audit.would_prune
+    yield from _stopped_lines(ended, audit.would_prune)
+    if audit.forecasts:
+        yield (
+            f"          {sum(trial.is_within for trial in audit.forecasts)} of "
+            f"{count_of(len(audit.forecasts), 'forecast')} of a final value had it within the "
+            "90 % interval"
+        )
+
+
+def _stopped_lines(ended: str, stopped: Sequence[WouldBePrunedTrial]) -> Iterator[str]:
     if not stopped:
         yield f"{ended} none of them"
         return

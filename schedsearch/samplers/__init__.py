@@ -20,7 +20,6 @@ from schedsearch.samplers.fixed_family import (
     FixedFamilySampler,
     schedule_families,
 )
-from schedsearch.samplers.forecast import ForecastSampler
 from schedsearch.samplers.grid import FamilyGridSampler
 from schedsearch.samplers.pbt import PbtSampler
 from schedsearch.samplers.tpe import TreeParzenSampler
@@ -44,6 +43,9 @@ def make_sampler(space: Space, worker: str) -> BaseSampler:
     # Two seeds: with one, schedules and constants would sample the same random numbers.
     seed, constant_seed = (int.from_bytes(part, "big") for part in (digest[:4], digest[4:8]))
     if options.name == "forecast":
+        # scipy takes a while to load, and most commands do not need it.
+        from schedsearch.samplers.forecast import ForecastSampler
+
         startup = 10 if options.startup_trials is None else options.startup_trials
         return ConstantShareSampler(
             ForecastSampler(space, seed, startup_trials=startup),

@@ -19,11 +19,12 @@ from schedsearch.forecast.gaussian_process import Array
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
+from schedsearch.storage.pruned_view import whole_trials
 
 #: The share of proposals that are random, so that the model keeps learning everywhere.
 _RANDOM_SHARE = 0.15
 #: Candidates of a proposal, and how many of them are new; the best of the others are kept.
-_CANDIDATES, _NEW = 24, 12
+_CANDIDATES, _NEW = 24, 4
 #: Trained plans that the model is fitted to, at most.
 _MAX_PLANS = 250
 #: Random draws until one keeps the rules between parameters and is not all constant.
@@ -61,8 +62,8 @@ class ForecastSampler(BaseSampler):
         self._model: PlanForecast | None = None
         self._fitted = 0
         self._candidates: list[_Candidate] = []
-        #: What was proposed for the trials that have not finished, by number.
-        self._proposed: dict[int, _Candidate] = {}
+        #: The plans of trials that have not finished, by number.
+        self._in_training: dict[int, _Candidate] = {}
         self._lock = threading.Lock()
 
     def infer_relative_search_space(
@@ -86,9 +87,9 @@ class ForecastSampler(BaseSampler):
     ) -> Any:
         """Return the parameter of the plan that is proposed for the trial."""
         with self._lock:
-            if trial.number not in self._proposed:
-                self._proposed[trial.number] = self._propose(study)
-            parameters = self._proposed[trial.number].parameters
+            if trial.number not in self._in_training:
+                self._in_training[trial.number] = self._propose(study)
+            parameters = self._in_training[trial.number].parameters
         if param_name in parameters:
             value = parameters[param_name]
             if param_distribution._contains(param_distribution.to_internal_repr(value)):
@@ -102,19 +103,20 @@ class ForecastSampler(BaseSampler):
         self._suggester.random = RandomSuggester(str(self._rng.random()))
 
     def _propose(self, study: Study) -> _Candidate:
-        trials = study.get_trials(deepcopy=False)
+        trials = whole_trials(study)
         self._trained.update(trials)
         if len(self._trained.plans) < self._startup_trials:
             return self._draw()
         if self._rng.random() < _RANDOM_SHARE:
             return self._draw()
         model = self._assuming_running(trials, self._fit())
-        self._candidates += [self._draw() for _ in range(_CANDIDATES - len(self._candidates))]
-        paths = np.array([candidate.path for candidate in self._candidates])
+        candidates = self._candidates
+        candidates += [self._draw() for _ in range(_CANDIDATES - len(candidates))]
+        paths = np.array([candidate.path for candidate in candidates])
         order = np.argsort(model.optimistic(paths), kind="stable")
-        ranked = [self._candidates[i] for i in order]
-        self._candidates = ranked[1 : 1 + _CANDIDATES - _NEW]
-        return ranked[0]
+        best, *others = (candidates[i] for i in order)
+        self._candidates = others[: _CANDIDATES - _NEW]
+        return best
 
     def _fit(self) -> PlanForecast:
         """Return the model, fitted again when there are an eighth more complete trials."""
@@ -128,17 +130,15 @@ class ForecastSampler(BaseSampler):
 
     def _assuming_running(self, trials: Sequence[FrozenTrial], model: PlanForecast) -> PlanForecast:
         """Return the model as if the plans in training had ended as it forecasts."""
-        paths = []
-        for number in list(self._proposed):
+        for number in list(self._in_training):
             if number < len(trials) and trials[number].state.is_finished():
-                del self._proposed[number]
-            else:
-                paths.append(self._proposed[number].path)
+                del self._in_training[number]
         for trial in trials[-_MAX_PLANS:]:
-            if trial.state is TrialState.RUNNING and trial.number not in self._proposed:
-                plan = self._trained.plan_of(trial)
-                if plan is not None:
-                    paths.append(self._trained.path_ahead(plan, (), fine=False))
+            if trial.state is TrialState.RUNNING and trial.number not in self._in_training:
+                # Another worker, or this one before a restart, has proposed it.
+                if (plan := self._trained.plan_of(trial)) is not None:
+                    self._in_training[trial.number] = _Candidate(trial.params, self._path_of(plan))
+        paths = [candidate.path for candidate in self._in_training.values()]
         return model.assuming(np.array(paths)) if paths else model
 
     def _draw(self) -> _Candidate:
@@ -153,10 +153,13 @@ class ForecastSampler(BaseSampler):
                 continue  # the parameters break a rule together
             if self._avoid_constants and self._space.is_constant_plan(tables):
                 continue
-            path = self._trained.path_ahead(plan, (), fine=False)
-            return _Candidate(self._suggester.parameters, path)
-        # Parameters are drawn one by one, and the trial ends as refused if they break a rule.
-        return _Candidate({}, np.zeros((0, 0)))
+            return _Candidate(self._suggester.parameters, self._path_of(plan))
+        # Without a plan, parameters are drawn one by one; if they break a rule, the trial ends.
+        baseline = self._space.baseline().resolve(self._space.horizon, self._space.search.seed)
+        return _Candidate({}, self._path_of(baseline))
+
+    def _path_of(self, plan: Plan) -> Array:
+        return self._trained.path_ahead(plan, (), fine=False)
 
 
 @dataclass(frozen=True)
@@ -177,17 +180,18 @@ class _RecordingSuggester:
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        return self._record(name, self.random.suggest_float(name, low, high, step=step, log=log))
+        value = self.random.suggest_float(name, low, high, step=step, log=log)
+        self.parameters[name] = value
+        return value
 
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
-        return self._record(name, self.random.suggest_int(name, low, high, step=step, log=log))
+        value = self.random.suggest_int(name, low, high, step=step, log=log)
+        self.parameters[name] = value
+        return value
 
     def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any:
         value = self._fixed.get(name) or self.random.suggest_categorical(name, choices)
-        return self._record(name, value)
-
-    def _record(self, name: str, value: Any) -> Any:
         self.parameters[name] = value
         return value

@@ -29,6 +29,7 @@ from schedsearch.storage.attributes import (
     EPOCHS_TRAINED,
     EVERY,
     FINGERPRINT,
+    FORECAST,
     FROM_EPOCH,
     NUMERICS,
     PARENT,
@@ -193,6 +194,15 @@ def _are_counts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(is_whole, value.values()))
 
 
+def _is_forecast(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and is_whole(value[0], 1, _MAX_EPOCHS + 1)
+        and all(map(is_number, value[1:]))
+    )
+
+
 _FLAGS_OF_NUMERICS = ("compiled", "tf32", "autocast")
 #: Settings that the record of every study has.
 _REQUIRED_NUMERICS = frozenset({"engine", "threads", "device", "torch"})
@@ -288,6 +298,7 @@ TRIAL_RULES: Mapping[str, Rule] = {
     SUPERSEDED_BY: _NUMBER_OF_TRIAL_OR_NULL,
     FROM_EPOCH: _EPOCH,
     WOULD_PRUNE: _EPOCH,
+    FORECAST: Rule("an epoch and three numbers", _is_forecast),
     DIVERGED: _EPOCH,
     STOPPED_AFTER: _EPOCH,
     EPOCHS_TRAINED: Rule("a number of epochs", is_whole),

@@ -59,6 +59,9 @@ UNPRUNED = "unpruned"
 AUDITED = "audited"
 #: Of an audited trial: the epoch after which the pruner would have stopped it.
 WOULD_PRUNE = "would_prune"
+#: Of an audited trial: an epoch, and the 5 %, 50 % and 95 % quantiles that were forecast then for
+#: its final value.
+FORECAST = "forecast"
 #: The name of the worker that claimed it.
 WORKER = "worker"
 #: Of a row that retries a trial: the number of the row before it.

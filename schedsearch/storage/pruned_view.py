@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from optuna.storages import BaseStorage
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.storage.attributes import STOPPED_AFTER, WOULD_PRUNE, is_superseded
@@ -54,6 +55,18 @@ class PrunedView(ForwardingStorage):
         if states is not None:
             found = [trial for trial in found if trial.state in states]
         return copy.deepcopy(found) if deepcopy else found
+
+    def whole_trials(self, study_id: int) -> list[FrozenTrial]:
+        """Return all trials unchanged, for what may learn from epochs that audits paid for."""
+        return super().get_all_trials(study_id, deepcopy=False)
+
+
+def whole_trials(study: Study) -> Sequence[FrozenTrial]:
+    """Return the trials of a study as they are, also if it lists them through a `PrunedView`."""
+    storage = study._storage
+    if isinstance(storage, PrunedView):
+        return storage.whole_trials(study._study_id)
+    return study.get_trials(deepcopy=False)
 
 
 @dataclass

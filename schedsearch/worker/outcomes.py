@@ -19,6 +19,7 @@ from schedsearch.storage import BatchedStorage, StudyHandle
 from schedsearch.storage.attributes import (
     DIVERGED,
     EPOCHS_TRAINED,
+    FORECAST,
     NUMERICS,
     REFUSED,
     STOPPED_AFTER,
@@ -85,6 +86,8 @@ class Outcomes:
     def _should_prune(self, live: LiveTrial, study: optuna.Study) -> bool:
         trial = self._storage.get_trial(live.trial_id)
         decision = decide_pruning(study.pruner, self._space, study, trial)
+        if decision.forecast is not None:
+            live.trial.set_user_attr(FORECAST, [live.epochs, *decision.forecast])
         if decision.would_prune:
             live.trial.set_user_attr(WOULD_PRUNE, live.epochs)
         return decision.prune

@@ -1,0 +1,235 @@
+"""Searches of the shipped spaces after equal numbers of trained epochs, each method on its own.
+
+    python -m benchmarks.real_searches noisy_digits=6000 smoothed_digits=4800 [--searches 24]
+
+Every trial has one seed. A search ends when it has trained the given number of run-epochs; epochs
+from the cache are free. Then the best plan of each search is trained on fresh seeds, and its mean
+metric on the test split is the result. The methods:
+
+- default: the space as it is shipped;
+- forecast, none; tpe, asha; random, none: other samplers and pruners, without a race;
+- Optuna TPE: `TPESampler` with `SuccessiveHalvingPruner` and Optuna's settings, in Optuna's loop;
+- Optuna GP: `GPSampler`, likewise without a pruner;
+- pbt: segments with the range of the constants as the only schedules.
+
+All train side by side in as many lanes. Differences are in pairs, to the first method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
+from benchmarks.search import SPACES, choose_search_numerics, start_search
+from schedsearch.engines import Engine, EpochResult, Resumed, make_engine
+from schedsearch.errors import InputError
+from schedsearch.metric_names import metric_on_test
+from schedsearch.plan import Plan
+from schedsearch.preparation import PreparedSpace, load_space, prepare_space
+from schedsearch.run import Run
+from schedsearch.space import Space
+from schedsearch.storage import plan_of
+from schedsearch.training import fresh_seeds, train_epoch, train_to_end
+
+#: More trials than any search reaches: the number of epochs ends it.
+_TRIALS = 5_000
+_FRESH = 16
+#: The settings of [search] by dotted key.
+_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "forecast, forecast": {"sampler.name": "forecast", "pruner.name": "forecast"},
+    "forecast, none": {"sampler.name": "forecast", "pruner.name": "none"},
+    "tpe, asha": {"sampler.name": "tpe", "pruner.name": "asha"},
+    "random, none": {"sampler.name": "random", "pruner.name": "none"},
+    "pbt": {"sampler.name": "pbt", "pruner.name": "asha"},
+}
+_OPTUNA: Mapping[str, Callable[[int], optuna.Study]] = {
+    "Optuna TPE": lambda seed: optuna.create_study(
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.SuccessiveHalvingPruner(),
+    ),
+    "Optuna GP": lambda seed: optuna.create_study(
+        sampler=optuna.samplers.GPSampler(seed=seed), pruner=optuna.pruners.NopPruner()
+    ),
+}
+
+
+class CountingEngine:
+    """An engine that counts the epochs that its lanes train."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.trained = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def train_epoch(self, values: Any) -> Sequence[EpochResult | Resumed | Exception | None]:
+        """Train an epoch in each lane that has values."""
+        results = self._engine.train_epoch(values)
+        self.trained += sum(result is not None for result in results)
+        return results
+
+
+def with_segments(space: Space, segments: int = 6) -> Space:
+    """Return the space with segments over the range of the constants as its only schedules."""
+    content = space.to_document()
+    for name in space.searched():
+        given = content["hyperparameters"][name]["families"]
+        values = given["constant"]["value"]
+        given.clear()
+        given |= {
+            "constant": {"value": values},
+            "piecewise": {"segments": segments, "values": values},
+        }
+    return Space.from_document(content, space.name)
+
+
+def prepare(task: str, method: str, search_seed: int) -> PreparedSpace:
+    """Return a search of a task's shipped space with the settings of a method."""
+    settings = {"trials": _TRIALS, "seed": search_seed, "seeds": 1}
+    settings |= _SETTINGS.get(method, {})
+    space = load_space(SPACES / f"{task}.toml", {f"search.{k}": v for k, v in settings.items()})
+    return prepare_space(with_segments(space) if method == "pbt" else space)
+
+
+def search(given: PreparedSpace, engine: Engine, epochs: int) -> tuple[Plan, int]:
+    """Search for a number of trained epochs; return the best plan, and the number of trials."""
+    counting: Any = CountingEngine(engine)
+    with start_search(given, engine.lanes, counting) as started:
+        started.run(lambda: counting.trained >= epochs)
+        for lane in range(engine.lanes):
+            engine.release(lane)
+        return plan_of(started.study.complete_trials()[0]), len(started.study.trials())
+
+
+def search_with_optuna(
+    study: optuna.Study, given: PreparedSpace, engine: Engine, epochs: int
+) -> tuple[Plan, int]:
+    """Search in Optuna's ask-and-tell loop; return the best plan, and the number of trials."""
+    space, trained = given.space, 0
+    trials: dict[Run, optuna.Trial] = {}
+    plans: dict[int, Plan] = {}
+    lanes = list(range(engine.lanes))
+    while trained < epochs:
+        while lanes:
+            trial = study.ask()
+            try:
+                plan = Plan.from_tables(space.suggest_tables(trial))
+                run = Run(engine, space=space, plan=plan, seed=space.search.seed)
+            except InputError:
+                study.tell(trial, state=TrialState.FAIL)
+                continue
+            run.enter_lane(lanes.pop())
+            trials[run], plans[trial.number] = trial, plan
+        for run, result in train_epoch(trials).items():
+            trained += 1
+            if isinstance(result, Exception):
+                raise result
+            run.record_epoch(result)
+            if state := _state_after_epoch(trials[run], run):
+                value = run.metric if state is TrialState.COMPLETE else None
+                study.tell(trials.pop(run), value, state=state)
+                assert run.lane is not None
+                lanes.append(run.lane)
+                run.leave_lane()
+    for run in trials:
+        run.leave_lane()
+    return plans[study.best_trial.number], len(study.trials)
+
+
+def _state_after_epoch(trial: optuna.Trial, run: Run) -> TrialState | None:
+    """Report an epoch, and return the state in which the trial ends, if it ends."""
+    if not math.isfinite(run.metric):
+        return TrialState.FAIL
+    trial.report(run.metric, run.epochs)
+    if run.ended:
+        return TrialState.COMPLETE
+    return TrialState.PRUNED if trial.should_prune() else None
+
+
+def test_metrics(given: PreparedSpace, engine: Engine, plans: list[Plan]) -> list[float]:
+    """Return each plan's mean test metric over fresh seeds."""
+    space = given.space
+    metric = metric_on_test(space.objective.metric)
+    jobs = [(plan, seed) for plan in plans for seed in fresh_seeds(space, _FRESH)]
+    found: list[float] = []
+    for first in range(0, len(jobs), engine.lanes):
+        runs = [
+            Run(engine, space=space, plan=plan, seed=seed)
+            for plan, seed in jobs[first : first + engine.lanes]
+        ]
+        train_to_end(runs)
+        # An error of 100 % stands for a diverged run.
+        found.extend(run.test()[metric] if math.isfinite(run.metric) else 1.0 for run in runs)
+        for run in runs:
+            run.leave_lane()
+    return [statistics.fmean(found[i : i + _FRESH]) for i in range(0, len(found), _FRESH)]
+
+
+def compare(
+    task: str, epochs: int, options: argparse.Namespace
+) -> dict[str, tuple[list[float], list[int]]]:
+    """Return the test metric and the number of trials of each search, by method."""
+    given = prepare(task, "random, none", 0)
+    numerics, _ = choose_search_numerics(given, options.lanes)
+    engine = make_engine(given.task, horizon=given.space.horizon, numerics=numerics)
+    found: dict[str, tuple[list[float], list[int]]] = {}
+    for method in options.methods:
+        searches = []
+        for seed in range(options.searches):
+            if method in _OPTUNA:
+                searches.append(search_with_optuna(_OPTUNA[method](seed), given, engine, epochs))
+            else:
+                searches.append(search(prepare(task, method, seed), engine, epochs))
+        metrics = test_metrics(given, engine, [plan for plan, _ in searches])
+        found[method] = metrics, [trials for _, trials in searches]
+        said = " ".join(f"{metric:.4f}" for metric in metrics)
+        print(f"{task}, {method}: {said}", file=sys.stderr, flush=True)
+        if options.json:
+            with options.json.open("a") as file:
+                print(json.dumps([task, epochs, method, metrics, found[method][1]]), file=file)
+    return found
+
+
+def interval(numbers: Sequence[float]) -> str:
+    """Return the mean and the half-width of its 95 % interval (normal)."""
+    half = 1.96 * statistics.stdev(numbers) / math.sqrt(len(numbers))
+    return f"{statistics.fmean(numbers):.4f} ± {half:.4f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tasks", nargs="+", metavar="TASK=EPOCHS")
+    parser.add_argument("--methods", nargs="+", default=[*_SETTINGS, *_OPTUNA])
+    parser.add_argument("--searches", type=int, default=24)
+    parser.add_argument("--lanes", type=int, default=8)
+    parser.add_argument("--json", type=Path, help="add a line for each task and method")
+    options = parser.parse_args()
+    use_one_thread()
+    rows = []
+    for task, _, epochs in (given.partition("=") for given in options.tasks):
+        found = compare(task, int(epochs), options)
+        first = found[options.methods[0]][0]
+        for method, (metrics, trials) in found.items():
+            row = [task, method, f"{statistics.fmean(trials):.0f}", interval(metrics)]
+            row.append(interval([a - b for a, b in zip(metrics, first, strict=True)]))
+            rows.append([*row, f"{max(metrics):.4f}"])
+    print(describe_machine())
+    heads = ["task", "sampler, pruner", "trials", "test metric"]
+    heads += [f"difference to {options.methods[0]}", "worst search"]
+    print("\n".join(markdown_table(heads, rows)))
+
+
+if __name__ == "__main__":
+    main()
