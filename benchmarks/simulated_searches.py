@@ -209,7 +209,7 @@ def simulate(pool: Pool, orders: int, chosen: Sequence[str]) -> dict[str, np.nda
     for order in range(orders):
         rng = np.random.default_rng(order)
         permutation: list[int] = rng.permutation(plans).tolist()
-        drawn = [int(seed) for seed in rng.integers(0, seeds, plans)]
+        drawn = [int(seed) for seed in rng.integers(0, seeds, size=(plans,))]
         for name, (propose, stop_epoch) in _methods(pool.horizon).items():
             if not chosen or name in chosen:
                 search = Search(pool, permutation, drawn, order + 1000)

@@ -114,7 +114,7 @@ class ForecastSampler(BaseSampler):
         candidates += [self._draw() for _ in range(_CANDIDATES - len(candidates))]
         paths = np.array([candidate.path for candidate in candidates])
         order = np.argsort(model.optimistic(paths), kind="stable")
-        best, *others = (candidates[i] for i in order)
+        best, *others = (candidates[int(i)] for i in order)
         self._candidates = others[: _CANDIDATES - _NEW]
         return best
 
@@ -134,10 +134,11 @@ class ForecastSampler(BaseSampler):
             if number < len(trials) and trials[number].state.is_finished():
                 del self._in_training[number]
         for trial in trials[-_MAX_PLANS:]:
-            if trial.state is TrialState.RUNNING and trial.number not in self._in_training:
-                # Another worker, or this one before a restart, has proposed it.
-                if (plan := self._trained.plan_of(trial)) is not None:
-                    self._in_training[trial.number] = _Candidate(trial.params, self._path_of(plan))
+            if trial.state is not TrialState.RUNNING or trial.number in self._in_training:
+                continue
+            # Another worker, or this one before a restart, has proposed it.
+            if (plan := self._trained.plan_of(trial)) is not None:
+                self._in_training[trial.number] = _Candidate(trial.params, self._path_of(plan))
         paths = [candidate.path for candidate in self._in_training.values()]
         return model.assuming(np.array(paths)) if paths else model
 
