@@ -161,7 +161,7 @@ class Asha:
 class ForecastPruner:
     """Stops a plan if it has a small chance to become better than the third best complete one."""
 
-    chance: float = 0.05
+    chance: float = 0.02
     begin: float = 0.1
     every: float = 1 / 12
     models: dict[int, tuple[int, RunForecast]] = field(default_factory=dict)

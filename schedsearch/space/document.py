@@ -126,7 +126,7 @@ class PrunerOptions(_Table):
     #: asha, hyperband: the best 1 / reduction_factor of the trials continue at a rung.
     reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3
     #: forecast: a trial whose chance to beat the third best is smaller is stopped.
-    chance: Annotated[Real, Field(ge=0, lt=1)] = 0.05
+    chance: Annotated[Real, Field(ge=0, lt=1)] = 0.02
     #: forecast: the epochs between decisions: a number, or a share of the horizon.
     every: Duration = "8%"
     #: forecast, median, patient: the number of complete trials before any trial is pruned.

@@ -18,7 +18,7 @@ from schedsearch.space import Space
 from tests.claims import claim
 from tests.searches import document, is_constant, make_study, work
 
-SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes", "qmc")
+SAMPLERS = ("forecast", "tpe", "random", "grid", "gp", "cmaes", "qmc")
 
 
 def content(sampler: str, **search) -> dict:

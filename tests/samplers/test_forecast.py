@@ -1,0 +1,126 @@
+"""The forecast's proposals: better than random ones, different from each other, and valid."""
+
+from __future__ import annotations
+
+import math
+
+import optuna
+from optuna.trial import TrialState
+
+from schedsearch.plan import Plan
+from schedsearch.samplers import make_sampler
+from schedsearch.samplers.forecast import ForecastSampler
+from schedsearch.space import Space
+from schedsearch.storage.attributes import PLAN
+from tests.searches import document, make_study, work
+
+
+def space_of(**families: dict) -> Space:
+    content = document(sampler={"name": "forecast", "constants": 0.0})
+    content["hyperparameters"]["lr"]["default"] = 0.1
+    content["hyperparameters"]["lr"]["families"] |= families
+    return Space.from_document(content, "small.toml")
+
+
+def value_of(tables: dict) -> float:
+    """Return a value that depends on the learning rate early and late: 0.3, then 0.03, is best."""
+    plan = Plan.from_tables(tables).resolve(9, 0)
+    state, values = plan.start(), []
+    for _ in range(9):
+        values.append(math.log10(plan.values(state)["lr"]))
+        state = {name: {"epoch": one["epoch"] + 1} for name, one in state.items()}
+    return 0.01 + (values[0] + 0.5) ** 2 + (values[-1] + 1.5) ** 2
+
+
+def begin(study: optuna.Study, space: Space) -> tuple[optuna.Trial, dict]:
+    trial = study.ask()
+    tables = space.suggest_tables(trial)
+    trial.set_user_attr(PLAN, tables)
+    return trial, tables
+
+
+def search(sampler: optuna.samplers.BaseSampler, space: Space, trials: int = 40) -> list[float]:
+    study = optuna.create_study(sampler=sampler)
+    for _ in range(trials):
+        trial, tables = begin(study, space)
+        value = value_of(tables)
+        for epoch in range(1, 10):
+            trial.report(value, epoch)
+        study.tell(trial, value)
+    return [trial.value for trial in study.trials]
+
+
+def test_proposals_are_better_than_random_ones():
+    space, better = space_of(), 0
+    for seed in range(8):
+        found = search(ForecastSampler(space, seed), space)
+        random = search(optuna.samplers.RandomSampler(seed), space)
+        better += sorted(found[20:])[10] < sorted(random[20:])[10]
+    assert better == 8
+
+
+def test_the_first_trials_are_random():
+    space = space_of()
+    values = {
+        startup: search(ForecastSampler(space, 0, startup_trials=startup), space, 24)
+        for startup in (12, 24)
+    }
+    assert values[12][:12] == values[24][:12]
+    assert values[12][12:] != values[24][12:]
+
+
+def test_plans_that_are_proposed_together_differ():
+    space = space_of()
+    study = optuna.create_study(sampler=ForecastSampler(space, 0))
+    for _ in range(20):
+        trial, tables = begin(study, space)
+        trial.report(value_of(tables), 9)
+        study.tell(trial, value_of(tables))
+    together = [begin(study, space)[1] for _ in range(16)]
+    values = {round(value_of(tables), 6) for tables in together}
+    assert len(values) == 16
+    # Those of the second half are no crowd around the first: the model counts them as trained.
+    ends = sorted(
+        Plan.from_tables(t).resolve(9, 0).values({"lr": {"epoch": 8}})["lr"] for t in together
+    )
+    assert ends[-1] > 2 * ends[0]
+
+
+def test_all_constant_plans_come_from_the_share_of_constants_alone(tmp_path):
+    content = document(trials=40, sampler={"name": "forecast"}, pruner={"name": "none"})
+    study = make_study(tmp_path, content)
+    ears = work(study)
+    assert not ears.wrong
+    for trial in study.trials():
+        constant = study.space.is_constant_plan(trial.user_attrs["plan"])
+        assert constant == bool(trial.user_attrs.get("unpruned"))
+
+
+def test_a_space_of_constants_only_is_searched_too(tmp_path):
+    content = document(trials=20, sampler={"name": "forecast"}, pruner={"name": "none"})
+    del content["hyperparameters"]["lr"]["families"]["exponential"]
+    study = make_study(tmp_path, content)
+    assert not work(study).wrong
+    assert {trial.state for trial in study.trials()} == {TrialState.COMPLETE}
+
+
+def test_parameters_that_always_break_a_rule_together_are_proposed_all_the_same(tmp_path):
+    content = document(trials=20, sampler={"name": "forecast"}, pruner={"name": "none"})
+    above = {"low": 1e300, "high": 2e300}
+    overflowing = {"exponential": {"initial": above, "decay_rate": {"low": 1e3, "high": 2e3}}}
+    content["hyperparameters"]["lr"]["families"] |= overflowing
+    study = make_study(tmp_path, content)
+    assert not work(study).wrong
+    assert any("overflows" in trial.user_attrs.get("refused", "") for trial in study.trials())
+
+
+def test_a_copy_with_new_random_numbers_proposes_other_plans():
+    space = space_of()
+    first, second = ForecastSampler(space, 0), ForecastSampler(space, 0)
+    second.reseed_rng()
+    assert search(first, space, 4) != search(second, space, 4)
+
+
+def test_any_space_that_tpe_takes_is_taken():
+    made = make_sampler(space_of(linear={"initial": 0.1, "final": 0.0}), "ann")
+    assert search(made, space_of(linear={"initial": 0.1, "final": 0.01}), 14)
