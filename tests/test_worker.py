@@ -282,7 +282,7 @@ def test_what_a_worker_saw_of_a_lost_round_neither_prunes_nor_proposes(tmp_path)
     worker.run()
     trials = worker._session.optuna.trials
     assert study.queue.counts().finished == 40 < len(trials)
-    remembered, fresh = worker._session.optuna.pruner, AshaPruner(2, 3)
+    remembered, fresh = worker._session.optuna.pruner, AshaPruner((2, 6), 3)
     assert isinstance(remembered, AshaPruner)
     for pruner in (remembered, fresh):
         pruner._update(trials, 1.0)

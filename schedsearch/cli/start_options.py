@@ -73,10 +73,10 @@ class SearchOptions:
     ] = None
     study: Annotated[str | None, typer.Option(help="The study's name.")] = None
     sampler: Annotated[
-        str | None, typer.Option(help="tpe, random, grid, pbt, gp, cmaes or qmc.")
+        str | None, typer.Option(help="forecast, tpe, random, grid, pbt, gp, cmaes or qmc.")
     ] = None
     pruner: Annotated[
-        str | None, typer.Option(help="asha, hyperband, median, patient or none.")
+        str | None, typer.Option(help="forecast, asha, hyperband, median, patient or none.")
     ] = None
     audit: Annotated[
         float | None,

@@ -11,6 +11,7 @@ from schedsearch.pruners.asha import AshaPruner
 from schedsearch.pruners.audit import Audit, summarize_audit
 from schedsearch.pruners.decision import decide_pruning
 from schedsearch.space import Space
+from schedsearch.space.rungs import rungs
 
 __all__ = ["AshaPruner", "Audit", "decide_pruning", "make_pruner", "summarize_audit"]
 
@@ -25,7 +26,7 @@ def make_pruner(space: Space) -> BasePruner:
 
             return ForecastPruner(space)
         case "asha":
-            return AshaPruner(options.min_epochs, options.reduction_factor)
+            return AshaPruner(rungs(space), options.reduction_factor)
         case "hyperband":
             return HyperbandPruner(
                 min_resource=options.min_epochs,

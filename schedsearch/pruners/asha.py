@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
@@ -18,24 +18,24 @@ from schedsearch.storage.attributes import FROM_EPOCH, STOPPED_AFTER, is_superse
 class AshaPruner(BasePruner):
     """Prunes, at each rung, all but the best 1 / `reduction_factor` of the trials that reached it.
 
-    Rung k is at min_epochs * reduction_factor ** k epochs. A trial at a rung continues if it is
-    among the best floor(n / reduction_factor) of the n trials that reached the rung so far,
-    including itself, or the best if that is 0. A trial that stopped by itself before the rung
-    counts with its last value. Exempt trials do not count. A trial that copies a prefix of another
-    trial is not pruned within that prefix, since its epochs need no training.
+    A trial at a rung continues if it is among the best floor(n / reduction_factor) of the n trials
+    that reached the rung so far, including itself, or the best if that is 0. A trial that stopped
+    by itself before the rung counts with its last value. Exempt trials do not count. A trial that
+    copies a prefix of another trial is not pruned within that prefix, since its epochs need no
+    training.
 
     The values of finished trials at each rung are kept sorted, so the cost of a decision grows with
     the number of running and stopped trials only. Use one pruner per study.
 
     Args:
-        min_epochs: the number of epochs at the first rung.
-        reduction_factor: the factor between rungs, and between the trials that reach them.
+        rungs: the numbers of epochs after which it decides; see `space.rungs`.
+        reduction_factor: the factor between the trials that reach a rung and those that go on.
 
     Source: Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning.
     """
 
-    def __init__(self, min_epochs: int, reduction_factor: int) -> None:
-        self._min_epochs = min_epochs
+    def __init__(self, rungs: Sequence[int], reduction_factor: int) -> None:
+        self._rungs = tuple(sorted(rungs))
         self._reduction_factor = reduction_factor
         self._finished: defaultdict[int, list[float]] = defaultdict(list)
         # The number of epochs and the last value of each trial that stopped before the horizon.
@@ -46,7 +46,7 @@ class AshaPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether to prune the trial, which happens only at rungs."""
         epochs = trial.last_step
-        if epochs is None or epochs not in self._rungs(epochs):
+        if epochs is None or epochs not in self._rungs:
             return False
         if epochs <= trial.user_attrs.get(FROM_EPOCH, 0):
             return False
@@ -82,18 +82,11 @@ class AshaPruner(BasePruner):
             after = trial.user_attrs.get(STOPPED_AFTER)
             if after in trial.intermediate_values and _is_counted(trial):
                 self._stopped.append((after, sign * trial.intermediate_values[after]))
-            for rung in self._rungs(trial.last_step or 0):
-                if _is_counted(trial):
+            for rung in self._rungs:
+                if rung <= (trial.last_step or 0) and _is_counted(trial):
                     value = sign * trial.intermediate_values.get(rung, math.nan)
                     if not math.isnan(value):
                         insort(self._finished[rung], value)
-
-    def _rungs(self, epochs: int) -> Iterator[int]:
-        """Yield the rungs up to a number of epochs."""
-        rung = self._min_epochs
-        while rung <= epochs:
-            yield rung
-            rung *= self._reduction_factor
 
 
 def _is_counted(trial: FrozenTrial) -> bool:

@@ -1,7 +1,7 @@
 """One run of a plan: its training, its cached epochs, its checkpoints and its best model."""
 
 from schedsearch.run.cache import EpochCursor, RunCache
-from schedsearch.run.checkpoint_policy import CheckpointPolicy, rungs
+from schedsearch.run.checkpoint_policy import CheckpointPolicy
 from schedsearch.run.history import RunHistory
 from schedsearch.run.run import Run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from schedsearch.epoch_values import values_within_epoch
@@ -58,17 +58,3 @@ class CheckpointPolicy:
             was.get(name) == value != follows.get(name)
             for name, value in values_within_epoch(now).items()
         )
-
-
-def rungs(min_epochs: int, reduction_factor: int, horizon: int) -> Iterator[int]:
-    """Yield the epochs below the horizon at which successive halving decides.
-
-    rung_k = min_epochs * reduction_factor^k
-
-    >>> list(rungs(5, 3, 60))
-    [5, 15, 45]
-    """
-    rung = min_epochs
-    while rung < horizon:
-        yield rung
-        rung *= reduction_factor

@@ -125,6 +125,9 @@ class PrunerOptions(_Table):
     min_epochs: Annotated[StrictInt, Field(ge=1)] = 5
     #: asha, hyperband: the best 1 / reduction_factor of the trials continue at a rung.
     reduction_factor: Annotated[StrictInt, Field(ge=2)] = 3
+    #: asha: the rungs, each a number of epochs or a share of the horizon, such as ["33%"]; if left
+    #: out, min_epochs * reduction_factor^k.
+    rungs: Annotated[list[Duration], Field(min_length=1)] | None = None
     #: forecast: a trial whose chance to beat the third best is smaller is stopped.
     chance: Annotated[Real, Field(ge=0, lt=1)] = 0.02
     #: forecast: the epochs between decisions: a number, or a share of the horizon.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from schedsearch.schedules.durations import to_epochs
+from schedsearch.space.rungs import rungs
 from schedsearch.space.space import Space
 
 
@@ -21,7 +22,9 @@ def _reasons_in_time(space: Space) -> Iterator[str]:
     pruner, horizon = space.search.pruner, space.horizon
     protected = to_epochs(pruner.protected, horizon, space.schedule_version)
     is_late = f"is not before the horizon of {'1 epoch' if horizon == 1 else f'{horizon} epochs'}"
-    if pruner.min_epochs >= horizon:
+    if pruner.name == "asha" and pruner.rungs is not None:
+        yield from _reasons_in_rungs(space, protected)
+    elif pruner.min_epochs >= horizon:
         is_rung = pruner.name in ("asha", "hyperband")
         decision = "its first rung" if is_rung else "its first decision"
         yield (
@@ -30,7 +33,7 @@ def _reasons_in_time(space: Space) -> Iterator[str]:
         )
     elif protected >= horizon:
         yield f"search.pruner.protected = {pruner.protected!r} covers the horizon: lower it"
-    elif pruner.name == "asha" and (last := _last_rung(space)) < protected:
+    elif pruner.name == "asha" and (last := rungs(space)[-1]) < protected:
         yield (
             f"its last rung before the horizon is after {last} epochs, but "
             f"search.pruner.protected = {pruner.protected!r} protects {protected} epochs: lower it"
@@ -42,16 +45,25 @@ def _reasons_in_time(space: Space) -> Iterator[str]:
         )
 
 
-def _last_rung(space: Space) -> int:
-    """Return the last rung of successive halving before the horizon; it has at least one."""
-    rung, factor = space.search.pruner.min_epochs, space.search.pruner.reduction_factor
-    while rung * factor < space.horizon:
-        rung *= factor
-    return rung
+def _reasons_in_rungs(space: Space, protected: int) -> Iterator[str]:
+    given, found = space.search.pruner.rungs, rungs(space)
+    if not found:
+        yield f"no rung of search.pruner.rungs = {given!r} is before the horizon: lower one"
+    elif found[-1] < protected:
+        yield (
+            f"its last rung before the horizon is after {found[-1]} epochs, but "
+            f"search.pruner.protected covers {protected} epochs: lower it"
+        )
 
 
 def _reasons_in_trials(space: Space) -> Iterator[str]:
     search, pruner = space.search, space.search.pruner
+    startup = max(3, pruner.startup_trials) if pruner.name == "forecast" else 0
+    if startup >= search.trials:
+        yield (
+            f"{startup} trials must be complete first (search.pruner.startup_trials, at least 3), "
+            f"and search.trials is {search.trials}: set the pruner `none`, or more trials"
+        )
     if pruner.name in ("median", "patient") and pruner.startup_trials >= search.trials:
         yield (
             f"search.pruner.startup_trials = {pruner.startup_trials} trials must be complete "

@@ -10,9 +10,10 @@ from typing import Any, Self
 
 from schedsearch.engines import Engine
 from schedsearch.plan import Plan
-from schedsearch.run import CheckpointPolicy, Run, RunCache, rungs
+from schedsearch.run import CheckpointPolicy, Run, RunCache
 from schedsearch.space import Space
 from schedsearch.space.prefix_sharing import estimate_prefix_sharing
+from schedsearch.space.rungs import rungs
 from schedsearch.storage import Batch, StudyHandle
 from schedsearch.trajectories.node_hashes import root_hash
 from schedsearch.trajectories.store import TrajectoryStore, TrieCursor
@@ -259,7 +260,7 @@ def _checkpoint_policy(space: Space, branches: frozenset[int]) -> CheckpointPoli
     pruner = space.search.pruner
     stops: frozenset[int] = frozenset()
     if pruner.name in ("asha", "hyperband"):
-        stops = frozenset(rungs(pruner.min_epochs, pruner.reduction_factor, space.horizon))
+        stops = frozenset(rungs(space))
     # If plans branch at most epochs, checkpoints where a constant value changes are enough.
     few = len(branches) <= space.horizon / 3
     return CheckpointPolicy(

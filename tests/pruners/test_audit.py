@@ -108,7 +108,7 @@ def test_asha_decides_as_if_trials_that_would_be_pruned_were_pruned():
             create_trial(state=TrialState.RUNNING, intermediate_values={1: 0.1, 2: 0.1, 4: 0.2})
         )
         # At the rung of 4 epochs, it ties with the best trial.
-        assert not AshaPruner(1, 2).prune(as_searched(study), study.trials[-1])
+        assert not AshaPruner((1, 2, 4, 8), 2).prune(as_searched(study), study.trials[-1])
 
 
 def test_the_pruner_is_not_asked_about_exempt_trials_and_those_it_would_have_pruned():
@@ -119,7 +119,7 @@ def test_the_pruner_is_not_asked_about_exempt_trials_and_those_it_would_have_pru
             asked.append(trial.last_step)
             return True
 
-    study, pruner, space = optuna.create_study(), Recording(1, 2), space_of()
+    study, pruner, space = optuna.create_study(), Recording((1, 2), 2), space_of()
     for attributes in (
         {"audited": True},
         {"audited": True, "would_prune": 1},

@@ -12,6 +12,7 @@ from optuna.trial import TrialState, create_trial
 
 from schedsearch.pruners import AshaPruner, make_pruner
 from schedsearch.space import Space
+from schedsearch.space.rungs import geometric_rungs, rungs
 from tests.searches import document, make_study, work
 
 NAMES = ("forecast", "asha", "hyperband", "median", "patient", "none")
@@ -35,7 +36,8 @@ def study_of(
 
 
 def prunes_last(study: optuna.Study, min_epochs: int = 2, reduction_factor: int = 3) -> bool:
-    return AshaPruner(min_epochs, reduction_factor).prune(study, study.trials[-1])
+    rungs = geometric_rungs(min_epochs, reduction_factor, 100)
+    return AshaPruner(tuple(rungs), reduction_factor).prune(study, study.trials[-1])
 
 
 def test_asha_prunes_only_at_rungs():
@@ -100,7 +102,7 @@ def expected_decision(study: optuna.Study, trial: optuna.trial.FrozenTrial, fact
 
 @given(st.data())
 def test_the_cache_of_finished_trials_changes_no_decision_of_asha(data):
-    study, pruner = optuna.create_study(), AshaPruner(min_epochs=1, reduction_factor=2)
+    study, pruner = optuna.create_study(), AshaPruner((1, 2, 4, 8, 16, 32), reduction_factor=2)
     running: list[optuna.Trial] = []
     for _ in range(data.draw(st.integers(1, 40))):
         if not running or data.draw(st.booleans()):
@@ -135,6 +137,27 @@ def test_no_pruner_prunes_an_exempt_trial(tmp_path, name):
     assert {trial.state for trial in exempt} == {TrialState.COMPLETE}
     pruned = sum(trial.state is TrialState.PRUNED for trial in trials)
     assert (pruned > 0) == (name not in ("none", "patient"))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, (2, 6, 18)),
+        (["33%"], (7,)),
+        (["50%", 3, "100%", 25, "1%", 3], (1, 3, 10)),
+    ],
+)
+def test_rungs_are_geometric_or_those_of_the_space(given, expected):
+    options = {"name": "asha", "min_epochs": 2} | ({"rungs": given} if given else {})
+    space = space_of(20, **options)
+    assert rungs(space) == expected
+    pruner, pruned = make_pruner(space), []
+    for epochs in range(1, 20):
+        study = study_of([0.1] * 19, [0.9] * epochs)
+        if pruner.prune(study, study.trials[-1]):
+            pruned.append(epochs)
+        pruner = make_pruner(space)
+    assert tuple(pruned) == expected
 
 
 def space_of(horizon: int, **pruner) -> Space:
