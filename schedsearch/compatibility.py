@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from schedsearch.errors import FileError, Problem, TaskError, did_you_mean
 from schedsearch.space import Space
+from schedsearch.space.default_rules import sign_rules
 from schedsearch.space.domains import referenced_names
 from schedsearch.task import (
     OPTIMIZER_HYPERPARAMETERS,
@@ -44,6 +45,7 @@ def validate_against_task(space: Space, file: str) -> Space:
         problems.append(_task_problem(space, error))
     complete = space.with_defaults(task.hyperparameters)
     problems.extend(_check_hyperparameters(complete, task, outputs))
+    problems.extend(_check_task_defaults(space, complete))
     problems.extend(_check_outputs(complete, outputs))
     if problems:
         raise FileError(file, problems)
@@ -78,6 +80,20 @@ def _check_hyperparameters(
                 f"[{low}, {high}]"
             )
             yield Problem(f"{key}.default", rule, hint="set a default in the file")
+
+
+def _check_task_defaults(space: Space, complete: Space) -> Iterator[Problem]:
+    """Check the signs of the defaults that only the task has; those of a file are checked before.
+
+    Args:
+        space: the space of the file.
+        complete: the same with the defaults of the task.
+    """
+    given = space.document.hyperparameters
+    for name, default, rule in sign_rules(complete.document, complete.families):
+        if name not in given or given[name].default is None:
+            hint = f"the task's default is {default:g}: set one in the file"
+            yield Problem(f"hyperparameters.{name}.default", rule, hint=hint)
 
 
 def _hyperparameter_keys(space: Space) -> Iterator[tuple[str, str]]:

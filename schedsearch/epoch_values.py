@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from schedsearch.errors import UnknownNameError
 from schedsearch.schedules import Feedback, to_table
 
 if TYPE_CHECKING:
@@ -16,6 +18,27 @@ if TYPE_CHECKING:
 StepValues: TypeAlias = float | tuple[float, ...]
 #: The steps of an epoch at which values are compared whose real number of steps is not known.
 _COMPARED_STEPS = 16
+
+
+class NamedValues(dict[str, float]):
+    """Values by hyperparameter; an unknown name raises an error that has the known ones.
+
+    >>> NamedValues(lr=0.1)["learning_rate"]
+    Traceback (most recent call last):
+    ...
+    schedsearch.errors.UnknownNameError: there is no hyperparameter `learning_rate`: \
+the names are lr
+    """
+
+    def __missing__(self, name: object) -> float:
+        raise UnknownNameError(name, self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In a checkpoint it is a class that torch.load accepts with weights_only=True.
+        return OrderedDict, (list(self.items()),)
+
+    def __deepcopy__(self, memo: object) -> dict[str, float]:
+        return dict(self)
 
 
 class EpochValues(Mapping[str, float]):

@@ -9,6 +9,7 @@ SchedSearchError                  the operation failed: exit 1
     ├── FileError                 a space or a config has mistakes: lists all of them
     ├── TaskError                 a task cannot be imported or is invalid
     ├── TrainingRefusedError      a training would not follow its plan
+    ├── UnknownNameError          no hyperparameter has this name; also a KeyError
     ├── StudyError                a study is missing or unsuitable for the command
     └── StorageError              a database cannot be opened, read or written
 """
@@ -103,6 +104,25 @@ class TaskError(InputError):
 
 class TrainingRefusedError(InputError):
     """A training would not follow its plan; it stops a search at once, since no trial could."""
+
+
+class UnknownNameError(InputError, KeyError):
+    """No hyperparameter has the name with which a value was read.
+
+    >>> str(UnknownNameError("learning_rate", ["lr", "weight_decay"]))
+    'there is no hyperparameter `learning_rate`: the names are lr, weight_decay'
+    """
+
+    def __init__(self, name: object, known: Iterable[str]) -> None:
+        names = list(known)
+        hint = did_you_mean(name, names) if isinstance(name, str) else None
+        hint = f"{hint} " if hint else ""
+        given = f"the names are {', '.join(names)}" if names else "there are none"
+        super().__init__(printable_line(f"there is no hyperparameter `{name}`: {hint}{given}"))
+
+    def __str__(self) -> str:
+        # A KeyError shows its argument in quotes.
+        return str(self.args[0])
 
 
 class StudyError(InputError):

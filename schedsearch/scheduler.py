@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-from schedsearch.epoch_values import EpochValues
+from schedsearch.epoch_values import EpochValues, NamedValues
 from schedsearch.errors import InputError
 from schedsearch.parameter_groups import Optimizer, apply_values
 from schedsearch.plan import Plan, PlanState
@@ -65,7 +65,7 @@ class Scheduler:
     @property
     def values(self) -> dict[str, float]:
         """The values at the beginning of the next epoch, by hyperparameter."""
-        return dict(self.epoch_values.beginning)
+        return NamedValues(self.epoch_values.beginning)
 
     def at(self, fraction: float) -> dict[str, float]:
         """Return the values within the epoch, for hyperparameters at the interval "step".
@@ -83,7 +83,7 @@ class Scheduler:
                 f"the fraction is {fraction}, but must be at least 0 and less than 1: the part of "
                 "the epoch that is over; call `step` at the end of each epoch"
             )
-        return self.epoch_values.at(fraction)
+        return NamedValues(self.epoch_values.at(fraction))
 
     @property
     def clamped(self) -> tuple[str, ...]:

@@ -18,6 +18,27 @@ def problems_of(content):
     return [str(problem) for problem in refused.value.problems]
 
 
+def negative(run):
+    """A training loop with a mistake in its defaults."""
+
+
+negative.hyperparameters = {"lr": -0.1}
+
+
+def test_a_negative_default_of_the_task_is_refused_unless_the_file_has_one():
+    constant = {"value": {"low": 0.01, "high": 0.5, "log": True}}
+    content = small(task="tests.test_compatibility:negative") | {
+        "hyperparameters": {"lr": {"families": {"constant": constant}}}
+    }
+    assert problems_of(content) == [
+        "hyperparameters.lr.default: must be greater than 0, as all its constants are: trial 0 "
+        "trains with it (hint: the task's default is -0.1: set one in the file)"
+    ]
+    content["hyperparameters"]["lr"]["default"] = 0.1
+    space = Space.from_document(content, "file.toml")
+    assert validate_against_task(space, "file.toml").document.hyperparameters["lr"].default == 0.1
+
+
 def test_a_valid_space_gets_the_defaults_of_the_task():
     content = small(hyperparameters__momentum={"bounds": [0.0, 1.0]})
     validated = validate_against_task(Space.from_document(content, "file.toml"), "file.toml")

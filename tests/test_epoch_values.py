@@ -1,11 +1,14 @@
 """The values of a plan within an epoch."""
 
+import copy
+import json
 import pickle
 
 import pytest
+import torch
 
-from schedsearch.epoch_values import EpochValues
-from schedsearch.errors import InputError, ParameterError
+from schedsearch.epoch_values import EpochValues, NamedValues
+from schedsearch.errors import InputError, ParameterError, UnknownNameError
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import (
@@ -165,3 +168,36 @@ def test_a_bound_that_limits_only_within_the_epoch_is_named() -> None:
     # From 1 to 0.75, to 0.5, to 0.25, to 0.
     assert clamped == [(), (), ("lr",), ("lr",)]
     assert epoch_of(Plan(plan.schedules, plan.bounds), 2).clamped == ()
+
+
+def test_values_in_a_checkpoint_are_plain(tmp_path):
+    values = NamedValues(lr=0.1)
+    torch.save({"values": values}, tmp_path / "a.pt")
+    assert torch.load(tmp_path / "a.pt", weights_only=True) == {"values": {"lr": 0.1}}
+    assert type(copy.deepcopy(values)) is dict
+    assert json.loads(json.dumps(values)) == values == {"lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "rest"),
+    [
+        (
+            "weight.kl",
+            ["lr", "weights.kl"],
+            "did you mean `weights.kl`? the names are lr, weights.kl",
+        ),
+        ("x", [], "there are none"),
+        (0, ["lr"], "the names are lr"),
+    ],
+)
+def test_an_unknown_name_is_shown_with_the_known_ones(name, known, rest):
+    with pytest.raises(UnknownNameError) as raised:
+        NamedValues(dict.fromkeys(known, 0.1))[name]
+    assert str(raised.value) == f"there is no hyperparameter `{name}`: {rest}"
+
+
+def test_a_scheduler_names_its_hyperparameters():
+    scheduler = Scheduler(Plan({("lr",): Constant(0.1)}), horizon=2)
+    for values in (scheduler.values, scheduler.at(0.5)):
+        with pytest.raises(UnknownNameError, match="the names are lr"):
+            values["learning_rate"]

@@ -112,9 +112,15 @@ def test_status_and_note_say_that_the_best_trial_stopped(study):
     after = status.best.stopped_after
     assert after == study.complete_trials()[0].user_attrs[STOPPED_AFTER]
     assert status.to_json()["best"]["stopped_after"] == after
-    assert f"(trial {status.best.number}, stopped after {after} epochs)" in "\n".join(
-        summary_lines(status)
-    )
+    text = "\n".join(summary_lines(status))
+    assert f"(trial {status.best.number}, stopped after {after} epochs)" in text
+    for best, is_constant in ((status.best_schedule, False), (status.best_constant, True)):
+        trials = study.complete_trials(constant=is_constant)
+        stopped = sum(STOPPED_AFTER in trial.user_attrs for trial in trials)
+        assert best.stopped == stopped
+        trained = f", of which {stopped} stopped before the horizon of 9 epochs"
+        assert f", the best of {len(trials)}{trained if stopped else ' after 9 epochs'}\n" in text
+    assert status.best.stopped == status.best_schedule.stopped + status.best_constant.stopped > 0
     note = study_note(study.space, study.trials(), None)
     assert f"| {status.best.number}, stopped after {after} epochs |" in note
     assert status.epochs_requested == status.epochs_trained

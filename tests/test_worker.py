@@ -154,7 +154,9 @@ def test_a_metric_that_the_task_does_not_give_is_reported_and_nothing_stays_runn
     content = document()
     content["objective"]["metric"] = "val_los"
     study = make_study(tmp_path, content)
-    with pytest.raises(TaskError, match="gives no metric `val_los`: did you mean `val_loss`"):
+    with pytest.raises(
+        TaskError, match=r"objective\.metric of small is `val_los`, but .* reports val_loss: did"
+    ):
         work(study)
     counts = study.queue.counts()
     assert (counts.running, counts.waiting, counts.trials) == (0, 1, 1)

@@ -149,14 +149,14 @@ def _print_result(handle: StudyHandle, result: dict[str, Any], *, as_json: bool)
         echo(json.dumps({"study": handle.name, **result}))
     else:
         echo("\n".join(confirmation_lines(result)))
+    if as_json and not result["test"]:  # otherwise the first line says it
+        say("the runs have no such metric on the test split: compared by validation on fresh seeds")
     _say_next(handle, result)
 
 
 def _say_next(handle: StudyHandle, result: dict[str, Any]) -> None:
     from schedsearch.confirmation.verdicts import winner
 
-    if not result["test"]:
-        say("the task has no such metric on the test split: compared by validation on fresh seeds")
     number, export = winner(result), f"`schedsearch export {handle.name} -o best.toml`"
     if number is None:
         say(f"no schedule was found better than the constants: {export} exports the best of these")

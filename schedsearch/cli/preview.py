@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from schedsearch.cli.app import SpaceFile, app
+from schedsearch.cli.app import AsJson, SpaceFile, app
 from schedsearch.cli.output import columns, echo, say
 from schedsearch.errors import InputError
 
@@ -24,10 +25,12 @@ def preview(
     png: Annotated[
         Path | None, typer.Option(help="Also draw them as this picture.", show_default=False)
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Draw sampled schedules of a space, or those of a config.
 
-    Closed-loop schedules are drawn against a synthetic training curve.
+    Closed-loop schedules are drawn against a synthetic training curve. A table has the values of
+    one schedule of each family, and --json all values of all schedules.
     """
     from schedsearch.report.preview import sample_preview
     from schedsearch.report.preview_text import preview_lines
@@ -41,8 +44,11 @@ def preview(
         sampled = sample_preview(space, count, seed)
     if not sampled.curves:
         raise InputError(f"{file}: the file has no schedule: give a hyperparameter `families`")
-    for line in preview_lines(sampled, columns()):
-        echo(line)
+    if as_json:
+        echo(json.dumps(sampled.to_json(), allow_nan=False))
+    else:
+        for line in preview_lines(sampled, columns()):
+            echo(line)
     if png is not None:
         from schedsearch.files import write_atomically
         from schedsearch.report.matplotlib_import import import_matplotlib

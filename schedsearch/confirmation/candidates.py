@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
+from schedsearch.printable import count_of
 from schedsearch.storage import StudyHandle, plan_of
 from schedsearch.storage.attributes import PLAN, USER_PLAN
 
@@ -72,8 +73,9 @@ def few_constants_warning(study: StudyHandle) -> list[str]:
     # If constants stay the same share of the trials.
     total = math.ceil(study.queue.counts().finished * enough / max(1, tried))
     return [
-        f"{tried} constants were tried, for {searched} hyperparameter{'s'[: searched > 1]} "
-        f"searched: {enough - tried} more are needed, since a schedule may win because its other "
-        f"values are tuned better; `schedsearch start FILE --trials {total}` tries about so many, "
-        "and --also adds a constant"
+        f"{count_of(tried, 'constant')} {'was' if tried == 1 else 'were'} tried, for "
+        f"{count_of(searched, 'searched hyperparameter')}: {enough - tried} more "
+        f"{'is' if enough - tried == 1 else 'are'} needed, since a schedule may win because its "
+        f"other values are tuned better; `schedsearch start FILE --trials {total}` tries about so "
+        "many, and --also adds a constant"
     ]

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from schedsearch.confirmation.candidates import Candidate, candidates, few_constants_warning
 from schedsearch.confirmation.live_calls import LiveCall
-from schedsearch.confirmation.paired import fewest_seeds
+from schedsearch.confirmation.paired import ALPHA, fewest_seeds
 from schedsearch.confirmation.study import (
     RunResult,
     confirmation_result,
@@ -159,8 +159,11 @@ def prepare_confirmation(
     schedules, constants = candidates(study, top)
     if seeds < (least := fewest_seeds(len(schedules))):
         raise InputError(
-            f"--seeds is {seeds}, but must be at least {least}: with fewer seeds no result for "
-            f"{count_of(len(schedules), 'schedule')} can be significant"
+            f"--seeds is {seeds}, but must be at least {least} to compare "
+            f"{count_of(len(schedules), 'schedule')}: with {least - 1} seeds the smallest possible "
+            f"p is 2 / 2^{least - 1} = {2 / 2 ** (least - 1):.2g}, but it must be below "
+            f"{ALPHA} / {len(schedules)} = {ALPHA / len(schedules):.2g}; raise --seeds or lower "
+            "--top"
         )
     load_study_task(study)
     runs_in = open_confirmation(study, epoch_timeout)

@@ -14,7 +14,7 @@ from schedsearch.engines.base import EpochResult, Resumed, Snapshot
 from schedsearch.engines.loop_thread import Handover
 from schedsearch.engines.rng_state import RngState
 from schedsearch.engines.step_check import StepCheck
-from schedsearch.epoch_values import EpochValues
+from schedsearch.epoch_values import EpochValues, NamedValues
 from schedsearch.errors import SchedSearchError, TrainingRefusedError
 from schedsearch.metric_names import metric_on_test
 from schedsearch.scheduler import as_float
@@ -136,6 +136,7 @@ class LoopRun:
         self._epoch_values: Mapping[str, float] = {}
         self._in_epoch = False
         self._over = False
+        self._has_trained = False
         # Whether the engine waits for the result of the present epoch.
         self._is_awaited = False
         # Of the present epoch; None if the loop continues it from a state within it.
@@ -175,7 +176,7 @@ class LoopRun:
             if not self._is_awaited:
                 self._steps = None if self._is_continued else StepCheck(state.epoch)
             self._is_continued = False
-            self._in_epoch = self._is_awaited = True
+            self._in_epoch = self._is_awaited = self._has_trained = True
             try:
                 yield state.epoch, self.values
             finally:
@@ -232,9 +233,17 @@ class LoopRun:
         return not self._over
 
     @property
+    def ended_early(self) -> bool:
+        """Whether the trial was pruned or handed back: then the results of `test` are not used.
+
+        It is known after the loop, and False for a loop that stopped by itself.
+        """
+        return self._over and self._has_trained and self._state.epoch < self.horizon
+
+    @property
     def values(self) -> dict[str, float]:
         """The scheduled values at the beginning of the epoch, by hyperparameter."""
-        return {**self._defaults, **self._epoch_values}
+        return NamedValues({**self._defaults, **self._epoch_values})
 
     @property
     def scheduled(self) -> tuple[str, ...]:
@@ -247,7 +256,7 @@ class LoopRun:
         values = self._epoch_values
         return values.moving if isinstance(values, EpochValues) else ()
 
-    def at(self, step: int, of: int) -> dict[str, float]:
+    def at(self, step: int, of: int | None = None) -> dict[str, float]:
         """Return the values in force at an optimizer step of the epoch.
 
         Hyperparameters at the interval "step" have the value of the time epoch + step / of; the
@@ -255,13 +264,19 @@ class LoopRun:
 
         Args:
             step: counted from 0 in the epoch.
-            of: the number of optimizer steps of the epoch.
+            of: the number of optimizer steps of the epoch; required.
 
         Raises:
-            SchedSearchError: called outside an epoch, or the step is not from 0 to `of` - 1.
+            SchedSearchError: called outside an epoch or without `of`, or the step is not from 0 to
+                `of` - 1.
         """
         if not self._in_epoch:
             raise SchedSearchError("run.at() was called outside `for epoch, hp in run`")
+        if of is None:
+            raise TrainingRefusedError(
+                f"run.at({step}) lacks the number of optimizer steps of the epoch: pass it as "
+                f"run.at({step}, of=steps), for example of=len(loader)"
+            )
         if not 0 <= step < of:
             raise TrainingRefusedError(
                 f"run.at({step}, of={of}): the step must be from 0 to {of - 1}, counted from the "
@@ -271,7 +286,7 @@ class LoopRun:
             self._steps.add(step, of)
         if not isinstance(self._epoch_values, EpochValues):
             return self.values
-        return {**self._defaults, **self._epoch_values.at(step / of)}
+        return NamedValues({**self._defaults, **self._epoch_values.at(step / of)})
 
     def report(self, *, terms: Mapping[str, Any] | None = None, **metrics: Any) -> None:
         """Report the validation metrics and the mean loss terms of an epoch, once per epoch.

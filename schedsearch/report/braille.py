@@ -18,7 +18,7 @@ def plot(
     low: float,
     high: float,
     *,
-    log: bool = False,
+    scale: Callable[[float], float] = float,
     unit: str = "epoch",
     per_unit: int = 1,
 ) -> list[str]:
@@ -31,7 +31,7 @@ def plot(
         size: width and height in characters.
         low: the value at the bottom of the vertical axis.
         high: the value at the top.
-        log: whether the vertical axis is logarithmic.
+        scale: returns the height of a value on the vertical axis.
         unit: the label of the horizontal axis.
         per_unit: the number of values in each unit.
     """
@@ -39,7 +39,6 @@ def plot(
     columns = width - _LABEL - 2
     canvas = [[0] * columns for _ in range(height)]
     last = max(1, max(map(len, series)) - 1)
-    scale: Callable[[float], float] = math.log if log else float
     for values in series:
         scaled = [scale(min(max(value, low), high)) for value in values]
         for x, y in _dots(scaled, last, scale(low), scale(high), 2 * columns, 4 * height):

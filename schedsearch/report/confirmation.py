@@ -30,8 +30,8 @@ def verdict_line(result: Mapping[str, Any]) -> str:
     best = next((plan for plan in result["plans"] if plan["number"] == winner(result)), None)
     if best is None:
         tried = result["plans"]
-        none = f"none of {len(tried)} schedules is" if len(tried) > 1 else "the schedule is not"
-        return f"{none} better than the constants, on {seeds}"
+        none = f"none of {len(tried)} schedules was" if len(tried) > 1 else "the schedule was not"
+        return f"{none} found better than the constants, on {seeds}"
     return (
         f"{plan_label(best)}: mean {result['metric']} {best['mean']:.4g} against "
         f"{baseline['mean']:.4g} of the best constant, {plan_label(baseline)}, on {seeds}"
@@ -42,7 +42,7 @@ def _heading(result: Mapping[str, Any]) -> Iterator[str]:
     what = (
         "on the test split"
         if result["test"]
-        else "on the validation split: the task has no test metric"
+        else "on the validation split: the runs have no such metric on the test split"
     )
     yield (
         f"mean {result['metric']} over {_seeds(result)} fresh seeds, {what}; "

@@ -48,7 +48,7 @@ def optimization_history_lines(study: StudyHandle, width: int) -> Iterator[str]:
             _SIZE,
             low,
             high,
-            log=log,
+            scale=math.log if log else float,
             unit="trials ended:",
         )
         for name, values in series.items()

@@ -11,9 +11,10 @@ from typing import Any
 from schedsearch.epoch_values import StepValues, evaluate_epochs
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan
+from schedsearch.report.text import describe_families
+from schedsearch.report.value_axis import Axis, axis_for, is_logarithmic
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
-from schedsearch.space.domains import ListDomain, Range
 from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.space.synthetic_feedback import synthetic_feedback
 
@@ -30,6 +31,7 @@ class Curve:
     Attributes:
         hyperparameter: its name.
         family: the family of the schedule.
+        schedule: the schedule with its parameters, as text.
         values: the values in force, in time.
         per_epoch: the number of values in each epoch; 1 if the value changes at epochs.
         is_closed_loop: whether the values depend on the synthetic training curve.
@@ -37,24 +39,18 @@ class Curve:
 
     hyperparameter: str
     family: str
+    schedule: str
     values: tuple[float, ...]
     per_epoch: int
     is_closed_loop: bool
 
 
 @dataclass(frozen=True)
-class Axis:
-    """The common vertical axis of all panels of one hyperparameter."""
-
-    low: float
-    high: float
-    log: bool
-
-
-@dataclass(frozen=True)
 class Preview:
     """Sampled schedules, and the synthetic validation metric that drives the closed-loop ones."""
 
+    space: str
+    horizon: int
     curves: tuple[Curve, ...]
     axes: Mapping[str, Axis]
     metric: tuple[float, ...]
@@ -71,6 +67,28 @@ class Preview:
             for curve in curves:
                 by_family.setdefault(curve.family, []).append(curve)
             yield hyperparameter, list(by_family.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that `preview --json` prints."""
+        return {
+            "space": self.space,
+            "horizon": self.horizon,
+            "hyperparameters": {
+                hyperparameter: [
+                    {
+                        "family": curve.family,
+                        "schedule": curve.schedule,
+                        "closed_loop": curve.is_closed_loop,
+                        "values_per_epoch": curve.per_epoch,
+                        "values": curve.values,
+                    }
+                    for _, curves in families
+                    for curve in curves
+                ]
+                for hyperparameter, families in self.panels()
+            },
+            "synthetic_metric": self.metric if self.has_closed_loops else None,
+        }
 
 
 def sample_preview(space: Space, count: int, seed: int) -> Preview:
@@ -94,26 +112,19 @@ def sample_preview(space: Space, count: int, seed: int) -> Preview:
         for name in shown:
             family = _family_of(plan, name)
             depends = values[name] != open_loop[name]
-            curves.append(Curve(name, family, *values[name], is_closed_loop=depends))
+            schedule = _describe_schedule(plan, name)
+            curves.append(Curve(name, family, schedule, *values[name], is_closed_loop=depends))
     curves.sort(key=lambda curve: shown.index(curve.hyperparameter))
-    axes = {name: _axis(space, name, curves) for name in shown}
-    return Preview(tuple(curves), axes, tuple(epoch.metric for epoch in feedback))
-
-
-def _axis(space: Space, name: str, curves: Sequence[Curve]) -> Axis:
-    """Return an axis for all curves; logarithmic if the constants are sampled on a log scale."""
-    values = [v for curve in curves if curve.hyperparameter == name for v in curve.values]
-    return Axis(min(values), max(values), is_logarithmic(space, name) and min(values) > 0)
-
-
-def is_logarithmic(space: Space, name: str) -> bool:
-    """Return whether a hyperparameter's constants are sampled on a logarithmic scale."""
-    groups = (g for g, group in space.document.groups.items() if name in group.members)
-    families = space.families.get(next(groups, name))
-    constant = families.options.get("constant") if families else None
-    domain = constant.domains.get("value") if constant else None
-    ranges = domain.items if isinstance(domain, ListDomain) else (domain,)
-    return any(isinstance(item, Range) and item.log for item in ranges)
+    axes = {
+        name: axis_for(
+            [curve.values for curve in curves if curve.hyperparameter == name],
+            log=is_logarithmic(space, name),
+        )
+        for name in shown
+    }
+    return Preview(
+        space.name, space.horizon, tuple(curves), axes, tuple(epoch.metric for epoch in feedback)
+    )
 
 
 class _FamiliesInTurn(RandomSuggester):
@@ -158,6 +169,14 @@ def _searched(space: Space) -> set[str]:
 
 def _family_of(plan: Plan, name: str) -> str:
     return next(schedule.family for names, schedule in plan.schedules.items() if name in names)
+
+
+def _describe_schedule(plan: Plan, name: str) -> str:
+    tables = plan.to_tables()
+    for group in tables.get("groups", {}).values():
+        if name in group["members"]:
+            return describe_families(group["families"])
+    return describe_families(tables["hyperparameters"][name]["families"])
 
 
 def _evaluate(plan: Plan, feedback: Sequence[Feedback]) -> dict[str, tuple[tuple[float, ...], int]]:

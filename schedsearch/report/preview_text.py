@@ -8,13 +8,18 @@ from schedsearch.report.braille import plot, side_by_side
 from schedsearch.report.preview import Preview
 
 _SIZE = (36, 5)
+#: At so many times values are shown as numbers, and the width of a number.
+_TIMES, _WIDTH = 6, 10
 
 
 def preview_lines(preview: Preview, width: int) -> Iterator[str]:
-    """Yield one plot for each family; all plots of a hyperparameter share their scale."""
+    """Yield one plot for each family; all plots of a hyperparameter share their scale.
+
+    Below them is a table with the values of one schedule of each family.
+    """
     for hyperparameter, families in preview.panels():
         axis = preview.axes[hyperparameter]
-        yield hyperparameter + (" (log scale)" if axis.log else "")
+        yield hyperparameter + axis.remark
         plots = []
         for family, curves in families:
             mark = " *" if any(curve.is_closed_loop for curve in curves) else ""
@@ -26,7 +31,7 @@ def preview_lines(preview: Preview, width: int) -> Iterator[str]:
                     _SIZE,
                     axis.low,
                     axis.high,
-                    log=axis.log,
+                    scale=axis.position,
                     per_unit=curves[0].per_epoch,
                 )
             )
@@ -35,3 +40,21 @@ def preview_lines(preview: Preview, width: int) -> Iterator[str]:
         low, high = min(preview.metric), max(preview.metric)
         yield "* drawn against a synthetic training curve; its metric, lower is better:"
         yield from side_by_side([plot("", [preview.metric], _SIZE, low, high)], width)
+    yield from _table(preview)
+
+
+def _table(preview: Preview) -> Iterator[str]:
+    """Yield the values of the first schedule of each family at a few times, in epochs."""
+    finest = max(curve.per_epoch for curve in preview.curves)
+    last = preview.horizon * finest - 1
+    times = sorted({round(i * last / (_TIMES - 1)) for i in range(_TIMES)})
+    header = "".join(f"{time / finest:{_WIDTH}.4g}" for time in times)
+    yield "values of one schedule of each family, by epoch"
+    yield header
+    for hyperparameter, families in preview.panels():
+        yield hyperparameter
+        for _, curves in families:
+            first = curves[0]
+            values = [first.values[time * first.per_epoch // finest] for time in times]
+            numbers = "".join(f"{value:{_WIDTH}.4g}" for value in values)
+            yield from (f"  {first.schedule}", numbers)

@@ -40,6 +40,7 @@ class Best:
         plan: the trial's plan.
         among: the number of trials that were compared.
         stopped_after: the number of epochs of a trial that stopped before the horizon.
+        stopped: the number of trials that were compared and that stopped before the horizon.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Best:
     plan: dict[str, Any]
     among: int
     stopped_after: int | None = None
+    stopped: int = 0
 
 
 @dataclass(frozen=True)
@@ -200,8 +202,14 @@ def _best(ranked: list[FrozenTrial]) -> Best | None:
     trial = ranked[0]
     assert trial.value is not None
     attributes = trial.user_attrs
-    stopped = attributes.get(STOPPED_AFTER)
-    return Best(trial.number, trial.value, attributes[PLAN], len(ranked), stopped)
+    return Best(
+        number=trial.number,
+        value=trial.value,
+        plan=attributes[PLAN],
+        among=len(ranked),
+        stopped_after=attributes.get(STOPPED_AFTER),
+        stopped=sum(STOPPED_AFTER in compared.user_attrs for compared in ranked),
+    )
 
 
 def _confirmation_line(study: StudyHandle, result: Mapping[str, Any]) -> str:

@@ -76,8 +76,7 @@ def _count_lines(status: Status) -> Iterator[str]:
 
 def _plan_lines(status: Status) -> Iterator[str]:
     for title, best in (("schedule", status.best_schedule), ("constant", status.best_constant)):
-        among = f", the best of {best.among} after {status.horizon} epochs" if best else ""
-        yield f"{title:<10}{_best(best, status)}{among}"
+        yield f"{title:<10}{_best(best, status)}{_among(best, status.horizon)}"
         if best is not None:
             yield from _indented(best.plan)
     for trial in status.user_plans:
@@ -85,6 +84,16 @@ def _plan_lines(status: Status) -> Iterator[str]:
         stopped = describe_stop(trial.stopped_after)
         yield f"your plan {value} (trial {trial.number}{stopped}, {trial.file})"
         yield from _indented(trial.plan)
+
+
+def _among(best: Best | None, horizon: int) -> str:
+    """Return with how many trials the best one was compared, and how long these trained."""
+    if best is None:
+        return ""
+    among, epochs = f", the best of {best.among}", count_of(horizon, "epoch")
+    if not best.stopped:
+        return f"{among} after {epochs}"
+    return f"{among}, of which {best.stopped} stopped before the horizon of {epochs}"
 
 
 def _indented(plan: Mapping[str, Any]) -> Iterator[str]:

@@ -231,8 +231,11 @@ class Run:
     def _append(self, result: EpochResult) -> None:
         name = self.space.objective.metric
         if name not in result.metrics:
-            hint = did_you_mean(name, result.metrics) or f"it gives {', '.join(result.metrics)}"
-            raise TaskError(f"{self.space.task} gives no metric `{name}`: {hint}")
+            hint = did_you_mean(name, result.metrics)
+            raise TaskError(
+                f"objective.metric of {self.space.name} is `{name}`, but {self.space.task} reports "
+                f"{', '.join(result.metrics)}: " + (hint or "set it to one of these")
+            )
         self.history.values.append(self._scheduler.epoch_values)
         self.history.clamped.append(self._scheduler.clamped)
         self.history.metrics.append(result.metrics)

@@ -15,6 +15,7 @@ from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import CURRENT_VERSION, Interval
 from schedsearch.schedules.durations import parse_share
+from schedsearch.space.default_rules import sign_rules
 from schedsearch.space.document import (
     Document,
     HyperparameterTable,
@@ -34,7 +35,7 @@ from schedsearch.space.domains import (
     product_size,
 )
 from schedsearch.space.suggesters import FixedSuggester
-from schedsearch.space.validation import validate_document
+from schedsearch.space.validation import ValidationResult, validate_document
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -87,6 +88,7 @@ class Space:
             rule = check_new_study_name(name)
             problems += [Problem("name", rule, name)] if rule else []
             problems += _protected_problems(result.document, stored)
+            problems += _default_problems(result, stored)
         if problems:
             raise FileError(file, problems)
         return cls.from_document(content, file)
@@ -351,3 +353,16 @@ def _protected_problems(document: Document | None, stored: Space | None) -> list
         return []
     share = parse_share(value) if isinstance(value, str) else None
     return [] if share is None or share <= 1 else [Problem(key, "must be at most 100%", value)]
+
+
+def _default_problems(result: ValidationResult, stored: Space | None) -> list[Problem]:
+    """Return the defaults with a wrong sign, unless the study has always had them."""
+    if result.document is None:
+        return []
+    families = {**result.hyperparameters, **result.groups}
+    known = {} if stored is None else stored.document.hyperparameters
+    return [
+        Problem(f"hyperparameters.{name}.default", rule, default)
+        for name, default, rule in sign_rules(result.document, families)
+        if name not in known or known[name].default != default
+    ]

@@ -10,12 +10,12 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from schedsearch.errors import InputError
+from schedsearch.errors import DamagedStudyError, InputError, StudyError
 from schedsearch.exception_lines import describe_error
 from schedsearch.metric_names import metric_on_test, missing_on_test
 from schedsearch.printable import describe_stop
 from schedsearch.pruners import decide_pruning
-from schedsearch.storage import BatchedStorage, StudyHandle
+from schedsearch.storage import BatchedStorage, StudyHandle, find_study
 from schedsearch.storage.attributes import (
     DIVERGED,
     EPOCHS_TRAINED,
@@ -24,6 +24,7 @@ from schedsearch.storage.attributes import (
     REFUSED,
     STOPPED_AFTER,
     TEST,
+    TEST_METRICS,
     TRACEBACK,
     VALIDATION,
     WOULD_PRUNE,
@@ -58,7 +59,7 @@ class Outcomes:
     ) -> None:
         self._space, self._storage, self._failures = study.space, storage, failures
         self._is_tested = study.confirms is not None
-        self._said_mismatch = False
+        self._said_mismatch = _mismatch_that_confirm_says(study)
         self._notifier, self._messages, self._numerics = notifier, messages, dict(numerics)
         self._ended: list[tuple[int, str]] = []
         self._told: list[LiveTrial] = []
@@ -100,8 +101,9 @@ class Outcomes:
         """
         metric = self._space.objective.metric
         found = test.get(metric_on_test(metric))
-        if test and not self._said_mismatch and (why := missing_on_test(metric, test)):
-            self._said_mismatch = True
+        why = missing_on_test(metric, sorted(test)) if test else None
+        if why is not None and why != self._said_mismatch:
+            self._said_mismatch = why
             self._messages.warn(why)
         if found is not None and not math.isfinite(found):
             self._diverge(live, f"diverged: {metric_on_test(metric)} is not finite")
@@ -178,3 +180,18 @@ class Outcomes:
     def _tell(self, live: LiveTrial, state: TrialState, value: float | None) -> None:
         live.trial.study.tell(live.trial, value, state, skip_if_finished=True)
         self._told.append(live)
+
+
+def _mismatch_that_confirm_says(study: StudyHandle) -> str | None:
+    """Return why runs are not compared on the test split, if `confirm` says it before they train.
+
+    None for a search, and if the search has not seen which metrics are measured on that split.
+    """
+    if study.confirms is None:
+        return None
+    try:
+        searched = find_study(study.database, study.confirms)
+        tested = None if searched is None else searched.attributes(TEST_METRICS).get(TEST_METRICS)
+    except (DamagedStudyError, StudyError, KeyError):  # KeyError: deleted
+        return None
+    return None if tested is None else missing_on_test(study.space.objective.metric, tested)

@@ -1,6 +1,7 @@
 """`schedsearch preview` draws sampled schedules; closed-loop ones against a synthetic training."""
 
 import io
+import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from matplotlib.image import imread
 
 from schedsearch.report.braille import plot
+from schedsearch.report.pictures import draw_preview
 from schedsearch.report.preview import sample_preview
+from schedsearch.report.value_axis import axis_for
 from schedsearch.space import Space
 from tests.cli.command import Command
 from tests.space.documents import searching
@@ -97,7 +100,7 @@ def test_a_config_shows_its_one_plan(run):
     done = run("preview", ROOT / "examples" / "best.toml")
     assert done.status == 0
     headings = [line for line in done.out.splitlines() if line.startswith(("lr", "weights"))]
-    assert headings == ["lr", "weights.l2", "weights.l1"]
+    assert headings == 2 * ["lr", "weights.l2", "weights.l1"]  # plots, and the table
 
 
 def test_the_picture_is_a_png_that_is_neither_empty_nor_full(run, tmp_path):
@@ -146,6 +149,122 @@ def test_a_gap_stays_empty_and_values_outside_the_axis_are_drawn_at_its_end():
 
 
 def test_a_logarithmic_axis_is_even_in_the_logarithm():
-    log = plot("", [[0.01, 0.1, 1.0]], (18, 2), 0.01, 1.0, log=True)
+    log = plot("", [[0.01, 0.1, 1.0]], (18, 2), 0.01, 1.0, scale=math.log)
     linear = plot("", [[0.0, 0.5, 1.0]], (18, 2), 0.0, 1.0)
     assert [line[10:] for line in log] == [line[10:] for line in linear]
+
+
+TO_ZERO = """
+task = "a:b"
+horizon = 11
+objective.metric = "val_loss"
+[hyperparameters.lr]
+default = 0.1
+[hyperparameters.lr.families.constant]
+value = 0.1
+[hyperparameters.scale]
+default = 1.0
+interval = "step"
+[hyperparameters.scale.families.linear]
+initial = 1.0
+final = 0.0
+"""
+
+
+def test_a_table_has_the_values_in_numbers(run, tmp_path):
+    (tmp_path / "a.toml").write_text(TO_ZERO)
+    lines = run("preview", tmp_path / "a.toml").out.splitlines()
+    table = lines[lines.index("values of one schedule of each family, by epoch") + 1 :]
+    assert [line.split() for line in table] == [
+        ["0", "2.189", "4.378", "6.595", "8.784", "10.97"],
+        ["lr"],
+        ["constant(value=0.1)"],
+        ["0.1"] * 6,
+        ["scale"],
+        ["linear(initial=1,", "final=0)"],
+        ["1", "0.801", "0.602", "0.4005", "0.2015", "0.002457"],
+    ]
+
+
+def test_json_has_all_values_of_all_schedules(run):
+    path = SPACES / "noisy_digits.toml"
+    done = run("preview", path, "--count", 7, "--json")
+    found = json.loads(done.out)
+    preview = sample_preview(Space.load(path), 7, seed=0)
+    assert (found["space"], found["horizon"]) == ("noisy_digits", 60)
+    assert found["synthetic_metric"] == list(preview.metric)
+    for name, curves in found["hyperparameters"].items():
+        expected = [curve for curve in preview.curves if curve.hyperparameter == name]
+
+        def key(values):
+            return values["family"], values["values"]
+
+        assert sorted(curves, key=key) == sorted(
+            (
+                {
+                    "family": curve.family,
+                    "schedule": curve.schedule,
+                    "closed_loop": curve.is_closed_loop,
+                    "values_per_epoch": 1,
+                    "values": list(curve.values),
+                }
+                for curve in expected
+            ),
+            key=key,
+        )
+        assert len(curves) == 7
+
+
+@pytest.mark.parametrize(
+    ("curves", "linear_below"),
+    [
+        ([[0.1, 0.001]], 0.0),
+        ([[0.1, 0.00009]], 0.01),
+        ([[0.1, 0.0], [0.02]], 0.002),
+        ([[0.1, -0.1]], 0.01),
+        ([[0.0, 0.0], [0.5]], 0.05),
+        ([[math.nan, 0.1], [math.nan], [0.0]], 0.01),
+    ],
+)
+def test_a_logarithmic_axis_is_linear_near_zero_if_a_curve_comes_there(curves, linear_below):
+    axis = axis_for(curves, log=True)
+    assert axis.log
+    assert axis.linear_below == pytest.approx(linear_below)
+    values = sorted(value for curve in curves for value in curve if math.isfinite(value))
+    places = [axis.position(value) for value in values]
+    assert all(map(math.isfinite, places))
+    assert places == sorted(places)
+
+
+def test_without_a_positive_value_the_axis_is_linear():
+    assert not axis_for([[0.0, -1.0], [0.0]], log=True).log
+    assert not axis_for([[0.1, 0.0]], log=False).log
+
+
+@pytest.mark.parametrize("final", ["0.0", "1e-12"])
+def test_schedules_that_end_at_zero_leave_room_for_the_others(run, tmp_path, final):
+    (tmp_path / "a.toml").write_text(
+        TO_ZERO.replace("final = 0.0", f"final = {final}\nendpoint = true").replace(
+            "initial = 1.0", "initial = { low = 0.1, high = 1.0, log = true }"
+        )
+        + "[hyperparameters.scale.families.constant]\n"
+        + "value = { low = 0.1, high = 1.0, log = true }\n"
+    )
+    [head] = [line for line in run("preview", tmp_path / "a.toml").out.splitlines() if "(" in line][
+        :1
+    ]
+    assert head.startswith("scale (log scale, linear below 0.01")
+    preview = sample_preview(Space.load(tmp_path / "a.toml"), 20, 0)
+    axis = preview.axes["scale"]
+    # Ten times as much is one of about three parts of the axis.
+    part = axis.position(1.0) - axis.position(0.1)
+    assert part > 0.25 * (axis.position(axis.high) - axis.position(axis.low))
+    figure = draw_preview(preview, "a")
+    figure.draw_without_rendering()
+    for panel in figure.axes[:2]:
+        low, high = panel.get_ylim()
+        assert low <= 0 < axis.high < high
+        labels = [
+            t.get_text() for t in panel.get_yticklabels() if low <= t.get_position()[1] <= high
+        ]
+        assert {"0", "0.1"} <= set(labels)

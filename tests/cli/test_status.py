@@ -53,8 +53,15 @@ def test_the_json_of_status_has_its_documented_keys(run, tmp_path):
         if not trials:
             assert found[key] is None
             continue
-        assert set(found[key]) == {"number", "value", "plan", "among", "stopped_after"}
-        assert found[key]["among"] == len(trials)
+        assert set(found[key]) == {
+            "number",
+            "value",
+            "plan",
+            "among",
+            "stopped_after",
+            "stopped",
+        }
+        assert (found[key]["among"], found[key]["stopped"]) == (len(trials), 0)
         assert found[key]["number"] == trials[0].number
         assert found[key]["value"] == trials[0].value
         assert found[key]["plan"] == trials[0].user_attrs["plan"]

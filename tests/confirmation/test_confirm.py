@@ -180,16 +180,30 @@ def test_a_study_that_tried_few_constants_is_told_so(study, tmp_path):
     [line] = few_constants_warning(short)
     tried = len(short.complete_trials(constant=True))
     assert line.startswith(
-        f"{tried} constants were tried, for 1 hyperparameter searched: {10 - tried} more are needed"
+        f"{tried} constants were tried, for 1 searched hyperparameter: {10 - tried} more are needed"
     )
     total = math.ceil(9 * 10 / tried)
     assert f"`schedsearch start FILE --trials {total}` tries about so many" in line
+
+
+def test_one_constant_is_singular(tmp_path):
+    study = searched(tmp_path, content_of(trials=1))
+    assert len(study.complete_trials(constant=True)) == 1
+    [line] = few_constants_warning(study)
+    assert line.startswith("1 constant was tried, for 1 searched hyperparameter: 9 more are needed")
 
 
 def test_too_few_seeds_are_refused_with_the_number_needed(study):
     for top, least in ((1, 6), (5, 8)):
         with pytest.raises(InputError, match=f"--seeds is 5, but must be at least {least}"):
             prepare_confirmation(study, top=top, seeds=5)
+    with pytest.raises(InputError) as refused:
+        prepare_confirmation(study, top=5, seeds=7)
+    assert str(refused.value) == (
+        "--seeds is 7, but must be at least 8 to compare 5 schedules: with 7 seeds the smallest "
+        "possible p is 2 / 2^7 = 0.016, but it must be below 0.05 / 5 = 0.01; raise --seeds or "
+        "lower --top"
+    )
     assert confirmation_result(study) is None
 
 

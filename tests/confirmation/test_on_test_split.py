@@ -85,6 +85,13 @@ def test_a_mismatch_that_the_search_has_seen_is_known_before_any_run_trains(tmp_
         assert confirmation.study.queue.counts().epochs == 0
 
 
+def test_the_workers_do_not_say_again_what_confirm_has_said(tmp_path):
+    study = searched(tmp_path, train_and_test_accuracy)
+    with prepare_confirmation(study, top=1, seeds=6) as confirmation:
+        assert confirmation.without_test == missing_on_test("val_loss", ["test_accuracy"])
+        assert work(confirmation.study, "confirms").wrong == []
+
+
 def test_what_no_search_has_seen_is_said_with_the_first_run(tmp_path):
     study = searched(tmp_path, train_and_test_accuracy)
     study.database.optuna.set_study_user_attr(study.study_id, "test_metrics", [])

@@ -646,3 +646,55 @@ def test_plans_with_the_same_values_within_epochs_share_them():
     theirs = keys(epochs_of(moving, momentum=Constant(0.9)))
     assert ours[:2] == theirs[:2]
     assert ours[2] != theirs[2]
+
+
+def test_at_without_the_number_of_steps_says_what_to_pass():
+    def train(run):
+        for _, _hp in run:
+            run.at(3)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    [error] = engine.train_epoch([{}])
+    assert str(error) == (
+        "run.at(3) lacks the number of optimizer steps of the epoch: pass it as "
+        "run.at(3, of=steps), for example of=len(loader)"
+    )
+
+
+@pytest.mark.parametrize("read", ["hp", "values", "at"])
+def test_an_unknown_hyperparameter_is_a_key_error_with_the_known_names(read):
+    def train(run):
+        for _, hp in run:
+            values = {"hp": hp, "values": run.values, "at": run.at(0, of=1)}[read]
+            assert values.get("learning_rate") is None
+            values["learning_rate"]
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    [error] = engine.train_epoch([{}])
+    assert isinstance(error, KeyError)
+    assert str(error) == (
+        "there is no hyperparameter `learning_rate`: the names are lr, weights.kl"
+    )
+
+
+@pytest.mark.parametrize(
+    ("epochs", "stop", "early"), [(1, False, True), (3, False, False), (2, True, False)]
+)
+def test_a_run_ended_early_if_it_was_pruned_but_not_if_the_loop_stopped(epochs, stop, early):
+    seen = []
+
+    def train(run):
+        for epoch, _ in run:
+            run.report(val_loss=0.0)
+            if stop and epoch == 1:
+                break
+        seen.append(run.ended_early)
+
+    engine = loop_engine(train)
+    engine.fill(0, seed=0)
+    for _ in range(epochs):
+        engine.train_epoch([{}])
+    engine.release(0)
+    assert seen == [early]

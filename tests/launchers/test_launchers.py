@@ -228,7 +228,7 @@ def test_a_missing_metric_is_reported_once_with_exit_status_2(tmp_path, place):
     search = start(tmp_path, content, "--workers", 2, *place)
     _, err = search.communicate(timeout=90)
     assert search.returncode == 2, err
-    assert err.count("gives no metric `val_los`: did you mean `val_loss`?") == 1
+    assert err.count("but tests.searches:train reports val_loss: did you mean `val_loss`?") == 1
     assert "Traceback" not in err
     assert study_in(tmp_path).queue.counts().running == 0
     # Nothing was trained, so the mistake is mended in the file, and that is all.

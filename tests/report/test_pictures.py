@@ -175,6 +175,18 @@ def test_a_schedule_is_drawn_on_the_scale_on_which_its_constants_are_sampled(put
     ]
 
 
+@pytest.mark.parametrize("last", [0.0, 1e-9])
+def test_a_schedule_that_ends_at_zero_is_drawn_on_an_axis_that_is_linear_near_zero(put, last):
+    figure = draw_trial(*put({"lr": [0.5, 0.05, last]}, [0.3, 0.2, 0.1], {}))
+    axis = figure.axes[0]
+    assert axis.get_yscale() == "symlog"
+    low, high = axis.get_ylim()
+    assert low < 0 < 0.5 < high
+    figure.draw_without_rendering()
+    shown = [text.get_text() for text in axis.get_yticklabels()]
+    assert {"0", "0.1"} <= set(shown)
+
+
 @pytest.mark.parametrize("least", [0.05, 1e-3, 1e-5, 1e-9])
 def test_a_logarithmic_axis_is_labelled_however_wide(put, least):
     axis = draw_trial(*put({"lr": [0.1, 0.2]}, [1.0, least], {})).axes[1]

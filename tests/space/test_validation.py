@@ -413,3 +413,72 @@ def test_any_content_is_a_space_or_an_error(changes, families, group, table):
     except SchedSearchError:
         return
     assert Space.from_document(space.to_document(), "again.toml") == space
+
+
+LOG = {"low": 0.01, "high": 0.5, "log": True}
+ABOVE = "must be greater than 0, as all its constants are: trial 0 trains with it"
+NOT_BELOW = "must be at least 0, as all its constants are: trial 0 trains with it"
+
+
+def with_default(name, default, constants=LOG):
+    table = {"default": default, "families": {"constant": {"value": constants}}}
+    return small() | {"hyperparameters": {name: table}}
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "constants", "rule"),
+    [
+        ("lr", -0.1, LOG, ABOVE),
+        ("lr", 0.0, LOG, ABOVE),
+        ("generator.lr", 0, {"levels": [0.1, 0.2]}, ABOVE),
+        ("weights.lr", -1.0, {"levels": [0.1, 0.2]}, NOT_BELOW),
+        ("weights.penalty", -0.1, {"low": 0.0, "high": 1.0}, NOT_BELOW),
+        ("momentum", -0.5, {"levels": [0.0, 0.9]}, NOT_BELOW),
+    ],
+)
+def test_a_default_with_another_sign_than_all_constants_is_refused(name, default, constants, rule):
+    with pytest.raises(FileError) as refused:
+        Space.from_file(with_default(name, default, constants), "file.toml")
+    value = float(default)
+    assert str(refused.value) == f"file.toml: hyperparameters.{name}.default = {value}: {rule}"
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "constants"),
+    [
+        ("weight_decay", 0.0, LOG),
+        ("weights.lr", 0.0, LOG),
+        ("lr", 5.0, LOG),
+        ("lr", 0.0, {"low": 0.0, "high": 1.0}),
+        ("shift", -3.0, {"low": -1.0, "high": 1.0}),
+    ],
+)
+def test_a_default_outside_the_range_with_a_sign_of_the_constants_is_valid(
+    name, default, constants
+):
+    space = Space.from_file(with_default(name, default, constants), "file.toml")
+    assert space.document.hyperparameters[name].default == default
+
+
+def test_a_negative_default_of_a_group_member_is_refused():
+    members = ["weights.a", "weights.b"]
+    constant = {"constant": {"value": {"low": 0.1, "high": 1.0}}}
+    content = small() | {
+        "hyperparameters": {"weights.b": {"default": -1.0}},
+        "groups": {"g": {"members": members, "families": constant}},
+    }
+    with pytest.raises(FileError, match=r"hyperparameters\.weights\.b\.default = -1.0: must be at"):
+        Space.from_file(content, "file.toml")
+
+
+def test_a_study_and_a_config_keep_a_default_that_no_new_space_may_have():
+    content = with_default("lr", -0.1)
+    stored = Space.from_document(content, "file.toml")
+    assert Space.from_file(content, "file.toml", stored) == Space.from_document(
+        content | {"schedule_version": 2}, "file.toml"
+    )
+    other = with_default("lr", -0.2)
+    with pytest.raises(FileError, match=r"hyperparameters\.lr\.default = -0.2: must be greater"):
+        Space.from_file(other, "file.toml", stored)
+    config = with_default("lr", -0.1, 0.3)
+    assert Space.from_file(config, "file.toml").is_config

@@ -10,8 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from schedsearch.report.pictures.style import COLOURS, LINES, hide_frame, log_ticks, project_style
-from schedsearch.report.preview import Axis, Curve, Preview
+from schedsearch.report.pictures.style import (
+    COLOURS,
+    LINES,
+    hide_frame,
+    linear_near_zero,
+    log_ticks,
+    project_style,
+)
+from schedsearch.report.preview import Curve, Preview
+from schedsearch.report.value_axis import Axis
 
 #: At most so many panels in a row.
 _MAX_COLUMNS = 5
@@ -56,7 +64,9 @@ def _draw(axis: Axes, curves: Sequence[Curve], shared: Axis) -> None:
         times = [i / curve.per_epoch for i in range(len(values))]
         style: dict[str, Any] = {"color": colour, "linestyle": line, "linewidth": 1.2}
         axis.plot(times, values, drawstyle="steps-post", **style)
-    if shared.log:
+    if shared.linear_below:
+        linear_near_zero(axis, shared.linear_below, shared.low, shared.high)
+    elif shared.log:
         axis.set_yscale("log")
         log_ticks(axis.yaxis, shared.low, shared.high)
         axis.set_ylim(shared.low / 1.2, shared.high * 1.2)

@@ -17,7 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    LogLocator,
+    NullLocator,
+    StrMethodFormatter,
+    SymmetricalLogLocator,
+)
 
 from schedsearch.printable import printable
 
@@ -120,3 +125,13 @@ def log_ticks(axis: Axis, low: float, high: float) -> None:
     axis.set_major_locator(LogLocator(subs=(1,) if is_wide else (1, 2, 5)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_locator(NullLocator())
+
+
+def linear_near_zero(axis: Axes, linear_below: float, low: float, high: float) -> None:
+    """Use a vertical axis that is logarithmic, and linear between 0 and `linear_below`."""
+    axis.set_yscale("symlog", linthresh=linear_below)
+    axis.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=linear_below))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
+    margin = 0.2 * linear_below
+    axis.set_ylim(min(low, 0.0) * 1.2 - margin, max(high, linear_below) * 1.2)

@@ -18,12 +18,13 @@ from schedsearch.report.pictures.style import (
     hide_frame,
     legend,
     line_style,
+    linear_near_zero,
     project_style,
     scale,
     title,
 )
-from schedsearch.report.preview import is_logarithmic
 from schedsearch.report.text import describe_families
+from schedsearch.report.value_axis import axis_for, is_logarithmic
 from schedsearch.space import Space
 from schedsearch.storage.attributes import PLAN
 
@@ -117,8 +118,19 @@ def _draw_schedule(
     edges = _edges(values, curves.epochs)
     axis.stairs(values, edges, baseline=None, color=COLOURS[0], linewidth=2, zorder=3)
     if logarithmic:
-        scale(axis, values if level is None else [*values, level])
+        _scale_values(axis, [values] if level is None else [values, [level]])
     axis.set_ylabel(name, fontsize=10)
+
+
+def _scale_values(axis: Axes, curves: Sequence[Sequence[float]]) -> None:
+    """Use a logarithmic axis if the values spread far; it is linear near 0 if they come close."""
+    if not any(math.isfinite(value) for curve in curves for value in curve):
+        return
+    values = axis_for(curves, log=True)
+    if values.linear_below:
+        linear_near_zero(axis, values.linear_below, values.low, values.high)
+    else:
+        scale(axis, [value for curve in curves for value in curve])
 
 
 def _draw_scaled(axis: Axes, curves: Curves) -> None:
