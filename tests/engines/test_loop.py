@@ -26,12 +26,18 @@ def loop_engine(train, threads=1):
     return engine
 
 
+EARLIER: set[threading.Thread] = set()
+"""Threads of engines that tests before this one have left to the garbage collector."""
+
+
 def train_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "train"]
+    return [t for t in threading.enumerate() if t.name == "train" and t not in EARLIER]
 
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
+    EARLIER.clear()
+    EARLIER.update(train_threads())
     yield
     assert not train_threads()
 
