@@ -335,13 +335,19 @@ class LoopRun:
         """A folder for files of this run, such as checkpoints; it is created on the first access.
 
         It is kept while the trial may continue, also by another worker, and removed when the trial
-        ends. Where no later worker could find it, for instance in `train`, it is temporary.
+        ends. Each worker of the trial has another folder, with the files of the one before. Where
+        no later worker could find it, for instance in `train`, it is temporary.
         """
         if self._directory is None:
             self._directory = self._context.directory()
         if self._directory is None:
             self._temporary = TemporaryDirectory(prefix="schedsearch-", ignore_cleanup_errors=True)
             self._directory = Path(self._temporary.name)
+        return self._directory
+
+    @property
+    def used_directory(self) -> Path | None:
+        """The folder for files of this run; None if it was not used yet."""
         return self._directory
 
     def remove_temporary_directory(self) -> None:

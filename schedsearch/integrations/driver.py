@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -285,8 +286,12 @@ class ScheduleDriver:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint, as plain data that JSON can hold."""
-        key = "run" if isinstance(self._source, LoopRun) else "scheduler"
-        return {key: self._source.state_dict(), "terms": self.terms}
+        if isinstance(self._source, LoopRun):
+            folder = self._source.used_directory
+            state = {"run": self._source.state_dict(), "terms": self.terms}
+            # Frameworks save absolute paths.
+            return state if folder is None else state | {"folder": os.path.realpath(folder)}
+        return {"scheduler": self._source.state_dict(), "terms": self.terms}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the state in a checkpoint; an empty one has no effect.

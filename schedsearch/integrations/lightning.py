@@ -13,6 +13,7 @@ In a search, pass the run instead of a scheduler; it ends the training when it i
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ from schedsearch.integrations.lightning_checks import (
     check_schedulers,
     check_settings,
 )
-from schedsearch.integrations.lightning_models import load_best_model, model_state
+from schedsearch.integrations.lightning_models import load_best_model, model_state, move_paths
 from schedsearch.integrations.lightning_timetable import (
     check_accumulation,
     check_horizon,
@@ -73,7 +74,7 @@ class ScheduleCallback(Callback):
         self._is_underway = False
         self._is_resumed = False
         #: Whether the trainer fits, rather than tests with a checkpoint.
-        self._is_in_fit = True
+        self._fits = True
         #: Whether the data and the settings are those of the beginning of the training.
         self._is_regular = True
 
@@ -85,8 +86,8 @@ class ScheduleCallback(Callback):
         Raises:
             InputError: there is such a setting.
         """
-        self._is_in_fit = stage == "fit"
-        if self._is_in_fit:
+        self._fits = stage == "fit"
+        if self._fits:
             check_settings(trainer, self._driver)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -330,9 +331,19 @@ class ScheduleCallback(Callback):
         """Return the state of the schedules for the checkpoint of the trainer."""
         return self._driver.state_dict()
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let other callbacks find their files: each worker of a trial has another folder."""
+        states = checkpoint.get("callbacks", {})
+        before = states.get(self.state_key, {}).get("folder")
+        if self._fits and self._driver.is_search and before is not None:
+            now = os.path.realpath(self._driver.folder())
+            checkpoint["callbacks"] = move_paths(states, before, now)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint of the trainer; one that is only tested has no effect."""
-        if not self._is_in_fit:
+        if not self._fits:
             return
         self._is_resumed, self._begins = True, True
         self._driver.load_state_dict(state_dict)

@@ -1,8 +1,10 @@
-"""The model of an epoch in a training by Lightning: how it is offered, and tested later."""
+"""The files and the model of a training by Lightning that another one continues or tests."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +41,17 @@ def load_best_model(trainer: Trainer, state: Mapping[str, Any], folder: Callable
         path = folder() / "best.ckpt"
         trainer.save_checkpoint(path, weights_only=True)
         trainer.checkpoint_callback.best_model_path = str(path)
+
+
+def move_paths(state: Any, before: str, now: str) -> Any:
+    """Return a state in which all paths within a folder lead to another folder.
+
+    >>> move_paths({"dirpath": "/a/1", "best_k_models": {"/a/1/x.ckpt": 0.5}}, "/a/1", "/a/2")
+    {'dirpath': '/a/2', 'best_k_models': {'/a/2/x.ckpt': 0.5}}
+    """
+    if isinstance(state, str) and (state == before or state.startswith(before + os.sep)):
+        return now + state[len(before) :]
+    if type(state) is dict:
+        moved = partial(move_paths, before=before, now=now)
+        return {moved(key): moved(value) for key, value in state.items()}
+    return state

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 
 
@@ -30,6 +33,18 @@ def restore_states(callbacks: Iterable[TrainerCallback], saved: Mapping[str, Any
         ):
             for attribute, value in state.get("attributes", {}).items():
                 setattr(callback, attribute, value)
+
+
+def find_best_checkpoint(args: TrainingArguments, state: TrainerState) -> None:
+    """Let the Trainer find its best checkpoint: each worker of a trial has another folder."""
+    folder = Path(args.output_dir or "")
+    file = folder / f"checkpoint-{state.global_step}" / TRAINER_STATE_NAME
+    try:
+        path = json.loads(file.read_text())["best_model_checkpoint"]
+    except (OSError, ValueError, KeyError):
+        return  # the Trainer resumes from another folder
+    if path and (found := folder / Path(path).name).is_dir():
+        state.best_model_checkpoint = str(found)
 
 
 def was_stopped(

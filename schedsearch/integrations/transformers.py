@@ -22,7 +22,11 @@ from schedsearch.integrations import trainer_checks
 from schedsearch.integrations.decay_groups import record_decay_groups
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.integrations.evaluation_intervals import IntervalClock
-from schedsearch.integrations.trainer_states import restore_states, was_stopped
+from schedsearch.integrations.trainer_states import (
+    find_best_checkpoint,
+    restore_states,
+    was_stopped,
+)
 from schedsearch.integrations.training_without_step import TrainingWithoutStep
 from schedsearch.integrations.value_logger import ValueLogger
 from schedsearch.parameter_groups import moved_keys
@@ -87,6 +91,8 @@ class ScheduleCallback(TrainerCallback):
             trainer_checks.check_trainer(trainer, ScheduleCallback, driver.metric)
         self._begin_plan(state)
         step, optimizer = state.global_step, given["optimizer"]
+        if driver.is_search and step:
+            find_best_checkpoint(args, state)
         if not driver.in_epoch:  # the checkpoint is after the last step: nothing is trained
             self._clock = IntervalClock(intervals, step, awaits_first=args.eval_on_start)
             return

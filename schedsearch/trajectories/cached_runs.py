@@ -104,6 +104,7 @@ class CachedRuns:
         *,
         keep_best: bool = False,
         trial: int | None = None,
+        attempt: int = 0,
     ) -> Run:
         """Return a run of a plan before its first epoch.
 
@@ -115,9 +116,10 @@ class CachedRuns:
             seed: of the run.
             keep_best: keep the model of the best epoch, if the objective counts that epoch.
             trial: the number of the first row of the run's trial; None: its folder is temporary.
+            attempt: the number of the row that is trained now.
         """
         space = self._space
-        directory = None if trial is None else self._directory(plan, seed, trial)
+        directory = None if trial is None else self._directory(plan, seed, trial, attempt)
         run = partial(Run, engine, space=space, plan=plan, seed=seed, directory=directory)
         if self._store is None or (keep_best and space.objective.value == "best"):
             return run(keep_best=keep_best)
@@ -238,10 +240,11 @@ class CachedRuns:
     def _cursor(self, store: TrajectoryStore, seed: int) -> TrieCursor:
         return store.cursor(self._root(seed))
 
-    def _directory(self, plan: Plan, seed: int, trial: int) -> TrialDirectory | None:
+    def _directory(self, plan: Plan, seed: int, trial: int, attempt: int) -> TrialDirectory | None:
         if self._store is None or self._store.directories is None or self._study_id is None:
             return None
-        return self._store.directories.of_run(self._study_id, trial, self._root(seed), plan)
+        root = self._root(seed)
+        return self._store.directories.of_run(self._study_id, trial, root, plan, attempt)
 
     def _root(self, seed: int) -> str:
         horizon = self._space.horizon if self._numerics["engine"] == "loop" else None

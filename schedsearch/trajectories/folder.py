@@ -24,8 +24,9 @@ from schedsearch.errors import InputError
 
 #: The names of checkpoints: the hash of the node, and a random number.
 CHECKPOINT_NAMES = r"[0-9a-f]{32}\.[0-9a-f]{8}\.safetensors"
-#: The names of subfolders for files of training loops: two hashes, see `TrialDirectories`.
-SUBFOLDER_NAMES = r"[0-9a-f]{16}\.[0-9a-f]{16}\.run"
+#: The names of subfolders for files of training loops: two hashes, and the attempt to train; see
+#: `TrialDirectories`. An earlier version had no attempts.
+SUBFOLDER_NAMES = r"[0-9a-f]{16}\.[0-9a-f]{16}(?:\.[0-9]{1,12}(?:\.old|\.new)?)?\.run"
 #: The names of pictures: a random UUID, as optuna-dashboard names the files of its users.
 PICTURE_NAMES = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 #: The end of the name of a file that is being written.
@@ -136,8 +137,7 @@ class Folder:
             InputError: the folder is refused, or the subfolder is a link or of another user.
             ValueError: the name is none of a subfolder.
         """
-        if not re.fullmatch(SUBFOLDER_NAMES, name):
-            raise ValueError(f"{name!a} is not a name of a subfolder of {self.path}")
+        self._check_subfolder_names(name)
         with self._create() as folder:
             with suppress(FileExistsError):
                 os.mkdir(name, 0o700, dir_fd=folder)
@@ -157,6 +157,36 @@ class Folder:
         if re.fullmatch(SUBFOLDER_NAMES, name):
             with suppress(FileNotFoundError), self._open() as folder:
                 shutil.rmtree(name, dir_fd=folder)
+
+    def subfolders_of(self, prefix: str) -> list[str]:
+        """Return the names of the subfolders that begin with a prefix."""
+        return [name for name, _ in self._subfolders() if name.startswith(prefix)]
+
+    def rename_subfolder(self, name: str, new: str) -> None:
+        """Rename a subfolder to a name that no subfolder has.
+
+        Raises:
+            OSError: that is not possible.
+            ValueError: a name is none of a subfolder.
+        """
+        self._check_subfolder_names(name, new)
+        with self._open() as folder:
+            os.rename(name, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def copy_subfolder(self, name: str, new: str) -> None:
+        """Copy a subfolder with all its files; links are copied as links.
+
+        Raises:
+            OSError: that is not possible.
+            ValueError: a name is none of a subfolder.
+        """
+        self._check_subfolder_names(name, new)
+        shutil.copytree(self.path / name, self.path / new, symlinks=True)
+
+    def _check_subfolder_names(self, *names: str) -> None:
+        for name in names:
+            if not re.fullmatch(SUBFOLDER_NAMES, name):
+                raise ValueError(f"{name!a} is not a name of a subfolder of {self.path}")
 
     def subfolders_older_than(self, seconds: float) -> Iterator[str]:
         """Yield the names of subfolders whose entries last changed at least `seconds` ago."""

@@ -56,7 +56,7 @@ def open_store(
     checkpoints.sweep()
     directories = None
     if isinstance(folder, DatabaseFolder):
-        directories = TrialDirectories(database, folder, say)
+        directories = TrialDirectories(database, folder, budget, say)
         directories.sweep()
     return TrajectoryStore(
         database, checkpoints, lease_seconds=lease_seconds, directories=directories

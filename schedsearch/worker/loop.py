@@ -220,8 +220,11 @@ class Worker:
             self._drop(live)
             return
         keep_best, first = self._study.confirms is not None, self._session.first_row(live.trial)
+        attempt = live.trial.number
         live.runs.extend(
-            self._cached_runs.begin(self._engine, plan, seed, keep_best=keep_best, trial=first)
+            self._cached_runs.begin(
+                self._engine, plan, seed, keep_best=keep_best, trial=first, attempt=attempt
+            )
             for seed in seeds_of(live.trial, self._space)
         )
 
@@ -293,8 +296,10 @@ class Worker:
         error = next(iter(errors.values()))
         if isinstance(error, TrainingRefusedError):
             self._given_up = error  # the trial returns to the queue: nothing is wrong with it
-        else:
+        elif self._session.is_running(live.trial_id):
             self._fail(live, error)
+        else:
+            self._drop_lost(live)  # its files have gone to another worker
 
     def _begin_again(self, live: LiveTrial, errors: Mapping[Run, Exception]) -> bool:
         """Let runs begin again that could not continue from the files of an earlier worker.

@@ -57,6 +57,10 @@ class StudySession:
         states = (TrialState.RUNNING,)
         return len(self.storage.get_all_trials(self.study.study_id, deepcopy=False, states=states))
 
+    def is_running(self, trial_id: int) -> bool:
+        """Return whether a trial is not lost, by the database now."""
+        return self.study.database.optuna.get_trial(trial_id).state is TrialState.RUNNING
+
     def waiting_message(self, seconds: float) -> str | None:
         """Say which trials of other workers this one waits for; None if that was said before."""
         return self.study.queue.liveness.waiting_message(seconds)

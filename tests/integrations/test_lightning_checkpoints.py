@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import nullcontext
 from datetime import timedelta
+from unittest.mock import ANY
 
 import pytest
 import torch
@@ -298,3 +299,38 @@ def test_a_run_that_is_lost_has_the_losses_of_an_undisturbed_one(tmp_path, at_en
     rest = losses["lost", False].values
     assert rest == losses["whole", True].values[-len(rest) :]
     assert len(set(rest)) == len(rest)
+
+
+def test_a_run_in_another_folder_knows_the_best_checkpoint_that_it_had_before(tmp_path):
+    kept = []
+
+    def train(run):
+        torch.manual_seed(run.seed)
+        best = ModelCheckpoint(run.directory, monitor="val_loss", save_last=True)
+        last = run.directory / "last.ckpt"
+        path = last if last.exists() else None
+        fit(best, source=run, enable_checkpointing=True, fitted={"ckpt_path": path})
+        kept.append((best.best_model_path, best.best_model_score, best.last_model_path))
+
+    train.hyperparameters = {"lr": 0.1, "weight_decay": 0.0}
+    # The second epoch is the best one.
+    values = [{"lr": rate, "weight_decay": 0.0} for rate in (0.05, 0.05, 0.9, 0.9)]
+
+    def train_epochs(folder, epochs):
+        engine = LoopEngine(train, horizon=HORIZON)
+        engine.fill(0, 1, None, LoopContext("this run", (), lambda: folder))
+        results = [engine.train_epoch([epoch])[0] for epoch in epochs]
+        engine.test(0)
+        engine.release(0)
+        return results
+
+    for name in ("undisturbed", "first"):
+        (tmp_path / name).mkdir()
+    train_epochs(tmp_path / "undisturbed", values)
+    train_epochs(tmp_path / "first", values[:3])
+    (tmp_path / "first").rename(tmp_path / "second")
+    assert train_epochs(tmp_path / "second", [values[0], values[3]])[0] == Resumed(3, ANY)
+    (best, score, _), _, (again, same, last) = kept
+    assert "epoch=1" in best
+    assert again == best.replace("undisturbed", "second")
+    assert (same, last) == (score, str(tmp_path / "second" / "last.ckpt"))

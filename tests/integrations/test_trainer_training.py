@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -564,6 +565,43 @@ def test_a_run_that_is_handed_back_goes_on_with_the_patience_that_is_left(tmp_pa
         engine.release(0)  # as a worker does that stops
     assert results[0].epoch == 2
     assert counters == [0, 1, 2, 3]
+
+
+def test_a_run_in_another_folder_loads_the_best_model_that_it_had_before(tmp_path):
+    tested = []
+
+    def train(run):
+        trainer, _, _ = make_trainer(
+            run.directory,
+            source=run,
+            metric_for_best_model="loss",
+            load_best_model_at_end=True,
+            save_strategy="epoch",
+            save_total_limit=2,
+        )
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run.directory)))
+        tested.append((trainer.evaluate()["eval_loss"], Path(trainer.state.best_model_checkpoint)))
+
+    train.hyperparameters = {"lr": 0.1}
+    # The second epoch is the best one.
+    values = [{"lr": rate} for rate in (0.05, 0.05, 2.0, 2.0)]
+
+    def train_epochs(folder, epochs):
+        engine = make_engine(train, horizon=HORIZON)
+        engine.fill(0, 1, None, LoopContext("this run", (), lambda: folder))
+        results = [engine.train_epoch([epoch])[0] for epoch in epochs]
+        engine.test(0)
+        engine.release(0)
+        return results
+
+    for name in ("undisturbed", "first"):
+        (tmp_path / name).mkdir()
+    train_epochs(tmp_path / "undisturbed", values)
+    train_epochs(tmp_path / "first", values[:3])
+    (tmp_path / "first").rename(tmp_path / "second")
+    assert train_epochs(tmp_path / "second", [values[0], values[3]])[0].epoch == 3
+    (loss, _), _, (again, best) = tested
+    assert (again, best) == (loss, tmp_path / "second" / f"checkpoint-{2 * BATCHES}")
 
 
 class Calling(Trainer):

@@ -88,7 +88,8 @@ def test_a_trial_that_was_handed_back_finds_its_folder_again(tmp_path):
     assert len(folders(tmp_path)) == 1
     search(study, "bob")
     (_, first, empty), (_, second, files) = SEEN
-    assert first == second
+    assert (first.name, second.name) == (f"{first.name[:33]}.0.run", f"{first.name[:33]}.1.run")
+    assert not first.exists()
     assert (empty, files) == ([], ["epoch-0", "epoch-1"])
     assert folders(tmp_path) == []
     assert study.trials()[-1].state is TrialState.COMPLETE
@@ -115,8 +116,12 @@ def test_a_trial_whose_files_cannot_be_removed_fails(tmp_path, monkeypatch):
     [folder] = folders(tmp_path)
     (folder / "partial").touch()
 
+    remove = Folder.remove_subfolder
+
     def remove_subfolder(self, name):
-        raise PermissionError(name)
+        if name.endswith(".1.run"):
+            raise PermissionError(name)
+        remove(self, name)
 
     monkeypatch.setattr(Folder, "remove_subfolder", remove_subfolder)
     search(study, "bob", should_stop=lambda: len(SEEN) > 3)
@@ -244,3 +249,97 @@ def test_a_folder_that_is_removed_meanwhile_does_not_hide_the_size_of_the_others
     folder.remove_subfolder(NAME)
     monkeypatch.setattr(folder, "_subfolders", lambda: iter(found))
     assert folder.subfolder_bytes() == 40
+
+
+# --- attempts -------------------------------------------------------------------------------------
+
+
+def attempt(store, number, study=1):
+    return store.directories.of_run(study, 0, "a" * 32, PLAN, number)
+
+
+def names(path):
+    return sorted(p.name[34:] for p in path.parent.glob("*.run"))
+
+
+def test_an_attempt_gets_copies_of_the_files_of_the_one_before(tmp_path):
+    store = open_store(make_study(tmp_path, content()).database, print)
+    first = attempt(store, 0).create()
+    (first / "a" / "b").mkdir(parents=True)
+    (first / "a" / "b" / "state").write_text("of epoch 3")
+    with (first / "a" / "open").open("w") as file:
+        second = attempt(store, 4).create()
+        file.write("written by a worker that was only suspended")
+    assert (second / "a" / "b" / "state").read_text() == "of epoch 3"
+    assert (second / "a" / "open").read_text() == ""
+    assert names(second) == ["4.run"]
+    assert second.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("moment", ["renamed", "copying", "copied"])
+def test_a_worker_that_dies_while_it_takes_files_over_loses_none(tmp_path, moment):
+    store = open_store(make_study(tmp_path, content()).database, print)
+    first = attempt(store, 0).create()
+    (first / "state").write_text("of epoch 3")
+    run = first.name[:33]
+    first.rename(first.with_name(f"{run}.0.old.run"))
+    if moment == "copying":
+        first.with_name(f"{run}.1.new.run").mkdir()
+    elif moment == "copied":
+        first.with_name(f"{run}.1.run").mkdir()
+        (first.with_name(f"{run}.1.run") / "state").write_text("of epoch 3")
+    third = attempt(store, 2).create()
+    assert (third / "state").read_text() == "of epoch 3"
+    assert names(third) == ["2.run"]
+
+
+def test_a_worker_that_was_suspended_takes_no_files_from_a_later_one(tmp_path):
+    store = open_store(make_study(tmp_path, content()).database, print)
+    later = attempt(store, 1).create()
+    (later / "state").touch()
+    assert list(attempt(store, 0).create().iterdir()) == []
+    assert (later / "state").exists()
+    # Nor do its files reach the attempt after that.
+    assert [path.name for path in attempt(store, 2).create().iterdir()] == ["state"]
+
+
+def test_an_attempt_that_has_removed_its_files_finds_none_again(tmp_path):
+    store = open_store(make_study(tmp_path, content()).database, print)
+    (attempt(store, 0).create() / "partial").touch()
+    second = attempt(store, 1)
+    assert [path.name for path in second.create().iterdir()] == ["partial"]
+    assert second.remove()
+    (attempt(store, 0).create() / "partial").touch()  # a suspended worker goes on
+    assert list(second.create().iterdir()) == []
+    assert second.remove()
+    assert folders(tmp_path) == []
+
+
+def test_files_that_cannot_be_copied_let_the_trial_begin_again(tmp_path, monkeypatch):
+    said = []
+    store = open_store(make_study(tmp_path, content()).database, said.append)
+    (attempt(store, 0).create() / "state").touch()
+
+    def copy_subfolder(self, name, new):
+        self.make_subfolder(new)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Folder, "copy_subfolder", copy_subfolder)
+    second = attempt(store, 1).create()
+    assert list(second.iterdir()) == []
+    assert names(second) == ["1.run"]
+    [line] = said
+    assert "a trial begins again" in line
+    assert "No space left" in line
+
+
+def test_files_beyond_the_budget_are_kept_and_said_once(tmp_path):
+    said = []
+    store = open_store(make_study(tmp_path, content()).database, said.append, budget=1000)
+    (attempt(store, 0).create() / "model").write_bytes(b"x" * 1001)
+    assert said == []
+    for study in (2, 3):
+        attempt(store, 0, study).create()
+    [line] = said
+    assert "take 1001 bytes, more than the 1000 of all checkpoints" in line
+    assert (attempt(store, 0).create() / "model").exists()
