@@ -305,15 +305,15 @@ def test_a_run_in_another_folder_knows_the_best_checkpoint_that_it_had_before(tm
     kept = []
 
     def train(run):
-        torch.manual_seed(run.seed)
-        best = ModelCheckpoint(run.directory, monitor="val_loss", save_last=True)
+        best = ModelCheckpoint(run.directory / "best", monitor="val_loss")
+        keep = ModelCheckpoint(run.directory, save_last=True)
         last = run.directory / "last.ckpt"
         path = last if last.exists() else None
-        fit(best, source=run, enable_checkpointing=True, fitted={"ckpt_path": path})
-        kept.append((best.best_model_path, best.best_model_score, best.last_model_path))
+        fit(best, keep, source=run, enable_checkpointing=True, fitted={"ckpt_path": path})
+        kept.append((best.best_model_path, best.best_model_score, best.best_k_models))
 
     train.hyperparameters = {"lr": 0.1, "weight_decay": 0.0}
-    # The second epoch is the best one.
+    # The later epochs are worse.
     values = [{"lr": rate, "weight_decay": 0.0} for rate in (0.05, 0.05, 0.9, 0.9)]
 
     def train_epochs(folder, epochs):
@@ -330,7 +330,8 @@ def test_a_run_in_another_folder_knows_the_best_checkpoint_that_it_had_before(tm
     train_epochs(tmp_path / "first", values[:3])
     (tmp_path / "first").rename(tmp_path / "second")
     assert train_epochs(tmp_path / "second", [values[0], values[3]])[0] == Resumed(3, ANY)
-    (best, score, _), _, (again, same, last) = kept
-    assert "epoch=1" in best
+    (best, score, _), _, (again, same, models) = kept
+    assert "epoch=3" not in best
     assert again == best.replace("undisturbed", "second")
-    assert (same, last) == (score, str(tmp_path / "second" / "last.ckpt"))
+    assert same == score
+    assert models == {again: score}

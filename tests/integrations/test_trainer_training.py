@@ -584,7 +584,7 @@ def test_a_run_in_another_folder_loads_the_best_model_that_it_had_before(tmp_pat
 
     train.hyperparameters = {"lr": 0.1}
     # The second epoch is the best one.
-    values = [{"lr": rate} for rate in (0.05, 0.05, 2.0, 2.0)]
+    values = [{"lr": rate} for rate in (0.05, 0.05, 2.0, 0.0)]
 
     def train_epochs(folder, epochs):
         engine = make_engine(train, horizon=HORIZON)
