@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from lightning.pytorch import Callback
@@ -21,6 +23,7 @@ from schedsearch.training import train_to_end
 from tests.integrations import lightning_trainings as lightning
 from tests.integrations.lightning_trainings import HORIZON
 from tests.integrations.trainers import make_trainer
+from tests.searches import begin, document, write_space
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")
 #: The second epoch is the best one: the rate of the later ones makes the loss grow.
@@ -121,3 +124,36 @@ def test_the_trainer_tests_the_model_of_the_best_epoch(tmp_path, early):
     assert set(model) == {
         f"model.{part}.{kind}" for part in ("hidden", "norm", "out") for kind in ("weight", "bias")
     }
+
+
+@pytest.mark.long
+def test_a_search_for_the_best_epoch_is_confirmed_on_test_and_trained_again(tmp_path):
+    content = document(pruner={"name": "none"}, trials=16) | {
+        "task": "tests.integrations.refused:train",
+        "horizon": HORIZON,
+        "objective": {"metric": "eval_loss", "value": "best"},
+    }
+    rate, decay = {"low": 0.005, "high": 0.05}, {"low": 0.5, "high": 1.0}
+    families = {"constant": {"value": rate}, "exponential": {"initial": rate, "decay_rate": decay}}
+    content["hyperparameters"] = {"lr": {"families": families}}
+    write_space(tmp_path, content)
+
+    def run(*arguments):
+        process = begin(*arguments, folder=tmp_path)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert "checkpoint" not in err
+        return out
+
+    run("start", "small.toml")
+    confirmed = json.loads(run("confirm", "small", "--seeds", "6", "--top", "1", "--json"))
+    assert confirmed["metric"] == "test_loss"
+    run("export", "small", "-o", "best.toml")
+    trained = json.loads(
+        run("train", "best.toml", "--no-reuse", "-o", "best.safetensors", "--json")
+    )
+    [result] = trained["runs"]
+    # The training evaluates on its validation data again as its test.
+    assert result["test"]["test_loss"] == pytest.approx(result["value"])
+    assert min(result["metrics"]["eval_loss"]) == result["value"]
+    assert "model.out.weight" in load((tmp_path / "best.safetensors").read_bytes())
