@@ -41,8 +41,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(autouse=True)
 def _no_process_outlives_its_test() -> Iterator[None]:
     """Keep what one test started out of the next, and show its messages if the test fails."""
-    yield
-    end_begun()
+    with end_begun():
+        yield
 
 
 @pytest.fixture(scope="session")

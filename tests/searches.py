@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,7 @@ def write_space(folder: Path, content: Mapping[str, Any]) -> Path:
 
 
 BEGUN: list[subprocess.Popen[str]] = []
-"""What `begin` started since the test began."""
+"""What `begin` started, for a test or for a fixture of several tests."""
 
 
 def begin(*arguments: object, folder: Path, **environment: str) -> subprocess.Popen[str]:
@@ -266,15 +267,18 @@ def begin(*arguments: object, folder: Path, **environment: str) -> subprocess.Po
     return process
 
 
-def end_begun() -> None:
-    """Kill what `begin` started and still runs, and print what no test has read of its messages."""
-    for process in BEGUN:
+@contextmanager
+def end_begun() -> Iterator[None]:
+    """Kill what `begin` started meanwhile and still runs, and print messages that nobody read."""
+    earlier = len(BEGUN)
+    yield
+    for process in BEGUN[earlier:]:
         process.kill()
         if process.stderr is not None and not process.stderr.closed:
             # Workers that it started hold its pipe until they see that it is gone.
             _, err = process.communicate(timeout=60)
             print(*process.args[1:], f"ended with {process.returncode}:", err)
-    BEGUN.clear()
+    del BEGUN[earlier:]
 
 
 def is_constant(study: StudyHandle, trial: FrozenTrial) -> bool:
