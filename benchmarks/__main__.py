@@ -132,6 +132,13 @@ BENCHMARKS = (
         ("benchmarks.auto",),
     ),
     Benchmark(
+        "Whole commands",
+        "`schedsearch start SPACE --trials N` with no other option, everything included: where "
+        "nothing was ever compiled, and for a second study of the same database. The plain loop "
+        "has one thread; its rate is that of 60 trials. All epochs of all seeds count.",
+        ("benchmarks.whole_command",),
+    ),
+    Benchmark(
         "Search quality with many lanes",
         "Test error of the best schedule after the same number of trial-epochs; means of 10 "
         "searches with 95 % intervals.",

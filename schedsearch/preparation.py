@@ -14,7 +14,7 @@ from schedsearch.cores import most_threads, thread_counts
 from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document
 from schedsearch.numerics import current_numerics
-from schedsearch.samplers import limit_trials, make_sampler
+from schedsearch.samplers import expected_share, limit_trials, make_sampler
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, StudyRecord
 from schedsearch.study_task import LoadedTask, load_with_fingerprint, study_task_changes
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 #: At most this share of a study's trials trains at once: the sampler proposes a trial without the
 #: results of those in training. docs/performance.md has the measurements.
 MAX_SHARE_IN_TRAINING = 1 / 8
-#: The share of a trial's epochs that is trained on average if the pruner may end it.
-_TRAINED_WITH_PRUNER = 1 / 3
 
 
 def load_space(
@@ -196,7 +194,7 @@ def _choose_engine(
             horizon=space.horizon,
             trials=worker_trials,
             seeds=space.search.seeds,
-            trained=trained_share(space),
+            trained=expected_share(space),
         ),
         lanes=options.lanes,
         most_lanes=space.search.seeds * max(1, int(MAX_SHARE_IN_TRAINING * worker_trials)),
@@ -205,16 +203,3 @@ def _choose_engine(
         device=options.device,
         say=say,
     )
-
-
-def trained_share(space: Space) -> float:
-    """Return the share of all epochs that a study is expected to train: pruned trials train less.
-
-    Constants and audited trials are not pruned.
-    """
-    sampler, pruner = space.search.sampler, space.search.pruner
-    if pruner.name == "none":
-        return 1.0
-    constants = 0.0 if sampler.name == "grid" else sampler.constants
-    full = constants + (1 - constants) * pruner.audit
-    return full + (1 - full) * _TRAINED_WITH_PRUNER

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 
 # Before torch is first imported: tests run side by side, a process per core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One cache of compiled code for all tests, which compile the same steps.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(gettempdir()) / f"tests-{os.getuid()}"))
 # The tasks of the tests are outside the current folder of most tests.
 os.environ["SCHEDSEARCH_TRUST_TASK"] = "1"
 # Workers are processes, which import these tasks too.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from schedsearch.cli.start_options import ExtensionOptions
     from schedsearch.preparation import ComputeOptions, PreparedSpace
     from schedsearch.space import Space
-    from schedsearch.storage import StudyHandle
+    from schedsearch.storage import Database, StudyHandle
     from schedsearch.study_task import LoadedTask
 
 
@@ -80,17 +80,19 @@ def create(
         )
         study = None
     if study is None:
-        return create_study(opened, prepared.record(_measured(prepared, setup)))
+        return create_study(opened, prepared.record(_measured(prepared, setup, opened)))
     _warn_of_numerics(study.record.numerics, setup)
     return create_study(opened, prepared.record(study.record.numerics, study))
 
 
-def _measured(prepared: PreparedSpace, setup: ComputeOptions) -> dict[str, Any]:
+def _measured(prepared: PreparedSpace, setup: ComputeOptions, database: Database) -> dict[str, Any]:
     """Choose the numerics, which may take a while; Ctrl-C ends the command."""
     from schedsearch.preparation import choose_numerics
+    from schedsearch.trajectories.compiled_code import kept_compiled_code
 
     try:
-        return choose_numerics(prepared, setup, say)
+        with kept_compiled_code(database):
+            return choose_numerics(prepared, setup, say)
     except KeyboardInterrupt:
         say(
             f"error: interrupted while the engines were measured: study {prepared.space.name} is "

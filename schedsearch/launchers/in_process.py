@@ -9,6 +9,7 @@ from schedsearch.storage import StudyHandle
 from schedsearch.study_task import load_study_task
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
+from schedsearch.trajectories.compiled_code import kept_compiled_code
 from schedsearch.worker import BestTrialCallback, Messages, ProcessControl, Worker
 
 
@@ -41,7 +42,8 @@ def run_worker(
     numerics = {**recorded, "threads": threads or recorded["threads"]}
     start_torch_threads(numerics["threads"])
     task = load_study_task(study)
-    here = closest_numerics(numerics)
+    with kept_compiled_code(study.database):
+        here = closest_numerics(numerics)
     if other := numerics_differences(numerics, here):
         messages.warn(
             f"warning: exact numbers will differ from the study's others: {'; '.join(other)}"
@@ -50,7 +52,7 @@ def run_worker(
     number = 1 if here["engine"] == "lanes" else space.search.seeds
     engines = [make_engine(task, horizon=space.horizon, numerics=here) for _ in range(number)]
     store = open_store(study.database, messages.warn) if reuse else None
-    Worker(
+    worker = Worker(
         study,
         engines,
         name=name,
@@ -61,4 +63,6 @@ def run_worker(
             key: here[key] for key in recorded if here.get(key, recorded[key]) != recorded[key]
         },
         best_trial_callback=best_trial_callback,
-    ).run()
+    )
+    with kept_compiled_code(study.database):
+        worker.run()

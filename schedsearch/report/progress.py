@@ -73,6 +73,8 @@ class Progress:
         self._started = self._printed = time.monotonic()
         self._first_done: float | None = None
         self._first_epochs: int | None = None
+        #: When the first epochs were seen, and how many: the time before belongs to the start.
+        self._began: tuple[float, int] | None = None
         self._lock = threading.Lock()
         self._bar = RichProgress(
             TextColumn("{task.description}", markup=False),
@@ -111,6 +113,9 @@ class Progress:
         counts = status.counts
         if self._first_epochs is None:
             self._first_epochs = counts.epochs
+        now = time.monotonic()
+        if self._began is None and counts.epochs > self._first_epochs:
+            self._began = now, counts.epochs
         speed = (counts.epochs - self._first_epochs) / self._seconds()
         details = [
             f"{counts.running} running",
@@ -118,14 +123,34 @@ class Progress:
             f"{counts.failed} failed",
             f"{speed:.{1 if speed < 10 else 0}f} epochs/s",
         ]
-        self._draw(counts.finished, status.total, details, status.study, best_line(status))
+        if waits_for := self._waits_for(status):
+            details.append(f"waiting for {waits_for}")
+        left = None
+        if self._began is not None and now > self._began[0] and counts.epochs > self._began[1]:
+            seconds = (now - self._began[0]) / (counts.epochs - self._began[1])
+            left = seconds * status.epochs_left
+        self._draw(counts.finished, status.total, details, status.study, best_line(status), left)
+
+    def _waits_for(self, status: Status) -> str | None:
+        """Say what the command waits for, if it is not simply the next trials."""
+        counts = status.counts
+        if counts.finished >= status.total:
+            return None
+        if self._began is None:
+            if counts.running:
+                return "the first epoch, which includes building the step of the training"
+            return "the workers to load torch and the task"
+        if counts.finished + counts.running >= status.total:
+            return "the last trials"
+        return None
 
     def count(self, done: int, total: int, *details: str, worked: float | None = None) -> None:
         """Show how many units are done, with details such as the last metric.
 
         `worked` counts the units in work by their finished share, for the time left.
         """
-        self._draw(done, total, details, worked=worked)
+        left = self._seconds_left(done if worked is None else worked, total)
+        self._draw(done, total, details, left=left)
 
     def _draw(
         self,
@@ -134,11 +159,11 @@ class Progress:
         details: Iterable[str],
         label: str = "",
         last_line: str = "",
-        worked: float | None = None,
+        left: float | None = None,
     ) -> None:
         if is_quiet():
             return
-        time_left = self._time_left(done if worked is None else worked, total)
+        time_left = [f"about {describe_seconds(left)} left"] if left and done < total else []
         line = printable_line(", ".join([*details, *time_left]))
         label, last_line = printable_line(label), printable_line(last_line)
         self._bar.update(self._task, completed=done, total=total, description=label)
@@ -157,10 +182,11 @@ class Progress:
     def _seconds(self) -> float:
         return max(time.monotonic() - self._started, 1e-9)
 
-    def _time_left(self, done: float, total: int) -> Iterator[str]:
+    def _seconds_left(self, done: float, total: int) -> float | None:
+        """Return the time that is left at the speed since the start; None before it is known."""
         # Work that was done before the start says nothing about the speed.
         if self._first_done is None:
             self._first_done = done
         if self._first_done < done < total:
-            left = self._seconds() / (done - self._first_done) * (total - done)
-            yield f"about {describe_seconds(left)} left"
+            return self._seconds() / (done - self._first_done) * (total - done)
+        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -15,6 +15,8 @@ from schedsearch.confirmation.verdicts import not_confirmed
 from schedsearch.pruners import Audit, summarize_audit
 from schedsearch.report.confirmation import verdict_line
 from schedsearch.report.without_value import without_value
+from schedsearch.report.work_left import epochs_left
+from schedsearch.samplers import expected_share
 from schedsearch.storage import Counts, StudyHandle, find_study, rank_trials
 from schedsearch.storage.attributes import (
     CLAMPED,
@@ -98,6 +100,8 @@ class Status:
     audit: Audit | None = None
     #: The study whose confirmation this one is; None for a search.
     confirms: str | None = None
+    #: How many epochs the trials will still train, estimated from those that ended.
+    epochs_left: float = 0.0
     #: Why the study has ended without a complete trial; None if it has one, or has not ended.
     without_value: str | None = None
     #: The number of the last failed trial and its exception in one line; None if none failed.
@@ -183,9 +187,20 @@ def read_status(study: StudyHandle) -> Status:
         confirmation=None if result is None else _confirmation_line(study, result),
         audit=summarize_audit(trials, objective),
         confirms=study.confirms,
+        epochs_left=_epochs_left(study, trials, total),
         without_value=without_value(study) if state == "done" else None,
         last_failure=_last_failure(trials),
     )
+
+
+def _epochs_left(study: StudyHandle, trials: Sequence[FrozenTrial], total: int) -> float:
+    """Return how many epochs the trials will still train, within the budget of epochs."""
+    ended = [len(t.intermediate_values) for t in trials if t.state.is_finished()]
+    running = [len(t.intermediate_values) for t in trials if t.state is TrialState.RUNNING]
+    space = study.space
+    left = epochs_left(ended, running, total, space.horizon, expected_share(space))
+    budget = study.queue.budget().epochs
+    return left if budget is None else min(left, max(0, budget - sum(ended) - sum(running)))
 
 
 def _last_failure(trials: Iterable[FrozenTrial]) -> str | None:

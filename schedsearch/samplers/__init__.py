@@ -12,6 +12,7 @@ from optuna.samplers import BaseSampler
 from schedsearch.errors import InputError
 from schedsearch.samplers.constant_share import (
     ConstantShareSampler,
+    expected_share,
     is_audited,
     is_exempt_from_pruning,
 )
@@ -25,7 +26,13 @@ from schedsearch.samplers.pbt import PbtSampler
 from schedsearch.samplers.tpe import TreeParzenSampler
 from schedsearch.space import Space
 
-__all__ = ["is_audited", "is_exempt_from_pruning", "limit_trials", "make_sampler"]
+__all__ = [
+    "expected_share",
+    "is_audited",
+    "is_exempt_from_pruning",
+    "limit_trials",
+    "make_sampler",
+]
 
 
 def make_sampler(space: Space, worker: str) -> BaseSampler:

@@ -57,6 +57,15 @@ def picture_folder(url: str, current: Path | None = None) -> Path:
     return checkpoint_folder(url, current).with_suffix(".pictures")
 
 
+def compiled_folder(url: str, current: Path | None = None) -> Path:
+    """Return the folder of the compiled steps of a database's studies: beside its checkpoints.
+
+    >>> compiled_folder("sqlite:///runs/studies.db").as_posix()
+    'runs/studies.db.compiled'
+    """
+    return checkpoint_folder(url, current).with_suffix(".compiled")
+
+
 def checkpoint_budget() -> int:
     """Return the bytes of all checkpoints: SCHEDSEARCH_CHECKPOINT_BUDGET, or 2 GiB.
 

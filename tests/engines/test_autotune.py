@@ -209,6 +209,7 @@ def test_without_a_compiler_lanes_are_not_compiled(monkeypatch):
             return super().seconds_per_run(engine)
 
     monkeypatch.setattr(torch, "compile", fail)
+    monkeypatch.setattr("torch._inductor.standalone_compile", fail)
     chosen, said = choose(WithoutCompiler({(16, False): 2.0, (8, False): 2.0}))
     assert said
     assert (chosen.lanes, chosen.compiled) == (8, False)

@@ -8,7 +8,8 @@ import pytest
 
 from schedsearch.report import progress
 from schedsearch.report.progress import Progress, set_quiet, spinner
-from schedsearch.report.status import read_status
+from schedsearch.report.status import Status, read_status
+from schedsearch.storage import Counts
 from tests.searches import make_study, work
 
 
@@ -77,6 +78,57 @@ def test_a_study_is_shown_with_its_counts_its_speed_and_its_best_values(tmp_path
         f"{counts.epochs / 20:.1f} epochs/s; best schedule none complete; "
         f"best constant val_loss {best.value:.5g} (trial {best.number})\n"
     )
+
+
+def shown_status(finished: int, running: int, epochs: int, left: float) -> Status:
+    counts = Counts(complete=finished, running=running, epochs=epochs)
+    return Status(
+        study="small",
+        state="running",
+        metric="val_loss",
+        direction="minimize",
+        total=10,
+        counts=counts,
+        horizon=9,
+        best=None,
+        best_schedule=None,
+        best_constant=None,
+        user_plans=(),
+        seconds=1.0,
+        epochs_left=left,
+    )
+
+
+def test_the_time_left_of_a_study_leaves_out_the_seconds_before_its_first_epoch(clock, capsys):
+    with Progress("trials") as shown:
+        shown.show(shown_status(0, 0, 0, 60.0))
+        clock.now += 100  # starting and compiling
+        shown.show(shown_status(0, 2, 2, 58.0))
+        capsys.readouterr()
+        clock.now += 20
+        shown.show(shown_status(1, 2, 12, 48.0))
+    # 10 epochs took 20 seconds, and 48 are left.
+    assert ", about 1 min 36 s left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "waits_for"),
+    [
+        ((0, 0, 0), "the workers to load torch and the task"),
+        ((0, 2, 0), "the first epoch, which includes building the step of the training"),
+        ((8, 2, 5), "the last trials"),
+        ((1, 2, 5), None),
+        ((10, 0, 5), None),
+    ],
+)
+def test_what_a_study_waits_for_is_said(clock, capsys, status, waits_for):
+    with Progress("trials") as shown:
+        shown.show(shown_status(0, 0, 0, 60.0))
+        clock.now += 20
+        shown.show(shown_status(*status, left=10.0))
+    line = capsys.readouterr().err
+    assert (waits_for is None) == ("waiting for" not in line)
+    assert f"waiting for {waits_for}" in line or waits_for is None
 
 
 def test_a_message_is_printed_as_it_is(capsys):

@@ -16,6 +16,8 @@ from schedsearch.errors import summarize_exception
 
 #: Float32 numbers in an AVX-512 register; a reduction over fewer cannot fill one.
 _VECTOR = 16
+#: What torch calls the vector instructions of x86 processors.
+_VECTOR_CAPABILITIES = ("AVX512", "AVX2")
 
 
 def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
@@ -38,17 +40,46 @@ def compile_graph(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[...,
 
     The compiler caches its results on disk, so that the next process starts faster.
     """
-    if inputs[0].device.type == "cpu":
+    on_cpu = inputs[0].device.type == "cpu"
+    if on_cpu:
         transpose_narrow_products(graph)
-    # Only the numbers in the inputs change, so no call needs guards.
-    unguarded = getattr(torch.compiler, "skip_all_guards_unsafe", None)
-    options = {} if unguarded is None else {"guard_filter_fn": unguarded}
     with torch.no_grad(), warnings.catch_warnings():
         # Warnings of the compiler are about its internals.
         warnings.simplefilter("ignore")
-        function = torch.compile(graph, dynamic=False, fullgraph=True, options=options)
-        function(*(tensor.clone() for tensor in inputs))
+        try:
+            function = _compile_traced(graph, inputs) if on_cpu else _compile_any(graph)
+            function(*(tensor.clone() for tensor in inputs))
+        except Exception:
+            if not on_cpu:
+                raise
+            function = _compile_any(graph)
+            function(*(tensor.clone() for tensor in inputs))
     return function
+
+
+def _compile_traced(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+    """Compile a graph without tracing it again, which saves a fifth of the compiler's own time.
+
+    The check whether this processor and the C++ compiler support the vector instructions of torch
+    is left out: it compiles three programs, which takes as long as the kernels of a small network.
+    If they do not, the kernels fail to compile.
+    """
+    from torch._inductor import config, standalone_compile
+
+    has_vectors = torch.backends.cpu.get_cpu_capability() in _VECTOR_CAPABILITIES
+    with config.patch({"cpp.vec_isa_ok": True} if has_vectors else {}):
+        compiled: Callable[..., Any] = standalone_compile(
+            graph, [tensor.clone() for tensor in inputs], dynamic_shapes="from_example_inputs"
+        )
+    return compiled
+
+
+def _compile_any(graph: GraphModule) -> Callable[..., Any]:
+    """Compile a graph in the way that every version of torch supports, on every device."""
+    # Only the numbers in the inputs change, so no call needs guards.
+    unguarded = getattr(torch.compiler, "skip_all_guards_unsafe", None)
+    options = {} if unguarded is None else {"guard_filter_fn": unguarded}
+    return torch.compile(graph, dynamic=False, fullgraph=True, options=options)
 
 
 @functools.cache
