@@ -14,7 +14,7 @@ from schedsearch.cores import most_threads, thread_counts
 from schedsearch.errors import FileError, InputError, Problem
 from schedsearch.files import read_document
 from schedsearch.numerics import current_numerics
-from schedsearch.samplers import expected_share, limit_trials, make_sampler
+from schedsearch.samplers import limit_trials, make_sampler
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, StudyRecord
 from schedsearch.study_task import LoadedTask, load_with_fingerprint, study_task_changes
@@ -194,7 +194,7 @@ def _choose_engine(
             horizon=space.horizon,
             trials=worker_trials,
             seeds=space.search.seeds,
-            trained=expected_share(space),
+            trained=space.search.expected_share,
         ),
         lanes=options.lanes,
         most_lanes=space.search.seeds * max(1, int(MAX_SHARE_IN_TRAINING * worker_trials)),

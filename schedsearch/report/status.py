@@ -16,7 +16,6 @@ from schedsearch.pruners import Audit, summarize_audit
 from schedsearch.report.confirmation import verdict_line
 from schedsearch.report.without_value import without_value
 from schedsearch.report.work_left import epochs_left
-from schedsearch.samplers import expected_share
 from schedsearch.storage import Counts, StudyHandle, find_study, rank_trials
 from schedsearch.storage.attributes import (
     CLAMPED,
@@ -198,7 +197,7 @@ def _epochs_left(study: StudyHandle, trials: Sequence[FrozenTrial], total: int) 
     ended = [len(t.intermediate_values) for t in trials if t.state.is_finished()]
     running = [len(t.intermediate_values) for t in trials if t.state is TrialState.RUNNING]
     space = study.space
-    left = epochs_left(ended, running, total, space.horizon, expected_share(space))
+    left = epochs_left(ended, running, total, space.horizon, space.search.expected_share)
     budget = study.queue.budget().epochs
     return left if budget is None else min(left, max(0, budget - sum(ended) - sum(running)))
 

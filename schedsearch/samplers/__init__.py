@@ -12,7 +12,6 @@ from optuna.samplers import BaseSampler
 from schedsearch.errors import InputError
 from schedsearch.samplers.constant_share import (
     ConstantShareSampler,
-    expected_share,
     is_audited,
     is_exempt_from_pruning,
 )
@@ -27,7 +26,6 @@ from schedsearch.samplers.tpe import TreeParzenSampler
 from schedsearch.space import Space
 
 __all__ = [
-    "expected_share",
     "is_audited",
     "is_exempt_from_pruning",
     "limit_trials",

@@ -12,9 +12,6 @@ from schedsearch.samplers.delegating import DelegatingSampler
 from schedsearch.space import Space
 from schedsearch.storage.attributes import SAMPLE_INDEX
 
-#: The share of a trial's epochs that is trained on average if the pruner may end it.
-_TRAINED_WITH_PRUNER = 1 / 3
-
 
 def in_share(index: int, share: float) -> bool:
     """Return whether an index belongs to a share of all indices, spread evenly.
@@ -45,19 +42,6 @@ def is_audited(space: Space, sample_index: int) -> bool:
     sampler, pruner = space.search.sampler, space.search.pruner
     constants = 0 if sampler.name == "grid" else math.floor(sample_index * sampler.constants)
     return pruner.name != "none" and in_share(sample_index - constants, pruner.audit)
-
-
-def expected_share(space: Space) -> float:
-    """Return the share of all epochs that a study is expected to train: pruned trials train less.
-
-    Constants and audited trials are not pruned.
-    """
-    sampler, pruner = space.search.sampler, space.search.pruner
-    if pruner.name == "none":
-        return 1.0
-    constants = 0.0 if sampler.name == "grid" else sampler.constants
-    full = constants + (1 - constants) * pruner.audit
-    return full + (1 - full) * _TRAINED_WITH_PRUNER
 
 
 class ConstantShareSampler(DelegatingSampler):

@@ -75,6 +75,10 @@ Duration = Annotated[StrictInt | StrictStr, AfterValidator(_check_duration)]
 Argument = Annotated[Any, AfterValidator(_check_argument)]
 
 
+#: The share of a trial's epochs that is trained on average if the pruner may end it.
+_TRAINED_WITH_PRUNER = 1 / 3
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -160,6 +164,18 @@ class Search(_Table):
     sampler: SamplerOptions = SamplerOptions()
     #: See [search.pruner].
     pruner: PrunerOptions = PrunerOptions()
+
+    @property
+    def expected_share(self) -> float:
+        """The share of all epochs that is expected to be trained: pruned trials train less.
+
+        Constants and audited trials are not pruned.
+        """
+        if self.pruner.name == "none":
+            return 1.0
+        constants = 0.0 if self.sampler.name == "grid" else float(self.sampler.constants)
+        full = constants + (1 - constants) * float(self.pruner.audit)
+        return full + (1 - full) * _TRAINED_WITH_PRUNER
 
 
 class HyperparameterTable(_Table):
