@@ -162,12 +162,15 @@ for _function in (
 def document(task: Callable[..., Any] = train, **search: Any) -> dict[str, Any]:
     """Return the content of a space file: one learning rate, constant or decaying."""
     lr = {"low": 0.01, "high": 0.9, "log": True}
+    search = {"sampler": {}, "pruner": {"min_epochs": 2}, **search}
+    search["sampler"] = {"name": "tpe", **search["sampler"]}
+    search["pruner"] = {"name": "asha", **search["pruner"]}
     return {
         "name": "small",
         "task": f"tests.searches:{task.__name__}",
         "horizon": 9,
         "objective": {"metric": "val_loss"},
-        "search": {"trials": 10, "pruner": {"min_epochs": 2}, **search},
+        "search": {"trials": 10, **search},
         "hyperparameters": {
             "lr": {
                 "families": {

@@ -104,7 +104,7 @@ class SamplerOptions(_Table):
     #: `forecast` models the values of plans over the run. `tpe` and `grid` search the tree of
     #: families, `pbt` (population-based training) needs `piecewise` families; `random`, `gp`,
     #: `cmaes` and `qmc` are Optuna's.
-    name: Literal["forecast", "tpe", "random", "grid", "pbt", "gp", "cmaes", "qmc"] = "tpe"
+    name: Literal["forecast", "tpe", "random", "grid", "pbt", "gp", "cmaes", "qmc"] = "forecast"
     #: forecast, tpe, gp, cmaes: the number of random trials before the model is used; if left
     #: out, 10.
     startup_trials: Annotated[StrictInt, Field(ge=0)] | None = None
@@ -124,7 +124,7 @@ class PrunerOptions(_Table):
     """When a trial is stopped early; the pruner is called after each epoch."""
 
     #: The pruning rule; `none` trains every trial in full.
-    name: Literal["forecast", "asha", "hyperband", "median", "patient", "none"] = "asha"
+    name: Literal["forecast", "asha", "hyperband", "median", "patient", "none"] = "forecast"
     #: The number of epochs before a trial can be pruned.
     min_epochs: Annotated[StrictInt, Field(ge=1)] = 5
     #: asha, hyperband: the best 1 / reduction_factor of the trials continue at a rung.

@@ -73,13 +73,15 @@ class Space:
             stored: the space of the study that the file continues; None: the study is new.
 
         Without a `schedule_version`, schedules follow the newest version of the rules. A config
-        with a [source] was exported before there were versions, and keeps version 1.
+        with a [source] was exported before there were versions, and keeps version 1. A file that
+        names no sampler or pruner leaves those of an existing study as they are.
 
         Raises:
             FileError: the content is invalid; the message lists all problems.
         """
         newest = 1 if content.get("source") else CURRENT_VERSION
         content = {"schedule_version": newest, **content}
+        content = _with_names_of(stored, content)
         result = validate_document(content)
         problems = list(result.problems)
         families = [*result.hyperparameters.values(), *result.groups.values()]
@@ -366,3 +368,21 @@ def _default_problems(result: ValidationResult, stored: Space | None) -> list[Pr
         for name, default, rule in sign_rules(result.document, families)
         if name not in known or known[name].default != default
     ]
+
+
+def _with_names_of(stored: Space | None, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the content of a file with the sampler and the pruner of the study that it continues.
+
+    The defaults were other ones when the study was created.
+    """
+    search = content.get("search", {})
+    if stored is None or not isinstance(search, Mapping):
+        return content
+    kept = {"sampler": stored.search.sampler.name, "pruner": stored.search.pruner.name}
+    tables = {key: search.get(key, {}) for key in kept}
+    named = {
+        key: {"name": kept[key], **table}
+        for key, table in tables.items()
+        if isinstance(table, Mapping)
+    }
+    return {**content, "search": {**search, **named}}

@@ -161,7 +161,7 @@ def test_fewer_trials_than_a_finished_study_has_are_named_with_both_numbers(star
         ("--epoch-timeout 0", "--epoch-timeout is 0.0, but must be greater than 0.0"),
         ("--audit 3", "--audit is 3.0, but must be at most 1.0"),
         ("--epochs 1", "--epochs is 1, but must be at least the horizon (9), since one trial may"),
-        ("--sampler tpee", "--sampler is 'tpee', but must be one of tpe, random, grid, "),
+        ("--sampler tpee", "--sampler is 'tpee', but must be one of forecast, tpe, random, "),
         ("--study a/b", "--study is 'a/b', but must consist of letters, digits and the characters"),
     ],
 )

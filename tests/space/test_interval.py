@@ -154,11 +154,15 @@ def test_a_duration_longer_than_what_a_combinator_leaves_gives_a_warning() -> No
 @pytest.mark.parametrize(
     ("pruner", "reason"),
     [
-        ({}, "its first rung, after search.pruner.min_epochs = 5, is not before the horizon of 3"),
+        ({"name": "asha"}, "its first rung, after search.pruner.min_epochs = 5, is not before the horizon of 3"),
         ({"name": "hyperband", "min_epochs": 3}, "its first rung, after search.pruner.min_epochs"),
         ({"name": "median"}, "its first decision, after search.pruner.min_epochs = 5, is not"),
         ({"min_epochs": 1, "protected": "100%"}, "protected = '100%' covers the horizon"),
-        ({"min_epochs": 1, "reduction_factor": 3, "protected": 2}, "its last rung before the hor"),
+        ({"name": "asha", "min_epochs": 1, "protected": 2}, "its last rung before the hor"),
+        ({"name": "asha", "rungs": [3, "100%"]}, "no rung of search.pruner.rungs = [3, '100%'] is"),
+        ({"name": "asha", "rungs": [1], "protected": 2}, "its last rung before the horizon is"),
+        ({}, "its first decision, after search.pruner.min_epochs = 5, is not"),
+        ({"min_epochs": 1, "startup_trials": 100}, "100 trials must be complete first"),
         ({"name": "patient", "min_epochs": 1}, "after search.pruner.patience + 2 = 7 epochs"),
         (
             {"name": "median", "min_epochs": 1, "startup_trials": 100},
