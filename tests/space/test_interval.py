@@ -154,7 +154,7 @@ def test_a_duration_longer_than_what_a_combinator_leaves_gives_a_warning() -> No
 @pytest.mark.parametrize(
     ("pruner", "reason"),
     [
-        ({"name": "asha"}, "its first rung, after search.pruner.min_epochs = 5, is not before the horizon of 3"),
+        ({"name": "asha"}, "its first rung, after search.pruner.min_epochs = 5, is not before"),
         ({"name": "hyperband", "min_epochs": 3}, "its first rung, after search.pruner.min_epochs"),
         ({"name": "median"}, "its first decision, after search.pruner.min_epochs = 5, is not"),
         ({"min_epochs": 1, "protected": "100%"}, "protected = '100%' covers the horizon"),
