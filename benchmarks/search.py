@@ -57,9 +57,10 @@ class StartedSearch:
 
 
 def prepare_search(name: str, **search: Any) -> PreparedSpace:
-    """Return a search with one seed per trial, and given settings of [search] by dotted key."""
+    """Return a search with one seed per trial, no race, and given settings by key of [search]."""
     file, changes = SEARCHES[name]
-    fixed = {f"search.{key}": value for key, value in ({"seeds": 1} | search).items()}
+    settings = {"seeds": 1, "race.top": 0} | search
+    fixed = {f"search.{key}": value for key, value in settings.items()}
     return prepare_space(load_space(SPACES / f"{file}.toml", {**fixed, **changes}))
 
 

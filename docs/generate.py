@@ -361,6 +361,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "search": functools.partial(_model_table, document.Search),
     "sampler": functools.partial(_model_table, document.SamplerOptions),
     "pruner": functools.partial(_model_table, document.PrunerOptions),
+    "race": functools.partial(_model_table, document.RaceOptions),
     "hyperparameter": functools.partial(_model_table, document.HyperparameterTable),
     "group": functools.partial(_model_table, document.GroupTable),
 }

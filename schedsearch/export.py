@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +16,7 @@ from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, plan_of
-from schedsearch.storage.attributes import NUMERICS, RUNS
+from schedsearch.storage.attributes import NUMERICS, RUNS, SEED
 
 
 def best_trial(study: StudyHandle) -> FrozenTrial:
@@ -33,10 +34,10 @@ def best_trial(study: StudyHandle) -> FrozenTrial:
         return study.trial(confirmed)
     if result is not None and (trial := _best_in_confirmation(study, result)) is not None:
         return trial
-    ranked = study.complete_trials()
+    ranked = study.ranked_plans()
     if not ranked:
         raise study.no_complete_trial()
-    return ranked[0]
+    return ranked[0].trial
 
 
 def _best_in_confirmation(study: StudyHandle, result: Mapping[str, Any]) -> FrozenTrial | None:
@@ -75,12 +76,19 @@ def trial_to_config(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
         "horizon": document.horizon,
         "schedule_version": plan.version,
         "objective": document.objective.model_dump(mode="json"),
-        "search": {"seed": document.search.seed, "seeds": document.search.seeds},
+        "search": _seeds(space, trial),
         **plan_tables(space, plan),
         "source": provenance(study, trial),
         "numerics": {**study.record.numerics, **trial.user_attrs.get(NUMERICS, {})},
     }
     return {key: value for key, value in content.items() if value != {}}
+
+
+def _seeds(space: Space, trial: FrozenTrial) -> dict[str, int]:
+    """Return the seeds of a trial: its own seed, or those of the study."""
+    if SEED in trial.user_attrs:
+        return {"seed": trial.user_attrs[SEED], "seeds": 1}
+    return {"seed": space.search.seed, "seeds": space.search.seeds}
 
 
 def plan_tables(space: Space, plan: Plan) -> dict[str, Any]:
@@ -134,8 +142,22 @@ def provenance(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
             ),
             "optuna": version("optuna"),
         },
+        **_race_of(study, trial),
         **({} if evidence is None else {"confirmation": evidence}),
     }
+
+
+def _race_of(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
+    """Return the mean over all runs of the trial's plan; nothing if no other trial has that plan.
+
+    `value` and `runs` are those of the trial, which `train` reproduces.
+    """
+    plan = next((plan for plan in study.ranked_plans() if trial in plan.trials), None)
+    if plan is None or len(plan.trials) == 1:
+        return {}
+    found = {"mean": plan.mean, "seeds": plan.seeds, "diverged": plan.diverged}
+    error = plan.error
+    return {"race": found if error is None or math.isinf(error) else {**found, "error": error}}
 
 
 def confirmation_of(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any] | None:

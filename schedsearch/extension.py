@@ -79,11 +79,11 @@ def extend_study(
 
 def _best_plans(parent: StudyHandle, top: int, *, stretch: bool) -> list[tuple[FrozenTrial, Plan]]:
     found: dict[Plan, FrozenTrial] = {}
-    for trial in parent.complete_trials():
-        plan = plan_of(trial)
+    for ranked in parent.ranked_plans():
+        plan = plan_of(ranked.trial)
         if not stretch:
             plan = plan.resolve(parent.space.horizon, parent.space.search.seed)
-        found.setdefault(plan, trial)
+        found.setdefault(plan, ranked.trial)
         if len(found) == top:
             break
     if not found:

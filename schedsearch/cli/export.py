@@ -64,9 +64,9 @@ def export(
 
 def _description(content: dict[str, Any]) -> str:
     source = content["source"]
-    seeds = len(source["runs"])
-    mean = f" (mean of {seeds} seeds)" if seeds > 1 else ""
-    value = f"{source['metric']} {source['value']:.6g}{mean}"
+    race = source.get("race", {"mean": source["value"], "seeds": len(source["runs"])})
+    mean = f" (mean of {race['seeds']} seeds)" if race["seeds"] > 1 else ""
+    value = f"{source['metric']} {race['mean']:.6g}{mean}"
     return f"trial {source['trial']} of {source['study']}, {value}"
 
 
@@ -103,9 +103,7 @@ def _warn_of_better_trials(handle: StudyHandle) -> None:
     from schedsearch.confirmation.verdicts import not_confirmed
 
     best = [
-        trial.number
-        for kind in (False, True)
-        for trial in handle.complete_trials(constant=kind)[:1]
+        plan.number for kind in (False, True) for plan in handle.ranked_plans(constant=kind)[:1]
     ]
     result = confirmation_result(handle)
     if result is not None and (since := not_confirmed(result, best)):

@@ -117,7 +117,7 @@ def _draw_trial(study: StudyHandle, number: int | None = None) -> tuple[Figure, 
     from schedsearch.report.pictures import draw_trial
 
     trial = _trial_of(study, number)
-    constant = next(iter(study.complete_trials(constant=True)), None)
+    constant = next((plan.trial for plan in study.ranked_plans(constant=True)), None)
     return draw_trial(study.space, trial, constant), f"trial {trial.number} of {study.name}"
 
 

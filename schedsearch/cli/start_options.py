@@ -53,6 +53,7 @@ _OPTIONS = {
     "search.pruner.name": "pruner",
     "search.pruner.audit": "audit",
     "search.pruner.protected": "protected",
+    "search.race.top": "race",
 }
 
 
@@ -84,6 +85,10 @@ class SearchOptions:
     ] = None
     protected: Annotated[
         str | None, typer.Option(help="Opening without pruning: epochs, or a share such as 20%.")
+    ] = None
+    race: Annotated[
+        int | None,
+        typer.Option(help="How many of the best schedules get further seeds; 0: no race."),
     ] = None
     seed: Annotated[int | None, typer.Option(help="The first seed of the trainings.")] = None
     seeds: Annotated[int | None, typer.Option(help="Runs per trial, side by side.")] = None

@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from optuna.trial import FrozenTrial
-
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
 from schedsearch.printable import count_of
-from schedsearch.storage import StudyHandle, plan_of
+from schedsearch.storage import PlanMean, StudyHandle, plan_of
 from schedsearch.storage.attributes import PLAN, USER_PLAN
 
 #: How many constants, beside the default, every schedule has to beat.
@@ -36,7 +34,7 @@ def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Cand
     Raises:
         StudyError: no schedule is complete.
     """
-    schedules = _best_distinct(study.complete_trials(constant=False), top)
+    schedules = _best(study.ranked_plans(constant=False), top)
     if not schedules and not study.complete_trials():
         raise study.no_complete_trial()
     if not schedules:
@@ -44,7 +42,7 @@ def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Cand
             f"study {study.name} has no complete trial with a schedule yet: "
             "raise --trials of `schedsearch start` to continue"
         )
-    constants = _best_distinct(study.complete_trials(constant=True), CONSTANTS)
+    constants = _best(study.ranked_plans(constant=True), CONSTANTS)
     default = study.space.baseline()
     if default not in [constant.plan for constant in constants]:
         at_default = (t for t in study.trials() if PLAN in t.user_attrs)
@@ -53,19 +51,18 @@ def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Cand
     return schedules, constants
 
 
-def _best_distinct(ranked: Iterable[FrozenTrial], count: int) -> list[Candidate]:
-    """Return the first distinct plans, and all plans that the user added."""
-    found: dict[Plan, Candidate] = {}
-    for trial in ranked:
-        if len(found) < count or USER_PLAN in trial.user_attrs:
-            plan = plan_of(trial)
-            found.setdefault(plan, Candidate(trial.number, plan))
-    return list(found.values())
+def _best(ranked: Iterable[PlanMean], count: int) -> list[Candidate]:
+    """Return the first plans, and all plans that the user added."""
+    return [
+        Candidate(plan.number, plan_of(plan.trial))
+        for place, plan in enumerate(ranked)
+        if place < count or any(USER_PLAN in trial.user_attrs for trial in plan.trials)
+    ]
 
 
 def few_constants_warning(study: StudyHandle) -> list[str]:
     """Return a warning if too few constants were tried for a strong baseline."""
-    tried = len({plan_of(trial) for trial in study.complete_trials(constant=True)})
+    tried = len(study.ranked_plans(constant=True))
     searched = len(study.space.searched())
     enough = _FEWEST_TRIED * searched
     if tried >= enough:

@@ -21,7 +21,7 @@ from schedsearch.storage import (
     Database,
     StudyHandle,
     load_system_attributes,
-    rank_trials,
+    rank_plans,
 )
 from schedsearch.trajectories import Folder, open_picture_folder
 
@@ -92,7 +92,8 @@ class DashboardArtifacts:
         # Imported here: a worker needs matplotlib for its best trials only.
         from schedsearch.report.pictures import draw_trial, image
 
-        constant = next(iter(rank_trials(self._study.space, trials, constant=True)), None)
+        ranked = rank_plans(self._study.space, trials, constant=True)
+        constant = ranked[0].trial if ranked else None
         content = image(draw_trial(self._study.space, trial, constant), "png")
         artifact_id = str(uuid.uuid4())
         self._store.write(artifact_id, io.BytesIO(content))

@@ -11,8 +11,8 @@ from schedsearch.printable import describe_stop
 from schedsearch.report.confirmation import verdict_line
 from schedsearch.report.text import describe_plan
 from schedsearch.space import Space
-from schedsearch.storage import rank_trials
-from schedsearch.storage.attributes import PLAN, STOPPED_AFTER
+from schedsearch.storage import PlanMean, rank_plans
+from schedsearch.storage.attributes import PLAN
 
 #: The last line of the generated text; users write below it.
 _END = "*schedsearch keeps the text above this line current; write below it.*"
@@ -53,10 +53,10 @@ def _lines(
     for hyperparameter, families in space.searched().items():
         yield f"- `{hyperparameter}`: {', '.join(families.options)}"
     yield ""
-    yield f"| | trial | {objective.metric} | plan |"
-    yield "| --- | --- | --- | --- |"
+    yield f"| | trial | {objective.metric} | seeds | plan |"
+    yield "| --- | --- | --- | --- | --- |"
     for title, constant in (("best schedule", False), ("best constant", True)):
-        yield _row(title, rank_trials(space, trials, constant=constant))
+        yield _row(title, rank_plans(space, trials, constant=constant))
     yield ""
     if confirmation is not None:
         yield f"**Confirmation** {verdict_line(confirmation)}"
@@ -68,9 +68,11 @@ def _lines(
     yield _END
 
 
-def _row(title: str, best: Sequence[FrozenTrial]) -> str:
-    if not best:
-        return f"| {title} | none yet | | |"
-    plan = "; ".join(describe_plan(best[0].user_attrs[PLAN]))
-    stopped = describe_stop(best[0].user_attrs.get(STOPPED_AFTER))
-    return f"| {title} | {best[0].number}{stopped} | {best[0].value:.5g} | {plan} |"
+def _row(title: str, ranked: Sequence[PlanMean]) -> str:
+    if not ranked:
+        return f"| {title} | none yet | | | |"
+    best = ranked[0]
+    plan = "; ".join(describe_plan(best.trial.user_attrs[PLAN]))
+    error = "" if best.error is None else f" ± {best.error:.2g}"
+    trial = f"{best.number}{describe_stop(best.stopped_after)}"
+    return f"| {title} | {trial} | {best.mean:.5g}{error} | {best.seeds} | {plan} |"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.space import Objective, Space
+from schedsearch.storage import is_race_run, rank_plans
 from schedsearch.storage.attributes import EPOCHS_TRAINED, PLAN, USER_PLAN, requested_epochs
 
 #: Importances need at least so many complete trials of a family.
@@ -27,7 +28,8 @@ class FinishedTrial:
         number: the trial's number.
         position: its position in the order in which trials ended, from 1.
         epochs: how many epochs all runs had trained until then, this trial included.
-        value: the trial's value; None unless the trial is complete.
+        value: the mean over all runs of the trial's plan; None unless the trial is complete, and
+            for a further run of a plan.
         is_constant: whether the trial's plan keeps all searched hyperparameters constant.
     """
 
@@ -44,12 +46,14 @@ def optimization_history(space: Space, trials: Sequence[FrozenTrial]) -> list[Fi
     ended = [trial for trial in trials if trial.state in states]
     ended.sort(key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))
     history: list[FinishedTrial] = []
+    means = _means(space, trials)
     epochs = 0
     for position, trial in enumerate(ended, start=1):
         requested = requested_epochs(trial, space.search.seeds)
         epochs += trial.user_attrs.get(EPOCHS_TRAINED, requested)
         is_constant = space.is_constant_plan(trial.user_attrs.get(PLAN, {}))
-        history.append(FinishedTrial(trial.number, position, epochs, _value(trial), is_constant))
+        value = means.get(trial.number)
+        history.append(FinishedTrial(trial.number, position, epochs, value, is_constant))
     return history
 
 
@@ -69,16 +73,18 @@ def improvements(history: Sequence[FinishedTrial], objective: Objective) -> list
 def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str, list[float]]]:
     """Return the values of complete trials by hyperparameter or group, and by family.
 
-    Hyperparameters with a single family are left out. A family without a complete trial has an
-    empty list. User plans are left out, since they may have families that are not searched.
+    The value of a trial is the mean over all runs of its plan. Hyperparameters with a single family
+    are left out. A family without a complete trial has an empty list. User plans are left out,
+    since they may have families that are not searched.
     """
     found: dict[str, dict[str, list[float]]] = {
         name: {family: [] for family in families.options}
         for name, families in space.searched().items()
         if len(families.options) > 1
     }
+    means = _means(space, trials)
     for trial in trials:
-        if (value := _value(trial)) is None or USER_PLAN in trial.user_attrs:
+        if (value := means.get(trial.number)) is None or USER_PLAN in trial.user_attrs:
             continue
         for name, families in found.items():
             families[family_of(space, trial, name)].append(value)
@@ -119,7 +125,7 @@ def _shares(objective: Objective, trials: Sequence[FrozenTrial], prefix: str) ->
     chosen = [
         trial
         for trial in trials
-        if _value(trial) is not None and any(name.startswith(prefix) for name in trial.params)
+        if _has_value(trial) and any(name.startswith(prefix) for name in trial.params)
     ]
     common = set.intersection(*(set(trial.params) for trial in chosen)) if chosen else set()
     names = sorted(name for name in common if name.startswith(prefix))
@@ -134,8 +140,20 @@ def _shares(objective: Objective, trials: Sequence[FrozenTrial], prefix: str) ->
     }
 
 
-def _value(trial: FrozenTrial) -> float | None:
-    """Return the value of a complete trial; None if there is no finite one."""
-    if trial.state is not TrialState.COMPLETE or trial.value is None:
-        return None
-    return trial.value if math.isfinite(trial.value) else None
+def _means(space: Space, trials: Iterable[FrozenTrial]) -> dict[int, float]:
+    """Return the mean of each complete trial's plan by the number of the trial.
+
+    The further runs of a race are left out.
+    """
+    return {
+        trial.number: plan.mean
+        for plan in rank_plans(space, trials)
+        for trial in plan.trials
+        if not is_race_run(trial)
+    }
+
+
+def _has_value(trial: FrozenTrial) -> bool:
+    """Return whether a trial is complete, with a finite value."""
+    is_complete = trial.state is TrialState.COMPLETE and trial.value is not None
+    return is_complete and math.isfinite(trial.value or 0.0)

@@ -29,7 +29,7 @@ def space_lines(space: Space) -> Iterator[str]:
         seeds = "1 seed" if search.seeds == 1 else f"{search.seeds} seeds"
         yield (
             f"search     {search.trials} trials of {seeds}, sampler {search.sampler.name}, "
-            f"pruner {search.pruner.name}"
+            f"pruner {search.pruner.name}{_race_words(space)}"
         )
     yield ""
     for name, table in space.document.hyperparameters.items():
@@ -50,6 +50,11 @@ def space_lines(space: Space) -> Iterator[str]:
     else:
         yield f"size       {_size_words(space.size())}"
     yield f"reuse      {_reuse_words(_sharing(space))}"
+
+
+def _race_words(space: Space) -> str:
+    race = space.search.race
+    return "" if race is None or not race.top else f", a race of the best {race.top}"
 
 
 def _sharing(space: Space) -> PrefixSharing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from schedsearch.pruners import Audit, summarize_audit
 from schedsearch.report.confirmation import verdict_line
 from schedsearch.report.without_value import without_value
 from schedsearch.report.work_left import epochs_left
-from schedsearch.storage import Counts, StudyHandle, find_study, rank_trials
+from schedsearch.storage import Counts, PlanMean, StudyHandle, find_study, is_race_run, rank_plans
 from schedsearch.storage.attributes import (
     CLAMPED,
     DIVERGED,
@@ -33,15 +34,17 @@ from schedsearch.storage.rows import to_local_time
 
 @dataclass(frozen=True)
 class Best:
-    """The best of some complete trials, with its plan as a config's tables.
+    """The best plan of some complete trials.
 
     Attributes:
-        number: the trial's number.
-        value: the trial's value.
-        plan: the trial's plan.
-        among: the number of trials that were compared.
+        number: of the first complete trial with this plan.
+        value: the mean of the objective over all runs of the plan.
+        plan: its tables, as in a config.
+        among: the number of plans that were compared.
         stopped_after: the number of epochs of a trial that stopped before the horizon.
-        stopped: the number of trials that were compared and that stopped before the horizon.
+        stopped: the number of plans that were compared and that stopped before the horizon.
+        seeds: the number of its runs, each with another seed.
+        error: the standard error of the mean; None if no plan of the study has several runs.
     """
 
     number: int
@@ -50,6 +53,8 @@ class Best:
     among: int
     stopped_after: int | None = None
     stopped: int = 0
+    seeds: int = 1
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,9 @@ class Status:
     confirmation: str | None = None
     #: The audit of the pruner; None if no audited trial is complete.
     audit: Audit | None = None
+    #: How many trials train further seeds of the best plans, and how many of these have ended.
+    race_runs: int = 0
+    race_ended: int = 0
     #: The study whose confirmation this one is; None for a search.
     confirms: str | None = None
     #: How many epochs the trials will still train, estimated from those that ended.
@@ -126,6 +134,7 @@ class Status:
             "best_schedule": None if self.best_schedule is None else asdict(self.best_schedule),
             "best_constant": None if self.best_constant is None else asdict(self.best_constant),
             "own": [asdict(trial) for trial in self.user_plans],
+            "race": {"runs": self.race_runs, "ended": self.race_ended},
             "audit": None if self.audit is None else self.audit.to_json(),
             "trial_epochs": epochs,
             "epochs_asked": self.epochs_requested,
@@ -146,6 +155,7 @@ def read_status(study: StudyHandle) -> Status:
     rows, total = study.rows(), study.total()
     trials = [row for row in rows if not is_superseded(row)]
     counts = Counts.from_rows(rows)
+    race = [trial for trial in trials if is_race_run(trial)]
     requested = [requested_epochs(row, study.space.search.seeds) for row in rows]
     result = confirmation_result(study)
     objective = study.space.objective
@@ -156,7 +166,7 @@ def read_status(study: StudyHandle) -> Status:
     # One seed of a plan is no best trial.
     compared = trials if study.confirms is None else []
     schedule, constant = (
-        _best(rank_trials(study.space, compared, constant=constant)) for constant in (False, True)
+        _best(rank_plans(study.space, compared, constant=constant)) for constant in (False, True)
     )
     clamped: Counter[str] = Counter()
     for trial in trials:
@@ -169,7 +179,7 @@ def read_status(study: StudyHandle) -> Status:
         total=total,
         counts=counts,
         horizon=study.space.horizon,
-        best=_best(rank_trials(study.space, compared)),
+        best=_best(rank_plans(study.space, compared)),
         best_schedule=schedule,
         best_constant=constant,
         user_plans=tuple(
@@ -184,6 +194,8 @@ def read_status(study: StudyHandle) -> Status:
             for row, epochs in zip(rows, requested, strict=True)
         ),
         confirmation=None if result is None else _confirmation_line(study, result),
+        race_runs=len(race),
+        race_ended=sum(trial.state.is_finished() for trial in race),
         audit=summarize_audit(trials, objective),
         confirms=study.confirms,
         epochs_left=_epochs_left(study, trials, total),
@@ -210,19 +222,20 @@ def _last_failure(trials: Iterable[FrozenTrial]) -> str | None:
     return f"the last of {len(failed)}: trial {last.number} with {failure_reason(last)}"
 
 
-def _best(ranked: list[FrozenTrial]) -> Best | None:
+def _best(ranked: Sequence[PlanMean]) -> Best | None:
     if not ranked:
         return None
-    trial = ranked[0]
-    assert trial.value is not None
-    attributes = trial.user_attrs
+    plan = ranked[0]
+    error = plan.error if plan.error is not None and math.isfinite(plan.error) else None
     return Best(
-        number=trial.number,
-        value=trial.value,
-        plan=attributes[PLAN],
+        number=plan.number,
+        value=plan.mean,
+        plan=plan.trial.user_attrs[PLAN],
         among=len(ranked),
-        stopped_after=attributes.get(STOPPED_AFTER),
-        stopped=sum(STOPPED_AFTER in compared.user_attrs for compared in ranked),
+        stopped_after=plan.stopped_after,
+        seeds=plan.seeds,
+        error=error,
+        stopped=sum(other.stopped_after is not None for other in ranked),
     )
 
 
@@ -231,8 +244,8 @@ def _confirmation_line(study: StudyHandle, result: Mapping[str, Any]) -> str:
     searched = study if study.confirms is None else find_study(study.database, study.confirms)
     if searched is None:  # deleted, but for its confirmation
         return verdict_line(result)
-    best = [searched.complete_trials(constant=constant)[:1] for constant in (False, True)]
-    since = not_confirmed(result, [trial.number for ranked in best for trial in ranked])
+    best = [searched.ranked_plans(constant=constant)[:1] for constant in (False, True)]
+    since = not_confirmed(result, [plan.number for ranked in best for plan in ranked])
     if not since:
         return verdict_line(result)
     hint = f"trial {since[-1]} was not part of it: run `schedsearch confirm {searched.name}` again"

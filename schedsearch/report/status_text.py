@@ -30,7 +30,8 @@ def _best(best: Best | None, status: Status) -> str:
     if best is None:
         return "none complete" if status.state == "done" else "none yet"
     stopped = describe_stop(best.stopped_after)
-    return f"{status.metric} {best.value:.5g} (trial {best.number}{stopped})"
+    error = "" if best.error is None else f" ± {best.error:.2g}"
+    return f"{status.metric} {best.value:.5g}{error} (trial {best.number}{stopped})"
 
 
 def summary_lines(status: Status) -> list[str]:
@@ -44,6 +45,9 @@ def summary_lines(status: Status) -> list[str]:
         lines.extend(_plan_lines(status))
     if status.confirmation is not None:
         lines.append(f"confirm   {status.confirmation}")
+    if status.race_runs:
+        ended = f"{status.race_ended} of {count_of(status.race_runs, 'further run')}"
+        lines.append(f"race      {ended} of the best plans ended, each with another seed")
     if status.audit is not None:
         lines.extend(_audit_lines(status.audit))
     if status.clamped:
@@ -91,6 +95,8 @@ def _among(best: Best | None, horizon: int) -> str:
     if best is None:
         return ""
     among, epochs = f", the best of {best.among}", count_of(horizon, "epoch")
+    if best.seeds > 1:
+        among += f", mean of {best.seeds} seeds"
     if not best.stopped:
         return f"{among} after {epochs}"
     return f"{among}, of which {best.stopped} stopped before the horizon of {epochs}"

@@ -147,6 +147,17 @@ class PrunerOptions(_Table):
     protected: Duration = 0
 
 
+class RaceOptions(_Table):
+    """Further seeds for the best plans, so that the winner of a search is less a matter of luck."""
+
+    #: How many schedules get a second seed; a quarter as many constants do, too. 0: no race.
+    top: Annotated[StrictInt, Field(ge=0)] = 16
+    #: In each round the remaining plans get one more seed, and then the worse half drops out.
+    rounds: Annotated[StrictInt, Field(ge=1, le=20)] = 4
+    #: The largest share of the trials, and of the epochs if they are limited, that the race takes.
+    share: Annotated[Real, Field(gt=0, le=0.5)] = 0.25
+
+
 class Search(_Table):
     """How the study searches; options of `start` override these values."""
 
@@ -164,6 +175,8 @@ class Search(_Table):
     sampler: SamplerOptions = SamplerOptions()
     #: See [search.pruner].
     pruner: PrunerOptions = PrunerOptions()
+    #: See [search.race]; if left out, a new study with one seed has a race, unless it is a grid.
+    race: RaceOptions | None = None
 
     @property
     def expected_share(self) -> float:

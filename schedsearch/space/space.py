@@ -74,14 +74,15 @@ class Space:
 
         Without a `schedule_version`, schedules follow the newest version of the rules. A config
         with a [source] was exported before there were versions, and keeps version 1. A file that
-        names no sampler or pruner leaves those of an existing study as they are.
+        names no sampler or pruner leaves those of an existing study as they are. Without a
+        [search.race], a new study has the default one; an existing study keeps what it has.
 
         Raises:
             FileError: the content is invalid; the message lists all problems.
         """
         newest = 1 if content.get("source") else CURRENT_VERSION
         content = {"schedule_version": newest, **content}
-        content = _with_names_of(stored, content)
+        content = _with_race(_with_names_of(stored, content), stored)
         result = validate_document(content)
         problems = list(result.problems)
         families = [*result.hyperparameters.values(), *result.groups.values()]
@@ -91,6 +92,7 @@ class Space:
             problems += [Problem("name", rule, name)] if rule else []
             problems += _protected_problems(result.document, stored)
             problems += _default_problems(result, stored)
+            problems += _race_problems(result.document)
         if problems:
             raise FileError(file, problems)
         return cls.from_document(content, file)
@@ -386,3 +388,29 @@ def _with_names_of(stored: Space | None, content: Mapping[str, Any]) -> Mapping[
         if isinstance(table, Mapping)
     }
     return {**content, "search": {**search, **named}}
+
+
+def _with_race(content: Mapping[str, Any], stored: Space | None) -> Mapping[str, Any]:
+    """Return the content of a file with a table [search.race], if its study has a race.
+
+    Several seeds of each trial leave nothing to a race, and a grid tries every point.
+    """
+    search = content.get("search", {})
+    if content.get("source") or not isinstance(search, Mapping) or "race" in search:
+        return content
+    if stored is not None:
+        race = None if stored.search.race is None else stored.search.race.model_dump()
+    else:
+        sampler = search.get("sampler", {})
+        is_grid = isinstance(sampler, Mapping) and sampler.get("name") == "grid"
+        race = {} if search.get("seeds", 1) == 1 and not is_grid else None
+    return content if race is None else {**content, "search": {**search, "race": race}}
+
+
+def _race_problems(document: Document | None) -> list[Problem]:
+    """Return a problem if a grid has a race: it would leave out points of the grid."""
+    search = document and document.search
+    if not search or search.race is None or not search.race.top or search.sampler.name != "grid":
+        return []
+    rule = "must be 0 with the sampler `grid`, which tries every point"
+    return [Problem("search.race.top", rule, search.race.top)]

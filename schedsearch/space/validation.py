@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -157,6 +158,8 @@ def _key_hint(detail: ErrorDetails) -> str | None:
     for part in path:
         is_mapping = get_origin(model) is dict
         model = get_args(model)[1] if is_mapping else model.model_fields[part].annotation
+        if isinstance(model, UnionType):  # a table that may be left out
+            model = get_args(model)[0]
     if model is Document:
         for table, options in _TABLES.items():
             if last in options.model_fields:

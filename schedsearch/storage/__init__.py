@@ -3,6 +3,8 @@
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS
 from schedsearch.storage.batch import Batch
 from schedsearch.storage.batched_storage import BatchedStorage
+from schedsearch.storage.budget import Budget
+from schedsearch.storage.claims import BudgetPlanner, NextTrials
 from schedsearch.storage.counts import Counts
 from schedsearch.storage.creation import create_study, delete_if_untrained
 from schedsearch.storage.database import Database, open_database, translate_database_error
@@ -17,6 +19,7 @@ from schedsearch.storage.opening import (
     open_study,
     study_names,
 )
+from schedsearch.storage.plan_means import PlanMean, is_race_run, plan_key, rank_plans
 from schedsearch.storage.queue import TrialQueue
 from schedsearch.storage.retrier import is_end_of_outage_line, is_outage_line
 from schedsearch.storage.studies import (
@@ -24,7 +27,6 @@ from schedsearch.storage.studies import (
     StudyRecord,
     confirmation_name,
     plan_of,
-    rank_trials,
 )
 from schedsearch.storage.study_attributes import (
     StudyAttributes,
@@ -48,8 +50,12 @@ __all__ = [
     "SHAPE_ERRORS",
     "Batch",
     "BatchedStorage",
+    "Budget",
+    "BudgetPlanner",
     "Counts",
     "Database",
+    "NextTrials",
+    "PlanMean",
     "StudyAttributes",
     "StudyHandle",
     "StudyRecord",
@@ -70,14 +76,16 @@ __all__ = [
     "hide_password",
     "is_end_of_outage_line",
     "is_outage_line",
+    "is_race_run",
     "list_studies",
     "load_all_studies",
     "load_study",
     "load_system_attributes",
     "open_database",
     "open_study",
+    "plan_key",
     "plan_of",
-    "rank_trials",
+    "rank_plans",
     "require_attribute",
     "study_names",
     "task_changes",

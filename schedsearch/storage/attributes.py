@@ -94,6 +94,9 @@ RUNS = "runs"
 CLAMPED = "clamped"
 #: Of a trial that trains one seed: that seed. Other trials train the study's seeds.
 SEED = "seed"
+#: Of a trial of a race, which trains a further seed of a plan: the number of the trial that has
+#: the plan with the seeds of the study.
+RACED_TRIAL = "raced"
 #: Of a trial of a confirmation: the number of the trial in the confirmed study that has its plan.
 CONFIRMED_TRIAL = "trial"
 #: Of a trial of a confirmation: whether its plan holds every searched hyperparameter constant.
@@ -114,10 +117,10 @@ def requested_epochs(row: FrozenTrial, seeds: int) -> int:
 
     Args:
         row: of the trial.
-        seeds: the number of its runs.
+        seeds: the number of its runs, unless it has its own seed.
     """
     epochs = len(row.intermediate_values)
-    runs = row.user_attrs.get(RUNS, [{}] * seeds)
+    runs = row.user_attrs.get(RUNS, [{}] * (1 if SEED in row.user_attrs else seeds))
     return sum(run.get("stopped_after", epochs) for run in runs)
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS
 from schedsearch.storage.batch import Batch
 from schedsearch.storage.budget import load_budget
-from schedsearch.storage.claims import claim_trials, lock_study
+from schedsearch.storage.claims import BudgetPlanner, ClaimedTrials, claim_trials, lock_study
 from schedsearch.storage.database import Database, open_database
 from schedsearch.storage.retrying_storage import RetryingStorage
 from schedsearch.storage.rows import copy_trial
@@ -71,8 +71,12 @@ class BatchedStorage(RetryingStorage):
             self._sync(study_id)
 
     @contextmanager
-    def batch(self, study_id: int, worker: str) -> Iterator[Batch]:
+    def batch(
+        self, study_id: int, worker: str, planner: BudgetPlanner | None = None
+    ) -> Iterator[Batch]:
         """Buffer the writes to the trials of a worker, and write all of them at the end.
+
+        `planner` decides how much of the budget may begin at the end of the batch; None: all of it.
 
         If an error is raised inside the batch or by the transaction, nothing is written.
 
@@ -90,7 +94,7 @@ class BatchedStorage(RetryingStorage):
             self._owner, self._buffer = get_ident(), WriteBuffer(cache)
             try:
                 yield batch
-                self._commit(cache, self._buffer, batch, worker)
+                self._commit(cache, self._buffer, batch, worker, planner)
                 batch.notify_committed()
             except BaseException:
                 self._buffer.discard()
@@ -99,13 +103,20 @@ class BatchedStorage(RetryingStorage):
             finally:
                 self._buffer = None
 
-    def _commit(self, cache: TrialCache, buffer: WriteBuffer, batch: Batch, worker: str) -> None:
+    def _commit(
+        self,
+        cache: TrialCache,
+        buffer: WriteBuffer,
+        batch: Batch,
+        worker: str,
+        planner: BudgetPlanner | None,
+    ) -> None:
         if not buffer.trial_ids and batch.requested <= 0 and not batch.has_added_writes:
             return
         before = {trial._trial_id for trial in cache.running_of(worker)}
         attempts = itertools.count()
 
-        def commit() -> list[FrozenTrial]:
+        def commit() -> ClaimedTrials:
             with self._transaction() as connection:
                 lock_study(connection, cache.study_id)
                 is_retry = next(attempts) > 0
@@ -119,17 +130,19 @@ class BatchedStorage(RetryingStorage):
                 buffer.flush(connection, owned, is_retry=is_retry)
                 batch.run_added_writes(connection)
                 if batch.requested <= 0:
-                    return []
+                    return ClaimedTrials(())
                 # An earlier attempt claimed these: it was committed, but its answer was lost.
                 claimed = [t for t in cache.running_of(worker) if t._trial_id not in before]
+                if claimed:
+                    return ClaimedTrials(claimed)
                 budget = load_budget(connection, cache.study_id)
-                return claimed or claim_trials(connection, cache, worker, batch.requested, budget)
+                return claim_trials(connection, cache, worker, batch.requested, budget, planner)
 
-        claimed = self._retrier.retry(commit)
+        found = self._retrier.retry(commit)
         cache.stop_clocks()
-        for trial in claimed:
+        for trial in sorted([*found.claimed, *found.queued], key=lambda trial: trial.number):
             cache.put(trial)
-        batch.claimed = [trial._trial_id for trial in claimed]
+        batch.claimed = [trial._trial_id for trial in found.claimed]
 
     def _discard_lost(
         self, cache: TrialCache, buffer: WriteBuffer, batch: Batch, owned: set[int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, update
@@ -49,6 +50,20 @@ class Budget:
         if self.epochs is not None:
             remaining = min(remaining, (self.epochs - epochs) // self.horizon - unfinished)
         return max(0, remaining)
+
+    def trials_in_share(self, share: float) -> int:
+        """Return how many trials up to the horizon a share of the budget allows.
+
+        >>> Budget(trials=100, epochs=800, horizon=20).trials_in_share(0.25)
+        10
+        """
+        most = self.trials if self.epochs is None else min(self.trials, self.epochs // self.horizon)
+        return math.floor(share * most)
+
+    def is_half_spent(self, *, finished: int, epochs: int) -> bool:
+        """Return whether finished trials have spent half of the trials, or half of the epochs."""
+        by_epochs = self.epochs is not None and 2 * epochs >= self.epochs
+        return 2 * finished >= self.trials or by_epochs
 
 
 def load_budget(connection: Connection, study_id: int) -> Budget:

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.storage.attributes import STOPPED_AFTER, WOULD_PRUNE, is_superseded
+from schedsearch.storage.attributes import RACED_TRIAL, STOPPED_AFTER, WOULD_PRUNE, is_superseded
 from schedsearch.storage.forwarding_storage import ForwardingStorage
 
 
@@ -24,6 +24,8 @@ class PrunedView(ForwardingStorage):
 
     Samplers and pruners that read a study through this storage see no epoch after the one at which
     the pruner would have stopped the trial. They see the trial as pruned once it has ended.
+    A run of a race is listed as failed, which samplers and pruners ignore: they see a plan once,
+    with its first run.
     The reports of a trial whose training loop ended before the horizon have its last value in every
     later epoch, so pruners compare the trials that continue with it.
     A single trial (`get_trial`) is returned unchanged, since its worker still trains it.
@@ -87,7 +89,9 @@ class _Seen:
         for number in unseen:
             if check is not None and trials[number].state.is_finished():
                 check(trials[number])
-            if WOULD_PRUNE in trials[number].user_attrs:
+            if RACED_TRIAL in trials[number].user_attrs:
+                self.replaced[number] = _as_failed(trials[number])
+            elif WOULD_PRUNE in trials[number].user_attrs:
                 self.replaced[number] = _as_pruned(trials[number])
             elif trials[number].user_attrs.get(STOPPED_AFTER) in trials[number].intermediate_values:
                 self.replaced[number] = _with_last_value(trials[number])
@@ -106,6 +110,13 @@ def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
         pruned.state = TrialState.PRUNED
         pruned.value = pruned.intermediate_values[last]
     return pruned
+
+
+def _as_failed(trial: FrozenTrial) -> FrozenTrial:
+    """Return a copy of a trial that has failed before its first epoch."""
+    failed = copy.copy(trial)
+    failed.state, failed.values, failed.intermediate_values = TrialState.FAIL, None, {}
+    return failed
 
 
 def _with_last_value(trial: FrozenTrial) -> FrozenTrial:

@@ -26,6 +26,7 @@ from schedsearch.storage.attributes import (
     FROM_EPOCH,
     PARENT,
     PLAN,
+    RACED_TRIAL,
     RETRY_OF,
     SAMPLE_INDEX,
     SEED,
@@ -61,6 +62,7 @@ INHERITED = (
     AUDITED,
     USER_PLAN,
     SEED,
+    RACED_TRIAL,
     CONFIRMED_TRIAL,
     CONSTANT,
 )

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -160,6 +160,13 @@ def _check_index(what: str, value: object) -> None:
 def new_running_trial(trial_id: int, number: int, start: datetime) -> FrozenTrial:
     """Return a trial that starts at a moment in naive UTC."""
     return _trial_without_parts((trial_id, number, "RUNNING", start, None))
+
+
+def new_waiting_trial(trial_id: int, number: int, attributes: Mapping[str, Any]) -> FrozenTrial:
+    """Return a queued trial with user attributes."""
+    trial = _trial_without_parts((trial_id, number, "WAITING", None, None))
+    trial.user_attrs = dict(attributes)
+    return trial
 
 
 def encode_float(value: float) -> tuple[float | None, str]:

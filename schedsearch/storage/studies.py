@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -13,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from schedsearch.errors import (
@@ -25,6 +24,7 @@ from schedsearch.storage.attribute_rules import SHAPE_ERRORS
 from schedsearch.storage.attributes import EPOCH_TIMEOUT, PLAN, is_superseded
 from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.database import Database
+from schedsearch.storage.plan_means import PlanMean, rank_plans
 from schedsearch.storage.pruned_view import PrunedView
 from schedsearch.storage.queue import TrialQueue
 from schedsearch.storage.study_attributes import (
@@ -199,9 +199,13 @@ class StudyHandle:
         """The ids of the finished trials that were checked."""
         return set()
 
+    def ranked_plans(self, *, constant: bool | None = None) -> list[PlanMean]:
+        """Return the plans of complete trials, best first; see `rank_plans`."""
+        return rank_plans(self.space, self.trials(), constant=constant)
+
     def complete_trials(self, *, constant: bool | None = None) -> list[FrozenTrial]:
-        """Return the complete trials, best first; see `rank_trials`."""
-        return rank_trials(self.space, self.trials(), constant=constant)
+        """Return the complete trials, those of the best plan first; see `rank_plans`."""
+        return [trial for plan in self.ranked_plans(constant=constant) for trial in plan.trials]
 
     def trial(self, number: int) -> FrozenTrial:
         """Return a trial by its number; raise StudyError if there is none."""
@@ -209,28 +213,6 @@ class StudyHandle:
             if trial.number == number:
                 return trial
         raise StudyError(f"study `{self.name}` has no trial {number}")
-
-
-def rank_trials(
-    space: Space, trials: Iterable[FrozenTrial], *, constant: bool | None = None
-) -> list[FrozenTrial]:
-    """Return the complete trials with a finite value, best first.
-
-    Args:
-        space: of their study.
-        trials: any trials of the study.
-        constant: True keeps the plans of constants only, False the other plans only.
-    """
-    to_minimize = space.objective.to_minimize
-    found = [
-        trial
-        for trial in trials
-        if trial.state is TrialState.COMPLETE
-        and trial.value is not None
-        and math.isfinite(trial.value)
-        and (constant is None or space.is_constant_plan(trial.user_attrs.get(PLAN, {})) == constant)
-    ]
-    return sorted(found, key=lambda trial: (to_minimize(trial.value or 0.0), trial.number))
 
 
 def plan_of(trial: FrozenTrial) -> Plan:

@@ -9,7 +9,8 @@ from typing import Protocol
 from optuna.trial import FrozenTrial
 
 from schedsearch.errors import summarize_exception
-from schedsearch.storage import BatchedStorage, StudyHandle, rank_trials
+from schedsearch.storage import BatchedStorage, StudyHandle, rank_plans
+from schedsearch.storage.attributes import RACED_TRIAL
 from schedsearch.worker.trial import LiveTrial
 
 
@@ -27,7 +28,7 @@ class BestTrialNotifier:
     """Calls a callback for each new best trial; its errors never stop the search.
 
     Any other trial costs one comparison: the study's trials are searched only if a value is better
-    than all that this worker has seen.
+    than all that this worker has seen. A run of a race only brings the study's note up to date.
 
     Args:
         study: the study.
@@ -51,11 +52,17 @@ class BestTrialNotifier:
         """Give a new best trial its attributes, before it ends: an ended trial is immutable."""
         objective = self._study.space.objective
         rank = objective.to_minimize(live.value)
-        if self._callback is None or not rank < self._best:
+        if self._callback is None:
+            return
+        if RACED_TRIAL in live.trial.user_attrs:
+            # One more run changes the mean of its plan, and may change which plan is the best.
+            self._is_stale, self._best = True, math.inf
+            return
+        if not rank < self._best:
             return
         trials = self._trials()
-        before = rank_trials(self._study.space, trials)
-        best = objective.to_minimize(before[0].value or 0.0) if before else math.inf
+        before = rank_plans(self._study.space, trials)
+        best = objective.to_minimize(before[0].mean) if before else math.inf
         self._best = min(best, rank)
         if rank >= best:
             return

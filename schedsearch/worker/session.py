@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from schedsearch.pruners import make_pruner
+from schedsearch.race import make_race
 from schedsearch.samplers import make_sampler
 from schedsearch.storage import Batch, BatchedStorage, StudyHandle, check_trial
 from schedsearch.storage.attributes import RETRY_OF, TEST_METRICS, WORKER
@@ -35,7 +36,7 @@ class StudySession:
         self.reload()
 
     def reload(self) -> None:
-        """Make a sampler and a pruner that remember nothing yet.
+        """Make a sampler, a pruner and a race that remember nothing yet.
 
         The sampler's seed differs with the number of trials that this worker has begun, so it does
         not repeat its proposals, here or in a restarted process.
@@ -46,6 +47,7 @@ class StudySession:
             make_pruner(space),
             self.storage,
         )
+        self._race = make_race(space)
 
     def own_trials(self) -> list[FrozenTrial]:
         """Return the trials that this worker has begun."""
@@ -91,9 +93,9 @@ class StudySession:
         """Collect writes and claims, and commit them in one transaction at the end.
 
         Afterwards `batch.lost` names trials that other workers took over: none of their writes was
-        committed, and sampler and pruner are made again, since they had seen those writes.
+        committed, and sampler, pruner and race are made again, since they had seen those writes.
         """
-        with self.storage.batch(self.study.study_id, self.worker) as batch:
+        with self.storage.batch(self.study.study_id, self.worker, self._race) as batch:
             yield batch
         if batch.lost:
             self.reload()

@@ -60,6 +60,8 @@ def test_the_json_of_status_has_its_documented_keys(run, tmp_path):
             "among",
             "stopped_after",
             "stopped",
+            "seeds",
+            "error",
         }
         assert (found[key]["among"], found[key]["stopped"]) == (len(trials), 0)
         assert found[key]["number"] == trials[0].number

@@ -25,7 +25,7 @@ def test_a_study_without_a_version_is_continued_from_a_file_with_version_1(tmp_p
     url = f"sqlite:///{tmp_path}/old.db"
     old = created(url, Space.from_document(FILE, "small.toml"))
     assert "schedule_version" not in old.space.to_document()
-    study = created(url, Space.from_file(FILE, "small.toml"))
+    study = created(url, Space.from_file(FILE, "small.toml", old.space))
     assert study.space.schedule_version == plan_of(study.trial(0)).version == 1
     assert "schedule_version" not in study.trial(0).user_attrs["plan"]
 
