@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.race.halving import Halving, fit
 from schedsearch.space import Space
-from schedsearch.storage import Budget, NextTrials, is_race_run, plan_key
+from schedsearch.storage import Budget, NextTrials, is_race_run, plan_key, require_attribute
 from schedsearch.storage.attributes import PLAN, RACED_TRIAL, SEED, UNPRUNED, is_superseded
 
 
@@ -108,9 +108,10 @@ class Race:
         if is_race_run(trial):
             self._ended += 1
             if key in self._plans:
-                self._plans[key].further.setdefault(trial.user_attrs[SEED], value)
+                seed = require_attribute(self._space.name, trial, SEED)
+                self._plans[key].further.setdefault(seed, value)
         elif math.isfinite(value):
-            tables = trial.user_attrs[PLAN]
+            tables = require_attribute(self._space.name, trial, PLAN)
             is_constant = self._space.is_constant_plan(tables)
             self._plans.setdefault(key, _Plan(trial.number, tables, value, is_constant))
 
