@@ -136,7 +136,7 @@ BENCHMARKS = (
         "`schedsearch start SPACE --trials N` with no other option, everything included: where "
         "nothing was ever compiled, and for a second study of the same database. The plain loop "
         "has one thread; its rate is that of 60 trials. All epochs of all seeds count.",
-        ("benchmarks.whole_command",),
+        ("benchmarks.whole_command", "--trials", "20", "400"),
     ),
     Benchmark(
         "Search quality with many lanes",
