@@ -23,13 +23,16 @@ from schedsearch.trajectories.settings import compiled_folder
 #: The variable of torch for the folder of its compiler's cache.
 _VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 _WRITABLE_BY_OTHERS = 0o022
+#: macOS has no such flag.
+_NOEXEC = getattr(os, "ST_NOEXEC", 0)
 
 
 @contextmanager
 def kept_compiled_code(database: Database) -> Iterator[None]:
     """Keep what is compiled in the block beside a database, unless the user has set a folder.
 
-    Without a folder that this user alone can write to, torch keeps it where it does by default.
+    Without a folder that this user alone can write to, and that code can be loaded from, torch
+    keeps it where it does by default.
     """
     folder = None if os.environ.get(_VARIABLE) else _private_folder(database)
     if folder is None:
@@ -49,6 +52,9 @@ def _private_folder(database: Database) -> Path | None:
     try:
         for path in (folder, inside):
             path.mkdir(mode=0o700, exist_ok=True)
+        # From such a file system no compiled code can be loaded.
+        if os.statvfs(inside).f_flag & _NOEXEC:
+            return None
         return inside if all(map(_is_private, (folder, inside))) else None
     except OSError:
         return None

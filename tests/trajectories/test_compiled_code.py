@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,6 +75,14 @@ def test_a_link_in_place_of_the_folder_is_not_used(database, tmp_path):
 
 def test_without_a_folder_torch_uses_its_default(database, tmp_path):
     (tmp_path / "studies.db.compiled").write_text("a file")
+    with kept_compiled_code(database):
+        assert folder_in_use() is None
+
+
+def test_a_folder_that_no_code_can_be_loaded_from_is_not_used(database, monkeypatch):
+    monkeypatch.setattr("schedsearch.trajectories.compiled_code._NOEXEC", 8)
+    found = SimpleNamespace(f_flag=8)
+    monkeypatch.setattr(os, "statvfs", lambda path: found)
     with kept_compiled_code(database):
         assert folder_in_use() is None
 
