@@ -164,10 +164,23 @@ BENCHMARKS = (
         ("benchmarks.dashboard",),
     ),
     Benchmark(
-        "Population-based training against TPE",
-        "Test error of the best schedule over 24 fresh seeds, after 1,440 trained epochs; means "
-        "of 10 searches with 95 % intervals, one seed per trial, 8 lanes.",
-        ("benchmarks.pbt", "noisy_digits", "long_tail", "helmholtz"),
+        "Samplers and pruners on whole training curves",
+        "The regret of the plan that a search chooses when it has used as many epochs as 10, 20, "
+        "40 and 80 full trainings: 0 is the best plan of the pool, and 1 the median plan. Means "
+        "over 8 pools and 60 orders, with 95 % intervals of the difference in pairs. A search "
+        "chooses the complete plan with the best value of one seed; there is no race.",
+        ("benchmarks.simulated_searches",),
+    ),
+    Benchmark(
+        "Cost of the forecast",
+        "CPU time of a proposal, and of a verdict after an epoch, fits included.",
+        ("benchmarks.forecast_costs",),
+    ),
+    Benchmark(
+        "Searches of the shipped spaces",
+        "The mean test metric of the best plan over 16 fresh seeds, after equal numbers of "
+        "reported epochs; means over searches with 95 % intervals, and differences in pairs.",
+        ("benchmarks.real_searches", "noisy_digits=6000", "smoothed_digits=4800"),
     ),
     Benchmark(
         "Search quality with several seeds per trial",

@@ -2,15 +2,16 @@
 
     python -m benchmarks.real_searches noisy_digits=6000 smoothed_digits=4800 [--searches 24]
 
-Every trial has one seed. A search ends when it has trained the given number of run-epochs; epochs
-from the cache are free. Then the best plan of each search is trained on fresh seeds, and its mean
-metric on the test split is the result. The methods:
+Every trial has one seed. A search ends when its trials have reported the given number of epochs,
+those of the race included. Then the best plan of each search is trained on fresh seeds, and its
+mean metric on the test split is the result. The methods:
 
-- default: the space as it is shipped;
-- forecast, none; tpe, asha; random, none: other samplers and pruners, without a race;
+- default: sampler and pruner `forecast`, and a race of the best plans on further seeds;
+- no race: the same without the race;
+- tpe, asha; random, none: other samplers and pruners, without a race;
 - Optuna TPE: `TPESampler` with `SuccessiveHalvingPruner` and Optuna's settings, in Optuna's loop;
 - Optuna GP: `GPSampler`, likewise without a pruner;
-- pbt: segments with the range of the constants as the only schedules.
+- pbt: segments with the range of the constants as the only schedules, with a race.
 
 All train side by side in as many lanes. Differences are in pairs, to the first method.
 """
@@ -31,7 +32,7 @@ from optuna.trial import TrialState
 
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
 from benchmarks.search import SPACES, choose_search_numerics, start_search
-from schedsearch.engines import Engine, EpochResult, Resumed, make_engine
+from schedsearch.engines import Engine, make_engine
 from schedsearch.errors import InputError
 from schedsearch.metric_names import metric_on_test
 from schedsearch.plan import Plan
@@ -47,10 +48,9 @@ _FRESH = 16
 #: The settings of [search] by dotted key.
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
-    "forecast, forecast": {"sampler.name": "forecast", "pruner.name": "forecast"},
-    "forecast, none": {"sampler.name": "forecast", "pruner.name": "none"},
-    "tpe, asha": {"sampler.name": "tpe", "pruner.name": "asha"},
-    "random, none": {"sampler.name": "random", "pruner.name": "none"},
+    "no race": {"race.top": 0},
+    "tpe, asha": {"sampler.name": "tpe", "pruner.name": "asha", "race.top": 0},
+    "random, none": {"sampler.name": "random", "pruner.name": "none", "race.top": 0},
     "pbt": {"sampler.name": "pbt", "pruner.name": "asha"},
 }
 _OPTUNA: Mapping[str, Callable[[int], optuna.Study]] = {
@@ -62,23 +62,6 @@ _OPTUNA: Mapping[str, Callable[[int], optuna.Study]] = {
         sampler=optuna.samplers.GPSampler(seed=seed), pruner=optuna.pruners.NopPruner()
     ),
 }
-
-
-class CountingEngine:
-    """An engine that counts the epochs that its lanes train."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.trained = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def train_epoch(self, values: Any) -> Sequence[EpochResult | Resumed | Exception | None]:
-        """Train an epoch in each lane that has values."""
-        results = self._engine.train_epoch(values)
-        self.trained += sum(result is not None for result in results)
-        return results
 
 
 def with_segments(space: Space, segments: int = 6) -> Space:
@@ -95,19 +78,18 @@ def with_segments(space: Space, segments: int = 6) -> Space:
     return Space.from_document(content, space.name)
 
 
-def prepare(task: str, method: str, search_seed: int) -> PreparedSpace:
+def prepare(task: str, method: str, search_seed: int, epochs: int) -> PreparedSpace:
     """Return a search of a task's shipped space with the settings of a method."""
-    settings = {"trials": _TRIALS, "seed": search_seed, "seeds": 1}
+    settings = {"trials": _TRIALS, "epochs": epochs, "seed": search_seed, "seeds": 1}
     settings |= _SETTINGS.get(method, {})
     space = load_space(SPACES / f"{task}.toml", {f"search.{k}": v for k, v in settings.items()})
     return prepare_space(with_segments(space) if method == "pbt" else space)
 
 
-def search(given: PreparedSpace, engine: Engine, epochs: int) -> tuple[Plan, int]:
-    """Search for a number of trained epochs; return the best plan, and the number of trials."""
-    counting: Any = CountingEngine(engine)
-    with start_search(given, engine.lanes, counting) as started:
-        started.run(lambda: counting.trained >= epochs)
+def search(given: PreparedSpace, engine: Engine) -> tuple[Plan, int]:
+    """Search until the budget is spent; return the best plan, and the number of trials."""
+    with start_search(given, engine.lanes, engine) as started:
+        started.run()
         for lane in range(engine.lanes):
             engine.release(lane)
         return plan_of(started.study.complete_trials()[0]), len(started.study.trials())
@@ -181,7 +163,7 @@ def compare(
     task: str, epochs: int, options: argparse.Namespace
 ) -> dict[str, tuple[list[float], list[int]]]:
     """Return the test metric and the number of trials of each search, by method."""
-    given = prepare(task, "random, none", 0)
+    given = prepare(task, "random, none", 0, epochs)
     numerics, _ = choose_search_numerics(given, options.lanes)
     engine = make_engine(given.task, horizon=given.space.horizon, numerics=numerics)
     found: dict[str, tuple[list[float], list[int]]] = {}
@@ -191,7 +173,7 @@ def compare(
             if method in _OPTUNA:
                 searches.append(search_with_optuna(_OPTUNA[method](seed), given, engine, epochs))
             else:
-                searches.append(search(prepare(task, method, seed), engine, epochs))
+                searches.append(search(prepare(task, method, seed, epochs), engine))
         metrics = test_metrics(given, engine, [plan for plan, _ in searches])
         found[method] = metrics, [trials for _, trials in searches]
         said = " ".join(f"{metric:.4f}" for metric in metrics)
