@@ -30,7 +30,8 @@ DEFAULTS = {"lr": 0.1, "reg": 0.0}
 def train(run: LoopRun) -> None:
     """Halve a distance, more or less; a penalty keeps every plan's value apart."""
     distance = 5.0 + run.seed
-    for _, hp in run:
+    for _ in run:
+        hp = run.at(0, of=1)
         distance *= 1.0 - hp["lr"]
         run.report(val_loss=abs(distance) + hp["lr"] + hp["reg"], terms={"fit": distance**2})
     run.test(loss=abs(distance))

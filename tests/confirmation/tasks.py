@@ -23,7 +23,8 @@ def train_with_noise(run: LoopRun) -> None:
     """Approach a target, in steps whose noise a constant rate never gets rid of."""
     draws = random.Random(run.seed)
     distance = 5.0
-    for _, hp in run:
+    for _ in run:
+        hp = run.at(0, of=1)
         distance = distance * (1 - hp["lr"]) + hp["lr"] ** 3 * draws.uniform(0.8, 1.2)
         run.report(val_loss=distance)
     run.test(loss=distance)

@@ -162,7 +162,9 @@ def train_toy(run: LoopRun) -> None:
     if run.restored:
         model.load_state_dict(run.restored["model"])
         optimizer.load_state_dict(run.restored["optimizer"])
-    for epoch, hp in run:
+    for epoch, _ in run:
+        # All steps of an epoch train with the values of its beginning.
+        hp = run.at(0, of=1)
         terms = train_plainly(task, model, optimizer, data.train, run.seed, epoch, hp)
         if any(math.isnan(term) for term in terms.values()):
             metrics = {"loss": math.nan, "far": math.nan}
