@@ -198,7 +198,7 @@ class ScheduleDriver:
             if _mark(group, key) != mark:
                 found = as_float(get_value(group, key))
                 raise TrainingRefusedError(
-                    f"the plan has set `{key}` to {value:g}, but before an optimizer step it is "
+                    f"the plan has set `{key}` to {value:g}, but at an optimizer step it is "
                     f"{found:g}: another part of the training changes it, such as a learning rate "
                     f"scheduler, a callback or the module; remove that, or take `{key}` out of the "
                     "plan"
@@ -278,10 +278,11 @@ class ScheduleDriver:
 
     def missing_metric(self, metrics: Iterable[str]) -> TrainingRefusedError:
         """Return the error for a validation that gave only these metrics."""
+        names = ", ".join(metrics)
+        found = f"it has {names}" if names else "no metric was logged in it"
         return TrainingRefusedError(
-            f"the validation has no metric `{self.metric}`, only "
-            f"{', '.join(metrics) or 'none at all'}: log it in every epoch, or pass another "
-            "metric to ScheduleCallback"
+            f"the validation has no metric `{self.metric}`, {found}: log it in every epoch, or "
+            "pass another metric to ScheduleCallback"
         )
 
     def state_dict(self) -> dict[str, Any]:

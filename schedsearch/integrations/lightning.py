@@ -262,7 +262,12 @@ class ScheduleCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any
     ) -> None:
-        """Record the loss terms that the step returned."""
+        """Record the loss terms that the step returned.
+
+        Raises:
+            InputError: something has changed a value after the check before the optimizer step.
+        """
+        self._driver.check_unchanged()
         if isinstance(outputs, Mapping):
             self._driver.record_terms({n: v for n, v in outputs.items() if n != "loss"})
 

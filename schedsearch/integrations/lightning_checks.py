@@ -147,7 +147,7 @@ def check_data(trainer: Trainer, timetable: Timetable, moving: Collection[str]) 
     if counts and not sum(counts):
         raise TrainingRefusedError(
             "the validation data has no batch, but the schedules need a validation after each "
-            "epoch of the plan"
+            "epoch of the plan: pass `val_dataloaders` with data, and set limit_val_batches above 0"
         )
     if not moving:
         return
@@ -189,7 +189,5 @@ def check_metric(metric: str, logged: Collection[str]) -> None:
             "log it in every validation, in validation_step with on_epoch=True or in "
             "on_validation_epoch_end, or pass another metric to ScheduleCallback"
         )
-    raise TrainingRefusedError(
-        f"the validation has no metric `{metric}`, only {', '.join(logged) or 'none at all'}: "
-        f"{hint}"
-    )
+    found = f"it has {', '.join(logged)}" if logged else "no metric was logged in it"
+    raise TrainingRefusedError(f"the validation has no metric `{metric}`, {found}: {hint}")

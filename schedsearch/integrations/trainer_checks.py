@@ -160,7 +160,7 @@ def check_learning_rate_scheduler(args: TrainingArguments, scheduler: Any) -> No
     raise TrainingRefusedError(
         f"the plan moves the learning rate, and so does the {type(scheduler).__name__} of "
         f"lr_scheduler_type='{_text(args.lr_scheduler_type)}' or of `optimizers`: set "
-        "lr_scheduler_type='constant' and pass optimizers=(optimizer, None)"
+        "lr_scheduler_type='constant', and where you pass `optimizers`, pass None as the scheduler"
     )
 
 

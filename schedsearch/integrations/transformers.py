@@ -209,7 +209,13 @@ class ScheduleCallback(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Let a checkpoint of this step contain the loss terms of the epoch so far."""
+        """Let a checkpoint of this step contain the loss terms of the epoch so far.
+
+        Raises:
+            InputError: something has changed a value after `on_pre_optimizer_step`.
+        """
+        if self._without_step is None:
+            self._driver.check_unchanged()
         if terms := self._driver.terms:
             saved: Any = state.stateful_callbacks
             saved[_KEY]["terms"] = terms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from torch import nn
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import (
@@ -232,9 +233,27 @@ def changed_after_the_step(module):
     ("made", "found"), [(changed_in_optimizer_step, "0.001"), (changed_after_the_step, "0.05")]
 )
 def test_a_module_that_changes_lr_is_refused_before_the_step(made, found):
-    message = f"the plan has set `lr` to 0.1, but before an optimizer step it is {found}"
+    message = f"the plan has set `lr` to 0.1, but at an optimizer step it is {found}"
     with pytest.raises(InputError, match=message):
         fit(module=made(None), plan=BY_EPOCH)
+
+
+@pytest.mark.parametrize("plan", [BY_EPOCH, PLAN], ids=["by epoch", "by step"])
+@pytest.mark.parametrize("where", ["module", "callback"])
+def test_what_changes_lr_after_the_check_is_refused_at_the_first_step(plan, where):
+    class Late(Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = 9.0
+
+    class Changing(Model):
+        def on_before_optimizer_step(self, optimizer):
+            Late().on_before_optimizer_step(None, None, optimizer)
+
+    module = Changing() if where == "module" else Model()
+    with pytest.raises(InputError, match="but at an optimizer step it is 9"):
+        fit(*([Late()] if where == "callback" else []), module=module, plan=plan)
+    assert module.trainer.global_step == 1
 
 
 def test_parameter_groups_may_be_added_in_the_training():
@@ -300,8 +319,8 @@ def test_a_metric_may_be_logged_by_the_step_too_or_late(hook):
     [
         ("by step only", "with on_epoch=True"),
         ("in the training", "log it in every validation"),
-        ("after the validation", "only none at all"),
-        ("not at all", "only none at all"),
+        ("after the validation", "no metric was logged in it"),
+        ("not at all", "no metric was logged in it"),
         ("under another name", "did you mean `valid_loss`"),
     ],
 )
