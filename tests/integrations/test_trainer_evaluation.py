@@ -275,7 +275,7 @@ def test_a_metric_of_predictions_is_refused_with_prediction_loss_only(tmp_path):
 def test_a_missing_metric_is_an_error_before_the_first_step_with_eval_on_start(tmp_path):
     given = {"compute_metrics": accuracy}
     trainer, recorder, _ = make_trainer(tmp_path, metric="f1", given=given, eval_on_start=True)
-    with pytest.raises(InputError, match="no metric `f1`, only eval_loss, eval_accuracy"):
+    with pytest.raises(InputError, match="no metric `f1`, it has eval_loss, eval_accuracy"):
         trainer.train()
     assert not recorder.steps
 
@@ -289,7 +289,7 @@ def test_a_missing_metric_is_an_error_after_the_first_evaluation(tmp_path, epoch
         num_train_epochs=epochs,
         horizon=epochs,
     )
-    with pytest.raises(InputError, match="no metric `f1`, only eval_loss, eval_accuracy"):
+    with pytest.raises(InputError, match="no metric `f1`, it has eval_loss, eval_accuracy"):
         trainer.train()
     assert len(recorder.steps) == BATCHES
 
