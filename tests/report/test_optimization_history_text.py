@@ -17,9 +17,9 @@ def study_of(values, *, constants):
     space = Space.from_document(document(), "small.toml")
     trials = []
     for number, value in enumerate(values):
-        family = {"constant": {"value": 0.1}}
+        family = {"constant": {"value": 0.1 + number / 100}}
         if number not in constants:
-            family = {"linear": {"initial": 0.1, "final": 0.2, "duration": 3}}
+            family = {"linear": {"initial": 0.1 + number / 100, "final": 0.2, "duration": 3}}
         trial = create_trial(
             value=value, user_attrs={"plan": {"hyperparameters": {"lr": {"families": family}}}}
         )
