@@ -147,7 +147,9 @@ def test_a_run_sets_the_values_of_each_epoch_and_ends_when_it_is_pruned():
 
 
 def test_a_metric_that_is_not_logged_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"the validation has no metric `loss`, it has .*val_error"):
+    with pytest.raises(
+        InputError, match=r"the validation has no metric `loss`, it has .*val_error"
+    ):
         fit(tmp_path, ScheduleCallback(scheduler(), metric="loss"))
 
 

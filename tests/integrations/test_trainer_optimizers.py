@@ -133,9 +133,7 @@ def test_a_callback_that_rewrites_a_value_is_an_error_before_the_step(tmp_path, 
         trainer.train()
         assert recorder.values == by_interval([4] * 4, PLAN_BY_STEP)
     else:
-        with pytest.raises(
-            InputError, match=r"has set `lr` to 0\.\d+, but at .* it is 0\.123:"
-        ):
+        with pytest.raises(InputError, match=r"has set `lr` to 0\.\d+, but at .* it is 0\.123:"):
             trainer.train()
         assert 0.123 not in recorder.values
 
