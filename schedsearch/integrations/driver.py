@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -195,7 +196,7 @@ class ScheduleDriver:
             InputError: one has another value.
         """
         for (group, key, value), mark in self._settings:
-            if _mark(group, key) != mark:
+            if _mark(group, key) != mark and not _has_value(group, key, value):
                 found = as_float(get_value(group, key))
                 raise TrainingRefusedError(
                     f"the plan has set `{key}` to {value:g}, but at an optimizer step it is "
@@ -337,3 +338,11 @@ def _mark(group: Group, key: str) -> Any:
     """Return what tells a change of a value, without waiting for a GPU to read it."""
     value = get_value(group, key)
     return (id(value), value._version) if isinstance(value, Tensor) else value
+
+
+def _has_value(group: Group, key: str, value: float) -> bool:
+    """Return whether a group has a value, in the precision of a tensor."""
+    found = get_value(group, key)
+    if isinstance(found, Tensor):
+        return bool(found == torch.tensor(value, dtype=found.dtype))
+    return as_float(found) == value

@@ -32,6 +32,7 @@ from schedsearch.integrations.lightning_checks import (
 from schedsearch.integrations.lightning_models import load_best_model, model_state, move_paths
 from schedsearch.integrations.lightning_timetable import (
     check_accumulation,
+    check_end,
     check_horizon,
     describe,
     position_of,
@@ -312,10 +313,18 @@ class ScheduleCallback(Callback):
         # A trainer that is stopped validates at once. This is not a whole epoch of the plan.
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the run of a search end: at its horizon, or where the trainer stops before."""
+        """Let the run of a search end: at its horizon, or where the trainer stops before.
+
+        Raises:
+            InputError: a limit of the trainer ends the training before the horizon.
+        """
         if self._begins and self._driver.is_complete:
             self._begin_epoch()
         elif self._driver.offered_model is None:
+            # Resumed after its last batch, a training has nothing left, also no validation.
+            if self._is_underway or not self._driver.is_open_loop:
+                ended = self._driver.epoch + (self._driver.is_search and self._begins)
+                check_end(trainer, ended, self._driver.horizon)
             self._driver.stop()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

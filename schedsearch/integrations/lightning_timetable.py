@@ -88,15 +88,32 @@ def check_horizon(trainer: Trainer, timetable: Timetable, horizon: int) -> None:
         raise TrainingRefusedError(_too_many(trainer, timetable, horizon, limits))
     epoch, batch = timetable.position(horizon)
     steps = timetable.steps_before((epoch, batch)) if timetable.knows_steps else math.inf
+    # With manual optimization Lightning counts the steps of every optimizer.
+    min_steps = trainer.min_steps if trainer.lightning_module.automatic_optimization else None
     for name, least, end in (
         ("min_epochs", trainer.min_epochs, epoch + 1),
-        ("min_steps", trainer.min_steps, steps),
+        ("min_steps", min_steps, steps),
     ):
         if least is not None and least > end:
             raise TrainingRefusedError(
                 f"{name} is {least}, but the plan ends at its horizon of {horizon} epochs, after "
                 f"{end} {name.removeprefix('min_')}: set {name} to at most {end}"
             )
+
+
+def check_end(trainer: Trainer, ended: int, horizon: int) -> None:
+    """Check that a training that ended before the horizon was meant to, by a callback or the user.
+
+    Raises:
+        InputError: the data or a limit of the trainer has ended it.
+    """
+    if trainer.should_stop or is_dev_run(trainer):
+        return
+    raise TrainingRefusedError(
+        f"the training ended after {ended} of the {horizon} epochs of the plan, by max_epochs = "
+        f"{trainer.max_epochs} or max_steps = {trainer.max_steps}: raise the limit, or make a plan "
+        "whose horizon is the number of validations"
+    )
 
 
 def _limits(trainer: Trainer, timetable: Timetable) -> tuple[float, float]:

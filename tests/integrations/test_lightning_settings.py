@@ -11,11 +11,13 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch.optim import SGD
 from torch.utils.data import DataLoader
 
 from schedsearch.errors import InputError
 from schedsearch.integrations.lightning import ScheduleCallback
 from tests.integrations.lightning_trainings import (
+    BATCHES,
     HORIZON,
     Manual,
     Model,
@@ -289,6 +291,26 @@ def test_data_without_a_length_is_followed_by_the_epoch(by_epoch, options, steps
     recorder = fit(training=DataLoader(Stream(), 2), plan=by_epoch, **options)
     assert recorder.steps == [steps] * HORIZON
     assert_follows_plan(recorder, plan=by_epoch)
+
+
+@pytest.mark.parametrize(
+    ("options", "ended"),
+    [({"val_check_interval": 3, "max_epochs": 1}, 2), ({"max_steps": 10}, 1)],
+)
+def test_a_limit_that_ends_data_without_a_length_before_the_horizon_is_refused(
+    by_epoch, options, ended
+):
+    with pytest.raises(InputError, match=f"ended after {ended} of the {HORIZON} epochs"):
+        fit(training=DataLoader(Stream(), 2), plan=by_epoch, **options)
+
+
+def test_the_steps_of_several_optimizers_are_not_compared_with_min_steps(by_epoch):
+    class Two(Manual):
+        def configure_optimizers(self):
+            return [SGD(self.net.parameters(), lr=0.1), SGD(self.net.parameters(), lr=0.1)]
+
+    steps = 2 * BATCHES * HORIZON
+    assert_follows_plan(fit(module=Two(), plan=by_epoch, min_steps=steps), plan=by_epoch)
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_a_scheduler_of_the_user_is_refused(tmp_path, case):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     given = {"model": model, "optimizers": (optimizer, SCHEDULERS[case](optimizer))}
     trainer, recorder, _ = make_trainer(tmp_path, given=given)
-    with pytest.raises(InputError, match=rf"{case}.*pass optimizers=\(optimizer, None\)"):
+    with pytest.raises(InputError, match=rf"{case}.*pass None as the scheduler"):
         trainer.train()
     assert not recorder.steps
 
@@ -183,13 +183,14 @@ def test_a_compiled_model(tmp_path):
     assert recorder.values == by_interval([BATCHES] * 4, PLAN_BY_STEP)
 
 
-def test_a_learning_rate_as_a_tensor(tmp_path):
+@pytest.mark.parametrize("plan", [Plan({("lr",): LR}), PLAN_BY_STEP], ids=["epoch", "step"])
+def test_a_learning_rate_as_a_tensor(tmp_path, plan):
     model = Network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=torch.tensor(0.1), foreach=False)
     given = {"model": model, "optimizers": (optimizer, None)}
-    trainer, recorder, _ = make_trainer(tmp_path, PLAN_BY_STEP, given=given)
+    trainer, recorder, _ = make_trainer(tmp_path, plan, given=given)
     trainer.train()
-    expected = torch.tensor(by_interval([BATCHES] * 4, PLAN_BY_STEP)).tolist()
+    expected = torch.tensor(by_interval([BATCHES] * 4, plan)).tolist()
     assert recorder.values == expected
 
 
