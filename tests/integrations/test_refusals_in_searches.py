@@ -33,7 +33,9 @@ def test_a_worker_hands_the_trial_back_and_raises(tmp_path, monkeypatch):
 
 @pytest.mark.long
 def test_every_command_that_trains_exits_2_with_one_message(tmp_path):
-    write_space(tmp_path, CONTENT)
+    # A grid has a schedule among its trials, whatever the names of the workers.
+    search = {"trials": 7, "sampler": {"name": "grid", "points": 2}, "pruner": {"name": "none"}}
+    write_space(tmp_path, CONTENT | {"search": search})
     refuse = tmp_path / "refuse"
 
     def run(*arguments: str) -> tuple[int, str]:
