@@ -107,7 +107,9 @@ def test_confirm_says_it_once_and_exits_1(tmp_path: Path, lose: Callable[[Path],
     folder, go = tmp_path / "data", tmp_path / "go"
     folder.mkdir()
     go.touch()
-    space = write_space(tmp_path, document(searches.train_when_let, trials=4))
+    # A grid has a schedule among its trials, whatever the names of the workers.
+    grid = {"sampler": {"name": "grid", "points": 2}, "pruner": {"name": "none"}}
+    space = write_space(tmp_path, document(searches.train_when_let, trials=7, **grid))
     begin("start", space, "--storage", url_of(folder), folder=tmp_path).communicate(timeout=60)
     go.unlink()
     options = ["--storage", url_of(folder), "--workers", 2, "--top", 1, "--seeds", 6]

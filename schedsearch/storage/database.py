@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from sqlalchemy import Connection, Engine, event, inspect, select
+from sqlalchemy import Connection, Engine, event, inspect, literal, select, table
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -216,10 +216,23 @@ def _check_tables(engine: Engine, url: str, *, create: bool) -> None:
     if version_info.name in found:
         # Before Optuna opens the database, since it would create the tables that it misses.
         _check_schema_version(engine, url)
-    elif not create:
+    if not create and not _is_created(engine, found):
         raise StorageError(
             f"{hide_password(url)}: contains no studies: create one with `schedsearch start`"
         )
+
+
+def _is_created(engine: Engine, tables: Sequence[str]) -> bool:
+    """Return whether Optuna has recorded its two versions, which ends the creation of its tables.
+
+    Opened before, Optuna would record them as well, and the process that creates the tables would
+    fail.
+    """
+    if not {version_info.name, _REVISION.name} <= set(tables):
+        return False
+    with engine.connect().execution_options(reads_only=True) as connection:
+        recorded = (select(literal(1)).select_from(each) for each in (version_info, _REVISION))
+        return all(connection.execute(one).first() is not None for one in recorded)
 
 
 def _check_schema_version(engine: Engine, url: str) -> None:
@@ -238,6 +251,8 @@ def _unsupported_schema(url: str, found: str) -> StorageError:
     )
 
 
+#: The table in which Alembic records the revision of Optuna's tables.
+_REVISION = table("alembic_version")
 _FULL = "; free some space and run the command again: earlier results are stored"
 _READ_ONLY = "; it is read-only: check its permissions and settings"
 #: Hints by parts of the messages of drivers.

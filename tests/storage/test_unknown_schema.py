@@ -66,6 +66,18 @@ def test_no_table_is_created_in_a_database_of_an_unknown_schema_version(database
         execute(database_url, "SELECT * FROM alembic_version")
 
 
+@pytest.mark.parametrize("table", TABLES.values())
+def test_tables_that_another_process_still_creates_contain_no_studies_yet(database_url, table):
+    """A reader writes no version: otherwise the process that creates the tables would fail."""
+    study_at(database_url)
+    execute(database_url, f"DELETE FROM {table}")
+    with pytest.raises(StorageError, match="contains no studies: create one with"):
+        open_database(database_url)
+    assert execute(database_url, f"SELECT * FROM {table}") == []
+    assert open_database(database_url, create=True)
+    assert open_database(database_url)
+
+
 def test_a_new_database_of_an_optuna_with_another_schema_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("schedsearch.storage.database.SCHEMA_VERSION", 13)
     with pytest.raises(StorageError, match="of schema version 12; schedsearch works with"):
