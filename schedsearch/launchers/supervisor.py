@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -77,6 +78,7 @@ class Supervisor:
     _reaped: float = field(default=-math.inf, init=False)
     _printed: set[str] = field(default_factory=set, init=False)
     _outages: OutageLines = field(default_factory=OutageLines, init=False)
+    _lines: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def start(self) -> None:
         """Start all workers."""
@@ -139,14 +141,18 @@ class Supervisor:
         )
 
     def _on_line(self, worker: str, line: str) -> None:
-        """Print a line; an error, a warning or an outage that all workers share is printed once."""
-        if not self._outages.is_news(line, worker):
-            return
-        is_shared = line.startswith(("error:", "warning:", "hint:")) and not is_outage_line(line)
-        if not (is_shared and line in self._printed):
-            (self.relay or self.say)(line)
-        if is_shared:
-            self._printed.add(line)
+        """Print a line; an error, a warning or an outage that all workers share is printed once.
+
+        A thread for each worker calls it, and the main thread.
+        """
+        with self._lines:
+            if not self._outages.is_news(line, worker):
+                return
+            if line.startswith(("error:", "warning:", "hint:")) and not is_outage_line(line):
+                if line in self._printed:
+                    return
+                self._printed.add(line)
+        (self.relay or self.say)(line)
 
     def _reap(self, child: _Child, end: WorkerExit) -> None:
         """Queue the trials of an ended worker again, and replace it if it was killed."""
