@@ -11,6 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from itertools import pairwise
@@ -76,7 +77,7 @@ _TORCH: dict[str, Callable[[Any], Any]] = {
     ),
 }
 for _name, _make in _TORCH.items():
-    _recorded("torch", _name)(lambda make=_make: _stepped(make))  # type: ignore[misc]
+    _recorded("torch", _name)(partial(_stepped, _make))
 
 
 #: A validation metric with plateaus, for ReduceLROnPlateau.

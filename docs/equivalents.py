@@ -63,13 +63,13 @@ class Equivalent:
     """A public schedule, and the same schedule here.
 
     Attributes:
-        library: the key of the library in the recorded values.
+        package: the key of the library in the recorded values.
         name: of the schedule there.
         schedule: here.
         lr: the schedule of the learning rate that it is coupled to, if it is.
     """
 
-    library: str
+    package: str
     name: str
     schedule: Schedule
     lr: Schedule | None = None
@@ -77,9 +77,9 @@ class Equivalent:
     @property
     def known_as(self) -> str:
         """The library, its version and the schedule."""
-        version = _RECORDED[self.library]["version"].partition("+")[0]
-        library = "" if self.library == "papers" else f"{self.library} {version}".strip() + ": "
-        return library + self.name
+        version = _RECORDED[self.package]["version"].partition("+")[0]
+        prefix = "" if self.package == "papers" else f"{self.package} {version}".strip() + ": "
+        return prefix + self.name
 
     @property
     def written_here(self) -> str:
@@ -88,7 +88,7 @@ class Equivalent:
 
     def recorded_values(self) -> list[float]:
         """Return the values of the public schedule."""
-        values: list[float] | list[list[float]] = _RECORDED[self.library]["values"][self.name]
+        values: list[float] | list[list[float]] = _RECORDED[self.package]["values"][self.name]
         return [number for row in values for number in (row if isinstance(row, list) else [row])]
 
     def values(self) -> list[float]:
@@ -111,8 +111,8 @@ class Equivalent:
         return max(abs(ours - theirs) for ours, theirs in pairs) / max(map(abs, recorded))
 
 
-def _of(library: str, schedules: dict[str, Schedule]) -> Iterator[Equivalent]:
-    return (Equivalent(library, name, schedule) for name, schedule in schedules.items())
+def _of(package: str, schedules: dict[str, Schedule]) -> Iterator[Equivalent]:
+    return (Equivalent(package, name, schedule) for name, schedule in schedules.items())
 
 
 _TORCH: dict[str, Schedule] = {

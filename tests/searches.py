@@ -273,7 +273,7 @@ def begin(*arguments: object, folder: Path, **environment: str) -> subprocess.Po
 
 @contextmanager
 def end_begun() -> Iterator[None]:
-    """Kill what `begin` started meanwhile and still runs, and print messages that nobody read."""
+    """At the end, kill the processes of `begin` that still run, and print their unread stderr."""
     earlier = len(BEGUN)
     yield
     for process in BEGUN[earlier:]:

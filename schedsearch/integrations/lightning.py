@@ -200,7 +200,8 @@ class ScheduleCallback(Callback):
     def _log(self, trainer: Trainer, *, is_first: bool, changed: bool) -> None:
         """Log the values as Lightning logs those of a training step."""
         step = trainer.fit_loop.epoch_loop._batches_that_stepped
-        every: int = getattr(trainer, "log_every_n_steps")  # noqa: B009 - untyped
+        undeclared: Any = trainer  # Lightning sets the attribute without declaring it
+        every: int = undeclared.log_every_n_steps
         if is_first or (changed and every and (step + 1) % every == 0):
             for logger in trainer.loggers:
                 logger.log_metrics(dict(self._driver.applied), step=step)

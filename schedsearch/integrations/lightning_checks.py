@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from schedsearch.errors import TrainingRefusedError, did_you_mean
 from schedsearch.integrations.driver import ScheduleDriver
-from schedsearch.integrations.lightning_timetable import is_dev_run
+from schedsearch.integrations.lightning_timetable import callbacks_of, is_dev_run
 from schedsearch.integrations.timetable import Timetable
 
 
@@ -53,7 +53,7 @@ def check_settings(trainer: Trainer, driver: ScheduleDriver) -> None:
             "fast_dev_run trains only a few batches, which is no trial of a search: set "
             "fast_dev_run=False"
         )
-    _check_callbacks(trainer.callbacks, driver)  # type: ignore[attr-defined]
+    _check_callbacks(callbacks_of(trainer), driver)
 
 
 def _check_processes(trainer: Trainer) -> None:

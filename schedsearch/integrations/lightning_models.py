@@ -11,6 +11,8 @@ from typing import Any
 from lightning.pytorch import Trainer, callbacks
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from schedsearch.integrations.lightning_timetable import callbacks_of
+
 
 def model_state(trainer: Trainer) -> Mapping[str, Any]:
     """Return the state of the module, without copies, as a checkpoint of the trainer has it.
@@ -20,7 +22,7 @@ def model_state(trainer: Trainer) -> Mapping[str, Any]:
     module = trainer.lightning_module
     checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
     averaging = getattr(callbacks, "WeightAveraging", None)  # older versions do not have it
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer):
         if averaging is not None and isinstance(callback, averaging):
             callback.on_save_checkpoint(trainer, module, checkpoint)
     state: Mapping[str, Any] = checkpoint["state_dict"]

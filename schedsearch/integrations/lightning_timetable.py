@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from schedsearch.errors import TrainingRefusedError
@@ -24,8 +24,14 @@ def timetable_of(trainer: Trainer) -> Timetable:
     )
 
 
+def callbacks_of(trainer: Any) -> list[Callback]:
+    """Return the callbacks of a trainer, an attribute that Lightning sets without declaring it."""
+    callbacks: list[Callback] = trainer.callbacks
+    return callbacks
+
+
 def _accumulation(trainer: Trainer) -> tuple[tuple[int, int], ...]:
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer):
         if isinstance(callback, GradientAccumulationScheduler):
             return tuple((e, callback.get_accumulate_grad_batches(e)) for e in callback.epochs)
     return ((0, trainer.accumulate_grad_batches),)

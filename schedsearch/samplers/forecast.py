@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -17,6 +17,7 @@ from schedsearch.errors import InputError
 from schedsearch.forecast import PlanForecast, TrainedPlans, coarse, representative
 from schedsearch.forecast.gaussian_process import Array
 from schedsearch.plan import Plan
+from schedsearch.samplers.independent import IndependentSampler
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.storage.pruned_view import whole_trials
@@ -31,7 +32,7 @@ _MAX_PLANS = 250
 _MAX_DRAWS = 50
 
 
-class ForecastSampler(BaseSampler):
+class ForecastSampler(IndependentSampler):
     """Proposes the candidate with the best optimistic forecast.
 
     argmin of mean(x) - sd(x) over 24 random candidates x of the space
@@ -65,18 +66,6 @@ class ForecastSampler(BaseSampler):
         #: The plans of trials that have not finished, by number.
         self._in_training: dict[int, _Candidate] = {}
         self._lock = threading.Lock()
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return nothing: a whole plan is proposed when its first parameter is requested."""
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Return nothing, see `infer_relative_search_space`."""
-        return {}
 
     def sample_independent(
         self,

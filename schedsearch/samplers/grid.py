@@ -6,15 +6,15 @@ import random
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from schedsearch.samplers.independent import IndependentSampler
 from schedsearch.space import Space
 from schedsearch.storage.attributes import SAMPLE_INDEX
 
 
-class FamilyGridSampler(BaseSampler):
+class FamilyGridSampler(IndependentSampler):
     """Assigns point n of a shuffled grid to sample n of a study.
 
     Optuna's GridSampler gives every trial every parameter, so it would train a schedule repeatedly
@@ -63,18 +63,6 @@ class FamilyGridSampler(BaseSampler):
             if not any(family | point == baseline for point in points):
                 return False
         return True
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return nothing: `sample_independent` looks up each parameter."""
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Return nothing: `sample_independent` looks up each parameter."""
-        return {}
 
     def sample_independent(
         self,

@@ -28,6 +28,7 @@ from tests.integrations.lightning_trainings import (
     fit,
     scheduler,
 )
+from tests.integrations.moved_folders import resume_in_moved_folder
 
 # Lightning uses a torch class that torch will rename.
 pytestmark = [
@@ -316,20 +317,7 @@ def test_a_run_in_another_folder_knows_the_best_checkpoint_that_it_had_before(tm
     # The later epochs are worse.
     values = [{"lr": rate, "weight_decay": 0.0} for rate in (0.05, 0.05, 0.9, 0.9)]
 
-    def train_epochs(folder, epochs):
-        engine = LoopEngine(train, horizon=HORIZON)
-        engine.fill(0, 1, None, LoopContext("this run", (), lambda: folder))
-        results = [engine.train_epoch([epoch])[0] for epoch in epochs]
-        engine.test(0)
-        engine.release(0)
-        return results
-
-    for name in ("undisturbed", "first"):
-        (tmp_path / name).mkdir()
-    train_epochs(tmp_path / "undisturbed", values)
-    train_epochs(tmp_path / "first", values[:3])
-    (tmp_path / "first").rename(tmp_path / "second")
-    assert train_epochs(tmp_path / "second", [values[0], values[3]])[0] == Resumed(3, ANY)
+    assert resume_in_moved_folder(train, values, tmp_path) == Resumed(3, ANY)
     (best, score, _), _, (again, same, models) = kept
     assert "epoch=3" not in best
     assert again == best.replace("undisturbed", "second")

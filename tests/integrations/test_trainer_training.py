@@ -20,6 +20,7 @@ from schedsearch.integrations.transformers import ScheduleCallback
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import Constant
+from tests.integrations.moved_folders import resume_in_moved_folder
 from tests.integrations.trainers import (
     BATCHES,
     CLOSED_LOOP,
@@ -586,20 +587,7 @@ def test_a_run_in_another_folder_loads_the_best_model_that_it_had_before(tmp_pat
     # The second epoch is the best one.
     values = [{"lr": rate} for rate in (0.05, 0.05, 2.0, 0.0)]
 
-    def train_epochs(folder, epochs):
-        engine = make_engine(train, horizon=HORIZON)
-        engine.fill(0, 1, None, LoopContext("this run", (), lambda: folder))
-        results = [engine.train_epoch([epoch])[0] for epoch in epochs]
-        engine.test(0)
-        engine.release(0)
-        return results
-
-    for name in ("undisturbed", "first"):
-        (tmp_path / name).mkdir()
-    train_epochs(tmp_path / "undisturbed", values)
-    train_epochs(tmp_path / "first", values[:3])
-    (tmp_path / "first").rename(tmp_path / "second")
-    assert train_epochs(tmp_path / "second", [values[0], values[3]])[0].epoch == 3
+    assert resume_in_moved_folder(train, values, tmp_path).epoch == 3
     (loss, _), _, (again, best) = tested
     assert (again, best) == (loss, tmp_path / "second" / f"checkpoint-{2 * BATCHES}")
 

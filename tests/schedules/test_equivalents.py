@@ -39,10 +39,10 @@ def test_a_schedule_has_the_values_of_its_public_counterpart(equivalent: Any) ->
 
 def test_every_recorded_schedule_has_an_equivalent() -> None:
     recorded = json.loads(_FILE.with_name("public_schedules.json").read_text())
-    names = {(e.library, e.name) for e in EQUIVALENTS}
+    names = {(e.package, e.name) for e in EQUIVALENTS}
     assert names == {
-        (library, name)
-        for library, content in recorded.items()
-        if library not in ("metrics", "terms")
+        (package, name)
+        for package, content in recorded.items()
+        if package not in ("metrics", "terms")
         for name in content["values"]
     }
