@@ -17,12 +17,15 @@ import statistics
 import sys
 
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
-from benchmarks.search import choose_search_numerics, prepare_search, start_search
+from benchmarks.search import (
+    choose_search_numerics,
+    fresh_test_metrics,
+    prepare_search,
+    start_search,
+)
 from schedsearch.engines import Engine, make_engine
 from schedsearch.plan import Plan
-from schedsearch.run import Run
 from schedsearch.storage import plan_of
-from schedsearch.training import fresh_seeds, train_to_end
 
 #: More trials than any search reaches: the number of epochs ends it.
 _TRIALS = 5_000
@@ -43,23 +46,6 @@ def make_lanes_engine(lanes: int) -> Engine:
     given = prepare_search("noisy_digits")
     numerics, _ = choose_search_numerics(given, lanes)
     return make_engine(given.task, horizon=given.space.horizon, numerics=numerics)
-
-
-def test_errors(plans: list[Plan]) -> list[float]:
-    """Return each plan's mean test error over fresh seeds."""
-    given, engine = prepare_search("noisy_digits"), make_lanes_engine(_LANES)
-    jobs = [(plan, seed) for plan in plans for seed in fresh_seeds(given.space, _FRESH)]
-    errors: list[float] = []
-    for first in range(0, len(jobs), _LANES):
-        runs = [
-            Run(engine, space=given.space, plan=plan, seed=seed)
-            for plan, seed in jobs[first : first + _LANES]
-        ]
-        train_to_end(runs)
-        errors.extend(run.test()["test_error"] for run in runs)
-        for run in runs:
-            run.leave_lane()
-    return [statistics.fmean(errors[i : i + _FRESH]) for i in range(0, len(errors), _FRESH)]
 
 
 def mean_with_interval(numbers: list[float]) -> str:
@@ -85,7 +71,9 @@ def main() -> None:
         for search_seed in range(options.searches):
             plans.append(best_plan(engine, seeds, search_seed, options.epochs))
             print(f"{number} {options.what}, search {search_seed + 1}", file=sys.stderr, flush=True)
-        errors[number] = test_errors(plans)
+        errors[number] = fresh_test_metrics(
+            prepare_search("noisy_digits"), make_lanes_engine(_LANES), plans, _FRESH
+        )
     first = errors[options.numbers[0]]
     rows = [
         [

@@ -31,16 +31,20 @@ import optuna
 from optuna.trial import TrialState
 
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
-from benchmarks.search import SPACES, choose_search_numerics, start_search
+from benchmarks.search import (
+    SPACES,
+    choose_search_numerics,
+    fresh_test_metrics,
+    start_search,
+)
 from schedsearch.engines import Engine, make_engine
 from schedsearch.errors import InputError
-from schedsearch.metric_names import metric_on_test
 from schedsearch.plan import Plan
 from schedsearch.preparation import PreparedSpace, load_space, prepare_space
 from schedsearch.run import Run
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
-from schedsearch.training import fresh_seeds, train_epoch, train_to_end
+from schedsearch.training import train_epoch
 
 #: More trials than any search reaches: the number of epochs ends it.
 _TRIALS = 5_000
@@ -140,25 +144,6 @@ def _state_after_epoch(trial: optuna.Trial, run: Run) -> TrialState | None:
     return TrialState.PRUNED if trial.should_prune() else None
 
 
-def test_metrics(given: PreparedSpace, engine: Engine, plans: list[Plan]) -> list[float]:
-    """Return each plan's mean test metric over fresh seeds."""
-    space = given.space
-    metric = metric_on_test(space.objective.metric)
-    jobs = [(plan, seed) for plan in plans for seed in fresh_seeds(space, _FRESH)]
-    found: list[float] = []
-    for first in range(0, len(jobs), engine.lanes):
-        runs = [
-            Run(engine, space=space, plan=plan, seed=seed)
-            for plan, seed in jobs[first : first + engine.lanes]
-        ]
-        train_to_end(runs)
-        # An error of 100 % stands for a diverged run.
-        found.extend(run.test()[metric] if math.isfinite(run.metric) else 1.0 for run in runs)
-        for run in runs:
-            run.leave_lane()
-    return [statistics.fmean(found[i : i + _FRESH]) for i in range(0, len(found), _FRESH)]
-
-
 def compare(
     task: str, epochs: int, options: argparse.Namespace
 ) -> dict[str, tuple[list[float], list[int]]]:
@@ -174,7 +159,7 @@ def compare(
                 searches.append(search_with_optuna(_OPTUNA[method](seed), given, engine, epochs))
             else:
                 searches.append(search(prepare(task, method, seed, epochs), engine))
-        metrics = test_metrics(given, engine, [plan for plan, _ in searches])
+        metrics = fresh_test_metrics(given, engine, [plan for plan, _ in searches], _FRESH)
         found[method] = metrics, [trials for _, trials in searches]
         said = " ".join(f"{metric:.4f}" for metric in metrics)
         print(f"{task}, {method}: {said}", file=sys.stderr, flush=True)

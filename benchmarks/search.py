@@ -1,16 +1,20 @@
-"""A study in a temporary SQLite file, and a worker in this process."""
+"""A study in a temporary SQLite file, a worker in this process, and the test of its best plans."""
 
 from __future__ import annotations
 
+import math
+import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from schedsearch.engines import Engine, make_engine
+from schedsearch.metric_names import metric_on_test
 from schedsearch.numerics import current_numerics
+from schedsearch.plan import Plan
 from schedsearch.preparation import (
     ComputeOptions,
     PreparedSpace,
@@ -18,7 +22,9 @@ from schedsearch.preparation import (
     load_space,
     prepare_space,
 )
+from schedsearch.run import Run
 from schedsearch.storage import StudyHandle, create_study, open_database
+from schedsearch.training import fresh_seeds, train_to_end
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.worker import Messages, ProcessControl, Worker
@@ -87,3 +93,23 @@ def start_search(
         if engine is None:
             engine = make_engine(given.task, horizon=given.space.horizon, numerics=numerics)
         yield StartedSearch(study, engine, reason, reuse)
+
+
+def fresh_test_metrics(
+    given: PreparedSpace, engine: Engine, plans: Sequence[Plan], seeds: int
+) -> list[float]:
+    """Return each plan's objective on the test split, the mean over so many fresh seeds."""
+    metric = metric_on_test(given.space.objective.metric)
+    jobs = [(plan, seed) for plan in plans for seed in fresh_seeds(given.space, seeds)]
+    found: list[float] = []
+    for first in range(0, len(jobs), engine.lanes):
+        runs = [
+            Run(engine, space=given.space, plan=plan, seed=seed)
+            for plan, seed in jobs[first : first + engine.lanes]
+        ]
+        train_to_end(runs)
+        # An error of 100 % stands for a diverged run.
+        found.extend(run.test()[metric] if math.isfinite(run.metric) else 1.0 for run in runs)
+        for run in runs:
+            run.leave_lane()
+    return [statistics.fmean(found[i : i + seeds]) for i in range(0, len(found), seeds)]

@@ -13,11 +13,10 @@ from schedsearch.forecast import RunForecast, TrainedPlans, part, representative
 from schedsearch.forecast.gaussian_process import Array
 from schedsearch.schedules.durations import to_epochs
 from schedsearch.space import Space
+from schedsearch.space.document import FORECAST_RANK
 from schedsearch.storage.attributes import FROM_EPOCH
 from schedsearch.storage.pruned_view import whole_trials
 
-#: The plan that a trial has to beat: the third best.
-_RANK = 3
 #: Complete trials that a model is fitted to, at most.
 _MAX_PLANS = 120
 #: Points of a path before and after the present epoch.
@@ -44,7 +43,7 @@ class ForecastPruner(BasePruner):
         self._chance = options.chance
         self._begin = options.min_epochs
         self._every = max(1, to_epochs(options.every, space.horizon, space.schedule_version))
-        self._startup_trials = max(_RANK, options.startup_trials)
+        self._startup_trials = options.complete_before_forecast
         self._trained = TrainedPlans(space)
         #: By epoch, the model and the number of complete trials when it was fitted.
         self._models: dict[int, tuple[RunForecast, int]] = {}
@@ -59,7 +58,7 @@ class ForecastPruner(BasePruner):
         found = self._read(study, trial, epochs)
         if found is None:
             return False
-        third = sorted(trained.final for trained in self._trained.plans)[_RANK - 1]
+        third = sorted(trained.final for trained in self._trained.plans)[FORECAST_RANK - 1]
         chance = self._model(epochs).chance(*found, third)
         return bool(chance[0] < self._chance)
 

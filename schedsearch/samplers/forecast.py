@@ -61,7 +61,7 @@ class ForecastSampler(IndependentSampler):
         self._suggester = _RecordingSuggester(RandomSuggester(f"forecast {seed}"), fixed)
         self._avoid_constants = not constants
         self._model: PlanForecast | None = None
-        self._fitted = 0
+        self._fitted = self._conditioned = 0
         self._candidates: list[_Candidate] = []
         #: The plans of trials that have not finished, by number.
         self._in_training: dict[int, _Candidate] = {}
@@ -108,14 +108,19 @@ class ForecastSampler(IndependentSampler):
         return best
 
     def _fit(self) -> PlanForecast:
-        """Return the model, fitted again when there are an eighth more complete trials."""
+        """Return the model of all complete trials; with an eighth more it is fitted again."""
         plans = self._trained.plans
+        if self._model is not None and len(plans) == self._conditioned:
+            return self._model
         kept = representative(plans, _MAX_PLANS)
         paths = coarse(np.array([plan.path for plan in kept]))
         finals = np.array([plan.final for plan in kept])
         if self._model is None or len(plans) >= 9 / 8 * self._fitted:
             self._model, self._fitted = PlanForecast.fit(paths, finals), len(plans)
-        return self._model.given(paths, finals)
+        else:
+            self._model = self._model.given(paths, finals)
+        self._conditioned = len(plans)
+        return self._model
 
     def _assuming_running(self, trials: Sequence[FrozenTrial], model: PlanForecast) -> PlanForecast:
         """Return the model as if the plans in training had ended as it forecasts."""

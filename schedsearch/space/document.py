@@ -120,6 +120,10 @@ class SamplerOptions(_Table):
     constants: Annotated[Real, Field(ge=0, le=1)] = 0.15
 
 
+#: A trial that is pruned by the forecast would hardly beat the complete trial with this rank.
+FORECAST_RANK = 3
+
+
 class PrunerOptions(_Table):
     """When a trial is stopped early; the pruner is called after each epoch."""
 
@@ -145,6 +149,11 @@ class PrunerOptions(_Table):
     audit: Annotated[Real, Field(ge=0, le=1)] = 0.1
     #: The first epochs, without pruning: a number, or a share of the horizon ("20%").
     protected: Duration = 0
+
+    @property
+    def complete_before_forecast(self) -> int:
+        """How many trials are complete before the forecast decides: it needs the third best."""
+        return max(FORECAST_RANK, self.startup_trials)
 
 
 class RaceOptions(_Table):

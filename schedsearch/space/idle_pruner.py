@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from schedsearch.schedules.durations import to_epochs
+from schedsearch.space.document import FORECAST_RANK
 from schedsearch.space.rungs import rungs
 from schedsearch.space.space import Space
 
@@ -58,11 +59,11 @@ def _reasons_in_rungs(space: Space, protected: int) -> Iterator[str]:
 
 def _reasons_in_trials(space: Space) -> Iterator[str]:
     search, pruner = space.search, space.search.pruner
-    startup = max(3, pruner.startup_trials) if pruner.name == "forecast" else 0
-    if startup >= search.trials:
+    if pruner.name == "forecast" and pruner.complete_before_forecast >= search.trials:
         yield (
-            f"{startup} trials must be complete first (search.pruner.startup_trials, at least 3), "
-            f"and search.trials is {search.trials}: set the pruner `none`, or more trials"
+            f"{pruner.complete_before_forecast} trials must be complete first "
+            f"(search.pruner.startup_trials, at least {FORECAST_RANK}), and search.trials is "
+            f"{search.trials}: set the pruner `none`, or more trials"
         )
     if pruner.name in ("median", "patient") and pruner.startup_trials >= search.trials:
         yield (
