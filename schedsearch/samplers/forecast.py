@@ -59,7 +59,7 @@ class ForecastSampler(IndependentSampler):
         self._trained = TrainedPlans(space)
         fixed = dict.fromkeys(space.family_parameters(), "constant") if constants else {}
         self._suggester = _RecordingSuggester(RandomSuggester(f"forecast {seed}"), fixed)
-        self._avoid_constants = not constants
+        self._avoid_constants = not constants and bool(space.family_parameters())
         self._model: PlanForecast | None = None
         self._fitted = self._conditioned = 0
         self._candidates: list[_Candidate] = []

@@ -102,6 +102,9 @@ def test_a_space_of_constants_only_is_searched_too(tmp_path):
     study = make_study(tmp_path, content)
     assert not work(study).wrong
     assert {trial.state for trial in study.trials()} == {TrialState.COMPLETE}
+    # A plan is drawn as a whole, so the model can choose among several.
+    sampler = ForecastSampler(study.space, 0)
+    assert sampler._draw().parameters.keys() == {"lr.constant.value"}
 
 
 def test_parameters_that_always_break_a_rule_together_are_proposed_all_the_same(tmp_path):
