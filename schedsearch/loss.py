@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from schedsearch.errors import InputError, did_you_mean
 
 
+_PREFIX = "weights."
+
+
 class WeightedLoss(nn.Module):
     """A weighted sum of named loss terms.
 
@@ -49,9 +52,7 @@ class WeightedLoss(nn.Module):
         Raises:
             InputError: a term is unknown or a weight is not finite; then no weight is changed.
         """
-        weights = {
-            n.removeprefix("weights."): v for n, v in values.items() if n.startswith("weights.")
-        }
+        weights = {n.removeprefix(_PREFIX): v for n, v in values.items() if n.startswith(_PREFIX)}
         _check_known(weights, self.terms)
         for term, weight in weights.items():
             if not math.isfinite(weight):
@@ -82,6 +83,34 @@ class WeightedLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(self.terms)
+
+
+def weighted_losses(module: nn.Module) -> list[WeightedLoss]:
+    """Return each WeightedLoss within a module."""
+    return [part for part in module.modules() if isinstance(part, WeightedLoss)]
+
+
+def weights_of(losses: Iterable[WeightedLoss]) -> list[str]:
+    """Return the names of the weights of several losses.
+
+    >>> weights_of([WeightedLoss(["real", "fake"]), WeightedLoss(["fake", "content"])])
+    ['weights.real', 'weights.fake', 'weights.content']
+    """
+    return list(dict.fromkeys(_PREFIX + term for loss in losses for term in loss.terms))
+
+
+def set_weights(values: Mapping[str, float], losses: Iterable[WeightedLoss]) -> None:
+    """Set the weights of several losses, in each of them those of its terms.
+
+    Args:
+        values: as of `WeightedLoss.set`; a term that a loss does not have is no error.
+        losses: may share names of terms, which then have one weight.
+
+    Raises:
+        InputError: a weight is not finite.
+    """
+    for loss in losses:
+        loss.set({name: values[name] for name in weights_of([loss]) if name in values})
 
 
 def _check_known(names: Iterable[str], known: tuple[str, ...]) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from schedsearch.engines.loop import LoopRun
-from schedsearch.errors import SchedSearchError, TrainingRefusedError
-from schedsearch.loss import WeightedLoss
+from schedsearch.errors import SchedSearchError, TrainingRefusedError, did_you_mean
+from schedsearch.loss import set_weights, weighted_losses, weights_of
 from schedsearch.parameter_groups import (
     Group,
     Setting,
@@ -178,15 +178,18 @@ class ScheduleDriver:
             return
         source = self._source
         names = source.scheduled if isinstance(source, LoopRun) else source.plan.names
-        has_loss = any(isinstance(module, WeightedLoss) for module in model.modules())
+        weights = weights_of(weighted_losses(model))
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         for name in names:
-            is_weight = has_loss and name.startswith("weights.")
-            if not is_weight and not moved_keys([name], groups):
+            if name not in weights and not moved_keys([name], groups):
+                similar = did_you_mean(name, weights)
+                found = f"no WeightedLoss in the model with this term ({', '.join(weights)})"
                 raise TrainingRefusedError(
                     f"the plan sets `{name}`, but nothing in this training has a value of this "
-                    "name: no parameter group of the optimizer, and no WeightedLoss in the model; "
-                    "pass on_values= to ScheduleCallback, a function that sets it"
+                    "name: no parameter group of the optimizer, and "
+                    f"{found if weights else 'no WeightedLoss in the model'}; "
+                    + (f"{similar} Else " if similar else "")
+                    + "pass on_values= to ScheduleCallback, a function that sets it"
                 )
 
     def check_unchanged(self) -> None:
@@ -235,9 +238,7 @@ class ScheduleDriver:
         settings = [setting for o in given for setting in apply_values(values, o)]
         self._settings = [((g, key, value), _mark(g, key)) for g, key, value in settings]
         self._groups = _count_groups(given)
-        for module in model.modules():
-            if isinstance(module, WeightedLoss):
-                module.set(values)
+        set_weights(values, weighted_losses(model))
         if self._on_values is not None:
             self._on_values(values)
 

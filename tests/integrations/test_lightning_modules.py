@@ -206,6 +206,68 @@ def test_a_weight_of_a_loss_term_is_set_in_the_module():
     assert module.seen[::6] == pytest.approx([0.4, 0.3, 0.2, 0.1])
 
 
+class Generative(Manual):
+    """Two optimizers, each with a loss that has one term for itself and one that both have."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = WeightedLoss(["fooling", "norm"])
+        self.discriminator = WeightedLoss(["real", "norm"])
+        self.critic = nn.Linear(3, 1)
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        for optimizer, loss, part in zip(
+            self.optimizers(),
+            (self.generator, self.discriminator),
+            (self.net, self.critic),
+            strict=True,
+        ):
+            error, norm = part(batch[0]).square().mean(), part.weight.square().sum()
+            optimizer.zero_grad()
+            self.manual_backward(loss(dict(zip(loss.terms, (error, norm), strict=True))))
+            optimizer.step()
+        weights = [*self.generator.weights.tolist(), *self.discriminator.weights.tolist()]
+        self.seen.append([round(weight, 6) for weight in weights])
+
+    def configure_optimizers(self):
+        return SGD(self.net.parameters(), lr=0.1), SGD(self.critic.parameters(), lr=0.1)
+
+
+FALLING = Linear(initial=0.4, final=0.0, duration=4)
+RISING = Linear(initial=0.0, final=0.4, duration=4)
+
+
+def test_each_of_several_losses_has_the_weights_of_its_terms():
+    module = Generative()
+    fit(module=module, plan=Plan({("weights.real",): RISING, ("weights.norm",): FALLING}))
+    assert module.seen[::6] == [
+        [1.0, 0.4, 0.0, 0.4],
+        [1.0, 0.3, 0.1, 0.3],
+        [1.0, 0.2, 0.2, 0.2],
+        [1.0, 0.1, 0.3, 0.1],
+    ]
+
+
+def test_a_term_that_none_of_several_losses_has_is_refused_with_the_most_similar_one():
+    module = Generative()
+    message = (
+        r"the plan sets `weights\.reel`, .* this term \(weights\.fooling, weights\.norm, .*"
+        r"did you mean `weights\.real`\?"
+    )
+    with pytest.raises(InputError, match=message):
+        fit(module=module, plan=Plan({("weights.reel",): RISING}))
+    assert not module.seen
+
+
+def test_on_values_may_take_a_weight_that_no_loss_has():
+    module, taken = Generative(), []
+    plan = Plan({("weights.real",): RISING, ("weights.content",): FALLING})
+    fit(module=module, plan=plan, on_values=lambda values: taken.append(values["weights.content"]))
+    assert list(dict.fromkeys(taken)) == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    assert [weights[2] for weights in module.seen[::6]] == [0.0, 0.1, 0.2, 0.3]
+
+
 # --- other parts of the training that change what the plan sets -----------------------------------
 
 
