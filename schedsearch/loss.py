@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from schedsearch.errors import InputError, did_you_mean
 
-
 _PREFIX = "weights."
 
 

@@ -42,6 +42,31 @@ def calling_trainer(callback: TrainerCallback) -> Trainer | None:
     return None
 
 
+def check_processes(args: TrainingArguments) -> None:
+    """Check that one process trains.
+
+    Raises:
+        InputError: several do, or the model is divided among processes.
+    """
+    # `parallelism_config` and `deepspeed` have an effect only in several processes.
+    if args.world_size > 1:
+        raise TrainingRefusedError(
+            f"ScheduleCallback works in a single process, but args.world_size is {args.world_size} "
+            f"and args.process_index {args.process_index}: start the script as `python SCRIPT`, "
+            "not by torchrun or `accelerate launch` with several processes"
+        )
+    if args.fsdp:
+        raise TrainingRefusedError(
+            f"ScheduleCallback works in a single process, but fsdp is {_setting(args.fsdp)}, which "
+            "divides the model among processes: set fsdp=None"
+        )
+
+
+def _setting(value: Any) -> str:
+    """Return a value of the arguments as the user writes it; fsdp is a list of options in some."""
+    return repr([_text(option) for option in value]) if isinstance(value, list) else repr(value)
+
+
 def evaluation_intervals(
     args: TrainingArguments, state: TrainerState, loader: Any
 ) -> EvaluationIntervals:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,9 +15,12 @@ from torch.utils.data import DataLoader
 
 from schedsearch.errors import InputError
 from schedsearch.integrations.lightning import ScheduleCallback
+from schedsearch.plan import Plan
+from tests.integrations.documented import rows
 from tests.integrations.lightning_trainings import (
     BATCHES,
     HORIZON,
+    PLAN,
     Manual,
     Model,
     Stream,
@@ -39,6 +41,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Found `dataloader_iter` argument"),
     pytest.mark.filterwarnings("ignore:Total length of `.*` across ranks is zero"),
 ]
+
+BY_EPOCH = Plan(PLAN.schedules)
 
 #: Settings, and the number of optimizer steps in each epoch of the plan.
 FOLLOWED = [
@@ -193,15 +197,12 @@ def test_a_development_run_is_no_trial():
         search_epochs(lambda run: fit(source=run, fast_dev_run=True))
 
 
-def test_every_argument_of_the_trainer_is_in_the_table_of_the_documentation():
-    page = Path(__file__).parents[2] / "docs" / "integrations.md"
-    documented = set(re.findall(r"`(\w+)", "\n".join(_table_rows(page.read_text()))))
-    for function in (Trainer.__init__, Trainer.fit):
-        assert not set(inspect.signature(function).parameters) - {"self"} - documented
-
-
-def _table_rows(page):
-    return [line.split("|")[1] for line in page.splitlines() if line.startswith("|")]
+@pytest.mark.parametrize(
+    ("function", "header"),
+    [(Trainer.__init__, "setting of the Trainer"), (Trainer.fit, "argument of `fit`")],
+)
+def test_every_argument_is_in_its_table_of_the_documentation(function, header):
+    assert not set(inspect.signature(function).parameters) - {"self"} - rows(header)
 
 
 # --- batches --------------------------------------------------------------------------------------
@@ -287,38 +288,28 @@ def test_data_that_ends_before_limit_train_batches_is_refused():
 @pytest.mark.parametrize(
     ("options", "steps"), [({}, 6), ({"val_check_interval": 3, "max_epochs": 2}, 3)]
 )
-def test_data_without_a_length_is_followed_by_the_epoch(by_epoch, options, steps):
-    recorder = fit(training=DataLoader(Stream(), 2), plan=by_epoch, **options)
+def test_data_without_a_length_is_followed_by_the_epoch(options, steps):
+    recorder = fit(training=DataLoader(Stream(), 2), plan=BY_EPOCH, **options)
     assert recorder.steps == [steps] * HORIZON
-    assert_follows_plan(recorder, plan=by_epoch)
+    assert_follows_plan(recorder, plan=BY_EPOCH)
 
 
 @pytest.mark.parametrize(
     ("options", "ended"),
     [({"val_check_interval": 3, "max_epochs": 1}, 2), ({"max_steps": 10}, 1)],
 )
-def test_a_limit_that_ends_data_without_a_length_before_the_horizon_is_refused(
-    by_epoch, options, ended
-):
+def test_a_limit_that_ends_data_without_a_length_before_the_horizon_is_refused(options, ended):
     with pytest.raises(InputError, match=f"ended after {ended} of the {HORIZON} epochs"):
-        fit(training=DataLoader(Stream(), 2), plan=by_epoch, **options)
+        fit(training=DataLoader(Stream(), 2), plan=BY_EPOCH, **options)
 
 
-def test_the_steps_of_several_optimizers_are_not_compared_with_min_steps(by_epoch):
+def test_the_steps_of_several_optimizers_are_not_compared_with_min_steps():
     class Two(Manual):
         def configure_optimizers(self):
             return [SGD(self.net.parameters(), lr=0.1), SGD(self.net.parameters(), lr=0.1)]
 
     steps = 2 * BATCHES * HORIZON
-    assert_follows_plan(fit(module=Two(), plan=by_epoch, min_steps=steps), plan=by_epoch)
-
-
-@pytest.fixture
-def by_epoch():
-    from schedsearch.plan import Plan
-    from tests.integrations.lightning_trainings import PLAN
-
-    return Plan(PLAN.schedules)
+    assert_follows_plan(fit(module=Two(), plan=BY_EPOCH, min_steps=steps), plan=BY_EPOCH)
 
 
 def test_a_module_that_takes_batches_itself_is_refused_by_the_step():
@@ -331,13 +322,13 @@ def test_a_module_that_takes_batches_itself_is_refused_by_the_step():
         fit(module=Taking())
 
 
-def test_a_module_that_takes_batches_itself_is_followed_by_the_epoch(by_epoch):
+def test_a_module_that_takes_batches_itself_is_followed_by_the_epoch():
     class Taking(Model):
         def training_step(self, dataloader_iter):
             batch, *_ = next(dataloader_iter)
             return self.loss(batch)
 
-    assert_follows_plan(fit(module=Taking(), plan=by_epoch), plan=by_epoch)
+    assert_follows_plan(fit(module=Taking(), plan=BY_EPOCH), plan=BY_EPOCH)
 
 
 def test_training_data_without_a_batch_is_refused():

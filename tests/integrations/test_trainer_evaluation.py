@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from schedsearch.errors import InputError
 from schedsearch.integrations.evaluation_intervals import EvaluationIntervals
 from schedsearch.integrations.trainer_checks import check_position
 from schedsearch.scheduler import Scheduler
+from tests.integrations.documented import rows, section
 from tests.integrations.trainers import (
     BATCHES,
     CLOSED_LOOP,
@@ -414,12 +414,11 @@ def test_additional_evaluations_do_not_end_an_epoch_of_the_plan(tmp_path):
 
 
 def test_the_documentation_says_what_becomes_of_each_setting():
-    text = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text("utf-8")
-    section = text.split("### Settings of the Trainer")[1].split("\n## ")[0]
-    named = set(re.findall(r"`([a-z_0-9]+)[`=]", section))
+    text = section("### Settings of the Trainer")
+    named = rows("setting") | set(re.findall(r"`(\w+)`", text.split("The other settings")[1]))
     assert {field.name for field in dataclasses.fields(TrainingArguments)} <= named
     constructor = set(inspect.signature(Trainer).parameters) - {
         *("model", "args", "data_collator", "processing_class", "callbacks"),
         *("compute_loss_func", "preprocess_logits_for_metrics"),
     }
-    assert constructor <= named
+    assert constructor <= rows("argument or method of the Trainer")
