@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
@@ -138,6 +139,32 @@ def evaluate_epochs(plan: Plan, feedback: Iterable[Feedback]) -> Iterator[EpochV
     for results in feedback:
         yield EpochValues(plan, state)
         state = plan.update(state, results)
+
+
+def have_same_course(first: Plan, second: Plan, horizon: int) -> bool:
+    """Return whether two resolved plans have the same values, apart from rounding.
+
+    Closed-loop schedules, whose feedback is not known, must have the same parameters too.
+    """
+    for names, schedule in first.schedules.items():
+        if not schedule.is_open_loop and to_table(schedule) != to_table(second.schedules[names]):
+            return False
+    unknown = [Feedback(math.nan)] * horizon
+    courses = (evaluate_epochs(plan, unknown) for plan in (first, second))
+    return all(
+        _are_close(values_within_epoch(a), values_within_epoch(b))
+        for a, b in zip(*courses, strict=True)
+    )
+
+
+def _are_close(first: Mapping[str, StepValues], second: Mapping[str, StepValues]) -> bool:
+    for name, value in first.items():
+        ours, theirs = (v if isinstance(v, tuple) else (v,) for v in (value, second[name]))
+        steps = max(len(ours), len(theirs))  # an epoch in which a value stays has one
+        pairs = zip(ours * (steps // len(ours)), theirs * (steps // len(theirs)), strict=True)
+        if not all(math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) for a, b in pairs):
+            return False
+    return True
 
 
 @lru_cache(maxsize=64)

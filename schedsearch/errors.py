@@ -53,6 +53,7 @@ class ParameterError(InputError):
     """A parameter of a schedule family breaks a rule.
 
     Attributes:
+        owner: the family.
         name: the name of the parameter.
         value: its value.
         rule: the rule, to follow "must be".
@@ -63,7 +64,11 @@ class ParameterError(InputError):
 
     def __init__(self, owner: str, name: str, value: Any, rule: str) -> None:
         super().__init__(f"{owner}: the value of `{name}` is {value!r}, but must be {rule}")
-        self.name, self.value, self.rule = name, value, rule
+        self.owner, self.name, self.value, self.rule = owner, name, value, rule
+
+    def within(self, place: str) -> ParameterError:
+        """Return the error with the place of the schedule, such as its hyperparameter."""
+        return ParameterError(f"{place}: {self.owner}", self.name, self.value, self.rule)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from schedsearch.epoch_values import evaluate_epochs
+from schedsearch.epoch_values import evaluate_epochs, have_same_course
 from schedsearch.errors import InputError
 from schedsearch.parameter_groups import (
     group_values,
@@ -67,6 +67,7 @@ class PlanLR(LRScheduler):
         # Resolve the whole plan first, so that a bad schedule raises as in `Scheduler`.
         resolved = plan.resolve(horizon, seed)
         self._plan = _open_loop_part(resolved, _learning_rates(plan, optimizer))
+        self._given, self._seed = plan, seed
         self._epochs = list(evaluate_epochs(self._plan, [Feedback(math.nan)] * horizon))
         record_initial("lr", optimizer.param_groups)
         super().__init__(optimizer)
@@ -95,23 +96,35 @@ class PlanLR(LRScheduler):
                     "optimizer with this group, or use `scheduler()`"
                 )
 
+    def _at_version(self, version: int) -> Plan:
+        """Return the plan by older rules, or as it is if they give it other values."""
+        resolved = self._given.at_version(version).resolve(self.horizon, self._seed)
+        older = Plan(
+            {names: resolved.schedules[names] for names in self._plan.schedules},
+            self._plan.bounds,
+            self._plan.intervals,
+            self._plan.whole,
+        )
+        return older if have_same_course(self._plan, older, self.horizon) else self._plan
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data, for a checkpoint."""
         state: dict[str, Any] = super().state_dict()
-        ours = ("_names", "_plan", "_epochs")
+        ours = ("_names", "_plan", "_given", "_seed", "_epochs")
         return {k: v for k, v in state.items() if k not in ours} | {"plan": self._plan.to_tables()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned for the same plan.
 
-        An older state does not say the version of the rules of its plan, which is not compared.
+        A state of a plan by older rules loads if they give it the same values.
 
         Raises:
             InputError: the state has another plan, horizon or number of steps per epoch.
         """
         own = self.state_dict()
-        if "schedule_version" not in state_dict.get("plan", {}):
-            own["plan"].pop("schedule_version", None)
+        version = state_dict.get("plan", {}).get("schedule_version", 1)
+        if version in range(1, self._plan.version):
+            own["plan"] = self._at_version(version).to_tables()
         for key in ("plan", "horizon", "steps_per_epoch"):
             if state_dict.get(key) != own[key]:
                 raise InputError(

@@ -13,7 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from schedsearch.errors import InputError
+from schedsearch.errors import InputError, ParameterError
 from schedsearch.schedules import (
     CURRENT_VERSION,
     Constant,
@@ -26,6 +26,7 @@ from schedsearch.schedules import (
     from_table,
     to_table,
 )
+from schedsearch.schedules.parameters import is_finite
 
 Bounds: TypeAlias = tuple[float, float]
 #: One state per schedule, by the names of its hyperparameters. Plain data that JSON can hold.
@@ -136,12 +137,28 @@ class Plan:
             raise InputError(f"hyperparameters are coupled in a cycle: {cycle}") from None
 
     def resolve(self, horizon: int, seed: int) -> Plan:
-        """Return the plan with shares of the horizon converted to epochs: `Schedule.resolve`."""
-        resolved = {
-            names: schedule.resolve(horizon, seed, self.intervals.get(names[0], "epoch"))
-            for names, schedule in self.schedules.items()
-        }
+        """Return the plan with shares of the horizon converted to epochs: `Schedule.resolve`.
+
+        Each hyperparameter draws random numbers of its own from the seed.
+        """
+        resolved = {}
+        for names, schedule in self.schedules.items():
+            interval = self.intervals.get(names[0], "epoch")
+            try:
+                resolved[names] = schedule.resolve(horizon, self._seed_of(names, seed), interval)
+            except ParameterError as error:
+                raise error.within(", ".join(names)) from None
         return replace(self, schedules=resolved)
+
+    def _seed_of(self, names: tuple[str, ...], seed: int) -> int:
+        if self.version < 3 or len(names) > 1:
+            return seed
+        return int.from_bytes(hashlib.sha256(f"{seed}:{names[0]}".encode()).digest()[:8], "big")
+
+    def at_version(self, version: int) -> Plan:
+        """Return the plan with schedules that follow another version of the rules."""
+        schedules = {n: schedule.at_version(version) for n, schedule in self.schedules.items()}
+        return replace(self, schedules=schedules)
 
     @cached_property
     def moving(self) -> tuple[str, ...]:
@@ -157,9 +174,20 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of the plan: of a resolved one, it identifies the values of a training."""
+        """A hash of the plan: of a resolved one, it identifies the values of a training.
+
+        Equal plans have the same one, whether a number is written as 1 or as 1.0.
+        """
+        return self._hash_of(_as_floats(self.to_tables()))
+
+    @property
+    def accepted_digests(self) -> tuple[str, str]:
+        """The digest, and the one that it was when numbers were hashed as they were given."""
+        return self.digest, self._hash_of(self.to_tables())
+
+    def _hash_of(self, tables: Any) -> str:
         seeds = {seed for schedule in self.schedules.values() for seed in schedule.seeds}
-        content = json.dumps([self.to_tables(), sorted(seeds)], sort_keys=True)
+        content = json.dumps([tables, sorted(seeds)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     @cached_property
@@ -311,6 +339,18 @@ def _prefix_errors(key: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
+
+
+def _as_floats(value: Any) -> Any:
+    """Return plain data with a float for each number, and without the sign of a zero."""
+    match value:
+        case dict():
+            return {key: _as_floats(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_as_floats(item) for item in value]
+        case int() | float() if not isinstance(value, bool) and is_finite(value):
+            return float(value) + 0.0
+    return value
 
 
 def _key(names: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-from schedsearch.epoch_values import EpochValues, NamedValues
+from schedsearch.epoch_values import EpochValues, NamedValues, have_same_course
 from schedsearch.errors import InputError
 from schedsearch.parameter_groups import Optimizer, apply_values
 from schedsearch.plan import Plan, PlanState
@@ -45,6 +45,7 @@ class Scheduler:
         self, plan: Plan, *, horizon: int, seed: int = 0, direction: Direction = "minimize"
     ) -> None:
         self.plan = plan.resolve(horizon, seed)
+        self._given, self._seed = plan, seed
         self.horizon = horizon
         self.direction = direction
         self.epoch = 0
@@ -124,7 +125,8 @@ class Scheduler:
         """Continue from a state that `state_dict` returned for the same plan and horizon.
 
         The direction must be the same too, and the seed if a family of the plan draws random
-        numbers. An older state does not record them: it is refused if its entries do not fit.
+        numbers. An older state does not record them: it is refused if its entries do not fit, or
+        if the rules of its time give the plan other values.
 
         Raises:
             InputError: the state belongs to another plan, or to the same plan at another horizon,
@@ -143,11 +145,7 @@ class Scheduler:
                 f"the state belongs to another plan: it has the entries {found}, but this plan "
                 f"has {expected}"
             )
-        if state.get("plan", self.plan.digest) != self.plan.digest:
-            raise InputError(
-                "the state belongs to another plan, or to the same plan at another horizon or "
-                "seed: create the scheduler with the plan, the horizon and the seed of the state"
-            )
+        self._check_rules(self._version_of(state.get("plan")))
         if (direction := state.get("direction", self.direction)) != self.direction:
             raise InputError(
                 f"the state belongs to the direction {direction!r}, but this scheduler has "
@@ -156,6 +154,37 @@ class Scheduler:
         self._check_fits(schedules)
         self.epoch = epoch
         self._set_state(schedules)
+
+    def _version_of(self, digest: str | None) -> int:
+        """Return the version of the rules with which a state with this digest was saved.
+
+        States without a digest were saved when there was version 1 only.
+        """
+        if digest in self.plan.accepted_digests:
+            return self.plan.version
+        if digest is None:
+            return 1
+        for version in range(1, self.plan.version):
+            plan = self._given.at_version(version).resolve(self.horizon, self._seed)
+            if digest in plan.accepted_digests:
+                return version
+        raise InputError(
+            "the state belongs to another plan, or to the same plan at another horizon or "
+            "seed: create the scheduler with the plan, the horizon and the seed of the state"
+        )
+
+    def _check_rules(self, version: int) -> None:
+        """Raise InputError if older rules for durations give the plan another course."""
+        if version >= self.plan.version:
+            return
+        older = self._given.at_version(version).resolve(self.horizon, self._seed)
+        if not have_same_course(self.plan, older, self.horizon):
+            raise InputError(
+                f"the state was saved by version {version} of the rules for schedules, with which "
+                f"this plan has other values than with version {self.plan.version}: to continue "
+                f"as before, give its schedules version={version}, or its file "
+                f"schedule_version = {version}"
+            )
 
     def _check_fits(self, schedules: PlanState) -> None:
         """Raise InputError unless the schedules can continue from a state."""

@@ -29,6 +29,7 @@ from schedsearch.schedules import (
     ReduceOnPlateau,
     Scale,
     Warmup,
+    WarmupStableDecay,
 )
 from tests.schedules.strategies import MEMBERS
 
@@ -177,6 +178,18 @@ def test_a_state_that_was_saved_before_plans_had_versions_still_loads():
     restored = plan_lr(plan)
     restored.load_state_dict(state)
     assert restored.state_dict() == saved.state_dict()
+
+
+def test_a_state_by_older_rules_loads_if_they_give_the_same_values():
+    same, other = Plan({("lr",): COSINE}), Plan({("lr",): WarmupStableDecay(0.0, 1.0, 0.0)})
+    for plan in (same, other):
+        state = plan_lr(plan.at_version(1), horizon=15).state_dict()
+        plan_lr(plan.at_version(1), horizon=15).load_state_dict(state)
+        if plan is same:
+            plan_lr(plan, horizon=15).load_state_dict(state)
+            continue
+        with pytest.raises(InputError, match="its plan is"):
+            plan_lr(plan, horizon=15).load_state_dict(state)
 
 
 def test_the_state_is_data_that_torch_loads_without_code(tmp_path):

@@ -1,5 +1,6 @@
 """The scheduler: saved state, direction, clamped values, and setting an optimizer."""
 
+import hashlib
 import json
 
 import pytest
@@ -14,6 +15,7 @@ from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import (
     Clamp,
     Constant,
+    Cosine,
     Dwa,
     Exponential,
     IncrementOnImprovement,
@@ -24,6 +26,8 @@ from schedsearch.schedules import (
     Product,
     ReduceOnPlateau,
     Relobralo,
+    WarmRestarts,
+    WarmupStableDecay,
 )
 from schedsearch.space import Space
 from tests.schedules.strategies import MEMBERS, TERMS, feedbacks, plans
@@ -108,6 +112,55 @@ def test_a_state_that_was_saved_before_states_had_plans_still_loads():
     scheduler = Scheduler(Plan({("a",): Exponential(1.0, 0.5)}), horizon=3)
     scheduler.load_state_dict({"epoch": 2, "schedules": {"a": {"epoch": 2}}})
     assert scheduler.values == {"a": 0.25}
+
+
+def without_plan(state):
+    return {key: value for key, value in state.items() if key in ("epoch", "schedules")}
+
+
+def test_an_older_state_needs_the_rules_of_its_time():
+    schedules = {("a",): WarmupStableDecay(0.0, 1.0, 0.0)}
+    older = Plan(schedules).at_version(1)
+    saved = without_plan(Scheduler(older, horizon=15).state_dict())
+    with pytest.raises(InputError, match=r"saved by version 1 .* give its schedules version=1"):
+        Scheduler(Plan(schedules), horizon=15).load_state_dict(saved)
+    Scheduler(older, horizon=15).load_state_dict(saved)
+    # At this horizon both versions have the same phases.
+    Scheduler(Plan(schedules), horizon=10).load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [Linear(1, 0), Join((Linear(1, 0.5), ReduceOnPlateau(1)), ("50%",)), Cosine(0.3, 0.1)],
+    ids=lambda s: s.family,
+)
+def test_a_state_with_the_digest_of_an_earlier_release_loads(schedule):
+    plan = Plan({("a",): schedule}, {"a": (0, 1)})
+    for version in (1, 2, 3):
+        older = plan.at_version(version).resolve(8, 0)
+        # Numbers were hashed as they were given.
+        content = json.dumps([older.to_tables(), []], sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        state = Scheduler(plan, horizon=8).state_dict() | {"plan": digest}
+        Scheduler(plan, horizon=8).load_state_dict(state)
+        with pytest.raises(InputError, match="the state belongs to another plan"):
+            Scheduler(plan, horizon=9).load_state_dict(state)
+
+
+def test_a_state_of_a_plan_whose_values_an_older_version_changes_is_refused():
+    plan = Plan({("a",): Noise(Constant(1.0))})
+    state = Scheduler(plan.at_version(2), horizon=8).state_dict()
+    with pytest.raises(InputError, match="saved by version 2 of the rules"):
+        Scheduler(plan, horizon=8).load_state_dict(state)
+    Scheduler(plan.at_version(2), horizon=8).load_state_dict(state)
+
+
+def test_a_state_loads_into_the_equal_plan_from_tables():
+    plan = Plan({("a",): Linear(1, 0), ("b",): WarmRestarts(1, -0.0, 2, 2.0)})
+    again = Plan.from_tables(plan.to_tables())
+    assert again == plan
+    assert again.digest == plan.digest
+    Scheduler(again, horizon=8).load_state_dict(Scheduler(plan, horizon=8).state_dict())
 
 
 def test_an_older_state_of_another_inner_schedule_is_refused():

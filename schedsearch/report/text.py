@@ -34,11 +34,13 @@ def describe_families(families: Mapping[str, Any]) -> str:
     'warmup(inner=constant(value=0.1), factor=0.5)'
     """
     [(family, parameters)] = families.items()
-    defaults = {p.name: p.default for p in parameters_of(FAMILIES[family]) if not p.required}
+    known = parameters_of(FAMILIES[family])
+    defaults = {p.name: p.default for p in known if not p.required}
+    options = {p.name for p in known if p.is_option}
     arguments = ", ".join(
-        f"{name}={_value(value)}"
-        for name, value in parameters.items()
-        if name not in defaults or defaults[name] != value
+        f"{name}={_value(parameters[name])}"
+        for name in sorted(parameters, key=lambda name: name in options)
+        if name not in defaults or defaults[name] != parameters[name]
     )
     return f"{family}({arguments})"
 
@@ -48,6 +50,8 @@ def _value(value: Any) -> str:
         return describe_families(value)
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, str) and (fraction := parse_share(value)) is not None:
         return f"{100 * fraction:.3g}%"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

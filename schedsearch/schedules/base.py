@@ -18,7 +18,7 @@ from schedsearch.schedules.durations import (
     to_epochs,
     to_time,
 )
-from schedsearch.schedules.parameters import ParameterType, parameters_of
+from schedsearch.schedules.parameters import ParameterType, ordered_fields, parameters_of
 from schedsearch.schedules.phases import resolve_phases
 
 _WHOLE_EPOCHS = 'in whole epochs, or a share of the horizon, unless the interval is "step"'
@@ -72,6 +72,13 @@ class Schedule(ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.family = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+        # Before `dataclass` writes one, which has the options of a base class first.
+        cls.__repr__ = Schedule.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        fields = [field.name for field in ordered_fields(type(self)) if field.repr]
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in fields)
+        return f"{type(self).__qualname__}({shown})"
 
     def __post_init__(self) -> None:
         for parameter in parameters_of(type(self)):
@@ -84,12 +91,26 @@ class Schedule(ABC):
             if inner.version != self.version:
                 rule = f"{inner.version}, that of the schedule within it"
                 raise self.parameter_error("version", rule)
-        if [getattr(self, phase) for phase in self.phases].count(REST) > 1:
-            raise self.parameter_error(self.phases[-1], f'"{REST}" for one phase only')
+        rests = [phase for phase in self.phases if getattr(self, phase) == REST]
+        if len(rests) > 1:
+            rule = f'a number of epochs or a share, since `{rests[0]}` is "{REST}" already'
+            raise self.parameter_error(rests[1], rule)
 
     def parameter_error(self, name: str, rule: str) -> ParameterError:
         """Return the error for a parameter whose value breaks a rule; `rule` follows "must be"."""
         return ParameterError(self.family, name, getattr(self, name), rule)
+
+    def at_version(self, version: int) -> Self:
+        """Return the schedule, and those within it, by another version of the rules."""
+        changes: dict[str, Any] = {"version": version}
+        for parameter in parameters_of(type(self)):
+            if parameter.type is ParameterType.SCHEDULE:
+                value = getattr(self, parameter.name)
+                items = tuple(
+                    item.at_version(version) for item in (value if parameter.is_list else (value,))
+                )
+                changes[parameter.name] = items if parameter.is_list else items[0]
+        return dataclasses.replace(self, **changes)
 
     def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Return the schedule with its shares of the horizon converted to epochs.

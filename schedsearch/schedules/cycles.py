@@ -21,12 +21,16 @@ from schedsearch.schedules.parameters import (
     PositiveFraction,
 )
 
+#: Below this multiplier, restarts are computed in closed form; above it they are few.
+_SLOW_MULTIPLIER = 1.5
+
 
 @dataclass(frozen=True)
 class WarmRestarts(OpenLoop):
     """Half a cosine wave from initial to final, started again at each restart.
 
     value(t) = final + (initial * cycle_decay ** c - final) * (1 + cos(pi * s / p)) / 2
+               final,    if c >= cycles > 0
 
     with c the number of restarts before t, s the epochs since the last one, and p the current
     period in epochs: `period` at first, `multiplier` times longer after each restart.
@@ -80,6 +84,8 @@ class WarmRestarts(OpenLoop):
     def _cycle(self, epoch: float) -> tuple[int, float, float]:
         """Return the cycle at a time, the epochs since its begin, and its length."""
         since, period, cycle = epoch, epochs(self.period), 0
+        if self.version > 2 and 1 < self.multiplier < _SLOW_MULTIPLIER:
+            return self._slow_cycle(epoch)
         if self.multiplier == 1:
             cycle = completed_periods(since, period)
             since -= cycle * period
@@ -88,6 +94,21 @@ class WarmRestarts(OpenLoop):
             period *= self.multiplier
             cycle += 1
         return cycle, since, period
+
+    def _slow_cycle(self, epoch: float) -> tuple[int, float, float]:
+        """Return `_cycle` for a multiplier near 1, with which there may be a cycle each epoch."""
+        first, growth = epochs(self.period), self.multiplier - 1
+
+        def begin(cycle: int) -> float:
+            return first * math.expm1(cycle * math.log1p(growth)) / growth
+
+        cycle = int(math.log1p(epoch * growth / first) / math.log1p(growth))
+        # Rounding may make the logarithm miss a restart by one.
+        while cycle and not has_passed(begin(cycle), epoch):
+            cycle -= 1
+        while has_passed(begin(cycle + 1), epoch):
+            cycle += 1
+        return cycle, max(epoch - begin(cycle), 0), first * math.pow(self.multiplier, cycle)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,7 @@ def interpolate_geometric(start: float, end: float, elapsed: float, duration: fl
         return end
     if elapsed <= 0:
         return start
-    value = start * math.pow(end / start, elapsed / duration)
-    return min(max(value, min(start, end)), max(start, end))
+    return between(start, end, start * math.pow(end / start, elapsed / duration))
 
 
 def one_minus_sqrt(elapsed: float, duration: float) -> float:
@@ -63,4 +62,13 @@ def blend(start: float, end: float, weight: float, version: int = CURRENT_VERSIO
     value = end + (start - end) * weight
     if version == 1 or not math.isfinite(value):
         return value
-    return start if weight == 1 else min(max(value, min(start, end)), max(start, end))
+    return start if weight == 1 else between(start, end, value)
+
+
+def between(start: float, end: float, value: float) -> float:
+    """Return the value, or the nearer of the two ends if rounding moved it beyond.
+
+    >>> between(0.7, 0.1, 0.09999999999999998), between(0.1, 0.7, 0.3)
+    (0.1, 0.3)
+    """
+    return min(max(value, min(start, end)), max(start, end))

@@ -167,13 +167,18 @@ def _has_type(value: Any, expected: ParameterType) -> bool:
 
 @functools.cache
 def parameters_of(family: type) -> tuple[Parameter, ...]:
-    """Return the parameters of a family, in the order of its fields."""
+    """Return the parameters of a family: those with a position, then the options."""
     hints = get_type_hints(family, include_extras=True)
     return tuple(
         _parameter(field, hints[field.name])
-        for field in dataclasses.fields(family)
+        for field in ordered_fields(family)
         if field.init and field.name != "version"
     )
+
+
+def ordered_fields(family: type) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a family, keyword-only ones last, also those of a base class."""
+    return sorted(dataclasses.fields(family), key=lambda field: bool(field.kw_only))
 
 
 def _parameter(field: dataclasses.Field[Any], hint: Any) -> Parameter:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from schedsearch.schedules.durations import epochs, has_passed
 from schedsearch.schedules.interpolation import (
+    between,
     blend,
     half_cosine,
     interpolate_geometric,
@@ -69,8 +70,9 @@ class WarmupStableDecay(EndingSchedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.cooldown == "exponential" and min(self.peak, self.final) <= 0:
-            raise self.parameter_error("final", "greater than 0, as the peak, if exponential")
+        for name in ("peak", "final") if self.cooldown == "exponential" else ():
+            if getattr(self, name) <= 0:
+                raise self.parameter_error(name, "greater than 0 if `cooldown` is exponential")
 
     def at(self, epoch: float) -> float:
         warmup, decay = epochs(self.warmup), epochs(self.decay)
@@ -118,7 +120,11 @@ class LogisticRamp(OpenLoop):
     def at(self, epoch: float) -> float:
         widths = (epoch - epochs(self.midpoint)) / epochs(self.width)
         # The logistic function, computed with tanh because exp could overflow.
-        return self.initial + (self.final - self.initial) * (1 + math.tanh(widths / 2)) / 2
+        weight = 1 + math.tanh(widths / 2)  # twice the way from initial to final
+        value = self.initial + (self.final - self.initial) * weight / 2
+        if self.version < 3:
+            return value
+        return self.final if weight == 2 else between(self.initial, self.final, value)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ families, not among the parameters, and so does the version of the rules.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,12 +28,15 @@ def to_table(schedule: Schedule) -> dict[str, Any]:
     >>> to_table(Exponential(initial=1.0, decay_rate=0.9))
     {'exponential': {'initial': 1.0, 'decay_rate': 0.9}}
     """
-    parameters = {
-        parameter.name: _to_plain(parameter, getattr(schedule, parameter.name))
-        for parameter in parameters_of(type(schedule))
-        if parameter.name != "members"
-        and not (parameter.is_option and getattr(schedule, parameter.name) == parameter.default)
-    }
+    known = {parameter.name: parameter for parameter in parameters_of(type(schedule))}
+    parameters = {}
+    # In the order of the fields, which hashes of stored plans depend on.
+    for field in dataclasses.fields(schedule):
+        parameter, value = known.get(field.name), getattr(schedule, field.name)
+        if parameter is None or parameter.name == "members":
+            continue
+        if not (parameter.is_option and value == parameter.default):
+            parameters[parameter.name] = _to_plain(parameter, value)
     return {schedule.family: parameters}
 
 

@@ -249,7 +249,7 @@ class Document(_Table):
     #: The number of epochs of a full training.
     horizon: Annotated[StrictInt, Field(ge=1, le=1_000_000)]
     #: The version of the rules for the durations and end points of schedules; if left out, the
-    #: newest, 2. A config that an older schedsearch exported has version 1. A study keeps the
+    #: newest, 3. A config that an older schedsearch exported has version 1. A study keeps the
     #: version that it was created with.
     schedule_version: Annotated[StrictInt, Field(ge=1, le=CURRENT_VERSION)] | None = None
     #: See [objective].

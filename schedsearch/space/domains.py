@@ -67,7 +67,7 @@ class Fixed(Domain):
         return {}
 
     def __str__(self) -> str:
-        return str(self.value)
+        return _as_in_a_file(self.value)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Levels(Domain):
         return {f"{name}.level": index}
 
     def __str__(self) -> str:
-        return "one of " + ", ".join(map(str, self.values))
+        return "one of " + ", ".join(map(_as_in_a_file, self.values))
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,10 @@ class Families(Domain):
 
     def __str__(self) -> str:
         return "one of " + ", ".join(self.options)
+
+
+def _as_in_a_file(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def product_size(sizes: Iterable[float]) -> float:

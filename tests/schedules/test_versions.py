@@ -17,6 +17,8 @@ from schedsearch.schedules import (
     Interval,
     Join,
     Linear,
+    LogisticRamp,
+    Noise,
     OneCycle,
     OpenLoop,
     Polynomial,
@@ -25,7 +27,7 @@ from schedsearch.schedules import (
     WarmRestarts,
     WarmupStableDecay,
 )
-from schedsearch.schedules.durations import to_epochs
+from schedsearch.schedules.durations import has_passed, to_epochs
 from schedsearch.schedules.phases import resolve_phases
 
 
@@ -106,7 +108,7 @@ def test_a_rest_of_nothing_is_one_epoch_after_the_horizon(interval: Interval) ->
 
 
 def test_only_one_phase_may_be_the_rest() -> None:
-    with pytest.raises(ParameterError, match='must be "rest" for one phase only'):
+    with pytest.raises(ParameterError, match=r"`fall` is 'rest', but must be .* `rise` is"):
         OneCycle(0.0, 1.0, 0.0, rise="rest", fall="rest")
     with pytest.raises(
         ParameterError, match="`duration` is 'rest', but must be a number of epochs"
@@ -156,6 +158,37 @@ def test_the_last_epoch_trains_with_the_final_value_if_asked(schedule: OpenLoop)
     assert resolved.at(9.0) == 0.1 != resolved.at(8.75)
 
 
+def test_restarts_with_a_multiplier_near_1_are_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def counted(boundary: float, time: float) -> bool:
+        calls.append(1)
+        return has_passed(boundary, time)
+
+    monkeypatch.setattr("schedsearch.schedules.cycles.has_passed", counted)
+    schedule = WarmRestarts(1.0, 0.0, 1, 1.0001)
+    resolved = schedule.resolve(1000, 0)
+    assert len(calls) < 5 * 1000
+    for epoch in (0, 1, 2, 10, 500, 998):
+        expected = WarmRestarts(1.0, 0.0, 1, 1.0001, version=2).at(epoch)
+        assert resolved.at(epoch) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("multiplier", [1.0 + 1e-12, 1.0001, 1.1, 1.25, 1.49])
+@pytest.mark.parametrize("period", [1, 3, 0.3])
+def test_restarts_in_closed_form_are_those_one_by_one(multiplier: float, period: float) -> None:
+    schedule, one_by_one = (
+        WarmRestarts(1.0, 0.0, period, multiplier, version=version) for version in (3, 2)
+    )
+    for time in [t / 7 for t in range(300)]:
+        cycle, since, length = schedule._cycle(time)
+        assert (cycle, length) == (
+            one_by_one._cycle(time)[0],
+            pytest.approx(one_by_one._cycle(time)[2]),
+        )
+        assert since == pytest.approx(one_by_one._cycle(time)[1], abs=1e-9)
+
+
 # --- end points ----------------------------------------------------------------------------------
 
 
@@ -197,6 +230,21 @@ def test_end_points_are_exact_where_a_schedule_begins_within_an_epoch(schedule: 
         assert inner.at(horizon - 1 - begin) == 0.1
 
 
+def test_a_logistic_ramp_stays_between_its_values() -> None:
+    numbers = random.Random(0)
+    beyond = 0
+    pairs = [[10 ** numbers.uniform(-4, 1) for _ in range(2)] for _ in range(500)]
+    for first, last in [(0.7, 0.1), *pairs]:
+        ramp = LogisticRamp(first, last, width="1%").resolve(100, seed=0)
+        assert ramp.at(99) == last
+        for epoch in range(100):
+            assert min(first, last) <= ramp.at(epoch) <= max(first, last)
+        beyond += ramp.at_version(2).at(99) != last
+    assert beyond > 50
+    plan = Plan({("a",): LogisticRamp(0.7, 0.1, width="1%")}, {"a": (0.1, 0.7)}).resolve(100, 0)
+    assert not any(plan.evaluate(plan.start(epoch))[1] for epoch in range(100))
+
+
 def test_the_peak_is_exact_where_a_warmup_ends_within_an_epoch() -> None:
     for warmup in (0.3, 0.7, 1.1, 2.3):
         schedule = WarmupStableDecay(0.0, 0.7, 0.1, warmup, 1.0, 1.0)
@@ -204,12 +252,29 @@ def test_the_peak_is_exact_where_a_warmup_ends_within_an_epoch() -> None:
             assert schedule.at(warmup + rounding) == 0.7
 
 
+# --- noise ---------------------------------------------------------------------------------------
+
+
+def noise_of(version: int, seed: int = 0) -> dict[str, float]:
+    schedule = Noise(Constant(1.0)).at_version(version)
+    plan = Plan({("lr",): schedule, ("weight_decay",): schedule}).resolve(10, seed)
+    return plan.values(plan.start())
+
+
+def test_each_hyperparameter_has_its_own_noise() -> None:
+    new, old = noise_of(3), noise_of(2)
+    assert new["lr"] != new["weight_decay"]
+    assert new == noise_of(3)
+    assert not set(new.values()) & set(noise_of(3, seed=1).values())
+    assert old["lr"] == old["weight_decay"] == 0.7197918351370587
+
+
 # --- versions ------------------------------------------------------------------------------------
 
 
 def test_tables_record_the_version_of_a_plan() -> None:
     plan = Plan({("lr",): Scale(Cosine(0.3, 0.1), 2.0)})
-    assert plan.to_tables()["schedule_version"] == plan.version == 2
+    assert plan.to_tables()["schedule_version"] == plan.version == 3
     older = {key: value for key, value in plan.to_tables().items() if key != "schedule_version"}
     assert Plan.from_tables(older).version == 1
     assert "schedule_version" not in Plan.from_tables(older).to_tables()
@@ -220,7 +285,14 @@ def test_versions_cannot_be_mixed() -> None:
     old, new = Exponential(1.0, 0.9, version=1), Exponential(1.0, 0.9)
     with pytest.raises(InputError, match="follow the versions"):
         Plan({("a",): old, ("b",): new})
-    with pytest.raises(ParameterError, match="`version` is 2, but must be 1, that of the schedule"):
+    with pytest.raises(ParameterError, match="`version` is 3, but must be 1, that of the schedule"):
         Join((old, new), (3,))
-    with pytest.raises(InputError, match="`version` is 3, but must be from 1 to 2"):
-        Plan.from_tables({"schedule_version": 3, "hyperparameters": {"lr": {"default": 0.1}}})
+    with pytest.raises(InputError, match="`version` is 4, but must be from 1 to 3"):
+        Plan.from_tables({"schedule_version": 4, "hyperparameters": {"lr": {"default": 0.1}}})
+
+
+def test_a_plan_at_another_version_is_another_plan_also_within_combinators() -> None:
+    plan = Plan({("lr",): Join((Exponential(1.0, 0.9), Scale(Cosine(0.3, 0.1), 2.0)), (3,))})
+    older = plan.at_version(1)
+    assert older.version == 1
+    assert older.at_version(3) == plan != older

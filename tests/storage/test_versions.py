@@ -17,8 +17,8 @@ def created(url: str, space: Space) -> StudyHandle:
 
 def test_a_new_study_records_the_newest_version(tmp_path) -> None:
     study = created(f"sqlite:///{tmp_path}/new.db", Space.from_file(FILE, "small.toml"))
-    assert study.space.to_document()["schedule_version"] == 2
-    assert plan_of(study.trial(0)).version == study.space.baseline().version == 2
+    assert study.space.to_document()["schedule_version"] == 3
+    assert plan_of(study.trial(0)).version == study.space.baseline().version == 3
 
 
 def test_a_study_without_a_version_is_continued_from_a_file_with_version_1(tmp_path) -> None:
@@ -32,7 +32,7 @@ def test_a_study_without_a_version_is_continued_from_a_file_with_version_1(tmp_p
 
 def test_a_config_with_a_source_and_no_version_was_exported_before_there_were_versions() -> None:
     assert Space.from_file(FILE | {"source": {"study": "small"}}, "best.toml").schedule_version == 1
-    assert Space.from_file(FILE, "small.toml").schedule_version == 2
+    assert Space.from_file(FILE, "small.toml").schedule_version == 3
 
 
 def test_a_saved_space_keeps_its_version(tmp_path) -> None:
