@@ -94,7 +94,7 @@ def _one_cycle_momentum() -> Values:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK, momentum=0.9)
     scheduler = _LR.OneCycleLR(optimizer, 0.1, total_steps=41, pct_start=13 / 41)
     values = []
-    for _ in range(13):  # until the peak, where momentum is linear in the learning rate
+    for _ in range(EPOCHS):
         values.append(float(optimizer.param_groups[0]["momentum"]))
         optimizer.step()
         scheduler.step()
@@ -105,7 +105,12 @@ def _one_cycle_momentum() -> Values:
 
 
 def _transformers(name: str, **options: Any) -> Recorder:
-    return lambda: _stepped(lambda o: getattr(import_module("transformers"), name)(o, **options))
+    # Not all of them are names of the package itself.
+    def record() -> Values:
+        make = getattr(import_module("transformers.optimization"), name)
+        return _stepped(lambda optimizer: make(optimizer, **options))
+
+    return record
 
 
 _TRANSFORMERS: dict[str, Recorder] = {
@@ -115,6 +120,18 @@ _TRANSFORMERS: dict[str, Recorder] = {
     ),
     "cosine": _transformers(
         "get_cosine_schedule_with_warmup", num_warmup_steps=8, num_training_steps=40
+    ),
+    "cosine_with_min_lr": _transformers(
+        "get_cosine_with_min_lr_schedule_with_warmup",
+        num_warmup_steps=8,
+        num_training_steps=40,
+        min_lr=0.001,
+    ),
+    "cosine_warmup_with_min_lr": _transformers(
+        "get_cosine_with_min_lr_schedule_with_warmup_lr_rate",
+        num_warmup_steps=8,
+        num_training_steps=40,
+        min_lr=0.001,
     ),
     "cosine_with_restarts": _transformers(
         "get_cosine_with_hard_restarts_schedule_with_warmup",
@@ -163,6 +180,17 @@ def _timm(name: str, **options: Any) -> Recorder:
 
 _RECORDERS["timm"] = {
     "CosineLRScheduler": _timm("CosineLRScheduler", t_initial=40, lr_min=0.001),
+    "CosineLRScheduler(warmup_t)": _timm(
+        "CosineLRScheduler", t_initial=40, lr_min=0.001, warmup_t=5, warmup_lr_init=0.001
+    ),
+    "CosineLRScheduler(warmup_t, warmup_prefix)": _timm(
+        "CosineLRScheduler",
+        t_initial=35,
+        lr_min=0.001,
+        warmup_t=5,
+        warmup_lr_init=0.001,
+        warmup_prefix=True,
+    ),
     "CosineLRScheduler(k_decay)": _timm(
         "CosineLRScheduler", t_initial=40, lr_min=0.001, k_decay=1.5
     ),

@@ -6,17 +6,17 @@ The values of the others were recorded by `python -m benchmarks.public_schedules
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from schedsearch.plan import Plan
-from schedsearch.report.text import describe_families
 from schedsearch.schedules import (
+    FAMILIES,
     Constant,
     Cosine,
-    Coupled,
     Cyclical,
     Dwa,
     Exponential,
@@ -38,20 +38,20 @@ from schedsearch.schedules import (
     Schedule,
     Softadapt,
     Step,
+    Sum,
     Triangular,
     WarmRestarts,
     Warmup,
     WarmupStableDecay,
+    from_table,
     to_table,
 )
+from schedsearch.schedules.parameters import parameters_of
 
 _FILE = Path(__file__).with_name("public_schedules.json")
 _RECORDED: dict[str, Any] = json.loads(_FILE.read_text(encoding="utf-8"))
 #: The horizon of the recorded schedules.
 _HORIZON = 40
-_ONE_CYCLE = OneCycle(0.004, 0.1, 4e-7, 12, 28)
-#: Momentum that falls from 0.95 to 0.85 while the learning rate rises from 0.004 to 0.1.
-_SLOPE = -0.1 / 0.096
 #: The validation metric of the recorded ReduceLROnPlateau, and the loss terms of the others.
 _METRICS: list[float] = _RECORDED["metrics"]
 _TERMS: dict[str, list[float]] = _RECORDED["terms"]
@@ -66,13 +66,11 @@ class Equivalent:
         package: the key of the library in the recorded values.
         name: of the schedule there.
         schedule: here.
-        lr: the schedule of the learning rate that it is coupled to, if it is.
     """
 
     package: str
     name: str
     schedule: Schedule
-    lr: Schedule | None = None
 
     @property
     def known_as(self) -> str:
@@ -83,8 +81,12 @@ class Equivalent:
 
     @property
     def written_here(self) -> str:
-        """The schedule as a call, without parameters at their defaults."""
-        return describe_families(to_table(self.schedule))
+        """The schedule as in a space file, without parameters at their defaults."""
+        return _in_toml(to_table(self.schedule))
+
+    def as_written(self) -> Schedule:
+        """Return the schedule that a space file with this text has."""
+        return from_table(tomllib.loads(self.written_here), getattr(self.schedule, "members", None))
 
     def recorded_values(self) -> list[float]:
         """Return the values of the public schedule."""
@@ -93,16 +95,15 @@ class Equivalent:
 
     def values(self) -> list[float]:
         """Return the values here; of a group, the weights of each epoch in the order of terms."""
-        lr = Constant(0.1) if self.lr is None else self.lr
         names = getattr(self.schedule, "members", ("value",))
-        plan = Plan({names: self.schedule, ("lr",): lr}).resolve(_HORIZON, seed=0)
+        plan = Plan({names: self.as_written()}).resolve(_HORIZON, seed=0)
         state, values = plan.start(), list[float]()
         for epoch, metric in enumerate(_METRICS):
             current = plan.values(state)
             values += [current[name] for name in names]
             terms = {term: means[epoch] for term, means in _TERMS.items()}
             state = plan.update(state, Feedback(metric, terms=terms))
-        return values[: len(self.recorded_values())]
+        return values
 
     def greatest_difference(self) -> float:
         """Return the greatest difference of two values, as a fraction of the largest value."""
@@ -126,7 +127,8 @@ _TORCH: dict[str, Schedule] = {
     "CyclicLR(triangular)": Triangular(0.01, 0.1, 5, 5),
     "CyclicLR(triangular2)": Triangular(0.01, 0.1, 5, 5, cycle_decay=0.5),
     "CyclicLR(exp_range)": Triangular(0.01, 0.1, 5, 5, decay_rate=0.97),
-    "OneCycleLR": _ONE_CYCLE,
+    "OneCycleLR": OneCycle(0.004, 0.1, 4e-7, 12, 28),
+    "OneCycleLR, momentum": OneCycle(0.95, 0.85, 0.95, 12, 28),
     "SequentialLR(LinearLR, CosineAnnealingLR)": Warmup(Cosine(0.1, 0.0), 5),
     "ReduceLROnPlateau": ReduceOnPlateau(0.1, patience=4, factor=0.5),
 }
@@ -134,6 +136,8 @@ _TRANSFORMERS: dict[str, Schedule] = {
     "constant_with_warmup": Warmup(Constant(0.1), 8, 0.0),
     "linear": Warmup(Linear(0.1, 0.0), 8, 0.0),
     "cosine": Warmup(Cosine(0.1, 0.0), 8, 0.0),
+    "cosine_with_min_lr": Warmup(Cosine(0.1, 0.001), 8, 0.0),
+    "cosine_warmup_with_min_lr": Warmup(Cosine(0.1, 0.001, 32), 7, 0.125),
     "cosine_with_restarts": Warmup(WarmRestarts(0.1, 0.0, "50%"), 8, 0.0),
     "polynomial": Warmup(Polynomial(0.1, 0.001, 2.0), 8, 0.0),
     "inverse_sqrt": Warmup(InverseTime(0.1, 1 / 8, power=0.5), 8, 0.0),
@@ -147,6 +151,14 @@ _TRANSFORMERS: dict[str, Schedule] = {
 }
 _TIMM: dict[str, Schedule] = {
     "CosineLRScheduler": Cosine(0.1, 0.001),
+    "CosineLRScheduler(warmup_t)": Sum(
+        (
+            Cosine(0.1, 0.001),
+            # Until the warm-up ends, in place of the cosine.
+            Join((Sum((Linear(0.001, 0.1, 5), Cosine(-0.1, -0.001, 40))), Constant(0.0)), (5,)),
+        )
+    ),
+    "CosineLRScheduler(warmup_t, warmup_prefix)": Warmup(Cosine(0.1, 0.001), 5, 0.01),
     "CosineLRScheduler(k_decay)": Cosine(0.1, 0.001, k_decay=1.5),
     "CosineLRScheduler(cycle_mul, cycle_decay)": WarmRestarts(0.1, 0.001, 8, 1.5, cycle_decay=0.5),
     "PolyLRScheduler(k_decay)": Polynomial(0.1, 0.001, 0.9, k_decay=1.5),
@@ -195,11 +207,9 @@ _GENESIS: dict[str, Schedule] = {
     "GECO": Geco("reconstruction", tolerance=0.9, rate=-0.1),
     "GECO(speedup)": Geco("reconstruction", tolerance=0.9, rate=-0.1, speedup=10.0),
 }
-_MOMENTUM = Offset(Coupled(Constant(_SLOPE), "lr"), 0.95 - 0.004 * _SLOPE)
 
 EQUIVALENTS = (
     *_of("torch", _TORCH),
-    Equivalent("torch", "OneCycleLR, momentum", _MOMENTUM, _ONE_CYCLE),
     *_of("transformers", _TRANSFORMERS),
     *_of("timm", _TIMM),
     *_of("optax", _OPTAX),
@@ -211,6 +221,30 @@ EQUIVALENTS = (
     *_of("PhysicsNeMo Sym", {"SoftAdapt, one epoch later": Dwa(_MEMBERS, temperature=1.0)}),
     *_of("softadapt", _SOFTADAPT),
 )
+
+
+def _in_toml(table: Mapping[str, Any]) -> str:
+    """Return a schedule as `family = { ... }`, without parameters at their defaults."""
+    [(family, parameters)] = table.items()
+    known = parameters_of(FAMILIES[family])
+    defaults = {p.name: p.default for p in known if not p.required}
+    given = [
+        f"{name} = {_toml_value(value)}"
+        for name, value in parameters.items()
+        if name not in defaults or defaults[name] != value
+    ]
+    return f"{family} = {{ {', '.join(given)} }}" if given else f"{family} = {{}}"
+
+
+def _toml_value(value: Any) -> str:
+    match value:
+        case bool() | str():
+            return json.dumps(value)
+        case dict():
+            return f"{{ {_in_toml(value)} }}"
+        case list() | tuple():
+            return f"[{', '.join(map(_toml_value, value))}]"
+    return repr(value)
 
 
 def rows() -> Sequence[Sequence[str]]:

@@ -111,14 +111,15 @@ class Noise(SeededSchedule):
     value(t) = inner(t) * (1 + n(floor(t)))
 
     with n from the standard normal distribution between -limit and limit. The noise of an epoch
-    depends only on the seed of the run and on the epoch.
+    depends only on the seed of the run, on the hyperparameter and on the epoch.
 
     Args:
         inner: the schedule to disturb.
         limit: the greatest noise, greater than 0 and less than 1.
         begin: epochs without noise at first, or a share of the horizon.
 
-    Source: `noise_range_t` of the schedulers in timm; it has other random numbers.
+    Source: `noise_range_t` of the schedulers in timm, with their default `noise_std`; they have
+    other random numbers, and their noise may end.
 
     >>> from schedsearch.schedules import Constant
     >>> schedule = Noise(Constant(1.0), limit=0.5, begin=1).resolve(3, seed=7)

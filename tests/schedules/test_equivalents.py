@@ -37,6 +37,13 @@ def test_a_schedule_has_the_values_of_its_public_counterpart(equivalent: Any) ->
     assert equivalent.greatest_difference() < WIDER.get(equivalent.name, 1e-12)
 
 
+@pytest.mark.parametrize("equivalent", EQUIVALENTS, ids=lambda e: e.known_as)
+def test_what_is_shown_is_what_is_compared_at_all_40_epochs(equivalent: Any) -> None:
+    assert equivalent.as_written() == equivalent.schedule
+    width = len(getattr(equivalent.schedule, "members", ("value",)))
+    assert len(equivalent.values()) == len(equivalent.recorded_values()) == 40 * width
+
+
 def test_every_recorded_schedule_has_an_equivalent() -> None:
     recorded = json.loads(_FILE.with_name("public_schedules.json").read_text())
     names = {(e.package, e.name) for e in EQUIVALENTS}
