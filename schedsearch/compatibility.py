@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from schedsearch.errors import FileError, Problem, TaskError, did_you_mean
 from schedsearch.space import Space
 from schedsearch.space.default_rules import sign_rules
-from schedsearch.space.domains import referenced_names
+from schedsearch.space.domains import references
 from schedsearch.task import (
     OPTIMIZER_HYPERPARAMETERS,
     Task,
@@ -117,10 +117,9 @@ def _check_outputs(space: Space, outputs: TaskOutputs | None) -> Iterator[Proble
         )
         yield Problem("objective.metric", "the task has no such metric", metric, hint)
     for name, families in space.hyperparameters.items():
-        for term in dict.fromkeys(referenced_names(families, "term")):
+        for key, term in references(families, "term", f"hyperparameters.{name}.families"):
             if term not in outputs.terms:
                 hint = did_you_mean(term, outputs.terms) or "its loss terms are " + ", ".join(
                     outputs.terms
                 )
-                rule = f"depends on the loss term `{term}`, which the task does not have"
-                yield Problem(f"hyperparameters.{name}.families", rule, hint=hint)
+                yield Problem(key, "the task has no such loss term", term, hint)

@@ -76,8 +76,8 @@ def test_a_valid_space_gets_the_defaults_of_the_task():
         ),
         (
             {f"{PENALTY}__families__geco": {"term": "pennalty", "tolerance": 1.0, "rate": 0.1}},
-            "depends on the loss term `pennalty`, which the task does not have "
-            "(hint: did you mean `penalty`?)",
+            "hyperparameters.weights.penalty.families.geco.term = 'pennalty': the task has no such "
+            "loss term (hint: did you mean `penalty`?)",
         ),
     ],
 )

@@ -36,12 +36,16 @@ def preview(
     from schedsearch.report.preview_text import preview_lines
     from schedsearch.report.progress import spinner
     from schedsearch.space import Space
+    from schedsearch.space.unused_settings import unused_setting_warnings
 
     if png is not None and png.suffix != ".png":
         raise InputError(f"{png}: the name must end in .png")
     space = Space.load(file)
-    with spinner("sampling the space"):
-        sampled = sample_preview(space, count, seed)
+    try:
+        with spinner("sampling the space"):
+            sampled = sample_preview(space, count, seed)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
     if not sampled.curves:
         raise InputError(f"{file}: the file has no schedule: give a hyperparameter `families`")
     if as_json:
@@ -49,6 +53,8 @@ def preview(
     else:
         for line in preview_lines(sampled, columns()):
             echo(line)
+    for warning in unused_setting_warnings(space):
+        say(f"warning: {warning}")
     if png is not None:
         from schedsearch.files import write_atomically
         from schedsearch.report.matplotlib_import import import_matplotlib

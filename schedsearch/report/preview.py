@@ -143,16 +143,17 @@ class _FamiliesInTurn(RandomSuggester):
 def _sample_plan(space: Space, i: int, seed: int) -> Plan:
     turns = {f"{name}.family": i for name in space.searched()}
     failure: InputError | None = None
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(1 if space.is_config else _ATTEMPTS):
         try:
             plan = space.suggest(_FamiliesInTurn(f"{seed} {i} {attempt}", turns))
             plan.resolve(space.horizon, seed)
             return plan
         except InputError as error:
             failure = error
+    if space.is_config and failure is not None:
+        raise failure
     raise InputError(
-        f"{space.name}: every sampled plan breaks a rule between its parameters, the last one: "
-        f"{failure}"
+        f"every sampled plan breaks a rule between its parameters, the last one: {failure}"
     )
 
 

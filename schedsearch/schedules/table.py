@@ -69,7 +69,7 @@ def from_table(
     known = {p.name: p for p in parameters_of(cls) if p.name != "members"}
     for name in given:
         if name not in known:
-            hint = did_you_mean(name, known)
+            hint = other_family(family, name) or did_you_mean(name, known)
             raise InputError(
                 f"{family} has no parameter `{name}`: "
                 f"{hint or 'the parameters are ' + ', '.join(known)}"
@@ -80,6 +80,13 @@ def from_table(
     if members is not None:
         values["members"] = tuple(members)
     return cls(**values, version=version)
+
+
+def other_family(family: str, parameter: str) -> str | None:
+    """Return a hint at the family that has a parameter which this one lacks, or None."""
+    if (family, parameter) in (("exponential", "final"), ("exponential", "duration")):
+        return "an exponential curve to a final value is the family `geometric`"
+    return None
 
 
 def family_by_name(name: str) -> type[Schedule]:

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from schedsearch.errors import Problem, did_you_mean
 from schedsearch.space.document import GroupTable, HyperparameterTable
-from schedsearch.space.domains import Families, Range, referenced_names
+from schedsearch.space.domains import Families, Range, referenced_names, references
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,12 @@ def _check_coupling(tables: ParsedTables) -> Iterator[Problem]:
     graph = {
         name: set(referenced_names(families, "to")) for name, families in tables.families.items()
     }
-    for name, peers in graph.items():
-        for peer in sorted(peers - set(names)):
-            yield Problem(
-                f"hyperparameters.{name}.families",
-                f"is coupled to `{peer}`, which is not in the file",
-                hint=did_you_mean(peer, names) or f"add [hyperparameters.{peer}]",
-            )
+    for name, families in tables.families.items():
+        for key, peer in references(families, "to", f"hyperparameters.{name}.families"):
+            if peer not in names:
+                rule = "must be a hyperparameter of the file"
+                hint = did_you_mean(peer, names) or f"add [hyperparameters.{peer}]"
+                yield Problem(key, rule, peer, hint)
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -230,18 +230,23 @@ def product_grid_point(domains: Mapping[str, Domain], points: int, index: int) -
 
 def referenced_names(domain: Domain, parameter: str) -> Iterator[str]:
     """Yield the names that a parameter (`to` for instance) may take in any family of a domain."""
+    return (name for _, name in references(domain, parameter, ""))
+
+
+def references(domain: Domain, parameter: str, key: str) -> Iterator[tuple[str, str]]:
+    """Yield `referenced_names`, each with its key; `key` is that of the domain."""
     match domain:
         case Families(options):
-            for option in options.values():
-                yield from referenced_names(option, parameter)
+            for family, option in options.items():
+                yield from references(option, parameter, f"{key}.{family}")
         case FamilyParameters(domains):
             for name, item in domains.items():
                 if name == parameter:
-                    yield from _text_values(item)
-                yield from referenced_names(item, parameter)
+                    yield from ((f"{key}.{name}", text) for text in _text_values(item))
+                yield from references(item, parameter, f"{key}.{name}")
         case ListDomain(items):
-            for item in items:
-                yield from referenced_names(item, parameter)
+            for i, item in enumerate(items):
+                yield from references(item, parameter, f"{key}.{i}")
 
 
 def _text_values(domain: Domain) -> Iterator[str]:

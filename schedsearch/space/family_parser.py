@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schedsearch.errors import InputError, Problem, did_you_mean
+from schedsearch.errors import InputError, ParameterError, Problem, did_you_mean
 from schedsearch.schedules import FAMILIES, GroupSchedule, from_table
 from schedsearch.schedules.durations import Interval
 from schedsearch.schedules.parameters import (
@@ -17,6 +17,7 @@ from schedsearch.schedules.parameters import (
     is_finite,
     parameters_of,
 )
+from schedsearch.schedules.table import other_family
 from schedsearch.space.domains import (
     Domain,
     Families,
@@ -75,7 +76,8 @@ class FamilyParser:
         given = self._expand_counted_list(family, given, key)
         unknown = [name for name in given if name not in known]
         for name in unknown:
-            hint = did_you_mean(name, known) or f"{family} has " + ", ".join(known)
+            hint = other_family(family, name) or did_you_mean(name, known)
+            hint = hint or f"{family} has " + ", ".join(known)
             self._report(f"{key}.{name}", given[name], "unknown parameter", hint)
         for name, parameter in known.items():
             misspelt = any(did_you_mean(other, [name]) for other in unknown)
@@ -104,6 +106,9 @@ class FamilyParser:
         parameters = parsed.suggest(FixedSuggester({}), key)
         try:
             from_table({family: parameters}, members if is_group_family else None)
+        except ParameterError as error:
+            value = list(error.value) if isinstance(error.value, tuple) else error.value
+            self._report(f"{key}.{error.name}", value, f"must be {error.rule}")
         except InputError as error:
             self._report(key, None, str(error))
 
@@ -128,7 +133,8 @@ class FamilyParser:
         if not parameter.is_list:
             return self._item(parameter, value, key)
         if not isinstance(value, list) or not value:
-            rule = f"must be a list, each item {self._at_interval(parameter).type.value}"
+            what = "a list of at least one item, each" if value == [] else "a list, each item"
+            rule = f"must be {what} {self._at_interval(parameter).type.value}"
             self._report(key, value, rule)
             return Fixed(None)
         items = (self._item(parameter, item, f"{key}.{i}") for i, item in enumerate(value))

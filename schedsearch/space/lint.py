@@ -13,6 +13,7 @@ from schedsearch.space.idle_pruner import idle_pruner_warnings
 from schedsearch.space.space import Space
 from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.space.unchanging import unchanging_warnings
+from schedsearch.space.unused_settings import unused_setting_warnings
 
 #: Samples of each family that are checked against the rules between its parameters.
 _SAMPLES = 200
@@ -32,6 +33,7 @@ def lint_warnings(space: Space) -> list[str]:
         warnings.extend(_single_durations(settings, name, interval, is_group=bool(group)))
         for family, option in families.options.items():
             warnings.extend(_invalid_samples(family, option, name, members, space))
+    warnings.extend(unused_setting_warnings(space))
     warnings.extend(unchanging_warnings(space))
     warnings.extend(constant_coverage_warnings(space))
     warnings.extend(idle_pruner_warnings(space))

@@ -135,6 +135,7 @@ _RULES = {
     "string_type": "must be text",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
+    "bool_type": "must be true or false",
     "finite_number": "must be a finite number",
     "dict_type": "must be a table",
     "model_type": "must be a table",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
+from schedsearch.files import write_document
 from schedsearch.report.braille import plot
 from schedsearch.report.pictures import draw_preview
 from schedsearch.report.preview import sample_preview
@@ -124,6 +125,30 @@ def test_the_picture_is_a_png_that_is_neither_empty_nor_full(run, tmp_path):
 def test_a_picture_that_cannot_be_written_is_one_line(run, arguments, message):
     done = run("preview", SPACES / "pattern_decay.toml", *arguments)
     assert (done.status, done.err) == (2, f"error: {message}\n")
+
+
+def write_space(path, family, **table):
+    families = {"constant": {"value": {"low": 0.0, "high": 1.0}}, **family}
+    hyperparameters = {"u": {"default": 0.5, "families": families, **table}}
+    content = {"task": "a:b", "horizon": 400, "objective": {"metric": "val_loss"}}
+    write_document(path, {**content, "hyperparameters": hyperparameters})
+
+
+def test_an_overflow_is_reported_with_its_file_and_hyperparameter(run, tmp_path):
+    growth = {"exponential": {"initial": {"low": 1.0, "high": 2.0}, "decay_rate": 10.0}}
+    write_space(tmp_path / "a.toml", growth)
+    done = run("preview", tmp_path / "a.toml")
+    assert done.status == 2
+    assert done.err.startswith(f"error: {tmp_path / 'a.toml'}: every sampled plan breaks a rule")
+    assert "u: exponential: the value of `parameters` is Exponential(initial=" in done.err
+
+
+def test_settings_without_effect_give_a_warning(run, tmp_path):
+    ends = {"initial": {"low": 0.0, "high": 0.5}, "final": 1.0}
+    write_space(tmp_path / "a.toml", {"linear": {**ends, "duration": 10, "endpoint": True}})
+    done = run("preview", tmp_path / "a.toml")
+    assert done.status == 0
+    assert done.err.startswith("warning: u.linear.endpoint has no effect, since `duration`")
 
 
 def test_a_file_without_a_schedule_has_no_preview(run, tmp_path):

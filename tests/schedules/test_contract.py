@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -104,12 +104,27 @@ def test_the_defaults_hold_at_every_horizon_and_at_real_times(family: str, horiz
         if schedule.phases and family != "triangular":  # whose phases are one of several cycles
             lengths = [getattr(by_epoch, name) for name in schedule.phases]
             assert sum(lengths) == horizon
-        for resolved in (by_epoch, by_step):
-            state = resolved.start()
-            fractions = (0.0, 0.3, 0.75) if resolved is by_step else (0.0,)
-            for fraction in fractions if family not in GROUPS else ():
-                assert math.isfinite(resolved.evaluate(state, PEERS, fraction))
-        assert through_json(by_epoch.start()) == by_epoch.start()
+        check_all_times(by_epoch, horizon, (0.0,))
+        check_all_times(by_step, horizon, (0.0, 0.3, 0.75) if family not in GROUPS else (0.0,))
+
+
+def check_all_times(resolved: Schedule, horizon: int, fractions: Sequence[float]) -> None:
+    """Check the values, and a round trip of the state, in the epochs of a training.
+
+    Of long ones, those of the first and of the last epochs.
+    """
+    feedback = Feedback(metric=1.0, terms=dict.fromkeys(PEERS, 1.0))
+    state = resolved.start()
+    for epoch in range(horizon):
+        if epoch < 20 or epoch >= horizon - 3:
+            for fraction in fractions:
+                value = resolved.evaluate(state, PEERS, fraction)
+                parts = value.values() if isinstance(value, dict) else [value]
+                assert all(math.isfinite(part) for part in parts)
+                if isinstance(resolved, OpenLoop):
+                    assert value == resolved.at(epoch + fraction)
+            assert through_json(state) == state
+        state = resolved.update(state, feedback)
 
 
 #: Families whose value at epoch 0 is `initial`, with the options that keep it so.
@@ -339,3 +354,16 @@ def plain(family: str) -> Schedule:
             given[parameter.name] = (value, value) if parameter.is_list else value
     given["boundaries"] = ("50%",)
     return FAMILIES[family](**{name: given[name] for name in given.keys() & fields_of(family)})
+
+
+@every_family
+def test_options_are_shown_last(family: str) -> None:
+    schedule = plain(family)
+    options = [parameter.is_option for parameter in parameters_of(type(schedule))]
+    assert options == sorted(options)
+    shown = [name for name in fields_of(family) if f"{name}=" in repr(schedule)]
+    assert len(shown) == len(options)
+    names = [parameter.name for parameter in parameters_of(type(schedule))]
+    own = repr(schedule).partition("(")[2]
+    if not any(p.type is ParameterType.SCHEDULE for p in parameters_of(type(schedule))):
+        assert sorted(names, key=lambda name: own.index(f"{name}=")) == names

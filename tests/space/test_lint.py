@@ -153,3 +153,49 @@ def test_schedules_that_may_change_give_no_warning(families, horizon):
 
 def test_a_value_that_bounds_hold_is_a_constant():
     assert unchanging(HALVING, 3, bounds=[0.95, 1.0], default=0.96)
+
+
+@pytest.mark.parametrize(
+    ("family", "interval", "expected"),
+    [
+        (
+            {"linear": {"duration": 10, "endpoint": True}},
+            "epoch",
+            "u.linear.endpoint has no effect",
+        ),
+        (
+            {"scale": {"factor": 1.0, "inner": {"cosine": {"duration": 10, "endpoint": True}}}},
+            "epoch",
+            "u.scale.inner.cosine.endpoint has no effect, since `duration` is given in epochs",
+        ),
+        ({"linear": {"endpoint": {"levels": [True, False]}}}, "step", "the whole last epoch has"),
+        ({"linear": {"endpoint": True}}, "epoch", None),
+        ({"linear": {"duration": {"low": "5%", "high": "90%"}, "endpoint": True}}, "epoch", None),
+        ({"linear": {"duration": 10}}, "step", None),
+    ],
+)
+def test_an_endpoint_without_the_expected_effect_gives_a_warning(family, interval, expected):
+    [name] = family
+    table = family[name].get("inner", family)
+    next(iter(table.values())).update(initial=1.0, final={"low": 0.0, "high": 0.5})
+    content = searching(family)
+    content["hyperparameters"]["u"]["interval"] = interval
+    found = [line for line in warnings_of(content) if "endpoint" in line]
+    assert len(found) == (expected is not None)
+    assert all(expected in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("stable", "expected"),
+    [("70%", "come to at least 28 epochs, but the horizon is 20"), ("30%", None), ("rest", None)],
+)
+def test_phases_that_are_longer_than_the_horizon_give_a_warning(stable, expected):
+    ends = {"initial": 0.0, "peak": {"low": 0.5, "high": 1.0}, "final": 0.0}
+    phases = {"warmup": "50%", "stable": stable, "decay": "20%"}
+    found = [
+        line
+        for line in warnings_of(searching({"warmup_stable_decay": ends | phases}))
+        if "warmup, stable, decay" in line
+    ]
+    assert [line.startswith("u.warmup_stable_decay: ") for line in found] == [True] * bool(expected)
+    assert all(expected in line for line in found)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan
+from schedsearch.report.text import describe_families
 from schedsearch.schedules import (
     CURRENT_VERSION,
     Constant,
@@ -20,7 +21,7 @@ from schedsearch.schedules import (
     ReduceOnPlateau,
 )
 from schedsearch.space import Space
-from schedsearch.space.domains import Range
+from schedsearch.space.domains import Fixed, Levels, Range
 from schedsearch.space.suggesters import FixedSuggester, RandomSuggester
 from tests.space.documents import searching, small
 
@@ -251,3 +252,10 @@ def test_a_config_of_version_0_1_loads_with_its_plan():
         },
         bounds={"weights.l1": (0.0, 1.0)},
     )
+
+
+def test_words_of_a_file_are_shown_as_in_the_file() -> None:
+    assert str(Levels((True, False))) == "one of true, false"
+    assert str(Fixed(True)) == "true"
+    linear = {"endpoint": True, "initial": 1.0, "final": 0.0}
+    assert describe_families({"linear": linear}) == "linear(initial=1, final=0, endpoint=true)"

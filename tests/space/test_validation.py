@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedsearch.errors import FileError, SchedSearchError
-from schedsearch.schedules import FAMILIES
+from schedsearch.schedules import CURRENT_VERSION, FAMILIES
 from schedsearch.schedules.parameters import parameters_of
 from schedsearch.space import Space
 from tests.space.documents import searching, small
@@ -137,7 +137,37 @@ def test_a_problem_of_a_table_is_reported(changes, message):
             "decay_rate.low = 0.0: must be greater than 0",
         ),
         ({"piecewise": {"values": 3}}, "piecewise.values = 3: must be a list, each item a number"),
-        ({"piecewise": {"values": []}}, "piecewise.values = []: must be a list"),
+        (
+            {"piecewise": {"values": []}},
+            "piecewise.values = []: must be a list of at least one item, each a number",
+        ),
+        (
+            {"exponential": {"initial": 1.0, "decay_rate": 0.9, "final": 0.1}},
+            "exponential.final = 0.1: unknown parameter (hint: an exponential curve to a final "
+            "value is the family `geometric`)",
+        ),
+        (
+            {
+                "product": {
+                    "schedules": [
+                        {"constant": {"value": 1.0}},
+                        {"coupled": {"to": "w2", "factor": {"constant": {"value": 1}}}},
+                    ]
+                }
+            },
+            "hyperparameters.u.families.product.schedules.1.coupled.to = 'w2': must be",
+        ),
+        (
+            {
+                "warmup_stable_decay": {
+                    "initial": 0.0,
+                    "peak": 0.0,
+                    "final": 0.1,
+                    "cooldown": "exponential",
+                }
+            },
+            "warmup_stable_decay.peak = 0.0: must be greater than 0 if `cooldown` is exponential",
+        ),
         (
             {"piecewise": {"segments": 0, "values": {"low": 0.0, "high": 1.0}}},
             "segments = 0: must be a whole number from 1 to 1000",
@@ -157,7 +187,8 @@ def test_a_problem_of_a_table_is_reported(changes, message):
         ),
         (
             {"coupled": {"to": "v", "factor": {"constant": {"value": 1}}}},
-            "is coupled to `v`, which is not in the file (hint: add [hyperparameters.v])",
+            "hyperparameters.u.families.coupled.to = 'v': must be a hyperparameter of the file "
+            "(hint: add [hyperparameters.v])",
         ),
         (
             {"coupled": {"to": "u", "factor": {"constant": {"value": 1}}}},
@@ -165,7 +196,7 @@ def test_a_problem_of_a_table_is_reported(changes, message):
         ),
         (
             {"clamp": {"low": 1.0, "high": 0.0, "inner": {"constant": {"value": 1}}}},
-            "clamp: clamp: the value of `low` is 1.0, but must be at most `high`",
+            "hyperparameters.u.families.clamp.low = 1.0: must be at most `high`, which is 0.0",
         ),
         (
             {
@@ -475,10 +506,17 @@ def test_a_study_and_a_config_keep_a_default_that_no_new_space_may_have():
     content = with_default("lr", -0.1)
     stored = Space.from_document(content, "file.toml")
     assert Space.from_file(content, "file.toml", stored) == Space.from_document(
-        content | {"schedule_version": 2}, "file.toml"
+        content | {"schedule_version": CURRENT_VERSION}, "file.toml"
     )
     other = with_default("lr", -0.2)
     with pytest.raises(FileError, match=r"hyperparameters\.lr\.default = -0.2: must be greater"):
         Space.from_file(other, "file.toml", stored)
     config = with_default("lr", -0.1, 0.3)
     assert Space.from_file(config, "file.toml").is_config
+
+
+def test_whether_values_are_rounded_is_true_or_false() -> None:
+    content = searching({})
+    content["hyperparameters"]["u"]["round"] = "yes"
+    [line] = problems_of(content)
+    assert "hyperparameters.u.round = 'yes': must be true or false" in line
