@@ -170,7 +170,7 @@ def test_the_task_horizon_and_objective_are_the_studys(tmp_path):
         ),
         (
             {"lr": {"families": {"exponential": {"initial": 1.0, "decay_rate": 1e200}}}},
-            "mine.toml: exponential: the value of",
+            "mine.toml: lr: exponential: the value of",
         ),
     ],
 )
