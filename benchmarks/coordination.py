@@ -1,10 +1,12 @@
 """The cost of sharing a study: workers without training, on each kind of database.
 
-    python -m benchmarks.coordination [--workers 1 2 4 8 16] [--seconds 4] [--backends sqlite …]
+    python -m benchmarks.coordination [--workers 1 2 4 8 16] [--seconds 4] [--repeats 3]
+        [--backends sqlite …]
 
 Each worker is a process with one lane, a random sampler and no pruner; a trial has ten epochs. The
-same number of plain Optuna processes do the same in another database. PostgreSQL and MariaDB run on
-this machine, without waiting for the disk.
+same number of plain Optuna processes do the same in another database, in turn. PostgreSQL and
+MariaDB run on this machine, without waiting for the disk. The statements and transactions are those
+of a report, with its share of claims and proposals; CPU time includes the server.
 """
 
 from __future__ import annotations
@@ -12,15 +14,22 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+import resource
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import optuna
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
 
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
 from benchmarks.overhead import InstantEngine
@@ -30,11 +39,13 @@ from schedsearch.preparation import PreparedSpace, load_space, prepare_space
 from schedsearch.storage import TrialQueue, create_study, open_database, open_study
 from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.worker import Messages, ProcessControl, Worker
-from tests.servers import SERVERS, Servers
+from tests.servers import SERVERS, Server, Servers
 
 HORIZON = 10
 #: More trials than any run begins.
 _UNLIMITED = 10_000_000
+#: Seconds between two looks at the locks.
+_SAMPLING = 0.1
 #: Forked processes, so that torch is imported once.
 _FORK = multiprocessing.get_context("fork")
 
@@ -73,16 +84,59 @@ def make_worker(
     )
 
 
-def _run_worker(url: str, number: int, start: Barrier, seconds: float) -> None:
+@dataclass(frozen=True)
+class Rates:
+    """What some workers did together, by report: CPU time is in milliseconds."""
+
+    trials: float
+    reports: float
+    statements: float
+    transactions: float
+    cpu: float
+    waiting: float
+    failed: int
+
+
+class Usage:
+    """Counts the statements and transactions of this process, and its CPU time."""
+
+    def __init__(self) -> None:
+        self.statements = self.transactions = 0
+        event.listen(Engine, "before_cursor_execute", self._add_statement)
+        event.listen(Engine, "commit", self._add_transaction)
+        self._before = _cpu_seconds()
+
+    def _add_statement(self, *arguments: object) -> None:
+        self.statements += 1
+
+    def _add_transaction(self, connection: object) -> None:
+        self.transactions += 1
+
+    @property
+    def numbers(self) -> tuple[int, int, float]:
+        return self.statements, self.transactions, _cpu_seconds() - self._before
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _run_worker(url: str, number: int, start: Barrier, seconds: float, used: Queue[Any]) -> None:
     use_one_thread()
     end = math.inf
     mine = make_worker(url, f"worker-{number}", InstantEngine(1), lambda: time.monotonic() > end)
     start.wait()
-    end = time.monotonic() + seconds
-    mine.run()
+    end, usage = time.monotonic() + seconds, Usage()
+    try:
+        mine.run()
+    finally:
+        used.put(usage.numbers)
 
 
-def _run_plain_optuna(url: str, number: int, start: Barrier, seconds: float) -> None:
+def _run_plain_optuna(
+    url: str, number: int, start: Barrier, seconds: float, used: Queue[Any]
+) -> None:
     use_one_thread()
     space = unlimited_search().space
     sampler = optuna.samplers.RandomSampler(seed=number)
@@ -99,30 +153,68 @@ def _run_plain_optuna(url: str, number: int, start: Barrier, seconds: float) -> 
         return error
 
     start.wait()
-    study.optimize(objective, timeout=seconds)
+    usage = Usage()
+    try:
+        study.optimize(objective, timeout=seconds)
+    finally:
+        used.put(usage.numbers)
 
 
 def rates(
-    url: str, target: Callable[[str, int, Barrier, float], None], workers: int, seconds: float
-) -> tuple[float, float, int]:
-    """Return the trials and reports per second of some workers, and how many of them failed."""
-    start = _FORK.Barrier(workers + 1)
+    url: str, target: Callable[..., None], workers: int, seconds: float, server: Server | None
+) -> Rates:
+    """Return what some workers do together in so many seconds."""
+    start, used = _FORK.Barrier(workers + 1), _FORK.Queue()
     processes = [
-        _FORK.Process(target=target, args=(url, number, start, seconds))
+        _FORK.Process(target=target, args=(url, number, start, seconds, used))
         for number in range(workers)
     ]
     for process in processes:
         process.start()
     start.wait()
-    began = time.perf_counter()
+    began, before = time.perf_counter(), 0.0 if server is None else server.cpu_seconds()
+    waiting = mean_lock_waits(server, url, seconds)
+    numbers = [used.get() for _ in processes]
+    took = time.perf_counter() - began
+    cpu = 0.0 if server is None else server.cpu_seconds() - before
     for process in processes:
         process.join()
-    took = time.perf_counter() - began
     database = open_database(url)
     [study] = database.optuna.get_all_studies()
     counts = TrialQueue(database, study._study_id).counts()
+    statements, transactions, of_workers = map(sum, zip(*numbers, strict=True))
+    epochs = max(counts.epochs, 1)
     failed = sum(process.exitcode != 0 for process in processes)
-    return counts.complete / took, counts.epochs / took, failed
+    return Rates(
+        trials=counts.complete / took,
+        reports=counts.epochs / took,
+        statements=statements / epochs,
+        transactions=transactions / epochs,
+        cpu=1e3 * (cpu + of_workers) / epochs,
+        waiting=waiting,
+        failed=failed,
+    )
+
+
+_LOCK_WAITS = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
+    "mysql": "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+}
+
+
+def mean_lock_waits(server: Server | None, url: str, seconds: float) -> float:
+    """Return how many transactions wait for a lock at a time, sampled while workers run."""
+    if server is None:
+        return math.nan
+    query = text(_LOCK_WAITS[make_url(url).get_backend_name()])
+    engine, found, end = create_engine(server.url), list[int](), time.monotonic() + seconds
+    with engine.connect() as connection:
+        while time.monotonic() < end:
+            found.append(connection.execute(query).scalar_one())
+            connection.rollback()
+            time.sleep(_SAMPLING)
+    engine.dispose()
+    return statistics.fmean(found)
 
 
 @contextmanager
@@ -136,20 +228,43 @@ def empty_database(servers: Servers, backend: str) -> Iterator[str]:
             yield url
 
 
-def measure(servers: Servers, backend: str, workers: int, seconds: float) -> list[str]:
-    """Return a row of the table: our rates, and those of plain Optuna, measured in turn."""
-    with empty_database(servers, backend) as url:
-        create_shared_study(url)
-        trials, reports, failed = rates(url, _run_worker, workers, seconds)
-    with empty_database(servers, backend) as url:
-        optuna.create_study(storage=url, study_name="plain")
-        plain_trials, plain_reports, plain_failed = rates(url, _run_plain_optuna, workers, seconds)
-    row = [
-        *(backend, str(workers), f"{trials:.0f}", f"{reports:.0f}", f"{plain_trials:.1f}"),
-        *(f"{plain_reports:.0f}", f"{reports / plain_reports:.0f}", f"{failed} / {plain_failed}"),
+def measure(
+    servers: Servers, backend: str, workers: int, seconds: float, repeats: int
+) -> list[list[str]]:
+    """Return the rows of the table for us and for plain Optuna, measured in turn."""
+    server = None if backend == "sqlite" else servers.server(backend)
+    found: dict[str, list[Rates]] = {"ours": [], "plain": []}
+    for repeat in range(repeats):
+        for side in ("ours", "plain") if repeat % 2 == 0 else ("plain", "ours"):
+            with empty_database(servers, backend) as url:
+                if side == "ours":
+                    create_shared_study(url)
+                else:
+                    optuna.create_study(study_name="plain", storage=url)
+                target = _run_worker if side == "ours" else _run_plain_optuna
+                found[side].append(rates(url, target, workers, seconds, server))
+                print(backend, workers, side, found[side][-1], file=sys.stderr, flush=True)
+    pairs = zip(found["ours"], found["plain"], strict=True)
+    ratio = statistics.median(ours.reports / max(plain.reports, 1e-9) for ours, plain in pairs)
+    return [
+        [backend, str(workers), *_cells(found[side]), f"{ratio:.2g}" if side == "ours" else ""]
+        for side in found
     ]
-    print(" ".join(row), file=sys.stderr, flush=True)
-    return row
+
+
+def _cells(repeats: Sequence[Rates]) -> list[str]:
+    def median(of: Callable[[Rates], float]) -> float:
+        return statistics.median(map(of, repeats))
+
+    return [
+        f"{median(lambda rates: rates.trials):.3g}",
+        f"{median(lambda rates: rates.reports):.3g}",
+        f"{median(lambda rates: rates.statements):.1f}",
+        f"{median(lambda rates: rates.transactions):.1f}",
+        f"{median(lambda rates: rates.cpu):.2g}",
+        f"{median(lambda rates: rates.waiting):.1f}",
+        str(sum(rates.failed for rates in repeats)),
+    ]
 
 
 def main() -> None:
@@ -157,20 +272,22 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8, 16])
     parser.add_argument("--backends", nargs="*", default=["sqlite", *SERVERS])
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     use_one_thread()
-    servers = Servers()
+    servers, rows = Servers(), list[list[str]]()
     try:
-        rows = [
-            measure(servers, backend, workers, options.seconds)
-            for backend in options.backends
-            for workers in options.workers
-        ]
+        for backend in options.backends:
+            for workers in options.workers:
+                measured = measure(servers, backend, workers, options.seconds, options.repeats)
+                for side, cells in zip(("schedsearch", "plain Optuna"), measured, strict=True):
+                    rows.append([*cells[:2], side, *cells[2:]])
     finally:
         servers.close()
     print(describe_machine())
-    heads = ["database", "workers", "trials /s", "reports /s", "plain Optuna, trials /s"]
-    print("\n".join(markdown_table([*heads, "reports /s", "ratio", "workers that failed"], rows)))
+    heads = ["database", "workers", "", "trials /s", "reports /s", "statements", "transactions"]
+    heads += ["CPU, ms", "waiting for locks", "failed", "ratio of reports"]
+    print("\n".join(markdown_table(heads, rows)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-import os
 import resource
 import statistics
 import sys
@@ -20,7 +19,6 @@ import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
-from pathlib import Path
 
 from benchmarks.coordination import create_shared_study, make_worker
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
@@ -30,7 +28,6 @@ from tests.servers import PostgreSQL, empty_database, execute, program
 
 EPOCH = 1.0
 _FORK = multiprocessing.get_context("fork")
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class LargeServer(PostgreSQL):
@@ -38,22 +35,6 @@ class LargeServer(PostgreSQL):
 
     def _command(self) -> list[object]:
         return [*super()._command(), "--max_connections=1000"]
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that the server has used so far."""
-        assert self._process is not None
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return sum(map(_cpu_seconds, [str(pid), *children]))
-
-
-def _cpu_seconds(pid: str) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:  # this connection has just ended
-        return 0.0
-    # utime, stime, cutime and cstime of proc(5): the process, and children that have ended.
-    return sum(map(int, fields[11:15])) / _TICKS
 
 
 class MeasurementWindow:

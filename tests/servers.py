@@ -38,6 +38,15 @@ _TIMEOUT = 60.0
 _NUMBERS = itertools.count()
 
 
+def _cpu_seconds(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):  # this connection has just ended
+        return 0.0
+    # utime, stime, cutime and cstime of proc(5): the process, and children that have ended.
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 class Server(ABC):
     """A started server, which tests may stop and start again."""
 
@@ -68,6 +77,11 @@ class Server(ABC):
     def log(self) -> str:
         """The log of the server."""
         return (self._folder / "log").read_text(errors="replace")
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the server has used so far."""
+        assert self._process is not None
+        return sum(map(_cpu_seconds, (self._process.pid, *descendants(self._process.pid))))
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -202,9 +216,13 @@ class Servers:
         """Return the URL of a server of this kind for its administrator."""
         if named := os.environ.get(_KINDS[backend][0]):
             return make_url(named)
+        return self.server(backend).url
+
+    def server(self, backend: str) -> Server:
+        """Return a server of this kind that was started here."""
         if backend not in self._started:
             self._started[backend] = start_server(backend)
-        return self._started[backend].url
+        return self._started[backend]
 
     def close(self) -> None:
         """Stop the servers that were started."""

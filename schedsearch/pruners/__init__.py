@@ -13,7 +13,14 @@ from schedsearch.pruners.decision import decide_pruning
 from schedsearch.space import Space
 from schedsearch.space.rungs import rungs
 
-__all__ = ["AshaPruner", "Audit", "decide_pruning", "make_pruner", "summarize_audit"]
+__all__ = [
+    "AshaPruner",
+    "Audit",
+    "compared_epochs",
+    "decide_pruning",
+    "make_pruner",
+    "summarize_audit",
+]
 
 
 def make_pruner(space: Space) -> BasePruner:
@@ -43,3 +50,13 @@ def make_pruner(space: Space) -> BasePruner:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return PatientPruner(median, patience=options.patience)
+
+
+def compared_epochs(space: Space) -> frozenset[int] | None:
+    """Return the epochs at which a pruner compares a trial with others; None for any epoch."""
+    match space.search.pruner.name:
+        case "asha":
+            return frozenset(rungs(space))
+        case "none":
+            return frozenset()
+    return None

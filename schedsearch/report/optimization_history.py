@@ -49,7 +49,8 @@ def optimization_history(space: Space, trials: Sequence[FrozenTrial]) -> list[Fi
     means = _means(space, trials)
     epochs = 0
     for position, trial in enumerate(ended, start=1):
-        requested = requested_epochs(trial, space.search.seeds)
+        reported = len(trial.intermediate_values)
+        requested = requested_epochs(trial, space.search.seeds, reported)
         epochs += trial.user_attrs.get(EPOCHS_TRAINED, requested)
         is_constant = space.is_constant_plan(trial.user_attrs.get(PLAN, {}))
         value = means.get(trial.number)

@@ -152,11 +152,13 @@ class Status:
 def read_status(study: StudyHandle) -> Status:
     """Read the status of a study."""
     # One read for all trials: while workers train, two reads would differ.
-    rows, total = study.rows(), study.total()
+    outlines, total = study.outlines(), study.total()
+    rows = [outline.trial for outline in outlines]
     trials = [row for row in rows if not is_superseded(row)]
-    counts = Counts.from_rows(rows)
+    counts = Counts.from_rows(rows, sum(outline.epochs for outline in outlines))
     race = [trial for trial in trials if is_race_run(trial)]
-    requested = [requested_epochs(row, study.space.search.seeds) for row in rows]
+    seeds = study.space.search.seeds
+    requested = [requested_epochs(outline.trial, seeds, outline.epochs) for outline in outlines]
     result = confirmation_result(study)
     objective = study.space.objective
     if counts.running:
@@ -199,7 +201,7 @@ def read_status(study: StudyHandle) -> Status:
         audit=summarize_audit(trials, objective),
         confirms=study.confirms,
         epochs_left=_epochs_left(study, trials, total),
-        without_value=without_value(study) if state == "done" else None,
+        without_value=(without_value(study) if state == "done" and not counts.complete else None),
         last_failure=_last_failure(trials),
     )
 

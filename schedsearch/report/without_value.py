@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.storage import StudyHandle
-from schedsearch.storage.attributes import DIVERGED, REFUSED, failure_reason
+from schedsearch.storage.attributes import DIVERGED, REFUSED, failure_reason, is_superseded
 
 
 def without_value(study: StudyHandle) -> str | None:
@@ -15,7 +15,7 @@ def without_value(study: StudyHandle) -> str | None:
 
     The trials that still run or wait are not mentioned.
     """
-    trials = study.trials()
+    trials = [outline.trial for outline in study.outlines() if not is_superseded(outline.trial)]
     if any(trial.state is TrialState.COMPLETE for trial in trials):
         return None
     unit = "trials" if study.confirms is None else "runs"

@@ -22,10 +22,12 @@ from schedsearch.samplers.fixed_family import (
 )
 from schedsearch.samplers.grid import FamilyGridSampler
 from schedsearch.samplers.pbt import PbtSampler
+from schedsearch.samplers.piecewise_space import to_piecewise_space
 from schedsearch.samplers.tpe import TreeParzenSampler
 from schedsearch.space import Space
 
 __all__ = [
+    "compared_epochs",
     "is_audited",
     "is_exempt_from_pruning",
     "limit_trials",
@@ -76,6 +78,13 @@ def make_sampler(space: Space, worker: str) -> BaseSampler:
         constant_seed,
     )
     return ConstantShareSampler(schedules, constants, options.constants)
+
+
+def compared_epochs(space: Space) -> frozenset[int]:
+    """Return the epochs whose reports a sampler reads, beside the last one of each trial."""
+    if space.search.sampler.name != "pbt":
+        return frozenset()
+    return frozenset(to_piecewise_space(space).branch_epochs.values())
 
 
 def limit_trials(space: Space, trials: int) -> int:

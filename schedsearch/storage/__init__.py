@@ -22,6 +22,7 @@ from schedsearch.storage.opening import (
 from schedsearch.storage.plan_means import PlanMean, is_race_run, plan_key, rank_plans
 from schedsearch.storage.queue import TrialQueue
 from schedsearch.storage.retrier import is_end_of_outage_line, is_outage_line
+from schedsearch.storage.rows import Observed
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
@@ -55,6 +56,7 @@ __all__ = [
     "Counts",
     "Database",
     "NextTrials",
+    "Observed",
     "PlanMean",
     "StudyAttributes",
     "StudyHandle",

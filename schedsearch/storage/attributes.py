@@ -112,14 +112,14 @@ def is_superseded(row: FrozenTrial) -> bool:
     return SUPERSEDED_BY in row.user_attrs
 
 
-def requested_epochs(row: FrozenTrial, seeds: int) -> int:
+def requested_epochs(row: FrozenTrial, seeds: int, epochs: int) -> int:
     """Return how many epochs all runs of a trial have, trained or cached.
 
     Args:
         row: of the trial.
         seeds: the number of its runs, unless it has its own seed.
+        epochs: how many epochs it reported.
     """
-    epochs = len(row.intermediate_values)
     runs = row.user_attrs.get(RUNS, [{}] * (1 if SEED in row.user_attrs else seeds))
     return sum(run.get("stopped_after", epochs) for run in runs)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,42 +21,60 @@ from sqlalchemy import Connection
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS
 from schedsearch.storage.batch import Batch
 from schedsearch.storage.budget import load_budget
-from schedsearch.storage.claims import BudgetPlanner, ClaimedTrials, claim_trials, lock_study
+from schedsearch.storage.claims import (
+    BudgetPlanner,
+    claim_trials,
+    claimed_trials,
+    lock_study,
+)
+from schedsearch.storage.clock import database_now
 from schedsearch.storage.database import Database, open_database
+from schedsearch.storage.ledger import TrialLedger
 from schedsearch.storage.retrying_storage import RetryingStorage
-from schedsearch.storage.rows import copy_trial
+from schedsearch.storage.rows import EVERYTHING, Observed, copy_trial
+from schedsearch.storage.study_attributes import require_study
 from schedsearch.storage.trial_cache import TrialCache
 from schedsearch.storage.trial_checks import find_damage
 from schedsearch.storage.write_buffer import WriteBuffer
+
+#: A connection to a server that was not used for so many seconds is tested before it is used.
+_LONGEST_PAUSE = 5.0
 
 
 class BatchedStorage(RetryingStorage):
     """Optuna's storage with a cache of the trials, and with writes in batches.
 
     Outside a batch, every call reads from the database and writes to it. Inside a batch, the cache
-    answers the reads as of the last `refresh`. Writes to trials change the cache at once, and the
-    database at the end of the batch: in one transaction, for any number of trials. The attributes
-    of the study itself are always read from the database and written to it.
+    answers the reads as of the last `refresh`, or of the first read after `expire`. Writes to
+    trials change the cache at once, and the database at the end of the batch: in one transaction,
+    for any number of trials. A batch locks the study only if it claims trials. The attributes of
+    the study itself are always read from the database and written to it.
 
     A batch belongs to its thread. Other threads do not see it before its end.
 
     Args:
         database: the database of the studies.
+        observed: the parts of other workers' trials that are read.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, observed: Observed = EVERYTHING) -> None:
         super().__init__(database.rdb, database.retrier)
-        self._database = database
+        self._database, self._observed = database, observed
         self._caches: dict[int, TrialCache] = {}
         self._changed: deque[int] = deque()
+        self._ledgers: dict[int, TrialLedger] = {}
         self._connection: Connection | None = None
+        # A file is never lost behind a connection; a server, or the network, may drop an idle one.
+        is_file = database.engine.dialect.name == "sqlite"
+        self._longest_pause = math.inf if is_file else _LONGEST_PAUSE
+        self._last_used = -math.inf
         # Protects the caches; a batch holds it from its start to its end.
         self._lock = threading.RLock()
         self._buffer: WriteBuffer | None = None
         self._owner = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._database.url,)
+        return _reopen, (self._database.url, self._observed)
 
     # --- batches ---------------------------------------------------------------------------------
 
@@ -69,6 +89,15 @@ class BatchedStorage(RetryingStorage):
             raise RuntimeError("the storage cannot be refreshed inside a batch")
         with self._lock:
             self._sync(study_id)
+
+    def expire(self, study_id: int) -> None:
+        """Let the next read of all trials inside a batch read the changes of other workers first.
+
+        So a batch that compares no trials reads nothing, and one that does reads them once.
+        """
+        with self._lock:
+            if study_id in self._caches:
+                self._caches[study_id].is_expired = True
 
     @contextmanager
     def batch(
@@ -88,9 +117,7 @@ class BatchedStorage(RetryingStorage):
         with self._lock:
             if self._buffer is not None:
                 raise RuntimeError("a batch cannot start inside another one")
-            if study_id not in self._caches:
-                self._sync(study_id)
-            cache = self._caches[study_id]
+            cache = self._caches.setdefault(study_id, TrialCache(study_id, self._observed))
             self._owner, self._buffer = get_ident(), WriteBuffer(cache)
             try:
                 yield batch
@@ -99,6 +126,7 @@ class BatchedStorage(RetryingStorage):
             except BaseException:
                 self._buffer.discard()
                 cache.invalidate_all()
+                self._ledgers.pop(study_id, None)
                 raise
             finally:
                 self._buffer = None
@@ -113,42 +141,69 @@ class BatchedStorage(RetryingStorage):
     ) -> None:
         if not buffer.trial_ids and batch.requested <= 0 and not batch.has_added_writes:
             return
-        before = {trial._trial_id for trial in cache.running_of(worker)}
+        study_id, known = cache.study_id, {*buffer.trial_ids, *cache.claimed_ids}
         attempts = itertools.count()
 
-        def commit() -> ClaimedTrials:
+        def commit() -> list[FrozenTrial]:
             with self._transaction() as connection:
-                lock_study(connection, cache.study_id)
+                if batch.requested > 0:
+                    lock_study(connection, study_id)
                 is_retry = next(attempts) > 0
-                owned = buffer.find_owned(worker, connection, is_retry=is_retry)
-                self._discard_lost(cache, buffer, batch, owned)
+                owned = buffer.lock_owned(worker, connection, is_retry=is_retry)
+                self._discard_lost(connection, cache, buffer, batch, owned)
                 if is_retry:
                     cache.invalidate_all()
-                if batch.requested > 0:
-                    version = _data_version(connection)
-                    cache.sync(connection, version=version, skip=owned)
+                    self._ledgers.pop(study_id, None)
                 buffer.flush(connection, owned, is_retry=is_retry)
                 batch.run_added_writes(connection)
                 if batch.requested <= 0:
-                    return ClaimedTrials(())
+                    return []
                 # An earlier attempt claimed these: it was committed, but its answer was lost.
-                claimed = [t for t in cache.running_of(worker) if t._trial_id not in before]
-                if claimed:
-                    return ClaimedTrials(claimed)
-                budget = load_budget(connection, cache.study_id)
-                return claim_trials(connection, cache, worker, batch.requested, budget, planner)
+                running = claimed_trials(connection, study_id, worker) if is_retry else []
+                claimed = [trial for trial in running if trial._trial_id not in known]
+                return claimed or self._claim(connection, cache, worker, batch.requested, planner)
 
-        found = self._retrier.retry(commit)
-        cache.stop_clocks()
-        for trial in sorted([*found.claimed, *found.queued], key=lambda trial: trial.number):
+        claimed = self._retrier.retry(commit)
+        for trial in claimed:
             cache.put(trial)
-        batch.claimed = [trial._trial_id for trial in found.claimed]
+        cache.release_finished()
+        batch.claimed = [trial._trial_id for trial in claimed]
+
+    def _claim(
+        self,
+        connection: Connection,
+        cache: TrialCache,
+        worker: str,
+        count: int,
+        planner: BudgetPlanner | None,
+    ) -> list[FrozenTrial]:
+        study_id = cache.study_id
+        ledger = self._ledgers.setdefault(study_id, TrialLedger(study_id))
+        budget, moment = load_budget(connection, study_id), database_now(connection)
+
+        def read_trials() -> Sequence[FrozenTrial]:
+            assert self._buffer is not None
+            cache.sync(connection, skip=self._buffer.trial_ids)
+            return cache.trials
+
+        claimed = claim_trials(
+            connection, ledger, worker, count, budget, moment, planner=planner, trials=read_trials
+        )
+        cache.start_clocks([trial._trial_id for trial in claimed], moment)
+        return claimed
 
     def _discard_lost(
-        self, cache: TrialCache, buffer: WriteBuffer, batch: Batch, owned: set[int]
+        self,
+        connection: Connection,
+        cache: TrialCache,
+        buffer: WriteBuffer,
+        batch: Batch,
+        owned: set[int],
     ) -> None:
         """Discard the writes to trials that no longer belong to the worker."""
         lost = set(buffer.trial_ids) - owned
+        if lost:
+            require_study(connection, cache.study_id)
         buffer.discard(lost)
         for trial_id in lost:
             cache.invalidate(trial_id)
@@ -165,11 +220,12 @@ class BatchedStorage(RetryingStorage):
             trial_id = self._changed.popleft()
             for other in self._caches.values():
                 other.invalidate(trial_id)
-        cache = self._caches.get(study_id) or TrialCache(study_id)
+        cache = self._caches.get(study_id) or TrialCache(study_id, self._observed)
+        skip = () if self._buffer is None else self._buffer.trial_ids
 
         def read() -> None:
             with self._transaction(reads_only=True) as connection:
-                cache.sync(connection, version=_data_version(connection))
+                cache.sync(connection, version=_data_version(connection), skip=skip)
 
         try:
             self._retrier.retry(read)
@@ -184,13 +240,15 @@ class BatchedStorage(RetryingStorage):
     def _cache(self, study_id: int) -> TrialCache | None:
         """Return the cache to read a study from; None if the database has to be read.
 
-        Outside a batch the cache is synced first. During the batch of another thread, the cache
-        holds writes that are not committed, so the database is read.
+        Outside a batch the cache is synced first, and inside a batch if it has expired. During the
+        batch of another thread, the cache holds writes that are not committed, so the database is
+        read.
         """
         if not self._lock.acquire(blocking=False):
             return None
         try:
-            if self._buffer is None:
+            cache = self._caches.get(study_id)
+            if self._buffer is None or (cache is not None and cache.is_expired):
                 self._sync(study_id)
             return self._caches.get(study_id)
         finally:
@@ -198,17 +256,24 @@ class BatchedStorage(RetryingStorage):
 
     @contextmanager
     def _transaction(self, *, reads_only: bool = False) -> Iterator[Connection]:
-        engine = self._database.engine
-        if engine.dialect.name != "sqlite":
-            with engine.connect() as connection, connection.begin():
-                yield connection
-            return
-        # One connection: SQLite tells it whether other connections wrote since its last query.
-        if self._connection is None:
-            self._connection = engine.connect()
+        # One connection: SQLite tells it whether other connections wrote since its last query, and
+        # a server has prepared its statements.
+        if self._connection is None or time.monotonic() - self._last_used > self._longest_pause:
+            self._reconnect()
+        assert self._connection is not None
         self._connection.execution_options(reads_only=reads_only)
-        with self._connection.begin():
-            yield self._connection
+        try:
+            with self._connection.begin():
+                yield self._connection
+        finally:
+            self._last_used = time.monotonic()
+
+    def _reconnect(self) -> None:
+        """Take a connection from the pool, which tests it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._connection = self._database.engine.connect()
 
     # --- reading trials --------------------------------------------------------------------------
 
@@ -228,7 +293,8 @@ class BatchedStorage(RetryingStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         holder = next((cache for cache in list(self._caches.values()) if trial_id in cache), None)
-        cache = None if holder is None else self._cache(holder.study_id)
+        is_in_batch = self._own_buffer() is not None
+        cache = holder if holder is None or is_in_batch else self._cache(holder.study_id)
         if cache is None:
             return super().get_trial(trial_id)
         # A copy, since Optuna's Trial changes its FrozenTrial.
@@ -307,6 +373,7 @@ class BatchedStorage(RetryingStorage):
         super().delete_study(study_id)
         with self._lock:
             self._caches.pop(study_id, None)
+            self._ledgers.pop(study_id, None)
 
 
 def _data_version(connection: Connection) -> int | None:
@@ -316,5 +383,5 @@ def _data_version(connection: Connection) -> int | None:
     return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
 
-def _reopen(url: str) -> BatchedStorage:
-    return BatchedStorage(open_database(url))
+def _reopen(url: str, observed: Observed = EVERYTHING) -> BatchedStorage:
+    return BatchedStorage(open_database(url), observed)

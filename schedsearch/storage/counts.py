@@ -29,11 +29,10 @@ class Counts:
     epochs: int = 0
 
     @classmethod
-    def from_rows(cls, rows: Iterable[FrozenTrial]) -> Counts:
-        """Count all rows of a study."""
-        every = list(rows)
-        states = Counter(row.state.name for row in every if not is_superseded(row))
-        return cls._from_states(states, sum(len(row.intermediate_values) for row in every))
+    def from_rows(cls, rows: Iterable[FrozenTrial], epochs: int) -> Counts:
+        """Count all rows of a study, which reported so many epochs."""
+        states = Counter(row.state.name for row in rows if not is_superseded(row))
+        return cls._from_states(states, epochs)
 
     @classmethod
     def load(cls, connection: Connection, study_id: int) -> Counts:
@@ -93,6 +92,17 @@ def count_finished_epochs(connection: Connection, study_id: int) -> int:
     """Return the number of epochs that the finished trials reported, without superseded rows."""
     finished = trials.c.state.not_in(("RUNNING", "WAITING")), ~_is_superseded()
     return connection.execute(_count_epochs(study_id).where(*finished)).scalar_one()
+
+
+def count_epochs_by_trial(connection: Connection, study_id: int) -> dict[int, int]:
+    """Return the number of epochs that each row of a trial reported, by id."""
+    query = (
+        select(reports.c.trial_id, func.count())
+        .join_from(reports, trials, reports.c.trial_id == trials.c.trial_id)
+        .where(trials.c.study_id == study_id)
+        .group_by(reports.c.trial_id)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _count_epochs(study_id: int) -> Select[int]:

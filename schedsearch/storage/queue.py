@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, case, exists, insert, literal, select, update
+from sqlalchemy import Connection, case, insert, literal, select, update
 
 from schedsearch.storage.attributes import (
     AUDITED,
@@ -34,10 +34,9 @@ from schedsearch.storage.attributes import (
     TRACEBACK,
     UNPRUNED,
     USER_PLAN,
-    WORKER,
 )
 from schedsearch.storage.budget import Budget, load_budget, set_total
-from schedsearch.storage.claims import lock_study
+from schedsearch.storage.claims import belongs_to, claimed_trials, lock_running, lock_study
 from schedsearch.storage.clock import database_now
 from schedsearch.storage.counts import Counts, count_finished_epochs, count_rows
 from schedsearch.storage.database import Database
@@ -98,6 +97,16 @@ class TrialQueue:
         epochs = 0 if budget.epochs is None else self._database.read(self._finished_epochs)
         return budget.remaining_trials(
             finished=counts.finished, epochs=epochs, unfinished=counts.running + counts.waiting
+        )
+
+    def running(self) -> int:
+        """Count the rows of trials that any worker trains."""
+        return self._database.read(lambda connection: len(self._running(connection)))
+
+    def claimed_by(self, worker: str) -> list[FrozenTrial]:
+        """Return the rows of trials that a worker has claimed, by number."""
+        return self._database.read(
+            lambda connection: claimed_trials(connection, self._study_id, worker, ended=True)
         )
 
     def _finished_epochs(self, connection: Connection) -> int:
@@ -182,10 +191,10 @@ class TrialQueue:
 
         def fail(connection: Connection) -> None:
             moment = database_now(connection)
-            for trial_id in self._running(connection, _belongs_to(worker)):
-                if trial_id in trial_ids:
-                    _fail(connection, trial_id, moment)
-                    _add_attribute(connection, trial_id, TRACEBACK, traceback)
+            mine = set(self._running(connection, belongs_to(worker))) & set(trial_ids)
+            for trial_id in lock_running(connection, mine):
+                _fail(connection, trial_id, moment)
+                _add_attribute(connection, trial_id, TRACEBACK, traceback)
 
         self._write_locked(fail)
 
@@ -194,7 +203,7 @@ class TrialQueue:
 
         def requeue(connection: Connection) -> int:
             self.liveness.unregister(connection, worker)
-            running = self._running(connection, _belongs_to(worker))
+            running = self._running(connection, belongs_to(worker))
             return self._requeue_all(connection, dict.fromkeys(running))
 
         return self._write_locked(requeue)
@@ -239,11 +248,11 @@ class TrialQueue:
         return list(connection.execute(query).scalars())
 
     def _requeue_all(self, connection: Connection, ends: Mapping[int, datetime | None]) -> int:
-        """Requeue trials; `ends` has the end of each one's training, None for now."""
-        now = database_now(connection)
-        for trial_id, end in ends.items():
-            self._requeue(connection, trial_id, end or now)
-        return len(ends)
+        """Requeue running trials; `ends` has the end of each one's training, None for now."""
+        running, now = lock_running(connection, ends), database_now(connection)
+        for trial_id in running:
+            self._requeue(connection, trial_id, ends[trial_id] or now)
+        return len(running)
 
     def _requeue(self, connection: Connection, trial_id: int, end: datetime) -> None:
         """Fail a row and queue its retry as a new row, which late writes of its worker miss."""
@@ -267,14 +276,6 @@ class TrialQueue:
         key = connection.execute(row).inserted_primary_key
         assert key is not None
         return int(key[0])
-
-
-def _belongs_to(worker: str) -> Any:
-    return exists().where(
-        user_attributes.c.trial_id == trials.c.trial_id,
-        user_attributes.c.key == WORKER,
-        user_attributes.c.value_json == json.dumps(worker),
-    )
 
 
 def _fail(connection: Connection, trial_id: int, moment: datetime) -> None:

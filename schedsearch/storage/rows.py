@@ -14,7 +14,19 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Select, String, Table, bindparam, func, select, type_coerce
+from sqlalchemy import (
+    Column,
+    CompoundSelect,
+    Connection,
+    Select,
+    String,
+    Table,
+    bindparam,
+    func,
+    select,
+    type_coerce,
+    union_all,
+)
 
 from schedsearch.errors import StorageError
 from schedsearch.storage.tables import (
@@ -42,37 +54,36 @@ TRIAL_ROWS: Select[Any] = select(
 )
 
 
+def trial_rows(study_id: int) -> Select[Any]:
+    """Return a query for the TRIAL_ROWS of a study, by number."""
+    return TRIAL_ROWS.where(trials.c.study_id == study_id).order_by(trials.c.number)
+
+
 @dataclass(frozen=True)
 class TrialTable:
     """A table with parts of trials; its columns are (row id, trial id, ...).
 
     Attributes:
-        rows_of_trials: selects the rows of the trials `:ids`, in the order of their insertion.
-        rows_after: selects the rows that were inserted after row `:id`.
-        last_row: selects the id of the last row.
+        table: the table.
         add_row: adds a row to a trial, in place.
     """
 
-    rows_of_trials: Select[Any]
-    rows_after: Select[Any]
-    last_row: Select[Any]
+    table: Table
     add_row: Callable[[FrozenTrial, Sequence[Any]], None]
 
+    @property
+    def row_id(self) -> Column[Any]:
+        """The column that numbers the rows in the order of their insertion."""
+        return self.table.columns[0]
 
-def _trial_table(table: Table, add_row: Callable[[FrozenTrial, Sequence[Any]], None]) -> TrialTable:
-    # Enum columns are read as text, since SQLAlchemy would check each value.
-    columns = [
-        type_coerce(column, String) if column.name.endswith("_type") else column
-        for column in table.columns
-    ]
-    row_id = table.columns[0]
-    rows = select(*columns).order_by(row_id)
-    return TrialTable(
-        rows_of_trials=rows.where(table.c.trial_id.in_(bindparam("ids", expanding=True))),
-        rows_after=rows.where(row_id > bindparam("id")),
-        last_row=select(func.max(row_id)),
-        add_row=add_row,
-    )
+    def select_rows(self) -> Select[Any]:
+        """Return a query for the rows of the trials `:ids`."""
+        # Enum columns are read as text, since SQLAlchemy would check each value.
+        columns = [
+            type_coerce(column, String) if column.name.endswith("_type") else column
+            for column in self.table.columns
+        ]
+        return select(*columns).where(self.table.c.trial_id.in_(bindparam("ids", expanding=True)))
 
 
 def _add_parameter(trial: FrozenTrial, row: Sequence[Any]) -> None:
@@ -108,23 +119,95 @@ def _add_value(trial: FrozenTrial, row: Sequence[Any]) -> None:
 
 #: The tables whose rows a running trial may gain.
 GROWING_TABLES = (
-    _trial_table(parameters, _add_parameter),
-    _trial_table(user_attributes, _add_user_attribute),
-    _trial_table(system_attributes, _add_system_attribute),
-    _trial_table(reports, _add_report),
+    TrialTable(parameters, _add_parameter),
+    TrialTable(user_attributes, _add_user_attribute),
+    TrialTable(system_attributes, _add_system_attribute),
+    TrialTable(reports, _add_report),
 )
 #: The table whose rows a trial gains when it finishes.
-_VALUES = _trial_table(values, _add_value)
+_VALUES = TrialTable(values, _add_value)
 
 
-def load_trials(connection: Connection, rows: Iterable[Sequence[Any]]) -> Iterator[FrozenTrial]:
-    """Yield the trials of these TRIAL_ROWS with all their parts."""
+@dataclass(frozen=True)
+class Observed:
+    """The parts of trials that a reader uses; it loads no others.
+
+    Attributes:
+        epochs: the epochs whose reports it uses, beside the last report of a finished trial; None:
+            it uses all reports.
+        unused: the keys of user attributes that it does not use.
+    """
+
+    epochs: frozenset[int] | None = None
+    unused: frozenset[str] = frozenset()
+
+    def keep(self, trial: FrozenTrial) -> FrozenTrial:
+        """Return a trial without the parts that are not used."""
+        if self == EVERYTHING:
+            return trial
+        kept = copy_trial(trial)
+        for key in self.unused & kept.user_attrs.keys():
+            del kept.user_attrs[key]
+        if self.epochs is not None and kept.intermediate_values:
+            used = {*self.epochs, max(kept.intermediate_values)}
+            reported = trial.intermediate_values
+            kept.intermediate_values = {step: reported[step] for step in reported if step in used}
+        return kept
+
+
+EVERYTHING = Observed()
+
+
+def load_trials(
+    connection: Connection,
+    rows: Iterable[Sequence[Any]],
+    observed: Observed = EVERYTHING,
+    last_rows: Mapping[TrialTable, dict[int, int]] | None = None,
+) -> Iterator[FrozenTrial]:
+    """Yield the trials of these TRIAL_ROWS with their parts.
+
+    Args:
+        connection: in a transaction.
+        rows: of the trials.
+        observed: the parts to load.
+        last_rows: gets, by table and trial id, the largest id of the loaded rows.
+    """
     for some in split_ids(rows):
         found = {row[0]: _trial_without_parts(row) for row in some}
         for table in (*GROWING_TABLES, _VALUES):
-            for row in connection.execute(table.rows_of_trials, {"ids": list(found)}):
+            last = {} if last_rows is None else last_rows.get(table, {})
+            for row in connection.execute(_all_rows(table, observed), {"ids": list(found)}):
                 table.add_row(found[row[1]], row)
+                last[row[1]] = max(row[0], last.get(row[1], 0))
         yield from found.values()
+
+
+# Statements are built once: building one costs as much as executing it.
+@lru_cache(maxsize=64)
+def _all_rows(table: TrialTable, observed: Observed) -> Select[Any] | CompoundSelect[Any]:
+    """Return a query for the rows of the trials `:ids` that are used."""
+    rows = table.select_rows()
+    if table.table is user_attributes and observed.unused:
+        return rows.where(user_attributes.c.key.not_in(observed.unused))
+    if table.table is not reports or observed.epochs is None:
+        return rows.order_by(table.row_id)
+    ids = reports.c.trial_id.in_(bindparam("ids", expanding=True))
+    last = select(reports.c.trial_id, func.max(reports.c.step).label("step")).where(ids)
+    ends = last.group_by(reports.c.trial_id).subquery()
+    of_ends = (reports.c.trial_id == ends.c.trial_id) & (reports.c.step == ends.c.step)
+    at_end = rows.join(ends, of_ends)
+    return union_all(rows.where(reports.c.step.in_(observed.epochs)), at_end)
+
+
+@lru_cache(maxsize=64)
+def rows_after(table: TrialTable, observed: Observed) -> Select[Any]:
+    """Return a query for the used rows of the trials `:ids` with an id above `:after`."""
+    rows = table.select_rows().where(table.row_id > bindparam("after")).order_by(table.row_id)
+    if table.table is user_attributes and observed.unused:
+        return rows.where(user_attributes.c.key.not_in(observed.unused))
+    if table.table is reports and observed.epochs is not None:
+        return rows.where(reports.c.step.in_(observed.epochs))
+    return rows
 
 
 def split_ids(items: Iterable[Any]) -> Iterator[list[Any]]:
@@ -160,13 +243,6 @@ def _check_index(what: str, value: object) -> None:
 def new_running_trial(trial_id: int, number: int, start: datetime) -> FrozenTrial:
     """Return a trial that starts at a moment in naive UTC."""
     return _trial_without_parts((trial_id, number, "RUNNING", start, None))
-
-
-def new_waiting_trial(trial_id: int, number: int, attributes: Mapping[str, Any]) -> FrozenTrial:
-    """Return a queued trial with user attributes."""
-    trial = _trial_without_parts((trial_id, number, "WAITING", None, None))
-    trial.user_attrs = dict(attributes)
-    return trial
 
 
 def encode_float(value: float) -> tuple[float | None, str]:

@@ -12,7 +12,8 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from schedsearch.errors import (
@@ -21,18 +22,30 @@ from schedsearch.errors import (
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS
-from schedsearch.storage.attributes import EPOCH_TIMEOUT, PLAN, is_superseded
+from schedsearch.storage.attributes import EPOCH_TIMEOUT, PLAN, TERMS, VALUES, is_superseded
 from schedsearch.storage.batched_storage import BatchedStorage
+from schedsearch.storage.counts import count_epochs_by_trial
 from schedsearch.storage.database import Database
 from schedsearch.storage.plan_means import PlanMean, rank_plans
 from schedsearch.storage.pruned_view import PrunedView
 from schedsearch.storage.queue import TrialQueue
+from schedsearch.storage.rows import Observed, load_trials, trial_rows
 from schedsearch.storage.study_attributes import (
     StudyAttributes,
     has_study,
     load_attributes,
+    require_study,
 )
-from schedsearch.storage.trial_checks import check_trial, find_damage
+from schedsearch.storage.trial_checks import (
+    check_attributes,
+    check_observed,
+    check_trial,
+    find_damage,
+    require_attribute,
+)
+
+#: A trial without its curves.
+_OUTLINE = Observed(frozenset(), frozenset({VALUES, TERMS}))
 
 
 def confirmation_name(study: str) -> str:
@@ -72,6 +85,17 @@ class StudyRecord:
     def name(self) -> str:
         """The study's name."""
         return self.space.name if self.confirms is None else confirmation_name(self.confirms)
+
+
+@dataclass(frozen=True)
+class TrialOutline:
+    """A row of a trial without its curves, and how many epochs it reported.
+
+    Of the reports, the trial has the last one only.
+    """
+
+    trial: FrozenTrial
+    epochs: int
 
 
 @dataclass(frozen=True)
@@ -168,7 +192,7 @@ class StudyHandle:
         self, sampler: BaseSampler, pruner: BasePruner, storage: BatchedStorage
     ) -> optuna.Study:
         """Return the Optuna study for a sampler and a pruner: they read it through PrunedView."""
-        view = PrunedView(storage, partial(check_trial, self.name))
+        view = PrunedView(storage, partial(check_observed, self.name))
         return optuna.load_study(study_name=self.name, storage=view, sampler=sampler, pruner=pruner)
 
     def trials(self) -> list[FrozenTrial]:
@@ -183,21 +207,52 @@ class StudyHandle:
             KeyError: the study was deleted.
         """
         try:
-            rows = self.database.optuna.get_all_trials(self.study_id, deepcopy=False)
+            return self.database.read(self._load_rows)
         except SHAPE_ERRORS as error:
             raise self.database.read(lambda c: find_damage(c, self.study_id)) from error
+
+    def _load_rows(self, connection: Connection) -> list[FrozenTrial]:
+        require_study(connection, self.study_id)
+        listed = list(connection.execute(trial_rows(self.study_id)))
+        # A finished trial never changes.
+        unread = [row for row in listed if row[0] not in self._finished]
+        for row in load_trials(connection, unread):
+            check_trial(self.name, row)
+            self._finished[row._trial_id] = row
+        rows = [self._finished[row[0]] for row in listed]
         for row in rows:
-            # A finished trial never changes.
-            if row._trial_id not in self._checked:
-                check_trial(self.name, row)
-                if row.state.is_finished():
-                    self._checked.add(row._trial_id)
+            if not row.state.is_finished():
+                del self._finished[row._trial_id]
         return rows
 
     @cached_property
-    def _checked(self) -> set[int]:
-        """The ids of the finished trials that were checked."""
-        return set()
+    def _finished(self) -> dict[int, FrozenTrial]:
+        """The finished trials that were read and checked, by id."""
+        return {}
+
+    def outlines(self) -> list[TrialOutline]:
+        """Return all rows of trials by number, without their curves: much faster than `rows`.
+
+        Raises:
+            DamagedStudyError: the database contains what no worker writes.
+            KeyError: the study was deleted.
+        """
+        try:
+            return self.database.read(self._load_outlines)
+        except SHAPE_ERRORS as error:
+            raise self.database.read(lambda c: find_damage(c, self.study_id)) from error
+
+    def _load_outlines(self, connection: Connection) -> list[TrialOutline]:
+        require_study(connection, self.study_id)
+        listed = list(connection.execute(trial_rows(self.study_id)))
+        epochs = count_epochs_by_trial(connection, self.study_id)
+        found = []
+        for row in load_trials(connection, listed, _OUTLINE):
+            check_attributes(self.name, row)
+            if row.state is TrialState.COMPLETE:
+                require_attribute(self.name, row, PLAN)
+            found.append(TrialOutline(row, epochs.get(row._trial_id, 0)))
+        return found
 
     def ranked_plans(self, *, constant: bool | None = None) -> list[PlanMean]:
         """Return the plans of complete trials, best first; see `rank_plans`."""

@@ -108,6 +108,12 @@ def has_study(connection: Connection, study_id: int) -> bool:
     return connection.execute(query).first() is not None
 
 
+def require_study(connection: Connection, study_id: int) -> None:
+    """Raise KeyError if a study does not exist."""
+    if not has_study(connection, study_id):
+        raise KeyError(f"there is no study {study_id}")
+
+
 def load_names(connection: Connection) -> list[str]:
     """Return the names of all studies, sorted."""
     return sorted(map(_shown, connection.scalars(select(studies.c.study_name))))

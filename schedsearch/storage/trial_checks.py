@@ -28,6 +28,31 @@ def check_trial(study: str, trial: FrozenTrial) -> None:
     Raises:
         DamagedStudyError: one of them is missing or not valid.
     """
+    check_observed(study, trial)
+    if trial.state is TrialState.COMPLETE:
+        require_attribute(study, trial, PLAN)
+
+
+def check_observed(study: str, trial: FrozenTrial) -> None:
+    """Check the parts of a trial that were loaded, and the value.
+
+    Raises:
+        DamagedStudyError: one of them is not valid.
+    """
+    check_attributes(study, trial)
+    last = trial.user_attrs.get(WOULD_PRUNE)
+    is_finished = trial.state.is_finished()
+    if is_finished and last is not None and last not in trial.intermediate_values:
+        rule = "an epoch that the trial reported"
+        raise DamagedStudyError(study, trial.number, WOULD_PRUNE, last, rule)
+
+
+def check_attributes(study: str, trial: FrozenTrial) -> None:
+    """Check the attributes and the value of a trial, and those of its reports that were loaded.
+
+    Raises:
+        DamagedStudyError: one of them is not valid.
+    """
     for key, value in trial.user_attrs.items():
         check_attribute(value, TRIAL_RULES, key, study=study, trial=trial.number)
     for name in trial.params:
@@ -37,11 +62,6 @@ def check_trial(study: str, trial: FrozenTrial) -> None:
         if not (is_whole(step) and isinstance(value, float | int)):
             rule = "a number after a number of epochs"
             raise DamagedStudyError(study, trial.number, "reports", {step: value}, rule)
-    last = trial.user_attrs.get(WOULD_PRUNE)
-    is_finished = trial.state.is_finished()
-    if is_finished and last is not None and last not in trial.intermediate_values:
-        rule = "an epoch that the trial reported"
-        raise DamagedStudyError(study, trial.number, WOULD_PRUNE, last, rule)
     if trial.state is TrialState.COMPLETE:
         _check_complete(study, trial)
 
@@ -50,7 +70,6 @@ def _check_complete(study: str, trial: FrozenTrial) -> None:
     values = trial.values or []
     if len(values) != 1 or not isinstance(values[0], float | int):
         raise DamagedStudyError(study, trial.number, "value", trial.values, "one number")
-    require_attribute(study, trial, PLAN)
 
 
 def require_attribute(study: str, trial: FrozenTrial, key: str) -> Any:

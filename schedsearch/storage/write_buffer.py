@@ -48,6 +48,9 @@ _OF_WORKER = (
         user_attributes.c.key == WORKER,
         user_attributes.c.value_json == bindparam("worker"),
     )
+    .order_by(trials.c.trial_id)
+    # No other worker takes these trials over before the end of the transaction.
+    .with_for_update(of=trials, key_share=True)
 )
 _RUNNING = _OF_WORKER.where(trials.c.state == "RUNNING")
 _superseded = user_attributes.alias()
@@ -174,8 +177,10 @@ class WriteBuffer:
 
     # --- flush -----------------------------------------------------------------------------------
 
-    def find_owned(self, worker: str, connection: Connection, *, is_retry: bool) -> set[int]:
+    def lock_owned(self, worker: str, connection: Connection, *, is_retry: bool) -> set[int]:
         """Return the ids of the trials that are running, and belong to the worker.
+
+        Until the end of the transaction their rows are locked, which no other live worker needs.
 
         In a retry, an earlier attempt may have been committed: then the trials that the worker
         itself finished count as well.

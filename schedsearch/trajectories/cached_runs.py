@@ -227,7 +227,7 @@ class CachedRuns:
 
     def add_to_batch(self, batch: Batch) -> None:
         """Write what the runs trained in the transaction of a batch."""
-        if self._store is not None:
+        if self._store is not None and self._store.has_pending:
             batch.add_write(self._store.write, self._store.mark_committed)
 
     def flush(self) -> None:

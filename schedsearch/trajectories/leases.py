@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
 
 from schedsearch.storage import Database
+from schedsearch.storage.clock import database_time
 from schedsearch.storage.rows import split_ids
 from schedsearch.trajectories.nodes import existing_nodes
-from schedsearch.trajectories.tables import insert_if_missing, leases, lock_tables, pins
+from schedsearch.trajectories.tables import insert_if_missing, leases, pins
 
 #: Seconds that a lease and a pin last unless they are renewed.
 LEASE = 60.0
 
 _RUNS: BindParameter[str] = bindparam("runs", expanding=True)
 _NAMES: BindParameter[str] = bindparam("names", expanding=True)
-_RELEASE = delete(leases).where(leases.c.run.in_(_RUNS))
+# By the primary key too: a search for runs alone would wait for the rows of other workers.
+_RELEASE = delete(leases).where(leases.c.hash.in_(_NAMES), leases.c.run.in_(_RUNS))
 _UNPIN = delete(pins).where(pins.c.run.in_(_RUNS))
 _EXPIRE = delete(leases).where(
     leases.c.hash.in_(_NAMES),
     (leases.c.expires <= bindparam("moment")) | (leases.c.expires > bindparam("latest")),
 )
 _HOLDERS = select(leases.c.hash, leases.c.run).where(leases.c.hash.in_(_NAMES))
-_RENEW = tuple(
-    update(table).where(table.c.run.in_(_RUNS)).values(expires=bindparam("until"))
-    for table in (leases, pins)
-)
+_UNTIL: BindParameter[float] = bindparam("until")
+_RENEW = update(leases).where(leases.c.hash.in_(_NAMES), leases.c.run.in_(_RUNS))
+_RENEW_LEASES = _RENEW.values(expires=_UNTIL)
+_RENEW_PINS = update(pins).where(pins.c.run.in_(_RUNS)).values(expires=_UNTIL)
 
 
 class Leases:
     """The leases and pins of one worker's runs.
 
     A run has one lease at most: on the node that it trains next. No other run of any worker trains
-    that node until the lease is released or expires.
+    that node until the lease is released or expires. No lock of the tables is needed: a lease is a
+    row with the node as its key, and the transaction that adds a node deletes the lease on it. So
+    who inserts a lease waits for that transaction, and sees the node afterwards.
 
     Args:
         database: has the tables.
@@ -48,8 +52,9 @@ class Leases:
         self._requested: dict[str, str] = {}
         self._granting: dict[str, str] = {}
         self._granted: dict[str, str] = {}
-        # Runs that trained a node since the last write, that hold a lease or a pin, that ended.
-        self._advanced: set[str] = set()
+        # Runs and the nodes that they no longer need, runs that hold a lease or a pin, and that
+        # ended.
+        self._released: set[tuple[str, str]] = set()
         self._live: set[str] = set()
         self._ended: set[str] = set()
 
@@ -64,12 +69,14 @@ class Leases:
         """
         missing = {run: node for run, node in wanted.items() if not self.holds(run, node)}
         if missing:
-            granted = self._database.write(
-                lambda connection: _lease(
-                    connection, missing, lock_tables(connection), self.seconds
-                )
-            )
-            self._granted.update(granted)
+            held = self._held_by(missing)
+
+            def lease(connection: Connection) -> dict[str, str]:
+                _release(connection, held)
+                return _lease(connection, missing, database_time(connection), self.seconds)
+
+            granted = self._database.write(lease)
+            self._replace(missing, granted)
             self._live.update(granted)
         return {run for run, node in wanted.items() if self.holds(run, node)}
 
@@ -80,8 +87,8 @@ class Leases:
 
     def release_trained(self, run: str) -> None:
         """Release a run's lease with the next write: the run has trained the node."""
+        self._released |= self._held_by((run,))
         self._granted.pop(run, None)
-        self._advanced.add(run)
 
     def mark_live(self, run: str) -> None:
         """Renew a run's pin from now on, until the run ends."""
@@ -90,7 +97,7 @@ class Leases:
     def end(self, run: str) -> None:
         """Release the lease and the pin of a run with the next write."""
         self._requested.pop(run, None)
-        self._granted.pop(run, None)
+        self.release_trained(run)
         if run in self._live:
             self._live.discard(run)
             self._ended.add(run)
@@ -98,54 +105,62 @@ class Leases:
     def renew(self) -> None:
         """Extend all leases and pins of live runs."""
         if runs := list(self._live):
-            self._database.write(
-                lambda connection: _renew(connection, runs, lock_tables(connection) + self.seconds)
-            )
+            held = self._held_by(runs)
+            self._database.write(lambda c: _renew(c, held, runs, database_time(c) + self.seconds))
+
+    def _held_by(self, runs: Iterable[str]) -> set[tuple[str, str]]:
+        return {(run, self._granted[run]) for run in runs if run in self._granted}
+
+    def _replace(self, wanted: Iterable[str], granted: Mapping[str, str]) -> None:
+        """Replace the leases of the runs that wanted another one."""
+        for run in wanted:
+            self._granted.pop(run, None)
+        self._granted.update(granted)
 
     @property
     def has_pending(self) -> bool:
         """Whether `write` has something to do."""
-        return bool(self._requested or self._advanced or self._ended)
+        return bool(self._requested or self._released or self._ended)
 
     def write(self, connection: Connection, moment: float) -> None:
         """Release and grant leases as requested; to be called after the nodes are written."""
-        _release(connection, self._advanced | self._ended)
+        _release(connection, self._released | self._held_by(self._requested))
         _unpin(connection, self._ended)
         self._granting = _lease(connection, self._requested, moment, self.seconds)
 
     def mark_committed(self) -> None:
         """Drop what the last `write` wrote: its transaction has been committed."""
-        self._granted.update(self._granting)
-        for pending in (self._granting, self._requested, self._advanced, self._ended):
+        self._replace(self._requested, self._granting)
+        for pending in (self._granting, self._requested, self._released, self._ended):
             pending.clear()
 
 
 def _lease(
     connection: Connection, wanted: Mapping[str, str], moment: float, seconds: float
 ) -> dict[str, str]:
-    """Release the leases of runs, lease to each the node that it wants, return those granted.
+    """Lease to each run the node that it wants, and return the leases that were granted.
 
     A lease is not granted if another run holds the node, or if the node has been trained. An
     expired lease counts as released, and so does one that ends later than any lease can.
     """
-    _release(connection, wanted)
     granted: dict[str, str] = {}
-    for some in split_ids(wanted.items()):
+    # In one order, so that two workers do not wait for each other.
+    for some in split_ids(sorted(wanted.items(), key=lambda item: item[1])):
         chunk = dict(some)
         names = sorted(set(chunk.values()))
         latest = latest_end(moment, seconds)
         connection.execute(_EXPIRE, {"names": names, "moment": moment, "latest": latest})
-        trained = existing_nodes(connection, names)
         rows = [
-            {"hash": name, "run": run, "expires": moment + seconds}
-            for run, name in chunk.items()
-            if name not in trained
+            {"hash": name, "run": run, "expires": moment + seconds} for run, name in chunk.items()
         ]
-        if rows:
-            connection.execute(insert_if_missing(leases, connection.dialect.name), rows)
-            found = connection.execute(_HOLDERS, {"names": names})
-            holders = {row.hash: row.run for row in found}
-            granted |= {run: name for run, name in chunk.items() if holders.get(name) == run}
+        connection.execute(insert_if_missing(leases, connection.dialect.name), rows)
+        found = connection.execute(_HOLDERS, {"names": names})
+        holders = {row.hash: row.run for row in found}
+        held = {(run, name) for run, name in chunk.items() if holders.get(name) == run}
+        # After the insertion: while this waited for it, another run may have trained the node.
+        trained = existing_nodes(connection, names)
+        _release(connection, {(run, name) for run, name in held if name in trained})
+        granted |= {run: name for run, name in held if name not in trained}
     return granted
 
 
@@ -160,9 +175,10 @@ def latest_end(moment: float, seconds: float) -> float:
     return moment + 2 * max(seconds, LEASE)
 
 
-def _release(connection: Connection, runs: Collection[str]) -> None:
-    for some in split_ids(runs):
-        connection.execute(_RELEASE, {"runs": some})
+def _release(connection: Connection, held: Collection[tuple[str, str]]) -> None:
+    for some in split_ids(sorted(held)):
+        runs, names = zip(*some, strict=True)
+        connection.execute(_RELEASE, {"runs": runs, "names": names})
 
 
 def _unpin(connection: Connection, runs: Collection[str]) -> None:
@@ -170,7 +186,14 @@ def _unpin(connection: Connection, runs: Collection[str]) -> None:
         connection.execute(_UNPIN, {"runs": some})
 
 
-def _renew(connection: Connection, runs: Collection[str], until: float) -> None:
-    for some in split_ids(runs):
-        for statement in _RENEW:
-            connection.execute(statement, {"runs": some, "until": until})
+def _renew(
+    connection: Connection,
+    held: Collection[tuple[str, str]],
+    runs: Collection[str],
+    until: float,
+) -> None:
+    for some in split_ids(sorted(held)):
+        of_runs, names = zip(*some, strict=True)
+        connection.execute(_RENEW_LEASES, {"runs": of_runs, "names": names, "until": until})
+    for ids in split_ids(runs):
+        connection.execute(_RENEW_PINS, {"runs": ids, "until": until})

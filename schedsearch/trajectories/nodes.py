@@ -102,6 +102,11 @@ class Nodes:
         query = select(nodes.c.trained).where(nodes.c.hash == name)
         return self._database.read(lambda connection: connection.scalar(query))
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether there are nodes to write."""
+        return bool(self._pending)
+
     def write(self, connection: Connection, moment: float) -> None:
         """Write pending nodes; one that another training has written is left unchanged."""
         if self._pending:

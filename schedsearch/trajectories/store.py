@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from schedsearch.engines import EpochResult, Snapshot
 from schedsearch.errors import InputError, summarize_exception
 from schedsearch.storage import Database
+from schedsearch.storage.clock import database_time
 from schedsearch.trajectories.checkpoints import Artifacts, Checkpoints
 from schedsearch.trajectories.database_folders import DatabaseFolder, open_checkpoint_folder
 from schedsearch.trajectories.leases import LEASE, Leases
@@ -145,14 +146,23 @@ class TrajectoryStore:
 
     # --- writing ---------------------------------------------------------------------------------
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether `write` has something to do."""
+        return bool(
+            self.nodes.has_pending or self.leases.has_pending or self.checkpoints.has_pending
+        )
+
     def write(self, connection: Connection) -> None:
         """Write what is pending in the caller's transaction, and grant the requested leases.
 
         After the commit, call `mark_committed` before anything else is added.
         """
-        if not (self.leases.has_pending or self.checkpoints.has_pending):
+        if not self.has_pending:
             return
-        moment = lock_tables(connection)
+        # Only checkpoints have a budget, and so need the lock.
+        clock = lock_tables if self.checkpoints.has_pending else database_time
+        moment = clock(connection)
         self.nodes.write(connection, moment)
         self.checkpoints.write(connection, moment, moment + self.leases.seconds)
         self.leases.write(connection, moment)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from optuna.trial import FrozenTrial
@@ -32,7 +33,7 @@ class BestTrialNotifier:
 
     Args:
         study: the study.
-        storage: has its trials.
+        storage: has the worker's trials.
         callback: the callback; None: none is called.
         warn: prints a line about an error of the callback.
     """
@@ -86,4 +87,5 @@ class BestTrialNotifier:
                 self._warn(f"the dashboard's note is out of date: {summarize_exception(error)}")
 
     def _trials(self) -> list[FrozenTrial]:
-        return self._storage.get_all_trials(self._study.study_id, deepcopy=False)
+        # Through another handle: this one would keep all trials in memory.
+        return replace(self._study).trials()

@@ -141,12 +141,13 @@ class Worker:
     # --- rounds ----------------------------------------------------------------------------------
 
     def _round(self) -> None:
-        """Train every lane for one epoch: one transaction reads before, and one writes after.
+        """Train every lane for one epoch, and write in one transaction what that changes.
 
-        Trials that the last round claimed begin in this one. They are committed with its results,
+        What other workers wrote is read only if a sampler or a pruner compares trials. Trials that
+        the last round claimed begin in this one. They are committed with its results,
         or before it if an epoch takes so long that other workers would miss them.
         """
-        self._session.refresh()
+        self._session.expire()
         if self._claimed and (self._timeout or self._epoch_seconds > _LONG_EPOCH):
             with self._batch():
                 self._begin_claimed()
@@ -269,6 +270,8 @@ class Worker:
         with self._watchdog.watching():
             results = train_epoch(run for of_trial in runs.values() for run in of_trial)
         self._epoch_seconds = time.monotonic() - began
+        if self._epoch_seconds > _LONG_EPOCH:
+            self._session.expire()  # others have reported meanwhile
         for live, of_trial in runs.items():
             errors = {run: e for run in of_trial if isinstance(e := results[run], Exception)}
             with self._unless_lost(live):

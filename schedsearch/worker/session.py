@@ -9,11 +9,26 @@ from contextlib import contextmanager
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from schedsearch.pruners import make_pruner
+from schedsearch.pruners import compared_epochs, make_pruner
 from schedsearch.race import make_race
+from schedsearch.samplers import compared_epochs as sampled_epochs
 from schedsearch.samplers import make_sampler
-from schedsearch.storage import Batch, BatchedStorage, StudyHandle, check_trial
-from schedsearch.storage.attributes import RETRY_OF, TEST_METRICS, WORKER
+from schedsearch.space import Space
+from schedsearch.storage import Batch, BatchedStorage, Observed, StudyHandle, check_trial
+from schedsearch.storage.attributes import (
+    CLAMPED,
+    PLAN,
+    RETRY_OF,
+    RUNS,
+    TERMS,
+    TEST_METRICS,
+    TRACEBACK,
+    VALUES,
+)
+
+#: What trials keep for people and for other commands: of the samplers and pruners, only those that
+#: forecast read it.
+_UNUSED = frozenset({PLAN, VALUES, TERMS, RUNS, CLAMPED, TRACEBACK})
 
 
 class StudySession:
@@ -30,7 +45,7 @@ class StudySession:
 
     def __init__(self, study: StudyHandle, worker: str) -> None:
         self.study, self.worker = study, worker
-        self.storage = BatchedStorage(study.database)
+        self.storage = BatchedStorage(study.database, observed_parts(study.space))
         self.optuna: optuna.Study
         self._tested: set[str] | None = None
         self.reload()
@@ -51,13 +66,11 @@ class StudySession:
 
     def own_trials(self) -> list[FrozenTrial]:
         """Return the trials that this worker has begun."""
-        every = self.storage.get_all_trials(self.study.study_id, deepcopy=False)
-        return [trial for trial in every if trial.user_attrs.get(WORKER) == self.worker]
+        return self.study.queue.claimed_by(self.worker)
 
     def running_trials(self) -> int:
         """Count the trials that any worker trains."""
-        states = (TrialState.RUNNING,)
-        return len(self.storage.get_all_trials(self.study.study_id, deepcopy=False, states=states))
+        return self.study.queue.running()
 
     def is_running(self, trial_id: int) -> bool:
         """Return whether a trial is not lost, by the database now."""
@@ -78,15 +91,15 @@ class StudySession:
 
     def first_row(self, trial: Trial) -> int:
         """Return the number of the row with which a trial began: a retry is another row."""
-        rows = self.storage.get_all_trials(self.study.study_id, deepcopy=False)
-        number = trial.number
-        while (before := rows[number].user_attrs.get(RETRY_OF, number)) < number:
-            number = before
+        number, before = trial.number, trial.user_attrs.get(RETRY_OF)
+        while before is not None and before < number:
+            rows = self.storage.get_all_trials(self.study.study_id, deepcopy=False)
+            number, before = before, rows[before].user_attrs.get(RETRY_OF)
         return number
 
-    def refresh(self) -> None:
-        """Read the changes of other workers, in one transaction."""
-        self.storage.refresh(self.study.study_id)
+    def expire(self) -> None:
+        """Let the next decision that compares trials read what other workers have written."""
+        self.storage.expire(self.study.study_id)
 
     @contextmanager
     def batch(self) -> Iterator[Batch]:
@@ -130,6 +143,19 @@ class StudySession:
         """
         self.study.queue.fail(self.worker, list(trial_ids), reason)
         self.study.queue.requeue_trials_of(self.worker)
+
+
+def observed_parts(space: Space) -> Observed:
+    """Return the parts of other workers' trials that the sampler and the pruner of a space read.
+
+    So the memory of a worker, and the time of a read, do not grow with all reports.
+    """
+    if "forecast" in (space.search.sampler.name, space.search.pruner.name):
+        return Observed()
+    # A race trains plans again.
+    unused = _UNUSED if space.search.race is None else _UNUSED - {PLAN}
+    by_pruner = compared_epochs(space)
+    return Observed(None if by_pruner is None else by_pruner | sampled_epochs(space), unused)
 
 
 def is_interrupted() -> bool:

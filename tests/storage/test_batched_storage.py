@@ -526,6 +526,7 @@ def statements_of_batch(
 def test_a_batch_needs_as_many_statements_for_32_trials_as_for_2(storage, study):
     claim(storage, study, 1)
     few, many = claim(storage, study, 2), claim(storage, study, 32)
+    storage.refresh(study.study_id)
     assert (
         len(statements_of_batch(storage, study, few))
         == len(statements_of_batch(storage, study, many))
