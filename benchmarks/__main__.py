@@ -108,9 +108,10 @@ BENCHMARKS = (
     Benchmark(
         "Cost of sharing a study",
         "Trials and reports per second of workers with one lane and no training, and of as many "
-        "plain Optuna processes. The servers run on the same cores, without waiting for the "
-        "disk.",
-        ("benchmarks.coordination", "--seconds", "3"),
+        "plain Optuna processes, in turn. Statements, transactions and CPU time are those of a "
+        "report, with its share of claims and proposals; CPU time includes the server. The servers "
+        "run on the same cores, without waiting for the disk.",
+        ("benchmarks.coordination", "--seconds", "3", "--repeats", "3"),
     ),
     Benchmark(
         "Many workers on one PostgreSQL server",
