@@ -214,7 +214,7 @@ def mean_lock_waits(server: Server | None, url: str, seconds: float) -> float:
             connection.rollback()
             time.sleep(_SAMPLING)
     engine.dispose()
-    return statistics.fmean(found)
+    return statistics.fmean(found) if found else math.nan
 
 
 @contextmanager

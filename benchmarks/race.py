@@ -130,7 +130,7 @@ def search(pool: Pool, arm: str, budget: int, share: float, rng: random.Random) 
         queued, sampled = [], remaining
         if race is not None:
             found = race.next_trials(
-                trials,
+                lambda: trials,
                 Budget(budget),
                 remaining=remaining,
                 is_half_spent=arm == _ARMS[2] and 2 * len(trials) >= budget,

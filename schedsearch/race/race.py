@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,7 @@ class Race:
 
     def next_trials(
         self,
-        trials: Sequence[FrozenTrial],
+        trials: Callable[[], Sequence[FrozenTrial]],
         budget: Budget,
         *,
         remaining: int,
@@ -70,12 +70,15 @@ class Race:
         races = fit(self._options.top, self._options.rounds, limit)
         if races is None:
             return NextTrials((), remaining)
-        self._update(trials)
-        pending = sum(is_race_run(trials[number]) for number in self._unfinished)
+        most = sum(sum(race.sizes) for race in races)
+        if remaining > most and not is_half_spent:
+            return NextTrials((), remaining - most)  # no trial need be read
+        rows = trials()
+        self._update(rows)
+        pending = sum(is_race_run(rows[number]) for number in self._unfinished)
         others = len(self._unfinished) - pending
         left = min(limit - self._ended - pending, remaining)
         early = max(0, limit // 2 - self._ended) if is_half_spent and not pending else 0
-        most = sum(sum(race.sizes) for race in races)
         if remaining > most and not early:
             return NextTrials((), remaining - most)  # what is due need not be known
         due = [] if pending else self._due(races)

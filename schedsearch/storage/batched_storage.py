@@ -63,6 +63,8 @@ class BatchedStorage(RetryingStorage):
         self._caches: dict[int, TrialCache] = {}
         self._changed: deque[int] = deque()
         self._ledgers: dict[int, TrialLedger] = {}
+        #: Whether the last claims read trials for a planner.
+        self._planner_reads = False
         self._connection: Connection | None = None
         # A file is never lost behind a connection; a server, or the network, may drop an idle one.
         is_file = database.engine.dialect.name == "sqlite"
@@ -142,12 +144,12 @@ class BatchedStorage(RetryingStorage):
         if not buffer.trial_ids and batch.requested <= 0 and not batch.has_added_writes:
             return
         study_id, known = cache.study_id, {*buffer.trial_ids, *cache.claimed_ids}
+        if planner is not None and batch.requested > 0 and self._planner_reads:
+            self._sync(study_id)  # so that little is left to read while the study is locked
         attempts = itertools.count()
 
         def commit() -> list[FrozenTrial]:
             with self._transaction() as connection:
-                if batch.requested > 0:
-                    lock_study(connection, study_id)
                 is_retry = next(attempts) > 0
                 owned = buffer.lock_owned(worker, connection, is_retry=is_retry)
                 self._discard_lost(connection, cache, buffer, batch, owned)
@@ -158,6 +160,8 @@ class BatchedStorage(RetryingStorage):
                 batch.run_added_writes(connection)
                 if batch.requested <= 0:
                     return []
+                # Not before: while the study is locked, no other worker can claim.
+                lock_study(connection, study_id)
                 # An earlier attempt claimed these: it was committed, but its answer was lost.
                 running = claimed_trials(connection, study_id, worker) if is_retry else []
                 claimed = [trial for trial in running if trial._trial_id not in known]
@@ -183,6 +187,7 @@ class BatchedStorage(RetryingStorage):
 
         def read_trials() -> Sequence[FrozenTrial]:
             assert self._buffer is not None
+            self._planner_reads = True
             cache.sync(connection, skip=self._buffer.trial_ids)
             return cache.trials
 

@@ -75,7 +75,7 @@ class BudgetPlanner(Protocol):
 
     def next_trials(
         self,
-        trials: Sequence[FrozenTrial],
+        trials: Callable[[], Sequence[FrozenTrial]],
         budget: Budget,
         *,
         remaining: int,
@@ -84,7 +84,7 @@ class BudgetPlanner(Protocol):
         """Return what may begin now: in all at most `remaining` trials.
 
         Args:
-            trials: all rows of the study by number; the study is locked.
+            trials: reads all rows of the study by number; the study is locked meanwhile.
             budget: of the study.
             remaining: the number of trials that may still begin, beside the queued ones.
             is_half_spent: whether half of the budget is spent.
@@ -152,7 +152,7 @@ def _next_trials(
     if planner is None or remaining == 0:
         return NextTrials((), remaining)
     is_half_spent = budget.is_half_spent(finished=finished, epochs=epochs)
-    return planner.next_trials(trials(), budget, remaining=remaining, is_half_spent=is_half_spent)
+    return planner.next_trials(trials, budget, remaining=remaining, is_half_spent=is_half_spent)
 
 
 def _start(connection: Connection, trial_ids: list[int], moment: datetime) -> list[FrozenTrial]:

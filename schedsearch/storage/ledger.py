@@ -17,12 +17,18 @@ _KEYS = user_attributes.c.key.in_((RETRY_OF, SAMPLE_INDEX, SUPERSEDED_BY))
 _ATTRIBUTES = select(
     user_attributes.c.trial_id, user_attributes.c.key, user_attributes.c.value_json
 ).where(_KEYS)
-_OF_STUDY = trials.c.study_id == bindparam("study"), trials.c.trial_id > bindparam("last")
-# Statements are built once: building one costs as much as executing it.
-_NEW_ROWS = select(trials.c.trial_id, _STATE).where(*_OF_STUDY).order_by(trials.c.trial_id)
-_NEW_ATTRIBUTES = _ATTRIBUTES.join_from(
-    user_attributes, trials, trials.c.trial_id == user_attributes.c.trial_id
-).where(*_OF_STUDY)
+# Statements are built once: building one costs as much as executing it. One statement for the rows
+# and their attributes: while it is sent, the study is locked.
+_NEW_ROWS = (
+    select(trials.c.trial_id, _STATE, user_attributes.c.key, user_attributes.c.value_json)
+    .join_from(
+        trials,
+        user_attributes,
+        (user_attributes.c.trial_id == trials.c.trial_id) & _KEYS,
+        isouter=True,
+    )
+    .where(trials.c.study_id == bindparam("study"), trials.c.trial_id > bindparam("last"))
+)
 _ATTRIBUTES_OF_TRIALS = _ATTRIBUTES.where(user_attributes.c.trial_id.in_(_IDS))
 _STATES = select(trials.c.trial_id, _STATE).where(trials.c.trial_id.in_(_IDS))
 _EPOCHS = select(func.count()).select_from(reports).where(reports.c.trial_id.in_(_IDS))
@@ -56,18 +62,19 @@ class TrialLedger:
     def sync(self, connection: Connection) -> None:
         """Count the new rows; the transaction has locked the study."""
         bound = {"study": self.study_id, "last": self.last_id}
-        rows = connection.execute(_NEW_ROWS, bound).all()
-        if not rows:
+        found = connection.execute(_NEW_ROWS, bound).all()
+        if not found:
             return
-        marks = _by_key(connection.execute(_NEW_ATTRIBUTES, bound))
+        states = {row[0]: row[1] for row in found}
+        marks = _by_key((i, key, text) for i, _, key, text in found if key is not None)
         retries, sampled = marks[RETRY_OF].keys(), marks[SAMPLE_INDEX].keys()
         withdrawn = _withdrawn(marks[SUPERSEDED_BY])
-        self.rows += len(rows)
-        self.last_id = rows[-1][0]
-        self.trial_count += len(rows) - len(retries) - len(withdrawn)
+        self.rows += len(states)
+        self.last_id = max(states)
+        self.trial_count += len(states) - len(retries) - len(withdrawn)
         self.sampled_trials += len(sampled - retries) - len(withdrawn & sampled)
-        self._queued |= {i: i in sampled for i, state in rows if state == "WAITING"}
-        self._open.update(row[0] for row in rows)
+        self._queued |= {i: i in sampled for i in sorted(states) if states[i] == "WAITING"}
+        self._open.update(states)
 
     def take_queued(self, connection: Connection, count: int) -> list[int]:
         """Remove up to `count` trials from the queue, and return their ids, the oldest first.
