@@ -67,6 +67,9 @@ class Chaos:
     def add(self) -> None:
         name = f"worker-{next(self._names)}"
         self.members.append(process(run_worker, self._workers_url, name, GRACE))
+        # A command that starts while the database is away ends at once.
+        is_registered = f"SELECT 1 FROM study_system_attributes WHERE \"key\" = 'worker_{name}'"
+        wait_until(lambda: self._read(is_registered) != [])
 
     # --- events ----------------------------------------------------------------------------------
 

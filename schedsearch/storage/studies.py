@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from schedsearch.space import Space
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS
 from schedsearch.storage.attributes import EPOCH_TIMEOUT, PLAN, TERMS, VALUES, is_superseded
 from schedsearch.storage.batched_storage import BatchedStorage
+from schedsearch.storage.claims import lock_study
 from schedsearch.storage.counts import count_epochs_by_trial
 from schedsearch.storage.database import Database
 from schedsearch.storage.plan_means import PlanMean, rank_plans
@@ -35,7 +37,9 @@ from schedsearch.storage.study_attributes import (
     has_study,
     load_attributes,
     require_study,
+    set_attribute,
 )
+from schedsearch.storage.tables import study_attributes
 from schedsearch.storage.trial_checks import (
     check_attributes,
     check_observed,
@@ -144,6 +148,17 @@ class StudyHandle:
         return self.database.read(
             lambda connection: load_attributes(connection, self.study_id, keys or None)
         )
+
+    def record_attribute(self, key: str, value: Any) -> None:
+        """Set an attribute of the study, with retries while the database is unavailable."""
+
+        def record(connection: Connection) -> None:
+            lock_study(connection, self.study_id)
+            if load_attributes(connection, self.study_id, (key,)).get(key) != value:
+                text = json.dumps(value)
+                set_attribute(connection, study_attributes, self.study_id, key, text)
+
+        self.database.write(record)
 
     def has_ended(self) -> bool:
         """Return whether every trial that the budget allows has ended."""

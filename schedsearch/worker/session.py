@@ -122,11 +122,7 @@ class StudySession:
         if names is None or set(names) == self._tested:
             return
         self._tested = set(names)
-        study = self.study
-        with study.database.creation_lock():
-            if study.attributes(TEST_METRICS).get(TEST_METRICS) != sorted(names):
-                storage = study.database.optuna
-                storage.set_study_user_attr(study.study_id, TEST_METRICS, sorted(names))
+        self.study.record_attribute(TEST_METRICS, sorted(names))
 
     def hand_back(self) -> None:
         """Return this worker's running trials to the queue, also during a KeyboardInterrupt."""
