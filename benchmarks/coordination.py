@@ -247,9 +247,14 @@ def measure(
     pairs = zip(found["ours"], found["plain"], strict=True)
     ratio = statistics.median(ours.reports / max(plain.reports, 1e-9) for ours, plain in pairs)
     return [
-        [backend, str(workers), *_cells(found[side]), f"{ratio:.2g}" if side == "ours" else ""]
+        [backend, str(workers), *_cells(found[side]), _shown(ratio) if side == "ours" else ""]
         for side in found
     ]
+
+
+def _shown(ratio: float) -> str:
+    """Return a ratio with two significant digits."""
+    return f"{ratio:.1f}" if 1 <= ratio < 10 else f"{ratio:.2g}"
 
 
 def _cells(repeats: Sequence[Rates]) -> list[str]:
@@ -257,12 +262,12 @@ def _cells(repeats: Sequence[Rates]) -> list[str]:
         return statistics.median(map(of, repeats))
 
     return [
-        f"{median(lambda rates: rates.trials):.3g}",
-        f"{median(lambda rates: rates.reports):.3g}",
+        f"{median(lambda rates: rates.trials):.0f}",
+        f"{median(lambda rates: rates.reports):.0f}",
         f"{median(lambda rates: rates.statements):.1f}",
         f"{median(lambda rates: rates.transactions):.1f}",
         f"{median(lambda rates: rates.cpu):.2g}",
-        f"{median(lambda rates: rates.waiting):.1f}",
+        "–" if math.isnan(repeats[0].waiting) else f"{median(lambda rates: rates.waiting):.1f}",
         str(sum(rates.failed for rates in repeats)),
     ]
 
