@@ -31,6 +31,7 @@ from schedsearch.storage import (
     create_study,
     open_database,
     open_study,
+    retrier,
 )
 from tests.network import Network
 from tests.searches import (
@@ -236,7 +237,8 @@ def storage_with_claim(study: StudyHandle) -> BatchedStorage:
 
 
 @ON_SERVERS
-def test_a_batch_is_written_once_wherever_its_connection_is_cut(study, caplog):
+def test_a_batch_is_written_once_wherever_its_connection_is_cut(study, caplog, monkeypatch):
+    monkeypatch.setattr(retrier, "_QUIET_SECONDS", 60.0)  # a cut may take a second
     storage, live, url = storage_with_claim(study), list[int](), study.database.url
     for number in itertools.count():
         storage.refresh(study.study_id)
