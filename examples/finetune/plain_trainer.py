@@ -10,9 +10,12 @@ from language import make_model, splits
 from transformers import Trainer, TrainingArguments
 
 import schedsearch
+from schedsearch.schedules import Constant
 
 config = schedsearch.load(sys.argv[1])
-weight_decay = config.scheduler().values["weight_decay"]  # a constant
+decay = config.plan().schedules["weight_decay",]
+if not isinstance(decay, Constant):
+    sys.exit(f"weight_decay is {decay}, but this script sets it once: use ScheduleCallback")
 training, validation, test = (
     [{"input_ids": sequence, "labels": sequence} for sequence in part] for part in splits(seed=0)
 )
@@ -36,7 +39,7 @@ matrices = [p for p in model.parameters() if p.ndim > 1]
 vectors = [p for p in model.parameters() if p.ndim == 1]  # biases and norms do not decay
 optimizer = torch.optim.AdamW(
     [
-        {"params": matrices, "weight_decay": weight_decay},
+        {"params": matrices, "weight_decay": decay.value},
         {"params": vectors, "weight_decay": 0.0},
     ]
 )

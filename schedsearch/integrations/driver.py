@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import SchedSearchError, TrainingRefusedError, did_you_mean
@@ -59,6 +60,8 @@ class ScheduleDriver:
         #: What is set in the optimizers, each with a mark of the value found there.
         self._settings: list[tuple[Setting, Any]] = []
         self._groups = 0
+        #: The optimizers that are watched, each with the handle of its hook.
+        self._watched: dict[int, RemovableHandle] = {}
         self._on_values = on_values
         self._epoch = 0
         self._terms: defaultdict[str, list[float]] = defaultdict(list)
@@ -103,6 +106,11 @@ class ScheduleDriver:
     def applied(self) -> Mapping[str, float]:
         """The values that are set."""
         return self._applied or {}
+
+    @property
+    def has_on_values(self) -> bool:
+        """Whether values may have names that only `on_values` knows."""
+        return self._on_values is not None
 
     @property
     def is_open_loop(self) -> bool:
@@ -208,6 +216,24 @@ class ScheduleDriver:
                     "plan"
                 )
 
+    def _watch(self, optimizers: Iterable[Optimizer]) -> None:
+        """Check the values after each step of the optimizers.
+
+        What changes a value between the check before a step and the step itself is found there,
+        and only there: what changes it after the step may be set again before the next one.
+        """
+        for given in optimizers:
+            optimizer = getattr(given, "optimizer", given)  # Accelerate wraps it
+            if id(optimizer) not in self._watched and isinstance(optimizer, Optimizer):
+                hook = optimizer.register_step_post_hook(lambda *_: self.check_unchanged())
+                self._watched[id(optimizer)] = hook
+
+    def unwatch(self) -> None:
+        """End the checks after each step of the optimizers."""
+        for hook in self._watched.values():
+            hook.remove()
+        self._watched.clear()
+
     def apply_step(
         self, model: nn.Module, optimizers: Iterable[Optimizer], step: int, of: int
     ) -> bool:
@@ -234,6 +260,7 @@ class ScheduleDriver:
     ) -> None:
         given = list(optimizers)
         check_optimizers(values, given)
+        self._watch(given)
         self._applied = values
         settings = [setting for o in given for setting in apply_values(values, o)]
         self._settings = [((g, key, value), _mark(g, key)) for g, key, value in settings]

@@ -26,7 +26,8 @@ from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.integrations.lightning_checks import (
     check_data,
     check_metric,
-    check_schedulers,
+    check_moved_keys,
+    check_resumption,
     check_settings,
 )
 from schedsearch.integrations.lightning_models import load_best_model, model_state, move_paths
@@ -92,13 +93,13 @@ class ScheduleCallback(Callback):
             check_settings(trainer, self._driver)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse schedulers of the module, and limits that are too low for the horizon.
+        """Refuse what moves values of the plan too, and limits that are too low for the horizon.
 
         Raises:
-            InputError: there is such a scheduler or limit.
+            InputError: there is such a scheduler, callback or limit.
         """
         self._is_underway, self._is_regular = False, True
-        check_schedulers(trainer, self._driver.names)
+        check_moved_keys(trainer, self._driver.names)
         is_once_an_epoch = trainer.val_check_interval == 1 and not isinstance(
             trainer.val_check_interval, int
         )
@@ -124,6 +125,7 @@ class ScheduleCallback(Callback):
                 "train: pass a new scheduler or run to a new ScheduleCallback"
             )
         if self._is_resumed and self._driver.is_search:
+            check_resumption(trainer)
             _shuffle_again(trainer)
         check_data(trainer, self._timetable, self._driver.moving)
         self._driver.check_targets(pl_module, trainer.optimizers)
@@ -264,12 +266,7 @@ class ScheduleCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any
     ) -> None:
-        """Record the loss terms that the step returned.
-
-        Raises:
-            InputError: something has changed a value after the check before the optimizer step.
-        """
-        self._driver.check_unchanged()
+        """Record the loss terms that the step returned."""
         if isinstance(outputs, Mapping):
             self._driver.record_terms({n: v for n, v in outputs.items() if n != "loss"})
 
@@ -319,13 +316,15 @@ class ScheduleCallback(Callback):
         Raises:
             InputError: a limit of the trainer ends the training before the horizon.
         """
+        self._driver.unwatch()
         if self._begins and self._driver.is_complete:
             self._begin_epoch()
         elif self._driver.offered_model is None:
             # Resumed after its last batch, a training has nothing left, also no validation.
             if self._is_underway or not self._driver.is_open_loop:
                 ended = self._driver.epoch + (self._driver.is_search and self._begins)
-                check_end(trainer, ended, self._driver.horizon)
+                horizon = self._driver.horizon
+                check_end(trainer, ended, horizon, has_trained=self._is_underway)
             self._driver.stop()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -339,6 +338,12 @@ class ScheduleCallback(Callback):
             return
         if trainer.num_training_batches == 0:
             raise TrainingRefusedError("the training data has no batch: nothing was trained")
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the optimizers."""
+        self._driver.unwatch()
 
     # --- checkpoints ------------------------------------------------------------------------------
 

@@ -10,21 +10,18 @@ from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
     LearningRateFinder,
+    ModelPruning,
     StochasticWeightAveraging,
 )
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch.optim import Optimizer
 
 from schedsearch.errors import TrainingRefusedError, did_you_mean
 from schedsearch.integrations.driver import ScheduleDriver
 from schedsearch.integrations.lightning_timetable import callbacks_of, is_dev_run
 from schedsearch.integrations.timetable import Timetable
-
-
-def moves_learning_rate(names: Iterable[str]) -> bool:
-    """Return whether hyperparameters include a learning rate."""
-    return any(name == "lr" or name.endswith(".lr") for name in names)
-
+from schedsearch.parameter_groups import moved_keys
 
 # --- settings of the trainer ----------------------------------------------------------------------
 
@@ -89,7 +86,9 @@ def _check_batches(trainer: Trainer) -> None:
 
 
 def _check_callbacks(callbacks: Iterable[Any], driver: ScheduleDriver) -> None:
-    moves = moves_learning_rate(driver.names)
+    # LearningRateFinder may search for a rate before there are optimizers to look at. A name such
+    # as `head.lr` may be one for `on_values`.
+    named = any(n == "lr" or (n.endswith(".lr") and not driver.has_on_values) for n in driver.names)
     for callback in callbacks:
         name = type(callback).__name__
         if isinstance(callback, StochasticWeightAveraging):
@@ -97,11 +96,8 @@ def _check_callbacks(callbacks: Iterable[Any], driver: ScheduleDriver) -> None:
                 f"{name} sets learning rates, and may add a training epoch that the plan does not "
                 "have: use WeightAveraging or EMAWeightAveraging instead"
             )
-        if isinstance(callback, BackboneFinetuning | LearningRateFinder) and moves:
-            raise TrainingRefusedError(
-                f"both the plan and the callback {name} set the learning rate: remove the "
-                "callback, or take `lr` out of the plan"
-            )
+        if named:
+            _check_own_rates(callback)
         if isinstance(callback, BatchSizeFinder) and driver.is_search:
             raise TrainingRefusedError(
                 f"{name} chooses another batch size on another machine, so trials could not be "
@@ -110,27 +106,44 @@ def _check_callbacks(callbacks: Iterable[Any], driver: ScheduleDriver) -> None:
             )
 
 
+def _check_own_rates(callback: Any) -> None:
+    if isinstance(callback, BackboneFinetuning | LearningRateFinder):
+        raise TrainingRefusedError(
+            f"both the plan and the callback {type(callback).__name__} set the learning rate: "
+            "remove the callback, or take `lr` out of the plan"
+        )
+
+
 # --- optimizers and schedulers --------------------------------------------------------------------
 
 
-def check_schedulers(trainer: Trainer, names: Collection[str]) -> None:
-    """Check that no scheduler of the module moves what the plan moves.
+def check_moved_keys(trainer: Trainer, names: Collection[str]) -> None:
+    """Check that no scheduler of the module and no callback moves what the plan moves.
 
     Raises:
         InputError: one does.
     """
+    if "lr" in _moved_keys(names, trainer.optimizers):
+        for callback in callbacks_of(trainer):
+            _check_own_rates(callback)
     for config in trainer.lr_scheduler_configs:
-        cycles_momentum = getattr(config.scheduler, "cycle_momentum", False)
-        if moves_learning_rate(names):
+        scheduler = config.scheduler
+        own = getattr(scheduler, "optimizer", None)
+        keys = _moved_keys(names, trainer.optimizers if own is None else [own])
+        if "lr" in keys:
             moved = "learning rate"
-        elif "momentum" in names and cycles_momentum:
+        elif "momentum" in keys and getattr(scheduler, "cycle_momentum", False):
             moved = "momentum"
         else:
             continue
         raise TrainingRefusedError(
-            f"both the plan and the module's {type(config.scheduler).__name__} set the {moved}: "
+            f"both the plan and the module's {type(scheduler).__name__} set the {moved}: "
             "return only the optimizer from configure_optimizers, without lr_scheduler"
         )
+
+
+def _moved_keys(names: Iterable[str], optimizers: Iterable[Optimizer]) -> list[str]:
+    return moved_keys(names, [group for o in optimizers for group in o.param_groups])
 
 
 # --- data -----------------------------------------------------------------------------------------
@@ -164,6 +177,21 @@ def check_data(trainer: Trainer, timetable: Timetable, moving: Collection[str]) 
             f'{names}: the interval is "step", but training_step takes batches from '
             "dataloader_iter itself, so their number in a step is not known: let it take `batch`"
         )
+
+
+def check_resumption(trainer: Trainer) -> None:
+    """Check that a trial that is resumed has the same numbers as an undisturbed one.
+
+    Raises:
+        InputError: a callback has a state that the checkpoints do not contain.
+    """
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, ModelPruning):
+            raise TrainingRefusedError(
+                "ModelPruning: the checkpoints do not have its masks in a form that a new training "
+                "loads, so the trial would have other numbers than an undisturbed one: let each "
+                "trial begin at its first epoch, with ckpt_path=None"
+            )
 
 
 # --- metrics --------------------------------------------------------------------------------------

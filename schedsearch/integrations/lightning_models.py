@@ -18,15 +18,29 @@ def model_state(trainer: Trainer) -> Mapping[str, Any]:
     """Return the state of the module, without copies, as a checkpoint of the trainer has it.
 
     The averaged weights, if the trainer has a callback that averages weights and validates them.
+    Pruned parameters have their names and values without pruning.
     """
     module = trainer.lightning_module
-    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    checkpoint: dict[str, Any] = {"state_dict": _without_masks(module.state_dict())}
     averaging = getattr(callbacks, "WeightAveraging", None)  # older versions do not have it
     for callback in callbacks_of(trainer):
         if averaging is not None and isinstance(callback, averaging):
             callback.on_save_checkpoint(trainer, module, checkpoint)
     state: Mapping[str, Any] = checkpoint["state_dict"]
     return state
+
+
+def _without_masks(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state in which NAME is NAME_orig * NAME_mask, as torch's pruning computes it.
+
+    >>> _without_masks({"weight_orig": torch.ones(2), "weight_mask": torch.tensor([1.0, 0.0])})
+    {'weight': tensor([1., 0.])}
+    """
+    found = dict(state)
+    for name in [n.removesuffix("_mask") for n in state if n.endswith("_mask")]:
+        if f"{name}_orig" in state:
+            found[name] = found.pop(f"{name}_orig") * found.pop(f"{name}_mask")
+    return found
 
 
 def load_best_model(trainer: Trainer, state: Mapping[str, Any], folder: Callable[[], Path]) -> None:

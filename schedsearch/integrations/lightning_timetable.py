@@ -107,14 +107,21 @@ def check_horizon(trainer: Trainer, timetable: Timetable, horizon: int) -> None:
             )
 
 
-def check_end(trainer: Trainer, ended: int, horizon: int) -> None:
+def check_end(trainer: Trainer, ended: int, horizon: int, *, has_trained: bool) -> None:
     """Check that a training that ended before the horizon was meant to, by a callback or the user.
 
     Raises:
-        InputError: the data or a limit of the trainer has ended it.
+        InputError: the data or a limit of the trainer has ended it, or the checkpoint that it is
+            resumed from.
     """
     if trainer.should_stop or is_dev_run(trainer):
         return
+    if not has_trained:
+        raise TrainingRefusedError(
+            f"the checkpoint was saved after the last batch, when the plan was after epoch {ended} "
+            f"of {horizon}: Lightning neither trains nor repeats the last validation; resume from "
+            "a checkpoint that was saved after a validation"
+        )
     raise TrainingRefusedError(
         f"the training ended after {ended} of the {horizon} epochs of the plan, by max_epochs = "
         f"{trainer.max_epochs} or max_steps = {trainer.max_steps}: raise the limit, or make a plan "

@@ -210,13 +210,7 @@ class ScheduleCallback(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Let a checkpoint of this step contain the loss terms of the epoch so far.
-
-        Raises:
-            InputError: something has changed a value after `on_pre_optimizer_step`.
-        """
-        if self._without_step is None:
-            self._driver.check_unchanged()
+        """Let a checkpoint of this step contain the loss terms of the epoch so far."""
         if terms := self._driver.terms:
             saved: Any = state.stateful_callbacks
             saved[_KEY]["terms"] = terms
@@ -317,6 +311,7 @@ class ScheduleCallback(TrainerCallback):
         Raises:
             InputError: the last evaluation did not give the metric.
         """
+        self._driver.unwatch()
         if self._without_step is not None:
             self._without_step.end()
             self._without_step = None

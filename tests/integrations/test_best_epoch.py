@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, ModelPruning
 from safetensors.torch import load
 from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -67,15 +67,30 @@ class Steps(Callback):
         self.count += 1
 
 
+#: Callbacks with which the model that is validated is another one than the module.
+CHANGING_MODELS = {
+    "none": lambda: None,
+    "averaging": lambda: EMAWeightAveraging(decay=0.5),
+    "pruning": lambda: pruning(make_pruning_permanent=True),
+    "masks": lambda: pruning(make_pruning_permanent=False),
+}
+
+
+def pruning(**options):
+    # Pruned in the first epoch only, so that the second one is still the best.
+    return ModelPruning("l1_unstructured", amount=1, apply_pruning=lambda e: e == 0, **options)
+
+
 @pytest.mark.parametrize("path", [None, "best"])
-@pytest.mark.parametrize("averages", [False, True])
-def test_lightning_tests_the_model_of_the_best_epoch(tmp_path, path, averages):
+@pytest.mark.parametrize("callback", CHANGING_MODELS)
+@pytest.mark.filterwarnings("ignore:.*Parametrizations.*")
+def test_lightning_tests_the_model_of_the_best_epoch(tmp_path, path, callback):
     steps, losses = [], []
 
     def train(run):
         torch.manual_seed(run.seed)
         module, counted = lightning.Model(), Steps()
-        more = [EMAWeightAveraging(decay=0.5)] if averages else []
+        more = [made] if (made := CHANGING_MODELS[callback]()) else []
         more.append(ModelCheckpoint(run.directory, save_last=True))
         schedule = ScheduleCallback(run, metric="val_loss")
         trainer = lightning.trainer(schedule, counted, *more, enable_checkpointing=True)

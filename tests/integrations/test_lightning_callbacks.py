@@ -122,6 +122,22 @@ def test_a_callback_that_sets_lr_is_accepted_if_the_plan_moves_something_else(tm
     assert [epoch[0]["weight_decay"] for epoch in recorder.epochs[:-1]] == [0.0, 0.01, 0.02, 0.03]
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_callback_that_sets_lr_is_accepted_if_only_on_values_takes_a_rate(taken):
+    class Parts(TwoParts):
+        def configure_optimizers(self):
+            named = {"params": self.net.parameters(), "name": "net"}
+            return SGD([named if taken else {"params": self.net.parameters()}], lr=0.1)
+
+    plan = Plan({("net.lr",): PLAN.schedules["lr",]})
+    callback = shipped.BackboneFinetuning(unfreeze_backbone_at_epoch=2)
+    if taken:
+        with pytest.raises(InputError, match="BackboneFinetuning set the learning rate"):
+            fit(callback, module=Parts(), plan=plan, on_values=len)
+    else:
+        fit(callback, module=Parts(), plan=plan, on_values=len)
+
+
 def test_a_group_that_is_unfrozen_later_keeps_a_tenth_of_the_rate():
     shares = []
 

@@ -10,7 +10,12 @@ from unittest.mock import ANY
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, OnExceptionCheckpoint
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    ModelCheckpoint,
+    ModelPruning,
+    OnExceptionCheckpoint,
+)
 from torch.utils.data import DataLoader
 
 from schedsearch.engines import Resumed
@@ -113,6 +118,14 @@ def test_a_plan_that_depends_on_a_validation_does_not_resume_before_it(tmp_path)
     train(tmp_path, kind, plan=CLOSED)
     with pytest.raises(InputError, match="not between the last batch of an epoch of the plan and"):
         train(tmp_path / "rest", kind, resumed=tmp_path / "step=6.ckpt", plan=CLOSED)
+
+
+def test_a_plan_that_depends_on_the_validations_does_not_end_before_the_last_one(tmp_path):
+    kind = {"every_n_train_steps": 6}
+    train(tmp_path, kind, plan=CLOSED)
+    message = "saved after the last batch, when the plan was after epoch 3 of 4: .* saved after a"
+    with pytest.raises(InputError, match=message):
+        train(tmp_path / "rest", kind, resumed=tmp_path / "step=24.ckpt", plan=CLOSED)
 
 
 def test_a_plan_that_depends_on_validations_resumes_after_one(tmp_path):
@@ -258,6 +271,20 @@ def test_a_run_that_is_lost_goes_on_from_the_checkpoint_in_its_folder(tmp_path, 
     assert search(train_run, tmp_path, epochs=2) == 0
     assert search(train_run, tmp_path, epochs=HORIZON) == 2
     assert rest.values == {step: v for step, v in whole.values.items() if step >= 12}
+
+
+@pytest.mark.filterwarnings("ignore:.*Parametrizations.*")
+def test_a_run_with_pruned_weights_does_not_go_on_without_its_masks(tmp_path):
+    def train_run(run):
+        keep = ModelCheckpoint(run.directory, "last", enable_version_counter=False)
+        path = run.directory / "last.ckpt"
+        fitted = {"ckpt_path": path if path.exists() else None}
+        pruning = ModelPruning("l1_unstructured", amount=1)
+        fit(keep, pruning, source=run, enable_checkpointing=True, fitted=fitted)
+
+    assert search(train_run, tmp_path, epochs=2) == 0
+    with pytest.raises(InputError, match="ModelPruning: the checkpoints do not have its masks"):
+        search(train_run, tmp_path, epochs=HORIZON)
 
 
 class Losses(Callback):

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from schedsearch.errors import InputError
+from schedsearch.integrations.lightning import ScheduleCallback
 from schedsearch.loss import WeightedLoss
 from schedsearch.lr_scheduler import PlanLR
 from schedsearch.plan import Plan
@@ -25,10 +26,12 @@ from tests.integrations.lightning_trainings import (
     PLAN,
     Manual,
     Model,
+    Recorder,
     assert_follows_plan,
     data,
     fit,
     scheduler,
+    trainer,
 )
 
 # Lightning uses a torch class that torch will rename.
@@ -38,6 +41,8 @@ pytestmark = [
 ]
 
 BY_EPOCH = Plan(PLAN.schedules)
+FALLING = Linear(initial=0.4, final=0.0, duration=HORIZON)
+RISING = Linear(initial=0.0, final=0.4, duration=HORIZON)
 
 
 def with_optimizers(configured, base=Model):
@@ -151,6 +156,37 @@ def test_a_scheduler_that_cycles_the_momentum_is_refused_if_the_plan_moves_it(ma
         fit(module=with_optimizers(configured), plan=momentum)
 
 
+def test_a_scheduler_steps_if_only_on_values_takes_a_rate():
+    def configured(module):
+        optimizer = sgd(module)
+        return [optimizer], [{"scheduler": LinearLR(optimizer), "interval": "step"}]
+
+    plan, taken = Plan({("other.lr",): FALLING}), []
+    module = with_optimizers(configured)
+    recorder = fit(module=module, plan=plan, on_values=lambda v: taken.append(v["other.lr"]))
+    assert list(dict.fromkeys(taken)) == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    assert recorder.epochs[0][0]["lr"] < recorder.epochs[0][-1]["lr"]
+
+
+@pytest.mark.parametrize(("moved", "is_refused"), [("head", True), ("body", False)])
+def test_a_scheduler_is_refused_only_if_the_plan_moves_the_rates_of_its_optimizer(
+    moved, is_refused
+):
+    def configured(module):
+        head = SGD([{"params": [module.net.weight], "name": "head"}], lr=0.1)
+        body = SGD([{"params": [module.net.bias], "name": "body"}], lr=0.1)
+        return [head, body], [LinearLR(head)]
+
+    plan = Plan({(f"{moved}.lr",): FALLING})
+    module = with_optimizers(configured, Manual)
+    if is_refused:
+        with pytest.raises(InputError, match="the module's LinearLR set the learning rate"):
+            fit(module=module, plan=plan)
+    else:
+        fit(module=module, plan=plan)
+        assert module.trainer.optimizers[1].param_groups[0]["lr"] == pytest.approx(0.1)
+
+
 def test_two_optimizers_that_begin_alike_follow_the_plan():
     module = with_optimizers(lambda m: [sgd(m), AdamW(m.parameters(), lr=0.1)], Manual)
     recorder = fit(module=module, plan=Plan({("lr",): BY_EPOCH.schedules["lr",]}))
@@ -234,10 +270,6 @@ class Generative(Manual):
         return SGD(self.net.parameters(), lr=0.1), SGD(self.critic.parameters(), lr=0.1)
 
 
-FALLING = Linear(initial=0.4, final=0.0, duration=4)
-RISING = Linear(initial=0.0, final=0.4, duration=4)
-
-
 def test_each_of_several_losses_has_the_weights_of_its_terms():
     module = Generative()
     fit(module=module, plan=Plan({("weights.real",): RISING, ("weights.norm",): FALLING}))
@@ -315,7 +347,27 @@ def test_what_changes_lr_after_the_check_is_refused_at_the_first_step(plan, wher
     module = Changing() if where == "module" else Model()
     with pytest.raises(InputError, match="but at an optimizer step it is 9"):
         fit(*([Late()] if where == "callback" else []), module=module, plan=plan)
-    assert module.trainer.global_step == 1
+    assert module.trainer.global_step == 0
+
+
+@pytest.mark.parametrize("plan", [BY_EPOCH, PLAN], ids=["by epoch", "by step"])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_what_changes_lr_after_a_step_is_refused_unless_the_next_step_sets_it_again(plan, place):
+    class Late(Callback):
+        def on_train_batch_end(self, trainer, *rest):
+            trainer.optimizers[0].param_groups[0]["lr"] = 9.0
+
+    recorder = Recorder()
+    schedule = ScheduleCallback(scheduler(plan), metric="val_loss")
+    callbacks = [Late(), schedule] if place == "before" else [schedule, Late()]
+    training = trainer(callbacks[0], callbacks[1], recorder)
+    if plan is PLAN:
+        training.fit(Model(), data(), data(2))
+        assert_follows_plan(recorder)
+    else:
+        with pytest.raises(InputError, match="but at an optimizer step it is 9"):
+            training.fit(Model(), data(), data(2))
+        assert training.global_step == 1
 
 
 def test_parameter_groups_may_be_added_in_the_training():

@@ -119,6 +119,23 @@ class Rewriting(TrainerCallback):
             optimizer.param_groups[0][self.key] = 0.123
 
 
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("event", ["on_pre_optimizer_step", "on_optimizer_step"])
+@pytest.mark.parametrize("plan", [Plan({("lr",): LR}), PLAN_BY_STEP], ids=["epoch", "step"])
+def test_what_a_callback_rewrites_at_a_step_is_an_error_if_that_step_has_it(
+    tmp_path, event, place, plan
+):
+    callbacks = {place: (Rewriting(event),)}
+    trainer, recorder, _ = make_trainer(tmp_path, plan, **callbacks)
+    if event == "on_optimizer_step":  # the Trainer's scheduler, or the plan, sets it again
+        trainer.train()
+        assert recorder.values == by_interval([BATCHES] * 4, plan)
+    else:
+        with pytest.raises(InputError, match=r"has set `lr` to 0\.\d+, but at .* it is 0\.123:"):
+            trainer.train()
+        assert trainer.state.global_step == 3
+
+
 @pytest.mark.parametrize("event", ["on_step_begin", "on_step_end", "on_substep_end"])
 @pytest.mark.parametrize("plan", [Plan({("lr",): LR}), PLAN_BY_STEP], ids=["epoch", "step"])
 def test_a_callback_that_rewrites_a_value_is_an_error_before_the_step(tmp_path, event, plan):
