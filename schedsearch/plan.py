@@ -47,6 +47,8 @@ class Plan:
         intervals: when the value of a hyperparameter changes: "epoch", the default, holds it for
             each epoch; "step" evaluates its schedule at the time of each optimizer step.
         whole: the hyperparameters whose values are rounded to whole numbers, and are ints.
+        arguments: those of the task that were chosen with the schedules: text, numbers, true or
+            false. No schedule changes them.
 
     >>> from schedsearch.schedules import Exponential
     >>> plan = Plan({("l2",): Exponential(initial=1.0, decay_rate=0.5)}, bounds={"l2": (0.3, 1.0)})
@@ -64,13 +66,14 @@ class Plan:
         InputError: an interval is neither word, or is "step" for a group, which changes at epochs;
             two schedules set one hyperparameter, a schedule is coupled to a hyperparameter
             without a schedule, schedules are coupled in a cycle, or bounds are not finite, not in
-            ascending order, or not whole where values are.
+            ascending order, or not whole where values are; an argument is no such value.
     """
 
     schedules: Mapping[tuple[str, ...], Schedule]
     bounds: Mapping[str, Bounds] = field(default_factory=dict)
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     whole: frozenset[str] = frozenset()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schedules", MappingProxyType(dict(self.schedules)))
@@ -82,6 +85,8 @@ class Plan:
         # Without the default, so that plans with the same meaning are equal.
         by_step = {name: "step" for name, word in self.intervals.items() if word == "step"}
         object.__setattr__(self, "intervals", MappingProxyType(by_step))
+        object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
+        _check_arguments(self.arguments)
         _check_no_overlap(self.schedules)
         _check_versions(self.schedules)
         _ = self._evaluation_order
@@ -93,12 +98,19 @@ class Plan:
                 frozenset(self.bounds.items()),
                 frozenset(self.intervals),
                 self.whole,
+                frozenset(self.arguments.items()),
             )
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A MappingProxyType can be neither pickled nor copied.
-        return Plan, (dict(self.schedules), dict(self.bounds), dict(self.intervals), self.whole)
+        return Plan, (
+            dict(self.schedules),
+            dict(self.bounds),
+            dict(self.intervals),
+            self.whole,
+            dict(self.arguments),
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -274,7 +286,8 @@ class Plan:
     def to_tables(self) -> dict[str, Any]:
         """Return the `hyperparameters` and `groups` tables of a config, and its `schedule_version`.
 
-        Version 1 is left out, as it was before there were versions.
+        Version 1 is left out, as it was before there were versions, and so are arguments if none
+        was chosen.
         """
         hyperparameters: dict[str, Any] = {
             name: {"bounds": list(self.bounds[name])} if name in self.bounds else {}
@@ -295,6 +308,8 @@ class Plan:
             else:
                 hyperparameters[names[0]]["families"] = families
         tables = {"hyperparameters": hyperparameters} | ({"groups": groups} if groups else {})
+        if self.arguments:
+            tables["arguments"] = {name: {"value": v} for name, v in self.arguments.items()}
         return tables | ({"schedule_version": self.version} if self.version > 1 else {})
 
     @classmethod
@@ -329,7 +344,13 @@ class Plan:
                     schedules[name,] = Constant(float(table["default"]), version=version)
                 if "interval" in table and (name,) in schedules:
                     intervals[name] = table["interval"]
-        return cls(schedules, bounds, intervals, whole)
+        # An argument that is no table belongs to the task.
+        arguments = {
+            name: table["value"]
+            for name, table in tables.get("arguments", {}).items()
+            if isinstance(table, Mapping)
+        }
+        return cls(schedules, bounds, intervals, whole, arguments)
 
 
 @contextmanager
@@ -363,6 +384,16 @@ def _check_bounds(bounds: Mapping[str, Bounds]) -> None:
             raise InputError(
                 f"the bounds of `{name}` are [{low}, {high}], but must be finite and in ascending "
                 "order"
+            )
+
+
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
+    for name, value in arguments.items():
+        is_number = isinstance(value, int | float) and is_finite(value)
+        if not isinstance(name, str) or not (is_number or isinstance(value, str)):
+            raise InputError(
+                f"the argument {name!r} is {value!r}, but must be text, a finite number, true or "
+                "false"
             )
 
 

@@ -186,7 +186,7 @@ class _RecordingSuggester:
         self.parameters[name] = value
         return value
 
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any:
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         value = self._fixed.get(name) or self.random.suggest_categorical(name, choices)
         self.parameters[name] = value
         return value

@@ -54,8 +54,9 @@ def _check_printable(value: str) -> str:
 
 
 def _check_argument(value: Any) -> Any:
-    if not isinstance(value, str | int | float):
-        raise ValueError("must be text, a number, true or false")
+    # `argument_parser` checks the content of a table.
+    if not isinstance(value, str | int | float | dict):
+        raise ValueError("must be text, a number, true or false, or a table of levels or a range")
     return value
 
 
@@ -245,7 +246,10 @@ class Document(_Table):
     name: StudyName
     #: MODULE:ATTRIBUTE of a task or of a function `train(run)`, importable from the current folder.
     task: TaskName
-    #: Arguments of the task's class: text, numbers, true or false.
+    #: Arguments of the task's class, or of a loop: `run.arguments`. Each is text, a number, true or
+    #: false; or a table, so that each trial chooses: `{ levels = [64, 128] }`, or a range,
+    #: `{ low = 0.0, high = 0.5 }`. `default` in the table is the value of trial 0; if left out, the
+    #: task's. A config has `{ value = 64 }`.
     arguments: dict[TaskName, Argument] = {}
     #: The number of epochs of a full training.
     horizon: Annotated[StrictInt, Field(ge=1, le=1_000_000)]

@@ -24,7 +24,7 @@ class Suggester(Protocol):
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int: ...
 
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any: ...
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
 
 
 class Domain(ABC):
@@ -130,6 +130,25 @@ class Levels(Domain):
 
     def grid_point(self, name: str, points: int, index: int) -> dict[str, Any]:
         return {f"{name}.level": index}
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(map(_as_in_a_file, self.values))
+
+
+@dataclass(frozen=True)
+class Choices(Domain):
+    """Two or more values without an order: texts for instance."""
+
+    values: tuple[Any, ...]
+
+    def suggest(self, suggester: Suggester, name: str) -> Any:
+        return suggester.suggest_categorical(name, self.values)
+
+    def size(self, points: float = math.inf) -> float:
+        return len(self.values)
+
+    def grid_point(self, name: str, points: int, index: int) -> dict[str, Any]:
+        return {name: self.values[index]}
 
     def __str__(self) -> str:
         return "one of " + ", ".join(map(_as_in_a_file, self.values))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from schedsearch.space.document import (
     check_new_study_name,
 )
 from schedsearch.space.domains import (
+    Choices,
     Domain,
     Families,
     Fixed,
@@ -44,11 +45,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Space:
-    """A valid space file. A config is a space without choices."""
+    """A valid space file. A config is a space without choices.
+
+    Attributes:
+        document: the content of the file.
+        hyperparameters: the families of each.
+        groups: the families of each.
+        arguments: those of the task that belong to the plan, since the file gives a table of what
+            may be chosen.
+    """
 
     document: Document
     hyperparameters: Mapping[str, Families]
     groups: Mapping[str, Families]
+    arguments: Mapping[str, Domain] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path | str) -> Space:
@@ -85,9 +95,13 @@ class Space:
         content = _with_race(_with_names_of(stored, content), stored)
         result = validate_document(content)
         problems = list(result.problems)
-        families = [*result.hyperparameters.values(), *result.groups.values()]
+        domains: list[Domain] = [
+            *result.hyperparameters.values(),
+            *result.groups.values(),
+            *result.arguments.values(),
+        ]
         name = content.get("name")
-        if isinstance(name, str) and not all(each.is_fixed for each in families):
+        if isinstance(name, str) and not all(each.is_fixed for each in domains):
             rule = check_new_study_name(name)
             problems += [Problem("name", rule, name)] if rule else []
             problems += _protected_problems(result.document, stored)
@@ -107,7 +121,7 @@ class Space:
         result = validate_document(content)
         if result.problems or result.document is None:
             raise FileError(file, result.problems)
-        return cls(result.document, result.hyperparameters, result.groups)
+        return cls(result.document, result.hyperparameters, result.groups, result.arguments)
 
     @property
     def name(self) -> str:
@@ -170,22 +184,27 @@ class Space:
                     tables.setdefault(member, {})["families"] = {"constant": {"value": value}}
             else:
                 groups[name] = {"members": members, "families": family}
+        chosen = {
+            name: {"value": domain.suggest(suggester, f"arguments.{name}")}
+            for name, domain in self.arguments.items()
+        }
         return {
             "hyperparameters": tables,
             "groups": groups,
             "schedule_version": self.schedule_version,
+            **({"arguments": chosen} if chosen else {}),
         }
 
     @property
     def is_config(self) -> bool:
         """Whether the space has no choices."""
-        return not self.searched()
+        return not self.choices
 
     def plan(self) -> Plan:
         """Return the plan of a config; raise InputError if this is a space with choices."""
         if not self.is_config:
             raise InputError(
-                f"{self.name} is a space, not a config: it searches {', '.join(self.searched())}; "
+                f"{self.name} is a space, not a config: it searches {', '.join(self.choices)}; "
                 "give one family with one value for each parameter, or `export` a trial"
             )
         return self.suggest(FixedSuggester({}))
@@ -242,13 +261,26 @@ class Space:
         """Return the families with choices, by the name of the hyperparameter or group."""
         return {name: each for name, each in self.families.items() if not each.is_fixed}
 
+    def searched_arguments(self) -> dict[str, Domain]:
+        """Return the arguments with choices, by the name of their Optuna parameters."""
+        return {
+            f"arguments.{name}": domain
+            for name, domain in self.arguments.items()
+            if not domain.is_fixed
+        }
+
+    @property
+    def choices(self) -> dict[str, Domain]:
+        """What is searched: the families by name, and each argument as `arguments.NAME`."""
+        return {**self.searched(), **self.searched_arguments()}
+
     def size(self, points: float = math.inf) -> float:
         """Return the number of distinct plans, where a continuous range counts as `points`."""
-        return product_size(families.size(points) for families in self.searched().values())
+        return product_size(domain.size(points) for domain in self.choices.values())
 
     def grid_point(self, points: int, index: int) -> dict[str, Any]:
         """Return grid point `index` of `size(points)`, as Optuna parameters by name."""
-        return product_grid_point(self.searched(), points, index)
+        return product_grid_point(self.choices, points, index)
 
     def family_parameters(self) -> frozenset[str]:
         """Return the Optuna parameters that choose between `constant` and other families."""
@@ -257,6 +289,30 @@ class Space:
             for name, families in self.searched().items()
             if "constant" in families.options and len(families.options) > 1
         )
+
+    # --- arguments -----------------------------------------------------------------------------
+
+    @property
+    def default_arguments(self) -> dict[str, Any]:
+        """The arguments of the task in trial 0, without those for which the task's default counts.
+
+        The fingerprint of the task has these; the others belong to a plan.
+        """
+        given = self.document.arguments
+        defaults = {n: given[n]["default"] for n in self.arguments if "default" in given[n]}
+        return {n: v for n, v in given.items() if n not in self.arguments} | defaults
+
+    def arguments_of(self, plan: Plan) -> dict[str, Any]:
+        """Return the arguments of the task with which a plan is trained."""
+        return {**self.default_arguments, **plan.arguments}
+
+    def with_argument_defaults(self, defaults: Mapping[str, Any]) -> Space:
+        """Return the space with the task's defaults of arguments where the file has none."""
+        given = dict(self.document.arguments)
+        for name in self.arguments:
+            if name in defaults and "default" not in given[name]:
+                given[name] = {**given[name], "default": defaults[name]}
+        return replace(self, document=self.document.model_copy(update={"arguments": given}))
 
     # --- the baseline --------------------------------------------------------------------------
 
@@ -290,10 +346,20 @@ class Space:
                 kept[name]["families"] = given
             elif "constant" not in given:
                 groups[name] = {"members": self.document.groups[name].members, "families": given}
+        arguments = {
+            name: {
+                "value": domain.suggest(FixedSuggester({}), name)
+                if domain.is_fixed
+                else self.default_arguments[name]
+            }
+            for name, domain in self.arguments.items()
+            if domain.is_fixed or name in self.default_arguments
+        }
         return {
             "hyperparameters": kept,
             "groups": groups,
             "schedule_version": self.schedule_version,
+            **({"arguments": arguments} if arguments else {}),
         }
 
     def is_constant_plan(self, tables: Mapping[str, Any]) -> bool:
@@ -319,6 +385,14 @@ class Space:
         for name, families in self.searched().items():
             if "constant" in families.options:
                 parameters |= self._constant_parameters(name, families) or {}
+        return parameters | self.baseline_arguments()
+
+    def baseline_arguments(self) -> dict[str, Any]:
+        """Return the Optuna parameters of the arguments of the baseline, where there are such."""
+        parameters: dict[str, Any] = {}
+        for name, domain in self.arguments.items():
+            default = self.default_arguments.get(name)
+            parameters |= _parameters_for(domain, f"arguments.{name}", default) or {}
         return parameters
 
     def _constant_parameters(self, name: str, families: Families) -> dict[str, Any] | None:
@@ -337,17 +411,23 @@ class Space:
         return parameters
 
 
-def _parameters_for(domain: Domain, name: str, value: float | None) -> dict[str, Any] | None:
+def _parameters_for(domain: Domain, name: str, value: Any) -> dict[str, Any] | None:
     """Return the Optuna parameters with which a domain gives a value; None if it does not."""
     match domain:
-        case Range(low, high, step=step) if value is not None and low <= value <= high:
+        case Range(low, high, step=step) if _is_number(value) and low <= value <= high:
             steps = (value - low) / step if step else 0.0
             return {name: value} if math.isclose(steps, round(steps), abs_tol=1e-9) else None
         case Levels(values) if value in values:
             return {f"{name}.level": values.index(value)}
+        case Choices(values) if value in values:
+            return {name: value}
         case Fixed(fixed) if fixed == value:
             return {}
     return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _protected_problems(document: Document | None, stored: Space | None) -> list[Problem]:

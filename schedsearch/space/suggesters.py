@@ -33,7 +33,7 @@ class RandomSuggester:
             return min(high, max(low, round(value)))
         return low + step * self._random.randint(0, (high - low) // step)
 
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any:
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         return self._random.choice(choices)
 
 
@@ -53,5 +53,5 @@ class FixedSuggester:
     ) -> int:
         return int(self._values[name])
 
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any:
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         return self._values[name]

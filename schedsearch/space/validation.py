@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from schedsearch.errors import Problem, did_you_mean
 from schedsearch.schedules.durations import Interval
+from schedsearch.space.argument_parser import parse_arguments
 from schedsearch.space.consistency import ParsedTables, find_inconsistencies
 from schedsearch.space.document import (
     Document,
@@ -20,7 +21,7 @@ from schedsearch.space.document import (
     Objective,
     Search,
 )
-from schedsearch.space.domains import Families
+from schedsearch.space.domains import Domain, Families
 from schedsearch.space.family_parser import FamilyParser
 
 _Table = TypeVar("_Table", bound=BaseModel)
@@ -35,6 +36,7 @@ class ValidationResult:
     document: Document | None
     hyperparameters: Mapping[str, Families]
     groups: Mapping[str, Families]
+    arguments: Mapping[str, Domain]
     problems: tuple[Problem, ...]
 
 
@@ -49,9 +51,13 @@ def validate_document(content: Mapping[str, Any]) -> ValidationResult:
         document = Document.model_validate(content)
     except ValidationError as error:
         problems.extend(map(_to_problem, error.errors(include_url=False)))
+    arguments, of_arguments = parse_arguments(content.get("arguments"))
+    problems.extend(of_arguments)
     tables = _parse_tables(content, problems)
     problems.extend(find_inconsistencies(tables))
-    return ValidationResult(document, tables.families, tables.group_families, tuple(problems))
+    return ValidationResult(
+        document, tables.families, tables.group_families, arguments, tuple(problems)
+    )
 
 
 def _parse_tables(content: Mapping[str, Any], problems: list[Problem]) -> ParsedTables:

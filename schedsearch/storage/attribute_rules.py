@@ -156,6 +156,8 @@ def _is_plan(value: Any) -> bool:
             return False
         if not all(_are_names(group["members"]) for group in value.get("groups", {}).values()):
             return False
+        if not isinstance(value.get("arguments", {}), dict):
+            return False
         Plan.from_tables(value)
     except (InputError, *SHAPE_ERRORS):
         return False
