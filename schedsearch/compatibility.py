@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from schedsearch.errors import FileError, Problem, TaskError, did_you_mean
 from schedsearch.space import Space
 from schedsearch.space.default_rules import sign_rules
-from schedsearch.space.domains import references
+from schedsearch.space.domains import extreme_values, references
 from schedsearch.task import (
     OPTIMIZER_HYPERPARAMETERS,
     Task,
     TaskOutputs,
     TrainFunction,
+    argument_defaults,
     check_task,
     is_train_function,
     load_task,
@@ -34,22 +35,41 @@ def validate_against_task(space: Space, file: str) -> Space:
     """
     problems: list[Problem] = []
     try:
-        task = load_task(space.task, space.document.arguments, file)
+        task = load_task(space.task, space.default_arguments, file)
     except TaskError as error:
         raise FileError(file, [_task_problem(space, error)]) from error
     outputs = None
     try:
-        with refuse_changed_code(task, space.task, space.document.arguments):
-            outputs = check_task(task, lambda: track_imports(space.task, space.document.arguments))
+        with refuse_changed_code(task, space.task, space.default_arguments):
+            outputs = check_task(task, lambda: track_imports(space.task, space.default_arguments))
     except TaskError as error:
         problems.append(_task_problem(space, error))
     complete = space.with_defaults(task.hyperparameters)
+    complete = complete.with_argument_defaults(argument_defaults(task))
+    problems.extend(_check_arguments(complete, file))
     problems.extend(_check_hyperparameters(complete, task, outputs))
     problems.extend(_check_task_defaults(space, complete))
     problems.extend(_check_outputs(complete, outputs))
     if problems:
         raise FileError(file, problems)
     return complete
+
+
+def _check_arguments(space: Space, file: str) -> Iterator[Problem]:
+    """Make the task with each level, and with the ends of each range, beside the defaults."""
+    for name, domain in space.arguments.items():
+        if not domain.is_fixed and name not in space.default_arguments:
+            yield Problem(
+                f"arguments.{name}", "needs a default: neither the file nor the task has one"
+            )
+            continue
+        for value in extreme_values(domain):
+            try:
+                load_task(space.task, {**space.default_arguments, name: value}, file)
+            except TaskError as error:
+                rule = str(error).removeprefix(f"task {space.task!r}: ")
+                yield Problem(f"arguments.{name}", rule, value)
+                break
 
 
 def _task_problem(space: Space, error: TaskError) -> Problem:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+from schedsearch.engines import Engine, make_engine
 from schedsearch.errors import StudyError
 from schedsearch.space import Space
 from schedsearch.storage import (
@@ -29,7 +33,10 @@ from schedsearch.task import (
 
 @dataclass(frozen=True)
 class LoadedTask:
-    """A task with its fingerprint, and the space that has its reference and arguments."""
+    """A task with its fingerprint, and the space that has its reference and arguments.
+
+    Arguments that belong to the plan have their defaults here: see `engine_for`.
+    """
 
     task: Task | TrainFunction
     space: Space
@@ -43,7 +50,7 @@ class LoadedTask:
     def has_legacy_fingerprint(self, recorded: object) -> bool:
         """Return whether version 0.1 would have recorded this hash for the task."""
         space = self.space
-        return recorded == legacy_fingerprint(self.task, space.task, space.document.arguments)
+        return recorded == legacy_fingerprint(self.task, space.task, space.default_arguments)
 
 
 def load_with_fingerprint(
@@ -59,8 +66,8 @@ def load_with_fingerprint(
     Raises:
         TaskError: it cannot be loaded, or its data or declared files cannot be read.
     """
-    task = load_task(space.task, space.document.arguments, file)
-    arguments = space.document.arguments
+    arguments = space.default_arguments
+    task = load_task(space.task, arguments, file)
     fingerprint = fingerprint_task(task, space.task, arguments, is_checked=is_checked)
     return LoadedTask(task, space, fingerprint)
 
@@ -75,6 +82,29 @@ def load_study_task(study: StudyHandle) -> Task | TrainFunction:
     if changes := study_task_changes(study, loaded):
         raise StudyError(changed_task_message(study.name, study.space.task, changes))
     return loaded.task
+
+
+def engine_for(
+    space: Space,
+    task: Task | TrainFunction,
+    numerics: Mapping[str, Any],
+    arguments: Mapping[str, Any] = MappingProxyType({}),
+) -> Engine:
+    """Return an engine for the plans that have these arguments.
+
+    Args:
+        space: has the task's reference, the horizon, and the other arguments.
+        task: with the default arguments; it is loaded again if the plan has arguments.
+        numerics: of the trainings.
+        arguments: of a plan.
+
+    Raises:
+        TaskError: the task's class raises.
+    """
+    every = {**space.default_arguments, **arguments}
+    if arguments:
+        task = load_task(space.task, every)
+    return make_engine(task, horizon=space.horizon, numerics=numerics, arguments=every)
 
 
 def study_task_changes(study: StudyHandle, loaded: LoadedTask) -> list[str]:

@@ -78,7 +78,7 @@ def _load(file: Path, *, task: bool, trusted: bool) -> tuple[Space, Fingerprint 
     with spinner("running the task"):
         complete = validate_against_task(space, str(file))
     make_sampler(complete, "check")
-    reference, arguments = complete.task, complete.document.arguments
+    reference, arguments = complete.task, complete.default_arguments
     loaded = load_task(reference, arguments)
     _say_which_default_counts(space, loaded)
     if is_train_function(loaded):

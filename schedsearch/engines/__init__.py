@@ -34,6 +34,7 @@ def make_engine(
     *,
     horizon: int,
     numerics: Mapping[str, Any] = MappingProxyType({}),
+    arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> Engine:
     """Return the engine that trains a task with the given numerics.
 
@@ -42,6 +43,7 @@ def make_engine(
         horizon: the number of epochs of a full training; only a training loop needs it.
         numerics: `engine` ("sequential" or "lanes"), `lanes`, `compiled`, `device`, `threads`,
             `tf32` and `autocast`; by default one run at a time on the CPU with one thread.
+        arguments: of a training loop; a task was made with its arguments.
     """
     from schedsearch.engines.precision import PrecisionSettings
 
@@ -53,7 +55,7 @@ def make_engine(
     if is_train_function(task):
         from schedsearch.engines.loop import LoopEngine
 
-        return LoopEngine(task, horizon=horizon, precision=precision)
+        return LoopEngine(task, horizon=horizon, precision=precision, arguments=arguments)
     device = numerics.get("device", "cpu")
     if numerics.get("engine") == "lanes":
         from schedsearch.engines.lanes.engine import LanesEngine

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 from schedsearch.engines.base import Engine, EpochResult, Resumed, Snapshot
 from schedsearch.engines.loop_run import LoopContext, LoopRun, LoopState
@@ -16,7 +18,7 @@ from schedsearch.engines.loop_thread import Handover, LoopEnded, LoopThread
 from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings, pack_float64
 from schedsearch.epoch_values import within_epoch_key_of
 from schedsearch.errors import SchedSearchError
-from schedsearch.task import TrainFunction
+from schedsearch.task import TrainFunction, function_arguments
 
 __all__ = ["LoopContext", "LoopEngine", "LoopRun", "Run", "fill_lane", "tested_metrics"]
 
@@ -37,6 +39,7 @@ class LoopEngine:
         train: the function; `train.hyperparameters` are the names it reads, with their defaults.
         horizon: the number of epochs of a full training, which the loop sees as `run.horizon`.
         precision: of the loop's thread; the loop itself has to cast to bfloat16.
+        arguments: of the function, beside the defaults in `train.arguments`.
 
     Attributes:
         tested: the metrics, named `test_NAME`, that the last released loop measured; None if it
@@ -51,8 +54,10 @@ class LoopEngine:
         *,
         horizon: int,
         precision: PrecisionSettings = DEFAULT_PRECISION,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.train = train
+        self.arguments = MappingProxyType({**function_arguments(train), **arguments})
         self.horizon = horizon
         self.precision = precision
         self.tested: tuple[str, ...] | None = None
@@ -72,7 +77,7 @@ class LoopEngine:
         state = LoopState() if snapshot is None else LoopState.resumed(snapshot)
         state.results.extend(context.results)
         handover, defaults = Handover(), self.train.hyperparameters
-        run = LoopRun(seed, self.horizon, state, handover, defaults, context)
+        run = LoopRun(seed, self.horizon, state, handover, defaults, context, self.arguments)
         thread = LoopThread(
             partial(self.train, run), handover=handover, seed=seed, precision=self.precision
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 from schedsearch.engines.base import EpochResult, Resumed, Snapshot
@@ -115,6 +116,7 @@ class LoopRun:
     Attributes:
         seed: for all random numbers of the loop.
         horizon: the number of epochs of a full training.
+        arguments: those of the function, by name: the trial's, the file's, or the defaults.
     """
 
     def __init__(
@@ -125,9 +127,11 @@ class LoopRun:
         handover: Handover,
         defaults: Mapping[str, float],
         context: LoopContext,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.seed = seed
         self.horizon = horizon
+        self.arguments = arguments
         self._state, self._handover, self._defaults = state, handover, defaults
         self._context = context
         self._directory: Path | None = None

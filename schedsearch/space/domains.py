@@ -247,6 +247,18 @@ def product_grid_point(domains: Mapping[str, Domain], points: int, index: int) -
     return parameters
 
 
+def extreme_values(domain: Domain) -> tuple[Any, ...]:
+    """Return every level of an argument, or the ends of its range."""
+    match domain:
+        case Range(low, high, whole=whole):
+            return (int(low), int(high)) if whole else (low, high)
+        case Levels(values) | Choices(values):
+            return values
+        case Fixed(value):
+            return (value,)
+    return ()
+
+
 def referenced_names(domain: Domain, parameter: str) -> Iterator[str]:
     """Yield the names that a parameter (`to` for instance) may take in any family of a domain."""
     return (name for _, name in references(domain, parameter, ""))

@@ -8,7 +8,12 @@ from schedsearch.task.fingerprinting import (
     refuse_changed_code,
 )
 from schedsearch.task.legacy_fingerprint import legacy_fingerprint
-from schedsearch.task.loading import load_task, track_imports
+from schedsearch.task.loading import (
+    argument_defaults,
+    function_arguments,
+    load_task,
+    track_imports,
+)
 from schedsearch.task.name_clash import refuse_name_clash
 from schedsearch.task.protocol import (
     OPTIMIZER_HYPERPARAMETERS,
@@ -33,6 +38,7 @@ __all__ = [
     "Task",
     "TaskOutputs",
     "TrainFunction",
+    "argument_defaults",
     "check_task",
     "compute_first_terms",
     "count_examples",
@@ -41,6 +47,7 @@ __all__ = [
     "describe_coverage",
     "find_untrusted_code",
     "fingerprint_task",
+    "function_arguments",
     "is_train_function",
     "lazy_tensors",
     "legacy_fingerprint",

@@ -40,11 +40,11 @@ def load_task(
     """Return the task with the reference "module:attribute".
 
     Modules in the current folder can be imported. A class is called with the arguments; a function
-    `train(run)` takes none.
+    `train(run)` reads them from `run.arguments`, and has their defaults in `train.arguments`.
 
     Args:
         reference: of the task.
-        arguments: of its class.
+        arguments: of its class or function.
         file: the file that names the task; the error mentions a missing module that is beside it.
 
     Raises:
@@ -74,10 +74,8 @@ def _load(
                 f"task {reference!r}: {attribute} is not a task: it has no {', '.join(missing)}"
             )
         found = call_user_code(f"task {reference!r}: {attribute}(…)", lambda: found(**arguments))
-    elif arguments:
-        raise TaskError(
-            f"task {reference!r}: only a class takes arguments: remove `arguments` from the file"
-        )
+    elif problem := _argument_problem(found, arguments):
+        raise TaskError(f"task {reference!r}: {problem}")
     if problem := _problem(found):
         raise TaskError(f"task {reference!r}: {problem}")
     return cast("Task | TrainFunction", found)
@@ -194,6 +192,41 @@ def _folder_hint(name: str, file: Path | str | None) -> str:
                 "this folder to PYTHONPATH"
             )
     return ""
+
+
+def argument_defaults(task: Task | TrainFunction) -> dict[str, Any]:
+    """Return the arguments of a task that have a default, which is text, a number or a boolean."""
+    given: Mapping[str, Any] = function_arguments(task)
+    if not inspect.isfunction(task):
+        try:
+            parameters = inspect.signature(type(task)).parameters.values()
+        except (TypeError, ValueError):
+            return {}
+        given = {parameter.name: parameter.default for parameter in parameters}
+    return {name: value for name, value in given.items() if isinstance(value, str | int | float)}
+
+
+def function_arguments(task: Task | TrainFunction) -> Mapping[str, Any]:
+    """Return `train.arguments` of a function: what it reads from `run.arguments`, with defaults."""
+    given = getattr(task, "arguments", None) if inspect.isfunction(task) else None
+    return dict(given) if isinstance(given, Mapping) else {}
+
+
+def _argument_problem(found: Any, arguments: Mapping[str, Any]) -> str | None:
+    """Return the reason why a function or an object does not take these arguments, or None."""
+    if not arguments:
+        return None
+    name, known = getattr(found, "__name__", "train"), function_arguments(found)
+    if not known:
+        return (
+            "only a class takes arguments, or a function with their defaults: set "
+            f"{name}.arguments = {{…}}, or remove `arguments` from the file"
+        )
+    for argument in arguments:
+        if argument not in known:
+            hint = did_you_mean(argument, known) or "it has " + ", ".join(known)
+            return f"{name}.arguments has no `{argument}`: {hint}"
+    return None
 
 
 def _problem(found: Any) -> str | None:

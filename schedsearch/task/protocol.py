@@ -101,7 +101,8 @@ class Task(Protocol):
 class TrainFunction(Protocol):
     """A training loop as a function `train(run)` with an attribute `hyperparameters`.
 
-    It may also have the attributes `data_files` and `environment`, see `Task`.
+    It may also have the attributes `data_files` and `environment`, see `Task`, and `arguments`: the
+    name and the default of everything that it reads from `run.arguments`.
     """
 
     #: The name and the default of every value that the loop reads from `hp`.

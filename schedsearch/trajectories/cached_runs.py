@@ -123,7 +123,7 @@ class CachedRuns:
         run = partial(Run, engine, space=space, plan=plan, seed=seed, directory=directory)
         if self._store is None or (keep_best and space.objective.value == "best"):
             return run(keep_best=keep_best)
-        cursor = self._cursor(self._store, seed)
+        cursor = self._cursor(self._store, plan, seed)
         cache = RunCache(cursor, None if self.epochs_are_cheap else self._checkpoint_policy)
         cached = run(cache=cache)
         self._cursors[cached] = cursor
@@ -219,7 +219,7 @@ class CachedRuns:
     def _save_whole_run(self, run: Run) -> None:
         """Cache all epochs of a run that is in its lane at its end, though they were cheap."""
         if self._store is not None and run.lane is not None and not run.is_catching_up:
-            cursor = self._cursor(self._store, run.seed)
+            cursor = self._cursor(self._store, run.plan, run.seed)
             run.save_all_epochs(cursor)
             cursor.end()
 
@@ -237,18 +237,18 @@ class CachedRuns:
 
     # ---------------------------------------------------------------------------------------------
 
-    def _cursor(self, store: TrajectoryStore, seed: int) -> TrieCursor:
-        return store.cursor(self._root(seed))
+    def _cursor(self, store: TrajectoryStore, plan: Plan, seed: int) -> TrieCursor:
+        return store.cursor(self._root(plan, seed))
 
     def _directory(self, plan: Plan, seed: int, trial: int, attempt: int) -> TrialDirectory | None:
         if self._store is None or self._store.directories is None or self._study_id is None:
             return None
-        root = self._root(seed)
+        root = self._root(plan, seed)
         return self._store.directories.of_run(self._study_id, trial, root, plan, attempt)
 
-    def _root(self, seed: int) -> str:
+    def _root(self, plan: Plan, seed: int) -> str:
         horizon = self._space.horizon if self._numerics["engine"] == "loop" else None
-        return root_hash(self._fingerprint, seed, self._numerics, horizon)
+        return root_hash(self._fingerprint, seed, self._numerics, horizon, plan.arguments)
 
     def _stop_caching(self, run: Run) -> None:
         run.stop_caching()

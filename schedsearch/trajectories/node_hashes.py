@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 
 def root_hash(
-    fingerprint: str, seed: int, numerics: Mapping[str, Any], horizon: int | None = None
+    fingerprint: str,
+    seed: int,
+    numerics: Mapping[str, Any],
+    horizon: int | None = None,
+    arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """Return the hash of a run before its first epoch: 32 hexadecimal digits (BLAKE2b).
 
@@ -18,6 +23,7 @@ def root_hash(
         seed: of the run.
         numerics: see `current_numerics`.
         horizon: of a training loop, which can read it; None for a task, which cannot.
+        arguments: of the plan; those of the task are in its fingerprint.
 
     >>> root_hash("f", 0, {"threads": 1}) == root_hash("f", 0, {"threads": 1})
     True
@@ -29,6 +35,8 @@ def root_hash(
         "seed": seed,
         "numerics": dict(numerics),
         "horizon": horizon,
+        # Without arguments, so that the epochs that earlier versions cached are found.
+        **({"arguments": dict(arguments)} if arguments else {}),
     }
     return _hash(json.dumps(identity, sort_keys=True).encode())
 
