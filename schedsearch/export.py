@@ -72,7 +72,7 @@ def trial_to_config(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
     content: dict[str, Any] = {
         "name": document.name,
         "task": document.task,
-        "arguments": dict(document.arguments),
+        "arguments": _arguments(space, plan),
         "horizon": document.horizon,
         "schedule_version": plan.version,
         "objective": document.objective.model_dump(mode="json"),
@@ -82,6 +82,19 @@ def trial_to_config(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
         "numerics": {**study.record.numerics, **trial.user_attrs.get(NUMERICS, {})},
     }
     return {key: value for key, value in content.items() if value != {}}
+
+
+def _arguments(space: Space, plan: Plan) -> dict[str, Any]:
+    """Return the arguments of the task, and as tables those of the plan.
+
+    A default stays beside the value, since the fingerprint of the task has it.
+    """
+    defaults = space.default_arguments
+    chosen = {
+        name: {"value": value} | ({"default": defaults[name]} if name in defaults else {})
+        for name, value in plan.arguments.items()
+    }
+    return dict(space.document.arguments) | chosen
 
 
 def _seeds(space: Space, trial: FrozenTrial) -> dict[str, int]:

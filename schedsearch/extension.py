@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from schedsearch.engines import closest_numerics, make_engine
+from schedsearch.engines import Engine, closest_numerics
 from schedsearch.epoch_values import evaluate_epochs, values_within_epoch
 from schedsearch.errors import InputError, StudyError
 from schedsearch.plan import Plan
@@ -14,7 +15,7 @@ from schedsearch.space import Space
 from schedsearch.space.synthetic_feedback import synthetic_feedback
 from schedsearch.storage import StudyHandle, create_study, plan_of
 from schedsearch.storage.attributes import PARENT, PLAN, STRETCHED, UNPRUNED
-from schedsearch.study_task import load_study_task
+from schedsearch.study_task import engine_for, load_study_task
 from schedsearch.task import Task, TrainFunction
 from schedsearch.training import search_seeds
 from schedsearch.trajectories import TrajectoryStore
@@ -127,10 +128,13 @@ def _count_cached(
 ) -> tuple[int, int]:
     """Return how many epochs the runs of all plans have, and how many of these are cached."""
     space, numerics = study.space, closest_numerics(study.record.numerics)
-    engine = make_engine(task, horizon=space.horizon, numerics=numerics)
     runs = CachedRuns(store, space=space, fingerprint=study.record.fingerprint, numerics=numerics)
-    cached = 0
+    cached, engines = 0, dict[frozenset[tuple[str, Any]], Engine]()
     for plan in plans:
+        key = frozenset(plan.arguments.items())
+        if key not in engines:
+            engines[key] = engine_for(space, task, numerics, plan.arguments)
+        engine = engines[key]
         for seed in search_seeds(space):
             run = runs.begin(engine, plan, seed)
             while run.replay_epoch():

@@ -38,11 +38,12 @@ def read_user_plan(path: Path, space: Space) -> UserPlan:
     given = Space.load(path)
     if not given.is_config:
         raise InputError(
-            f"{path}: {', '.join(given.searched())} can take several values, but --also needs one "
+            f"{path}: {', '.join(given.choices)} can take several values, but --also needs one "
             "plan: give one family, and one value for each parameter"
         )
     document = space.to_document()
-    fixed = {key: document[key] for key in ("task", "arguments", "horizon", "objective")}
+    fixed = {key: document[key] for key in ("task", "horizon", "objective")}
+    fixed["arguments"] = _own_arguments(space, given)
     config = Space.from_document({**given.to_document(), **fixed}, str(path))
     defaults = {
         name: table.default
@@ -56,6 +57,16 @@ def read_user_plan(path: Path, space: Space) -> UserPlan:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return UserPlan(path.name, plan)
+
+
+def _own_arguments(space: Space, given: Space) -> dict[str, Any]:
+    """Return the arguments of a study, with the values of a config for those of the plan."""
+    defaults, own = space.default_arguments, given.arguments_of(given.plan())
+    chosen = {
+        name: {"value": own.get(name, defaults.get(name)), "default": defaults.get(name)}
+        for name in space.arguments
+    }
+    return dict(space.document.arguments) | chosen
 
 
 def _override_baseline(space: Space, config: Space) -> Plan:
@@ -80,6 +91,7 @@ def _override_baseline(space: Space, config: Space) -> Plan:
             "hyperparameters": tables,
             "groups": {**kept_groups, **groups},
             "schedule_version": config.schedule_version,
+            "arguments": given.get("arguments", {}),
         }
     )
 

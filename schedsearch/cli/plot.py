@@ -141,7 +141,7 @@ def _draw_config(file: Path) -> tuple[Figure, str]:
     space = Space.load(file)
     if not space.is_config:
         raise InputError(
-            f"{file}: this is a space, since {', '.join(space.searched())} can take several "
+            f"{file}: this is a space, since {', '.join(space.choices)} can take several "
             f"values: draw samples of it with `schedsearch preview {file} --png FILE`"
         )
     sampled = sample_preview(space, 1, 0)

@@ -77,7 +77,7 @@ def _load_config(file: Path) -> Space:
     space = Space.load(file)
     if not space.is_config:
         raise InputError(
-            f"{file}: this is a space, since {', '.join(space.searched())} can take several "
+            f"{file}: this is a space, since {', '.join(space.choices)} can take several "
             f"values: search it with `schedsearch start {file}`, then write a config with "
             "`schedsearch export`"
         )

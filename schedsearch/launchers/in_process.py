@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from schedsearch.engines import closest_numerics, make_engine
+from functools import partial
+
+from schedsearch.engines import closest_numerics
 from schedsearch.engines.precision import start_torch_threads
 from schedsearch.numerics import numerics_differences
 from schedsearch.storage import StudyHandle
-from schedsearch.study_task import load_study_task
+from schedsearch.study_task import engine_for, load_study_task
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.trajectories.compiled_code import kept_compiled_code
@@ -50,7 +52,8 @@ def run_worker(
         )
     # An engine of one lane trains one seed of a trial.
     number = 1 if here["engine"] == "lanes" else space.search.seeds
-    engines = [make_engine(task, horizon=space.horizon, numerics=here) for _ in range(number)]
+    make_engine = partial(engine_for, space, task, here)
+    engines = [make_engine() for _ in range(number)]
     store = open_store(study.database, messages.warn) if reuse else None
     worker = Worker(
         study,
@@ -63,6 +66,7 @@ def run_worker(
             key: here[key] for key in recorded if here.get(key, recorded[key]) != recorded[key]
         },
         best_trial_callback=best_trial_callback,
+        make_engine=make_engine,
     )
     with kept_compiled_code(study.database):
         worker.run()

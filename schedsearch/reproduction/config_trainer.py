@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from schedsearch.engines import Engine, closest_numerics, make_engine
+from schedsearch.engines import Engine, closest_numerics
 from schedsearch.engines.precision import start_torch_threads
 from schedsearch.errors import InputError, TaskError, did_you_mean
 from schedsearch.numerics import numerics_differences
@@ -20,10 +20,17 @@ from schedsearch.storage import StudyHandle
 from schedsearch.study_task import (
     LoadedTask,
     accepted_versions,
+    engine_for,
     load_with_fingerprint,
     study_task_changes,
 )
-from schedsearch.task import OPTIMIZER_HYPERPARAMETERS, Task, TrainFunction, is_train_function
+from schedsearch.task import (
+    OPTIMIZER_HYPERPARAMETERS,
+    Task,
+    TrainFunction,
+    argument_defaults,
+    is_train_function,
+)
 from schedsearch.training import search_seeds, train_to_end, wrap_user_errors
 from schedsearch.trajectories import TrajectoryStore
 from schedsearch.trajectories.cached_runs import CachedRuns
@@ -54,12 +61,13 @@ class ConfigTrainer:
         start_torch_threads(space.document.numerics.get("threads", 1))
         loaded = load_with_fingerprint(space, file)
         task = loaded.task
+        space = space.with_argument_defaults(argument_defaults(task))
         self.space = space.with_defaults(task.hyperparameters)
         self.plan = self.space.plan()
         _check_names(self.plan, task, space.task)
         self._recorded = _recorded_values(space)
         numerics = _usable_numerics(space, task)
-        self.engine: Engine = make_engine(task, horizon=space.horizon, numerics=numerics)
+        self.engine: Engine = engine_for(self.space, task, numerics, self.plan.arguments)
         #: How numerics and task differ from those that the config records, a phrase each.
         self.differences = numerics_differences(space.document.numerics, numerics)
         digest, changes = _match_versions(space, loaded, study)

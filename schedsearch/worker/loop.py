@@ -22,7 +22,7 @@ from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.worker.best_trial import BestTrialCallback, BestTrialNotifier
 from schedsearch.worker.failures import Failures, hanging_line
 from schedsearch.worker.heartbeat import heartbeats
-from schedsearch.worker.lane_allocator import LaneAllocator
+from schedsearch.worker.lane_allocator import EngineMaker, LaneAllocator
 from schedsearch.worker.loop_warnings import LoopWarnings
 from schedsearch.worker.options import Heartbeat, Messages, ProcessControl
 from schedsearch.worker.outcomes import Outcomes
@@ -53,6 +53,7 @@ class Worker:
         numerics: those of this worker that differ from the study's; its trials record them.
         heartbeat: how often this worker says that it is alive.
         best_trial_callback: called for each new best trial.
+        make_engine: returns an engine for the plans with some arguments; None: no plan has any.
     """
 
     def __init__(
@@ -67,12 +68,13 @@ class Worker:
         numerics: Mapping[str, Any] = MappingProxyType({}),
         heartbeat: Heartbeat | None = None,
         best_trial_callback: BestTrialCallback | None = None,
+        make_engine: EngineMaker | None = None,
     ) -> None:
         self._study, self._space, self._cached_runs = study, study.space, cached_runs
         self._control, self._messages = control, messages
         self._heartbeat = heartbeat or Heartbeat()
         self._session = session = StudySession(study, name)
-        self._engine, self._lanes = engines[0], LaneAllocator(engines, study.space.search.seeds)
+        self._lanes = LaneAllocator(engines, study.space.search.seeds, make_engine)
         self._failures = Failures(study.space.task, session.own_trials())
         self._notifier = BestTrialNotifier(
             study, session.storage, best_trial_callback, messages.warn
@@ -220,11 +222,16 @@ class Worker:
             self._outcomes.refuse(live, error)
             self._drop(live)
             return
+        try:
+            engine = self._lanes.engine(plan.arguments)
+        except Exception as error:
+            self._fail(live, error)  # the task's class raises with these arguments
+            return
         keep_best, first = self._study.confirms is not None, self._session.first_row(live.trial)
         attempt = live.trial.number
         live.runs.extend(
             self._cached_runs.begin(
-                self._engine, plan, seed, keep_best=keep_best, trial=first, attempt=attempt
+                engine, plan, seed, keep_best=keep_best, trial=first, attempt=attempt
             )
             for seed in seeds_of(live.trial, self._space)
         )
