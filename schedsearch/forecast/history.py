@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.errors import InputError
 from schedsearch.forecast.gaussian_process import Array
-from schedsearch.forecast.paths import path_of
+from schedsearch.forecast.paths import argument_columns, path_of
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
@@ -46,6 +46,7 @@ class TrainedPlans:
     def __init__(self, space: Space) -> None:
         self._space = space
         self.names = tuple(sorted(space.baseline().names))
+        self._arguments = argument_columns(space.arguments)
         self.plans: list[TrainedPlan] = []
         self._unfinished: list[int] = []
         self._seen = 0
@@ -73,7 +74,8 @@ class TrainedPlans:
             return None
         horizon = self._space.horizon
         curve, terms = self.curve_of(trial, horizon), _terms(trial.user_attrs, horizon)
-        path = path_of(plan, self.names, horizon, self._feedback(curve, terms))
+        feedback = self._feedback(curve, terms)
+        path = path_of(plan, self.names, horizon, feedback, arguments=self._arguments)
         return TrainedPlan(path, curve, terms, self._space.objective.to_minimize(trial.value))
 
     def curve_of(self, trial: FrozenTrial, epochs: int) -> Array:
@@ -119,7 +121,8 @@ class TrainedPlans:
             Feedback(metric, self._metrics(metric), f.terms)
             for metric, f in zip(later, typical[len(curve) :], strict=True)
         ]
-        return path_of(plan, self.names, self._space.horizon, feedback, fine=fine)
+        horizon = self._space.horizon
+        return path_of(plan, self.names, horizon, feedback, fine=fine, arguments=self._arguments)
 
     @property
     def typical_feedback(self) -> list[Feedback]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from schedsearch.forecast.gaussian_process import Array
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
+from schedsearch.space.domains import Choices, Domain
 
 #: A hyperparameter is seen in its logarithm if its values span more than this factor.
 _LOGARITHMIC_SPAN = 20.0
@@ -25,8 +27,11 @@ def path_of(
     feedback: Sequence[Feedback],
     *,
     fine: bool = True,
+    arguments: Sequence[tuple[str, Any]] = (),
 ) -> Array:
     """Return the values of a resolved plan in the middles of equal parts of the horizon.
+
+    The arguments of the plan follow them, the same at all times; see `argument_columns`.
 
     Args:
         plan: resolved.
@@ -34,11 +39,13 @@ def path_of(
         horizon: the number of epochs.
         feedback: of each epoch; the last one stands for all later epochs.
         fine: whether the path has 30 points, or only every third of them.
+        arguments: which columns the path has for arguments.
 
     Returns:
-        shape (points, names).
+        shape (points, names + arguments).
     """
     rows = []
+    chosen = [_argument_value(plan.arguments.get(name), level) for name, level in arguments]
     state, epoch = plan.start(), 0
     for time in midpoints(0, horizon, _FINE if fine else _COARSE):
         if plan.is_closed_form:
@@ -47,8 +54,32 @@ def path_of(
             state = plan.update(state, feedback[min(epoch, len(feedback) - 1)])
             epoch += 1
         values, _ = plan.evaluate(state, time - epoch)
-        rows.append([values[name] for name in names])
+        rows.append([*(values[name] for name in names), *chosen])
     return np.array(rows, dtype=float)
+
+
+def argument_columns(arguments: Mapping[str, Domain]) -> tuple[tuple[str, Any], ...]:
+    """Return the columns of a path for the arguments of a space: names, each with a value or None.
+
+    A number is a column, with its value. An argument without an order, such as a text, has a column
+    for each value: 1 where the plan has it, and else 0.
+
+    Args:
+        arguments: of a space.
+    """
+    columns: list[tuple[str, Any]] = []
+    for name, domain in arguments.items():
+        if isinstance(domain, Choices):
+            columns += [(name, value) for value in domain.values]
+        elif not domain.is_fixed:
+            columns.append((name, None))
+    return tuple(columns)
+
+
+def _argument_value(value: Any, level: Any) -> float:
+    if level is None:
+        return float(value) if isinstance(value, int | float) else 0.0
+    return float(value == level)
 
 
 def coarse(paths: Array) -> Array:

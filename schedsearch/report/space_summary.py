@@ -41,6 +41,12 @@ def space_lines(space: Space) -> Iterator[str]:
         size = _size_words(space.groups[name].size())
         yield f"{name}: {', '.join(group.members)}  ({size})"
         yield from _family_lines(space, name)
+    defaults = space.default_arguments
+    for name, domain in space.arguments.items():
+        default = f"default {defaults[name]}" if name in defaults else "default: the task's"
+        size = "not searched" if domain.is_fixed else _size_words(domain.size())
+        yield f"arguments.{name}  ({size}, {default})"
+        yield f"  {domain}"
     yield ""
     if space.is_config:
         yield "a config: it has one plan"

@@ -11,7 +11,7 @@ from schedsearch.schedules.parameters import parameters_of
 
 
 def describe_plan(tables: Mapping[str, Any]) -> list[str]:
-    """Return a line for each hyperparameter or group that has a schedule in a plan.
+    """Return a line for each hyperparameter or group that has a schedule, and one for arguments.
 
     >>> describe_plan({"hyperparameters": {"lr": {"families": {"constant": {"value": 0.003}}}}})
     ['lr: constant(value=0.003)']
@@ -25,6 +25,9 @@ def _lines(tables: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: {describe_families(table['families'])}"
     for table in tables.get("groups", {}).values():
         yield f"{', '.join(table['members'])}: {describe_families(table['families'])}"
+    if arguments := tables.get("arguments"):
+        shown = (f"{name}={_value(table['value'])}" for name, table in arguments.items())
+        yield f"arguments: {', '.join(shown)}"
 
 
 def describe_families(families: Mapping[str, Any]) -> str:

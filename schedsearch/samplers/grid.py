@@ -47,6 +47,8 @@ class FamilyGridSampler(IndependentSampler):
         return self._generated[sample_index]
 
     def _contains_baseline(self) -> bool:
+        if not self._contains_baseline_arguments():
+            return False
         for name, families in self._space.searched().items():
             family_key, constant_key = f"{name}.family", f"{name}.constant"
             constants = families.options["constant"]
@@ -61,6 +63,18 @@ class FamilyGridSampler(IndependentSampler):
                 for index in range(int(constants.size(self._points)))
             )
             if not any(family | point == baseline for point in points):
+                return False
+        return True
+
+    def _contains_baseline_arguments(self) -> bool:
+        baseline = self._space.baseline_arguments()
+        for name, domain in self._space.searched_arguments().items():
+            default = {key: v for key, v in baseline.items() if key in (name, f"{name}.level")}
+            points = (
+                domain.grid_point(name, self._points, index)
+                for index in range(int(domain.size(self._points)))
+            )
+            if default not in points:
                 return False
         return True
 

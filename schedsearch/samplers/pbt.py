@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
@@ -23,6 +23,9 @@ from schedsearch.storage.attributes import FROM_EPOCH, PARENT, STOPPED_AFTER
 
 #: The standard deviation of a perturbation, as a share of the range.
 _PERTURBATION = 0.1
+
+#: The values before a segment, and the Optuna parameters of the arguments.
+_Parent = tuple[SegmentValues, tuple[tuple[str, Any], ...]]
 
 
 class PbtSampler(BaseSampler):
@@ -59,7 +62,10 @@ class PbtSampler(BaseSampler):
         self._space = to_piecewise_space(space)
         self._options = space.search.sampler
         self._rng = np.random.default_rng(seed)
-        self._population = Population(self._space)
+        self._arguments = tuple(space.searched_arguments())
+        self._population = Population(self._space, self._arguments)
+        #: Draws the arguments of the first plans.
+        self._random = RandomSampler(seed)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -90,12 +96,22 @@ class PbtSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Return the family, the only parameter that is not sampled jointly."""
-        return "piecewise"
+        """Return the family, or an argument: that of the parent, or a random one."""
+        if not is_argument(param_name, self._arguments):
+            return "piecewise"
+        # Proposed in `sample_relative`, with the plan.
+        parent = trial.user_attrs.get(PARENT)
+        if parent is None:
+            parent = study._storage.get_trial(trial._trial_id).user_attrs.get(PARENT)
+        kept = {} if parent is None else study.get_trials(deepcopy=False)[parent].params
+        if param_name in kept:
+            return kept[param_name]
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def reseed_rng(self) -> None:
         """Reseed the random generator, so that a copy of this sampler proposes other plans."""
         self._rng = np.random.default_rng()
+        self._random.reseed_rng()
 
     def _propose(self, study: Study, trial: FrozenTrial) -> SegmentValues:
         count = len(self._space.names)
@@ -139,19 +155,25 @@ def _numeric_axis(distribution: BaseDistribution) -> NumericAxis:
     return numbers
 
 
+def is_argument(parameter: str, arguments: Sequence[str]) -> bool:
+    """Return whether an Optuna parameter chooses one of the arguments, `arguments.NAME`."""
+    return parameter.removesuffix(".level") in arguments or parameter in arguments
+
+
 class Population:
     """The plans that were tried so far, and what they can be copied for.
 
     Attributes:
         parents: for each segment but the first, the distinct prefixes trained until it begins, each
-            with its metric there (lower is better) and the number of the first such trial.
+            with its metric there (lower is better) and the number of the first such trial. Plans
+            with other arguments are other parents.
     """
 
-    def __init__(self, space: PiecewiseSpace) -> None:
-        self._space = space
-        self._plans: set[SegmentValues] = set()
+    def __init__(self, space: PiecewiseSpace, arguments: Sequence[str] = ()) -> None:
+        self._space, self._arguments = space, arguments
+        self._plans: set[_Parent] = set()
         self._finished: set[int] = set()
-        self.parents: dict[int, dict[SegmentValues, tuple[float, int]]] = {
+        self.parents: dict[int, dict[_Parent, tuple[float, int]]] = {
             s: {} for s in space.branch_epochs
         }
 
@@ -174,7 +196,12 @@ class Population:
             plan = self._space.segment_values(trial.params)
             if plan is None:
                 continue
-            self._plans.add(plan)
+            arguments = tuple(
+                (name, value)
+                for name, value in sorted(trial.params.items())
+                if is_argument(name, self._arguments)
+            )
+            self._plans.add((plan, arguments))
             # Children of a trial that stopped would repeat it, so it is no parent beyond its end.
             end = trial.user_attrs.get(STOPPED_AFTER, math.inf)
             for s, epoch in self._space.branch_epochs.items():
@@ -182,11 +209,13 @@ class Population:
                     continue
                 value = trial.intermediate_values.get(epoch, math.nan)
                 if math.isfinite(value):
-                    self.parents[s].setdefault(plan[:s], (sign * value, trial.number))
+                    parent = plan[:s], arguments
+                    self.parents[s].setdefault(parent, (sign * value, trial.number))
 
     def best(self, s: int, share: float) -> list[tuple[SegmentValues, int]]:
         """Return the best share of the prefixes before a segment, each with its trial's number."""
         ranked = sorted(self.parents[s].items(), key=lambda parent: parent[1])
         return [
-            (prefix, number) for prefix, (_, number) in ranked[: math.ceil(share * len(ranked))]
+            (prefix, number)
+            for (prefix, _), (_, number) in ranked[: math.ceil(share * len(ranked))]
         ]
