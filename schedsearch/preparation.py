@@ -16,7 +16,6 @@ from schedsearch.files import read_document
 from schedsearch.numerics import current_numerics
 from schedsearch.samplers import limit_trials, make_sampler
 from schedsearch.space import Space
-from schedsearch.space.domains import product_size
 from schedsearch.storage import StudyHandle, StudyRecord
 from schedsearch.study_task import LoadedTask, load_with_fingerprint, study_task_changes
 from schedsearch.task import Task, TrainFunction, is_train_function
@@ -178,11 +177,6 @@ def choose_numerics(
     return here("lanes", threads=choice.threads, lanes=choice.lanes, compiled=choice.compiled)
 
 
-def argument_combinations(space: Space) -> float:
-    """Return how many combinations of arguments a search may try; infinite with a range."""
-    return product_size(domain.size() for domain in space.searched_arguments().values())
-
-
 def _choose_engine(
     space: Space,
     task: Task,
@@ -195,7 +189,7 @@ def _choose_engine(
 
     worker_trials = math.ceil(limit_trials(space, space.search.trials) / options.workers)
     # Only trials of equal arguments share an engine.
-    alike = argument_combinations(space)
+    alike = space.argument_combinations()
     if alike > 1 and options.lanes is None:
         shown = "each trial has other arguments" if alike == math.inf else f"{alike:,.0f} choices"
         say(f"lanes are for trials of equal arguments: {shown}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from schedsearch.engines import closest_numerics
@@ -54,6 +55,9 @@ def run_worker(
     number = 1 if here["engine"] == "lanes" else space.search.seeds
     make_engine = partial(engine_for, space, task, here)
     engines = [make_engine() for _ in range(number)]
+    # In lanes, trials wait for others of equal arguments; so several engines have work.
+    alike = space.argument_combinations()
+    pools = int(alike) if here["engine"] == "lanes" and alike < math.inf else 1
     store = open_store(study.database, messages.warn) if reuse else None
     worker = Worker(
         study,
@@ -67,6 +71,7 @@ def run_worker(
         },
         best_trial_callback=best_trial_callback,
         make_engine=make_engine,
+        pools=pools,
     )
     with kept_compiled_code(study.database):
         worker.run()

@@ -269,6 +269,10 @@ class Space:
             if not domain.is_fixed
         }
 
+    def argument_combinations(self) -> float:
+        """Return how many combinations of arguments plans may have; infinite with a range."""
+        return product_size(domain.size() for domain in self.searched_arguments().values())
+
     @property
     def choices(self) -> dict[str, Domain]:
         """What is searched: the families by name, and each argument as `arguments.NAME`."""

@@ -37,27 +37,32 @@ class _Pool:
 class LaneAllocator:
     """Puts the runs of trials into lanes, all runs of a trial or none.
 
-    Trials of equal arguments share engines. All engines together train as many runs at once as
-    those for the default arguments have lanes.
+    Trials of equal arguments share engines.
 
     Args:
         engines: for plans without arguments; all their lanes together hold at least the seeds of
             one trial.
         seeds: runs of each trial.
         make_engine: for plans with arguments; None: no plan has any.
+        pools: all engines together train as many runs at once as `engines` have lanes, times this.
     """
 
     def __init__(
-        self, engines: Sequence[Engine], seeds: int, make_engine: EngineMaker | None = None
+        self,
+        engines: Sequence[Engine],
+        seeds: int,
+        make_engine: EngineMaker | None = None,
+        pools: int = 1,
     ) -> None:
         self._default, self._make_engine = _Pool.of(engines), make_engine
         #: The pools of other arguments, those that were used last at the end.
         self._pools: dict[str, _Pool] = {}
-        self._seeds, self._idle = seeds, len(self._default.idle)
-        if self._idle < seeds:
+        self._seeds, lanes = seeds, len(self._default.idle)
+        if lanes < seeds:
             raise ValueError(
-                f"the engines have {self._idle} lanes, but must have one for each of {seeds}"
+                f"the engines have {lanes} lanes, but must have one for each of {seeds}"
             )
+        self._idle = lanes * pools
 
     @property
     def room(self) -> int:
@@ -77,10 +82,12 @@ class LaneAllocator:
         Raises what the user's code raises while it makes its data and its model.
         """
         outside = [run for run in live.due if run.lane is None]
-        if len(outside) > self._idle:
+        if not outside:
+            return True
+        pool = self._pool(outside[0].plan.arguments)
+        if len(outside) > min(self._idle, len(pool.idle)):
             return False
         for run in outside:
-            pool = self._pool(run.plan.arguments)
             engine, lane = pool.idle.pop()
             self._idle -= 1
             try:

@@ -54,6 +54,7 @@ class Worker:
         heartbeat: how often this worker says that it is alive.
         best_trial_callback: called for each new best trial.
         make_engine: returns an engine for the plans with some arguments; None: no plan has any.
+        pools: how many combinations of arguments may have all their lanes in use at once.
     """
 
     def __init__(
@@ -69,12 +70,13 @@ class Worker:
         heartbeat: Heartbeat | None = None,
         best_trial_callback: BestTrialCallback | None = None,
         make_engine: EngineMaker | None = None,
+        pools: int = 1,
     ) -> None:
         self._study, self._space, self._cached_runs = study, study.space, cached_runs
         self._control, self._messages = control, messages
         self._heartbeat = heartbeat or Heartbeat()
         self._session = session = StudySession(study, name)
-        self._lanes = LaneAllocator(engines, study.space.search.seeds, make_engine)
+        self._lanes = LaneAllocator(engines, study.space.search.seeds, make_engine, pools)
         self._failures = Failures(study.space.task, session.own_trials())
         self._notifier = BestTrialNotifier(
             study, session.storage, best_trial_callback, messages.warn

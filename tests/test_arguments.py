@@ -1,0 +1,225 @@
+"""Arguments of a task that each trial chooses: of a loop, of a Task, and in lanes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from schedsearch.confirmation.candidates import candidates
+from schedsearch.engines.loop import LoopRun
+from schedsearch.errors import FileError
+from schedsearch.export import trial_to_config
+from schedsearch.launchers.in_process import run_worker
+from schedsearch.plan import Plan
+from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
+from schedsearch.reproduction import ConfigTrainer
+from schedsearch.schedules import Constant
+from schedsearch.space import Space
+from schedsearch.storage import StudyHandle, create_study, open_database, plan_of
+from schedsearch.task import Examples, Splits
+from schedsearch.trajectories import open_store
+from schedsearch.trajectories.node_hashes import root_hash
+from schedsearch.worker import Messages, ProcessControl
+from tests.searches import make_study, url_of, work
+
+PENALTIES = {"sgd": 0.5, "adamw": 0.0}
+WIDTHS = {"levels": [32, 64, 128]}
+OPTIMIZERS = {"levels": ["sgd", "adamw"]}
+DROPOUT = {"low": 0.0, "high": 0.5}
+
+
+def loss_of(lr: float, arguments: Mapping[str, Any]) -> float:
+    penalty = PENALTIES[arguments["optimizer"]] + arguments["dropout"]
+    return lr + abs(arguments["width"] - 64) / 64 + penalty
+
+
+def train(run: LoopRun) -> None:
+    """Report what the learning rate and the arguments come to."""
+    for _, hp in run:
+        run.report(val_loss=loss_of(hp["lr"], run.arguments))
+
+
+train.hyperparameters = {"lr": 0.1}
+train.arguments = {"width": 32, "optimizer": "sgd", "dropout": 0.25}
+
+
+class Line:
+    """Fits a line through points: a task whose training depends on all its arguments."""
+
+    hyperparameters: Mapping[str, float] = {"lr": 0.1}
+    steps_per_epoch = None
+    noise: Mapping[str, tuple[int, ...]] = {}
+
+    def __init__(self, width: int = 2, batch_size: int = 4, optimizer: str = "sgd") -> None:
+        if width > 100:
+            raise ValueError("too wide")
+        self.width, self.batch_size, self.optimizer = width, batch_size, optimizer
+
+    def data(self, seed: int) -> Splits:
+        x = torch.linspace(-1, 1, 16)[:, None]
+        split = {"x": x, "y": 2 * x + 1}
+        return Splits(split, split, split)
+
+    def model(self, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(1, self.width), nn.Tanh(), nn.Linear(self.width, 1))
+
+    def terms(
+        self,
+        model: nn.Module,
+        batch: Examples,
+        hp: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        return {"fit": (model(batch["x"]) - batch["y"]).square().mean()}
+
+    def metrics(self, model: nn.Module, split: Examples) -> dict[str, Tensor]:
+        return {"loss": (model(split["x"]) - split["y"]).square().mean()}
+
+
+def content(
+    arguments: Mapping[str, Any], *, task: str = "train", trials: int = 16, **search: Any
+) -> dict[str, Any]:
+    lr = {"low": 0.01, "high": 0.9, "log": True}
+    search = {"sampler": {"name": "random"}, "pruner": {"name": "none"}, **search}
+    families = {"constant": {"value": lr}, "linear": {"initial": lr, "final": 0.01, "duration": 2}}
+    return {
+        "name": "small",
+        "task": f"tests.test_arguments:{task}",
+        "arguments": dict(arguments),
+        "horizon": 3,
+        "objective": {"metric": "val_loss"},
+        "search": {"trials": trials, **search},
+        "hyperparameters": {"lr": {"families": families}},
+    }
+
+
+def make(folder: Path, document: Mapping[str, Any], lanes: int = 1) -> StudyHandle:
+    prepared = prepare_space(Space.from_document(document, "small.toml"))
+    numerics = choose_numerics(prepared, ComputeOptions(lanes=lanes), say=print)
+    return create_study(open_database(url_of(folder), create=True), prepared.record(numerics))
+
+
+def run(study: StudyHandle) -> None:
+    def refuse(message: str) -> None:
+        raise AssertionError(message)
+
+    run_worker(
+        study, name="ann", control=ProcessControl(lambda: False), messages=Messages(refuse, print)
+    )
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "forecast"])
+def test_each_trial_of_a_loop_trains_with_the_arguments_of_its_plan(
+    tmp_path: Path, sampler: str
+) -> None:
+    arguments = {"width": WIDTHS, "optimizer": OPTIMIZERS, "dropout": DROPOUT}
+    study = make(
+        tmp_path,
+        content(arguments, sampler={"name": sampler, "startup_trials": 4, "constants": 0.3}),
+    )
+    run(study)
+    baseline, *trials = sorted(study.complete_trials(), key=lambda trial: trial.number)
+    assert plan_of(baseline).arguments == train.arguments
+    assert len(trials) == 15
+    for trial in [baseline, *trials]:
+        plan = plan_of(trial)
+        lr = plan.values(plan.resolve(3, 0).start(2))["lr"]
+        assert trial.value == pytest.approx(loss_of(lr, plan.arguments))
+    constants = [t for t in trials if study.space.is_constant_plan(t.user_attrs["plan"])]
+    assert len({plan_of(trial).arguments["dropout"] for trial in constants}) == len(constants) > 2
+    assert {plan_of(trial).arguments["optimizer"] for trial in trials} == {"sgd", "adamw"}
+
+
+def test_a_grid_has_every_combination_of_arguments_once(tmp_path: Path) -> None:
+    grid = {"name": "grid", "points": 2}
+    arguments = {"width": WIDTHS, "optimizer": OPTIMIZERS}
+    study = make(tmp_path, content(arguments, sampler=grid, trials=1000))
+    assert study.space.size(2) == 3 * 2 * (2 + 2)
+    run(study)
+    plans = {plan_of(trial) for trial in study.complete_trials()}
+    assert len(plans) == len(study.complete_trials()) == 1 + 24
+
+
+def test_a_child_of_population_based_training_keeps_the_arguments_of_its_parent(
+    tmp_path: Path,
+) -> None:
+    document = content(
+        {"width": WIDTHS, "dropout": DROPOUT},
+        trials=30,
+        sampler={"name": "pbt", "population": 4, "constants": 0.0},
+    )
+    lr = {"low": 0.01, "high": 0.9, "log": True}
+    document["hyperparameters"]["lr"]["families"] = {
+        "constant": {"value": lr},
+        "piecewise": {"segments": 3, "values": lr},
+    }
+    study = make(tmp_path, document)
+    run(study)
+    trials = study.trials()
+    children = [trial for trial in trials if "parent" in trial.user_attrs]
+    assert len(children) > 5
+    for child in children:
+        parent = plan_of(trials[child.user_attrs["parent"]])
+        assert plan_of(child).arguments == parent.arguments
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_config_of_a_task_trains_with_the_arguments_of_its_trial(
+    tmp_path: Path, lanes: int
+) -> None:
+    arguments = {
+        "width": {"levels": [2, 5]},
+        "batch_size": {"low": 4, "high": 8, "step": 4},
+        "optimizer": OPTIMIZERS,
+    }
+    study = make(tmp_path, content(arguments, task="Line", trials=10), lanes)
+    run(study)
+    trials = study.complete_trials()
+    assert len({tuple(plan_of(trial).arguments.items()) for trial in trials}) > 3
+    for trial in trials[-3:]:
+        config = Space.from_file(trial_to_config(study, trial), "best.toml")
+        assert config.plan() == plan_of(trial)
+        trained = ConfigTrainer(config, study=study).train(0, lambda run: None)
+        assert trained.value == trial.value
+    cached = ConfigTrainer(config, open_store(study.database, print), study)
+    assert cached.differences == []
+    assert cached.train(0, lambda run: None).epochs_trained == 0
+
+
+def test_a_confirmation_compares_plans_with_their_arguments(tmp_path: Path) -> None:
+    study = make(tmp_path, content({"width": WIDTHS, "dropout": DROPOUT}, trials=12))
+    run(study)
+    plans, constants = candidates(study, top=2)
+    assert plans and constants
+    for candidate in [*plans, *constants]:
+        assert set(candidate.plan.arguments) == {"width", "dropout"}
+
+
+def test_what_breaks_a_rule_is_refused_before_a_study_begins() -> None:
+    for arguments, task, words in (
+        ({"width": {"levels": [2, 200]}}, "Line", "too wide"),
+        ({"width": {"levels": [2, 3]}, "depth": {"levels": [1, 2]}}, "Line", "needs a default"),
+        ({"depth": {"levels": [1, 2], "default": 1}}, "train", "has no `depth`"),
+        ({"optimizer": {"levels": ["sgd", "adamx"]}}, "Line", "adamx"),
+    ):
+        space = Space.from_document(content(arguments, task=task), "small.toml")
+        with pytest.raises(FileError, match=words):
+            prepare_space(space)
+
+
+def test_plans_and_epochs_without_arguments_stay_as_they_were() -> None:
+    plan = Plan({("lr",): Constant(0.1)})
+    assert "arguments" not in plan.to_tables()
+    assert plan.digest == "8111096156dd7f47c27c773c7e85cae9f9e61573811e4583b41c1df5416e212c"
+    assert root_hash("f", 0, {"threads": 1}, 9) == "a00b0e015eba7b65e5f210ea79f3b572"
+    assert root_hash("f", 0, {"threads": 1}, 9, {"width": 1}) != root_hash("f", 0, {}, 9)
+
+
+def test_a_worker_of_an_older_study_needs_no_arguments(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    work(study)
+    assert all(not plan_of(trial).arguments for trial in study.complete_trials())
