@@ -194,7 +194,8 @@ def test_a_confirmation_compares_plans_with_their_arguments(tmp_path: Path) -> N
     study = make(tmp_path, content({"width": WIDTHS, "dropout": DROPOUT}, trials=12))
     run(study)
     plans, constants = candidates(study, top=2)
-    assert plans and constants
+    assert plans
+    assert constants
     for candidate in [*plans, *constants]:
         assert set(candidate.plan.arguments) == {"width", "dropout"}
 
