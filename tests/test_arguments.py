@@ -144,6 +144,22 @@ def test_a_grid_has_every_combination_of_arguments_once(tmp_path: Path) -> None:
     assert len(plans) == len(study.complete_trials()) == 1 + 24
 
 
+def test_only_trials_of_equal_arguments_share_cached_epochs(tmp_path: Path) -> None:
+    document = content({"width": WIDTHS}, trials=20)
+    document["hyperparameters"]["lr"]["families"] = {
+        "constant": {"value": {"levels": [0.1, 0.2]}},
+        "linear": {"initial": {"levels": [0.1, 0.2]}, "final": 0.01, "duration": 2},
+    }
+    study = make(tmp_path, document)
+    run(study)
+    trials = study.complete_trials()
+    plans = [plan_of(trial) for trial in trials]
+    assert len(set(plans)) < len(plans) == 20
+    for trial, plan in zip(trials, plans, strict=True):
+        lr = plan.values(plan.resolve(3, 0).start(2))["lr"]
+        assert trial.value == pytest.approx(loss_of(lr, train.arguments | plan.arguments))
+
+
 def test_a_child_of_population_based_training_keeps_the_arguments_of_its_parent(
     tmp_path: Path,
 ) -> None:
