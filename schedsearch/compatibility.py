@@ -56,7 +56,10 @@ def validate_against_task(space: Space, file: str) -> Space:
 
 
 def _check_arguments(space: Space, file: str) -> Iterator[Problem]:
-    """Make the task with each level, and with the ends of each range, beside the defaults."""
+    """Try the task with each level, and with the ends of each range, beside the defaults.
+
+    A Task computes one batch with each; a training loop only has to know the names.
+    """
     for name, domain in space.arguments.items():
         if not domain.is_fixed and name not in space.default_arguments:
             yield Problem(
@@ -65,7 +68,7 @@ def _check_arguments(space: Space, file: str) -> Iterator[Problem]:
             continue
         for value in extreme_values(domain):
             try:
-                load_task(space.task, {**space.default_arguments, name: value}, file)
+                check_task(load_task(space.task, {**space.default_arguments, name: value}, file))
             except TaskError as error:
                 rule = str(error).removeprefix(f"task {space.task!r}: ")
                 yield Problem(f"arguments.{name}", rule, value)

@@ -177,6 +177,38 @@ def choose_numerics(
     return here("lanes", threads=choice.threads, lanes=choice.lanes, compiled=choice.compiled)
 
 
+def _share_lanes(
+    space: Space, lanes: int | None, trials: int, say: Callable[[str], None]
+) -> tuple[int | None, int]:
+    """Return the number of lanes, None to measure it, and how many trials may share them.
+
+    Only trials of equal arguments share a step.
+
+    Args:
+        space: of the study.
+        lanes: that the user asked for, if any.
+        trials: of each worker.
+        say: receives what follows from the arguments.
+    """
+    combinations = space.argument_combinations()
+    if combinations == 1:
+        return lanes, trials
+    alike = max(1, math.floor(trials / combinations))
+    count = "continuous" if combinations == math.inf else f"{combinations:,.0f} combinations"
+    if alike == 1 and lanes is None:
+        say(f"trials are trained one by one: few of {trials} have equal arguments ({count})")
+        return 1, trials
+    if lanes is None:
+        say(f"{count} of arguments: about {alike} trials per worker have equal ones, for one step")
+        return None, alike
+    if lanes > 1 and alike < lanes:
+        say(
+            f"--lanes {lanes} is more than the trials with equal arguments ({count}): some lanes "
+            "stay empty; --lanes auto chooses fewer"
+        )
+    return lanes, trials
+
+
 def _choose_engine(
     space: Space,
     task: Task,
@@ -187,13 +219,8 @@ def _choose_engine(
     from schedsearch.engines.autotune import SearchSize, choose_engine
     from schedsearch.engines.precision import PrecisionSettings
 
-    worker_trials = math.ceil(limit_trials(space, space.search.trials) / options.workers)
-    # Only trials of equal arguments share an engine.
-    alike = space.argument_combinations()
-    if alike > 1 and options.lanes is None:
-        shown = "each trial has other arguments" if alike == math.inf else f"{alike:,.0f} choices"
-        say(f"lanes are for trials of equal arguments: {shown}")
-        worker_trials = max(1, math.floor(worker_trials / alike))
+    trials = math.ceil(limit_trials(space, space.search.trials) / options.workers)
+    lanes, worker_trials = _share_lanes(space, options.lanes, trials, say)
     return choose_engine(
         task,
         size=SearchSize(
@@ -202,7 +229,7 @@ def _choose_engine(
             seeds=space.search.seeds,
             trained=space.search.expected_share,
         ),
-        lanes=options.lanes,
+        lanes=lanes,
         most_lanes=space.search.seeds * max(1, int(MAX_SHARE_IN_TRAINING * worker_trials)),
         threads=threads,
         precision=PrecisionSettings(threads[0], options.tf32, options.autocast),

@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from schedsearch.confirmation.candidates import candidates
+from schedsearch.confirmation.candidates import candidates, few_constants_warning
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import FileError
 from schedsearch.export import trial_to_config
 from schedsearch.launchers.in_process import run_worker
 from schedsearch.plan import Plan
 from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
+from schedsearch.report.dashboard_note import study_note
+from schedsearch.report.optimization_history import by_family, importances
+from schedsearch.report.preview import sample_preview
 from schedsearch.reproduction import ConfigTrainer
 from schedsearch.schedules import Constant
 from schedsearch.space import Space
@@ -64,6 +67,8 @@ class Line:
         return Splits(split, split, split)
 
     def model(self, seed: int) -> nn.Module:
+        if self.width == 77:
+            raise ValueError("no such width")
         torch.manual_seed(seed)
         return nn.Sequential(nn.Linear(1, self.width), nn.Tanh(), nn.Linear(self.width, 1))
 
@@ -183,7 +188,7 @@ def test_a_child_of_population_based_training_keeps_the_arguments_of_its_parent(
         assert plan_of(child).arguments == parent.arguments
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("lanes", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_a_config_of_a_task_trains_with_the_arguments_of_its_trial(
     tmp_path: Path, lanes: int
 ) -> None:
@@ -192,7 +197,7 @@ def test_a_config_of_a_task_trains_with_the_arguments_of_its_trial(
         "batch_size": {"low": 4, "high": 8, "step": 4},
         "optimizer": OPTIMIZERS,
     }
-    study = make(tmp_path, content(arguments, task="Line", trials=10), lanes)
+    study = make(tmp_path, content(arguments, task="Line", trials=8), lanes)
     run(study)
     trials = study.complete_trials()
     assert len({tuple(plan_of(trial).arguments.items()) for trial in trials}) > 3
@@ -240,3 +245,64 @@ def test_a_worker_of_an_older_study_needs_no_arguments(tmp_path: Path) -> None:
     study = make_study(tmp_path)
     work(study)
     assert all(not plan_of(trial).arguments for trial in study.complete_trials())
+
+
+def test_a_level_with_which_a_batch_raises_is_refused_before_a_study_begins() -> None:
+    space = Space.from_document(
+        content({"width": {"levels": [2, 77, 3], "default": 2}}, task="Line"), "small.toml"
+    )
+    with pytest.raises(FileError, match=r"arguments\.width.*77.*no such width"):
+        prepare_space(space)
+
+
+@pytest.mark.parametrize("name", ["arguments", "arguments.width"])
+def test_no_hyperparameter_has_the_name_of_searched_arguments(name: str) -> None:
+    document = content({"width": WIDTHS})
+    document["hyperparameters"][name] = document["hyperparameters"].pop("lr")
+    with pytest.raises(FileError, match="has the name of the searched arguments"):
+        Space.from_document(document, "small.toml")
+    plain = {**document, "arguments": {"width": 64}}
+    assert name in Space.from_document(plain, "small.toml").searched()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trials", "words"),
+    [
+        ({"width": {"levels": [2, 3]}}, 40, "2 combinations of arguments: about 20 trials"),
+        ({"width": {"levels": [2, 3]}}, 3, "one by one: few of 3 have equal arguments"),
+        ({"width": {"low": 2, "high": 9}}, 12, "one by one: few of 12"),
+    ],
+)
+def test_the_choice_of_lanes_says_how_many_trials_have_equal_arguments(
+    arguments: Mapping[str, Any], trials: int, words: str
+) -> None:
+    prepared = prepare_space(
+        Space.from_document(content(arguments, task="Line", trials=trials), "small.toml")
+    )
+    said: list[str] = []
+    numerics = choose_numerics(prepared, ComputeOptions(lanes=None, threads=1), said.append)
+    assert words in said[0]
+    assert numerics["engine"] == "sequential"
+
+
+def test_reports_show_arguments(tmp_path: Path) -> None:
+    arguments = {"width": WIDTHS, "optimizer": OPTIMIZERS, "dropout": DROPOUT}
+    study = make(tmp_path, content(arguments, trials=21))
+    run(study)
+    trials = study.complete_trials()
+    drawn = by_family(study.space, trials)
+    assert drawn.keys() == {"lr", "arguments.width", "arguments.optimizer"}
+    assert all(sum(map(len, values.values())) == len(trials) for values in drawn.values())
+    shares = importances(study.space, trials)["arguments"]
+    assert shares.keys() == {"width", "optimizer", "dropout"}
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert sample_preview(study.space, 2, 0).to_json()["arguments"] == {
+        "width": "one of 32, 64, 128",
+        "optimizer": "one of sgd, adamw",
+        "dropout": "0 to 0.5, linear",
+    }
+    note = study_note(study.space, trials, None)
+    assert "- `arguments.width`: one of 32, 64, 128" in note
+    assert "arguments: width=" in note
+    [warning] = few_constants_warning(study)
+    assert "4 searched hyperparameters and arguments" in warning

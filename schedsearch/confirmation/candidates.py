@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
 from schedsearch.printable import count_of
+from schedsearch.space import Space
 from schedsearch.storage import PlanMean, StudyHandle, plan_of
 from schedsearch.storage.attributes import PLAN, USER_PLAN
 
@@ -63,7 +64,7 @@ def _best(ranked: Iterable[PlanMean], count: int) -> list[Candidate]:
 def few_constants_warning(study: StudyHandle) -> list[str]:
     """Return a warning if too few constants were tried for a strong baseline."""
     tried = len(study.ranked_plans(constant=True))
-    searched = len(study.space.searched())
+    searched = len(study.space.choices)
     enough = _FEWEST_TRIED * searched
     if tried >= enough:
         return []
@@ -71,8 +72,14 @@ def few_constants_warning(study: StudyHandle) -> list[str]:
     total = math.ceil(study.queue.counts().finished * enough / max(1, tried))
     return [
         f"{count_of(tried, 'constant')} {'was' if tried == 1 else 'were'} tried, for "
-        f"{count_of(searched, 'searched hyperparameter')}: {enough - tried} more "
+        f"{_searched_words(study.space, searched)}: {enough - tried} more "
         f"{'is' if enough - tried == 1 else 'are'} needed, since a schedule may win because its "
         f"other values are tuned better; `schedsearch start FILE --trials {total}` tries about so "
         "many, and --also adds a constant"
     ]
+
+
+def _searched_words(space: Space, searched: int) -> str:
+    if space.searched_arguments():
+        return f"{searched} searched hyperparameters and arguments"
+    return count_of(searched, "searched hyperparameter")

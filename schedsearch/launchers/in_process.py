@@ -15,6 +15,9 @@ from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.trajectories.compiled_code import kept_compiled_code
 from schedsearch.worker import BestTrialCallback, Messages, ProcessControl, Worker
 
+#: A worker has trials in the lanes of at most so many engines, each with its data and its code.
+_MOST_POOLS = 8
+
 
 def run_worker(
     study: StudyHandle,
@@ -57,7 +60,7 @@ def run_worker(
     engines = [make_engine() for _ in range(number)]
     # In lanes, trials wait for others of equal arguments; so several engines have work.
     alike = space.argument_combinations()
-    pools = int(alike) if here["engine"] == "lanes" and alike < math.inf else 1
+    pools = int(min(alike, _MOST_POOLS)) if here["engine"] == "lanes" and alike < math.inf else 1
     store = open_store(study.database, messages.warn) if reuse else None
     worker = Worker(
         study,

@@ -52,6 +52,8 @@ def _lines(
     yield ""
     for hyperparameter, families in space.searched().items():
         yield f"- `{hyperparameter}`: {', '.join(families.options)}"
+    for argument, domain in space.searched_arguments().items():
+        yield f"- `{argument}`: {domain}"
     yield ""
     yield f"| | trial | {objective.metric} | seeds | plan |"
     yield "| --- | --- | --- | --- | --- |"

@@ -12,12 +12,16 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
+from schedsearch.report.text import describe_value
 from schedsearch.space import Objective, Space
+from schedsearch.space.domains import Choices, Levels
 from schedsearch.storage import is_race_run, rank_plans
 from schedsearch.storage.attributes import EPOCHS_TRAINED, PLAN, USER_PLAN, requested_epochs
 
 #: Importances need at least so many complete trials of a family.
 MIN_TRIALS = 20
+#: Before the name of an argument in the names of what is searched.
+_ARGUMENTS = "arguments."
 
 
 @dataclass(frozen=True)
@@ -74,14 +78,19 @@ def improvements(history: Sequence[FinishedTrial], objective: Objective) -> list
 def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str, list[float]]]:
     """Return the values of complete trials by hyperparameter or group, and by family.
 
-    The value of a trial is the mean over all runs of its plan. Hyperparameters with a single family
-    are left out. A family without a complete trial has an empty list. User plans are left out,
+    Arguments with levels are in it too, by level. The value of a trial is the mean over all runs of
+    its plan. Hyperparameters with a single family are left out. A family without a complete trial has an empty list. User plans are left out,
     since they may have families that are not searched.
     """
     found: dict[str, dict[str, list[float]]] = {
         name: {family: [] for family in families.options}
         for name, families in space.searched().items()
         if len(families.options) > 1
+    }
+    found |= {
+        f"{_ARGUMENTS}{name}": {describe_value(level): [] for level in domain.values}
+        for name, domain in space.arguments.items()
+        if isinstance(domain, Levels | Choices)
     }
     means = _means(space, trials)
     for trial in trials:
@@ -93,8 +102,11 @@ def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str
 
 
 def family_of(space: Space, trial: FrozenTrial, name: str) -> str:
-    """Return the family of a hyperparameter or a group in a trial's plan."""
+    """Return the family of a hyperparameter or a group in a trial's plan, or an argument's value."""
     plan: Mapping[str, Any] = trial.user_attrs[PLAN]
+    argument = name.removeprefix(_ARGUMENTS)
+    if argument != name and argument in space.arguments:
+        return describe_value(plan["arguments"][argument]["value"])
     if name in space.document.groups:
         members = space.document.groups[name].members
         tables = (g for g in plan.get("groups", {}).values() if g["members"] == members)
@@ -109,6 +121,8 @@ def family_of(space: Space, trial: FrozenTrial, name: str) -> str:
 def importances(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str, float]]:
     """Return the importance of each parameter within its family, by hyperparameter and family.
 
+    Arguments are compared with each other.
+
     PED-ANOVA (Watanabe et al. 2023) compares the best tenth of the family's complete trials with
     all of them. The importances of a family add up to 1. Families with fewer than `MIN_TRIALS`
     complete trials or with a single parameter are left out.
@@ -119,6 +133,8 @@ def importances(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[s
             shares = _shares(space.objective, trials, f"{name}.{family}.")
             if shares:
                 found[f"{name}: {family}"] = shares
+    if space.arguments and (shares := _shares(space.objective, trials, _ARGUMENTS)):
+        found["arguments"] = {name.removesuffix(".level"): share for name, share in shares.items()}
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -54,6 +54,8 @@ class Preview:
     curves: tuple[Curve, ...]
     axes: Mapping[str, Axis]
     metric: tuple[float, ...]
+    #: What each argument of the task may be, as text.
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_closed_loops(self) -> bool:
@@ -87,6 +89,7 @@ class Preview:
                 ]
                 for hyperparameter, families in self.panels()
             },
+            "arguments": dict(self.arguments),
             "synthetic_metric": self.metric if self.has_closed_loops else None,
         }
 
@@ -123,7 +126,12 @@ def sample_preview(space: Space, count: int, seed: int) -> Preview:
         for name in shown
     }
     return Preview(
-        space.name, space.horizon, tuple(curves), axes, tuple(epoch.metric for epoch in feedback)
+        space.name,
+        space.horizon,
+        tuple(curves),
+        axes,
+        tuple(epoch.metric for epoch in feedback),
+        {name: str(domain) for name, domain in space.arguments.items()},
     )
 
 

@@ -58,3 +58,5 @@ def _table(preview: Preview) -> Iterator[str]:
             values = [first.values[time * first.per_epoch // finest] for time in times]
             numbers = "".join(f"{value:{_WIDTH}.4g}" for value in values)
             yield from (f"  {first.schedule}", numbers)
+    for argument, domain in preview.arguments.items():
+        yield from (f"arguments.{argument}", f"  {domain}")

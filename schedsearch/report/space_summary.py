@@ -94,6 +94,11 @@ def space_json(space: Space) -> dict[str, Any]:
                 for family, spans in _phases(space, name).items()
                 if spans
             }
+    for name, domain in space.arguments.items():
+        content["arguments"][name] = {
+            **content["arguments"][name],
+            "size": _size_json(domain.size()),
+        }
     reuse = 0.0 if space.is_config else _sharing(space).reuse
     found = {"size": _size_json(space.size()), "config": space.is_config, "reuse": round(reuse, 4)}
     return content | found

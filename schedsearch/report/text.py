@@ -26,8 +26,17 @@ def _lines(tables: Mapping[str, Any]) -> Iterator[str]:
     for table in tables.get("groups", {}).values():
         yield f"{', '.join(table['members'])}: {describe_families(table['families'])}"
     if arguments := tables.get("arguments"):
-        shown = (f"{name}={_value(table['value'])}" for name, table in arguments.items())
-        yield f"arguments: {', '.join(shown)}"
+        yield describe_arguments(arguments)
+
+
+def describe_arguments(tables: Mapping[str, Any]) -> str:
+    """Return a line for the arguments of a plan.
+
+    >>> describe_arguments({"hidden": {"value": 64}, "nesterov": {"value": True}})
+    'arguments: hidden=64, nesterov=true'
+    """
+    shown = (f"{name}={describe_value(table['value'])}" for name, table in tables.items())
+    return f"arguments: {', '.join(shown)}"
 
 
 def describe_families(families: Mapping[str, Any]) -> str:
@@ -41,18 +50,23 @@ def describe_families(families: Mapping[str, Any]) -> str:
     defaults = {p.name: p.default for p in known if not p.required}
     options = {p.name for p in known if p.is_option}
     arguments = ", ".join(
-        f"{name}={_value(parameters[name])}"
+        f"{name}={describe_value(parameters[name])}"
         for name in sorted(parameters, key=lambda name: name in options)
         if name not in defaults or defaults[name] != parameters[name]
     )
     return f"{family}({arguments})"
 
 
-def _value(value: Any) -> str:
+def describe_value(value: Any) -> str:
+    """Return a value of a plan as text; a share of the horizon as a percentage.
+
+    >>> describe_value([0.123456, True])
+    '[0.1235, true]'
+    """
     if isinstance(value, Mapping):
         return describe_families(value)
     if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
+        return "[" + ", ".join(map(describe_value, value)) + "]"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str) and (fraction := parse_share(value)) is not None:

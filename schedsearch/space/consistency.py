@@ -41,6 +41,21 @@ def find_inconsistencies(tables: ParsedTables) -> Iterator[Problem]:
     yield from _check_coupling(tables)
 
 
+def find_name_clashes(tables: ParsedTables) -> Iterator[Problem]:
+    """Yield a problem for each name whose parameters could be those of searched arguments.
+
+    Both are named in one study: `arguments.width`, and `lr.family`.
+    """
+    for kind, names in (("hyperparameters", tables.hyperparameters), ("groups", tables.groups)):
+        for name in names:
+            if name.partition(".")[0] == "arguments":
+                yield Problem(
+                    f"{kind}.{name}",
+                    "has the name of the searched arguments in a study: rename it, or give each "
+                    "argument one plain value",
+                )
+
+
 def _check_bounds(tables: ParsedTables) -> Iterator[Problem]:
     for name, table in tables.hyperparameters.items():
         key = f"hyperparameters.{name}"

@@ -13,7 +13,11 @@ from pydantic_core import ErrorDetails
 from schedsearch.errors import Problem, did_you_mean
 from schedsearch.schedules.durations import Interval
 from schedsearch.space.argument_parser import parse_arguments
-from schedsearch.space.consistency import ParsedTables, find_inconsistencies
+from schedsearch.space.consistency import (
+    ParsedTables,
+    find_inconsistencies,
+    find_name_clashes,
+)
 from schedsearch.space.document import (
     Document,
     GroupTable,
@@ -54,6 +58,8 @@ def validate_document(content: Mapping[str, Any]) -> ValidationResult:
     arguments, of_arguments = parse_arguments(content.get("arguments"))
     problems.extend(of_arguments)
     tables = _parse_tables(content, problems)
+    if arguments:
+        problems.extend(find_name_clashes(tables))
     problems.extend(find_inconsistencies(tables))
     return ValidationResult(
         document, tables.families, tables.group_families, arguments, tuple(problems)

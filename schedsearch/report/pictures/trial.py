@@ -23,7 +23,7 @@ from schedsearch.report.pictures.style import (
     scale,
     title,
 )
-from schedsearch.report.text import describe_families
+from schedsearch.report.text import describe_arguments, describe_families
 from schedsearch.report.value_axis import axis_for, is_logarithmic
 from schedsearch.space import Space
 from schedsearch.storage.attributes import PLAN
@@ -219,4 +219,6 @@ def _title(study: str, trial: FrozenTrial, curves: Curves, constant: _Baseline |
     if curves.constants:
         compared = f"; best constant: {_constants(constant.curves)}" if constant else ""
         lines.append(f"constant: {_constants(curves)}{compared}")
+    if arguments := tables.get("arguments"):
+        lines.append(describe_arguments(arguments))
     return [f"{study}, trial {trial.number}", *lines]
