@@ -79,8 +79,8 @@ def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str
     """Return the values of complete trials by hyperparameter or group, and by family.
 
     Arguments with levels are in it too, by level. The value of a trial is the mean over all runs of
-    its plan. Hyperparameters with a single family are left out. A family without a complete trial has an empty list. User plans are left out,
-    since they may have families that are not searched.
+    its plan. Hyperparameters with a single family are left out. A family without a complete trial
+    has an empty list. User plans are left out, since they may have families that are not searched.
     """
     found: dict[str, dict[str, list[float]]] = {
         name: {family: [] for family in families.options}
@@ -102,7 +102,7 @@ def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str
 
 
 def family_of(space: Space, trial: FrozenTrial, name: str) -> str:
-    """Return the family of a hyperparameter or a group in a trial's plan, or an argument's value."""
+    """Return the family of a hyperparameter or group, or an argument's value, in a trial's plan."""
     plan: Mapping[str, Any] = trial.user_attrs[PLAN]
     argument = name.removeprefix(_ARGUMENTS)
     if argument != name and argument in space.arguments:
