@@ -33,8 +33,8 @@ def model_state(trainer: Trainer) -> Mapping[str, Any]:
 def _without_masks(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state in which NAME is NAME_orig * NAME_mask, as torch's pruning computes it.
 
-    >>> _without_masks({"weight_orig": torch.ones(2), "weight_mask": torch.tensor([1.0, 0.0])})
-    {'weight': tensor([1., 0.])}
+    >>> _without_masks({"weight_orig": 0.5, "weight_mask": 1.0, "bias": 0.1})
+    {'bias': 0.1, 'weight': 0.5}
     """
     found = dict(state)
     for name in [n.removesuffix("_mask") for n in state if n.endswith("_mask")]:
