@@ -58,10 +58,15 @@ class EpochValues(Mapping[str, float]):
     Args:
         plan: resolved.
         state: before the epoch.
+
+    Attributes:
+        plan: resolved.
+        state: before the epoch.
+        beginning: the values at the beginning of the epoch.
     """
 
     def __init__(self, plan: Plan, state: PlanState) -> None:
-        self._plan, self._state = plan, state
+        self.plan, self.state = plan, state
         self.beginning, self._clamped = plan.evaluate(state)
         self._last: tuple[int, dict[str, StepValues]] | None = None
 
@@ -80,22 +85,22 @@ class EpochValues(Mapping[str, float]):
     @cached_property
     def clamped(self) -> tuple[str, ...]:
         """The hyperparameters that bounds limit in the epoch, of which 16 steps are evaluated."""
-        if self._plan.bounds.keys().isdisjoint(self.moving):
+        if self.plan.bounds.keys().isdisjoint(self.moving):
             return self._clamped
         steps = fractions_of(_COMPARED_STEPS)
-        _, within = self._plan.evaluate_steps(self._state, steps)
+        _, within = self.plan.evaluate_steps(self.state, steps)
         return tuple(dict.fromkeys((*self._clamped, *within)))
 
     @property
     def moving(self) -> tuple[str, ...]:
         """The hyperparameters whose values may change within the epoch."""
-        return self._plan.moving
+        return self.plan.moving
 
     def at(self, fraction: float) -> dict[str, float]:
         """Return the values when a part of the epoch, from 0 to less than 1, is over."""
         if not self.moving:
             return dict(self.beginning)
-        return self._plan.evaluate(self._state, fraction)[0]
+        return self.plan.evaluate(self.state, fraction)[0]
 
     def by_step(self, steps: int) -> dict[str, StepValues]:
         """Return, for each hyperparameter, one value, or one for each step if they differ.
@@ -105,7 +110,7 @@ class EpochValues(Mapping[str, float]):
         if self._last is None or self._last[0] != steps:
             values: dict[str, StepValues] = dict(self.beginning)
             if self.moving:
-                by_step, _ = self._plan.evaluate_steps(self._state, fractions_of(steps))
+                by_step, _ = self.plan.evaluate_steps(self.state, fractions_of(steps))
                 values |= {
                     name: numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
                     for name, numbers in by_step.items()
@@ -123,9 +128,9 @@ class EpochValues(Mapping[str, float]):
         """
         if not self.moving:
             return b""
-        plan = self._plan
+        plan = self.plan
         parts = [
-            [name, to_table(plan.schedules[name,]), self._state[name], plan.bounds.get(name)]
+            [name, to_table(plan.schedules[name,]), self.state[name], plan.bounds.get(name)]
             for name in sorted(self.moving)
         ]
         # Of version 1 the key is as it was before there were versions.

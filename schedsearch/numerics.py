@@ -19,6 +19,7 @@ def current_numerics(
     compiled: bool = False,
     tf32: bool = False,
     autocast: bool = False,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Return the numerics of a training on this machine: its exact results depend on them.
 
@@ -30,6 +31,7 @@ def current_numerics(
         compiled: whether the step of the lanes is compiled.
         tf32: whether a GPU may round the factors of matrix products to 10 bits of mantissa.
         autocast: whether the models compute in bfloat16.
+        processes: that train a run together.
 
     Raises:
         InputError: torch cannot use the device here.
@@ -55,11 +57,22 @@ def current_numerics(
         "autocast": autocast,
         "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "torch": torch.__version__,
+        # Without one process, so that the epochs that earlier versions cached are found.
+        **({"processes": processes} if processes > 1 else {}),
     }
 
 
 #: The settings that a user chooses; the others follow from the machine.
-_SETTINGS = ("engine", "device", "threads", "lanes", "compiled", "tf32", "autocast")
+_SETTINGS = (
+    "engine",
+    "device",
+    "threads",
+    "lanes",
+    "compiled",
+    "tf32",
+    "autocast",
+    "processes",
+)
 
 
 def current_numerics_like(recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,11 +90,20 @@ def numerics_differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -
     >>> numerics_differences({"torch": "2.12.0", "threads": 1}, {"torch": "2.13.0", "threads": 1})
     ['torch 2.12.0, here 2.13.0']
     """
+    one = {"processes": 1}
+    recorded, here = {**one, **recorded}, {**one, **here}
     return [
         f"{key} {recorded[key]}, here {here.get(key)}"
         for key in recorded
         if recorded[key] != here.get(key)
     ]
+
+
+def changed_numerics(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is different here, of all that is recorded, and the number of processes."""
+    one = {"processes": 1}
+    recorded, here = {**one, **recorded}, {**one, **here}
+    return {key: here[key] for key in recorded if here.get(key, recorded[key]) != recorded[key]}
 
 
 def _processor(device: str) -> str:

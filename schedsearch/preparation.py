@@ -72,6 +72,7 @@ class ComputeOptions:
         lanes: runs in one batched step of a worker; None measures the best number.
         tf32: let a GPU multiply matrices in TF32.
         autocast: let the models compute in bfloat16.
+        processes: that train a trial together.
     """
 
     device: str = "cpu"
@@ -80,6 +81,7 @@ class ComputeOptions:
     lanes: int | None = 1
     tf32: bool = False
     autocast: bool = False
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def check_compute_options(prepared: PreparedSpace, options: ComputeOptions) -> N
     """Check the options before anything is measured or written.
 
     Raises:
-        InputError: this machine has no such device, or a trial has more seeds than lanes.
+        InputError: this machine has no such device, a trial has more seeds than lanes, or a Task
+            is to be trained by several processes.
     """
     current_numerics("sequential", device=options.device)
     seeds = prepared.space.search.seeds
@@ -146,6 +149,11 @@ def check_compute_options(prepared: PreparedSpace, options: ComputeOptions) -> N
         raise InputError(
             f"--lanes is {options.lanes}, but must be at least {seeds}: all seeds of a trial train "
             "in parallel"
+        )
+    if options.processes > 1 and not is_train_function(prepared.task):
+        raise InputError(
+            f"--processes-per-trial is {options.processes}, but {prepared.space.task} is a Task, "
+            "which one process trains: only a training loop can use several"
         )
 
 
@@ -157,13 +165,15 @@ def choose_numerics(
     `say` receives the numbers of lanes and threads, and the reasons for them. Measuring may take
     a while.
     """
-    most = options.threads or most_threads(options.workers)
+    most = options.threads or most_threads(options.workers * options.processes)
     if is_train_function(prepared.task):
         if options.lanes not in (None, 1):
             say("1 lane: your training loop trains one run at a time")
         if options.threads is None and most > 1:
             say(f"{most} threads: a training loop is not measured; --threads N changes it")
-        return current_numerics("loop", device=options.device, threads=most)
+        return current_numerics(
+            "loop", device=options.device, threads=most, processes=options.processes
+        )
     here = partial(
         current_numerics, device=options.device, tf32=options.tf32, autocast=options.autocast
     )

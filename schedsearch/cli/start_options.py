@@ -166,6 +166,11 @@ class TrainingOptions:
         bool, typer.Option("--autocast", help="Let the models compute in bfloat16.")
     ] = False
 
+    processes_per_trial: Annotated[
+        int,
+        typer.Option(help="Processes that train each trial together, by torch.distributed.", min=1),
+    ] = 1
+
     def setup(self, workers: int) -> ComputeOptions:
         """Return the setup for so many workers on one machine."""
         from schedsearch.preparation import ComputeOptions
@@ -177,6 +182,7 @@ class TrainingOptions:
             device=self.device,
             tf32=self.tf32,
             autocast=self.autocast,
+            processes=self.processes_per_trial,
         )
 
     @property

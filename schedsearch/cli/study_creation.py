@@ -173,11 +173,9 @@ def _warn_of_numerics(kept: Mapping[str, Any], setup: ComputeOptions) -> None:
         "lanes": setup.lanes,
         "tf32": setup.tf32 or None,
         "autocast": setup.autocast or None,
+        "processes": setup.processes if setup.processes > 1 else None,
     }
-    other = [
-        f"{key} {kept.get(key, False)}"
-        for key, value in asked.items()
-        if value not in (None, kept.get(key, False))
-    ]
+    kept = {"processes": 1, "tf32": False, "autocast": False, **kept}
+    other = [f"{key} {kept[key]}" for key, value in asked.items() if value not in (None, kept[key])]
     if other:
         say(f"warning: the study keeps the numerics it was created with: {', '.join(other)}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -48,7 +50,11 @@ def worker(
     exits 1.
     """
     from schedsearch.launchers.supervisor import worker_name
+    from schedsearch.ranks.joining import Rank
+    from schedsearch.ranks.team import follow_rank_0
 
+    if (rank := Rank.of(os.environ)) is not None and rank.number > 0:
+        raise typer.Exit(follow_rank_0(rank))
     handle = any_study_at(storage, study)
     require_trust(handle.space.task, trusted=trust_task)
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -97,18 +103,28 @@ class _WorkerOptions:
 def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
     """Run the worker; exit if a signal stopped it."""
     from schedsearch.launchers.in_process import run_worker
+    from schedsearch.ranks.followers import RankDiedError
+    from schedsearch.ranks.team import gathered
     from schedsearch.report.dashboard_artifacts import DashboardArtifacts
     from schedsearch.signals import STOPPING, stop_signals
     from schedsearch.worker import Messages, ProcessControl
 
     # A process that started this worker, or a user of --quiet, reads no such lines.
     is_shown = options.parent is None and not options.quiet
-    with stop_signals(STOPPING if is_shown else None) as request:
+    processes = handle.record.numerics.get("processes", 1)
+    with (
+        stop_signals(STOPPING if is_shown else None) as request,
+        gathered(processes, handle.name) as team,
+    ):
+
+        def should_stop() -> bool:
+            return bool(request) or options.is_late or (team is not None and team.is_broken)
 
         def restart() -> None:
+            environment = os.environ if team is None else team.disband()
             if request:
                 os._exit(130)
-            _replace_process(handle, options)
+            _replace_process(handle, options, environment)
 
         if options.parent is not None:
             request.stop_when_parent_exits(options.parent)
@@ -116,19 +132,27 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
             run_worker(
                 handle,
                 name=options.name,
-                control=ProcessControl(lambda: bool(request) or options.is_late, restart),
+                control=ProcessControl(should_stop, restart),
                 messages=Messages(_warn, (lambda message: None) if options.quiet else say),
                 threads=options.threads,
                 reuse=options.reuse,
                 # One seed of a plan is no best trial.
                 best_trial_callback=None if handle.confirms else DashboardArtifacts(handle),
+                team=team,
             )
+            if team is not None and team.is_broken and not options.is_late:
+                restart()
         except KeyboardInterrupt:
             # At once: a training loop that hangs would keep the interpreter from ending.
             os._exit(130)
         except DatabaseUnavailableError as error:
             say(f"error: {error}")
             os._exit(error.exit_code)
+        except RankDiedError as error:
+            if options.parent is None or request:
+                raise
+            say(f"warning: {error}")
+            os.kill(os.getpid(), signal.SIGKILL)  # so that the parent replaces this worker
     if request.signal_count:
         if is_shown:
             say("stopped: the same command continues")
@@ -165,7 +189,9 @@ def _require_value(handle: StudyHandle) -> None:
         raise SchedSearchError(reason)
 
 
-def _replace_process(handle: StudyHandle, options: _WorkerOptions) -> NoReturn:
+def _replace_process(
+    handle: StudyHandle, options: _WorkerOptions, environment: Mapping[str, str]
+) -> NoReturn:
     """Replace this process, which hangs, by the same worker in a new one."""
     from schedsearch.task import TRUST_VARIABLE
 
@@ -173,6 +199,6 @@ def _replace_process(handle: StudyHandle, options: _WorkerOptions) -> NoReturn:
     os.chdir(handle.database.folder)
     # The URL goes into the environment: every user can read command lines, and it may hold a
     # password. The user has allowed the task's code to this worker, so to its successor too.
-    environment = os.environ | {"SCHEDSEARCH_STORAGE": handle.database.url, TRUST_VARIABLE: "1"}
+    allowed = {"SCHEDSEARCH_STORAGE": handle.database.url, TRUST_VARIABLE: "1"}
     command = [sys.executable, "-m", "schedsearch", "worker", *options.flags(), "--", handle.name]
-    os.execve(sys.executable, command, environment)
+    os.execve(sys.executable, command, {**environment, **allowed})

@@ -6,7 +6,7 @@ time, so that the rest of the program sees an engine like any other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -40,6 +40,8 @@ class LoopEngine:
         horizon: the number of epochs of a full training, which the loop sees as `run.horizon`.
         precision: of the loop's thread; the loop itself has to cast to bfloat16.
         arguments: of the function, beside the defaults in `train.arguments`.
+        while_waiting: called about once a second while the loop trains an epoch; what it raises
+            ends the epoch.
 
     Attributes:
         tested: the metrics, named `test_NAME`, that the last released loop measured; None if it
@@ -55,8 +57,10 @@ class LoopEngine:
         horizon: int,
         precision: PrecisionSettings = DEFAULT_PRECISION,
         arguments: Mapping[str, Any] = MappingProxyType({}),
+        while_waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self.train = train
+        self._while_waiting = while_waiting
         self.arguments = MappingProxyType({**function_arguments(train), **arguments})
         self.horizon = horizon
         self.precision = precision
@@ -76,7 +80,7 @@ class LoopEngine:
         context = context or LoopContext()
         state = LoopState() if snapshot is None else LoopState.resumed(snapshot)
         state.results.extend(context.results)
-        handover, defaults = Handover(), self.train.hyperparameters
+        handover, defaults = Handover(self._while_waiting), self.train.hyperparameters
         run = LoopRun(seed, self.horizon, state, handover, defaults, context, self.arguments)
         thread = LoopThread(
             partial(self.train, run), handover=handover, seed=seed, precision=self.precision
@@ -129,6 +133,15 @@ class LoopEngine:
     def offers_model(self) -> bool:
         """Whether the loop gave a checkpoint in the last epoch."""
         return self._filled().state.is_recent
+
+    @property
+    def reduction(self) -> str | None:
+        """How the last report of the loop combines the numbers of several processes."""
+        return self._filled().run.reduction
+
+    def generators(self) -> dict[str, Any]:
+        """Return the state of the loop's random generators, as in a snapshot."""
+        return self._filled().thread.rng_state.to_dict()
 
     def release(self, lane: int) -> None:
         """End the loop, wait until its function returns, and keep what that raises in `raised`."""

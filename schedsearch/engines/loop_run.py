@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from schedsearch.engines.base import EpochResult, Resumed, Snapshot
 from schedsearch.engines.loop_thread import Handover
@@ -29,11 +29,14 @@ class LoopContext:
         identity: of the plan, the seed and the horizon; a state of another one is refused.
         results: of the epochs before the one at which the lane begins.
         directory: returns the folder of the run, or None if it has none that outlives the lane.
+        must_report: whether the loop has to report each epoch; where several processes train a
+            trial, only the first one has to.
     """
 
     identity: str = ""
     results: Sequence[EpochResult] = ()
     directory: Callable[[], Path | None] = lambda: None
+    must_report: bool = True
 
 
 @dataclass
@@ -117,6 +120,7 @@ class LoopRun:
         seed: for all random numbers of the loop.
         horizon: the number of epochs of a full training.
         arguments: those of the function, by name: the trial's, the file's, or the defaults.
+        reduction: how the last report combines the numbers of several processes; see `report`.
     """
 
     def __init__(
@@ -132,6 +136,7 @@ class LoopRun:
         self.seed = seed
         self.horizon = horizon
         self.arguments = arguments
+        self.reduction: str | None = None
         self._state, self._handover, self._defaults = state, handover, defaults
         self._context = context
         self._directory: Path | None = None
@@ -193,6 +198,8 @@ class LoopRun:
 
     def _take_result(self) -> EpochResult:
         result = self._reported
+        if result is None and not self._context.must_report:
+            result = EpochResult({}, {})
         if result is None:
             epoch = self._state.epoch
             raise SchedSearchError(f"epoch = {epoch} ended without a call of run.report()")
@@ -215,7 +222,7 @@ class LoopRun:
             return resumed
         if self._reported is not None:
             return replace(self._take_result(), stopped=True)
-        if self._state.epoch > 0:
+        if self._state.epoch > 0 or not self._context.must_report:
             return EpochResult({}, {}, stopped=True)
         raise SchedSearchError(
             "the training loop ended before its first call of run.report(): it may stop before "
@@ -292,13 +299,25 @@ class LoopRun:
             return self.values
         return NamedValues({**self._defaults, **self._epoch_values.at(step / of)})
 
-    def report(self, *, terms: Mapping[str, Any] | None = None, **metrics: Any) -> None:
+    def report(
+        self,
+        *,
+        terms: Mapping[str, Any] | None = None,
+        reduce: Literal["mean"] | None = None,
+        **metrics: Any,
+    ) -> None:
         """Report the validation metrics and the mean loss terms of an epoch, once per epoch.
 
+        Args:
+            terms: the mean of each loss term.
+            reduce: where several processes train a trial: None takes the numbers of rank 0, and
+                the others need not report; "mean" takes the mean over all ranks.
+            **metrics: of the validation.
+
         Raises:
-            SchedSearchError: called outside an epoch, twice in one, without a metric, or with a
-                value that is not a number; or values change within the epoch, but `at` was not
-                called for its steps.
+            SchedSearchError: called outside an epoch, twice in one, without a metric, with a value
+                that is not a number, or with another `reduce`; or values change within the epoch,
+                but `at` was not called for its steps.
         """
         if not self._in_epoch:
             raise SchedSearchError("run.report() was called outside `for epoch, hp in run`")
@@ -306,8 +325,11 @@ class LoopRun:
             raise SchedSearchError(f"run.report() was called twice at epoch = {self._state.epoch}")
         if not metrics:
             raise SchedSearchError("run.report() needs a validation metric: run.report(val_loss=…)")
+        if reduce not in (None, "mean"):
+            raise SchedSearchError(f'run.report() got reduce={reduce!r}, but it must be "mean"')
         if self._steps is not None and self.moving:
             self._steps.check_end(self.moving)
+        self.reduction = reduce
         self._reported = EpochResult(_finite_or_nan(metrics), _as_floats(terms or {}))
 
     def checkpoint(self, state: Any) -> None:

@@ -30,9 +30,14 @@ Outcome: TypeAlias = EpochResult | Resumed | LoopEnded
 
 
 class Handover:
-    """Passes control between the engine and the thread of a loop: the two never run at once."""
+    """Passes control between the engine and the thread of a loop: the two never run at once.
 
-    def __init__(self) -> None:
+    Args:
+        while_waiting: called about once a second while the engine waits; what it raises ends that.
+    """
+
+    def __init__(self, while_waiting: Callable[[], None] = lambda: None) -> None:
+        self._while_waiting = while_waiting
         self._values: SimpleQueue[Mapping[str, float] | None] = SimpleQueue()
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
 
@@ -55,6 +60,7 @@ class Handover:
             # its handler in this thread only when this thread runs.
             with suppress(Empty):
                 return self._outcomes.get(timeout=_POLL_SECONDS)
+            self._while_waiting()
 
 
 class LoopThread:

@@ -299,7 +299,7 @@ class ScheduleDriver:
         terms = {name: _mean(values) for name, values in self._terms.items()}
         self.clear_terms()
         if isinstance(self._source, LoopRun):
-            self._source.report(terms=terms, **{self.metric: metric})
+            self._source.report(terms=terms, reduce=None, **{self.metric: metric})
             if model is not None:
                 self._source.offer_model(model)
         else:

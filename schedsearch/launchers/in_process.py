@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 
-from schedsearch.engines import closest_numerics
+from schedsearch.engines import Engine, closest_numerics
 from schedsearch.engines.precision import start_torch_threads
-from schedsearch.numerics import numerics_differences
+from schedsearch.errors import InputError
+from schedsearch.numerics import changed_numerics, numerics_differences
+from schedsearch.ranks.team import Team
+from schedsearch.space import Space
 from schedsearch.storage import StudyHandle
 from schedsearch.study_task import engine_for, load_study_task
+from schedsearch.task import Task, TrainFunction, is_train_function
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.trajectories.compiled_code import kept_compiled_code
@@ -28,6 +35,7 @@ def run_worker(
     threads: int | None = None,
     reuse: bool = True,
     best_trial_callback: BestTrialCallback | None = None,
+    team: Team | None = None,
 ) -> None:
     """Train trials of a study until none is left to begin, or until it is stopped.
 
@@ -39,15 +47,25 @@ def run_worker(
         threads: torch's threads; None: as many as the study records.
         reuse: read and write the cache of epochs.
         best_trial_callback: called for each new best trial.
+        team: the processes that train each trial together; None: this one alone.
 
     Raises:
+        InputError: there is a team, but the task is no training loop.
         StudyError: the task differs from the one that the study was created with.
         SchedSearchError: the user's code failed several times in a row.
     """
     space, recorded = study.space, study.record.numerics
     numerics = {**recorded, "threads": threads or recorded["threads"]}
+    numerics["processes"] = 1 if team is None else team.size
     start_torch_threads(numerics["threads"])
+    if team is not None:
+        team.begin(space, numerics)
     task = load_study_task(study)
+    if team is not None and not is_train_function(task):
+        raise InputError(
+            f"{team.size} processes to a trial need a training loop, but {space.task} is a Task, "
+            "which one process trains: start `schedsearch worker` without torchrun"
+        )
     with kept_compiled_code(study.database):
         here = closest_numerics(numerics)
     if other := numerics_differences(numerics, here):
@@ -56,7 +74,7 @@ def run_worker(
         )
     # An engine of one lane trains one seed of a trial.
     number = 1 if here["engine"] == "lanes" else space.search.seeds
-    make_engine = partial(engine_for, space, task, here)
+    make_engine = partial(_make_engine, space, task, here, team)
     engines = [make_engine() for _ in range(number)]
     # In lanes, trials wait for others of equal arguments; so several engines have work.
     alike = space.argument_combinations()
@@ -69,12 +87,21 @@ def run_worker(
         cached_runs=CachedRuns.of_study(study, store, here),
         control=control,
         messages=messages,
-        numerics={
-            key: here[key] for key in recorded if here.get(key, recorded[key]) != recorded[key]
-        },
+        numerics=changed_numerics(recorded, here),
         best_trial_callback=best_trial_callback,
         make_engine=make_engine,
         pools=pools,
     )
     with kept_compiled_code(study.database):
         worker.run()
+
+
+def _make_engine(
+    space: Space,
+    task: Task | TrainFunction,
+    numerics: Mapping[str, Any],
+    team: Team | None,
+    arguments: Mapping[str, Any] = MappingProxyType({}),
+) -> Engine:
+    engine = engine_for(space, task, numerics, arguments)
+    return engine if team is None else team.lead(engine, arguments)

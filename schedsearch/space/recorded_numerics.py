@@ -5,7 +5,7 @@ from __future__ import annotations
 from schedsearch.cores import MAX_THREADS
 
 #: More lanes than a machine has room for.
-_LIMITS = {"threads": MAX_THREADS, "lanes": 2**16}
+_LIMITS = {"threads": MAX_THREADS, "lanes": 2**16, "processes": 2**16}
 
 
 def invalid_numerics(recorded: object) -> str | None:

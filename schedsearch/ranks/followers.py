@@ -1,0 +1,116 @@
+"""Rank 0's connections to the other ranks: calls to all of them, and their answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from schedsearch.errors import TrainingRefusedError
+from schedsearch.ranks.messages import receive, send
+
+#: Seconds between two checks for signals while rank 0 waits for answers.
+_POLL_SECONDS = 1.0
+
+
+class RankDiedError(TrainingRefusedError):
+    """The process of another rank ended, so the trial returns to the queue."""
+
+    exit_code = 1
+
+
+class RankFailedError(Exception):
+    """The training loop of another rank raised; the cause has the traceback of that process."""
+
+
+class RemoteTracebackError(Exception):
+    """The traceback of another process, which is printed as the cause of an error here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._text = text
+
+    def __str__(self) -> str:
+        return f"\n{self._text}"
+
+
+class Followers:
+    """The ranks from 1 on, each of which answers each call once.
+
+    Args:
+        connections: to rank 1, rank 2 and so on.
+        describe_end: returns how the process of a rank ended, in words.
+    """
+
+    def __init__(
+        self, connections: Sequence[Connection], describe_end: Callable[[int], str]
+    ) -> None:
+        self._connections, self._describe_end = list(connections), describe_end
+        self._answers: dict[int, dict[str, Any]] = {}
+        #: Whether a call has failed anywhere: then the ranks may wait for each other for ever.
+        self.is_broken = False
+
+    def call(self, name: str, **content: Any) -> None:
+        """Let all ranks make a call; `answers` has what comes of it."""
+        self._answers.clear()
+        for rank, connection in enumerate(self._connections, start=1):
+            try:
+                send(connection, {"call": name, **content})
+            except OSError:
+                raise self._died(rank) from None
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Wait for the answers to the last call, and return them by rank.
+
+        Raises:
+            RankFailedError: a rank raised.
+            RankDiedError: the process of a rank has ended.
+        """
+        while len(self._answers) < len(self._connections):
+            self._read(_POLL_SECONDS)
+        return [self._answers[rank] for rank in sorted(self._answers)]
+
+    def check(self) -> None:
+        """Raise if a rank has raised or ended, instead of waiting for it."""
+        self._read(0.0)
+
+    def raised_before(self, seconds: float) -> RankFailedError | RankDiedError | None:
+        """Return what ended another rank within so many seconds, since rank 0 may fail by it."""
+        end = time.monotonic() + seconds
+        try:
+            while len(self._answers) < len(self._connections) and time.monotonic() < end:
+                self._read(max(0.0, end - time.monotonic()))
+        except (RankFailedError, RankDiedError) as error:
+            return error
+        return None
+
+    def close(self) -> None:
+        """End the connections, which ends the other ranks."""
+        for connection in self._connections:
+            connection.close()
+
+    def _read(self, timeout: float) -> None:
+        pending = {
+            connection: rank
+            for rank, connection in enumerate(self._connections, start=1)
+            if rank not in self._answers
+        }
+        for ready in wait(list(pending), timeout):
+            assert isinstance(ready, Connection)
+            rank = pending[ready]
+            try:
+                answer = receive(ready)
+            except (EOFError, OSError):
+                raise self._died(rank) from None
+            self._answers[rank] = answer
+            if "error" in answer:
+                self.is_broken = True
+                error = RankFailedError(f"rank {rank}: {answer['error']}")
+                raise error from RemoteTracebackError(answer["traceback"])
+
+    def _died(self, rank: int) -> RankDiedError:
+        self.is_broken = True
+        return RankDiedError(
+            f"the process of rank {rank} ended{self._describe_end(rank)}: its trial is queued again"
+        )
