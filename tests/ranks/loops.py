@@ -1,0 +1,124 @@
+"""Training loops of several ranks, on the CPU: one that works, and others that fail in some way."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from schedsearch.engines.loop import LoopRun
+
+
+class Training:
+    """A small network in DistributedDataParallel, and this rank's share of the data."""
+
+    def __init__(self, seed: int) -> None:
+        if not dist.is_initialized():
+            dist.init_process_group("gloo")
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.model = DistributedDataParallel(network)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+        self.x = torch.linspace(-1, 1, 32)[:, None]
+        self.y = (3 * self.x).sin()
+        # Each rank draws other numbers from here on.
+        torch.manual_seed(seed + self.rank)
+
+    def train_epoch(self, lr: float) -> None:
+        """Train two batches, half of each on each of two ranks, with noise of each rank."""
+        self.optimizer.param_groups[0]["lr"] = lr
+        for batch in range(2):
+            chosen = slice(batch * 16 + self.rank, (batch + 1) * 16, self.size)
+            x = self.x[chosen] + 0.1 * torch.randn_like(self.x[chosen])
+            self.optimizer.zero_grad()
+            (self.model(x) - self.y[chosen]).square().mean().backward()
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def loss(self) -> Tensor:
+        """Return the loss on this rank's share of the data."""
+        mine = slice(self.rank, None, self.size)
+        return (self.model(self.x[mine]) - self.y[mine]).square().mean()
+
+
+def epochs(run: LoopRun) -> Iterator[tuple[int, Training]]:
+    """Yield each epoch and the training after it."""
+    training = Training(run.seed)
+    for epoch, hp in run:
+        training.train_epoch(hp["lr"])
+        yield epoch, training
+
+
+def train(run: LoopRun) -> None:
+    """Train on all ranks; the mean of their losses counts."""
+    for _, training in epochs(run):
+        run.report(reduce="mean", val_loss=training.loss())
+    run.test(loss=training.loss())
+
+
+def train_with_rank_0(run: LoopRun) -> None:
+    """Report on rank 0 alone."""
+    for epoch, training in epochs(run):
+        if training.rank == 0:
+            run.report(val_loss=epoch + 1.0)
+
+
+def train_resumably(run: LoopRun) -> None:
+    """Take a moment for each epoch, and continue from a checkpoint of all ranks."""
+    training = Training(run.seed)
+    if (state := run.restored) is not None:
+        training.model.load_state_dict(state["model"])
+        training.optimizer.load_state_dict(state["optimizer"])
+    for _, hp in run:
+        training.train_epoch(hp["lr"])
+        time.sleep(0.05)
+        run.report(reduce="mean", val_loss=training.loss())
+        run.checkpoint(
+            {"model": training.model.state_dict(), "optimizer": training.optimizer.state_dict()}
+        )
+
+
+def train_slowly(run: LoopRun) -> None:
+    """Take a moment for each epoch, and write the process of each rank down."""
+    for epoch, training in epochs(run):
+        Path(f"rank_{training.rank}.pid").write_text(str(os.getpid()))
+        time.sleep(0.05)
+        run.report(val_loss=1.0 / (1 + epoch))
+
+
+def train_or_raise_on_rank_1(run: LoopRun) -> None:
+    """Raise on rank 1 in the third epoch where lr is large; rank 0 then waits for its gradients."""
+    training = Training(run.seed)
+    for epoch, hp in run:
+        if training.rank == 1 and epoch == 2 and hp["lr"] > 0.3:
+            raise ValueError("rank 1 has had enough")
+        training.train_epoch(hp["lr"])
+        run.report(val_loss=hp["lr"])
+
+
+def train_or_hang_on_rank_1(run: LoopRun) -> None:
+    """Hang on rank 1 in the third epoch where lr is large."""
+    training = Training(run.seed)
+    for epoch, hp in run:
+        while training.rank == 1 and epoch == 2 and hp["lr"] > 0.3:
+            time.sleep(0.01)
+        training.train_epoch(hp["lr"])
+        run.report(val_loss=hp["lr"])
+
+
+for _function in (
+    train,
+    train_with_rank_0,
+    train_resumably,
+    train_slowly,
+    train_or_raise_on_rank_1,
+    train_or_hang_on_rank_1,
+):
+    _function.hyperparameters = {"lr": 0.1}
