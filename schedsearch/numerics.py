@@ -106,6 +106,11 @@ def changed_numerics(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> di
     return {key: here[key] for key in recorded if here.get(key, recorded[key]) != recorded[key]}
 
 
+def cores_of_worker(numerics: Mapping[str, Any]) -> int:
+    """Return how many cores a worker with these numerics uses: the threads of all its processes."""
+    return int(numerics["threads"]) * int(numerics.get("processes", 1))
+
+
 def _processor(device: str) -> str:
     """Return the model of the device, on which its kernels, and so their rounding, depend."""
     import torch

@@ -58,13 +58,14 @@ def confirm(
     --timeout the same command continues, and one with more --seeds trains only what is new.
     """
     from schedsearch.confirmation.confirm import prepare_confirmation
+    from schedsearch.numerics import cores_of_worker
     from schedsearch.report.dashboard_artifacts import refresh_dashboard
 
     if epoch_timeout is not None and epoch_timeout <= 0:
         raise InputError(f"--epoch-timeout is {epoch_timeout:g}, but must be greater than 0")
     handle = study_at(storage, study)
     require_trust(handle.space.task, trusted=trust_task)
-    threads = int(handle.record.numerics["threads"])
+    threads = cores_of_worker(handle.record.numerics)
     with (
         place.launcher(storage, threads) as launcher,
         prepare_confirmation(
@@ -132,13 +133,14 @@ def _say_queued(confirmation: Confirmation, top: int, runs: int) -> None:
 def _default_workers(confirmation: Confirmation, place: PlaceOptions) -> int:
     """Return how many workers fill the cores, but no more than the missing runs need."""
     from schedsearch.cores import available_cores
+    from schedsearch.numerics import cores_of_worker
 
     if place.on is Place.RAY:
         return 1
     numerics = confirmation.study.record.numerics
     missing = len(confirmation.runs) - confirmation.recorded()
     needed = math.ceil(missing / int(numerics.get("lanes", 1)))
-    return max(1, min(available_cores() // int(numerics["threads"]), needed))
+    return max(1, min(available_cores() // cores_of_worker(numerics), needed))
 
 
 def _print_result(handle: StudyHandle, result: dict[str, Any], *, as_json: bool) -> None:

@@ -59,7 +59,8 @@ def start(
     from schedsearch.user_plans import queue_user_plans, read_user_plan
 
     # A place that is not available is an error before anything is written.
-    with place.launcher(storage, training.given_threads or 1) as launcher:
+    cores = (training.given_threads or 1) * training.processes_per_trial
+    with place.launcher(storage, cores) as launcher:
         if extension.horizon is None:
             setup = training.setup(workers if place.on is Place.LOCAL else 1)
             prepared, plans = _prepare_file(space, search, also, storage, trusted=trust_task)

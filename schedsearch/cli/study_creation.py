@@ -151,10 +151,12 @@ def changed_threads(study: StudyHandle, threads: int | None, workers: int) -> in
 
     kept = int(study.record.numerics["threads"])
     used, cores = threads or kept, available_cores()
-    if workers * used > max(cores, used):
+    processes = workers * int(study.record.numerics.get("processes", 1))
+    if processes * used > max(cores, used):
+        what = "workers" if processes == workers else "processes"
         say(
-            f"warning: {workers} workers with {count_of(used, 'thread')} are more than the {cores} "
-            "cores here: --threads N changes it"
+            f"warning: {processes} {what} with {count_of(used, 'thread')} are more than the "
+            f"{cores} cores here: --threads N changes it"
         )
     if used == kept:
         return None

@@ -10,12 +10,14 @@ import typer
 
 from schedsearch.cli.app import AsJson, NoReuse, app
 from schedsearch.cli.output import echo, say
+from schedsearch.cli.ranks import follow_other_rank
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.printable import describe_stop
 
 if TYPE_CHECKING:
+    from schedsearch.ranks.team import Team
     from schedsearch.reproduction import ConfigTrainer, TrainedRun
     from schedsearch.space import Space
     from schedsearch.storage import Database, StudyHandle
@@ -42,22 +44,27 @@ def train(
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Train with a config exactly as its trial was trained.
+    """Train with a config exactly as its trial was trained, with as many processes.
 
     With --output the model is saved. Epochs that are cached in the storage are not trained again,
     but read from this record, unless --no-reuse is given. If it trained all epochs, the command
     reports whether it reproduced the value that the config records. With `--seed all` it trains
     every seed of the trial, and each model's file name contains the seed.
     """
+    follow_other_rank()
     if output is not None:
         _check_output(output)
     folder = Path.cwd()  # the task may change the current folder
     space = _load_config(config)
     require_trust(space.task, trusted=trust_task)
-    trainer = _make_trainer(space, config, storage, reuse=not no_reuse)
-    if differences := "; ".join(trainer.differences):
-        say(f"warning: the numbers may differ from the recorded ones: {differences}")
-    runs = [_train(trainer, number) for number in _seeds(seed, trainer)]
+    from schedsearch.ranks.team import gathered
+    from schedsearch.space.recorded_numerics import recorded_processes
+
+    with gathered(recorded_processes(space.document.numerics), space.name) as team:
+        trainer = _make_trainer(space, config, storage, reuse=not no_reuse, team=team)
+        if differences := "; ".join(trainer.differences):
+            say(f"warning: the numbers may differ from the recorded ones: {differences}")
+        runs = [_train(trainer, number) for number in _seeds(seed, trainer)]
     saved = [_save(run, trainer.space, output, folder, several=len(runs) > 1) for run in runs]
     _print_result(runs, trainer, as_json=as_json)
     if diverged := [run for run in runs if run.diverged]:
@@ -84,14 +91,16 @@ def _load_config(file: Path) -> Space:
     return space
 
 
-def _make_trainer(space: Space, file: Path, storage: str, *, reuse: bool) -> ConfigTrainer:
+def _make_trainer(
+    space: Space, file: Path, storage: str, *, reuse: bool, team: Team | None
+) -> ConfigTrainer:
     """Return the trainer of a config, with the cache and the study that the storage has."""
     from schedsearch.reproduction import ConfigTrainer
     from schedsearch.trajectories import open_store
 
     database = _database(storage, required=reuse)
     store = None if database is None or not reuse else open_store(database, say)
-    return ConfigTrainer(space, store, _study_of(space, database), file)
+    return ConfigTrainer(space, store, _study_of(space, database), file, team)
 
 
 def _database(url: str, *, required: bool) -> Database | None:

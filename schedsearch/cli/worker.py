@@ -14,6 +14,7 @@ import typer
 
 from schedsearch.cli.app import NoReuse, app
 from schedsearch.cli.output import say
+from schedsearch.cli.ranks import follow_other_rank
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, any_study_at
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cores import MAX_THREADS
@@ -50,11 +51,8 @@ def worker(
     exits 1.
     """
     from schedsearch.launchers.supervisor import worker_name
-    from schedsearch.ranks.joining import Rank
-    from schedsearch.ranks.team import follow_rank_0
 
-    if (rank := Rank.of(os.environ)) is not None and rank.number > 0:
-        raise typer.Exit(follow_rank_0(rank))
+    follow_other_rank()
     handle = any_study_at(storage, study)
     require_trust(handle.space.task, trusted=trust_task)
     deadline = None if timeout is None else time.monotonic() + timeout

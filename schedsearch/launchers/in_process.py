@@ -10,13 +10,12 @@ from typing import Any
 
 from schedsearch.engines import Engine, closest_numerics
 from schedsearch.engines.precision import start_torch_threads
-from schedsearch.errors import InputError
 from schedsearch.numerics import changed_numerics, numerics_differences
 from schedsearch.ranks.team import Team
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle
 from schedsearch.study_task import engine_for, load_study_task
-from schedsearch.task import Task, TrainFunction, is_train_function
+from schedsearch.task import Task, TrainFunction
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.trajectories.compiled_code import kept_compiled_code
@@ -61,14 +60,10 @@ def run_worker(
     if team is not None:
         team.begin(space, numerics)
     task = load_study_task(study)
-    if team is not None and not is_train_function(task):
-        raise InputError(
-            f"{team.size} processes to a trial need a training loop, but {space.task} is a Task, "
-            "which one process trains: start `schedsearch worker` without torchrun"
-        )
     with kept_compiled_code(study.database):
         here = closest_numerics(numerics)
-    if other := numerics_differences(numerics, here):
+    asked = {**numerics, "processes": recorded.get("processes", 1)}
+    if other := numerics_differences(asked, here):
         messages.warn(
             f"warning: exact numbers will differ from the study's others: {'; '.join(other)}"
         )

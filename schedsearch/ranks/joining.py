@@ -6,16 +6,19 @@ import json
 import os
 import secrets
 import socket
+import struct
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
-
-from torch._C._distributed_c10d import TCPStore
+from typing import TYPE_CHECKING
 
 from schedsearch.errors import SchedSearchError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import TCPStore
 
 #: The address and the key of rank 0 for the processes that it starts.
 ADDRESS_VARIABLE = "SCHEDSEARCH_RANK_0"
@@ -23,6 +26,8 @@ ADDRESS_VARIABLE = "SCHEDSEARCH_RANK_0"
 GENERATION_VARIABLE = "SCHEDSEARCH_RANK_GENERATION"
 #: Seconds in which all ranks have to start.
 _TIMEOUT = 600.0
+#: Seconds for which rank 0 waits for a word of a process that has connected.
+_MAX_SILENCE = 10
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,15 @@ class Door:
             check()
             if not wait([self._socket], 1.0):
                 continue
-            connection = _connection(self._socket.accept()[0])
-            with suppress(Exception):  # a stranger, or a process that has ended
+            # An exception means a stranger, or a process that has ended.
+            with self._socket.accept()[0] as opened, suppress(Exception):
+                _limit_silence(opened, _MAX_SILENCE)
+                connection = _connection(opened)
                 deliver_challenge(connection, key)
                 answer_challenge(connection, key)
-                found[int(connection.recv_bytes())] = connection
+                rank = int(connection.recv_bytes())
+                _limit_silence(opened, 0)
+                found[rank] = connection
         self._socket.close()
         return [found[rank] for rank in sorted(found)]
 
@@ -112,7 +121,8 @@ def knock(address: Address, rank: int) -> Connection:
     Raises:
         OSError or EOFError: rank 0 has ended.
     """
-    connection = _connection(socket.create_connection((address.host, address.port)))
+    with socket.create_connection((address.host, address.port)) as opened:
+        connection = _connection(opened)
     answer_challenge(connection, address.key.encode())
     deliver_challenge(connection, address.key.encode())
     connection.send_bytes(str(rank).encode())
@@ -141,13 +151,20 @@ def _key(environment: Mapping[str, str]) -> str:
 
 def _torchrun_store(environment: Mapping[str, str]) -> TCPStore:
 
+    from torch._C._distributed_c10d import TCPStore
+
     host, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
     return TCPStore(host, port, is_master=False, timeout=timedelta(seconds=_TIMEOUT))
 
 
 def _connection(opened: socket.socket) -> Connection:
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Connection(opened.detach())
+    return Connection(os.dup(opened.fileno()))
+
+
+def _limit_silence(opened: socket.socket, seconds: int) -> None:
+    """Limit how long a read of a socket waits; 0: it has no limit."""
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, 0))
 
 
 class GroupStore:
@@ -160,6 +177,8 @@ class GroupStore:
     """
 
     def __init__(self, host: str) -> None:
+        from torch._C._distributed_c10d import TCPStore
+
         self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
         self.port: int = self._store.port
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from schedsearch.engines import Engine
 from schedsearch.engines.loop import LoopEngine
-from schedsearch.errors import SchedSearchError
+from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.ranks.followers import Followers, RankDiedError
 from schedsearch.ranks.joining import (
     ADDRESS_VARIABLE,
@@ -79,10 +79,17 @@ class Team:
         Args:
             engine: of a training loop.
             arguments: of the plans that it trains.
+
+        Raises:
+            InputError: it is the engine of a Task.
         """
         from schedsearch.ranks.leading import LeadingEngine
 
-        assert isinstance(engine, LoopEngine)
+        if not isinstance(engine, LoopEngine):
+            raise InputError(
+                f"{self.size} processes need a training loop, but the task is a Task, which one "
+                "process trains: start the command without torchrun"
+            )
         number, self._engines = self._engines, self._engines + 1
         self._followers.call("make", engine=number, arguments=dict(arguments))
         self._followers.answers()

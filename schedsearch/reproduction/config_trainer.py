@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from schedsearch.engines import Engine, closest_numerics
+from schedsearch.engines import closest_numerics
 from schedsearch.engines.precision import start_torch_threads
 from schedsearch.errors import InputError, TaskError, did_you_mean
 from schedsearch.numerics import numerics_differences
 from schedsearch.plan import Plan
+from schedsearch.ranks.team import Team
 from schedsearch.reproduction.trained_run import TrainedRun
 from schedsearch.run import Run
 from schedsearch.space import Space
@@ -45,9 +46,11 @@ class ConfigTrainer:
         study: the study that the config was exported from, if it is known: it says which versions
             of the task are the same training.
         file: the config's file, for messages.
+        team: the processes that train together; None: this one alone.
 
     Raises:
-        InputError: a parameter can take several values, or the config does not fit its task.
+        InputError: a parameter can take several values, the config does not fit its task, or there
+            is a team for a task that is no training loop.
     """
 
     def __init__(
@@ -56,9 +59,12 @@ class ConfigTrainer:
         store: TrajectoryStore | None = None,
         study: StudyHandle | None = None,
         file: Path | str | None = None,
+        team: Team | None = None,
     ) -> None:
         _check_numerics(space)
         start_torch_threads(space.document.numerics.get("threads", 1))
+        if team is not None:
+            team.begin(space, {"threads": 1, **space.document.numerics})
         loaded = load_with_fingerprint(space, file)
         task = loaded.task
         space = space.with_argument_defaults(argument_defaults(task))
@@ -66,8 +72,9 @@ class ConfigTrainer:
         self.plan = self.space.plan()
         _check_names(self.plan, task, space.task)
         self._recorded = _recorded_values(space)
-        numerics = _usable_numerics(space, task)
-        self.engine: Engine = engine_for(self.space, task, numerics, self.plan.arguments)
+        numerics = _usable_numerics(space, task, 1 if team is None else team.size)
+        engine = engine_for(self.space, task, numerics, self.plan.arguments)
+        self.engine = engine if team is None else team.lead(engine, self.plan.arguments)
         #: How numerics and task differ from those that the config records, a phrase each.
         self.differences = numerics_differences(space.document.numerics, numerics)
         digest, changes = _match_versions(space, loaded, study)
@@ -150,7 +157,7 @@ def _recorded_values(space: Space) -> dict[int, float]:
         ) from None
 
 
-def _usable_numerics(space: Space, task: Task | TrainFunction) -> dict[str, Any]:
+def _usable_numerics(space: Space, task: Task | TrainFunction, processes: int) -> dict[str, Any]:
     """Return the config's numerics as far as this machine and this task support them."""
     recorded = space.document.numerics
     engine = recorded.get("engine", "sequential")
@@ -160,7 +167,9 @@ def _usable_numerics(space: Space, task: Task | TrainFunction) -> dict[str, Any]
         )
     if is_train_function(task) or engine == "loop":
         engine = "loop" if is_train_function(task) else "sequential"
-    return closest_numerics({**recorded, "engine": engine, "device": _device(space)})
+    return closest_numerics(
+        {**recorded, "engine": engine, "device": _device(space), "processes": processes}
+    )
 
 
 def _check_numerics(space: Space) -> None:

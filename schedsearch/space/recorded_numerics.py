@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from schedsearch.cores import MAX_THREADS
+from schedsearch.errors import InputError
 
 #: More lanes than a machine has room for.
 _LIMITS = {"threads": MAX_THREADS, "lanes": 2**16, "processes": 2**16}
@@ -24,3 +28,14 @@ def invalid_numerics(recorded: object) -> str | None:
         if not isinstance(recorded.get(key, ""), str):
             return f"numerics.{key} is {recorded[key]!a}, but must be text"
     return None
+
+
+def recorded_processes(recorded: Mapping[str, Any]) -> int:
+    """Return how many processes train a run together, according to recorded numerics.
+
+    Raises:
+        InputError: the numerics are invalid.
+    """
+    if wrong := invalid_numerics(dict(recorded)):
+        raise InputError(wrong)
+    return int(recorded.get("processes", 1))

@@ -55,10 +55,17 @@ def values(study: StudyHandle) -> dict[Any, float | None]:
     return {plan_of(trial): trial.value for trial in study.complete_trials()}
 
 
-def torchrun(folder: Path, *flags: object) -> Sequence[str]:
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    worker = ["-m", "schedsearch", "worker", "small", "--storage", url_of(folder), "--threads", "1"]
-    return [*run, *worker, *map(str, flags)]
+def torchrun(folder: Path, run: Sequence[str] = ()) -> Sequence[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    worker = ["schedsearch", "worker", "small", "--storage", url_of(folder), "--threads", "1"]
+    return [*launcher, "--nproc-per-node", "2", *run, "-m", *worker]
+
+
+def wait_for_ranks(folder: Path) -> list[int]:
+    """Wait until both ranks train, and return their processes."""
+    files = [folder / f"rank_{rank}.pid" for rank in (0, 1)]
+    wait_until(lambda: all(file.exists() and file.read_text() for file in files))
+    return [int(file.read_text()) for file in files]
 
 
 def test_equal_searches_have_equal_numbers_however_the_ranks_were_started(tmp_path: Path):
@@ -104,6 +111,41 @@ def test_a_rank_that_raises_fails_the_trial_with_its_traceback(tmp_path: Path):
     assert study.queue.counts().complete == 4
 
 
+def test_the_processes_of_torchrun_begin_again_after_a_failed_trial(tmp_path: Path):
+    created = start(tmp_path, content("train_or_raise_on_rank_1"), "--workers", 0)
+    created.communicate(timeout=120)
+    ended = subprocess.run(
+        torchrun(tmp_path), cwd=tmp_path, timeout=300, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    counts = study_in(tmp_path).queue.counts()
+    assert (counts.complete, counts.failed) == (4, 2)
+
+
+def test_torchrun_passes_ctrl_c_on_and_the_trial_returns_to_the_queue(tmp_path: Path):
+    created = start(tmp_path, content("train_slowly") | {"horizon": 100_000}, "--workers", 0)
+    created.communicate(timeout=120)
+    with subprocess.Popen(torchrun(tmp_path), cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        pids = wait_for_ranks(tmp_path)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    counts = study_in(tmp_path).queue.counts()
+    assert (counts.running, counts.waiting, counts.failed) == (0, 1, 0)
+    assert not any(map(is_alive, pids))
+
+
+def test_torchrun_starts_all_ranks_again_if_one_is_killed(tmp_path: Path):
+    created = start(tmp_path, content("train_slowly", trials=3), "--workers", 0)
+    created.communicate(timeout=120)
+    command = torchrun(tmp_path, run=["--max-restarts", "1"])
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        os.kill(wait_for_ranks(tmp_path)[1], signal.SIGKILL)
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    counts = study_in(tmp_path).queue.counts()
+    assert (counts.complete, counts.failed) == (3, 0)
+
+
 def test_a_rank_that_hangs_meets_the_timeout(tmp_path: Path):
     space = content("train_or_hang_on_rank_1", trials=6, epoch_timeout=8.0)
     study, err = search(tmp_path, space)
@@ -116,9 +158,7 @@ def test_a_rank_that_hangs_meets_the_timeout(tmp_path: Path):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_trial_of_a_rank_that_is_killed_is_queued_again(tmp_path: Path, rank: int):
     process = start(tmp_path, content("train_slowly", trials=4))
-    pid = tmp_path / f"rank_{rank}.pid"
-    wait_until(lambda: pid.exists() and bool(pid.read_text()))
-    os.kill(int(pid.read_text()), signal.SIGKILL)
+    os.kill(wait_for_ranks(tmp_path)[rank], signal.SIGKILL)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     counts = study_in(tmp_path).queue.counts()
@@ -161,10 +201,9 @@ def test_ctrl_c_hands_the_trial_back_and_a_checkpoint_continues_all_ranks(tmp_pa
 
 def test_a_second_ctrl_c_ends_all_ranks_at_once(tmp_path: Path):
     process = start(tmp_path, content("train_slowly", trials=4) | {"horizon": 100_000})
-    pids = [tmp_path / f"rank_{rank}.pid" for rank in (0, 1)]
-    wait_until(lambda: all(pid.exists() and pid.read_text() for pid in pids))
+    pids = wait_for_ranks(tmp_path)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    wait_until(lambda: not any(is_alive(int(pid.read_text())) for pid in pids), 30)
+    wait_until(lambda: not any(map(is_alive, pids)), 30)
