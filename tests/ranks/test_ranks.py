@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from schedsearch.storage import StudyHandle, get_only_study, open_database, plan_of
 from tests.processes import is_alive
-from tests.searches import begin, document, url_of, wait_until, write_space
+from tests.searches import ROOT, begin, document, url_of, wait_until, write_space
 
 pytestmark = pytest.mark.long
 
@@ -207,3 +207,28 @@ def test_a_second_ctrl_c_ends_all_ranks_at_once(tmp_path: Path):
     process.communicate(timeout=60)
     assert process.returncode == 130
     wait_until(lambda: not any(map(is_alive, pids)), 30)
+
+
+def test_the_example_is_searched_by_two_processes(tmp_path: Path):
+    flags = ["--processes-per-trial", 2, "--threads", 1, "--trials", 3]
+    options = ["--trust-task", "--storage", url_of(tmp_path)]
+    search = begin("start", "examples/distributed.toml", *flags, *options, folder=ROOT)
+    _, err = search.communicate(timeout=300)
+    assert search.returncode == 0, err
+    assert all(0.0 < value < 2.0 for value in values(study_in(tmp_path)).values() if value)
+
+
+def test_a_confirmation_and_a_config_train_with_as_many_processes(tmp_path: Path):
+    search(tmp_path, content("train", trials=4))
+    url = ["--storage", url_of(tmp_path)]
+    for command in (
+        ["confirm", "small", "--top", 1, "--seeds", 6, "--workers", 1],
+        ["export", "small", "-o", "best.toml"],
+    ):
+        process = begin(*command, *url, folder=tmp_path)
+        _, err = process.communicate(timeout=400)
+        assert process.returncode == 0, err
+    assert "processes = 2" in (tmp_path / "best.toml").read_text()
+    train = begin("train", "best.toml", "--no-reuse", *url, folder=tmp_path)
+    out, err = train.communicate(timeout=200)
+    assert "reproduced the recorded value" in out, err
