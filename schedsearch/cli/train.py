@@ -44,12 +44,13 @@ def train(
     storage: Storage = DEFAULT_STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Train with a config exactly as its trial was trained, with as many processes.
+    """Train with a config exactly as its trial was trained.
 
-    With --output the model is saved. Epochs that are cached in the storage are not trained again,
-    but read from this record, unless --no-reuse is given. If it trained all epochs, the command
-    reports whether it reproduced the value that the config records. With `--seed all` it trains
-    every seed of the trial, and each model's file name contains the seed.
+    As many processes as trained the trial train together. With --output the model is saved. Epochs
+    that are cached in the storage are not trained again, but read from this record, unless
+    --no-reuse is given. If it trained all epochs, the command reports whether it reproduced the
+    value that the config records. With `--seed all` it trains every seed of the trial, and each
+    model's file name contains the seed.
     """
     follow_other_rank()
     if output is not None:
