@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import signal
+import threading
 
 import lightning.pytorch.callbacks as shipped
 import pytest
@@ -64,6 +66,10 @@ class Unfreezing(shipped.BaseFinetuning):
             self.unfreeze_and_add_param_group(module.backbone, optimizer)
 
 
+class Writing(shipped.BasePredictionWriter):
+    """Writes predictions, of which a training has none."""
+
+
 class Sized(Model):
     """With the attributes that the tuners set."""
 
@@ -92,13 +98,24 @@ class Sized(Model):
         lambda: shipped.EarlyStopping("val_loss", patience=9),
         lambda: shipped.Timer({"hours": 1}),
         lambda: shipped.ModelSummary(),
+        lambda: shipped.RichModelSummary(),
         lambda: shipped.TQDMProgressBar(),
+        lambda: shipped.RichProgressBar(),
+        lambda: shipped.DeviceStatsMonitor(cpu_stats=True),
+        lambda: shipped.ThroughputMonitor(batch_size_fn=lambda batch: len(batch[0])),
+        lambda: shipped.SpikeDetection(rtol=1e9),
+        lambda: Writing("epoch"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*Parametrizations.*")
+@pytest.mark.filterwarnings("ignore:When using the `ThroughputMonitor`")
 def test_a_callback_that_leaves_the_values_alone_is_accepted(tmp_path, callback):
     made = callback()
-    options = {"enable_progress_bar": isinstance(made, shipped.ProgressBar)}
+    options = {
+        "enable_progress_bar": isinstance(made, shipped.ProgressBar),
+        "logger": CSVLogger(tmp_path),
+        "log_every_n_steps": 3,
+    }
     assert_follows_plan(fit(made, default_root_dir=tmp_path, **options))
 
 
@@ -222,6 +239,25 @@ def test_a_validation_that_a_stop_brings_forward_is_no_epoch_of_the_plan(batch, 
     assert source.epoch == (2 if batch == 6 else 1)
 
 
+class Overtime(Callback):
+    """Lets the time of the trainer's Timer be over, after a number of batches of an epoch."""
+
+    def __init__(self, epoch, batch):
+        self.when = (epoch, batch)
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx + 1) == self.when:
+            [timer] = [c for c in trainer.callbacks if isinstance(c, shipped.Timer)]
+            timer._duration = 0
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(6, [6, 6]), (3, [6, 3])])
+def test_max_time_ends_the_training_as_a_stop_does(batch, steps):
+    source = scheduler()
+    recorder = fit(Overtime(1, batch), max_time={"hours": 1}, source=source)
+    assert (recorder.steps, source.epoch) == (steps, 2 if batch == 6 else 1)
+
+
 def test_a_stop_before_min_epochs_does_not_disturb_the_plan():
     assert_follows_plan(fit(Stop(0, 3), min_epochs=HORIZON))
 
@@ -231,6 +267,7 @@ def test_a_stop_before_min_epochs_does_not_disturb_the_plan():
     [
         {},
         {"min_epochs": HORIZON},
+        {"min_steps": 6 * HORIZON},
         {"val_check_interval": 2, "max_epochs": -1},
         {"check_val_every_n_epoch": 2, "max_epochs": 8, "min_epochs": 8},
     ],
@@ -244,7 +281,11 @@ def test_a_pruned_run_ends_the_training(options):
 
 @pytest.mark.parametrize(
     ("stop", "epochs"),
-    [(stopping_early, 1), (lambda: Stop(1, 6), 2), (lambda: Stop(1, 3), 1)],
+    [
+        (stopping_early, 1),
+        (lambda: Stop(1, 6), 2),
+        (lambda: Stop(1, 3), 1),
+    ],
 )
 def test_a_run_that_lightning_stops_ends_with_what_it_has_reported(stop, epochs):
     def train(run):
@@ -254,6 +295,15 @@ def test_a_run_that_lightning_stops_ends_with_what_it_has_reported(stop, epochs)
     results = stopped_results(train)
     assert [bool(result.metrics) for result in results if result.metrics] == [True] * epochs
     assert [result.stopped for result in results] == [False] * (len(results) - 1) + [True]
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_a_run_that_a_timer_stops_ends_with_what_it_has_reported(interval):
+    def train(run):
+        fit(shipped.Timer({"hours": 1}, interval=interval), Overtime(1, 3), source=run)
+
+    results = stopped_results(train)
+    assert [bool(result.metrics) for result in results] == [True, interval == "epoch"]
 
 
 def test_a_run_that_stops_before_its_first_validation_fails():
@@ -275,6 +325,19 @@ def stopped_results(train):
         replayed.step(1.0)
     engine.release(0)
     return results
+
+
+def test_the_signals_of_a_search_go_to_the_worker():
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before, found = [signal.getsignal(each) for each in signals], []
+
+    class Looking(Callback):
+        def on_train_batch_end(self, *rest):
+            is_main = threading.current_thread() is threading.main_thread()
+            found.append((is_main, [signal.getsignal(each) for each in signals]))
+
+    search_epochs(lambda run: fit(Looking(), source=run))
+    assert found == [(False, before)] * 6 * HORIZON
 
 
 def test_a_run_trains_to_its_horizon_and_is_tested_then():

@@ -31,6 +31,7 @@ from tests.integrations.lightning_trainings import (
     assert_follows_plan,
     data,
     fit,
+    planned,
     scheduler,
 )
 from tests.integrations.moved_folders import resume_in_moved_folder
@@ -199,6 +200,21 @@ def test_a_checkpoint_of_a_training_with_other_settings_is_refused(tmp_path, opt
         InputError, match="1 validation ended epochs of the plan, but by its settings"
     ):
         train(tmp_path / "rest", {}, resumed=tmp_path / "step=8.ckpt", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({"training": data(4)}, [4, 4]),
+        ({"limit_train_batches": 3}, [3, 3]),
+        ({"accumulate_grad_batches": 2}, [3, 3]),
+    ],
+)
+def test_with_other_data_or_settings_the_plan_continues_at_the_same_epoch(tmp_path, options, steps):
+    train(tmp_path, {})
+    recorder = fit(fitted={"ckpt_path": tmp_path / "step=12.ckpt"}, **options)
+    assert recorder.steps == steps
+    assert recorder.epochs[:2] == planned([1, 1, *steps])[2:]
 
 
 def test_a_checkpoint_of_a_training_without_the_schedule_is_refused(tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pytest
 import torch
 from lightning.pytorch import Callback
 from torch import nn
-from torch.optim import SGD, AdamW
+from torch.optim import LBFGS, SGD, AdamW
 from torch.optim.lr_scheduler import (
     ConstantLR,
     CyclicLR,
@@ -30,6 +32,7 @@ from tests.integrations.lightning_trainings import (
     assert_follows_plan,
     data,
     fit,
+    planned,
     scheduler,
     trainer,
 )
@@ -86,6 +89,44 @@ def test_an_optimizer_follows_the_plan(configured):
         for epoch in lrs[:HORIZON]:
             assert epoch == pytest.approx([replayed.at(step / 6)["lr"] for step in range(6)])
             replayed.step(1.0)
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+@pytest.mark.parametrize("base", [Model, Manual])
+def test_an_optimizer_that_evaluates_the_loss_several_times_follows_the_plan(base, interval):
+    class Searching(base):
+        """Records the rate at which each evaluation of the loss in a step takes place."""
+
+        def configure_optimizers(self):
+            return LBFGS(self.parameters(), lr=0.1, max_iter=3)
+
+        def training_step(self, batch, batch_idx):
+            if base is Model:
+                rates[batch_idx, self.current_epoch].append(self.rate)
+                return self.loss(batch)
+
+            def closure():
+                rates[batch_idx, self.current_epoch].append(self.rate)
+                self.zero_grad()
+                loss = self.loss(batch)
+                self.manual_backward(loss)
+                return loss
+
+            self.optimizers().step(closure)
+            return None
+
+        @property
+        def rate(self):
+            return self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    rates = defaultdict(list)
+    plan = Plan({("lr",): PLAN.schedules["lr",]}, intervals={"lr": interval})
+    fit(module=Searching(), plan=plan)
+    expected = [step["lr"] for epoch in planned([6] * HORIZON, plan) for step in epoch]
+    assert [set(rates[batch, epoch]) for epoch in range(HORIZON) for batch in range(6)] == [
+        {value} for value in expected
+    ]
+    assert len(rates[0, 0]) > 1
 
 
 SCHEDULERS = [

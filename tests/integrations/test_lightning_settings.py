@@ -7,9 +7,10 @@ import re
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.optim import SGD
 from torch.utils.data import DataLoader
 
@@ -23,6 +24,7 @@ from tests.integrations.lightning_trainings import (
     PLAN,
     Manual,
     Model,
+    Recorder,
     Stream,
     assert_follows_plan,
     data,
@@ -186,6 +188,35 @@ def test_several_processes_are_refused(options):
         schedule.setup(several, Model(), "fit")
 
 
+class Accumulating(SingleDeviceStrategy):
+    """Accumulates gradients by itself, as DeepSpeed does."""
+
+    handles_gradient_accumulation = True
+
+
+def test_a_strategy_that_accumulates_gradients_by_itself_is_refused():
+    with pytest.raises(InputError, match="the trainer has Accumulating with 1 process: set strat"):
+        fit(module=Untrained(), strategy=Accumulating("cpu"))
+
+
+class Module(LightningDataModule):
+    """The data of both kinds."""
+
+    def train_dataloader(self):
+        return data()
+
+    def val_dataloader(self):
+        return data(2)
+
+
+@pytest.mark.parametrize("options", [{}, {"val_check_interval": 3, "max_epochs": 2}])
+def test_the_data_of_a_module_is_followed(options):
+    recorder = Recorder()
+    training = trainer(ScheduleCallback(scheduler(), metric="val_loss"), recorder, **options)
+    training.fit(Model(), datamodule=Module())
+    assert_follows_plan(recorder)
+
+
 def test_a_development_run_trains_the_beginning_of_the_plan():
     recorder = fit(fast_dev_run=3)
     assert_follows_plan(recorder, epochs=1)
@@ -303,13 +334,14 @@ def test_a_limit_that_ends_data_without_a_length_before_the_horizon_is_refused(o
         fit(training=DataLoader(Stream(), 2), plan=BY_EPOCH, **options)
 
 
-def test_the_steps_of_several_optimizers_are_not_compared_with_min_steps():
+@pytest.mark.parametrize("limit", ["min_steps", "max_steps"])
+def test_the_steps_of_several_optimizers_are_not_compared_with_a_limit(limit):
     class Two(Manual):
         def configure_optimizers(self):
             return [SGD(self.net.parameters(), lr=0.1), SGD(self.net.parameters(), lr=0.1)]
 
     steps = 2 * BATCHES * HORIZON
-    assert_follows_plan(fit(module=Two(), plan=BY_EPOCH, min_steps=steps), plan=BY_EPOCH)
+    assert_follows_plan(fit(module=Two(), plan=BY_EPOCH, **{limit: steps}), plan=BY_EPOCH)
 
 
 def test_a_module_that_takes_batches_itself_is_refused_by_the_step():

@@ -206,6 +206,7 @@ def test_the_order_of_the_data_does_not_matter(tmp_path, strategy):
             "data_collator": without_ids,
         },
         train_sampling_strategy=strategy,
+        length_column_name="size",
         gradient_accumulation_steps=2,
         remove_unused_columns=False,
     )

@@ -200,6 +200,29 @@ def test_a_compiled_model(tmp_path):
     assert recorder.values == by_interval([BATCHES] * 4, PLAN_BY_STEP)
 
 
+@pytest.mark.long
+def test_a_model_that_is_compiled_in_a_mode(tmp_path):
+    trainer, recorder, _ = make_trainer(tmp_path, PLAN_BY_STEP, torch_compile_mode="default")
+    trainer.train()
+    assert type(trainer.model_wrapped).__name__ == "OptimizedModule"
+    assert recorder.values == by_interval([BATCHES] * 4, PLAN_BY_STEP)
+
+
+def test_a_momentum_of_the_plan_replaces_the_first_beta_alone(tmp_path):
+    options = {"adam_beta1": 0.5, "adam_beta2": 0.75, "adam_epsilon": 0.125}
+    seen = []
+
+    class Looking(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, optimizer, **given):
+            seen.extend((*group["betas"], group["eps"]) for group in optimizer.param_groups)
+
+    trainer, _, _ = make_trainer(
+        tmp_path, MOMENTUM, optim="adamw_torch", key="eps", after=(Looking(),), **options
+    )
+    trainer.train()
+    assert seen == [(value, 0.75, 0.125) for value in rates() for _ in range(2)]
+
+
 @pytest.mark.parametrize("plan", [Plan({("lr",): LR}), PLAN_BY_STEP], ids=["epoch", "step"])
 def test_a_learning_rate_as_a_tensor(tmp_path, plan):
     model = Network()

@@ -643,6 +643,15 @@ def test_the_values_in_force_are_logged_to_the_loggers_of_the_trainer(tmp_path):
     assert [c for c in trainer.callback_handler.callbacks if "Value" in type(c).__name__] == []
 
 
+def test_the_first_step_is_logged_with_its_values(tmp_path):
+    trainer, recorder, _ = make_trainer(
+        tmp_path, PLAN_BY_STEP, logging_strategy="steps", logging_steps=8, logging_first_step=True
+    )
+    trainer.train()
+    history = {entry["step"]: entry["lr"] for entry in trainer.state.log_history if "lr" in entry}
+    assert history == {step: recorder.values[step - 1] for step in (1, 8, 16, 24, 32)}
+
+
 def test_the_values_in_force_are_scalars_of_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
     trainer, _, _ = make_trainer(
