@@ -10,13 +10,14 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.confirmation.paired import Verdict
-from schedsearch.confirmation.study import confirmation_result
+from schedsearch.confirmation.stored_result import confirmation_result
 from schedsearch.confirmation.verdicts import best_first, winner
 from schedsearch.errors import StudyError
+from schedsearch.explanation.stored_result import explanation_result
 from schedsearch.plan import Plan
 from schedsearch.space import Space
-from schedsearch.storage import StudyHandle, plan_of
-from schedsearch.storage.attributes import NUMERICS, RUNS, SEED
+from schedsearch.storage import FollowUp, Purpose, StudyHandle, find_study, plan_of
+from schedsearch.storage.attributes import NUMERICS, RUNS, SEED, VALIDATION
 
 
 def best_trial(study: StudyHandle) -> FrozenTrial:
@@ -66,6 +67,35 @@ def trial_to_config(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
     [source] records the study, the trial and its confirmation; [numerics] records the conditions
     under which the numbers can be reproduced exactly. The URL of the storage is not part of it.
     """
+    return _config(study, trial, provenance(study, trial))
+
+
+def simplest_to_config(study: StudyHandle) -> dict[str, Any]:
+    """Return the simplest plan that the last explanation found to be not worse, as a config.
+
+    Its `source` is the first run of the plan in STUDY:explain, which `train` reproduces.
+
+    Raises:
+        StudyError: there is no explanation, it found no simpler plan, or its runs were deleted.
+    """
+    again = f"`schedsearch explain {study.name}`"
+    result = explanation_result(study)
+    if result is None:
+        raise StudyError(f"study {study.name} has no explanation yet: run {again}")
+    if result["simplest"] is None:
+        raise StudyError(
+            f"the explanation of study {study.name} found no simpler plan that is not worse than "
+            f"trial {result['trial']}: {again} may find one with more --seeds or a larger --margin"
+        )
+    comparison = result["comparisons"][result["simplest"]]
+    runs_in = find_study(study.database, FollowUp(study.name, Purpose.EXPLAIN).name)
+    if runs_in is None:
+        raise StudyError(f"the runs of the explanation were deleted: {again} trains them again")
+    run = complete_trial(runs_in, comparison["number"])
+    return _config(study, run, _provenance_of_simplest(study, run, result, comparison))
+
+
+def _config(study: StudyHandle, trial: FrozenTrial, source: Mapping[str, Any]) -> dict[str, Any]:
     space = study.space
     document = space.document
     plan = plan_of(trial)
@@ -78,7 +108,7 @@ def trial_to_config(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
         "objective": document.objective.model_dump(mode="json"),
         "search": _seeds(space, trial),
         **plan_tables(space, plan),
-        "source": provenance(study, trial),
+        "source": source,
         "numerics": {**study.record.numerics, **trial.user_attrs.get(NUMERICS, {})},
     }
     return {key: value for key, value in content.items() if value != {}}
@@ -145,6 +175,39 @@ def provenance(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
         "metric": study.space.objective.metric,
         "value": trial.value,
         "confirmed": evidence is not None and evidence.get("verdict") == Verdict.BETTER,
+        **_origin(study, trial),
+        **_race_of(study, trial),
+        **({} if evidence is None else {"confirmation": evidence}),
+    }
+
+
+def _provenance_of_simplest(
+    study: StudyHandle,
+    run: FrozenTrial,
+    result: Mapping[str, Any],
+    comparison: Mapping[str, Any],
+) -> dict[str, Any]:
+    found = ("change", "names", "mean", "difference", "interval", "p", "diverged")
+    return {
+        "study": FollowUp(study.name, Purpose.EXPLAIN).name,
+        "trial": run.number,
+        "metric": study.space.objective.metric,
+        "value": run.user_attrs[VALIDATION],
+        "confirmed": False,
+        **_origin(study, run),
+        "explanation": {
+            "trial": result["trial"],
+            "metric": result["metric"],
+            "seeds": result["seeds"][1] - result["seeds"][0],
+            "margin": result["margin"],
+            **{key: comparison[key] for key in found},
+        },
+    }
+
+
+def _origin(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
+    """Return the task, the runs and the versions of a trial."""
+    return {
         # Of the version of the task that was accepted last: the task as it is now.
         "fingerprint": [study.record.fingerprint, *study.record.accepted][-1],
         "runs": trial.user_attrs[RUNS],
@@ -155,8 +218,6 @@ def provenance(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
             ),
             "optuna": version("optuna"),
         },
-        **_race_of(study, trial),
-        **({} if evidence is None else {"confirmation": evidence}),
     }
 
 

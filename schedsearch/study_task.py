@@ -13,13 +13,14 @@ from schedsearch.errors import StudyError
 from schedsearch.space import Space
 from schedsearch.storage import (
     INCONSISTENT_RECORD,
+    Purpose,
     StudyHandle,
     accept_task,
     accepted_digests,
     changed_task_message,
     load_all_studies,
 )
-from schedsearch.storage.attributes import CONFIRMS, FINGERPRINT, PARENT
+from schedsearch.storage.attributes import FINGERPRINT, PARENT
 from schedsearch.task import (
     Fingerprint,
     Task,
@@ -122,14 +123,15 @@ def study_task_changes(study: StudyHandle, loaded: LoadedTask) -> list[str]:
 def accepted_versions(study: StudyHandle) -> set[str]:
     """Return the hashes of the versions of the task that count as the same training.
 
-    A confirmation and a study that extends another one follow that study.
+    A study that confirms, explains or extends another one follows that study.
     """
     found = set(study.record.accepted)
     by_name = {each.name: each for each in study.database.read(load_all_studies)}
     attributes = by_name.pop(study.name, None)
+    keys = [PARENT, *(purpose.attribute for purpose in Purpose)]
     while attributes is not None:
-        followed = attributes.get(CONFIRMS) or attributes.get(PARENT)
-        attributes = by_name.pop(followed, None)
+        followed = next((attributes.get(key) for key in keys if attributes.get(key)), None)
+        attributes = by_name.pop(followed or "", None)
         if attributes is not None and FINGERPRINT in attributes:
             found.update(accepted_digests(attributes))
     return found

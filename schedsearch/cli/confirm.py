@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from schedsearch.cli.app import AsJson, NoReuse, app
+from schedsearch.cli.fresh_runs import check_epoch_timeout, train, worker_group
 from schedsearch.cli.option_groups import grouped
 from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, study_at
-from schedsearch.cli.supervision import WorkerGroup, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
-from schedsearch.cli.worker_options import Place, PlaceOptions
-from schedsearch.errors import InputError
-from schedsearch.printable import count_of
+from schedsearch.cli.worker_options import PlaceOptions
 
 if TYPE_CHECKING:
-    from schedsearch.confirmation.confirm import Confirmation
     from schedsearch.storage import StudyHandle
 
 
@@ -61,8 +57,7 @@ def confirm(
     from schedsearch.numerics import cores_of_worker
     from schedsearch.report.dashboard_artifacts import refresh_dashboard
 
-    if epoch_timeout is not None and epoch_timeout <= 0:
-        raise InputError(f"--epoch-timeout is {epoch_timeout:g}, but must be greater than 0")
+    check_epoch_timeout(epoch_timeout)
     handle = study_at(storage, study)
     require_trust(handle.space.task, trusted=trust_task)
     threads = cores_of_worker(handle.record.numerics)
@@ -72,75 +67,11 @@ def confirm(
             handle, top=top, seeds=seeds, epoch_timeout=epoch_timeout
         ) as confirmation,
     ):
-        number = _default_workers(confirmation, place) if workers is None else workers
-        group = WorkerGroup(launcher, number, place.timeout, reuse=not no_reuse)
-        _train(confirmation, top, group)
+        again = f"schedsearch confirm {handle.name} --top {top} --seeds {seeds}"
+        train(confirmation, worker_group(confirmation, place, launcher, workers, no_reuse), again)
     result = confirmation.judge()
     refresh_dashboard(handle, say)
     _print_result(handle, result, as_json=as_json)
-
-
-def _train(confirmation: Confirmation, top: int, group: WorkerGroup) -> None:
-    """Train the missing runs; exit if there will be no result yet."""
-    from schedsearch.report.progress import Progress
-
-    recorded, total = confirmation.recorded(), len(confirmation.runs)
-    if recorded == total:
-        return
-    if confirmation.without_test is not None:
-        say(f"warning: {confirmation.without_test}")
-    if others := confirmation.others:
-        stay = "stays" if others == 1 else "stay"
-        say(
-            f"{count_of(others, 'queued run')} that this command does not compare {stay} in the "
-            "queue, since "
-            f"another `confirm` or a worker of {confirmation.study.name} is running: the workers "
-            "train them too"
-        )
-    if group.number == 0:
-        _say_queued(confirmation, top, total - recorded)
-        raise typer.Exit
-    with Progress("runs") as display:
-
-        def redraw() -> None:
-            confirmation.call.renew()
-            recorded, trained = confirmation.progress()
-            share = f"{100 * trained / total:.0f} % of all epochs trained"
-            display.count(recorded, total, share, worked=trained)
-
-        redraw()
-        with confirmation.study.unless_deleted():
-            done = supervise(confirmation.study, group, display, redraw)
-        redraw()
-    recorded = confirmation.recorded()
-    if done.interrupted or (done.timed_out and recorded < total):
-        say(f"stopped with {recorded} of {total} runs recorded: the same command continues")
-        raise typer.Exit(130 if done.interrupted else 1)
-    if done.exit_code:
-        raise typer.Exit(done.exit_code)
-
-
-def _say_queued(confirmation: Confirmation, top: int, runs: int) -> None:
-    """Say how to train runs that are only queued, and how to judge them."""
-    parent, name = confirmation.parent.name, confirmation.study.name
-    again = f"schedsearch confirm {parent} --top {top} --seeds {len(confirmation.seeds)}"
-    say(
-        f"{runs} runs are queued: train them with `schedsearch worker {name}`, and then judge them "
-        f"with `{again}`"
-    )
-
-
-def _default_workers(confirmation: Confirmation, place: PlaceOptions) -> int:
-    """Return how many workers fill the cores, but no more than the missing runs need."""
-    from schedsearch.cores import available_cores
-    from schedsearch.numerics import cores_of_worker
-
-    if place.on is Place.RAY:
-        return 1
-    numerics = confirmation.study.record.numerics
-    missing = len(confirmation.runs) - confirmation.recorded()
-    needed = math.ceil(missing / int(numerics.get("lanes", 1)))
-    return max(1, min(available_cores() // cores_of_worker(numerics), needed))
 
 
 def _print_result(handle: StudyHandle, result: dict[str, Any], *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import typer
 from schedsearch.cli.app import app
 from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, study_at
+from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
     from schedsearch.storage import StudyHandle
@@ -35,31 +36,58 @@ def export(
             show_default=False,
         ),
     ] = None,
+    simplest: Annotated[
+        bool,
+        typer.Option(
+            "--simplest", help="The simplest plan that `explain` found to be not worse instead."
+        ),
+    ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write the best schedule as a config.
 
     The config is for `train` and for your training loop.
     """
-    import tomli_w
-
-    from schedsearch.export import best_trial, complete_trial, trial_to_config
-    from schedsearch.files import write_document
+    from schedsearch.export import best_trial, complete_trial, simplest_to_config, trial_to_config
     from schedsearch.storage.attributes import PLAN
 
     handle = study_at(storage, study)
+    if simplest:
+        if trial is not None:
+            raise InputError("--simplest and --trial both choose the plan: give only one")
+        content = simplest_to_config(handle)
+        _write(content, output)
+        _say_explained(content["source"]["explanation"])
+        return
     chosen = best_trial(handle) if trial is None else complete_trial(handle, trial)
     content = trial_to_config(handle, chosen)
-    if output is None:
-        echo(tomli_w.dumps(content), nl=False)
-    else:
-        write_document(output, content)
-        say(f"wrote {output}: {_description(content)}")
+    _write(content, output)
     if "confirmation" not in content["source"] and handle.space.is_constant_plan(
         chosen.user_attrs[PLAN]
     ):
         say("a constant: no schedule was better" if trial is None else "a constant")
     _say_confirmed(handle, content["source"], is_default=trial is None)
+
+
+def _write(content: dict[str, Any], output: Path | None) -> None:
+    import tomli_w
+
+    from schedsearch.files import write_document
+
+    if output is None:
+        echo(tomli_w.dumps(content), nl=False)
+    else:
+        write_document(output, content)
+        say(f"wrote {output}: {_description(content)}")
+
+
+def _say_explained(evidence: dict[str, Any]) -> None:
+    """Report how far the simpler plan is from the one that it replaces."""
+    say(
+        f"simpler than trial {evidence['trial']} and not worse by {evidence['margin']:.4g} or "
+        f"more: difference {evidence['difference']:+.4g} in {evidence['metric']} over "
+        f"{evidence['seeds']} fresh seeds"
+    )
 
 
 def _description(content: dict[str, Any]) -> str:
@@ -99,7 +127,7 @@ def _say_confirmed(handle: StudyHandle, source: dict[str, Any], *, is_default: b
 
 def _warn_of_better_trials(handle: StudyHandle) -> None:
     """Warn if the study has a better trial that was not part of the confirmation."""
-    from schedsearch.confirmation.study import confirmation_result
+    from schedsearch.confirmation.stored_result import confirmation_result
     from schedsearch.confirmation.verdicts import not_confirmed
 
     best = [

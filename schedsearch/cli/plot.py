@@ -1,4 +1,4 @@
-"""`schedsearch plot`: a study, a trial, a confirmation, or a config as a picture."""
+"""`schedsearch plot`: a study, a trial, a confirmation, an explanation, or a config."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plot(
         str,
         typer.Argument(
             help="STUDY, STUDY/NUMBER (a trial), STUDY/best (the trial that `export` writes), "
-            "STUDY/confirmation, or the file of a config.",
+            "STUDY/confirmation, STUDY/explanation, or the file of a config.",
             show_default=False,
             autocompletion=complete_study_name,
         ),
@@ -42,11 +42,12 @@ def plot(
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Draw a study, a trial, a confirmation or a config.
+    """Draw a study, a trial, a confirmation, an explanation or a config.
 
     A study: its best value so far, its families, and the importance of each parameter.
     A trial: its schedules, its validation metric and its loss terms, beside the best constant.
     A confirmation: the differences between each schedule and the constants.
+    An explanation: the differences between a plan and its variants, and the paths of its schedules.
     A config: its schedules; closed-loop ones are drawn against a synthetic training curve.
     """
     if output is None and not attach:
@@ -91,10 +92,16 @@ def _drawing_of(part: str) -> Callable[[StudyHandle], tuple[Figure, str]]:
     """Return the function that draws a study, or the part of it that `part` names."""
     if part.isdecimal():
         return lambda study: _draw_trial(study, int(part))
-    drawings = {"": _draw_study, "best": _draw_trial, "confirmation": _draw_confirmation}
+    drawings = {
+        "": _draw_study,
+        "best": _draw_trial,
+        "confirmation": _draw_confirmation,
+        "explanation": _draw_explanation,
+    }
     if part not in drawings:
         raise InputError(
-            f"{part} is not part of a study: give STUDY/NUMBER, STUDY/best or STUDY/confirmation"
+            f"{part} is not part of a study: give STUDY/NUMBER, STUDY/best, STUDY/confirmation or "
+            "STUDY/explanation"
         )
     return drawings[part]
 
@@ -122,7 +129,7 @@ def _draw_trial(study: StudyHandle, number: int | None = None) -> tuple[Figure, 
 
 
 def _draw_confirmation(study: StudyHandle) -> tuple[Figure, str]:
-    from schedsearch.confirmation.study import confirmation_result
+    from schedsearch.confirmation.stored_result import confirmation_result
     from schedsearch.report.pictures import draw_confirmation
 
     result = confirmation_result(study)
@@ -131,6 +138,19 @@ def _draw_confirmation(study: StudyHandle) -> tuple[Figure, str]:
             f"study {study.name} has no confirmation yet: run `schedsearch confirm {study.name}`"
         )
     return draw_confirmation(study.name, result), f"the confirmation of {study.name}"
+
+
+def _draw_explanation(study: StudyHandle) -> tuple[Figure, str]:
+    from schedsearch.explanation.stored_result import explanation_result
+    from schedsearch.report.pictures import draw_explanation
+
+    result = explanation_result(study)
+    if result is None:
+        raise StudyError(
+            f"study {study.name} has no explanation yet: run `schedsearch explain {study.name}`"
+        )
+    figure = draw_explanation(study.name, result, study.space.horizon)
+    return figure, f"the explanation of trial {result['trial']} of {study.name}"
 
 
 def _draw_config(file: Path) -> tuple[Figure, str]:

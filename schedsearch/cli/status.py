@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from schedsearch.report.status import Status
-    from schedsearch.storage import Database, StudyAttributes, StudyHandle
+    from schedsearch.storage import Database, Purpose, StudyAttributes, StudyHandle
 
 
 @app.command()
@@ -62,19 +63,22 @@ def show_studies(
     as_json: AsJson = False,
 ) -> None:
     """List the studies of a storage."""
-    from schedsearch.confirmation.study import confirmations
-    from schedsearch.report.confirmation import verdict_line
+    from schedsearch.report.follow_ups import follow_ups
     from schedsearch.report.status_text import best_line
     from schedsearch.storage import list_studies
 
     database = database_at(storage)
     handles, invalid = list_studies(database)
     statuses, unreadable = _statuses(handles)
-    records, invalid_records = confirmations(database)
+    records, invalid_records = follow_ups(database)
     damaged = [*invalid, *unreadable, *invalid_records]
     if as_json:
         rows = [
-            {"study": record.name, "confirms": record.parent, "runs": record.runs}
+            {
+                "study": record.name,
+                record.follows.purpose.attribute: record.follows.study,
+                "runs": record.runs,
+            }
             for record in records
         ]
         failures = [{"study": error.study, "damaged": str(error)} for error in damaged]
@@ -84,10 +88,10 @@ def show_studies(
             ended = f"{status.counts.finished}/{status.total} trials"
             echo(f"{printable_line(status.study)}  {status.state}  {ended}  {best_line(status)}")
         for record in records:
-            verdict = "no verdict yet" if record.result is None else verdict_line(record.result)
-            name, parent = printable_line(record.name), printable_line(record.parent)
+            verdict = record.verdict or "no verdict yet"
+            name, parent = printable_line(record.name), printable_line(record.follows.study)
             runs = f"{record.runs} of {count_of(record.total, 'run')}"
-            echo(f"{name}  confirms {parent}  {runs}  {verdict}")
+            echo(f"{name}  {record.follows.purpose.attribute} {parent}  {runs}  {verdict}")
         for error in damaged:
             echo(f"{printable_line(error.study)}  damaged")
     for error in damaged:
@@ -113,47 +117,61 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Delete a study with its trials, pictures and confirm runs."""
-    from schedsearch.storage import confirmation_name, load_study, open_study
-    from schedsearch.storage.attributes import CONFIRMS, SPACE
+    """Delete a study with its trials, pictures, and runs of confirm and explain."""
+    from schedsearch.storage import is_follow_up, load_study, open_study
+    from schedsearch.storage.attributes import SPACE
 
     database = database_at(storage)
     found = database.read(lambda connection: load_study(connection, study))
-    if found is None or not (SPACE in found or CONFIRMS in found):
+    if found is None or not (SPACE in found or is_follow_up(found)):
         open_study(database, study)  # raises the error that says why it is no study to delete
     assert found is not None
-    if CONFIRMS in found and found.name.endswith(confirmation_name("")):
-        _delete_confirmation(database, found, yes=yes)
+    if (purpose := _purpose_of(found)) is not None:
+        _delete_follow_up(database, found, purpose, yes=yes)
     else:
         _delete_search(database, found, yes=yes)
 
 
-def _delete_confirmation(database: Database, found: StudyAttributes, *, yes: bool) -> None:
-    from schedsearch.storage import TrialQueue, confirmation_name, delete_study
+def _purpose_of(found: StudyAttributes) -> Purpose | None:
+    """Return why a study follows another one, by its name and its attribute; None if neither."""
+    from schedsearch.storage import FollowUp, Purpose
+
+    for purpose in Purpose:
+        if purpose.attribute in found and found.name.endswith(FollowUp("", purpose).name):
+            return purpose
+    return None
+
+
+def _delete_follow_up(
+    database: Database, found: StudyAttributes, purpose: Purpose, *, yes: bool
+) -> None:
+    from schedsearch.storage import FollowUp, TrialQueue, delete_study
 
     _refuse_in_training(database, [found])
     name, counts = found.name, TrialQueue(database, found.study_id).counts()
     runs = counts.complete + counts.pruned
-    _confirm_deletion(f"confirmation {printable_line(name)} with its {runs} runs", yes=yes)
+    what = f"{purpose.noun} {printable_line(name)}"
+    _confirm_deletion(f"{what} with its {runs} runs", yes=yes)
     delete_study(database, found.study_id)
-    parent = printable_line(name.removesuffix(confirmation_name("")))
-    say(f"deleted confirmation {printable_line(name)}; study {parent} keeps its result")
+    parent = printable_line(name.removesuffix(FollowUp("", purpose).name))
+    say(f"deleted {what}; study {parent} keeps its result")
 
 
 def _delete_search(database: Database, found: StudyAttributes, *, yes: bool) -> None:
     from schedsearch.report.dashboard_artifacts import linked_pictures
     from schedsearch.report.progress import spinner
-    from schedsearch.storage import TrialQueue, confirmation_name, delete_study, load_study
-    from schedsearch.storage.attributes import CONFIRMS
+    from schedsearch.storage import FollowUp, Purpose, TrialQueue, delete_study, load_study
 
     queue, name = TrialQueue(database, found.study_id), printable_line(found.name)
-    child = database.read(lambda c: load_study(c, confirmation_name(found.name)))
-    children = [] if child is None or CONFIRMS not in child else [child]
+    children, runs = [], ""
+    for purpose in Purpose:
+        follower = FollowUp(found.name, purpose).name
+        child = database.read(partial(load_study, name=follower))
+        if child is not None and purpose.attribute in child:
+            children.append(child)
+            counts = TrialQueue(database, child.study_id).counts()
+            runs += f" and the {counts.complete + counts.pruned} runs of its {purpose.noun}"
     _refuse_in_training(database, [found, *children])
-    runs = ""
-    if children:
-        counts = TrialQueue(database, children[0].study_id).counts()
-        runs = f" and the {counts.complete + counts.pruned} runs of its confirmation"
     _confirm_deletion(f"study {name} with its {queue.counts().trials} trials{runs}", yes=yes)
     # The study last: if this is interrupted, the same command deletes the rest.
     with spinner(f"deleting study {name}"):

@@ -34,16 +34,18 @@ def study_at(url: str, name: str) -> StudyHandle:
     """Open a search in the database at a URL, as `--storage` names it.
 
     Raises:
-        StudyError: the study confirms another one.
+        StudyError: the study follows another one.
     """
     study = any_study_at(url, name)
-    if study.confirms is not None:
-        raise StudyError(f"study `{name}` confirms study `{study.confirms}`: name that one")
+    if (follows := study.follows) is not None:
+        raise StudyError(
+            f"study `{name}` {follows.purpose.attribute} study `{follows.study}`: name that one"
+        )
     return study
 
 
 def any_study_at(url: str, name: str) -> StudyHandle:
-    """Open a search or a confirmation in the database at a URL."""
+    """Open a search, or a study that follows one, in the database at a URL."""
     from schedsearch.storage import open_study
 
     return open_study(database_at(url), name)

@@ -43,7 +43,7 @@ def worker(
     name: Annotated[str | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Train trials of a study, or runs of STUDY:confirm.
+    """Train trials of a study, or runs of STUDY:confirm or STUDY:explain.
 
     The worker ends when none is left to begin. While other workers train the last trials it waits:
     a trial whose worker dies is queued again. Ctrl-C stops after the epoch and returns the trial to
@@ -135,7 +135,7 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
                 threads=options.threads,
                 reuse=options.reuse,
                 # One seed of a plan is no best trial.
-                best_trial_callback=None if handle.confirms else DashboardArtifacts(handle),
+                best_trial_callback=None if handle.follows else DashboardArtifacts(handle),
                 team=team,
             )
             if team is not None and team.is_broken and not options.is_late:
@@ -174,9 +174,13 @@ def _warn(message: str) -> None:
 
 
 def _next_step(handle: StudyHandle) -> str:
-    if handle.confirms is None:
+    from schedsearch.storage import Purpose
+
+    if (follows := handle.follows) is None:
         return ""
-    return f": `schedsearch confirm {handle.confirms}` with its --top and --seeds judges the runs"
+    options = {Purpose.CONFIRM: "--top and --seeds", Purpose.EXPLAIN: "--trial and --seeds"}
+    command = f"schedsearch {follows.purpose} {follows.study}"
+    return f": `{command}` with its {options[follows.purpose]} judges the runs"
 
 
 def _require_value(handle: StudyHandle) -> None:

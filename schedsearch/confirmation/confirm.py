@@ -3,86 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 from schedsearch.confirmation.candidates import Candidate, candidates, few_constants_warning
+from schedsearch.confirmation.fresh_runs import FreshRuns, without_test_metric
 from schedsearch.confirmation.live_calls import LiveCall
 from schedsearch.confirmation.paired import ALPHA, fewest_seeds
-from schedsearch.confirmation.study import (
-    RunResult,
-    confirmation_result,
-    count_progress,
-    failed_runs,
-    keep_result,
-    open_confirmation,
-    queue_missing,
-    recorded_runs,
-)
+from schedsearch.confirmation.stored_result import confirmation_result, keep_result
+from schedsearch.confirmation.study import open_follow_up, queue_missing
 from schedsearch.confirmation.verdicts import common_metric, contend, document
-from schedsearch.errors import DatabaseFileLostError, InputError, SchedSearchError
-from schedsearch.metric_names import missing_on_test
+from schedsearch.errors import InputError
 from schedsearch.printable import count_of
 from schedsearch.space.constant_coverage import constant_coverage_warnings
-from schedsearch.storage import StudyHandle
-from schedsearch.storage.attributes import TEST_METRICS
+from schedsearch.storage import Purpose, StudyHandle
 from schedsearch.study_task import load_study_task
 from schedsearch.training import fresh_seeds
 
 
-@dataclass(frozen=True)
-class Confirmation:
+@dataclass(frozen=True, kw_only=True)
+class Confirmation(FreshRuns):
     """The runs that one call of `confirm` compares.
 
-    It is a context manager: until its end, no other call takes its runs out of the queue, provided
-    that `call.renew` is called about once a minute.
-
     Attributes:
-        parent: the study that is confirmed.
-        study: the study of the runs, which workers train.
         schedules: the best distinct schedules, and the user plans.
         constants: the best distinct constants, and the default.
-        seeds: fresh seeds, on which every plan is trained.
-        call: says that this call is alive.
-        others: how many runs of other calls stay in the queue.
-        without_test: why plans will be compared on the validation split, if that is known already.
     """
 
-    parent: StudyHandle
-    study: StudyHandle
     schedules: Sequence[Candidate]
     constants: Sequence[Candidate]
-    seeds: range
-    call: LiveCall
-    others: int = 0
-    without_test: str | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        # Without the file there is no record of this call to end, and the body reports the loss.
-        with suppress(DatabaseFileLostError) if any(error) else nullcontext():
-            self.call.end()
 
     @property
-    def runs(self) -> list[tuple[Candidate, int]]:
-        """The plans with their seeds; seed by seed, since runs of one seed share their data."""
-        return [(plan, seed) for seed in self.seeds for plan in [*self.schedules, *self.constants]]
-
-    def recorded(self) -> int:
-        """Count the runs that have ended."""
-        known = recorded_runs(self.study)
-        return sum((candidate.plan, seed) in known for candidate, seed in self.runs)
-
-    def progress(self) -> tuple[int, float]:
-        """Return how many runs have ended, and how many runs' worth of epochs is trained.
-
-        A run that has ended counts in full.
-        """
-        wanted = {(candidate.plan, seed) for candidate, seed in self.runs}
-        return count_progress(self.study, wanted)
+    def plans(self) -> Sequence[Candidate]:
+        return [*self.schedules, *self.constants]
 
     def judge(self) -> dict[str, Any]:
         """Judge the runs, and keep the result with the study, without the plans; see `document`.
@@ -94,9 +47,9 @@ class Confirmation:
         Raises:
             SchedSearchError: runs failed or are missing, or all diverged.
         """
-        results, objective = self._results(), self.parent.space.objective
+        results, objective = self.results(), self.parent.space.objective
         metric = common_metric(results, objective.metric)
-        chosen, count = [*self.schedules, *self.constants], len(self.schedules)
+        chosen, count = self.plans, len(self.schedules)
         of_plans = [slice(i, None, len(chosen)) for i in range(len(chosen))]
         contenders = [
             replace(contender, stopped=sum(result.stopped for result in results[of_plan]))
@@ -117,21 +70,6 @@ class Confirmation:
             result["looks"] = [seeds for seeds, _ in result["judged"]]
             keep_result(self.parent, self.study, result)
         return result
-
-    def _results(self) -> list[RunResult]:
-        known, wanted = recorded_runs(self.study), self.runs
-        missing = [(c.plan, seed) for c, seed in wanted if (c.plan, seed) not in known]
-        if missing:
-            failed = failed_runs(self.study)
-            reasons = [f"seed {key[1]}: {failed[key]}" for key in missing if key in failed]
-            first = (
-                f", {len(reasons)} of them failed, the first with {reasons[0]}" if reasons else ""
-            )
-            raise SchedSearchError(
-                f"{len(missing)} of {len(wanted)} runs are missing{first}: "
-                "the same command trains them"
-            )
-        return [known[candidate.plan, seed] for candidate, seed in wanted]
 
     def _looks(self) -> list[Any]:
         """Return all looks at the runs: after how many seeds, and at which trials."""
@@ -166,7 +104,7 @@ def prepare_confirmation(
             "--top"
         )
     load_study_task(study)
-    runs_in = open_confirmation(study, epoch_timeout)
+    runs_in = open_follow_up(study, Purpose.CONFIRM, epoch_timeout)
     confirmation = Confirmation(
         parent=study,
         study=runs_in,
@@ -174,13 +112,7 @@ def prepare_confirmation(
         constants=constants,
         seeds=fresh_seeds(study.space, seeds),
         call=LiveCall(runs_in),
-        without_test=_without_test(study),
+        without_test=without_test_metric(study),
     )
     others = queue_missing(runs_in, confirmation.runs, confirmation.call)
     return replace(confirmation, others=others)
-
-
-def _without_test(study: StudyHandle) -> str | None:
-    """Return why a study's plans cannot be compared on the test split, if a search found that."""
-    tested = study.attributes(TEST_METRICS).get(TEST_METRICS)
-    return None if tested is None else missing_on_test(study.space.objective.metric, tested)

@@ -80,6 +80,10 @@ class Paired:
         """The two-sided p: the share of sign combinations whose mean is at least as far from 0."""
         return self._p_of(0.0)
 
+    def p_below(self, margin: float) -> float:
+        """The p of "the mean difference is below `margin`"; 1 if that of the runs is not."""
+        return self._p_of(margin) if self.mean < margin else 1.0
+
     def interval(self, level: float) -> tuple[float, float]:
         """Return the interval of mean differences that the runs do not reject at `level`.
 

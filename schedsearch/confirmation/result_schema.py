@@ -18,8 +18,8 @@ from pydantic import (
 from schedsearch.scheduler import Direction
 from schedsearch.space.document import TaskName
 
-_Count = Annotated[StrictInt, Field(ge=0, lt=2**31)]
-_Number = Annotated[FiniteFloat, Field(strict=True)]
+Count = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+Number = Annotated[FiniteFloat, Field(strict=True)]
 
 
 def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
@@ -30,50 +30,54 @@ def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
 
 #: An interval is infinite if there are too few differences for its level.
 _End = Annotated[float, Field(strict=True)]
-_Interval = Annotated[tuple[_End, _End], AfterValidator(_ascending)]
+Interval = Annotated[tuple[_End, _End], AfterValidator(_ascending)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A table of a result; it may have more keys."""
+
     model_config = ConfigDict(extra="allow")
 
 
-class _Entry(_Part):
-    number: _Count | None
-    mean: _Number
-    diverged: _Count
-    stopped: _Count = 0
+class Entry(Part):
+    """A plan with its runs."""
+
+    number: Count | None
+    mean: Number
+    diverged: Count
+    stopped: Count = 0
 
 
-class _Against(_Part):
-    number: _Count | None
-    difference: _Number
-    interval: _Interval
-    wins: _Count
-    losses: _Count
+class _Against(Part):
+    number: Count | None
+    difference: Number
+    interval: Interval
+    wins: Count
+    losses: Count
 
 
-class _Plan(_Entry):
-    difference: _Number
-    interval: _Interval
-    wins: _Count
-    losses: _Count
-    p: _Number
-    level: _Number
+class _Plan(Entry):
+    difference: Number
+    interval: Interval
+    wins: Count
+    losses: Count
+    p: Number
+    level: Number
     verdict: Literal["better", "worse", "no difference seen"]
-    seeds_to_show: _Count | None
+    seeds_to_show: Count | None
     against: Annotated[list[_Against], Field(min_length=1)]
 
 
-class _Result(_Part):
+class _Result(Part):
     metric: TaskName
     direction: Direction
     test: StrictBool
-    seeds: tuple[_Count, _Count]
-    baseline: _Entry
-    constants: Annotated[list[_Entry], Field(min_length=1)]
+    seeds: tuple[Count, Count]
+    baseline: Entry
+    constants: Annotated[list[Entry], Field(min_length=1)]
     plans: Annotated[list[_Plan], Field(min_length=1)]
-    judged: list[tuple[_Count, list[_Count]]] = []
-    looks: list[_Count] = []
+    judged: list[tuple[Count, list[Count]]] = []
+    looks: list[Count] = []
     coarse: list[str] = []
 
 
@@ -83,17 +87,25 @@ def find_mistake(content: Any) -> str | None:
     >>> find_mistake([])
     'it must be a table'
     """
+    mistake = first_mistake(_Result, content)
+    if mistake is not None:
+        return mistake
+    if any(len(plan["against"]) != len(content["constants"]) for plan in content["plans"]):
+        return "plans.against: it must have an item for each constant"
+    return None
+
+
+def first_mistake(schema: type[BaseModel], content: Any) -> str | None:
+    """Return the first mistake that a schema finds in a stored result; None if it is valid."""
     if not isinstance(content, dict):
         return "it must be a table"
     try:
         # From JSON, a list stands for a tuple.
-        result = _Result.model_validate(content, strict=False)
+        schema.model_validate(content, strict=False)
     except (ValidationError, RecursionError) as error:
         if isinstance(error, RecursionError):
             return "it is nested too deep"
         detail = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, detail["loc"]))
         return f"{key}: {detail['msg']}"
-    if any(len(plan.against) != len(result.constants) for plan in result.plans):
-        return "plans.against: it must have an item for each constant"
     return None

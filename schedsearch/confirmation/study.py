@@ -1,4 +1,4 @@
-"""The study STUDY:confirm: one trial for each plan and fresh seed, which any worker trains."""
+"""A study of fresh runs: one trial for each plan and fresh seed, which any worker trains."""
 
 from __future__ import annotations
 
@@ -12,27 +12,20 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from schedsearch.confirmation.candidates import Candidate
 from schedsearch.confirmation.live_calls import LiveCall
-from schedsearch.confirmation.result_schema import find_mistake
 from schedsearch.errors import DamagedStudyError
 from schedsearch.metric_names import metric_on_test
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage import (
-    Database,
-    StudyAttributes,
+    FollowUp,
+    Purpose,
     StudyHandle,
-    TrialQueue,
-    confirmation_name,
-    confirmed_study,
     create_study,
-    load_all_studies,
     plan_of,
     require_attribute,
 )
 from schedsearch.storage.attributes import (
-    CONFIRMATION_RESULT,
     CONFIRMED_TRIAL,
-    CONFIRMS,
     CONSTANT,
     PLAN,
     SEED,
@@ -64,34 +57,20 @@ class RunResult:
     stopped: bool = False
 
 
-def confirmation_result(study: StudyHandle) -> dict[str, Any] | None:
-    """Return the result of a study's last confirmation, as the study keeps it.
-
-    Raises:
-        DamagedStudyError: the stored result is not valid.
-    """
-    return _result_in(study.attributes(CONFIRMATION_RESULT))
-
-
-def _result_in(attributes: StudyAttributes) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = attributes.get(CONFIRMATION_RESULT)
-    if CONFIRMATION_RESULT in attributes and (mistake := find_mistake(found)) is not None:
-        rule = f"the result of a confirmation: {mistake}"
-        raise DamagedStudyError(attributes.name, None, CONFIRMATION_RESULT, found, rule)
-    return found
-
-
-def open_confirmation(study: StudyHandle, epoch_timeout: float | None = None) -> StudyHandle:
-    """Open the study that confirms a study; create it if it is missing.
+def open_follow_up(
+    study: StudyHandle, purpose: Purpose, epoch_timeout: float | None = None
+) -> StudyHandle:
+    """Open the study that trains plans of a study on fresh seeds; create it if it is missing.
 
     A confirmation that version 0.1 made, which only recorded runs, becomes a study here.
 
     Args:
         study: the study.
+        purpose: of the fresh runs.
         epoch_timeout: seconds that an epoch may take; None: as many as in the study.
 
     Raises:
-        StudyError: the study of that name confirms another study, or other settings of this one.
+        StudyError: the study of that name follows another study, or other settings of this one.
     """
     search: dict[str, Any] = {
         "trials": 1,
@@ -99,16 +78,17 @@ def open_confirmation(study: StudyHandle, epoch_timeout: float | None = None) ->
         "epoch_timeout": study.epoch_timeout() if epoch_timeout is None else epoch_timeout,
         "pruner": {"name": "none"},
     }
+    follows = FollowUp(study.name, purpose)
     document = study.space.to_document() | {"search": search}
-    space = Space.from_document(document, f"study {confirmation_name(study.name)}")
-    record = replace(study.record, space=space, trials=0, confirms=study.name)
-    confirmation = create_study(study.database, record)
-    confirmation.name_metric(metric_on_test(space.objective.metric))
-    return confirmation
+    space = Space.from_document(document, f"study {follows.name}")
+    record = replace(study.record, space=space, trials=0, follows=follows)
+    fresh = create_study(study.database, record)
+    fresh.name_metric(metric_on_test(space.objective.metric))
+    return fresh
 
 
 def queue_missing(
-    confirmation: StudyHandle, wanted: Sequence[tuple[Candidate, int]], call: LiveCall
+    study: StudyHandle, wanted: Sequence[tuple[Candidate, int]], call: LiveCall
 ) -> int:
     """Queue the runs that are neither recorded, nor running, nor queued.
 
@@ -116,7 +96,7 @@ def queue_missing(
     is alive or a worker trains some run just now: then another call may want them.
 
     Args:
-        confirmation: the study of the runs.
+        study: the study of the runs.
         wanted: the runs that this call compares.
         call: this call, which counts as alive from now on.
 
@@ -124,18 +104,18 @@ def queue_missing(
         How many runs stay in the queue that this call does not want.
     """
     keys = {(candidate.plan, seed) for candidate, seed in wanted}
-    with confirmation.database.creation_lock():
+    with study.database.creation_lock():
         call.renew()
         found = {
-            _key(confirmation, trial): trial
-            for trial in confirmation.trials()
+            _key(study, trial): trial
+            for trial in study.trials()
             if trial.state is not TrialState.FAIL
         }
         unwanted = [trial._trial_id for trial in _unwanted(found, keys)]
-        others = len(unwanted) if call.has_others() else confirmation.queue.withdraw(unwanted)
-        confirmation.queue.enqueue(
+        others = len(unwanted) if call.has_others() else study.queue.withdraw(unwanted)
+        study.queue.enqueue(
             [
-                _queued(confirmation, candidate, seed)
+                _queued(study, candidate, seed)
                 for candidate, seed in wanted
                 if (candidate.plan, seed) not in found
             ]
@@ -152,12 +132,12 @@ def _unwanted(found: Mapping[RunKey, FrozenTrial], wanted: Set[RunKey]) -> list[
     ]
 
 
-def _queued(confirmation: StudyHandle, candidate: Candidate, seed: int) -> FrozenTrial:
+def _queued(study: StudyHandle, candidate: Candidate, seed: int) -> FrozenTrial:
     tables = candidate.plan.to_tables()
     attributes = {
         PLAN: tables,
         SEED: seed,
-        CONSTANT: confirmation.space.is_constant_plan(tables),
+        CONSTANT: study.space.is_constant_plan(tables),
         CONFIRMED_TRIAL: candidate.number,
     }
     return create_trial(
@@ -168,109 +148,50 @@ def _queued(confirmation: StudyHandle, candidate: Candidate, seed: int) -> Froze
     )
 
 
-def _key(confirmation: StudyHandle, trial: FrozenTrial) -> RunKey:
-    require_attribute(confirmation.name, trial, PLAN)
+def _key(study: StudyHandle, trial: FrozenTrial) -> RunKey:
+    require_attribute(study.name, trial, PLAN)
     seed = trial.params.get("seed")
     if type(seed) is not int:
         rule = "a whole number"
-        raise DamagedStudyError(confirmation.name, trial.number, "seed", seed, rule)
+        raise DamagedStudyError(study.name, trial.number, "seed", seed, rule)
     return plan_of(trial), seed
 
 
-def recorded_runs(confirmation: StudyHandle) -> dict[RunKey, RunResult]:
+def recorded_runs(study: StudyHandle) -> dict[RunKey, RunResult]:
     """Return the results of the runs that have ended, by plan and seed."""
     results: dict[RunKey, RunResult] = {}
-    for trial in confirmation.trials():
+    for trial in study.trials():
         if trial.state in _RECORDED:
             # In version 0.1 two calls at a time could train one run twice: the first one counts.
-            results.setdefault(_key(confirmation, trial), _result(confirmation, trial))
+            results.setdefault(_key(study, trial), _result(study, trial))
     return results
 
 
-def _result(confirmation: StudyHandle, trial: FrozenTrial) -> RunResult:
+def _result(study: StudyHandle, trial: FrozenTrial) -> RunResult:
     if trial.state is TrialState.PRUNED:
         return RunResult(math.nan, math.nan)
-    validation, test = (
-        require_attribute(confirmation.name, trial, key) for key in (VALIDATION, TEST)
-    )
+    validation, test = (require_attribute(study.name, trial, key) for key in (VALIDATION, TEST))
     return RunResult(validation, test, stopped=STOPPED_AFTER in trial.user_attrs)
 
 
-def failed_runs(confirmation: StudyHandle) -> dict[RunKey, str]:
+def failed_runs(study: StudyHandle) -> dict[RunKey, str]:
     """Return why runs failed, by plan and seed."""
     return {
-        _key(confirmation, trial): failure_reason(trial)
-        for trial in confirmation.trials()
+        _key(study, trial): failure_reason(trial)
+        for trial in study.trials()
         if trial.state is TrialState.FAIL
     }
 
 
-def count_progress(confirmation: StudyHandle, wanted: Set[RunKey]) -> tuple[int, float]:
+def count_progress(study: StudyHandle, wanted: Set[RunKey]) -> tuple[int, float]:
     """Return how many runs have ended, and how many runs' worth of epochs is trained."""
-    horizon = confirmation.space.horizon
+    horizon = study.space.horizon
     recorded: set[RunKey] = set()
     shares: dict[RunKey, float] = {}
-    for trial in confirmation.trials():
-        if trial.state is not TrialState.FAIL and (key := _key(confirmation, trial)) in wanted:
+    for trial in study.trials():
+        if trial.state is not TrialState.FAIL and (key := _key(study, trial)) in wanted:
             if trial.state in _RECORDED:
                 recorded.add(key)
             share = 1.0 if key in recorded else len(trial.intermediate_values) / horizon
             shares[key] = max(share, shares.get(key, 0.0))
     return len(recorded), sum(shares.values())
-
-
-def keep_result(study: StudyHandle, confirmation: StudyHandle, result: dict[str, Any]) -> None:
-    """Keep a result with the study that was confirmed, and with its confirmation.
-
-    The plans stay in the trials alone, since MySQL limits an attribute to 65,535 bytes.
-    """
-    without = {key: _without_plans(part) for key, part in result.items()}
-    for handle in (confirmation, study):
-        handle.database.optuna.set_study_user_attr(handle.study_id, CONFIRMATION_RESULT, without)
-
-
-def _without_plans(part: Any) -> Any:
-    if isinstance(part, list):
-        return [_without_plans(item) for item in part]
-    return {k: v for k, v in part.items() if k != "plan"} if isinstance(part, dict) else part
-
-
-@dataclass(frozen=True)
-class ConfirmationSummary:
-    """A confirmation as `list` shows it."""
-
-    name: str
-    parent: str
-    runs: int
-    total: int
-    result: dict[str, Any] | None
-
-
-def confirmations(
-    database: Database,
-) -> tuple[list[ConfirmationSummary], list[DamagedStudyError]]:
-    """Return the confirmations in a database, by name.
-
-    Returns:
-        The confirmations, and an error for each one that is not valid.
-    """
-    found, damaged = [], []
-    for study in database.read(load_all_studies):
-        if CONFIRMS in study:
-            try:
-                found.append(_summary(database, study))
-            except DamagedStudyError as error:
-                damaged.append(error)
-    return found, damaged
-
-
-def _summary(database: Database, study: StudyAttributes) -> ConfirmationSummary:
-    parent, counts = confirmed_study(study), TrialQueue(database, study.study_id).counts()
-    assert parent is not None
-    return ConfirmationSummary(
-        name=study.name,
-        parent=parent,
-        runs=counts.complete + counts.pruned,
-        total=counts.trials,
-        result=_result_in(study),
-    )

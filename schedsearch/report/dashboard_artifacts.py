@@ -12,8 +12,9 @@ from functools import cached_property
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial
 
-from schedsearch.confirmation.study import confirmation_result
+from schedsearch.confirmation.stored_result import confirmation_result
 from schedsearch.errors import summarize_exception
+from schedsearch.explanation.stored_result import explanation_result
 from schedsearch.report.dashboard_note import merge_note, study_note
 from schedsearch.report.dashboard_plots import study_plots
 from schedsearch.storage import (
@@ -80,7 +81,12 @@ class DashboardArtifacts:
 
         study = self._study.load()
         previous = get_note(study)
-        note = study_note(self._study.space, trials, confirmation_result(self._study))
+        note = study_note(
+            self._study.space,
+            trials,
+            confirmation_result(self._study),
+            explanation_result(self._study),
+        )
         updated = merge_note(note, previous)
         if updated != previous:
             save_note(study, updated)

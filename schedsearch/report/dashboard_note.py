@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 
 from schedsearch.printable import describe_stop
 from schedsearch.report.confirmation import verdict_line
+from schedsearch.report.explanation import explanation_line
 from schedsearch.report.text import describe_plan
 from schedsearch.space import Space
 from schedsearch.storage import PlanMean, rank_plans
@@ -19,10 +20,13 @@ _END = "*schedsearch keeps the text above this line current; write below it.*"
 
 
 def study_note(
-    space: Space, trials: Sequence[FrozenTrial], confirmation: Mapping[str, Any] | None
+    space: Space,
+    trials: Sequence[FrozenTrial],
+    confirmation: Mapping[str, Any] | None,
+    explanation: Mapping[str, Any] | None = None,
 ) -> str:
     """Return a study's note: task, space, best trials, and how to confirm and export them."""
-    return "\n".join(_lines(space, trials, confirmation))
+    return "\n".join(_lines(space, trials, confirmation, explanation))
 
 
 def merge_note(generated: str, previous: str) -> str:
@@ -41,7 +45,10 @@ def merge_note(generated: str, previous: str) -> str:
 
 
 def _lines(
-    space: Space, trials: Sequence[FrozenTrial], confirmation: Mapping[str, Any] | None
+    space: Space,
+    trials: Sequence[FrozenTrial],
+    confirmation: Mapping[str, Any] | None,
+    explanation: Mapping[str, Any] | None,
 ) -> Iterator[str]:
     objective, name = space.objective, space.name
     yield f"**Task** `{space.task}`, {space.horizon} epochs"
@@ -65,6 +72,9 @@ def _lines(
     else:
         yield f"Test the best schedules on fresh seeds: `schedsearch confirm {name}`"
     yield ""
+    if explanation is not None:
+        yield f"**Explanation** {explanation_line(explanation)}"
+        yield ""
     yield f"Export the best schedule: `schedsearch export {name} -o best.toml`"
     yield ""
     yield _END

@@ -11,13 +11,25 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from schedsearch.confirmation.study import confirmation_result
+from schedsearch.confirmation.stored_result import confirmation_result
 from schedsearch.confirmation.verdicts import not_confirmed
+from schedsearch.explanation.stored_result import explanation_result
 from schedsearch.pruners import Audit, summarize_audit
 from schedsearch.report.confirmation import verdict_line
+from schedsearch.report.explanation import explanation_line
+from schedsearch.report.training_time import seconds_of_training
 from schedsearch.report.without_value import without_value
 from schedsearch.report.work_left import epochs_left
-from schedsearch.storage import Counts, PlanMean, StudyHandle, find_study, is_race_run, rank_plans
+from schedsearch.storage import (
+    Counts,
+    FollowUp,
+    PlanMean,
+    Purpose,
+    StudyHandle,
+    find_study,
+    is_race_run,
+    rank_plans,
+)
 from schedsearch.storage.attributes import (
     CLAMPED,
     DIVERGED,
@@ -29,7 +41,6 @@ from schedsearch.storage.attributes import (
     is_superseded,
     requested_epochs,
 )
-from schedsearch.storage.rows import to_local_time
 
 
 @dataclass(frozen=True)
@@ -105,8 +116,10 @@ class Status:
     #: How many trials train further seeds of the best plans, and how many of these have ended.
     race_runs: int = 0
     race_ended: int = 0
-    #: The study whose confirmation this one is; None for a search.
-    confirms: str | None = None
+    #: The result of the last `explain` in one line; None if there is none.
+    explanation: str | None = None
+    #: The study whose plans this one trains, and why; None for a search.
+    follows: FollowUp | None = None
     #: How many epochs the trials will still train, estimated from those that ended.
     epochs_left: float = 0.0
     #: Why the study has ended without a complete trial; None if it has one, or has not ended.
@@ -118,6 +131,10 @@ class Status:
     def epochs_per_second(self) -> float:
         """Trained epochs of all trials, per second of wall-clock time."""
         return self.counts.epochs / self.seconds if self.seconds else 0.0
+
+    def _followed(self, purpose: Purpose) -> str | None:
+        follows = self.follows
+        return follows.study if follows is not None and follows.purpose is purpose else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `status --json` prints."""
@@ -143,7 +160,8 @@ class Status:
             "trial_epochs_per_second": round(self.epochs_per_second, 3),
             "clamped_epochs": self.clamped,
             "confirmation": self.confirmation,
-            "confirms": self.confirms,
+            "explanation": self.explanation,
+            **{purpose.attribute: self._followed(purpose) for purpose in Purpose},
             "without_value": self.without_value,
             "last_failure": self.last_failure,
         }
@@ -159,14 +177,14 @@ def read_status(study: StudyHandle) -> Status:
     race = [trial for trial in trials if is_race_run(trial)]
     seeds = study.space.search.seeds
     requested = [requested_epochs(outline.trial, seeds, outline.epochs) for outline in outlines]
-    result = confirmation_result(study)
+    result, explanation = confirmation_result(study), explanation_result(study)
     objective = study.space.objective
     if counts.running:
         state: Literal["running", "done", "stopped"] = "running"
     else:
         state = "stopped" if counts.waiting or study.queue.remaining() else "done"
     # One seed of a plan is no best trial.
-    compared = trials if study.confirms is None else []
+    compared = trials if study.follows is None else []
     schedule, constant = (
         _best(rank_plans(study.space, compared, constant=constant)) for constant in (False, True)
     )
@@ -187,7 +205,7 @@ def read_status(study: StudyHandle) -> Status:
         user_plans=tuple(
             _user_plan_trial(trial) for trial in trials if USER_PLAN in trial.user_attrs
         ),
-        seconds=_seconds(rows, _training_ends(study, rows)),
+        seconds=seconds_of_training(study, rows),
         diverged=sum(DIVERGED in trial.user_attrs for trial in trials),
         clamped=dict(clamped),
         epochs_requested=sum(requested),
@@ -199,7 +217,8 @@ def read_status(study: StudyHandle) -> Status:
         race_runs=len(race),
         race_ended=sum(trial.state.is_finished() for trial in race),
         audit=summarize_audit(trials, objective),
-        confirms=study.confirms,
+        explanation=None if explanation is None else explanation_line(explanation),
+        follows=study.follows,
         epochs_left=_epochs_left(study, trials, total),
         without_value=(without_value(study) if state == "done" and not counts.complete else None),
         last_failure=_last_failure(trials),
@@ -243,7 +262,8 @@ def _best(ranked: Sequence[PlanMean]) -> Best | None:
 
 def _confirmation_line(study: StudyHandle, result: Mapping[str, Any]) -> str:
     """Return a confirmation's result, and a hint if the study has found better trials since."""
-    searched = study if study.confirms is None else find_study(study.database, study.confirms)
+    follows = study.follows
+    searched = study if follows is None else find_study(study.database, follows.study)
     if searched is None:  # deleted, but for its confirmation
         return verdict_line(result)
     best = [searched.ranked_plans(constant=constant)[:1] for constant in (False, True)]
@@ -266,33 +286,3 @@ def _user_plan_trial(trial: FrozenTrial) -> UserPlanTrial:
         plan=attributes[PLAN],
         stopped_after=attributes.get(STOPPED_AFTER),
     )
-
-
-def _training_ends(study: StudyHandle, rows: Iterable[FrozenTrial]) -> dict[int, datetime]:
-    """Return until when the running trials have trained, by id, in local time."""
-    running = [row._trial_id for row in rows if row.state is TrialState.RUNNING]
-    if not running:
-        return {}
-    ends = study.queue.liveness.training_ends(running)
-    return {trial_id: to_local_time(end) for trial_id, end in ends.items()}
-
-
-def _seconds(trials: Iterable[FrozenTrial], ends: Mapping[int, datetime]) -> float:
-    """Return for how long at least one trial was in training, so without the pauses.
-
-    Args:
-        trials: all rows of the study. Their times are those of the database's clock, and a worker
-            measures the duration of a trial itself, so clocks of hosts do not matter.
-        ends: until when the running trials have trained, by id, in local time.
-    """
-    spans = sorted(
-        (trial.datetime_start, end)
-        for trial in trials
-        if trial.datetime_start is not None
-        and (end := trial.datetime_complete or ends.get(trial._trial_id)) is not None
-    )
-    seconds, until = 0.0, datetime.min
-    for start, end in spans:
-        seconds += max((end - max(start, until)).total_seconds(), 0.0)
-        until = max(until, end)
-    return seconds

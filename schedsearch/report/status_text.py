@@ -41,10 +41,12 @@ def summary_lines(status: Status) -> list[str]:
         lines.append(f"ended     {status.without_value}")
     if status.last_failure is not None:
         lines.append(f"failure   {status.last_failure}")
-    if status.confirms is None:
+    if status.follows is None:
         lines.extend(_plan_lines(status))
     if status.confirmation is not None:
         lines.append(f"confirm   {status.confirmation}")
+    if status.explanation is not None:
+        lines.append(f"explain   {status.explanation}")
     if status.race_runs:
         ended = f"{status.race_ended} of {count_of(status.race_runs, 'further run')}"
         lines.append(f"race      {ended} of the best plans ended, each with another seed")
@@ -58,9 +60,11 @@ def summary_lines(status: Status) -> list[str]:
 
 def _count_lines(status: Status) -> Iterator[str]:
     counts = status.counts
-    confirms = "" if status.confirms is None else f", the confirmation of study {status.confirms}"
-    unit = "trials" if status.confirms is None else "runs"
-    yield f"study     {status.study} ({status.state}){confirms}"
+    follows, what = status.follows, ""
+    if follows is not None:
+        what = f", the {follows.purpose.noun} of study {follows.study}"
+    unit = "trials" if follows is None else "runs"
+    yield f"study     {status.study} ({status.state}){what}"
     yield (
         f"{unit:<10}{counts.finished} of {status.total} ended: {counts.complete} complete, "
         f"{counts.pruned} pruned ({status.diverged} of them diverged), {counts.failed} failed; "

@@ -18,7 +18,7 @@ def without_value(study: StudyHandle) -> str | None:
     trials = [outline.trial for outline in study.outlines() if not is_superseded(outline.trial)]
     if any(trial.state is TrialState.COMPLETE for trial in trials):
         return None
-    unit = "trials" if study.confirms is None else "runs"
+    unit = "trials" if study.follows is None else "runs"
     ended = [trial for trial in trials if trial.state.is_finished()]
     reasons = "; ".join(_reasons(ended, study.space.objective.metric, unit))
     return f"no {unit[:-1]} of study {study.name} gave a value: {reasons or f'no {unit} ended'}"

@@ -9,9 +9,9 @@ from schedsearch.storage.counts import Counts
 from schedsearch.storage.creation import create_study, delete_if_untrained
 from schedsearch.storage.database import Database, open_database, translate_database_error
 from schedsearch.storage.deletion import delete_study
+from schedsearch.storage.follow_ups import FollowUp, Purpose, followed_study, is_follow_up
 from schedsearch.storage.liveness import GRACE_PERIOD
 from schedsearch.storage.opening import (
-    confirmed_study,
     find_study,
     find_study_damage,
     get_only_study,
@@ -26,7 +26,6 @@ from schedsearch.storage.rows import Observed
 from schedsearch.storage.studies import (
     StudyHandle,
     StudyRecord,
-    confirmation_name,
     plan_of,
 )
 from schedsearch.storage.study_attributes import (
@@ -55,9 +54,11 @@ __all__ = [
     "BudgetPlanner",
     "Counts",
     "Database",
+    "FollowUp",
     "NextTrials",
     "Observed",
     "PlanMean",
+    "Purpose",
     "StudyAttributes",
     "StudyHandle",
     "StudyRecord",
@@ -66,17 +67,17 @@ __all__ = [
     "accepted_digests",
     "changed_task_message",
     "check_trial",
-    "confirmation_name",
-    "confirmed_study",
     "create_study",
     "delete_if_untrained",
     "delete_study",
     "find_study",
     "find_study_damage",
+    "followed_study",
     "get_only_study",
     "has_password",
     "hide_password",
     "is_end_of_outage_line",
+    "is_follow_up",
     "is_outage_line",
     "is_race_run",
     "list_studies",

@@ -27,11 +27,16 @@ ACCEPTED_TASKS = "accepted_tasks"
 TEST_METRICS = "test_metrics"
 #: The result of its last confirmation.
 CONFIRMATION_RESULT = "confirmation"
+#: The result of its last explanation.
+EXPLANATION_RESULT = "explanation"
 #: Of a study that is a confirmation: the name of the confirmed study.
 CONFIRMS = "confirms"
-#: Of a confirmation: the settings that its runs depend on, beside their plans and seeds.
+#: Of a study that is an explanation: the name of the study whose plan it explains.
+EXPLAINS = "explains"
+#: Of a study that follows another one: the settings that its runs depend on, beside their plans
+#: and seeds.
 CONDITIONS = "conditions"
-#: Of a confirmation: the prefix of the keys of the calls of `confirm` that are alive.
+#: Of a study that follows another one: the prefix of the keys of the calls that are alive.
 LIVE_CALL = "live_call_"
 #: The prefix of the keys of a study's system attributes that identify the processes of its workers,
 #: by the name of the worker.
@@ -97,12 +102,13 @@ SEED = "seed"
 #: Of a trial of a race, which trains a further seed of a plan: the number of the trial that has
 #: the plan with the seeds of the study.
 RACED_TRIAL = "raced"
-#: Of a trial of a confirmation: the number of the trial in the confirmed study that has its plan.
+#: Of a trial that follows another study: the number of the trial there that has its plan.
 CONFIRMED_TRIAL = "trial"
-#: Of a trial of a confirmation: whether its plan holds every searched hyperparameter constant.
+#: Of a trial that follows another study: whether its plan holds every searched hyperparameter
+#: constant.
 CONSTANT = "constant"
-#: Of a trial of a confirmation: the objective's metric on the validation split and on the test
-#: split.
+#: Of a trial that follows another study: the objective's metric on the validation split and on
+#: the test split.
 VALIDATION = "validation"
 TEST = "test"
 

@@ -14,7 +14,6 @@ from schedsearch.space import Space
 from schedsearch.storage.attributes import (
     BASELINE,
     CONDITIONS,
-    CONFIRMS,
     EPOCH_TIMEOUT,
     EPOCHS,
     FINGERPRINT,
@@ -26,6 +25,7 @@ from schedsearch.storage.attributes import (
 )
 from schedsearch.storage.counts import count_rows
 from schedsearch.storage.database import Database
+from schedsearch.storage.follow_ups import followed_study
 from schedsearch.storage.opening import is_incomplete, open_study, read_space
 from schedsearch.storage.studies import StudyHandle, StudyRecord
 from schedsearch.storage.study_attributes import (
@@ -50,12 +50,12 @@ _CHANGEABLE = frozenset(
 def create_study(database: Database, record: StudyRecord) -> StudyHandle:
     """Create a study, or continue one and raise its limits.
 
-    The queue of a new search contains trial 0, the default constants. A new confirmation has an
-    empty queue.
+    The queue of a new search contains trial 0, the default constants. A new study that
+    follows another one has an empty queue.
 
     Raises:
         StudyError: the study exists with other settings, which the message lists, or another
-            program created it, or the study with the name of a confirmation has runs of another
+            program created it, or the study with the name of one that follows has runs of another
             study.
     """
     name = record.name
@@ -66,7 +66,7 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
         except KeyError:
             study_id = database.optuna.create_new_study([_direction(record)], study_name=name)
         attributes = database.read(lambda connection: load_attributes(connection, study_id))
-        if record.confirms is not None:
+        if record.follows is not None:
             _refuse_foreign_runs(database, attributes, record)
         # "space" is written last: a study without it was left incomplete, and is completed now.
         if SPACE in attributes:
@@ -75,7 +75,7 @@ def create_study(database: Database, record: StudyRecord) -> StudyHandle:
         if SPACE not in attributes:
             _write_record(database, study_id, record)
     study = open_study(database, name)
-    if record.confirms is None:
+    if record.follows is None:
         study.name_metric(record.space.objective.metric)
     return study
 
@@ -91,7 +91,7 @@ def _prepare_incomplete(database: Database, record: StudyRecord) -> None:
     Its creation was interrupted, and the file may have changed since: trial 0 is queued again.
     """
     found = database.read(lambda connection: load_study(connection, record.name))
-    if found is None or SPACE in found or record.confirms is not None:
+    if found is None or SPACE in found or record.follows is not None:
         return
     if not is_incomplete(database, found):
         open_study(database, record.name)  # raises the error that says why
@@ -149,8 +149,10 @@ def _write_limits(
 
 def _write_record(database: Database, study_id: int, record: StudyRecord) -> None:
     storage = database.optuna
-    if record.confirms is not None:
-        storage.set_study_user_attr(study_id, CONFIRMS, record.confirms)
+    if record.follows is not None:
+        storage.set_study_user_attr(
+            study_id, record.follows.purpose.attribute, record.follows.study
+        )
         storage.set_study_user_attr(study_id, CONDITIONS, _conditions(record))
     elif not storage.get_all_trials(study_id, deepcopy=False):
         storage.create_new_trial(study_id, _baseline_trial(record.space))
@@ -198,7 +200,7 @@ def _shown(settings: Mapping[str, Any], key: str) -> str:
 
 def _refuse_changes(attributes: StudyAttributes, record: StudyRecord) -> None:
     if changes := _space_changes(attributes, record):
-        another = "create another study with --study NAME, " if record.confirms is None else ""
+        another = "create another study with --study NAME, " if record.follows is None else ""
         raise StudyError(
             f"study `{record.name}` exists with other settings:\n"
             + "\n".join(changes)
@@ -212,19 +214,20 @@ def _refuse_changes(attributes: StudyAttributes, record: StudyRecord) -> None:
 def _refuse_foreign_runs(
     database: Database, attributes: StudyAttributes, record: StudyRecord
 ) -> None:
-    """Refuse a study that has the name of a confirmation, but not its runs."""
+    """Refuse a study that has the name of one that follows, but not its runs."""
+    assert record.follows is not None
     rows = database.read(lambda connection: count_rows(connection, attributes.study_id))
-    confirmed = attributes.get(CONFIRMS, None if rows else record.confirms)
-    conditions = _conditions(record)
-    if confirmed != record.confirms or attributes.get(CONDITIONS, conditions) != conditions:
+    follows = followed_study(attributes) or (None if rows else record.follows)
+    conditions, parent = _conditions(record), record.follows.study
+    if follows != record.follows or attributes.get(CONDITIONS, conditions) != conditions:
         raise StudyError(
-            f"study `{record.name}` has runs of another study `{record.confirms}`, or of other "
+            f"study `{record.name}` has runs of another study `{parent}`, or of other "
             f"settings: delete it with `schedsearch delete {record.name}`"
         )
 
 
 def _conditions(record: StudyRecord) -> dict[str, Any]:
-    """Return what the numbers of a confirmation's runs depend on, beside their plans and seeds."""
+    """Return what the numbers of its runs depend on, beside their plans and seeds."""
     return {
         "fingerprint": record.fingerprint,
         "numerics": dict(record.numerics),

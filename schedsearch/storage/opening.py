@@ -16,9 +16,10 @@ from schedsearch.errors import (
 from schedsearch.printable import printable_line, shell_argument
 from schedsearch.space import Space
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS, parse_attribute
-from schedsearch.storage.attributes import CONFIRMS, FINGERPRINT, NUMERICS, SPACE, TRIALS
+from schedsearch.storage.attributes import CONFIRMS, EXPLAINS, FINGERPRINT, NUMERICS, SPACE, TRIALS
 from schedsearch.storage.database import Database
-from schedsearch.storage.studies import StudyHandle, StudyRecord, confirmation_name
+from schedsearch.storage.follow_ups import followed_study, is_follow_up
+from schedsearch.storage.studies import StudyHandle, StudyRecord
 from schedsearch.storage.study_attributes import (
     StudyAttributes,
     check_study_rows,
@@ -67,6 +68,11 @@ def _open(database: Database, found: StudyAttributes) -> StudyHandle:
             f"study `{found.name}` was created by version 0.1: continue it with "
             f"`schedsearch confirm {found[CONFIRMS]}`"
         )
+    if SPACE not in found and EXPLAINS in found:
+        raise StudyError(
+            f"the creation of study `{found.name}` was interrupted: continue it with "
+            f"`schedsearch explain {found[EXPLAINS]}`"
+        )
     if SPACE not in found:
         shown = printable_line(found.name)
         raise StudyError(
@@ -75,7 +81,7 @@ def _open(database: Database, found: StudyAttributes) -> StudyHandle:
             if is_incomplete(database, found)
             else f"study `{shown}` was not created by schedsearch: use another name"
         )
-    confirms, space = confirmed_study(found), read_space(found)
+    follows, space = followed_study(found), read_space(found)
     direction = space.objective.direction
     database.read(lambda c: check_study_rows(c, found.study_id, found.name, direction))
     record = StudyRecord(
@@ -83,7 +89,7 @@ def _open(database: Database, found: StudyAttributes) -> StudyHandle:
         found[TRIALS],
         found[NUMERICS],
         found[FINGERPRINT],
-        confirms,
+        follows,
         read_parts(found),
         accepted_digests(found),
     )
@@ -95,22 +101,9 @@ def is_incomplete(database: Database, found: StudyAttributes) -> bool:
 
     Such a study has no space, and at most trial 0, still in the queue.
     """
-    if SPACE in found or CONFIRMS in found:
+    if SPACE in found or is_follow_up(found):
         return False
     return not database.read(lambda connection: has_other_trials(connection, found.study_id))
-
-
-def confirmed_study(found: StudyAttributes) -> str | None:
-    """Return the name of the study that a study confirms; None for a search.
-
-    Raises:
-        DamagedStudyError: the attribute does not fit the name of the study.
-    """
-    confirms: str | None = found.get(CONFIRMS)
-    if CONFIRMS in found and (confirms is None or found.name != confirmation_name(confirms)):
-        rule = f"the name of the study without `{confirmation_name('')}`"
-        raise DamagedStudyError(found.name, None, CONFIRMS, confirms, rule)
-    return confirms
 
 
 def read_space(found: StudyAttributes) -> Space:
@@ -132,7 +125,7 @@ def read_space(found: StudyAttributes) -> Space:
     except (InputError, *SHAPE_ERRORS) as error:
         rule = f"a valid space: {summarize_exception(error)}"
         raise DamagedStudyError(found.name, None, SPACE, document, rule) from None
-    if CONFIRMS in found or space.name == found.name:
+    if is_follow_up(found) or space.name == found.name:
         return space
     return replace(space, document=space.document.model_copy(update={"name": found.name}))
 
@@ -149,14 +142,15 @@ def find_study(database: Database, name: str) -> StudyHandle | None:
 
 
 def list_studies(database: Database) -> tuple[list[StudyHandle], list[DamagedStudyError]]:
-    """Return the searches of schedsearch in a database by name, without their confirmations.
+    """Return the searches of schedsearch in a database by name, without the studies
+    that follow them.
 
     Returns:
         The searches, and an error for each one whose record is not valid.
     """
     opened, damaged = [], []
     for study in database.read(load_all_studies):
-        if SPACE in study and CONFIRMS not in study:
+        if SPACE in study and not is_follow_up(study):
             try:
                 opened.append(_open(database, study))
             except DamagedStudyError as error:

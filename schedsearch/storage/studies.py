@@ -28,6 +28,7 @@ from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.claims import lock_study
 from schedsearch.storage.counts import count_epochs_by_trial
 from schedsearch.storage.database import Database
+from schedsearch.storage.follow_ups import FollowUp
 from schedsearch.storage.plan_means import PlanMean, rank_plans
 from schedsearch.storage.pruned_view import PrunedView
 from schedsearch.storage.queue import TrialQueue
@@ -52,15 +53,6 @@ from schedsearch.storage.trial_checks import (
 _OUTLINE = Observed(frozenset(), frozenset({VALUES, TERMS}))
 
 
-def confirmation_name(study: str) -> str:
-    """Return the name of the study that confirms a study.
-
-    >>> confirmation_name("noisy_digits")
-    'noisy_digits:confirm'
-    """
-    return f"{study}:confirm"
-
-
 @dataclass(frozen=True)
 class StudyRecord:
     """The settings that are fixed when a study is created; only the number of trials may grow.
@@ -70,8 +62,8 @@ class StudyRecord:
         trials: the total number of trials, with trial 0.
         numerics: the settings that change the exact numbers, but not the meaning: see `numerics`.
         fingerprint: the hash of the task's fingerprint, see `task.Fingerprint`.
-        confirms: the name of the study that this one confirms: each trial trains one of its best
-            plans with a fresh seed, and evaluates it on the test split. None for a search.
+        follows: the study whose plans this one trains: each trial trains a plan with a fresh seed,
+            and evaluates it on the test split. None for a search.
         parts: the parts of the last accepted version of the task; empty if version 0.1 created the
             study.
         accepted: the hashes of the versions of the task that count as the same training.
@@ -81,14 +73,14 @@ class StudyRecord:
     trials: int
     numerics: Mapping[str, Any]
     fingerprint: str
-    confirms: str | None = None
+    follows: FollowUp | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
     accepted: Sequence[str] = ()
 
     @property
     def name(self) -> str:
         """The study's name."""
-        return self.space.name if self.confirms is None else confirmation_name(self.confirms)
+        return self.space.name if self.follows is None else self.follows.name
 
 
 @dataclass(frozen=True)
@@ -121,9 +113,9 @@ class StudyHandle:
         return self.record.space
 
     @property
-    def confirms(self) -> str | None:
-        """The name of the study that this one confirms; None for a search."""
-        return self.record.confirms
+    def follows(self) -> FollowUp | None:
+        """The study whose plans this one trains, and why; None for a search."""
+        return self.record.follows
 
     @cached_property
     def queue(self) -> TrialQueue:

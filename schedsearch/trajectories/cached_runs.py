@@ -82,8 +82,8 @@ class CachedRuns:
             numerics: of the trainings here, if they differ from those of the study.
         """
         reuse, branches = 0.0, frozenset[int]()
-        # The plans of a confirmation are few and known: none are sampled from the space.
-        if store is not None and study.confirms is None:
+        # The plans of such a study are few and known: none are sampled from the space.
+        if store is not None and study.follows is None:
             sharing = estimate_prefix_sharing(study.space, _SAMPLED_PLANS, seed=0)
             reuse, branches = sharing.reuse, sharing.branch_epochs
         return cls(

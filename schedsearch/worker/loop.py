@@ -229,7 +229,7 @@ class Worker:
         except Exception as error:
             self._fail(live, error)  # the task's class raises with these arguments
             return
-        keep_best, first = self._study.confirms is not None, self._session.first_row(live.trial)
+        keep_best, first = self._study.follows is not None, self._session.first_row(live.trial)
         attempt = live.trial.number
         live.runs.extend(
             self._cached_runs.begin(

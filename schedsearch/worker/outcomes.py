@@ -58,8 +58,8 @@ class Outcomes:
         numerics: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._space, self._storage, self._failures = study.space, storage, failures
-        self._is_tested = study.confirms is not None
-        self._said_mismatch = _mismatch_that_confirm_says(study)
+        self._is_tested = study.follows is not None
+        self._said_mismatch = _mismatch_already_said(study)
         self._notifier, self._messages, self._numerics = notifier, messages, dict(numerics)
         self._ended: list[tuple[int, str]] = []
         self._told: list[LiveTrial] = []
@@ -67,7 +67,8 @@ class Outcomes:
     def report(self, live: LiveTrial, study: optuna.Study) -> bool:
         """Report a trial's last epoch; return whether the trial has ended.
 
-        A trial of a confirmation whose runs have ended is not ended here: `complete` ends it.
+        A fresh run of another study's plan is not ended here, even after its last epoch: `complete`
+        ends it.
         """
         metric = live.metric
         # Through the storage: Optuna's Trial copies the whole trial at each report.
@@ -94,7 +95,7 @@ class Outcomes:
         return decision.prune
 
     def complete(self, live: LiveTrial, test: Mapping[str, float]) -> None:
-        """Complete a trial of a confirmation by its metrics on the test split.
+        """Complete a trial that follows another study by its metrics on the test split.
 
         Its value is the objective's metric on that split, or on the validation split if the task
         has no such metric. If that metric is not finite, the trial counts as diverged.
@@ -182,15 +183,15 @@ class Outcomes:
         self._told.append(live)
 
 
-def _mismatch_that_confirm_says(study: StudyHandle) -> str | None:
-    """Return why runs are not compared on the test split, if `confirm` says it before they train.
+def _mismatch_already_said(study: StudyHandle) -> str | None:
+    """Return why runs are not compared on the test split, if the command says it before they train.
 
     None for a search, and if the search has not seen which metrics are measured on that split.
     """
-    if study.confirms is None:
+    if study.follows is None:
         return None
     try:
-        searched = find_study(study.database, study.confirms)
+        searched = find_study(study.database, study.follows.study)
         tested = None if searched is None else searched.attributes(TEST_METRICS).get(TEST_METRICS)
     except (DamagedStudyError, StudyError, KeyError):  # KeyError: deleted
         return None

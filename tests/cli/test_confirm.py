@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from schedsearch.cli.storage import any_study_at
-from schedsearch.confirmation.study import confirmation_result
+from schedsearch.confirmation.stored_result import confirmation_result
 from tests.cli.command import Command
 from tests.confirmation import tasks
 from tests.confirmation.tasks import content_of, searched

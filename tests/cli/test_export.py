@@ -9,7 +9,7 @@ import tomllib
 import pytest
 from optuna.trial import TrialState
 
-from schedsearch.confirmation.study import confirmation_result
+from schedsearch.confirmation.stored_result import confirmation_result
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
 from schedsearch.storage.attributes import CONFIRMATION_RESULT

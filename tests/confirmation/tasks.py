@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from schedsearch.confirmation.confirm import prepare_confirmation
+from schedsearch.confirmation.study import open_follow_up
 from schedsearch.engines.loop import LoopRun
-from schedsearch.storage import StudyHandle
+from schedsearch.storage import Purpose, StudyHandle
 from tests.engines.toys import Toy
 from tests.searches import DEFAULTS, document, make_study, work
 
@@ -151,6 +152,11 @@ def searched(folder: Path, content: dict[str, Any]) -> StudyHandle:
     study = make_study(folder, content)
     work(study)
     return study
+
+
+def open_confirmation(study: StudyHandle, epoch_timeout: float | None = None) -> StudyHandle:
+    """Return the study of the fresh runs of a confirmation."""
+    return open_follow_up(study, Purpose.CONFIRM, epoch_timeout)
 
 
 def confirmed(study: StudyHandle, *, top: int = 2, seeds: int = 8) -> dict[str, Any]:

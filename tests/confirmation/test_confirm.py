@@ -12,12 +12,8 @@ import pytest
 from schedsearch.confirmation.candidates import Candidate, candidates, few_constants_warning
 from schedsearch.confirmation.confirm import prepare_confirmation
 from schedsearch.confirmation.paired import Paired
-from schedsearch.confirmation.study import (
-    RunResult,
-    confirmation_result,
-    keep_result,
-    open_confirmation,
-)
+from schedsearch.confirmation.stored_result import confirmation_result, keep_result
+from schedsearch.confirmation.study import RunResult
 from schedsearch.confirmation.verdicts import CommonMetric, common_metric, contend, document, winner
 from schedsearch.engines.loop import LoopEngine
 from schedsearch.errors import InputError, SchedSearchError, StudyError
@@ -29,7 +25,13 @@ from schedsearch.storage import plan_of
 from schedsearch.training import search_seeds, train_to_end
 from tests import searches
 from tests.confirmation import tasks
-from tests.confirmation.tasks import FRESH, confirmed, content_of, searched
+from tests.confirmation.tasks import (
+    FRESH,
+    confirmed,
+    content_of,
+    open_confirmation,
+    searched,
+)
 from tests.searches import is_constant, make_study, work
 
 SEEDS = range(FRESH, FRESH + 8)

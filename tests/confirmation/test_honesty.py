@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from schedsearch.confirmation.paired import Paired, Verdict, judge
-from schedsearch.confirmation.study import open_confirmation, recorded_runs
+from schedsearch.confirmation.study import recorded_runs
 from schedsearch.plan import Plan
 from schedsearch.report.confirmation import confirmation_lines
 from schedsearch.space import Space
 from schedsearch.space.constant_coverage import constant_coverage_warnings
 from tests.confirmation import tasks
-from tests.confirmation.tasks import confirmed, content_of, searched
+from tests.confirmation.tasks import confirmed, content_of, open_confirmation, searched
 
 pytestmark = pytest.mark.long
 

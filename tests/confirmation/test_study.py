@@ -23,12 +23,10 @@ from schedsearch.confirmation import live_calls
 from schedsearch.confirmation.candidates import Candidate, candidates
 from schedsearch.confirmation.confirm import prepare_confirmation
 from schedsearch.confirmation.live_calls import LiveCall
+from schedsearch.confirmation.stored_result import confirmation_result
 from schedsearch.confirmation.study import (
     RunResult,
-    confirmation_result,
-    confirmations,
     failed_runs,
-    open_confirmation,
     queue_missing,
     recorded_runs,
 )
@@ -37,8 +35,10 @@ from schedsearch.errors import SchedSearchError, StudyError
 from schedsearch.launchers.in_process import run_worker
 from schedsearch.plan import Plan
 from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
+from schedsearch.report.confirmation import verdict_line
 from schedsearch.report.dashboard import make_app
 from schedsearch.report.dashboard_artifacts import picture_store
+from schedsearch.report.follow_ups import follow_ups
 from schedsearch.run import Run
 from schedsearch.schedules import Constant
 from schedsearch.space import Space
@@ -63,7 +63,7 @@ from tests import searches
 from tests.claims import claim
 from tests.cli.command import Command
 from tests.confirmation import tasks
-from tests.confirmation.tasks import FRESH, content_of, searched
+from tests.confirmation.tasks import FRESH, content_of, open_confirmation, searched
 from tests.processes import descendants, is_alive
 from tests.searches import begin, document, make_study, make_study_at, url_of, wait_until, work
 
@@ -462,8 +462,8 @@ def seeds_begun(folder: Path) -> list[int]:
 
 
 def summary_of(study: StudyHandle):
-    found, _ = confirmations(study.database)
-    return next(one for one in found if one.parent == study.name)
+    found, _ = follow_ups(study.database)
+    return next(one for one in found if one.follows.study == study.name)
 
 
 def confirm(run: Command, seeds: int) -> dict:
@@ -480,7 +480,7 @@ def test_killed_it_goes_on_and_more_seeds_train_only_what_is_new(run, tmp_path):
     command = begin("confirm", "small", *flags, "--storage", url_of(tmp_path), folder=tmp_path)
     try:
         begun = tmp_path / "begun.log"
-        wait_until(lambda: any(one.runs >= 2 for one in confirmations(study.database)[0]))
+        wait_until(lambda: any(one.runs >= 2 for one in follow_ups(study.database)[0]))
         below = descendants(command.pid)
         os.kill(command.pid, signal.SIGKILL)
     finally:
@@ -488,7 +488,7 @@ def test_killed_it_goes_on_and_more_seeds_train_only_what_is_new(run, tmp_path):
         command.communicate()
     wait_until(lambda: not any(map(is_alive, below)))
     killed = summary_of(study)
-    assert (killed.name, killed.result) == ("small:confirm", None)
+    assert (killed.name, killed.verdict) == ("small:confirm", None)
     assert 2 <= killed.runs <= 29
     begun.unlink()
     first = confirm(run, 6)
@@ -501,7 +501,7 @@ def test_killed_it_goes_on_and_more_seeds_train_only_what_is_new(run, tmp_path):
     second = confirm(run, 8)
     assert seeds_begun(tmp_path) == sorted([FRESH + 6, FRESH + 7] * (1 + len(first["constants"])))
     assert second["looks"] == [6, 8]
-    assert summary_of(study).result == open_result(study)
+    assert summary_of(study).verdict == verdict_line(open_result(study))
 
     begun.unlink()
     again = confirm(run, 6)

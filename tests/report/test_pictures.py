@@ -1,4 +1,4 @@
-"""The pictures of trials, studies and confirmations, read back from matplotlib's objects."""
+"""The pictures of trials, studies, confirmations and explanations, by matplotlib's objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from optuna.trial import TrialState
 
 from schedsearch.errors import StudyError
 from schedsearch.report.optimization_history import improvements, optimization_history
-from schedsearch.report.pictures import draw_confirmation, draw_preview, draw_study, image
+from schedsearch.report.pictures import (
+    draw_confirmation,
+    draw_explanation,
+    draw_preview,
+    draw_study,
+    image,
+)
 from schedsearch.report.pictures import draw_trial as draw
 from schedsearch.report.pictures.trial import change_epochs
 from schedsearch.report.preview import sample_preview
@@ -311,6 +317,64 @@ def test_each_interval_is_drawn_where_it_was_measured():
     }
 
 
+# --- an explanation ------------------------------------------------------------------------------
+
+
+def an_explanation():
+    constant = {"lr": {"constant": {"value": 0.2}}}
+    linear = {"lr": {"linear": {"initial": 1.0, "final": 0}}}
+    lines = [
+        ("gain", "constants", [], {}, "worse"),
+        ("carries", "without", ["lr"], constant, "worse"),
+        ("follows", "path", ["lr"], {}, "no difference seen"),
+        ("simpler", "constant", ["lr"], constant, "not shown"),
+        (
+            "simpler",
+            "linear",
+            ["lr"],
+            {"lr": {"linear": {"initial": 1.0, "final": 0}}},
+            "not worse",
+        ),
+    ]
+    return {
+        "metric": "test_loss",
+        "direction": "minimize",
+        "test": True,
+        "seeds": [100, 120],
+        "trial": 7,
+        "margin": 0.1,
+        "paths": {"lr": [0.9, 0.5, 0.1]},
+        "comparisons": [
+            {
+                "question": question,
+                "change": change,
+                "names": names,
+                "schedules": schedules,
+                "verdict": verdict,
+                "difference": 0.4 - 0.1 * i,
+                "interval": [0.3 - 0.1 * i, 0.5 - 0.1 * i],
+            }
+            for i, (question, change, names, schedules, verdict) in enumerate(lines)
+        ],
+    }
+
+
+def test_an_explanation_shows_each_difference_and_the_paths():
+    bars, paths = draw_explanation("small", an_explanation(), horizon=3).axes
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0])
+    assert [label.get_text() for label in bars.get_yticklabels()] == [
+        "the best constants",
+        "without lr",
+        "mean path of lr",
+        "lr: constant",
+        "lr: linear",
+    ]
+    drawn = {line.get_label(): list(line.get_ydata()) for line in paths.lines}
+    assert drawn["mean path"] == [0.9, 0.5, 0.1]
+    assert drawn["constant"] == [0.2, 0.2, 0.2]
+    assert drawn["linear"] == pytest.approx([1.0, 2 / 3, 1 / 3])
+
+
 # --- legends -------------------------------------------------------------------------------------
 
 
@@ -343,13 +407,16 @@ def a_confirmation():
     }
 
 
-@pytest.mark.parametrize("kind", ["trial", "many names", "study", "confirmation", "preview"])
+@pytest.mark.parametrize(
+    "kind", ["trial", "many names", "study", "confirmation", "explanation", "preview"]
+)
 def test_no_legend_covers_data_or_leaves_the_picture(study, kind):
     figure = {
         "trial": lambda: draw_trial(study, schedule_of(study)),
         "many names": lambda: draw_trial(study, with_many_names(study)),
         "study": lambda: draw_study(study.space, study.trials()),
         "confirmation": lambda: draw_confirmation("small", a_confirmation()),
+        "explanation": lambda: draw_explanation("small", an_explanation(), horizon=3),
         "preview": lambda: draw_preview(sample_preview(study.space, 3, 0), "small"),
     }[kind]()
     FigureCanvasAgg(figure).draw()

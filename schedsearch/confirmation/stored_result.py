@@ -1,0 +1,50 @@
+"""The result of a confirmation, as the study keeps it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schedsearch.confirmation.result_schema import find_mistake
+from schedsearch.errors import DamagedStudyError
+from schedsearch.storage import StudyAttributes, StudyHandle
+from schedsearch.storage.attributes import CONFIRMATION_RESULT
+
+
+def confirmation_result(study: StudyHandle) -> dict[str, Any] | None:
+    """Return the result of a study's last confirmation, as the study keeps it.
+
+    Raises:
+        DamagedStudyError: the stored result is not valid.
+    """
+    return read_confirmation_result(study.attributes(CONFIRMATION_RESULT))
+
+
+def read_confirmation_result(attributes: StudyAttributes) -> dict[str, Any] | None:
+    """Return the result of a confirmation in a study's attributes; None if there is none.
+
+    Raises:
+        DamagedStudyError: the stored result is not valid.
+    """
+    found: dict[str, Any] | None = attributes.get(CONFIRMATION_RESULT)
+    if CONFIRMATION_RESULT in attributes and (mistake := find_mistake(found)) is not None:
+        rule = f"the result of a confirmation: {mistake}"
+        raise DamagedStudyError(attributes.name, None, CONFIRMATION_RESULT, found, rule)
+    return found
+
+
+def keep_result(
+    study: StudyHandle, fresh: StudyHandle, result: dict[str, Any], key: str = CONFIRMATION_RESULT
+) -> None:
+    """Keep a result with the study whose plans were trained, and with the study of their runs.
+
+    The plans stay in the trials alone, since MySQL limits an attribute to 65,535 bytes.
+    """
+    without = {name: _without_plans(part) for name, part in result.items()}
+    for handle in (fresh, study):
+        handle.database.optuna.set_study_user_attr(handle.study_id, key, without)
+
+
+def _without_plans(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_without_plans(item) for item in part]
+    return {k: v for k, v in part.items() if k != "plan"} if isinstance(part, dict) else part

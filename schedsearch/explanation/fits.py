@@ -1,0 +1,139 @@
+"""The nearest schedule of each simple family to a path, by least squares over the epochs.
+
+All values of a fit lie between the lowest and the highest value of the path, so that a
+learning rate stays positive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import lsq_linear, minimize_scalar
+
+from schedsearch.explanation.paths import Path, rounded
+from schedsearch.schedules import Constant, Cosine, Linear, Schedule, Step
+
+#: At most so many step sizes, and so many decay rates for each, are tried before refinement.
+_SIZES, _RATES = 40, 41
+_SMALLEST_STEP = 1e-3
+
+
+def fit_constant(path: Path, version: int) -> Schedule:
+    """Return the constant that is nearest to a path: its mean.
+
+    >>> fit_constant(np.array([1.0, 2.0, 3.0]), 2)
+    Constant(value=2.0)
+    """
+    return Constant(rounded(path.mean()), version=version)
+
+
+def fit_linear(path: Path, version: int) -> Schedule:
+    """Return the straight line from the first to the last epoch that is nearest to a path.
+
+    >>> fit_linear(np.array([1.0, 0.9, 0.8, 0.7, 0.6]), 2)
+    Linear(endpoint=True, initial=1.0, final=0.6, duration='100%')
+    """
+    initial, final = _ends(path, 1 - _over(path))
+    return Linear(initial, final, endpoint=True, version=version)
+
+
+def fit_cosine(path: Path, version: int) -> Schedule:
+    """Return the half cosine from the first to the last epoch that is nearest to a path."""
+    initial, final = _ends(path, (1 + np.cos(math.pi * _over(path))) / 2)
+    return Cosine(initial, final, endpoint=True, version=version)
+
+
+def _over(path: Path) -> Path:
+    """Return which share of the training is over at the beginning of each epoch."""
+    return np.linspace(0, 1, len(path)) if len(path) > 1 else np.zeros(1)
+
+
+def _ends(path: Path, weight: Path) -> tuple[float, float]:
+    """Return the ends of weight * initial + (1 - weight) * final, within the range of the path."""
+    low, high = path.min(), np.nextafter(path.max(), math.inf)
+    found = lsq_linear(np.stack([weight, 1 - weight], axis=1), path, bounds=(low, high)).x
+    initial, final = np.clip(found, path.min(), path.max())
+    return rounded(initial), rounded(final)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    size: int
+    rate: float
+    initial: float
+    error: float
+
+
+def fit_step(path: Path, version: int) -> Schedule:
+    """Return the steps of equal length and of one factor that are nearest to a path.
+
+    >>> fit_step(np.array([1.0, 1.0, 0.5, 0.5, 0.25, 0.25]), 2)
+    Step(initial=1.0, decay_rate=0.5, step_size=2)
+    """
+    sizes = np.unique(np.geomspace(1, max(1, len(path) - 1), _SIZES).round().astype(int))
+    if len(path) <= _SIZES:
+        sizes = np.arange(1, max(2, len(path)))
+    best = min((_fit_steps(path, int(size)) for size in sizes), key=lambda steps: steps.error)
+    return Step(rounded(best.initial), rounded(best.rate), best.size, version=version)
+
+
+def _fit_steps(path: Path, size: int) -> _Steps:
+    steps: Path = np.array([float(epoch // size) for epoch in range(len(path))])
+    count = max(1, int(steps[-1]))
+    magnitudes = np.abs(path[path != 0])
+    # The values at the first and at the last step differ by no more than those of the path.
+    ratio = magnitudes.max() / magnitudes.min() if path.all() else 1 / _SMALLEST_STEP
+    most = max(math.log(ratio) / count, 1e-9)
+    rates = np.linspace(-most, most, _RATES)
+    best = rates[int(np.argmin([_steps(path, steps, size, rate).error for rate in rates]))]
+    width = rates[1] - rates[0]
+    found = minimize_scalar(
+        lambda rate: _steps(path, steps, size, rate).error,
+        bounds=(max(-most, best - width), min(most, best + width)),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return min(
+        (_steps(path, steps, size, rate) for rate in (best, float(found.x))),
+        key=lambda candidate: candidate.error,
+    )
+
+
+def _steps(path: Path, steps: Path, size: int, log_rate: float) -> _Steps:
+    """Return the steps of a size and a factor whose initial value is the best one."""
+    factors = np.exp(log_rate * steps)
+    last = factors[-1]
+    low, high = sorted((path.min() / last, path.max() / last))
+    # Both ends lie in the range of the path, unless that leaves nothing.
+    low, high = max(low, path.min()), min(high, path.max())
+    initial = float(factors @ path / (factors @ factors))
+    initial = min(max(initial, low), high) if low <= high else initial
+    error = float(((factors * initial - path) ** 2).sum())
+    return _Steps(size, math.exp(log_rate), initial, error if low <= high else math.inf)
+
+
+#: The simple families, the simplest first.
+FITS: Mapping[str, Callable[[Path, int], Schedule]] = {
+    "constant": fit_constant,
+    "linear": fit_linear,
+    "cosine": fit_cosine,
+    "step": fit_step,
+}
+
+
+def simpler_fits(path: Path, family: str, version: int) -> dict[str, Schedule]:
+    """Return the nearest schedule of each family that is simpler than a given one.
+
+    A path that does not change has only the constant.
+
+    >>> list(simpler_fits(np.array([1.0, 0.5, 0.1]), "cosine", 2))
+    ['constant', 'linear']
+    """
+    order = list(FITS)
+    names = order[: order.index(family)] if family in order else order
+    if np.ptp(path) <= 1e-6 * np.abs(path).max():
+        names = names[:1]
+    return {name: FITS[name](path, version) for name in names}

@@ -1,0 +1,171 @@
+"""Explanations of tasks whose answer is known, and the state that they leave."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from schedsearch.confirmation.study import recorded_runs
+from schedsearch.errors import InputError, SchedSearchError, StudyError
+from schedsearch.explanation.explain import prepare_explanation
+from schedsearch.explanation.fits import FITS
+from schedsearch.explanation.stored_result import explanation_result, find_mistake
+from schedsearch.export import simplest_to_config
+from schedsearch.report.explanation import explanation_lines
+from schedsearch.space import Space
+from schedsearch.storage.attributes import EXPLANATION_RESULT
+from tests.explanation import tasks
+from tests.explanation.tasks import content_of, explained, last_stage, searched, with_both
+from tests.searches import make_study, work
+
+
+def found(result, question, change=None, name=None):
+    """Return the comparisons of a question, by their change and what they are about."""
+    return [
+        c
+        for c in result["comparisons"]
+        if c["question"] == question
+        and change in (None, c["change"])
+        and name in (None, *c["names"])
+    ]
+
+
+@pytest.fixture(scope="module")
+def decay(tmp_path_factory):
+    study = searched(tmp_path_factory.mktemp("decay"), content_of(tasks.train_by_decay))
+    return study, explained(study, trial=with_both(study))
+
+
+def test_where_only_the_decay_of_lr_matters_it_alone_carries_the_gain(decay):
+    _, result = decay
+    [lr], [reg] = (found(result, "carries", "without", name) for name in ("lr", "reg"))
+    assert (lr["verdict"], reg["verdict"]) == ("worse", "no difference seen")
+    assert lr["interval"][0] > 0 > reg["interval"][0]
+    assert found(result, "follows") == []
+    assert "  none of its schedules follows the training" in explanation_lines(result)
+    [gain] = found(result, "gain")
+    assert (gain["verdict"], result["gain"]) == ("worse", pytest.approx(gain["difference"]))
+
+
+def test_the_simplest_plan_keeps_the_decay_and_has_a_constant_for_the_rest(decay):
+    study, result = decay
+    assert result["margin"] == pytest.approx(result["gain"] / 4)
+    [constant_lr] = found(result, "simpler", "constant", "lr")[:1]
+    assert constant_lr["verdict"] == "not shown"
+    simplest = result["comparisons"][result["simplest"]]
+    assert (simplest["change"], simplest["verdict"]) == ("together", "not worse")
+    assert list(simplest["schedules"]["reg"]) == ["constant"]
+    assert next(iter(simplest["schedules"]["lr"])) in ("linear", "cosine", "step")
+
+    config = simplest_to_config(study)
+    plan = Space.from_document(config, "simple.toml").plan()
+    assert plan.to_tables() == simplest["plan"]
+    assert config["source"]["explanation"]["trial"] == result["trial"]
+    assert config["source"]["study"] == "small:explain"
+    run = recorded_runs(prepare_explanation(study, seeds=12, trial=result["trial"]).study)
+    assert config["source"]["value"] == run[plan, config["search"]["seed"]].validation
+
+
+def test_where_only_the_feedback_matters_a_schedule_has_to_follow_the_training(tmp_path):
+    study = searched(tmp_path, content_of(tasks.train_by_feedback))
+    result = explained(study)
+    [follows] = found(result, "follows")
+    assert (follows["names"], follows["verdict"]) == (["lr"], "worse")
+    lr = [c for c in found(result, "simpler", None, "lr") if c["names"] == ["lr"]]
+    assert {c["verdict"] for c in lr} == {"not shown"}
+    lines = explanation_lines(result)
+    assert any(line.startswith("  lr: following the training brings ") for line in lines)
+    # The path is the mean over the runs: it falls while some runs have not reached their plateau.
+    path = np.array(result["paths"]["lr"])
+    assert (np.diff(path) <= 0).all()
+    assert len(set(path)) > 2
+
+
+def test_where_nothing_matters_nothing_is_claimed(tmp_path):
+    study = searched(tmp_path, content_of(tasks.train_by_luck))
+    result = explained(study, trial=with_both(study))
+    assert {c["verdict"] for c in result["comparisons"]} <= {"no difference seen", "not shown"}
+    assert result["simplest"] is None
+    with pytest.raises(StudyError, match="found no simpler plan"):
+        simplest_to_config(study)
+
+
+def test_a_margin_of_the_user_decides_what_is_not_worse(decay):
+    study, result = decay
+    wide = explained(study, trial=result["trial"], margin=100.0)
+    assert wide["margin"] == 100.0
+    assert {c["verdict"] for c in found(wide, "simpler")} == {"not worse"}
+    assert list(wide["comparisons"][wide["simplest"]]["schedules"]["lr"]) == ["constant"]
+    with pytest.raises(InputError, match="--margin is 0, but must be a number greater than 0"):
+        prepare_explanation(study, seeds=12, margin=0)
+
+
+def test_it_goes_on_where_it_stopped_and_more_seeds_train_only_what_is_new(tmp_path):
+    study = searched(tmp_path, content_of(tasks.train_by_decay))
+    number = with_both(study)
+    first = prepare_explanation(study, seeds=12, trial=number)
+    assert len(first.plans) == 4  # the plan, the constants, and one schedule at a time
+    done = iter([False] * 40 + [True] * 1000)
+    work(first.study, should_stop=lambda: next(done))
+    with pytest.raises(SchedSearchError, match=r"of 48 runs are missing.*trains them"):
+        first.advance()
+    again = prepare_explanation(study, seeds=12, trial=number)
+    assert 0 < again.recorded() < 48
+    result = last_stage(again).judge()
+    trained = again.study.queue.counts().complete
+    assert trained == 12 * len({json.dumps(c["plan"]) for c in result["comparisons"]}) + 12
+    assert explained(study, trial=number)["comparisons"] == result["comparisons"]
+    assert again.study.queue.counts().complete == trained
+
+    # The path is that of the first seeds, so the variants stay the same.
+    more = prepare_explanation(study, seeds=13, trial=number)
+    work(more.study)
+    following = more.advance()
+    assert following is not None
+    assert len(following.runs) - following.recorded() == len(following.plans) - len(more.plans)
+
+
+def test_the_stored_result_is_checked_and_has_no_plans(decay):
+    study, result = decay
+    stored = explanation_result(study)
+    assert "plan" not in stored["comparisons"][0]
+    assert find_mistake(json.loads(json.dumps(stored))) is None
+    for key, value in (("simplest", 99), ("paths", {"lr": []}), ("comparisons", [])):
+        assert find_mistake({**stored, key: value}) is not None
+    broken = [{**stored["comparisons"][1], "schedules": {"lr": {"constant": {}}}}]
+    assert "must be a schedule" in find_mistake({**stored, "comparisons": broken, "simplest": 0})
+    assert result["seeds"][0] == tasks.FRESH
+    assert study.attributes(EXPLANATION_RESULT) is not None
+
+
+def test_what_cannot_be_explained_is_refused(tmp_path):
+    study = make_study(tmp_path, content_of(tasks.train_by_decay, trials=1))
+    with pytest.raises(StudyError, match="has no complete trial yet"):
+        prepare_explanation(study, seeds=12)
+    work(study)
+    with pytest.raises(StudyError, match="no complete trial with a schedule"):
+        prepare_explanation(study, seeds=12)
+    with pytest.raises(StudyError, match="the plan of trial 0 has no schedule to explain"):
+        prepare_explanation(study, seeds=12, trial=0)
+
+
+@pytest.mark.parametrize("family", FITS)
+def test_a_fit_to_its_own_family_is_exact(family):
+    shapes = {
+        "constant": np.full(12, 0.3),
+        "linear": np.linspace(0.9, 0.1, 12),
+        "cosine": 0.1 + 0.4 * (1 + np.cos(np.pi * np.linspace(0, 1, 12))),
+        "step": 0.8 * 0.5 ** (np.arange(12) // 4),
+    }
+    fit = FITS[family](shapes[family], 2).resolve(12, 0)
+    assert [fit.at(epoch) for epoch in range(12)] == pytest.approx(shapes[family], rel=1e-4)
+
+
+def test_fits_stay_within_the_range_of_the_path():
+    steep = 0.5 ** np.arange(20.0)
+    for fit in FITS.values():
+        values = [fit(steep, 2).resolve(20, 0).at(epoch) for epoch in range(20)]
+        assert min(values) >= 0.999 * steep.min()
+        assert max(values) <= 1.001 * steep.max()
