@@ -7,12 +7,12 @@ import math
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from schedsearch.confirmation.result_schema import _Interval
+from schedsearch.confirmation.result_schema import Interval
 
 
 @pytest.mark.parametrize("ends", [["0.1", "0.2"], [0.1, "0.2"], [0.2, 0.1], [math.nan, 1.0]])
 def test_an_interval_is_two_numbers_in_ascending_order(ends):
-    adapter = TypeAdapter(_Interval)
+    adapter = TypeAdapter(Interval)
     assert adapter.validate_python([-math.inf, 1]) == (-math.inf, 1.0)
     with pytest.raises(ValidationError):
         adapter.validate_python(ends)

@@ -103,9 +103,10 @@ def last_stage(explanation: Explanation) -> Explanation:
 
 
 def with_both(study: StudyHandle) -> int:
-    """Return the number of the best trial that has schedules for lr and for reg."""
-    for trial in study.complete_trials(constant=False):
+    """Return the number of the best trial with schedules for lr and for reg, or for one of them."""
+    schedules = study.complete_trials(constant=False)
+    for trial in schedules:
         tables = trial.user_attrs["plan"]["hyperparameters"]
         if all("constant" not in tables[name]["families"] for name in ("lr", "reg")):
             return trial.number
-    raise AssertionError("no trial has two schedules")
+    return schedules[0].number

@@ -328,13 +328,7 @@ def an_explanation():
         ("carries", "without", ["lr"], constant, "worse"),
         ("follows", "path", ["lr"], {}, "no difference seen"),
         ("simpler", "constant", ["lr"], constant, "not shown"),
-        (
-            "simpler",
-            "linear",
-            ["lr"],
-            {"lr": {"linear": {"initial": 1.0, "final": 0}}},
-            "not worse",
-        ),
+        ("simpler", "linear", ["lr"], linear, "not worse"),
     ]
     return {
         "metric": "test_loss",
