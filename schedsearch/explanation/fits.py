@@ -30,11 +30,12 @@ def fit_constant(path: Path, version: int) -> Schedule:
     return Constant(rounded(path.mean()), version=version)
 
 
-def fit_linear(path: Path, version: int) -> Schedule:
+def fit_linear(path: Path, version: int) -> Linear:
     """Return the straight line from the first to the last epoch that is nearest to a path.
 
-    >>> fit_linear(np.array([1.0, 0.9, 0.8, 0.7, 0.6]), 2)
-    Linear(endpoint=True, initial=1.0, final=0.6, duration='100%')
+    >>> fit = fit_linear(np.array([1.0, 0.9, 0.8, 0.7, 0.6]), 2).resolve(5, 0)
+    >>> [round(fit.at(epoch), 3) for epoch in range(5)]
+    [1.0, 0.9, 0.8, 0.7, 0.6]
     """
     initial, final = _ends(path, 1 - _over(path))
     return Linear(initial, final, endpoint=True, version=version)
@@ -54,7 +55,9 @@ def _over(path: Path) -> Path:
 def _ends(path: Path, weight: Path) -> tuple[float, float]:
     """Return the ends of weight * initial + (1 - weight) * final, within the range of the path."""
     low, high = path.min(), np.nextafter(path.max(), math.inf)
-    found = lsq_linear(np.stack([weight, 1 - weight], axis=1), path, bounds=(low, high)).x
+    found = lsq_linear(
+        np.stack([weight, 1 - weight], axis=1), path, bounds=(low, high), method="bvls"
+    ).x
     initial, final = np.clip(found, path.min(), path.max())
     return rounded(initial), rounded(final)
 

@@ -52,13 +52,13 @@ def _path(run: FrozenTrial, name: str, horizon: int) -> Path:
     return np.array(np.interp(np.arange(horizon), epochs, np.array(values, dtype=float)))
 
 
-def knots_of(path: Path, version: int) -> Schedule:
+def knots_of(path: Path, version: int) -> Knots | Constant:
     """Return an open-loop schedule that takes a path, epoch by epoch.
 
     Of a path over more than 200 epochs it has 200 points, and straight lines between them.
 
-    >>> knots_of(np.array([1.0, 1.0, 0.5]), 2)
-    Knots(endpoint=False, values=(1.0, 1.0, 0.5), duration=2)
+    >>> knots_of(np.array([1.0, 1.0, 0.5]), 2).values
+    (1.0, 1.0, 0.5)
     """
     last = len(path) - 1
     if last == 0:
