@@ -31,12 +31,14 @@ class LoopContext:
         directory: returns the folder of the run, or None if it has none that outlives the lane.
         must_report: whether the loop has to report each epoch; where several processes train a
             trial, only the first one has to.
+        processes: how many processes train the trial together.
     """
 
     identity: str = ""
     results: Sequence[EpochResult] = ()
     directory: Callable[[], Path | None] = lambda: None
     must_report: bool = True
+    processes: int = 1
 
 
 @dataclass
@@ -152,6 +154,11 @@ class LoopRun:
         self._steps: StepCheck | None = None
         self._is_continued = False
         self._reported: EpochResult | None = None
+
+    @property
+    def processes(self) -> int:
+        """How many processes train the trial together."""
+        return self._context.processes
 
     @property
     def restored(self) -> Any:

@@ -7,7 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,11 @@ class ScheduleDriver:
     def is_search(self) -> bool:
         """Whether the values come from the run of a search."""
         return isinstance(self._source, LoopRun)
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together: those of a trial, and otherwise one."""
+        return self._source.processes if isinstance(self._source, LoopRun) else 1
 
     @property
     def horizon(self) -> int:
@@ -299,7 +304,8 @@ class ScheduleDriver:
         terms = {name: _mean(values) for name, values in self._terms.items()}
         self.clear_terms()
         if isinstance(self._source, LoopRun):
-            self._source.report(terms=terms, reduce=None, **{self.metric: metric})
+            reduce: Literal["mean"] | None = "mean" if self.processes > 1 else None
+            self._source.report(terms=terms, reduce=reduce, **{self.metric: metric})
             if model is not None:
                 self._source.offer_model(model)
         else:

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import (
     ModelPruning,
     StochasticWeightAveraging,
 )
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch.optim import Optimizer
@@ -32,7 +33,7 @@ def check_settings(trainer: Trainer, driver: ScheduleDriver) -> None:
     Raises:
         InputError: a setting cannot give the values of the plan.
     """
-    _check_processes(trainer)
+    _check_processes(trainer, driver.processes)
     _check_batches(trainer)
     if trainer.barebones:
         raise TrainingRefusedError(
@@ -53,9 +54,17 @@ def check_settings(trainer: Trainer, driver: ScheduleDriver) -> None:
     _check_callbacks(callbacks_of(trainer), driver)
 
 
-def _check_processes(trainer: Trainer) -> None:
+def _check_processes(trainer: Trainer, processes: int) -> None:
     strategy = type(trainer.strategy).__name__
     spawns = isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+    if processes > 1:
+        if trainer.world_size == processes and type(trainer.strategy) is DDPStrategy and not spawns:
+            return
+        raise TrainingRefusedError(
+            f"{processes} processes train the trial, but the trainer has {strategy} with "
+            f"world_size {trainer.world_size}: set strategy='ddp', "
+            "devices=int(os.environ['LOCAL_WORLD_SIZE']) and num_nodes to the number of machines"
+        )
     if trainer.world_size > 1 or spawns or trainer.strategy.handles_gradient_accumulation:
         raise TrainingRefusedError(
             f"ScheduleCallback works in a single process, but the trainer has {strategy} with "

@@ -42,22 +42,33 @@ def calling_trainer(callback: TrainerCallback) -> Trainer | None:
     return None
 
 
-def check_processes(args: TrainingArguments) -> None:
-    """Check that one process trains.
+def check_processes(args: TrainingArguments, processes: int) -> None:
+    """Check that as many processes train as belong to a trial, and one outside of a search.
+
+    Args:
+        args: of the Trainer.
+        processes: of the trial.
 
     Raises:
-        InputError: several do, or the model is divided among processes.
+        InputError: it is another number, or the model is divided among processes.
     """
     # `parallelism_config` and `deepspeed` have an effect only in several processes.
-    if args.world_size > 1:
+    if processes > 1 and args.world_size != processes:
+        raise TrainingRefusedError(
+            f"{processes} processes train the trial, but args.world_size is {args.world_size}: "
+            "make the TrainingArguments in the function `train(run)`, and on the CPU set "
+            "use_cpu=True and ddp_backend='gloo'"
+        )
+    if processes == 1 and args.world_size > 1:
         raise TrainingRefusedError(
             f"ScheduleCallback works in a single process, but args.world_size is {args.world_size} "
             f"and args.process_index {args.process_index}: start the script as `python SCRIPT`, "
-            "not by torchrun or `accelerate launch` with several processes"
+            "not by torchrun or `accelerate launch` with several processes; a search can use "
+            "several, by `start --processes-per-trial N`"
         )
     if args.fsdp:
         raise TrainingRefusedError(
-            f"ScheduleCallback works in a single process, but fsdp is {_setting(args.fsdp)}, which "
+            f"ScheduleCallback needs the whole model, but fsdp is {_setting(args.fsdp)}, which "
             "divides the model among processes: set fsdp=None"
         )
 

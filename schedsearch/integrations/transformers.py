@@ -81,7 +81,7 @@ class ScheduleCallback(TrainerCallback):
                 does not belong to the plan.
         """
         driver, trainer = self._driver, trainer_checks.calling_trainer(self)
-        trainer_checks.check_processes(args)
+        trainer_checks.check_processes(args, driver.processes)
         if (best := driver.offered_model) is not None:
             self._without_step = TrainingWithoutStep(given["model"], best)
             return

@@ -21,7 +21,16 @@ class RankDiedError(TrainingRefusedError):
 
 
 class RankFailedError(Exception):
-    """The training loop of another rank raised; the cause has the traceback of that process."""
+    """The training loop of another rank raised; the cause has the traceback of that process.
+
+    Args:
+        rank: of the process.
+        line: describes the exception.
+    """
+
+    def __init__(self, rank: int, line: str) -> None:
+        super().__init__(f"rank {rank}: {line}")
+        self.line = line
 
 
 class RemoteTracebackError(Exception):
@@ -50,6 +59,11 @@ class Followers:
         self._answers: dict[int, dict[str, Any]] = {}
         #: Whether a call has failed anywhere: then the ranks may wait for each other for ever.
         self.is_broken = False
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._connections)
 
     def call(self, name: str, **content: Any) -> None:
         """Let all ranks make a call; `answers` has what comes of it."""
@@ -106,8 +120,8 @@ class Followers:
             self._answers[rank] = answer
             if "error" in answer:
                 self.is_broken = True
-                error = RankFailedError(f"rank {rank}: {answer['error']}")
-                raise error from RemoteTracebackError(answer["traceback"])
+                cause = RemoteTracebackError(answer["traceback"])
+                raise RankFailedError(rank, answer["error"]) from cause
 
     def _died(self, rank: int) -> RankDiedError:
         self.is_broken = True

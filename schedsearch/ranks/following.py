@@ -116,7 +116,13 @@ class _Follower:
                 extra["generators"] = states[self._rank - 1]
             snapshot = Snapshot(call["epoch"], {}, extra=extra)
         results, directory = tuple(map(result_of, call["results"])), Path(call["directory"])
-        context = LoopContext(call["identity"], results, lambda: directory, must_report=False)
+        context = LoopContext(
+            call["identity"],
+            results,
+            lambda: directory,
+            must_report=False,
+            processes=call["processes"],
+        )
         engine.fill(0, call["seed"], snapshot, context)
 
     def _train_epoch(self, engine: LoopEngine, values: Mapping[str, float]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from schedsearch.engines import EpochResult, Resumed, Snapshot
 from schedsearch.engines.loop import LoopContext, LoopEngine
-from schedsearch.errors import SchedSearchError
-from schedsearch.ranks.followers import Followers, RankDiedError, RankFailedError
+from schedsearch.errors import SchedSearchError, TrainingRefusedError
+from schedsearch.exception_lines import describe_error
+from schedsearch.ranks.followers import Followers, RankFailedError
 from schedsearch.ranks.messages import (
     GENERATORS,
     kind_of,
@@ -50,8 +51,9 @@ class LeadingEngine(LoopEngine):
         context: LoopContext | None = None,
     ) -> None:
         """Start a run on all ranks; they share one folder, so it must be on a shared disk."""
+        processes = self._followers.count + 1
+        context = replace(context or LoopContext(), processes=processes)
         super().fill(lane, seed, snapshot, context)
-        context = context or LoopContext()
         self._call(
             "fill",
             seed=seed,
@@ -60,6 +62,7 @@ class LeadingEngine(LoopEngine):
             identity=context.identity,
             results=[result_message(result) for result in context.results],
             directory=str(self._filled().run.directory),
+            processes=processes,
         )
         self._followers.answers()
 
@@ -123,9 +126,12 @@ class LeadingEngine(LoopEngine):
 
     def _first_error(self, error: Exception) -> Exception:
         """Return the error of another rank, if rank 0 may have failed only because of it."""
-        if isinstance(error, RankFailedError | RankDiedError):
+        if isinstance(error, RankFailedError | TrainingRefusedError):
             return error
-        return self._followers.raised_before(_GRACE) or error
+        other = self._followers.raised_before(_GRACE)
+        if isinstance(other, RankFailedError) and other.line == describe_error(error):
+            return error  # all ranks have failed alike
+        return other or error
 
     def _combine(
         self, outcome: EpochResult | Resumed, answers: Sequence[Mapping[str, Any]]

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from schedsearch.engines.loop import LoopRun
@@ -113,8 +115,27 @@ def train_or_hang_on_rank_1(run: LoopRun) -> None:
         run.report(val_loss=hp["lr"])
 
 
+def train_sharded(run: LoopRun) -> None:
+    """Train a model whose parameters are divided among the ranks."""
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    torch.manual_seed(run.seed)
+    model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+    fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    x = torch.linspace(-1, 1, 32)[dist.get_rank() :: dist.get_world_size(), None]
+    for _, hp in run:
+        optimizer.param_groups[0]["lr"] = hp["lr"]
+        loss = (model(x) - (3 * x).sin()).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.report(reduce="mean", val_loss=loss)
+
+
 for _function in (
     train,
+    train_sharded,
     train_with_rank_0,
     train_resumably,
     train_slowly,

@@ -96,6 +96,12 @@ def test_a_hundred_pruned_trials_leave_no_rank_behind(tmp_path: Path):
     assert "warning" not in err
 
 
+def test_a_model_that_is_divided_among_the_ranks_trains(tmp_path: Path):
+    study, _ = search(tmp_path, content("train_sharded", trials=3))
+    assert all(0.0 < value < 1.0 for value in values(study).values() if value is not None)
+    assert len(values(study)) == 3
+
+
 def test_rank_0_alone_may_report(tmp_path: Path):
     study, _ = search(tmp_path, content("train_with_rank_0", trials=2))
     assert set(values(study).values()) == {9.0}
