@@ -140,6 +140,8 @@ class Scheduler:
                 "the state is not what `state_dict` returned: it has no whole number `epoch`, or "
                 "no table `schedules` with a table for each schedule"
             ) from None
+        if epoch < 0:
+            raise InputError(f"the state has the epoch {epoch}, but must have one of at least 0")
         if found != expected:
             raise InputError(
                 f"the state belongs to another plan: it has the entries {found}, but this plan "

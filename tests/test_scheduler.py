@@ -185,6 +185,12 @@ def test_what_is_not_a_state_is_refused(state):
         scheduler.load_state_dict(state)
 
 
+def test_a_state_of_a_negative_epoch_is_refused():
+    scheduler = Scheduler(Plan({("a",): Exponential(1.0, 0.5)}), horizon=3)
+    with pytest.raises(InputError, match="the state has the epoch -1"):
+        scheduler.load_state_dict(scheduler.state_dict() | {"epoch": -1})
+
+
 def test_a_state_of_another_direction_is_refused():
     plan = Plan({("a",): ReduceOnPlateau(1.0)})
     saved = Scheduler(plan, horizon=8, direction="maximize").state_dict()

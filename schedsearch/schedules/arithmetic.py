@@ -25,6 +25,10 @@ class Offset(Wrapper):
         inner: the schedule to shift.
         amount: any finite number.
 
+    Source: with `inverse_time`, the decay of the moving average of the weights in ModelEmaV3 of
+    timm, `1 - (1 + t / g) ** -p`; with `coupled`, the momentum of Smith 2018 (arXiv 1803.09820),
+    which falls while the learning rate rises.
+
     >>> from schedsearch.schedules import InverseTime
     >>> schedule = Offset(InverseTime(initial=-1.0, decay_rate=1.0), amount=1.0)
     >>> [schedule.evaluate({"epoch": t}, {}) for t in (0, 1, 3)]
@@ -70,6 +74,8 @@ class Product(_Combination):
     Args:
         schedules: at least two schedules.
 
+    Source: torch.optim.lr_scheduler.ChainedScheduler, for schedulers that multiply by a factor.
+
     >>> from schedsearch.schedules import Exponential, Linear
     >>> schedule = Product((Linear(1.0, 0.0, duration=4), Exponential(1.0, 0.5)))
     >>> state, values = schedule.start(), []
@@ -92,6 +98,8 @@ class Sum(_Combination):
 
     Args:
         schedules: at least two schedules.
+
+    Source: numpy.add; CosineLRScheduler of timm with `warmup_t` is such a sum.
 
     >>> from schedsearch.schedules import Constant, Linear
     >>> schedule = Sum((Constant(0.25), Linear(0.5, 0.0, duration=2)))

@@ -19,7 +19,7 @@ from schedsearch.schedules.durations import (
     to_time,
 )
 from schedsearch.schedules.parameters import ParameterType, ordered_fields, parameters_of
-from schedsearch.schedules.phases import resolve_phases
+from schedsearch.schedules.phases import resolve_boundaries, resolve_phases
 
 _WHOLE_EPOCHS = 'in whole epochs, or a share of the horizon, unless the interval is "step"'
 
@@ -148,6 +148,15 @@ class Schedule(ABC):
         horizon = self._horizon_of_shares(horizon)
         try:
             return tuple(to_time(item, horizon, interval, self.version) for item in durations)
+        except ValueError:
+            raise self.parameter_error(name, _WHOLE_EPOCHS) from None
+
+    def _resolved_boundaries(
+        self, name: str, boundaries: Sequence[float | str], horizon: float, interval: Interval
+    ) -> tuple[float, ...]:
+        """Return the times of a parameter at which another phase begins, in epochs."""
+        try:
+            return resolve_boundaries(boundaries, horizon, interval, self.version)
         except ValueError:
             raise self.parameter_error(name, _WHOLE_EPOCHS) from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Self, cast
 
 from schedsearch.errors import ParameterError
@@ -39,7 +39,8 @@ class Warmup(Schedule):
 
     Args:
         inner: the schedule to warm up.
-        duration: epochs of the ramp, or a share of the horizon.
+        duration: epochs of the ramp, or a share of the horizon that leaves the inner schedule an
+            epoch.
         factor: first value as a fraction of the first value of the inner schedule, from 0 to 1.
 
     Source: Goyal et al. 2017; LinearLR and SequentialLR in torch.optim.lr_scheduler.
@@ -59,7 +60,7 @@ class Warmup(Schedule):
     factor: Fraction = 0.1
 
     def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
-        [duration] = self._resolved_durations("duration", (self.duration,), horizon, interval)
+        [duration] = self._resolved_boundaries("duration", (self.duration,), horizon, interval)
         inner = self.inner.resolve(_remaining(horizon, duration), seed, interval)
         return replace(self, duration=duration, inner=inner)
 
@@ -74,7 +75,7 @@ class Warmup(Schedule):
         time, duration = state["epoch"] + fraction, epochs(self.duration)
         if has_passed(duration, time):
             return inner_value(self.inner, self._inner_state(state), peers, fraction)
-        ramp = interpolate_linear(self.factor, 1.0, max(time, 0), duration)
+        ramp = interpolate_linear(self.factor, 1.0, max(time, 0), duration, self.version)
         return inner_value(self.inner, self.inner.start(), peers) * ramp
 
     def _inner_state(self, state: State) -> State:
@@ -99,8 +100,9 @@ class Join(Schedule):
 
     The first schedule starts at epoch 0. Each schedule receives the feedback of its own epochs
     only, and its shares of the horizon are shares of those epochs. The feedback of an epoch with a
-    boundary goes to the schedule at its end. If boundaries mix epochs and shares, a later boundary
-    may fall before an earlier one; the schedule between them is skipped.
+    boundary goes to the schedule at its end. Each schedule has at least one epoch if boundaries are
+    shares and there is room. If they mix epochs and shares, a later boundary may fall before an
+    earlier one; the schedule between them is skipped.
 
     Args:
         schedules: at least two schedules, in order.
@@ -135,8 +137,7 @@ class Join(Schedule):
                 raise self.parameter_error("boundaries", "in ascending order")
 
     def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
-        resolved = self._resolved_durations("boundaries", self.boundaries, horizon, interval)
-        ends = tuple(accumulate(resolved, max))
+        ends = self._resolved_boundaries("boundaries", self.boundaries, horizon, interval)
         schedules = tuple(
             schedule.resolve(_remaining(stop, start), seed, interval)
             for schedule, start, stop in zip(

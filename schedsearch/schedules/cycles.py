@@ -7,7 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from schedsearch.schedules.durations import Interval, completed_periods, epochs, has_passed
-from schedsearch.schedules.interpolation import blend, half_cosine, interpolate_linear
+from schedsearch.schedules.interpolation import (
+    blend,
+    half_cosine,
+    interpolate,
+    interpolate_linear,
+)
 from schedsearch.schedules.open_loop import EndingSchedule, OpenLoop
 from schedsearch.schedules.parameters import (
     Count,
@@ -157,7 +162,7 @@ class Cyclical(EndingSchedule):
             return self.final
         since, rise = epoch - begin, self.proportion * (end - begin)
         if self.shape == "linear" or since >= rise:
-            return interpolate_linear(self.initial, self.final, since, rise)
+            return interpolate_linear(self.initial, self.final, since, rise, self.version)
         if self.shape == "cosine":
             left = half_cosine(since, rise)
         else:
@@ -211,6 +216,8 @@ class Triangular(OpenLoop):
         height *= math.pow(self.cycle_decay, cycle) * math.pow(self.decay_rate, epoch)
         if height == 1 and self.version > 1:
             return self.peak
+        if height < 1:
+            return interpolate(self.initial, self.peak, height, self.version)
         return self.initial + (self.peak - self.initial) * height
 
 

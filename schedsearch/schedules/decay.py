@@ -68,7 +68,7 @@ class Linear(EndingSchedule):
         duration = epochs(self.duration)
         if self._has_passed(duration, epoch):
             return self.final
-        return interpolate_linear(self.initial, self.final, epoch, duration)
+        return interpolate_linear(self.initial, self.final, epoch, duration, self.version)
 
 
 @dataclass(frozen=True)

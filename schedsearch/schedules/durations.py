@@ -19,8 +19,9 @@ Interval: TypeAlias = Literal["epoch", "step"]
 #: The newest version of the rules that turn shares into epochs and compute end points. Version 1
 #: is that of studies and configs that record no version; they keep its values, bit for bit.
 #: Version 2 rounds phases together, counts in decimals and has exact end points. Version 3 gives
-#: each hyperparameter its own noise, keeps a logistic ramp between its two values, and computes
-#: the restarts of a multiplier below 1.5 in closed form.
+#: each hyperparameter its own noise, keeps every line and ramp between its two values, leaves each
+#: part of a `join` or `warmup` one epoch, and computes the restarts of a multiplier below 1.5 in
+#: closed form.
 CURRENT_VERSION = 3
 VERSIONS = range(1, CURRENT_VERSION + 1)
 

@@ -7,15 +7,33 @@ import math
 from schedsearch.schedules.durations import CURRENT_VERSION
 
 
-def interpolate_linear(start: float, end: float, elapsed: float, duration: float) -> float:
+def interpolate_linear(
+    start: float, end: float, elapsed: float, duration: float, version: int = CURRENT_VERSION
+) -> float:
     """Return the point of a straight line after `elapsed` of `duration` epochs, or `end` later.
+
+    Up to version 2 of the rules, rounding may move it beyond `end`.
 
     >>> [interpolate_linear(0.0, 1.0, t, 4) for t in (0, 1, 4, 9)]
     [0.0, 0.25, 1.0, 1.0]
     """
     if elapsed >= duration:
         return end
-    return start + (end - start) * (elapsed / duration)
+    return interpolate(start, end, elapsed / duration, version)
+
+
+def interpolate(start: float, end: float, weight: float, version: int = CURRENT_VERSION) -> float:
+    """Return `start + (end - start) * weight`, exact at 1, and between the two values.
+
+    Rounding may move the formula by itself beyond `end`; so it does up to version 2 of the rules.
+
+    >>> interpolate(0.7, 0.1, 1.0), interpolate(0.7, 0.1, 1.0, version=2)
+    (0.1, 0.09999999999999998)
+    """
+    value = start + (end - start) * weight
+    if version < 3 or not math.isfinite(value):
+        return value
+    return end if weight == 1 else between(start, end, value)
 
 
 def interpolate_geometric(start: float, end: float, elapsed: float, duration: float) -> float:

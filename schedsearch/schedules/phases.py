@@ -69,6 +69,49 @@ def resolve_phases(
     return _lengths(ends, wanted, fewest)
 
 
+def resolve_boundaries(
+    boundaries: Sequence[float | str], horizon: float, interval: Interval, version: int
+) -> tuple[float, ...]:
+    """Return the times at which the second and each later phase begins, in epochs.
+
+    At the interval "epoch" shares are moved so that each phase between two of them, and the last
+    one, keeps one epoch if there is room. A boundary before the one that precedes it falls
+    together with it.
+
+    Args:
+        boundaries: epochs, or shares of the horizon, more than 0.
+        horizon: that shares refer to, in epochs.
+        interval: when the value changes.
+        version: of the rules; up to version 2 no boundary is moved.
+
+    >>> resolve_boundaries(("10%", "20%"), 5, "epoch", version=3)
+    (1, 2)
+    >>> resolve_boundaries(("10%", "20%"), 5, "epoch", version=2)
+    (1, 1)
+    >>> resolve_boundaries(("95%",), 10, "epoch", version=3)
+    (9,)
+
+    Raises:
+        ValueError: the interval is "epoch", and a number of epochs is not whole.
+    """
+    times = (to_time(boundary, horizon, interval, version) for boundary in boundaries)
+    ends = [*accumulate(times, max)]
+    if version < 3 or interval == "step":
+        return tuple(ends)
+    exact = (exact_size(boundary, horizon) for boundary in boundaries)
+    sizes = [*accumulate(exact, max), Decimal(str(horizon))]
+    lengths = [int(later > size) for size, later in pairwise(sizes)]
+    moves = [isinstance(boundary, str) for boundary in boundaries]
+    for k in range(1, len(ends)):
+        ends[k] = max(ends[k], ends[k - 1] + lengths[k - 1] * moves[k])
+    limit = horizon if lengths[-1] else ends[-1]
+    for k in reversed(range(len(ends))):
+        if moves[k]:
+            ends[k] = max(min(ends[k], limit - lengths[k]), 1)
+        limit = ends[k]
+    return tuple(accumulate(ends, max))
+
+
 def _sizes(phases: Sequence[float | str], horizon: float) -> list[Decimal]:
     known = sum((exact_size(phase, horizon) for phase in phases if phase != REST), Decimal(0))
     rest = max(Decimal(0), Decimal(str(horizon)) - known)

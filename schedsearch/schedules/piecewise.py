@@ -92,4 +92,5 @@ class Knots(EndingSchedule):
         if knot >= len(self.values) - 1:
             return self.values[-1]
         beyond = elapsed - knot * duration
-        return interpolate_linear(self.values[knot], self.values[knot + 1], beyond, duration)
+        start, end = self.values[knot], self.values[knot + 1]
+        return interpolate_linear(start, end, beyond, duration, self.version)

@@ -8,9 +8,9 @@ from typing import Literal
 
 from schedsearch.schedules.durations import epochs, has_passed
 from schedsearch.schedules.interpolation import (
-    between,
     blend,
     half_cosine,
+    interpolate,
     interpolate_geometric,
     interpolate_linear,
     one_minus_sqrt,
@@ -77,12 +77,12 @@ class WarmupStableDecay(EndingSchedule):
     def at(self, epoch: float) -> float:
         warmup, decay = epochs(self.warmup), epochs(self.decay)
         if not self._has_passed(warmup, epoch):
-            return interpolate_linear(self.initial, self.peak, epoch, warmup)
+            return interpolate_linear(self.initial, self.peak, epoch, warmup, self.version)
         decaying = max(epoch - warmup - epochs(self.stable), 0)
         if self.version > 1 and has_passed(decay, decaying):
             return self.final
         if self.cooldown == "linear":
-            return interpolate_linear(self.peak, self.final, decaying, decay)
+            return interpolate_linear(self.peak, self.final, decaying, decay, self.version)
         if self.cooldown == "exponential":
             return interpolate_geometric(self.peak, self.final, decaying, decay)
         shape = half_cosine if self.cooldown == "cosine" else one_minus_sqrt
@@ -120,11 +120,8 @@ class LogisticRamp(OpenLoop):
     def at(self, epoch: float) -> float:
         widths = (epoch - epochs(self.midpoint)) / epochs(self.width)
         # The logistic function, computed with tanh because exp could overflow.
-        weight = 1 + math.tanh(widths / 2)  # twice the way from initial to final
-        value = self.initial + (self.final - self.initial) * weight / 2
-        if self.version < 3:
-            return value
-        return self.final if weight == 2 else between(self.initial, self.final, value)
+        weight = (1 + math.tanh(widths / 2)) / 2
+        return interpolate(self.initial, self.final, weight, self.version)
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,8 @@ class GaussianRamp(EndingSchedule):
         left = 1 - min(epoch / epochs(self.duration), 1)
         if left == 0 or self._has_passed(epochs(self.duration), epoch):
             return self.final
-        return self.initial + (self.final - self.initial) * math.exp(-self.sharpness * left**2)
+        weight = math.exp(-self.sharpness * left**2)
+        return interpolate(self.initial, self.final, weight, self.version)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from schedsearch.schedules import FAMILIES, Interval
 from schedsearch.schedules.durations import to_epochs, to_time
 from schedsearch.schedules.parameters import DURATIONS, Parameter, ParameterType, parameters_of
-from schedsearch.schedules.phases import resolve_phases
+from schedsearch.schedules.phases import resolve_boundaries, resolve_phases
 from schedsearch.space.domains import (
     Domain,
     Families,
@@ -21,6 +21,9 @@ from schedsearch.space.domains import (
     ListDomain,
     Range,
 )
+
+#: The parameter of a combinator that says when its inner schedules begin.
+_BOUNDARIES = {"warmup": "duration", "join": "boundaries"}
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,14 @@ class _Walk:
     def families(self, families: Families, prefix: str, horizon: Span) -> Iterator[DurationSetting]:
         for family, option in families.options.items():
             shared = self._horizon_of_shares(option, horizon)
-            phases = self._phases(family, option, shared)
+            spans = {name: [span] for name, span in self._phases(family, option, shared).items()}
+            if family in _BOUNDARIES:
+                spans[_BOUNDARIES[family]] = self._boundaries(family, option, horizon)
             for parameter in parameters_of(FAMILIES[family]):
                 key = f"{prefix}{family}.{parameter.name}"
                 if parameter.type in DURATIONS:
-                    spans = phases.get(parameter.name)
-                    yield from self._durations(parameter, option, key, shared, spans)
+                    known = spans.get(parameter.name)
+                    yield from self._durations(parameter, option, key, shared, known)
             for key, inner, rest in self._inner(family, option, horizon):
                 yield from self.families(inner, f"{prefix}{family}.{key}.", rest)
 
@@ -101,7 +106,7 @@ class _Walk:
         option: FamilyParameters,
         key: str,
         horizon: Span,
-        phase: Span | None,
+        spans: Sequence[Span] | None,
     ) -> Iterator[DurationSetting]:
         items = _items(parameter, option)
         for i, item in enumerate(items):
@@ -111,7 +116,7 @@ class _Walk:
                 is_given=parameter.name in option.domains,
                 is_count=parameter.type is ParameterType.EPOCH_COUNT,
                 horizon=horizon,
-                epochs=phase or self._span(item, parameter.type, horizon),
+                epochs=spans[i] if spans else self._span(item, parameter.type, horizon),
                 is_inner=key.count(".") > 1,
             )
 
@@ -149,15 +154,9 @@ class _Walk:
         """Yield the inner families of a family, with the epochs of which they take shares."""
         by_name = {parameter.name: parameter for parameter in parameters_of(FAMILIES[family])}
         rest = [horizon]
-        if family == "warmup":
-            [ramp] = _items(by_name["duration"], option)
-            rest = [self._difference(horizon, self._span(ramp, ParameterType.DURATION, horizon))]
-        elif family == "join":
-            ends = [
-                self._span(item, ParameterType.DURATION, horizon)
-                for item in _items(by_name["boundaries"], option)
-            ]
-            stops = [Span(0, 0), *ends, horizon]
+        if family in _BOUNDARIES:
+            ends = self._boundaries(family, option, horizon)
+            stops = [*([Span(0, 0)] if family == "join" else []), *ends, horizon]
             rest = [self._difference(stop, start) for start, stop in pairwise(stops)]
         for parameter in by_name.values():
             if parameter.type is not ParameterType.SCHEDULE:
@@ -166,6 +165,21 @@ class _Walk:
                 key = f"{parameter.name}.{i}" if parameter.is_list else parameter.name
                 if isinstance(item, Families):
                     yield key, item, rest[i] if i < len(rest) else horizon
+
+    def _boundaries(self, family: str, option: FamilyParameters, horizon: Span) -> list[Span]:
+        """Return what the times at which inner schedules begin may come to."""
+        name = _BOUNDARIES[family]
+        [parameter] = [p for p in parameters_of(FAMILIES[family]) if p.name == name]
+        items = _items(parameter, option)
+        ends = []
+        for pick, at in ((min, horizon.low), (max, horizon.high)):
+
+            def size(value: float | str, at: float = at) -> float:
+                return self._epochs(value, ParameterType.DURATION, at)
+
+            values = [pick(_ends(item), key=size) for item in items]
+            ends.append(resolve_boundaries(values, at, self._interval, self._version))
+        return [Span(low, high) for low, high in zip(*ends, strict=True)]
 
     def _difference(self, end: Span, begin: Span) -> Span:
         """Return the epochs between two times; as `resolve` does, at least 1 whole epoch."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from schedsearch.schedules import FAMILIES, Interval
-from schedsearch.schedules.durations import REST
 from schedsearch.schedules.parameters import DURATIONS, parameters_of
 from schedsearch.space.domains import (
     Domain,
@@ -56,7 +55,7 @@ def _endpoint_warnings(
         return
     known = [p for p in parameters_of(FAMILIES[family]) if p.type in DURATIONS]
     domains = {p.name: option.domains.get(p.name, Fixed(p.default)) for p in known}
-    if not any(map(_may_be_share, domains.values())):
+    if not any(map(_follows_horizon, domains.values())):
         names = " and ".join(f"`{name}`" for name in domains)
         yield (
             f"{key}.endpoint has no effect, since {names} {'are' if len(domains) > 1 else 'is'} "
@@ -69,12 +68,13 @@ def _endpoint_warnings(
         )
 
 
-def _may_be_share(domain: Domain) -> bool:
+def _follows_horizon(domain: Domain) -> bool:
+    """Return whether a duration may be a share, or the rest of the horizon."""
     match domain:
         case Fixed(value):
-            return isinstance(value, str) and value != REST
+            return isinstance(value, str)
         case Levels(values):
-            return any(_may_be_share(Fixed(value)) for value in values)
+            return any(_follows_horizon(Fixed(value)) for value in values)
         case Range(percent=percent):
             return percent
     return False

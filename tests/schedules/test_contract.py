@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import math
+import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -160,6 +161,41 @@ def test_end_points_are_exact(family: str, initial: float, final: float, horizon
         assert resolved.at(0) == initial
         if family in ENDING:
             assert resolved.at(horizon) == resolved.at(horizon + 0.5) == final
+
+
+#: Families whose values are between some of their parameters, with what else they need.
+BETWEEN: dict[str, dict[str, Any]] = {
+    name: {"sharpness": 1e-9, "power": 2.0, "width": "1%"}
+    for name in OPEN_LOOP
+    if {"initial", "final"} <= fields_of(name) or {"initial", "peak"} <= fields_of(name)
+} | {"knots": {}, "piecewise": {}}
+
+
+def values_between(family: str, first: float, second: float, version: int) -> bool:
+    """Return whether a schedule between two values has no other ones, also near its corners."""
+    final = first if "peak" in fields_of(family) else second
+    given = BETWEEN[family] | {"initial": first, "peak": second, "final": final}
+    given["values"] = (first, second, first)
+    names = given.keys() & fields_of(family)
+    schedule = FAMILIES[family](**{name: given[name] for name in names}, version=version)
+    assert isinstance(schedule, OpenLoop)
+    low, high = sorted((first, second))
+    for horizon in (2, 5, 10):
+        at = schedule.resolve(horizon, 0, "step").at
+        corners = [n * horizon / 24 for n in range(25)]
+        times = [time - small for time in corners for small in (0.0, 1e-6, 1e-9, 4e-16) if time]
+        if not all(low <= at(time) <= high for time in times):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("family", BETWEEN)
+def test_bounds_equal_to_the_values_of_a_family_never_limit_it(family: str) -> None:
+    numbers = random.Random(0)
+    pairs = [[round(10 ** numbers.uniform(-4, 2), 4) for _ in range(2)] for _ in range(60)]
+    assert all(values_between(family, *pair, version=3) for pair in pairs)
+    if family in ("gaussian_ramp", "logistic_ramp", "knots", "cyclical"):
+        assert not all(values_between(family, *pair, version=2) for pair in pairs)
 
 
 @pytest.mark.parametrize("family", OPEN_LOOP)

@@ -25,10 +25,11 @@ from schedsearch.schedules import (
     Scale,
     Triangular,
     WarmRestarts,
+    Warmup,
     WarmupStableDecay,
 )
 from schedsearch.schedules.durations import has_passed, to_epochs
-from schedsearch.schedules.phases import resolve_phases
+from schedsearch.schedules.phases import resolve_boundaries, resolve_phases
 
 
 def values(schedule: OpenLoop, horizon: int) -> list[float]:
@@ -105,6 +106,40 @@ def test_a_rest_of_nothing_is_one_epoch_after_the_horizon(interval: Interval) ->
     for version in (1, 2):
         schedule = OneCycle(0.0, 1.0, 0.0, rise=5, fall="rest", version=version)
         assert schedule.resolve(5, 0, interval).fall == 1
+
+
+def test_each_schedule_of_a_join_has_an_epoch_if_there_is_room() -> None:
+    parts = (Constant(1.0), Constant(2.0), Constant(3.0))
+    for horizon in range(3, 200):
+        for shares in (("1%", "2%"), ("10%", "20%"), ("98%", "99%"), ("50%", "50.1%")):
+            begin, end = Join(parts, shares).resolve(horizon, 0).boundaries
+            assert 0 < begin < end < horizon
+    assert Join(parts, ("10%", "20%")).at_version(2).resolve(5, 0).boundaries == (1, 1)
+    assert Join(parts, ("10%", "20%")).resolve(2, 0).boundaries == (1, 1)
+    assert Join(parts, ("10%", "20%")).resolve(5, 0, "step").boundaries == (0.5, 1.0)
+
+
+def test_a_warmup_in_shares_leaves_an_epoch() -> None:
+    durations = {h: Warmup(Constant(1.0), "95%").resolve(h, 0).duration for h in (1, 2, 10)}
+    assert durations == {1: 1, 2: 1, 10: 9}
+    assert Warmup(Constant(1.0), "95%").at_version(2).resolve(10, 0).duration == 10
+    assert Warmup(Constant(1.0), 12).resolve(10, 0).duration == 12
+
+
+@pytest.mark.parametrize(
+    ("boundaries", "expected"),
+    [
+        ((3, "31%"), (3, 4)),
+        ((3, "20%"), (3, 3)),
+        (("20%", 2), (2, 2)),
+        ((50, "90%"), (50, 50)),
+        (("95%", "150%"), (10, 15)),
+    ],
+)
+def test_boundaries_in_epochs_are_kept(
+    boundaries: tuple[int | str, ...], expected: tuple[int, ...]
+) -> None:
+    assert resolve_boundaries(boundaries, 10, "epoch", version=3) == expected
 
 
 def test_only_one_phase_may_be_the_rest() -> None:

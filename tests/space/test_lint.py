@@ -170,6 +170,11 @@ def test_a_value_that_bounds_hold_is_a_constant():
         ),
         ({"linear": {"endpoint": {"levels": [True, False]}}}, "step", "the whole last epoch has"),
         ({"linear": {"endpoint": True}}, "epoch", None),
+        (
+            {"one_cycle": {"peak": 2.0, "rise": 3, "fall": "rest", "endpoint": True}},
+            "epoch",
+            None,
+        ),
         ({"linear": {"duration": {"low": "5%", "high": "90%"}, "endpoint": True}}, "epoch", None),
         ({"linear": {"duration": 10}}, "step", None),
     ],
