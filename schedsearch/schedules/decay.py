@@ -260,7 +260,8 @@ class InverseTime(OpenLoop):
 
     Source: Robbins and Monro 1951; Keras InverseTimeDecay with decay_steps 1. With power 0.5 and
     decay_rate = 1 / T within a `warmup` of T epochs: Vaswani et al. 2017, and
-    get_inverse_sqrt_schedule in transformers. Other powers: Shen et al. 2024 (arXiv 2408.13359).
+    get_inverse_sqrt_schedule in transformers; with a cooldown by `product` or `join`, Zhai et al.
+    2021 (arXiv 2106.04560). Other powers: Shen et al. 2024 (arXiv 2408.13359).
 
     >>> [InverseTime(initial=1.0, decay_rate=0.5).at(t) for t in (0, 2, 6)]
     [1.0, 0.5, 0.25]

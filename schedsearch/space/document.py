@@ -213,8 +213,8 @@ class HyperparameterTable(_Table):
     #: "step", with durations that may be parts of an epoch. "epoch" for members of a group.
     interval: Interval = "epoch"
     #: Whether values are rounded to whole numbers, after the bounds: for a batch size, a resolution
-    #: or a sequence length. The task gets an int; a half becomes the even number next to it, so
-    #: that 2.5 is 2 and 3.5 is 4.
+    #: or a sequence length. A training loop gets an int, `terms` of a task a tensor with a whole
+    #: number. A half becomes the even number next to it, so that 2.5 is 2 and 3.5 is 4.
     round: StrictBool = False
     #: The families to choose from, each with the ranges of its parameters; see docs/families.md.
     families: dict[str, Any] = {}
