@@ -1,5 +1,6 @@
 """The contract of all families; new families are tested without new code."""
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -12,9 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schedsearch.errors import ParameterError
+from schedsearch.errors import InputError, ParameterError
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import (
     FAMILIES,
+    Constant,
     Exponential,
     Feedback,
     Join,
@@ -403,3 +407,49 @@ def test_options_are_shown_last(family: str) -> None:
     own = repr(schedule).partition("(")[2]
     if not any(p.type is ParameterType.SCHEDULE for p in parameters_of(type(schedule))):
         assert sorted(names, key=lambda name: own.index(f"{name}=")) == names
+
+
+def changed(schedule: Schedule) -> Iterable[Schedule]:
+    """The schedule with another value of each parameter, one at a time."""
+    for parameter in parameters_of(type(schedule)):
+        value = getattr(schedule, parameter.name)
+        for other in OTHER[parameter.type]:
+            items = (other, *value[1:]) if parameter.is_list else other
+            with contextlib.suppress(ParameterError):
+                yield dataclasses.replace(schedule, **{parameter.name: items})
+
+
+#: For each type, values of which at least one is valid for every parameter of this type.
+OTHER: dict[ParameterType, tuple[Any, ...]] = {
+    ParameterType.NUMBER: (0.37, 1.5),
+    ParameterType.COUNT: (3, 7),
+    ParameterType.MULTIPLE: (2.5,),
+    ParameterType.DURATION: (3, "41%"),
+    ParameterType.EPOCH_COUNT: (3, "41%"),
+    ParameterType.FLAG: (True,),
+    ParameterType.CHOICE: ("abs", "cosine", "sigmoid"),
+    ParameterType.NAME: ("kl",),
+    ParameterType.SCHEDULE: (Exponential(1.0, 0.8), LogisticRamp(0.0, 1.0)),
+}
+
+
+def scheduler_of(schedule: Schedule) -> Scheduler:
+    schedules: dict[tuple[str, ...], Schedule] = {(peer,): Constant(0.5) for peer in PEERS}
+    schedules[getattr(schedule, "members", ("u",))] = schedule
+    return Scheduler(Plan(schedules), horizon=20)
+
+
+@every_family
+def test_a_state_continues_in_the_same_plan_only(family: str) -> None:
+    saved = scheduler_of(plain(family))
+    for epoch in range(20):
+        state = through_json(saved.state_dict())
+        again = scheduler_of(plain(family))
+        again.load_state_dict(state)
+        assert (again.epoch, again.values) == (epoch, saved.values)
+        saved.step(1.0, terms=dict.fromkeys(PEERS, 0.1 * epoch + 1))
+    for other in changed(plain(family)):
+        scheduler = scheduler_of(other)
+        if scheduler.plan != saved.plan:
+            with pytest.raises(InputError, match="the state belongs to another plan"):
+                scheduler.load_state_dict(saved.state_dict())
