@@ -30,6 +30,9 @@ if TYPE_CHECKING:
         ParameterError,
         SchedSearchError,
     )
+    from schedsearch.interactive.records import Result, TrialRecord
+    from schedsearch.interactive.search import search
+    from schedsearch.interactive.study_view import StudyView
     from schedsearch.loss import WeightedLoss
     from schedsearch.plan import Plan
     from schedsearch.scheduler import Scheduler
@@ -44,14 +47,18 @@ __all__ = [
     "LoopRun",
     "ParameterError",
     "Plan",
+    "Result",
     "SchedSearchError",
     "Schedule",
     "Scheduler",
     "Space",
     "Splits",
+    "StudyView",
     "Task",
+    "TrialRecord",
     "WeightedLoss",
     "load",
+    "search",
 ]
 
 _MODULES = {
@@ -61,13 +68,17 @@ _MODULES = {
     "LoopRun": "schedsearch.engines.loop",
     "ParameterError": "schedsearch.errors",
     "Plan": "schedsearch.plan",
+    "Result": "schedsearch.interactive.records",
     "SchedSearchError": "schedsearch.errors",
     "Schedule": "schedsearch.schedules",
     "Scheduler": "schedsearch.scheduler",
     "Space": "schedsearch.space",
     "Splits": "schedsearch.task",
+    "StudyView": "schedsearch.interactive.study_view",
     "Task": "schedsearch.task",
+    "TrialRecord": "schedsearch.interactive.records",
     "WeightedLoss": "schedsearch.loss",
+    "search": "schedsearch.interactive.search",
 }
 
 

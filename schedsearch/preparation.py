@@ -45,6 +45,26 @@ def load_space(
     """
     content = read_document(path)
     content.setdefault("name", path.stem)
+    return space_from_content(content, str(path), overrides, find_stored)
+
+
+def space_from_content(
+    content: dict[str, Any],
+    file: str,
+    overrides: Mapping[str, Any],
+    find_stored: Callable[[str], Space | None] = lambda name: None,
+) -> Space:
+    """Return the space in the content of a file, with other values for some keys.
+
+    Args:
+        content: of the file, with a name; it is changed.
+        file: names it in messages.
+        overrides: the other values by dotted key; None: the value stays.
+        find_stored: returns the space of the study with a name; None if there is none.
+
+    Raises:
+        InputError: the content has mistakes; the message lists all of them.
+    """
     for key, value in overrides.items():
         if value is None:
             continue
@@ -58,7 +78,7 @@ def load_space(
             table[last] = value
     name = content["name"]
     stored = find_stored(name) if isinstance(name, str) else None
-    return Space.from_file(content, str(path), stored)
+    return Space.from_file(content, file, stored)
 
 
 @dataclass(frozen=True)

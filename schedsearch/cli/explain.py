@@ -66,7 +66,7 @@ def explain(
     trial of the study STUDY:explain. After Ctrl-C or --timeout the same command continues, and one
     with more --seeds trains only what is new.
     """
-    from schedsearch.explanation.explain import prepare_explanation
+    from schedsearch.explanation.explain import prepare_explanation, train_stages
     from schedsearch.numerics import cores_of_worker
     from schedsearch.report.dashboard_artifacts import refresh_dashboard
 
@@ -81,13 +81,12 @@ def explain(
         ) as explanation,
     ):
         again = f"schedsearch explain {handle.name} --trial {explanation.trial} --seeds {seeds}"
-        stage = explanation
-        while True:
-            train(stage, worker_group(stage, place, launcher, workers, no_reuse), again)
-            if (following := stage.advance()) is None:
-                break
-            stage = following
-    result = stage.judge()
+        result = train_stages(
+            explanation,
+            lambda stage: train(
+                stage, worker_group(stage, place, launcher, workers, no_reuse), again
+            ),
+        ).judge()
     refresh_dashboard(handle, say)
     _print_result(handle, result, as_json=as_json)
 

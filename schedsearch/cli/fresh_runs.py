@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
 
 from schedsearch.cli.output import say
-from schedsearch.cli.supervision import WorkerGroup, supervise
 from schedsearch.cli.worker_options import Place, PlaceOptions
 from schedsearch.errors import InputError
 from schedsearch.printable import count_of
+from schedsearch.supervision import WorkerGroup, supervise
 
 if TYPE_CHECKING:
     from schedsearch.confirmation.fresh_runs import FreshRuns
@@ -44,6 +45,7 @@ def train(fresh: FreshRuns, group: WorkerGroup, again: str) -> None:
         group: the workers.
         again: the command that judges the runs when they have ended.
     """
+    from schedsearch.report.fresh_runs import draw_fresh_runs
     from schedsearch.report.progress import Progress
 
     recorded, total = fresh.recorded(), len(fresh.runs)
@@ -60,13 +62,7 @@ def train(fresh: FreshRuns, group: WorkerGroup, again: str) -> None:
         )
         raise typer.Exit
     with Progress("runs") as display:
-
-        def redraw() -> None:
-            fresh.call.renew()
-            recorded, trained = fresh.progress()
-            share = f"{100 * trained / total:.0f} % of all epochs trained"
-            display.count(recorded, total, share, worked=trained)
-
+        redraw = partial(draw_fresh_runs, display, fresh)
         redraw()
         with fresh.study.unless_deleted():
             done = supervise(fresh.study, group, display, redraw)

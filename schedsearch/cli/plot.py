@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +10,10 @@ import typer
 from schedsearch.cli.app import app
 from schedsearch.cli.output import say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, complete_study_name, study_at
-from schedsearch.errors import InputError, StudyError
+from schedsearch.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from optuna.trial import FrozenTrial
-
-    from schedsearch.storage import StudyHandle
 
 _CONFIGS = (".toml", ".yaml", ".yml", ".json")
 
@@ -62,19 +58,21 @@ def plot(
 
 
 def _attach(what: str, storage: str) -> None:
+    from schedsearch.export import best_trial
     from schedsearch.report.dashboard_artifacts import DashboardArtifacts
 
     name, _, part = what.partition("/")
     if not (part.isdecimal() or part == "best"):
         raise InputError(f"--attach needs a trial, but got {what}: give STUDY/NUMBER or STUDY/best")
     study = study_at(storage, name)
-    trial = _trial_of(study, None if part == "best" else int(part))
+    trial = best_trial(study) if part == "best" else study.trial(int(part))
     DashboardArtifacts(study).attach(trial)
     say(f"added the picture of trial {trial.number} of {study.name} to the dashboard")
 
 
 def _write(what: str, output: Path, storage: str) -> None:
     from schedsearch.files import write_atomically
+    from schedsearch.report.drawings import draw_part
     from schedsearch.report.pictures import image
 
     if output.suffix not in (".png", ".svg"):
@@ -83,74 +81,9 @@ def _write(what: str, output: Path, storage: str) -> None:
         figure, description = _draw_config(Path(what))
     else:
         name, _, part = what.partition("/")
-        figure, description = _drawing_of(part)(study_at(storage, name))
+        figure, description = draw_part(study_at(storage, name), part)
     write_atomically(output, image(figure, output.suffix.removeprefix(".")))
     say(f"wrote {output}: {description}")
-
-
-def _drawing_of(part: str) -> Callable[[StudyHandle], tuple[Figure, str]]:
-    """Return the function that draws a study, or the part of it that `part` names."""
-    if part.isdecimal():
-        return lambda study: _draw_trial(study, int(part))
-    drawings = {
-        "": _draw_study,
-        "best": _draw_trial,
-        "confirmation": _draw_confirmation,
-        "explanation": _draw_explanation,
-    }
-    if part not in drawings:
-        raise InputError(
-            f"{part} is not part of a study: give STUDY/NUMBER, STUDY/best, STUDY/confirmation or "
-            "STUDY/explanation"
-        )
-    return drawings[part]
-
-
-def _draw_study(study: StudyHandle) -> tuple[Figure, str]:
-    from schedsearch.report.pictures import draw_study
-
-    if not study.complete_trials():
-        raise study.no_complete_trial()
-    return draw_study(study.space, study.trials()), f"study {study.name}"
-
-
-def _trial_of(study: StudyHandle, number: int | None) -> FrozenTrial:
-    from schedsearch.export import best_trial
-
-    return best_trial(study) if number is None else study.trial(number)
-
-
-def _draw_trial(study: StudyHandle, number: int | None = None) -> tuple[Figure, str]:
-    from schedsearch.report.pictures import draw_trial
-
-    trial = _trial_of(study, number)
-    constant = next((plan.trial for plan in study.ranked_plans(constant=True)), None)
-    return draw_trial(study.space, trial, constant), f"trial {trial.number} of {study.name}"
-
-
-def _draw_confirmation(study: StudyHandle) -> tuple[Figure, str]:
-    from schedsearch.confirmation.stored_result import confirmation_result
-    from schedsearch.report.pictures import draw_confirmation
-
-    result = confirmation_result(study)
-    if result is None:
-        raise StudyError(
-            f"study {study.name} has no confirmation yet: run `schedsearch confirm {study.name}`"
-        )
-    return draw_confirmation(study.name, result), f"the confirmation of {study.name}"
-
-
-def _draw_explanation(study: StudyHandle) -> tuple[Figure, str]:
-    from schedsearch.explanation.stored_result import explanation_result
-    from schedsearch.report.pictures import draw_explanation
-
-    result = explanation_result(study)
-    if result is None:
-        raise StudyError(
-            f"study {study.name} has no explanation yet: run `schedsearch explain {study.name}`"
-        )
-    figure = draw_explanation(study.name, result, study.space.horizon)
-    return figure, f"the explanation of trial {result['trial']} of {study.name}"
 
 
 def _draw_config(file: Path) -> tuple[Figure, str]:

@@ -15,17 +15,15 @@ from schedsearch.cli.option_groups import grouped
 from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, study_at
 from schedsearch.cli.study_creation import (
-    accept,
     changed_threads,
     create,
     extend,
-    find_stored_space,
     refuse_single_plan,
 )
-from schedsearch.cli.supervision import WorkerGroup, supervise
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cli.worker_options import Place, PlaceOptions
 from schedsearch.errors import InputError, SchedSearchError
+from schedsearch.supervision import WorkerGroup, supervise
 
 if TYPE_CHECKING:
     from schedsearch.preparation import PreparedSpace
@@ -55,6 +53,7 @@ def start(
     command continues; twice stops at once. If --timeout ends the search, the exit status is 0. A
     study that ends without a complete trial exits 1.
     """
+    from schedsearch.study_setup import accept
     from schedsearch.study_task import load_with_fingerprint
     from schedsearch.user_plans import queue_user_plans, read_user_plan
 
@@ -72,7 +71,7 @@ def start(
             parent = study_at(storage, str(space))
             require_trust(parent.space.task, trusted=trust_task)
             if accept_task:
-                parent = accept(parent, load_with_fingerprint(parent.space))
+                parent = accept(parent, load_with_fingerprint(parent.space), say)
             plans = [read_user_plan(path, parent.space) for path in also or ()]
             handle = extend(parent, extension, reuse=not no_reuse)
         queue_user_plans(handle, plans)
@@ -105,6 +104,7 @@ def _prepare_file(
 ) -> tuple[PreparedSpace, list[UserPlan]]:
     """Prepare the space of a file, and read the plans to race."""
     from schedsearch.preparation import load_space, prepare_space
+    from schedsearch.study_setup import find_stored_space
     from schedsearch.user_plans import read_user_plan
 
     if not file.suffix:

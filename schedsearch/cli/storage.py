@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,14 +19,9 @@ _URL_FROM_FILE = "schedsearch.storage_file"
 
 def database_at(url: str, *, create: bool = False) -> Database:
     """Open the database at a URL, as `--storage` names it."""
-    import optuna
+    from schedsearch.storage.quiet import open_quietly
 
-    from schedsearch.storage import open_database
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # The pool prints a traceback for each lost connection; the retry reports these in one line.
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
-    return open_database(url, create=create)
+    return open_quietly(url, create=create)
 
 
 def study_at(url: str, name: str) -> StudyHandle:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from schedsearch.cli.output import say
-from schedsearch.cli.storage import database_at
-from schedsearch.errors import InputError, StorageError
+from schedsearch.errors import InputError
 from schedsearch.printable import count_of
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from schedsearch.preparation import ComputeOptions, PreparedSpace
     from schedsearch.space import Space
     from schedsearch.storage import Database, StudyHandle
-    from schedsearch.study_task import LoadedTask
+    from schedsearch.study_setup import Say
 
 
 def refuse_single_plan(space: Space, file: Path, storage: str) -> None:
@@ -31,23 +29,14 @@ def refuse_single_plan(space: Space, file: Path, storage: str) -> None:
     trials = space.search.trials
     if not space.is_config or trials == 1:
         return
+    from schedsearch.study_setup import find_stored_space
+
     if find_stored_space(storage, space.name) is None:
         raise InputError(
             f"{file}: has one plan, so all {trials} trials would be identical: train it with "
             f"`schedsearch train {file}`, or in a search with `schedsearch start SPACE --also "
             f"{file}`"
         )
-
-
-def find_stored_space(storage: str, name: str) -> Space | None:
-    """Return the space of the study with a name; None if the database or the study is missing."""
-    from schedsearch.storage import find_study
-
-    try:
-        study = find_study(database_at(storage), name)
-    except StorageError:
-        return None
-    return None if study is None else study.space
 
 
 def create(
@@ -65,52 +54,25 @@ def create(
         setup: how the trials are trained, where the study does not fix it yet.
         accept_task: record that a changed task is the same training.
     """
-    from schedsearch.preparation import check_compute_options
-    from schedsearch.storage import create_study, delete_if_untrained, find_study
+    from schedsearch.study_setup import open_or_create
 
-    check_compute_options(prepared, setup)
-    opened = database_at(storage, create=True)
-    study = find_study(opened, prepared.space.name)
-    if accept_task and study is not None:
-        study = accept(study, prepared.loaded)
-    if delete_if_untrained(opened, prepared.record({}, study)):
-        say(
-            f"study {prepared.space.name} had other settings and no trained epoch: "
-            "it is created again"
-        )
-        study = None
-    if study is None:
-        return create_study(opened, prepared.record(_measured(prepared, setup, opened)))
-    _warn_of_numerics(study.record.numerics, setup)
-    return create_study(opened, prepared.record(study.record.numerics, study))
+    return open_or_create(prepared, storage, setup, say, accept_task=accept_task, measure=_measured)
 
 
-def _measured(prepared: PreparedSpace, setup: ComputeOptions, database: Database) -> dict[str, Any]:
+def _measured(
+    prepared: PreparedSpace, setup: ComputeOptions, database: Database, say: Say
+) -> dict[str, Any]:
     """Choose the numerics, which may take a while; Ctrl-C ends the command."""
-    from schedsearch.preparation import choose_numerics
-    from schedsearch.trajectories.compiled_code import kept_compiled_code
+    from schedsearch.study_setup import measure_numerics
 
     try:
-        with kept_compiled_code(database):
-            return choose_numerics(prepared, setup, say)
+        return measure_numerics(prepared, setup, database, say)
     except KeyboardInterrupt:
         say(
             f"error: interrupted while the engines were measured: study {prepared.space.name} is "
             "not created; the same command begins again, and --lanes 1 measures nothing"
         )
         raise typer.Exit(130) from None
-
-
-def accept(study: StudyHandle, loaded: LoadedTask) -> StudyHandle:
-    """Record that the task as it is now is the same training, and return the study with that."""
-    from schedsearch.storage import open_study
-    from schedsearch.study_task import accept_study_task
-
-    if changes := accept_study_task(study, loaded):
-        say(f"study {study.name}: accepted as the same training: {', '.join(changes)}")
-    else:
-        say(f"study {study.name}: its task has not changed, so there is nothing to accept")
-    return open_study(study.database, study.name)
 
 
 def extend(parent: StudyHandle, options: ExtensionOptions, *, reuse: bool) -> StudyHandle:
@@ -165,19 +127,3 @@ def changed_threads(study: StudyHandle, threads: int | None, workers: int) -> in
         "those of earlier trials, so each trial records its threads"
     )
     return used
-
-
-def _warn_of_numerics(kept: Mapping[str, Any], setup: ComputeOptions) -> None:
-    """Warn if a study was created with other numerics than the user asks for now."""
-    # Defaults that the user did not ask for need no warning.
-    asked = {
-        "device": None if setup.device == "cpu" else setup.device,
-        "lanes": setup.lanes,
-        "tf32": setup.tf32 or None,
-        "autocast": setup.autocast or None,
-        "processes": setup.processes if setup.processes > 1 else None,
-    }
-    kept = {"processes": 1, "tf32": False, "autocast": False, **kept}
-    other = [f"{key} {kept[key]}" for key, value in asked.items() if value not in (None, kept[key])]
-    if other:
-        say(f"warning: the study keeps the numerics it was created with: {', '.join(other)}")

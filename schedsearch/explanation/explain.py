@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -174,6 +174,19 @@ class Explanation(FreshRuns):
 def _thinned(path: Path) -> list[float]:
     every = -(-len(path) // _POINTS)
     return [rounded(value) for value in path[::every]]
+
+
+def train_stages(explanation: Explanation, train: Callable[[Explanation], None]) -> Explanation:
+    """Train all stages of an explanation, and return the last one; `train` trains one of them.
+
+    Raises:
+        SchedSearchError: runs failed or are missing.
+    """
+    while True:
+        train(explanation)
+        if (following := explanation.advance()) is None:
+            return explanation
+        explanation = following
 
 
 def prepare_explanation(

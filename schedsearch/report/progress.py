@@ -1,4 +1,4 @@
-"""Live progress on stderr: a bar on a terminal, elsewhere a plain line every ten seconds."""
+"""Live progress: a bar on a terminal or in a notebook, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from schedsearch.printable import printable, printable_line
+from schedsearch.report.notebook import NotebookDisplay, is_notebook
 from schedsearch.report.status_text import best_line
 from schedsearch.report.text import describe_seconds
 
@@ -83,15 +84,23 @@ class Progress:
             TextColumn(unit, markup=False),
         )
         self._task = self._bar.add_task("", total=None)
-        self._live = Live(self._bar, console=self._console, transient=True)
+        self._live: Live | NotebookDisplay = (
+            NotebookDisplay()
+            if is_notebook()
+            else Live(self._bar, console=self._console, transient=True)
+        )
 
     def __enter__(self) -> Progress:
-        if self._console.is_terminal and not is_quiet():
+        if self._is_live and not is_quiet():
             self._live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
+
+    @property
+    def _is_live(self) -> bool:
+        return isinstance(self._live, NotebookDisplay) or self._console.is_terminal
 
     def say(self, message: str) -> None:
         """Print a line above the bar; after `set_quiet` only if it is an error or a warning."""
@@ -172,7 +181,7 @@ class Progress:
         ]
         self._live.update(Group(self._bar, *below))
         now = time.monotonic()
-        if not self._console.is_terminal and now - self._printed > PLAIN_INTERVAL:
+        if not self._is_live and now - self._printed > PLAIN_INTERVAL:
             self._printed = now
             counted = f"{done}/{total} {self._unit}"
             plain = ", ".join(text for text in (counted, line) if text)

@@ -8,6 +8,7 @@ from schedsearch.task.fingerprinting import (
     refuse_changed_code,
 )
 from schedsearch.task.legacy_fingerprint import legacy_fingerprint
+from schedsearch.task.live import live_task, reference_of
 from schedsearch.task.loading import (
     argument_defaults,
     function_arguments,
@@ -51,7 +52,9 @@ __all__ = [
     "is_train_function",
     "lazy_tensors",
     "legacy_fingerprint",
+    "live_task",
     "load_task",
+    "reference_of",
     "refuse_changed_code",
     "refuse_name_clash",
     "track_imports",

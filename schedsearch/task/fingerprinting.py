@@ -15,6 +15,7 @@ from typing import Any
 from schedsearch.errors import TaskError
 from schedsearch.task.fingerprint import Fingerprint
 from schedsearch.task.imported_code import ImportedCode, find_imported_code
+from schedsearch.task.live import live_code, live_task
 from schedsearch.task.loading import (
     call_user_code,
     loaded_modules,
@@ -96,6 +97,10 @@ def _code_parts(
 def _find_code(
     task: Task | TrainFunction, reference: str, arguments: Mapping[str, Any]
 ) -> ImportedCode:
+    if live_task(reference) is not None:
+        digests, used = live_code(reference)
+        found = find_imported_code(["__main__", *used], loaded_modules(reference, arguments))
+        return ImportedCode({**found.files, **digests}, found.packages)
     module = parse_reference(reference)[0]
     owner = inspect.unwrap(task) if is_train_function(task) else type(task)
     modules = [module, getattr(owner, "__module__", module)]

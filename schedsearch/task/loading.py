@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from schedsearch.errors import TaskError, did_you_mean
 from schedsearch.exception_lines import describe_user_error
+from schedsearch.task.live import live_task
 from schedsearch.task.name_clash import refuse_name_clash
 from schedsearch.task.protocol import OptimizerName, Task, TrainFunction, is_train_function
 
@@ -57,15 +58,10 @@ def load_task(
 def _load(
     reference: str, arguments: Mapping[str, Any], file: Path | str | None
 ) -> Task | TrainFunction:
-    module_name, attribute = parse_reference(reference)
-    refuse_name_clash(reference)
-    module = _import(reference, module_name, file)
-    if not hasattr(module, attribute):
-        public = [name for name in vars(module) if not name.startswith("_")]
-        raise TaskError(
-            f"task {reference!r}: {module_name} has no `{attribute}`{_hint(attribute, public)}"
-        )
-    found = getattr(module, attribute)
+    attribute = parse_reference(reference)[1]
+    found: Any = live_task(reference)
+    if found is None:
+        found = _find(reference, file)
     if inspect.isclass(found):
         # Check before the call: the reference may come from an untrusted file.
         missing = [name for name in _METHODS if _is_missing(found, name)]
@@ -79,6 +75,19 @@ def _load(
     if problem := _problem(found):
         raise TaskError(f"task {reference!r}: {problem}")
     return cast("Task | TrainFunction", found)
+
+
+def _find(reference: str, file: Path | str | None) -> Any:
+    """Import the module of a reference, and return the attribute that it names."""
+    module_name, attribute = parse_reference(reference)
+    refuse_name_clash(reference)
+    module = _import(reference, module_name, file)
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise TaskError(
+            f"task {reference!r}: {module_name} has no `{attribute}`{_hint(attribute, public)}"
+        )
+    return getattr(module, attribute)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from schedsearch.engines.loop import LoopRun
-from schedsearch.explanation.explain import Explanation, prepare_explanation
+from schedsearch.explanation.explain import Explanation, prepare_explanation, train_stages
 from schedsearch.storage import StudyHandle
 from tests.searches import DEFAULTS, document, make_study, work
 
@@ -95,11 +95,7 @@ def explained(study: StudyHandle, **options: Any) -> dict[str, Any]:
 
 def last_stage(explanation: Explanation) -> Explanation:
     """Train all stages of an explanation in this process."""
-    while True:
-        work(explanation.study)
-        if (following := explanation.advance()) is None:
-            return explanation
-        explanation = following
+    return train_stages(explanation, lambda stage: work(stage.study))
 
 
 def with_both(study: StudyHandle) -> int:
