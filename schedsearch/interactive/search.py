@@ -68,7 +68,7 @@ def search(
     prepared_space = space_from_content(
         content, file, overrides, partial(find_stored_space, storage)
     )
-    if isinstance(space, Path | str):
+    if isinstance(space, Path | str | Space) and (given is None or isinstance(given, str)):
         _require_trust(prepared_space.task)
     prepared = prepare_space(prepared_space, file)
     options = ComputeOptions(device=device, threads=threads, workers=max(1, workers), lanes=lanes)

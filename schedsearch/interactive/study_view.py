@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +133,7 @@ class StudyView:
         with prepare_confirmation(self._study, top=top, seeds=seeds) as confirmation:
             _train_runs(confirmation, workers)
         result = confirmation.judge()
-        self._refresh()
+        refresh_dashboard(self._study, Progress("runs").say)
         return Result({"study": self.name, **result}, tuple(confirmation_lines(result)))
 
     def explain(
@@ -163,7 +162,7 @@ class StudyView:
         ) as explanation:
             last = train_stages(explanation, partial(_train_runs, workers=workers))
         result = last.judge()
-        self._refresh()
+        refresh_dashboard(self._study, Progress("runs").say)
         return Result({"study": self.name, **result}, tuple(explanation_lines(result)))
 
     def export(
@@ -192,10 +191,6 @@ class StudyView:
         if path is not None:
             write_document(Path(path), content)
         return Space.from_document(content, f"the config of {self.name}")
-
-    def _refresh(self) -> None:
-        with suppress(Exception):
-            refresh_dashboard(self._study, lambda line: None)
 
 
 def _train_runs(fresh: FreshRuns, workers: int) -> None:

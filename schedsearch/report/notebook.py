@@ -61,7 +61,7 @@ class _Plain:
 
 
 def _text(content: RenderableType) -> str:
-    console = Console(file=io.StringIO(), width=_WIDTH, force_jupyter=False, highlight=False)
+    console = Console(file=io.StringIO(), width=_WIDTH, force_jupyter=False, color_system=None)
     with console.capture() as captured:
         console.print(content)
     return captured.get().rstrip()

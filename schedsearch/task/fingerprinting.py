@@ -99,7 +99,7 @@ def _find_code(
 ) -> ImportedCode:
     if live_task(reference) is not None:
         digests, used = live_code(reference)
-        found = find_imported_code(["__main__", *used], loaded_modules(reference, arguments))
+        found = find_imported_code(["", *used], loaded_modules(reference, arguments))
         return ImportedCode({**found.files, **digests}, found.packages)
     module = parse_reference(reference)[0]
     owner = inspect.unwrap(task) if is_train_function(task) else type(task)

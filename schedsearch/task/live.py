@@ -46,7 +46,7 @@ def live_code(reference: str) -> tuple[dict[str, str], list[str]]:
     """Return the code of a task that was given as an object.
 
     Returns:
-        The digests of its definition, and of the definitions of the same notebook that it uses, by
+        The digests of its definition, and of the definitions of the same module that it uses, by
         name; and the names of the modules that they use.
 
     Raises:
@@ -57,7 +57,7 @@ def live_code(reference: str) -> tuple[dict[str, str], list[str]]:
     pending = [_LIVE[reference]]
     while pending:
         definition = pending.pop()
-        if (name := f"{definition.__qualname__} of the notebook") in digests:
+        if (name := f"{definition.__qualname__} of {definition.__module__}") in digests:
             continue
         source = _source(definition)
         code = parse_code(source.encode())

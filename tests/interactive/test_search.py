@@ -1,0 +1,182 @@
+"""Searches from Python: the study as an object, and tasks that are given as objects."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+import types
+
+import pandas
+import pytest
+
+import schedsearch
+from schedsearch.errors import InputError, StudyError, TaskError
+from schedsearch.storage import get_only_study, open_database
+from schedsearch.study_task import load_study_task
+from schedsearch.task import reference_of
+from tests import searches
+from tests.cli.command import Command
+from tests.explanation import tasks
+from tests.searches import url_of
+
+
+def content_of(task=searches.train, **search):
+    content = searches.document(task, **search)
+    return {**content, "task": task, "name": "small"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("studies")
+
+
+@pytest.fixture(scope="module")
+def study(folder):
+    return schedsearch.search(content_of(), trials=12, storage=url_of(folder))
+
+
+def test_it_searches_in_this_process_and_returns_the_study(study, folder):
+    trials = study.trials()
+    assert [trial.number for trial in trials[:3]] == [0, 1, 2]
+    complete = [trial for trial in trials if trial.state == "complete"]
+    assert study.best.value == min(trial.value for trial in complete)
+    constants = [trial for trial in complete if trial.constant]
+    assert study.best_constant.value == min(trial.value for trial in constants)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        trials[0].value = 0.0
+    assert get_only_study(open_database(url_of(folder))).space.task == "tests.searches:train"
+
+
+def test_its_table_has_a_row_for_each_trial(study):
+    frame = study.frame()
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.index) == [trial.number for trial in study.trials()]
+    assert frame.loc[0, "plan"].startswith("lr: constant(value=0.1)")
+
+
+def test_without_pandas_it_says_what_to_install(study, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match="pip install pandas"):
+        study.frame()
+
+
+def test_it_shows_what_the_commands_show(study, folder, monkeypatch, capsys):
+    monkeypatch.setenv("SCHEDSEARCH_STORAGE", url_of(folder))
+    run = Command(monkeypatch, capsys)
+    assert repr(study) == run("status", "small").out.strip()
+    config = study.export(folder / "best.toml")
+    run("export", "small", "-o", str(folder / "same.toml"))
+    assert (folder / "best.toml").read_text() == (folder / "same.toml").read_text()
+    assert config.scheduler().values["lr"] > 0
+
+
+def test_it_draws_and_returns_curves(study):
+    assert study.plot().axes
+    assert study.plot("best").axes
+    assert study.curves(0).constants["lr"] == pytest.approx(0.1)
+    assert len(study.curves().metric) == 9
+    with pytest.raises(StudyError, match="has no explanation yet"):
+        study.plot("explanation")
+
+
+def test_the_same_call_continues_and_more_trials_are_added(study, folder):
+    again = schedsearch.search(content_of(), trials=14, storage=url_of(folder))
+    assert len(again.trials()) == 14
+    assert len(study.trials()) == 14  # it reads the present state
+
+
+def test_in_another_thread_it_searches_too(tmp_path):
+    found = []
+
+    def search():
+        found.append(schedsearch.search(content_of(), trials=3, storage=url_of(tmp_path)))
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    thread.join()
+    assert len(found[0].trials()) == 3
+
+
+def test_it_confirms_and_explains(tmp_path):
+    content = tasks.content_of(tasks.train_by_decay)
+    content["hyperparameters"].pop("reg")
+    study = schedsearch.search(content, trials=20, storage=url_of(tmp_path))
+    confirmed = study.confirm(top=1, seeds=6)
+    assert confirmed.data["plans"][0]["verdict"] == "better"
+    assert "is better than each of" in repr(confirmed)
+    explained = study.explain(seeds=8)
+    assert explained.data["trial"] == confirmed.data["plans"][0]["number"]
+    assert "which schedule carries the gain?" in repr(explained)
+    assert study.plot("explanation").axes
+
+
+# --- tasks as objects ----------------------------------------------------------------------------
+
+
+def in_notebook(monkeypatch, tmp_path, source, name="train"):
+    """Define a function as a cell of a notebook does, and return it."""
+    main = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    file = tmp_path / f"cell{abs(hash(source))}.py"
+    file.write_text(source)
+    exec(compile(source, str(file), "exec"), vars(main))  # noqa: S102 - a cell of the test
+    return getattr(main, name)
+
+
+CELL = """
+import math
+
+def helper(x):
+    return x + {number}
+
+def train(run):
+    for _, hp in run:
+        run.report(val_loss=helper(hp["lr"]) + math.pi)
+train.hyperparameters = {{"lr": 0.1}}
+"""
+
+
+def test_a_task_of_a_notebook_trains_here_and_is_known_by_its_definitions(tmp_path, monkeypatch):
+    train = in_notebook(monkeypatch, tmp_path, CELL.format(number=1))
+    study = schedsearch.search(content_of(train), trials=3, storage=url_of(tmp_path))
+    assert study.space.task == "__main__:train"
+    handle = get_only_study(open_database(url_of(tmp_path)))
+    names = {"code:helper of __main__", "code:train of __main__"}
+    assert names <= set(handle.record.parts)
+    assert load_study_task(handle) is train
+
+    same = in_notebook(monkeypatch, tmp_path, CELL.format(number=1) + "\n# a comment\n")
+    schedsearch.search(content_of(same), trials=4, storage=url_of(tmp_path))
+    other = in_notebook(monkeypatch, tmp_path, CELL.format(number=2))
+    with pytest.raises(StudyError, match="helper of __main__ differs"):
+        schedsearch.search(content_of(other), trials=5, storage=url_of(tmp_path))
+
+
+def test_other_processes_are_not_asked_to_import_a_task_of_a_notebook(tmp_path, monkeypatch):
+    train = in_notebook(monkeypatch, tmp_path, CELL.format(number=1))
+    with pytest.raises(InputError, match="other processes cannot import __main__:train"):
+        schedsearch.search(content_of(train), trials=3, storage=url_of(tmp_path), workers=1)
+
+
+def test_a_task_without_source_and_what_is_no_task_are_refused(tmp_path, monkeypatch):
+    main = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    exec("def train(run): pass\ntrain.hyperparameters = {'lr': 0.1}", vars(main))  # noqa: S102
+    with pytest.raises(InputError, match="its source is not known"):
+        schedsearch.search(content_of(main.train), trials=3, storage=url_of(tmp_path))
+    with pytest.raises(TaskError, match="give the class or the function itself"):
+        reference_of(3)
+
+
+def test_a_file_whose_code_is_elsewhere_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = searches.write_space(tmp_path, searches.document())
+    with pytest.raises(InputError, match="give it as `task`"):
+        schedsearch.search(path, trials=2, storage=url_of(tmp_path))
+
+
+def test_a_hanging_epoch_cannot_be_stopped_here(tmp_path):
+    content = content_of(epoch_timeout=5.0)
+    with pytest.raises(InputError, match="give workers = 1 or more"):
+        schedsearch.search(content, trials=2, storage=url_of(tmp_path))
