@@ -56,7 +56,14 @@ def test_another_name_is_an_attribute_error():
         _ = schedsearch.nothing
 
 
-USED_WHERE_MODELS_TRAIN = {"LoopRun", "StudyView", "WeightedLoss", "search"}
+USED_WHERE_MODELS_TRAIN = {
+    "LoopRun",
+    "Result",
+    "StudyView",
+    "TrialRecord",
+    "WeightedLoss",
+    "search",
+}
 
 
 def test_names_that_need_no_torch_do_not_load_it():
