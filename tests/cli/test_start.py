@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from schedsearch import preparation
+from schedsearch import preparation, study_setup
 from schedsearch.cli import main
 from schedsearch.errors import StudyError, TaskError
 from schedsearch.export import trial_to_config
@@ -190,7 +190,7 @@ def test_an_interrupt_while_engines_are_measured_says_so_and_creates_nothing(
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(preparation, "choose_numerics", interrupt)
+    monkeypatch.setattr(study_setup, "choose_numerics", interrupt)
     code, out, err = start(document(), "--workers", "0")
     assert (code, out) == (130, "")
     assert err.startswith(
