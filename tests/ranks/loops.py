@@ -95,6 +95,12 @@ def train_slowly(run: LoopRun) -> None:
         run.report(val_loss=1.0 / (1 + epoch))
 
 
+def train_with_arguments(run: LoopRun) -> None:
+    """Report an argument, the seed and the rank."""
+    for _, training in epochs(run):
+        run.report(reduce="mean", val_loss=run.arguments["shift"] + run.seed + training.rank)
+
+
 def train_or_raise_on_rank_1(run: LoopRun) -> None:
     """Raise on rank 1 in the third epoch where lr is large; rank 0 then waits for its gradients."""
     training = Training(run.seed)
@@ -135,6 +141,7 @@ def train_sharded(run: LoopRun) -> None:
 
 for _function in (
     train,
+    train_with_arguments,
     train_sharded,
     train_with_rank_0,
     train_resumably,
@@ -143,3 +150,4 @@ for _function in (
     train_or_hang_on_rank_1,
 ):
     _function.hyperparameters = {"lr": 0.1}
+train_with_arguments.arguments = {"shift": 10}

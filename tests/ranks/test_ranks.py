@@ -152,6 +152,31 @@ def test_torchrun_starts_all_ranks_again_if_one_is_killed(tmp_path: Path):
     assert (counts.complete, counts.failed) == (3, 0)
 
 
+def test_all_ranks_get_the_arguments_and_the_seed_of_each_run(tmp_path: Path):
+    space = content("train_with_arguments", trials=8, seeds=2)
+    space["arguments"] = {"shift": {"levels": [10, 20]}}
+    study, _ = search(tmp_path, space)
+    found = study.complete_trials()
+    assert {plan_of(trial).arguments["shift"] for trial in found} == {10, 20}
+    for trial in found:
+        # Rank r reports shift + seed + r, of which the mean over ranks 0 and 1 and seeds 0 and 1
+        # counts.
+        assert trial.value == plan_of(trial).arguments["shift"] + 0.5 + 0.5
+
+
+def test_ranks_of_torchrun_that_hang_are_replaced(tmp_path: Path):
+    space = content("train_or_hang_on_rank_1", epoch_timeout=8.0)
+    created = start(tmp_path, space, "--workers", 0)
+    created.communicate(timeout=120)
+    ended = subprocess.run(
+        torchrun(tmp_path), cwd=tmp_path, timeout=300, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("it took longer than 8 s") == 2
+    counts = study_in(tmp_path).queue.counts()
+    assert (counts.complete, counts.failed) == (4, 2)
+
+
 def test_a_rank_that_hangs_meets_the_timeout(tmp_path: Path):
     space = content("train_or_hang_on_rank_1", trials=6, epoch_timeout=8.0)
     study, err = search(tmp_path, space)
