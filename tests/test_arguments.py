@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from torch import Tensor, nn
@@ -308,3 +310,42 @@ def test_reports_show_arguments(tmp_path: Path) -> None:
     assert "arguments: width=" in note
     [warning] = few_constants_warning(study)
     assert "4 searched hyperparameters and arguments" in warning
+
+
+def best_of_search(folder: Path, sampler: str, worker: str) -> float:
+    arguments = {"width": WIDTHS, "optimizer": OPTIMIZERS, "dropout": DROPOUT}
+    document = content(arguments, trials=40, sampler={"name": sampler}) | {"horizon": 1}
+    families = document["hyperparameters"]["lr"]["families"]
+    document["hyperparameters"]["lr"]["families"] = {"constant": families["constant"]}
+    study = make(folder / f"{sampler} {worker}", document)
+    control = ProcessControl(lambda: False)
+    run_worker(study, name=worker, control=control, messages=Messages(print, print), reuse=False)
+    return min(trial.value for trial in study.complete_trials())
+
+
+def best_of_optuna(seed: int) -> float:
+    def objective(trial: optuna.Trial) -> float:
+        lr = trial.suggest_float("lr", 0.01, 0.9, log=True)
+        arguments = {
+            "width": trial.suggest_categorical("width", WIDTHS["levels"]),
+            "optimizer": trial.suggest_categorical("optimizer", OPTIMIZERS["levels"]),
+            "dropout": trial.suggest_float("dropout", **DROPOUT),
+        }
+        return loss_of(lr, arguments)
+
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    study.enqueue_trial({"lr": 0.1, **train.arguments})  # trial 0 has the defaults
+    study.optimize(objective, n_trials=40)
+    return study.best_value
+
+
+@pytest.mark.long
+def test_arguments_are_searched_as_well_as_by_optuna_on_the_same_space(tmp_path: Path) -> None:
+    found = {}
+    for sampler in ("random", "tpe", "forecast"):
+        workers = [f"worker {i}" for i in range(6)]
+        for worker in workers:
+            (tmp_path / f"{sampler} {worker}").mkdir()
+        found[sampler] = fmean(best_of_search(tmp_path, sampler, worker) for worker in workers)
+    assert found["tpe"] < 1.5 * fmean(map(best_of_optuna, range(20)))
+    assert max(found["tpe"], found["forecast"]) < 0.5 * found["random"]
