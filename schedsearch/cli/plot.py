@@ -38,7 +38,7 @@ def plot(
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Draw a study, a trial, a confirmation, an explanation or a config.
+    """Draw a study, a trial, a result or a config.
 
     A study: its best value so far, its families, and the importance of each parameter.
     A trial: its schedules, its validation metric and its loss terms, beside the best constant.

@@ -117,7 +117,7 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Delete a study with its trials, pictures, and runs of confirm and explain."""
+    """Delete a study with its trials, pictures and fresh runs."""
     from schedsearch.storage import is_follow_up, load_study, open_study
     from schedsearch.storage.attributes import SPACE
 

@@ -43,7 +43,7 @@ def worker(
     name: Annotated[str | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Train trials of a study, or runs of STUDY:confirm or STUDY:explain.
+    """Train trials of a study, or runs of confirm or explain.
 
     The worker ends when none is left to begin. While other workers train the last trials it waits:
     a trial whose worker dies is queued again. Ctrl-C stops after the epoch and returns the trial to
