@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 import threading
-import time
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,15 +18,15 @@ from sqlalchemy import Connection
 
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS
 from schedsearch.storage.batch import Batch
-from schedsearch.storage.budget import load_budget
+from schedsearch.storage.budget import load_budget_and_time
 from schedsearch.storage.claims import (
     BudgetPlanner,
     claim_trials,
     claimed_trials,
     lock_study,
 )
-from schedsearch.storage.clock import database_now
 from schedsearch.storage.database import Database, open_database
+from schedsearch.storage.kept_connection import KeptConnection
 from schedsearch.storage.ledger import TrialLedger
 from schedsearch.storage.retrying_storage import RetryingStorage
 from schedsearch.storage.rows import EVERYTHING, Observed, copy_trial
@@ -36,9 +34,6 @@ from schedsearch.storage.study_attributes import require_study
 from schedsearch.storage.trial_cache import TrialCache
 from schedsearch.storage.trial_checks import find_damage
 from schedsearch.storage.write_buffer import WriteBuffer
-
-#: A connection to a server that was not used for so many seconds is tested before it is used.
-_LONGEST_PAUSE = 5.0
 
 
 class BatchedStorage(RetryingStorage):
@@ -65,11 +60,7 @@ class BatchedStorage(RetryingStorage):
         self._ledgers: dict[int, TrialLedger] = {}
         #: Whether the last claims read trials for a planner.
         self._planner_reads = False
-        self._connection: Connection | None = None
-        # A file is never lost behind a connection; a server, or the network, may drop an idle one.
-        is_file = database.engine.dialect.name == "sqlite"
-        self._longest_pause = math.inf if is_file else _LONGEST_PAUSE
-        self._last_used = -math.inf
+        self._connection = KeptConnection(database.engine)
         # Protects the caches; a batch holds it from its start to its end.
         self._lock = threading.RLock()
         self._buffer: WriteBuffer | None = None
@@ -149,7 +140,7 @@ class BatchedStorage(RetryingStorage):
         attempts = itertools.count()
 
         def commit() -> list[FrozenTrial]:
-            with self._transaction() as connection:
+            with self._connection.transaction() as connection:
                 is_retry = next(attempts) > 0
                 owned = buffer.lock_owned(worker, connection, is_retry=is_retry)
                 self._discard_lost(connection, cache, buffer, batch, owned)
@@ -183,7 +174,7 @@ class BatchedStorage(RetryingStorage):
     ) -> list[FrozenTrial]:
         study_id = cache.study_id
         ledger = self._ledgers.setdefault(study_id, TrialLedger(study_id))
-        budget, moment = load_budget(connection, study_id), database_now(connection)
+        budget, moment = load_budget_and_time(connection, study_id)
 
         def read_trials() -> Sequence[FrozenTrial]:
             assert self._buffer is not None
@@ -229,7 +220,7 @@ class BatchedStorage(RetryingStorage):
         skip = () if self._buffer is None else self._buffer.trial_ids
 
         def read() -> None:
-            with self._transaction(reads_only=True) as connection:
+            with self._connection.transaction(reads_only=True) as connection:
                 cache.sync(connection, version=_data_version(connection), skip=skip)
 
         try:
@@ -258,27 +249,6 @@ class BatchedStorage(RetryingStorage):
             return self._caches.get(study_id)
         finally:
             self._lock.release()
-
-    @contextmanager
-    def _transaction(self, *, reads_only: bool = False) -> Iterator[Connection]:
-        # One connection: SQLite tells it whether other connections wrote since its last query, and
-        # a server has prepared its statements.
-        if self._connection is None or time.monotonic() - self._last_used > self._longest_pause:
-            self._reconnect()
-        assert self._connection is not None
-        self._connection.execution_options(reads_only=reads_only)
-        try:
-            with self._connection.begin():
-                yield self._connection
-        finally:
-            self._last_used = time.monotonic()
-
-    def _reconnect(self) -> None:
-        """Take a connection from the pool, which tests it."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        self._connection = self._database.engine.connect()
 
     # --- reading trials --------------------------------------------------------------------------
 

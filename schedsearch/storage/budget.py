@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, update
 
 from schedsearch.storage.attributes import EPOCHS, TRIALS
-from schedsearch.storage.study_attributes import StudyAttributes, load_attributes
+from schedsearch.storage.clock import to_stored_time
+from schedsearch.storage.study_attributes import (
+    StudyAttributes,
+    load_attributes,
+    load_attributes_and_time,
+)
 from schedsearch.storage.tables import study_attributes
 
 
@@ -69,6 +75,12 @@ class Budget:
 def load_budget(connection: Connection, study_id: int) -> Budget:
     """Return the current budget of a study; `start` may raise it at any time."""
     return Budget.from_attributes(load_attributes(connection, study_id, (TRIALS, EPOCHS)))
+
+
+def load_budget_and_time(connection: Connection, study_id: int) -> tuple[Budget, datetime]:
+    """Return the current budget of a study, and the time by the clock of the database."""
+    attributes, seconds = load_attributes_and_time(connection, study_id, (TRIALS, EPOCHS))
+    return Budget.from_attributes(attributes), to_stored_time(seconds)
 
 
 def set_total(connection: Connection, study_id: int, trials: int) -> None:

@@ -28,8 +28,8 @@ _LOCK_RUNNING = (
     .order_by(trials.c.trial_id)
     .with_for_update(key_share=True)
 )
-_ADD_HEARTBEATS = insert(heartbeats).values(heartbeat=func.current_timestamp())
-_INSERT = insert(trials)
+_ADD_HEARTBEATS = insert(heartbeats).values(heartbeat=func.current_timestamp()).inline()
+_INSERT = insert(trials).inline()
 _INSERTED = (
     select(trials.c.trial_id, trials.c.number)
     .where(trials.c.study_id == bindparam("study"), trials.c.trial_id > bindparam("last"))
@@ -115,10 +115,12 @@ def claim_trials(
         planner: decides how much of the budget may begin now; None: all of it.
         trials: reads all rows of the study by number, for the planner.
     """
-    ledger.sync(connection)
+    ledger.sync(connection, count)
     next_trials = _next_trials(connection, ledger, budget, planner, trials)
-    _insert_waiting(connection, ledger, next_trials.queued)
-    queued = _start(connection, ledger.take_queued(connection, count), moment)
+    if next_trials.queued:
+        _insert_waiting(connection, ledger, next_trials.queued)
+        ledger.sync(connection, count)
+    queued = _start(connection, ledger.take_queued(count), moment)
     new = min(count - len(queued), next_trials.sampled)
     claimed = queued + _insert_running(connection, ledger, new, moment)
     sample_index = ledger.sampled_trials
@@ -143,9 +145,8 @@ def _next_trials(
     planner: BudgetPlanner | None,
     trials: Callable[[], Sequence[FrozenTrial]],
 ) -> NextTrials:
-    if planner is not None or budget.epochs is not None:
-        ledger.count_finished(connection)
-    finished, epochs = ledger.finished_trials, ledger.finished_epochs
+    finished = ledger.finished_trials
+    epochs = 0 if budget.epochs is None else ledger.finished_epochs(connection)
     remaining = budget.remaining_trials(
         finished=finished, epochs=epochs, unfinished=ledger.trial_count - finished
     )
@@ -182,9 +183,7 @@ def _insert_waiting(
         for (trial_id, _), attributes in zip(inserted, every, strict=True)
         for key, value in attributes.items()
     }
-    if texts:
-        add_attributes(connection, user_attributes, texts)
-        ledger.sync(connection)
+    add_attributes(connection, user_attributes, texts)
 
 
 def _insert(

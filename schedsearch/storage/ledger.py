@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
 
-from sqlalchemy import BindParameter, Connection, String, bindparam, func, select, type_coerce
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    String,
+    bindparam,
+    func,
+    select,
+    type_coerce,
+    union_all,
+)
 
 from schedsearch.storage.attributes import RETRY_OF, SAMPLE_INDEX, SUPERSEDED_BY
 from schedsearch.storage.rows import split_ids
@@ -14,24 +25,21 @@ from schedsearch.storage.tables import reports, trials, user_attributes
 _IDS: BindParameter[int] = bindparam("ids", expanding=True)
 _STATE = type_coerce(trials.c.state, String)
 _KEYS = user_attributes.c.key.in_((RETRY_OF, SAMPLE_INDEX, SUPERSEDED_BY))
-_ATTRIBUTES = select(
-    user_attributes.c.trial_id, user_attributes.c.key, user_attributes.c.value_json
-).where(_KEYS)
-# Statements are built once: building one costs as much as executing it. One statement for the rows
-# and their attributes: while it is sent, the study is locked.
-_NEW_ROWS = (
-    select(trials.c.trial_id, _STATE, user_attributes.c.key, user_attributes.c.value_json)
-    .join_from(
-        trials,
-        user_attributes,
-        (user_attributes.c.trial_id == trials.c.trial_id) & _KEYS,
-        isouter=True,
-    )
-    .where(trials.c.study_id == bindparam("study"), trials.c.trial_id > bindparam("last"))
-)
-_ATTRIBUTES_OF_TRIALS = _ATTRIBUTES.where(user_attributes.c.trial_id.in_(_IDS))
-_STATES = select(trials.c.trial_id, _STATE).where(trials.c.trial_id.in_(_IDS))
+_OF_TRIAL = (user_attributes.c.trial_id == trials.c.trial_id) & _KEYS
+_ROWS = select(
+    trials.c.trial_id, _STATE, user_attributes.c.key, user_attributes.c.value_json
+).join_from(trials, user_attributes, _OF_TRIAL, isouter=True)
+_NEW = _ROWS.where(trials.c.study_id == bindparam("study"), trials.c.trial_id > bindparam("last"))
+_RUNNING: BindParameter[int] = bindparam("running", expanding=True)
+_ENDED = _ROWS.where(trials.c.trial_id.in_(_RUNNING), trials.c.state != "RUNNING")
+_QUEUED: BindParameter[int] = bindparam("queued", expanding=True)
+_TAKEN = _ROWS.where(trials.c.trial_id.in_(_QUEUED), trials.c.state != "WAITING")
+# Statements are built once: building one costs as much as executing it. One statement for all
+# changes: while it is sent, the study is locked.
+_CHANGES = union_all(_NEW, _ENDED, _TAKEN)
 _EPOCHS = select(func.count()).select_from(reports).where(reports.c.trial_id.in_(_IDS))
+#: How many queued trials are checked at once.
+_LONGEST_HEAD = 500
 
 
 class TrialLedger:
@@ -45,79 +53,89 @@ class TrialLedger:
         last_id: the id of the last row; -1 if there is none.
         trial_count: the number of trials, without those that were withdrawn from the queue.
         sampled_trials: how many of these were sampled.
-        finished_trials: how many of these have finished; 0 unless `count_finished` was called.
-        finished_epochs: how many epochs the finished trials reported; the same.
+        finished_trials: how many of these have finished. A trial that finishes at the same time
+            may still count as unfinished.
     """
 
     def __init__(self, study_id: int) -> None:
         self.study_id = study_id
         self.rows, self.last_id = 0, -1
-        self.trial_count = self.sampled_trials = 0
-        self.finished_trials = self.finished_epochs = 0
+        self.trial_count = self.sampled_trials = self.finished_trials = 0
         #: The queued trials by id, in order, and whether each was sampled.
         self._queued: dict[int, bool] = {}
-        #: The rows that had not finished at the last count.
-        self._open: set[int] = set()
+        self._running: set[int] = set()
+        self._finished_epochs = 0
+        #: Finished trials whose epochs are not counted yet.
+        self._uncounted: list[int] = []
 
-    def sync(self, connection: Connection) -> None:
-        """Count the new rows; the transaction has locked the study."""
-        bound = {"study": self.study_id, "last": self.last_id}
-        found = connection.execute(_NEW_ROWS, bound).all()
-        if not found:
-            return
-        states = {row[0]: row[1] for row in found}
-        marks = _by_key((i, key, text) for i, _, key, text in found if key is not None)
-        retries, sampled = marks[RETRY_OF].keys(), marks[SAMPLE_INDEX].keys()
-        withdrawn = _withdrawn(marks[SUPERSEDED_BY])
-        self.rows += len(states)
-        self.last_id = max(states)
-        self.trial_count += len(states) - len(retries) - len(withdrawn)
-        self.sampled_trials += len(sampled - retries) - len(withdrawn & sampled)
-        self._queued |= {i: i in sampled for i in sorted(states) if states[i] == "WAITING"}
-        self._open.update(states)
+    def sync(self, connection: Connection, count: int = 0) -> None:
+        """Count what changed; the transaction has locked the study.
 
-    def take_queued(self, connection: Connection, count: int) -> list[int]:
+        Trials at the head of the queue that other workers have taken meanwhile, or that were
+        withdrawn, are removed from it.
+
+        Args:
+            connection: in a transaction.
+            count: how many trials will be taken from the queue at most.
+        """
+        seen, checked = self.last_id, set(self._head(count))
+        bound = {"study": self.study_id, "last": seen, "queued": sorted(checked)}
+        first, *others = list(split_ids(sorted(self._running))) or [[]]
+        self._add(connection.execute(_CHANGES, {**bound, "running": first}).all())
+        for ids in others:
+            self._add(connection.execute(_ENDED, {"running": ids}).all())
+        size = count
+        while any(i <= seen and i not in checked for i in self._head(count)):
+            size = min(4 * size, _LONGEST_HEAD)  # others have taken all that were checked
+            more = [i for i in self._head(size) if i <= seen and i not in checked]
+            self._add(connection.execute(_TAKEN, {"queued": more}).all())
+            checked.update(more)
+
+    def _head(self, count: int) -> list[int]:
+        return list(islice(self._queued, count))
+
+    def _add(self, changes: Sequence[Sequence[Any]]) -> None:
+        """Count rows that are new, that have ended, or that have left the queue."""
+        states = {row[0]: row[1] for row in changes}
+        marks = _by_key((i, key, text) for i, _, key, text in changes if key is not None)
+        sampled, superseded = marks[SAMPLE_INDEX].keys(), marks[SUPERSEDED_BY]
+        withdrawn = _withdrawn(superseded)
+        new = sorted(i for i in states if i > self.last_id)
+        known = {i: self._queued.pop(i, True) for i in states if i <= self.last_id}
+        retries = marks[RETRY_OF].keys() & set(new)
+        self.rows += len(new)
+        self.last_id = max(new, default=self.last_id)
+        self.trial_count += len(new) - len(retries) - len(withdrawn)
+        # A trial that Optuna's tools queued gets its index from the worker that takes it.
+        self.sampled_trials += len(sampled & set(new) - retries) - len(withdrawn & sampled)
+        self.sampled_trials += sum(i in sampled for i in known if not known[i])
+        for trial_id, state in sorted(states.items()):
+            self._running.discard(trial_id)
+            if state == "WAITING":
+                self._queued[trial_id] = trial_id in sampled
+            elif state == "RUNNING":
+                self._running.add(trial_id)
+            elif trial_id not in superseded:
+                self.finished_trials += 1
+                self._uncounted.append(trial_id)
+
+    def take_queued(self, count: int) -> list[int]:
         """Remove up to `count` trials from the queue, and return their ids, the oldest first.
 
-        The transaction has locked the study. Trials that other workers have taken meanwhile, or
-        that were withdrawn, are removed as well.
+        The transaction has locked the study, and called `sync` for as many trials.
         """
-        found: list[int] = []
-        while self._queued and len(found) < count:
-            first = list(self._queued)[: count - len(found)]
-            rows = connection.execute(_STATES, {"ids": first})
-            waiting = sorted(trial_id for trial_id, state in rows if state == "WAITING")
-            self._count_taken(connection, [i for i in first if i not in waiting])
-            for trial_id in first:
-                del self._queued[trial_id]
-            found += waiting
+        found = self._head(count)
+        for trial_id in found:
+            del self._queued[trial_id]
+        self._running.update(found)
         return found
 
-    def _count_taken(self, connection: Connection, trial_ids: Collection[int]) -> None:
-        if not trial_ids:
-            return
-        marks = _by_key(connection.execute(_ATTRIBUTES_OF_TRIALS, {"ids": trial_ids}))
-        sampled, withdrawn = marks[SAMPLE_INDEX].keys(), _withdrawn(marks[SUPERSEDED_BY])
-        # A trial that Optuna's tools queued gets its index from the worker that takes it.
-        self.sampled_trials += sum(i in sampled and not self._queued[i] for i in trial_ids)
-        self.sampled_trials -= len(withdrawn & sampled)
-        self.trial_count -= len(withdrawn)
-
-    def count_finished(self, connection: Connection) -> None:
-        """Count the trials that have finished, and the epochs that they reported.
-
-        A trial that finishes at the same time may still count as unfinished.
-        """
-        finished: set[int] = set()
-        for ids in split_ids(sorted(self._open)):
-            rows = connection.execute(_STATES, {"ids": ids}).all()
-            finished.update(i for i, state in rows if state not in ("RUNNING", "WAITING"))
-        self._open -= finished
-        for ids in split_ids(sorted(finished)):
-            marks = _by_key(connection.execute(_ATTRIBUTES_OF_TRIALS, {"ids": ids}))
-            counted = [i for i in ids if i not in marks[SUPERSEDED_BY]]
-            self.finished_trials += len(counted)
-            self.finished_epochs += connection.execute(_EPOCHS, {"ids": counted}).scalar_one()
+    def finished_epochs(self, connection: Connection) -> int:
+        """Return how many epochs the finished trials reported."""
+        for ids in split_ids(self._uncounted):
+            self._finished_epochs += connection.execute(_EPOCHS, {"ids": ids}).scalar_one()
+        self._uncounted.clear()
+        return self._finished_epochs
 
 
 def _by_key(rows: Iterable[tuple[int, str, str]]) -> dict[str, dict[int, str]]:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, delete, exists, insert, not_, select
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    not_,
+    select,
+)
 
 from schedsearch.errors import DamagedStudyError
 from schedsearch.storage.attribute_rules import STUDY_RULES, parse_attribute
 from schedsearch.storage.attributes import BASELINE
+from schedsearch.storage.clock import clock_column
 from schedsearch.storage.tables import (
     directions,
     studies,
@@ -100,6 +112,27 @@ def load_attributes(
     if not found:
         raise KeyError(f"there is no study {study_id}")
     return found[0]
+
+
+def load_attributes_and_time(
+    connection: Connection, study_id: int, keys: tuple[str, ...]
+) -> tuple[StudyAttributes, float]:
+    """Return some attributes of a study, and the time by the clock of the database: at once.
+
+    Raises:
+        KeyError: the study does not exist.
+    """
+    rows = connection.execute(_rows_and_time(connection.dialect, keys), {"study": study_id}).all()
+    if not rows:
+        raise KeyError(f"there is no study {study_id}")
+    [found] = _group(row[:-1] for row in rows)
+    return found, float(rows[0][-1])
+
+
+@lru_cache
+def _rows_and_time(dialect: Dialect, keys: tuple[str, ...]) -> Select[Any]:
+    of_study = studies.c.study_id == bindparam("study")
+    return _rows(keys).add_columns(clock_column(dialect)).where(of_study)
 
 
 def has_study(connection: Connection, study_id: int) -> bool:
@@ -198,9 +231,13 @@ def load_by_prefix(
 
 
 def _load(connection: Connection, query: Select[Any]) -> list[StudyAttributes]:
+    return _group(connection.execute(query))
+
+
+def _group(rows: Iterable[Sequence[Any]]) -> list[StudyAttributes]:
     texts: dict[int, dict[str, str]] = {}
     names: dict[int, str] = {}
-    for study_id, name, key, text in connection.execute(query):
+    for study_id, name, key, text in rows:
         names[study_id] = _shown(name)
         of_study = texts.setdefault(study_id, {})
         if key is not None:

@@ -60,8 +60,11 @@ _FINISHED = _OF_WORKER.where(
         _superseded.c.trial_id == trials.c.trial_id, _superseded.c.key == SUPERSEDED_BY
     ),
 )
-_ADD_PARAMETERS, _ADD_REPORTS, _ADD_VALUES = insert(parameters), insert(reports), insert(values)
-_ADD_ATTRIBUTES = {table: insert(table) for table in (user_attributes, system_attributes)}
+# Inline: they return no ids, so that their answers need not be waited for.
+_ADD_PARAMETERS, _ADD_REPORTS, _ADD_VALUES = (
+    insert(table).inline() for table in (parameters, reports, values)
+)
+_ADD_ATTRIBUTES = {table: insert(table).inline() for table in (user_attributes, system_attributes)}
 _DELETE = {
     table: delete(table).where(table.c.trial_id == bindparam("trial"), key == bindparam("part"))
     for table, key in (
