@@ -28,7 +28,6 @@ from schedsearch.storage import (
     StudyHandle,
     find_study,
     is_race_run,
-    rank_plans,
 )
 from schedsearch.storage.attributes import (
     CLAMPED,
@@ -41,6 +40,10 @@ from schedsearch.storage.attributes import (
     is_superseded,
     requested_epochs,
 )
+from schedsearch.storage.plan_means import plan_means, rank_means
+from schedsearch.storage.rows import paused_garbage_collection
+from schedsearch.storage.studies import TrialOutline
+from schedsearch.storage.trial_checks import check_plan
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,11 @@ class Status:
 
 def read_status(study: StudyHandle) -> Status:
     """Read the status of a study."""
+    with paused_garbage_collection():
+        return _read_status(study)
+
+
+def _read_status(study: StudyHandle) -> Status:
     # One read for all trials: while workers train, two reads would differ.
     outlines, total = study.outlines(), study.total()
     rows = [outline.trial for outline in outlines]
@@ -185,8 +193,10 @@ def read_status(study: StudyHandle) -> Status:
         state = "stopped" if counts.waiting or study.queue.remaining() else "done"
     # One seed of a plan is no best trial.
     compared = trials if study.follows is None else []
-    schedule, constant = (
-        _best(rank_plans(study.space, compared, constant=constant)) for constant in (False, True)
+    means = plan_means(study.space, compared)
+    best, schedule, constant = (
+        _best(study, rank_means(study.space, means, constant=constant))
+        for constant in (None, False, True)
     )
     clamped: Counter[str] = Counter()
     for trial in trials:
@@ -199,11 +209,11 @@ def read_status(study: StudyHandle) -> Status:
         total=total,
         counts=counts,
         horizon=study.space.horizon,
-        best=_best(rank_plans(study.space, compared)),
+        best=best,
         best_schedule=schedule,
         best_constant=constant,
         user_plans=tuple(
-            _user_plan_trial(trial) for trial in trials if USER_PLAN in trial.user_attrs
+            _user_plan_trial(study, trial) for trial in trials if USER_PLAN in trial.user_attrs
         ),
         seconds=seconds_of_training(study, rows),
         diverged=sum(DIVERGED in trial.user_attrs for trial in trials),
@@ -219,16 +229,17 @@ def read_status(study: StudyHandle) -> Status:
         audit=summarize_audit(trials, objective),
         explanation=None if explanation is None else explanation_line(explanation),
         follows=study.follows,
-        epochs_left=_epochs_left(study, trials, total),
+        epochs_left=_epochs_left(study, outlines, total),
         without_value=(without_value(study) if state == "done" and not counts.complete else None),
         last_failure=_last_failure(trials),
     )
 
 
-def _epochs_left(study: StudyHandle, trials: Sequence[FrozenTrial], total: int) -> float:
+def _epochs_left(study: StudyHandle, outlines: Iterable[TrialOutline], total: int) -> float:
     """Return how many epochs the trials will still train, within the budget of epochs."""
-    ended = [len(t.intermediate_values) for t in trials if t.state.is_finished()]
-    running = [len(t.intermediate_values) for t in trials if t.state is TrialState.RUNNING]
+    current = [outline for outline in outlines if not is_superseded(outline.trial)]
+    ended = [outline.epochs for outline in current if outline.trial.state.is_finished()]
+    running = [o.epochs for o in current if o.trial.state is TrialState.RUNNING]
     space = study.space
     left = epochs_left(ended, running, total, space.horizon, space.search.expected_share)
     budget = study.queue.budget().epochs
@@ -243,10 +254,11 @@ def _last_failure(trials: Iterable[FrozenTrial]) -> str | None:
     return f"the last of {len(failed)}: trial {last.number} with {failure_reason(last)}"
 
 
-def _best(ranked: Sequence[PlanMean]) -> Best | None:
+def _best(study: StudyHandle, ranked: Sequence[PlanMean]) -> Best | None:
     if not ranked:
         return None
     plan = ranked[0]
+    check_plan(study.name, plan.trial)
     error = plan.error if plan.error is not None and math.isfinite(plan.error) else None
     return Best(
         number=plan.number,
@@ -274,7 +286,8 @@ def _confirmation_line(study: StudyHandle, result: Mapping[str, Any]) -> str:
     return f"{verdict_line(result)}; {hint}"
 
 
-def _user_plan_trial(trial: FrozenTrial) -> UserPlanTrial:
+def _user_plan_trial(study: StudyHandle, trial: FrozenTrial) -> UserPlanTrial:
+    check_plan(study.name, trial)
     value = trial.value if trial.state is TrialState.COMPLETE else None
     attributes = trial.user_attrs
     state = trial.state.name.lower()

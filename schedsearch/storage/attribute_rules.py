@@ -147,18 +147,26 @@ def _is_number_or_null(value: Any) -> bool:
     return value is None or is_number(value)
 
 
-def _is_plan(value: Any) -> bool:
-    """Return whether a value is the tables of a valid plan."""
+def has_plan_tables(value: Any) -> bool:
+    """Return whether a value consists of the tables that a plan has."""
     try:
         if not all(map(_is_table_of_tables, (value["hyperparameters"], value.get("groups", {})))):
             return False
         tables = [*value["hyperparameters"].values(), *value.get("groups", {}).values()]
         if not all(isinstance(table.get("families", {}), dict) for table in tables):
             return False
-        if not all(_are_names(group["members"]) for group in value.get("groups", {}).values()):
-            return False
         if not isinstance(value.get("arguments", {}), dict):
             return False
+        return all(_are_names(group["members"]) for group in value.get("groups", {}).values())
+    except SHAPE_ERRORS:
+        return False
+
+
+def _is_plan(value: Any) -> bool:
+    """Return whether a value is the tables of a valid plan."""
+    if not has_plan_tables(value):
+        return False
+    try:
         Plan.from_tables(value)
     except (InputError, *SHAPE_ERRORS):
         return False

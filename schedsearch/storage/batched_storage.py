@@ -29,7 +29,12 @@ from schedsearch.storage.database import Database, open_database
 from schedsearch.storage.kept_connection import KeptConnection
 from schedsearch.storage.ledger import TrialLedger
 from schedsearch.storage.retrying_storage import RetryingStorage
-from schedsearch.storage.rows import EVERYTHING, Observed, copy_trial
+from schedsearch.storage.rows import (
+    EVERYTHING,
+    Observed,
+    copy_trial,
+    paused_garbage_collection,
+)
 from schedsearch.storage.study_attributes import require_study
 from schedsearch.storage.trial_cache import TrialCache
 from schedsearch.storage.trial_checks import find_damage
@@ -142,13 +147,13 @@ class BatchedStorage(RetryingStorage):
         def commit() -> list[FrozenTrial]:
             with self._connection.transaction() as connection:
                 is_retry = next(attempts) > 0
-                owned = buffer.lock_owned(worker, connection, is_retry=is_retry)
+                owned, moment = buffer.lock_owned(worker, connection, is_retry=is_retry)
                 self._discard_lost(connection, cache, buffer, batch, owned)
                 if is_retry:
                     cache.invalidate_all()
                     self._ledgers.pop(study_id, None)
                 buffer.flush(connection, owned, is_retry=is_retry)
-                batch.run_added_writes(connection)
+                batch.run_added_writes(connection, moment)
                 if batch.requested <= 0:
                     return []
                 # Not before: while the study is locked, no other worker can claim.
@@ -224,7 +229,8 @@ class BatchedStorage(RetryingStorage):
                 cache.sync(connection, version=_data_version(connection), skip=skip)
 
         try:
-            self._retrier.retry(read)
+            with paused_garbage_collection():
+                self._retrier.retry(read)
         except SHAPE_ERRORS as error:
             self._caches.pop(study_id, None)
             raise self._database.read(lambda c: find_damage(c, study_id)) from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Float, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Float, select
+from sqlalchemy.ext.compiler import compiles
 
 _CLOCKS = {
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
@@ -14,14 +16,24 @@ _CLOCKS = {
 }
 
 
-def clock_column(dialect: Dialect) -> ColumnElement[float]:
-    """Return the time in seconds since 1970, by the clock of the database, as part of a query."""
-    return literal_column(_CLOCKS[dialect.name], Float(asdecimal=False)).label("clock")
+class Clock(ColumnElement[float]):
+    """The time in seconds since 1970, by the clock of the database, as a part of a query."""
+
+    inherit_cache = True
+    type = Float(asdecimal=False)
+
+
+@compiles(Clock)
+def _compile(element: Clock, compiler: Any, **options: Any) -> str:
+    return _CLOCKS[compiler.dialect.name]
+
+
+_TIME = select(Clock().label("clock"))
 
 
 def database_time(connection: Connection) -> float:
     """Return the time in seconds since 1970, by the clock of the database."""
-    return float(connection.execute(select(clock_column(connection.dialect))).scalar_one())
+    return float(connection.execute(_TIME).scalar_one())
 
 
 def database_now(connection: Connection) -> datetime:

@@ -41,14 +41,19 @@ class KeptConnection:
         """Commit what is executed in the block, or roll it back if the block raises an error."""
         connection = self._connect()
         connection.execution_options(reads_only=reads_only)
+        transaction = connection.begin()
         try:
-            with connection.begin() as transaction:
-                if self._pipeline is None:
-                    yield connection
-                else:
-                    with self._pipeline.block():
-                        yield connection
-                        transaction.commit()
+            if self._pipeline is not None:
+                connection.exec_driver_sql(_BEGIN)
+            yield connection
+            transaction.commit()
+        except BaseException:
+            if self._pipeline is not None:
+                # What was sent after a failed statement was not executed: drop the answers that
+                # say so.
+                self._pipeline.answers()
+            transaction.rollback()
+            raise
         finally:
             self._last_used = time.monotonic()
 
@@ -107,17 +112,6 @@ class _Pipeline:
     def _wait_for_rows(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith("SELECT") or " RETURNING " in statement:
             self._pipeline.sync()
-
-    @contextmanager
-    def block(self) -> Iterator[None]:
-        """Begin a transaction; the block commits it."""
-        self._connection.exec_driver_sql(_BEGIN)
-        try:
-            yield
-        except BaseException:
-            # What was sent after a failed statement was not executed: drop the answers that say so.
-            self.answers()
-            raise
 
     def answers(self) -> bool:
         """Wait for the answers to all that was sent; return whether there was no error."""

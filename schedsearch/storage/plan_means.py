@@ -74,13 +74,19 @@ def rank_plans(
 ) -> list[PlanMean]:
     """Return the plans of complete trials with a finite value, best first.
 
-    A plan counts once, with its mean over all runs of all its trials; see `rank_by_runs`. Plans
-    with a run that diverged come last.
+    See `plan_means` and `rank_means` for the arguments.
+    """
+    return rank_means(space, plan_means(space, trials), constant=constant)
+
+
+def plan_means(space: Space, trials: Iterable[FrozenTrial]) -> list[PlanMean]:
+    """Return the plans of complete trials with a finite value, by number.
+
+    A plan counts once, with its mean over all runs of all its trials.
 
     Args:
         space: of their study.
         trials: any trials of the study, by number.
-        constant: True keeps the plans of constants only, False the other plans only.
     """
     complete: dict[str, list[FrozenTrial]] = {}
     diverged: dict[str, int] = {}
@@ -97,9 +103,22 @@ def rank_plans(
     spread = _spread(space, plans)
     if spread is not None:
         plans = [replace(plan, error=spread / math.sqrt(plan.seeds)) for plan in plans]
+    return sorted(plans, key=lambda plan: plan.number)
+
+
+def rank_means(
+    space: Space, plans: Iterable[PlanMean], *, constant: bool | None = None
+) -> list[PlanMean]:
+    """Return plans, best first; see `rank_by_runs`. Those with a run that diverged come last.
+
+    Args:
+        space: of their study.
+        plans: all plans of the study.
+        constant: True keeps the plans of constants only, False the other plans only.
+    """
     chosen = [
         plan
-        for plan in sorted(plans, key=lambda plan: plan.number)
+        for plan in plans
         if constant is None
         or space.is_constant_plan(plan.trial.user_attrs.get(PLAN, {})) == constant
     ]

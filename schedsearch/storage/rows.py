@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -136,10 +138,12 @@ class Observed:
         epochs: the epochs whose reports it uses, beside the last report of a finished trial; None:
             it uses all reports.
         unused: the keys of user attributes that it does not use.
+        skipped: the tables that it does not read.
     """
 
     epochs: frozenset[int] | None = None
     unused: frozenset[str] = frozenset()
+    skipped: frozenset[Table] = frozenset()
 
     def keep(self, trial: FrozenTrial) -> FrozenTrial:
         """Return a trial without the parts that are not used."""
@@ -170,15 +174,21 @@ def load_trials(
         connection: in a transaction.
         rows: of the trials.
         observed: the parts to load.
-        last_rows: gets, by table and trial id, the largest id of the loaded rows.
+        last_rows: gets, by table and id of an unfinished trial, the largest id of the loaded rows.
     """
     for some in split_ids(rows):
         found = {row[0]: _trial_without_parts(row) for row in some}
+        growing = {i for i, trial in found.items() if not trial.state.is_finished()}
         for table in (*GROWING_TABLES, _VALUES):
+            if table.table in observed.skipped:
+                continue
+            add_row = table.add_row
             last = {} if last_rows is None else last_rows.get(table, {})
             for row in connection.execute(_all_rows(table, observed), {"ids": list(found)}):
-                table.add_row(found[row[1]], row)
-                last[row[1]] = max(row[0], last.get(row[1], 0))
+                trial_id = row[1]
+                add_row(found[trial_id], row)
+                if trial_id in growing:
+                    last[trial_id] = max(row[0], last.get(trial_id, 0))
         yield from found.values()
 
 
@@ -208,6 +218,18 @@ def rows_after(table: TrialTable, observed: Observed) -> Select[Any]:
     if table.table is reports and observed.epochs is not None:
         return rows.where(reports.c.step.in_(observed.epochs))
     return rows
+
+
+@contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """Collect no cycles while many trials are loaded: each collection would traverse them all."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def split_ids(items: Iterable[Any]) -> Iterator[list[Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -32,7 +32,12 @@ from schedsearch.storage.follow_ups import FollowUp
 from schedsearch.storage.plan_means import PlanMean, rank_plans
 from schedsearch.storage.pruned_view import PrunedView
 from schedsearch.storage.queue import TrialQueue
-from schedsearch.storage.rows import Observed, load_trials, trial_rows
+from schedsearch.storage.rows import (
+    Observed,
+    load_trials,
+    paused_garbage_collection,
+    trial_rows,
+)
 from schedsearch.storage.study_attributes import (
     StudyAttributes,
     has_study,
@@ -40,17 +45,23 @@ from schedsearch.storage.study_attributes import (
     require_study,
     set_attribute,
 )
-from schedsearch.storage.tables import study_attributes
+from schedsearch.storage.tables import (
+    parameters,
+    reports,
+    study_attributes,
+    system_attributes,
+)
 from schedsearch.storage.trial_checks import (
-    check_attributes,
     check_observed,
+    check_outline,
     check_trial,
     find_damage,
-    require_attribute,
 )
 
-#: A trial without its curves.
-_OUTLINE = Observed(frozenset(), frozenset({VALUES, TERMS}))
+#: A trial without its curves and its parameters.
+_OUTLINE = Observed(
+    unused=frozenset({VALUES, TERMS}), skipped=frozenset({parameters, reports, system_attributes})
+)
 
 
 @dataclass(frozen=True)
@@ -85,10 +96,7 @@ class StudyRecord:
 
 @dataclass(frozen=True)
 class TrialOutline:
-    """A row of a trial without its curves, and how many epochs it reported.
-
-    Of the reports, the trial has the last one only.
-    """
+    """A row of a trial without its curves and parameters, and how many epochs it reported."""
 
     trial: FrozenTrial
     epochs: int
@@ -214,7 +222,8 @@ class StudyHandle:
             KeyError: the study was deleted.
         """
         try:
-            return self.database.read(self._load_rows)
+            with paused_garbage_collection():
+                return self.database.read(self._load_rows)
         except SHAPE_ERRORS as error:
             raise self.database.read(lambda c: find_damage(c, self.study_id)) from error
 
@@ -240,12 +249,15 @@ class StudyHandle:
     def outlines(self) -> list[TrialOutline]:
         """Return all rows of trials by number, without their curves: much faster than `rows`.
 
+        Of a plan only the tables are checked; see `check_plan`.
+
         Raises:
             DamagedStudyError: the database contains what no worker writes.
             KeyError: the study was deleted.
         """
         try:
-            return self.database.read(self._load_outlines)
+            with paused_garbage_collection():
+                return self.database.read(self._load_outlines)
         except SHAPE_ERRORS as error:
             raise self.database.read(lambda c: find_damage(c, self.study_id)) from error
 
@@ -255,9 +267,7 @@ class StudyHandle:
         epochs = count_epochs_by_trial(connection, self.study_id)
         found = []
         for row in load_trials(connection, listed, _OUTLINE):
-            check_attributes(self.name, row)
-            if row.state is TrialState.COMPLETE:
-                require_attribute(self.name, row, PLAN)
+            check_outline(self.name, row)
             found.append(TrialOutline(row, epochs.get(row._trial_id, 0)))
         return found
 

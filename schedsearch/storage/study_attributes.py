@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
-    Dialect,
     Select,
     Table,
     bindparam,
@@ -23,7 +22,7 @@ from sqlalchemy import (
 from schedsearch.errors import DamagedStudyError
 from schedsearch.storage.attribute_rules import STUDY_RULES, parse_attribute
 from schedsearch.storage.attributes import BASELINE
-from schedsearch.storage.clock import clock_column
+from schedsearch.storage.clock import Clock
 from schedsearch.storage.tables import (
     directions,
     studies,
@@ -122,7 +121,7 @@ def load_attributes_and_time(
     Raises:
         KeyError: the study does not exist.
     """
-    rows = connection.execute(_rows_and_time(connection.dialect, keys), {"study": study_id}).all()
+    rows = connection.execute(_rows_and_time(keys), {"study": study_id}).all()
     if not rows:
         raise KeyError(f"there is no study {study_id}")
     [found] = _group(row[:-1] for row in rows)
@@ -130,9 +129,9 @@ def load_attributes_and_time(
 
 
 @lru_cache
-def _rows_and_time(dialect: Dialect, keys: tuple[str, ...]) -> Select[Any]:
+def _rows_and_time(keys: tuple[str, ...]) -> Select[Any]:
     of_study = studies.c.study_id == bindparam("study")
-    return _rows(keys).add_columns(clock_column(dialect)).where(of_study)
+    return _rows(keys).add_columns(Clock().label("clock")).where(of_study)
 
 
 def has_study(connection: Connection, study_id: int) -> bool:

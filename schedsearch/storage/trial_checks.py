@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from optuna.distributions import json_to_distribution
@@ -14,12 +15,17 @@ from schedsearch.errors import DamagedStudyError
 from schedsearch.storage.attribute_rules import (
     SHAPE_ERRORS,
     TRIAL_RULES,
+    Rule,
     check_attribute,
+    has_plan_tables,
     is_whole,
 )
 from schedsearch.storage.attributes import PLAN, WOULD_PRUNE
 from schedsearch.storage.study_attributes import load_attributes
 from schedsearch.storage.tables import parameters, system_attributes, trials, user_attributes
+
+#: To parse each plan takes longer than to read the trials.
+_OUTLINE_RULES = {**TRIAL_RULES, PLAN: replace(TRIAL_RULES[PLAN], is_kept=has_plan_tables)}
 
 
 def check_trial(study: str, trial: FrozenTrial) -> None:
@@ -39,7 +45,7 @@ def check_observed(study: str, trial: FrozenTrial) -> None:
     Raises:
         DamagedStudyError: one of them is not valid.
     """
-    check_attributes(study, trial)
+    _check_attributes(study, trial)
     last = trial.user_attrs.get(WOULD_PRUNE)
     is_finished = trial.state.is_finished()
     if is_finished and last is not None and last not in trial.intermediate_values:
@@ -47,14 +53,32 @@ def check_observed(study: str, trial: FrozenTrial) -> None:
         raise DamagedStudyError(study, trial.number, WOULD_PRUNE, last, rule)
 
 
-def check_attributes(study: str, trial: FrozenTrial) -> None:
-    """Check the attributes and the value of a trial, and those of its reports that were loaded.
+def check_outline(study: str, trial: FrozenTrial) -> None:
+    """Check the attributes and the value of a trial: of its plan, only that it consists of tables.
 
     Raises:
         DamagedStudyError: one of them is not valid.
     """
+    _check_attributes(study, trial, _OUTLINE_RULES)
+    if trial.state is TrialState.COMPLETE:
+        require_attribute(study, trial, PLAN)
+
+
+def check_plan(study: str, trial: FrozenTrial) -> None:
+    """Check the plan of a trial that `check_outline` accepts.
+
+    Raises:
+        DamagedStudyError: it is missing or not valid.
+    """
+    plan = require_attribute(study, trial, PLAN)
+    check_attribute(plan, TRIAL_RULES, PLAN, study=study, trial=trial.number)
+
+
+def _check_attributes(
+    study: str, trial: FrozenTrial, rules: Mapping[str, Rule] = TRIAL_RULES
+) -> None:
     for key, value in trial.user_attrs.items():
-        check_attribute(value, TRIAL_RULES, key, study=study, trial=trial.number)
+        check_attribute(value, rules, key, study=study, trial=trial.number)
     for name in trial.params:
         if not isinstance(name, str):
             raise DamagedStudyError(study, trial.number, "params", name, "text")

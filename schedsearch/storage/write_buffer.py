@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 
 from schedsearch.storage.attributes import SUPERSEDED_BY, WORKER
+from schedsearch.storage.clock import Clock
 from schedsearch.storage.rows import copy_trial, encode_float, split_ids, to_local_time
 from schedsearch.storage.tables import (
     parameters,
@@ -41,7 +42,7 @@ from schedsearch.storage.trial_cache import TrialCache
 
 # Statements are built once: building one costs as much as executing it.
 _OF_WORKER = (
-    select(trials.c.trial_id)
+    select(trials.c.trial_id, Clock().label("clock"))
     .join_from(trials, user_attributes, user_attributes.c.trial_id == trials.c.trial_id)
     .where(
         trials.c.trial_id.in_(bindparam("ids", expanding=True)),
@@ -180,16 +181,21 @@ class WriteBuffer:
 
     # --- flush -----------------------------------------------------------------------------------
 
-    def lock_owned(self, worker: str, connection: Connection, *, is_retry: bool) -> set[int]:
-        """Return the ids of the trials that are running, and belong to the worker.
+    def lock_owned(
+        self, worker: str, connection: Connection, *, is_retry: bool
+    ) -> tuple[set[int], float | None]:
+        """Return the ids of the trials that are running and belong to the worker, and the time.
 
-        Until the end of the transaction their rows are locked, which no other live worker needs.
+        The time is that of the clock of the database; None if there are no such trials. Until the
+        end of the transaction their rows are locked, which no other live worker needs.
 
         In a retry, an earlier attempt may have been committed: then the trials that the worker
         itself finished count as well.
         """
         found = _select(connection, _RUNNING, worker, self._originals)
-        return found | _select(connection, _FINISHED, worker, self._finished) if is_retry else found
+        if is_retry:
+            found |= _select(connection, _FINISHED, worker, self._finished)
+        return set(found), next(iter(found.values()), None)
 
     def flush(self, connection: Connection, owned: Collection[int], *, is_retry: bool) -> None:
         """Write to the trials that still belong to the worker.
@@ -273,11 +279,12 @@ class WriteBuffer:
 
 
 def _select(
-    connection: Connection, statement: Select[tuple[int]], worker: str, trial_ids: Iterable[int]
-) -> set[int]:
-    found: set[int] = set()
+    connection: Connection, statement: Select[Any], worker: str, trial_ids: Iterable[int]
+) -> dict[int, float]:
+    found: dict[int, float] = {}
     for ids in split_ids(trial_ids):
-        found.update(connection.scalars(statement, {"ids": ids, "worker": json.dumps(worker)}))
+        rows = connection.execute(statement, {"ids": ids, "worker": json.dumps(worker)})
+        found |= {trial_id: float(clock) for trial_id, clock in rows}
     return found
 
 

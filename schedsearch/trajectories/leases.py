@@ -9,8 +9,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, delete, select, upd
 from schedsearch.storage import Database
 from schedsearch.storage.clock import database_time
 from schedsearch.storage.rows import split_ids
-from schedsearch.trajectories.nodes import existing_nodes
-from schedsearch.trajectories.tables import insert_if_missing, leases, pins
+from schedsearch.trajectories.tables import insert_if_missing, leases, nodes, pins
 
 #: Seconds that a lease and a pin last unless they are renewed.
 LEASE = 60.0
@@ -24,7 +23,11 @@ _EXPIRE = delete(leases).where(
     leases.c.hash.in_(_NAMES),
     (leases.c.expires <= bindparam("moment")) | (leases.c.expires > bindparam("latest")),
 )
-_HOLDERS = select(leases.c.hash, leases.c.run).where(leases.c.hash.in_(_NAMES))
+_HOLDERS = (
+    select(leases.c.hash, leases.c.run, nodes.c.hash.label("trained"))
+    .join_from(leases, nodes, nodes.c.hash == leases.c.hash, isouter=True)
+    .where(leases.c.hash.in_(_NAMES))
+)
 _UNTIL: BindParameter[float] = bindparam("until")
 _RENEW = update(leases).where(leases.c.hash.in_(_NAMES), leases.c.run.in_(_RUNS))
 _RENEW_LEASES = _RENEW.values(expires=_UNTIL)
@@ -154,13 +157,11 @@ def _lease(
             {"hash": name, "run": run, "expires": moment + seconds} for run, name in chunk.items()
         ]
         connection.execute(insert_if_missing(leases, connection.dialect.name), rows)
-        found = connection.execute(_HOLDERS, {"names": names})
-        holders = {row.hash: row.run for row in found}
-        held = {(run, name) for run, name in chunk.items() if holders.get(name) == run}
         # After the insertion: while this waited for it, another run may have trained the node.
-        trained = existing_nodes(connection, names)
-        _release(connection, {(run, name) for run, name in held if name in trained})
-        granted |= {run: name for run, name in held if name not in trained}
+        found = connection.execute(_HOLDERS, {"names": names}).all()
+        held = [row for row in found if chunk.get(row.run) == row.hash]
+        _release(connection, {(row.run, row.hash) for row in held if row.trained is not None})
+        granted |= {row.run: row.hash for row in held if row.trained is None}
     return granted
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,11 +123,6 @@ class Nodes:
         if len(self._cache) > _CACHE_SIZE:
             for name in list(self._cache)[: len(self._cache) // 2]:
                 del self._cache[name]
-
-
-def existing_nodes(connection: Connection, names: Iterable[str]) -> set[str]:
-    """Return which of these nodes have been trained."""
-    return set(connection.scalars(select(nodes.c.hash).where(nodes.c.hash.in_(list(names)))))
 
 
 def _to_json(result: EpochResult) -> str:

@@ -153,16 +153,17 @@ class TrajectoryStore:
             self.nodes.has_pending or self.leases.has_pending or self.checkpoints.has_pending
         )
 
-    def write(self, connection: Connection) -> None:
+    def write(self, connection: Connection, moment: float) -> None:
         """Write what is pending in the caller's transaction, and grant the requested leases.
+
+        `moment` is the time in seconds since 1970, by the clock of the database.
 
         After the commit, call `mark_committed` before anything else is added.
         """
         if not self.has_pending:
             return
-        # Only checkpoints have a budget, and so need the lock.
-        clock = lock_tables if self.checkpoints.has_pending else database_time
-        moment = clock(connection)
+        if self.checkpoints.has_pending:
+            moment = lock_tables(connection)  # they have a budget
         self.nodes.write(connection, moment)
         self.checkpoints.write(connection, moment, moment + self.leases.seconds)
         self.leases.write(connection, moment)
@@ -175,7 +176,7 @@ class TrajectoryStore:
 
     def flush(self) -> None:
         """Write what is pending in a separate transaction."""
-        self._database.write(self.write)
+        self._database.write(lambda connection: self.write(connection, database_time(connection)))
         self.mark_committed()
 
 

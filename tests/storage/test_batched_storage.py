@@ -173,7 +173,7 @@ def test_the_cache_is_right_after_an_error_in_a_callback_of_a_committed_batch(st
     def commit_with_error() -> None:
         with storage.batch(study.study_id, "ann") as batch:
             write_everything(storage, trial_id)
-            batch.add_write(lambda connection: None, raise_error)
+            batch.add_write(lambda connection, moment: None, raise_error)
 
     with pytest.raises(ZeroDivisionError):
         commit_with_error()
@@ -188,7 +188,7 @@ def test_callbacks_run_once_after_the_commit_and_not_after_a_failed_one(storage,
     def finish(outcome: list[object]) -> None:
         with storage.batch(study.study_id, "ann") as batch:
             batch.add_write(
-                lambda connection: None, lambda: states.append(stored(study)[0].state.name)
+                lambda connection, moment: None, lambda: states.append(stored(study)[0].state.name)
             )
             storage.set_trial_state_values(trial_id, TrialState.COMPLETE, outcome)
 

@@ -56,7 +56,7 @@ class OpenBatch:
     def start(
         self, storage: BatchedStorage, study: StudyHandle, worker: str, trial_id: int, *, end: bool
     ) -> None:
-        def wait(connection: Connection) -> None:
+        def wait(connection: Connection, moment: float) -> None:
             self._has_written.set()
             assert self._may_commit.wait(TIMEOUT)
 

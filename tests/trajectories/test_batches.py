@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from sqlalchemy import Connection
 
 from schedsearch.storage import BatchedStorage, Database, StudyHandle
+from schedsearch.storage.batch import AddedWrite
 from schedsearch.trajectories import Folder
 from tests.storage.studies import study_at
 from tests.trajectories.stores import follow, opened, train
@@ -32,11 +31,11 @@ def test_they_are_committed_together(study: StudyHandle, folder: Folder) -> None
 def test_a_batch_that_fails_writes_neither(study: StudyHandle, folder: Folder) -> None:
     storage, store = BatchedStorage(study.database), opened(study.database, folder)
 
-    def write_too_much(connection: Connection) -> None:
-        store.write(connection)
+    def write_too_much(connection: Connection, moment: float) -> None:
+        store.write(connection, moment)
         raise ZeroDivisionError
 
-    def write_in_a_batch(write: Callable[[Connection], None]) -> None:
+    def write_in_a_batch(write: AddedWrite) -> None:
         with storage.batch(study.study_id, "ann") as batch:
             train(store, [0, 1])
             batch.add_write(write, store.mark_committed)

@@ -16,6 +16,7 @@ from sqlalchemy import text, update
 
 from schedsearch.errors import StorageError
 from schedsearch.storage import Database
+from schedsearch.storage.clock import database_time
 from schedsearch.trajectories import Folder, TrajectoryStore, TrieCursor, open_store
 from schedsearch.trajectories.snapshots import encode
 from schedsearch.trajectories.tables import pins
@@ -300,7 +301,7 @@ class TestBudget:
         kept(store, [0])
         train(store, [1], keep=[1]).end()
         with database.engine.connect() as connection, connection.begin() as transaction:
-            store.write(connection)
+            store.write(connection, database_time(connection))
             transaction.rollback()
         assert follow(opened(database, folder), [0]).restore() is not None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select, update
 
 from schedsearch.storage import Database
+from schedsearch.storage.clock import database_time
 from schedsearch.trajectories import Folder
 from schedsearch.trajectories.tables import leases
 from tests.trajectories.stores import ROOT, follow, key, opened, result, train
@@ -106,7 +107,7 @@ def test_a_lease_of_a_transaction_that_failed_is_not_held(
     run, other = mine.cursor(ROOT), others.cursor(ROOT)
     run.request_lease(key(0))
     with database.engine.connect() as connection, connection.begin() as transaction:
-        mine.write(connection)
+        mine.write(connection, database_time(connection))
         transaction.rollback()
     assert others.lease({other: key(0)}) == {other}
     mine.flush()

@@ -14,6 +14,7 @@ from sqlalchemy import event
 
 from schedsearch.engines import EpochResult
 from schedsearch.storage import Database
+from schedsearch.storage.clock import database_time
 from schedsearch.trajectories import Folder, child_hash, nodes, root_hash
 from tests.trajectories.stores import ROOT, follow, key, opened, result, train
 
@@ -163,7 +164,7 @@ class TestReplay:
         store = opened(database, folder)
         cursor = train(store, [1, 2], keep=[2])
         with database.engine.connect() as connection, connection.begin() as transaction:
-            store.write(connection)
+            store.write(connection, database_time(connection))
             transaction.rollback()
         assert follow(opened(database, folder), [1, 2]).epoch == 0
         cursor.add(key(3), result([1, 2, 3]))
