@@ -12,10 +12,15 @@ class Network:
 
     Args:
         server: the port that the server listens on.
+
+    Attributes:
+        round_trips: how often one side of a connection waited for an answer, and got it.
     """
 
     def __init__(self, server: int) -> None:
         self._server = server
+        self.round_trips = 0
+        self._last_sender: socket.socket | None = None
         self._ends: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -48,11 +53,14 @@ class Network:
                     continue
                 self._ends += near, far
                 for ends in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+                    threading.Thread(target=self._pass_on, args=(*ends, far), daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, target: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                # Counted before it is passed on: the other side answers only then.
+                self.round_trips += source is server and self._last_sender is not source
+                self._last_sender = source
                 target.sendall(data)
         # Also after a reset: otherwise the other end would wait for ever.
         with suppress(OSError):

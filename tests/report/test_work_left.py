@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
+from optuna.trial import TrialState
 
+from schedsearch.report.status import read_status
 from schedsearch.report.work_left import epochs_left, mean_epochs
+from schedsearch.storage import BatchedStorage
+from tests.storage.studies import study_at
 
 HORIZON = 60
 
@@ -67,3 +71,18 @@ def test_without_pruning_every_trial_takes_the_horizon():
 
 def test_when_all_trials_have_ended_nothing_is_left():
     assert epochs_left([3, 9], [], 2, horizon=9, share=0.5) == 0
+
+
+def test_status_counts_all_reports_of_a_trial(tmp_path):
+    study = study_at(f"sqlite:///{tmp_path}/studies.db", trials=10)
+    storage = BatchedStorage(study.database)
+    with storage.batch(study.study_id, "ann") as batch:
+        batch.claim(2)
+    with storage.batch(study.study_id, "ann"):
+        for trial_id, epochs in zip(batch.claimed, (5, 7), strict=True):
+            for epoch in range(1, epochs + 1):
+                storage.set_trial_intermediate_value(trial_id, epoch, 0.5)
+        storage.set_trial_state_values(batch.claimed[0], TrialState.FAIL)
+    space = study.space
+    left = epochs_left([5], [7], 10, space.horizon, space.search.expected_share)
+    assert read_status(study).epochs_left == left
