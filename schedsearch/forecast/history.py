@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,21 @@ class TrainedPlan:
     """A complete trial.
 
     Attributes:
-        path: its values over the run, see `path_of`.
         curve: the metric of each epoch; lower is better.
         terms: the loss terms of each epoch.
         final: the value of the objective; lower is better.
+        compute_path: computes `path`.
     """
 
-    path: Array
     curve: Array
     terms: Mapping[str, Array]
     final: float
+    compute_path: Callable[[], Array] = field(repr=False)
+
+    @cached_property
+    def path(self) -> Array:
+        """The values over the run, see `path_of`: computed only for the plans that a model uses."""
+        return self.compute_path()
 
 
 class TrainedPlans:
@@ -74,9 +80,16 @@ class TrainedPlans:
             return None
         horizon = self._space.horizon
         curve, terms = self.curve_of(trial, horizon), _terms(trial.user_attrs, horizon)
+        final = self._space.objective.to_minimize(trial.value)
+        return TrainedPlan(curve, terms, final, lambda: self._path_of(trial, curve, terms))
+
+    def _path_of(self, trial: FrozenTrial, curve: Array, terms: Mapping[str, Array]) -> Array:
+        # The plan is parsed again: to keep those of all trials would take more memory.
+        plan = self.plan_of(trial)
+        assert plan is not None
         feedback = self._feedback(curve, terms)
-        path = path_of(plan, self.names, horizon, feedback, arguments=self._arguments)
-        return TrainedPlan(path, curve, terms, self._space.objective.to_minimize(trial.value))
+        horizon = self._space.horizon
+        return path_of(plan, self.names, horizon, feedback, arguments=self._arguments)
 
     def curve_of(self, trial: FrozenTrial, epochs: int) -> Array:
         """Return the metric of each of the first epochs, lower is better.

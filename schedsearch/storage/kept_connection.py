@@ -6,7 +6,7 @@ import math
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
@@ -89,24 +89,24 @@ def _has_pipelines(engine: Engine) -> bool:
 
 
 class _Pipeline:
-    """The pipeline mode of a connection by psycopg.
+    """The pipeline mode of a connection by psycopg: see `HeldPipeline`.
 
-    BEGIN, and a statement that returns no rows, are sent without waiting for the answer. It arrives
-    with that of the next query, or with that of COMMIT; so does an error. So a transaction that
-    locks rows, appends to them and commits waits twice.
+    BEGIN, and a statement that returns no rows, are held back and sent with the next query, or with
+    COMMIT. The answers arrive together too; so does an error. So a transaction that locks rows,
+    appends to them and commits waits twice.
 
     Args:
         connection: outside a transaction.
     """
 
     def __init__(self, connection: Connection) -> None:
+        from schedsearch.storage.held_pipeline import hold_statements
+
         # With AUTOCOMMIT the driver sends no BEGIN itself, for whose answer it would wait.
         self._connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         driver: Any = connection.connection.driver_connection
-        self._mode: AbstractContextManager[Any] = driver.pipeline()
-        self._pipeline = self._mode.__enter__()
-        # SQLAlchemy knows nothing of pipelines: it needs the rows of a query at once. A sync, not
-        # a flush: else the server would not end an idle transaction, see `connections`.
+        self._pipeline = hold_statements(driver)
+        # SQLAlchemy knows nothing of pipelines: it needs the rows of a query at once.
         event.listen(connection, "after_cursor_execute", self._wait_for_rows)
 
     def _wait_for_rows(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
@@ -125,5 +125,3 @@ class _Pipeline:
         """Close the connection without waiting: the server may be suspended."""
         if not (self._connection.closed or self._connection.invalidated):
             self._connection.invalidate()
-        with suppress(self._connection.dialect.loaded_dbapi.Error):
-            self._mode.__exit__(None, None, None)

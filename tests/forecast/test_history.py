@@ -110,7 +110,8 @@ def test_a_run_in_training_goes_on_as_the_study_usually_does():
 
 def test_a_bounded_history_keeps_the_best_and_spreads_over_the_others():
     plans = [
-        TrainedPlan(np.zeros((1, 1)), np.zeros(1), {}, final=float(abs(i - 70))) for i in range(100)
+        TrainedPlan(np.zeros(1), {}, float(abs(i - 70)), lambda: np.zeros((1, 1)))
+        for i in range(100)
     ]
     kept = representative(plans, 20)
     finals = [plan.final for plan in kept]

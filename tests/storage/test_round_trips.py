@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 
 from schedsearch.storage import BatchedStorage, StudyHandle
 from schedsearch.trajectories import Folder
 from tests.network import Network
-from tests.servers import SERVERS, Servers
+from tests.servers import SERVERS, Servers, execute
 from tests.storage.studies import study_at
 from tests.trajectories.stores import ROOT, key, opened, result
 
@@ -77,3 +78,22 @@ def test_so_does_one_that_caches_epochs_too(study, storage, network, tmp_path):
         waits.append(network.round_trips - before)
         assert cursor.has_lease(key(step + 1))
     assert waits[-1] <= 3
+
+
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_the_server_sees_a_transaction_between_two_statements_as_idle(study, storage):
+    """So it ends the transaction of a worker that is suspended there, and releases the locks."""
+    [trial_id], states = claim(storage, study, 1), list[object]()
+    locked = (
+        "SELECT pid FROM pg_locks WHERE relation = 'trials'::regclass AND mode = 'RowShareLock'"
+    )
+    query = f"SELECT state FROM pg_stat_activity WHERE pid IN ({locked})"
+
+    def look(connection: Connection, moment: float) -> None:
+        states.extend(row[0] for row in execute(study.database.url, query))
+
+    for step in range(WARM):
+        with storage.batch(study.study_id, "ann") as batch:
+            storage.set_trial_intermediate_value(trial_id, step, 0.5)
+            batch.add_write(look, lambda: None)
+    assert states == ["idle in transaction"] * WARM
