@@ -121,6 +121,13 @@ BENCHMARKS = (
         ("benchmarks.many_workers", "--seconds", "12"),
     ),
     Benchmark(
+        "A study of 10,000 trials",
+        "`status` and `list` are whole commands. A worker starts with the name of the study and "
+        "ends with its first epoch, so it claims a trial and proposes its plan; its process has "
+        "imported torch before. CPU time is that of the process, without the server.",
+        ("benchmarks.large_study",),
+    ),
+    Benchmark(
         "Recovery after a killed worker",
         "A worker process is killed while it trains; `start` checks its workers five times a "
         "second. Starting the new process takes most of the time until another worker has the "

@@ -35,7 +35,8 @@ from tests.servers import Servers
 #: Samplers with the pruner that is used with them.
 SEARCHES = (("random", "none"), ("tpe", "asha"), ("forecast", "forecast"))
 _SEEDS = 3
-_FORK = multiprocessing.get_context("fork")
+#: A fresh process: a fork would use the memory that its parent has freed.
+_SPAWN = multiprocessing.get_context("spawn")
 
 
 class FirstEpoch(InstantEngine):
@@ -83,8 +84,8 @@ def _start_worker(url: str, found: Any) -> None:
 
 def measure_worker(url: str) -> list[float]:
     """Return the seconds, CPU seconds and MB until the first epoch of a worker."""
-    found: Any = _FORK.Queue()
-    worker = _FORK.Process(target=_start_worker, args=(url, found))
+    found: Any = _SPAWN.Queue()
+    worker = _SPAWN.Process(target=_start_worker, args=(url, found))
     worker.start()
     measured: list[float] = found.get()
     worker.join()
