@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +13,8 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from schedsearch.engines.loop import LoopRun
-from schedsearch.errors import SchedSearchError, TrainingRefusedError, did_you_mean
+from schedsearch.errors import TrainingRefusedError, did_you_mean
+from schedsearch.integrations.value_sources import value_source
 from schedsearch.loss import set_weights, weighted_losses, weights_of
 from schedsearch.parameter_groups import (
     Group,
@@ -33,6 +32,10 @@ OnValues = Callable[[Mapping[str, float]], object]
 class ScheduleDriver:
     """Drives a scheduler or a run through the epochs of a training.
 
+    Attributes:
+        source: of the values, from epoch to epoch.
+        metric: the name of the objective in the framework.
+
     Args:
         source: the scheduler of a config, or the run of a search, which ends when it is pruned.
         metric: the name in the framework of the validation metric that is the objective.
@@ -47,15 +50,8 @@ class ScheduleDriver:
     def __init__(
         self, source: Scheduler | LoopRun, metric: str, on_values: OnValues | None = None
     ) -> None:
-        if not isinstance(source, Scheduler | LoopRun):
-            raise TrainingRefusedError(
-                f"ScheduleCallback got {type(source).__name__}, but needs the scheduler of a "
-                "config, as in schedsearch.load(...).scheduler(), or the run of a search"
-            )
+        self.source = value_source(source)
         self.metric = metric
-        self._source = source
-        self._run = iter(source) if isinstance(source, LoopRun) else None
-        self._run_values: Mapping[str, float] | None = None
         self._applied: Mapping[str, float] | None = None
         #: What is set in the optimizers, each with a mark of the value found there.
         self._settings: list[tuple[Setting, Any]] = []
@@ -63,49 +59,7 @@ class ScheduleDriver:
         #: The optimizers that are watched, each with the handle of its hook.
         self._watched: dict[int, RemovableHandle] = {}
         self._on_values = on_values
-        self._epoch = 0
         self._terms: defaultdict[str, list[float]] = defaultdict(list)
-
-    def next_epoch(self) -> bool:
-        """Go to the next epoch; return False if the run has ended, or the plan at its horizon."""
-        if self._run is None:
-            return self.epoch < self.horizon
-        epoch = next(self._run, None)
-        self._run_values = None
-        if epoch is not None:
-            self._epoch, self._run_values = epoch
-        return self._run_values is not None
-
-    @property
-    def in_epoch(self) -> bool:
-        """Whether there are values: always, unless the run of a search is before or after them."""
-        return self._run is None or self._run_values is not None
-
-    @property
-    def is_search(self) -> bool:
-        """Whether the values come from the run of a search."""
-        return isinstance(self._source, LoopRun)
-
-    @property
-    def processes(self) -> int:
-        """How many processes train together: those of a trial, and otherwise one."""
-        return self._source.processes if isinstance(self._source, LoopRun) else 1
-
-    @property
-    def horizon(self) -> int:
-        """The number of epochs of a full training."""
-        return self._source.horizon
-
-    @property
-    def epoch(self) -> int:
-        """The number of epochs of the plan that have ended."""
-        return self._epoch if isinstance(self._source, LoopRun) else self._source.epoch
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the epoch that has ended last was that of the horizon."""
-        ended = self.epoch + (1 if self.is_search else 0)
-        return ended >= self.horizon
 
     @property
     def applied(self) -> Mapping[str, float]:
@@ -117,58 +71,6 @@ class ScheduleDriver:
         """Whether values may have names that only `on_values` knows."""
         return self._on_values is not None
 
-    @property
-    def is_open_loop(self) -> bool:
-        """Whether the values do not depend on the results of epochs; a run may depend on them."""
-        if isinstance(self._source, LoopRun):
-            return False
-        return all(s.is_open_loop for s in self._source.plan.schedules.values())
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The hyperparameters that are set, those with default values included."""
-        source = self._source
-        return tuple(source.values if isinstance(source, LoopRun) else source.plan.names)
-
-    def stop(self) -> None:
-        """Say that the framework stops training before the horizon.
-
-        A run in a search then ends with what it has reported, once the user's function returns.
-        """
-        if self._run is not None:
-            self._run.close()
-            self._run_values = None
-
-    @property
-    def offered_model(self) -> Mapping[str, Any] | None:
-        """The model of the best epoch, which is to be tested without any training; else None."""
-        return self._source.offered_model if isinstance(self._source, LoopRun) else None
-
-    def folder(self) -> Path:
-        """Return the folder of the run of a search."""
-        assert isinstance(self._source, LoopRun)
-        return self._source.directory
-
-    @property
-    def values(self) -> Mapping[str, float]:
-        """The values at the beginning of the current epoch.
-
-        Raises:
-            SchedSearchError: the run of a search has ended, but the framework continues training.
-        """
-        if self._run is None:
-            return self._scheduler.values
-        if self._run_values is None:
-            raise SchedSearchError("the run has ended: stop the training as well")
-        return self._run_values
-
-    @property
-    def moving(self) -> tuple[str, ...]:
-        """The hyperparameters whose values may change within the current epoch."""
-        if isinstance(self._source, LoopRun):
-            return self._source.moving
-        return self._source.epoch_values.moving
-
     def apply(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
         """Set the values of the epoch's beginning.
 
@@ -178,7 +80,7 @@ class ScheduleDriver:
         Raises:
             InputError: the optimizers begin with different values of a key that one value sets.
         """
-        self._set(self.values, model, optimizers)
+        self._set(self.source.values, model, optimizers)
 
     def check_targets(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
         """Check that this training has a place for each value of the plan.
@@ -189,11 +91,9 @@ class ScheduleDriver:
         """
         if self._on_values is not None:
             return
-        source = self._source
-        names = source.scheduled if isinstance(source, LoopRun) else source.plan.names
         weights = weights_of(weighted_losses(model))
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        for name in names:
+        for name in self.source.planned:
             if name not in weights and not moved_keys([name], groups):
                 similar = did_you_mean(name, weights)
                 found = f"no WeightedLoss in the model with this term ({', '.join(weights)})"
@@ -250,10 +150,7 @@ class ScheduleDriver:
             step: counted from 0 in the epoch.
             of: the number of optimizer steps of the epoch.
         """
-        if isinstance(self._source, LoopRun):
-            values = self._source.at(step, of)
-        else:
-            values = self._source.at(step / of)
+        values = self.source.at(step, of)
         optimizers = list(optimizers)
         if values == self._applied and self._groups == _count_groups(optimizers):
             return False
@@ -303,13 +200,7 @@ class ScheduleDriver:
         metric = as_float(metrics[self.metric])
         terms = {name: _mean(values) for name, values in self._terms.items()}
         self.clear_terms()
-        if isinstance(self._source, LoopRun):
-            reduce: Literal["mean"] | None = "mean" if self.processes > 1 else None
-            self._source.report(terms=terms, reduce=reduce, **{self.metric: metric})
-            if model is not None:
-                self._source.offer_model(model)
-        else:
-            self._source.step(metric, terms=terms)
+        self.source.end_epoch(self.metric, metric, terms, model)
 
     def missing_metric(self, metrics: Iterable[str]) -> TrainingRefusedError:
         """Return the error for a validation that gave only these metrics."""
@@ -322,12 +213,7 @@ class ScheduleDriver:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint, as plain data that JSON can hold."""
-        if isinstance(self._source, LoopRun):
-            folder = self._source.used_directory
-            state = {"run": self._source.state_dict(), "terms": self.terms}
-            # Frameworks save absolute paths.
-            return state if folder is None else state | {"folder": os.path.realpath(folder)}
-        return {"scheduler": self._source.state_dict(), "terms": self.terms}
+        return {**self.source.state_dict(), "terms": self.terms}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the state in a checkpoint; an empty one has no effect.
@@ -338,22 +224,15 @@ class ScheduleDriver:
         """
         if not state:
             return
-        key = "run" if isinstance(self._source, LoopRun) else "scheduler"
+        key = self.source.key
         if key not in state:
             raise TrainingRefusedError(
                 "the checkpoint has the state of a "
                 f"{'scheduler' if key == 'run' else 'run of a search'}, but ScheduleCallback has a "
                 f"{'run of a search' if key == 'run' else 'scheduler'}: begin without it"
             )
-        self._source.load_state_dict(state[key])
-        if isinstance(self._source, LoopRun):
-            self._epoch = state[key]["epoch"]
+        self.source.load_state_dict(state[key])
         self._terms = defaultdict(list, state["terms"])
-
-    @property
-    def _scheduler(self) -> Scheduler:
-        assert isinstance(self._source, Scheduler)
-        return self._source
 
 
 def _mean(values: Sequence[float]) -> float:

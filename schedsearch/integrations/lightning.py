@@ -68,6 +68,7 @@ class ScheduleCallback(Callback):
         self, source: Scheduler | LoopRun, *, metric: str, on_values: OnValues | None = None
     ) -> None:
         self._driver = ScheduleDriver(source, metric, on_values)
+        self._source = self._driver.source
         #: Whether the next batch begins an epoch of the plan.
         self._begins = True
         #: Whether this epoch of the plan has trained no batch yet.
@@ -99,12 +100,12 @@ class ScheduleCallback(Callback):
             InputError: there is such a scheduler, callback or limit.
         """
         self._is_underway, self._is_regular = False, True
-        check_moved_keys(trainer, self._driver.names)
+        check_moved_keys(trainer, self._source.names)
         is_once_an_epoch = trainer.val_check_interval == 1 and not isinstance(
             trainer.val_check_interval, int
         )
         if is_once_an_epoch:  # otherwise the number of batches decides, which is not known yet
-            check_horizon(trainer, timetable_of(trainer), self._driver.horizon)
+            check_horizon(trainer, timetable_of(trainer), self._source.horizon)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the values of the first epoch, also if training resumes in the middle of an epoch.
@@ -113,21 +114,21 @@ class ScheduleCallback(Callback):
             InputError: the trainer does not come to the horizon, does not validate, or values
                 change at the steps of a training whose number of batches is not known.
         """
-        if self._driver.offered_model is not None:
+        if self._source.offered_model is not None:
             return  # `on_fit_end` loads it, and nothing is trained
         self._timetable = timetable_of(trainer)
-        check_horizon(trainer, self._timetable, self._driver.horizon)
+        check_horizon(trainer, self._timetable, self._source.horizon)
         if not self._begin_epoch():
             if self._is_resumed:
                 return  # from the end of a training: `_update_values` ends it
             raise TrainingRefusedError(
-                f"the plan has ended after {self._driver.horizon} epochs, so nothing is left to "
+                f"the plan has ended after {self._source.horizon} epochs, so nothing is left to "
                 "train: pass a new scheduler or run to a new ScheduleCallback"
             )
-        if self._is_resumed and self._driver.is_search:
+        if self._is_resumed and self._source.is_search:
             check_resumption(trainer)
             _shuffle_again(trainer)
-        check_data(trainer, self._timetable, self._driver.moving)
+        check_data(trainer, self._timetable, self._source.moving)
         self._driver.check_targets(pl_module, trainer.optimizers)
         self._driver.apply(pl_module, trainer.optimizers)
 
@@ -159,7 +160,7 @@ class ScheduleCallback(Callback):
         self._check_position(position)
         self._is_underway, self._is_fresh = True, False
         step, steps = 0, 1
-        if self._driver.moving:
+        if self._source.moving:
             check_accumulation(trainer, self._timetable)
             step, steps = self._timetable.step_of(position)
         changed = self._driver.apply_step(pl_module, trainer.optimizers, step, steps)
@@ -184,7 +185,7 @@ class ScheduleCallback(Callback):
         """
         if not self._begins:
             return
-        if self._driver.offered_model is not None or not self._begin_epoch():
+        if self._source.offered_model is not None or not self._begin_epoch():
             trainer.should_stop = True
             raise StopIteration
         self._driver.apply(pl_module, trainer.optimizers)
@@ -195,7 +196,7 @@ class ScheduleCallback(Callback):
         This is as late as possible: a run of a search waits here for its next values, and all
         callbacks must have seen the validation, and saved their checkpoints, before.
         """
-        if self._begins and self._driver.next_epoch():
+        if self._begins and self._source.next_epoch():
             self._begins, self._is_fresh = False, True
         return not self._begins
 
@@ -215,9 +216,9 @@ class ScheduleCallback(Callback):
         timetable = timetable_of(trainer)
         if timetable == self._timetable:
             return
-        if self._driver.moving and self._is_underway and not self._is_fresh:
+        if self._source.moving and self._is_underway and not self._is_fresh:
             raise TrainingRefusedError(
-                f'{", ".join(self._driver.moving)}: the interval is "step", but the number of '
+                f'{", ".join(self._source.moving)}: the interval is "step", but the number of '
                 "optimizer steps changes within an epoch of the plan, from "
                 f"{describe(self._timetable)} to {describe(timetable)}: let the trainer validate "
                 "at the end of each training epoch, or keep them the same (limit_train_batches, "
@@ -228,7 +229,7 @@ class ScheduleCallback(Callback):
     def _validations(self, position: Position) -> int:
         """Return the number of validations up to a position, by the settings if they tell it."""
         if not self._is_regular or not self._timetable.knows_validations:
-            return self._driver.epoch
+            return self._source.epoch
         return self._timetable.validations_before(position)
 
     def _misses_validation(self, position: Position) -> bool:
@@ -236,17 +237,17 @@ class ScheduleCallback(Callback):
 
         Only a plan that does not depend on the validation can go on without it.
         """
-        is_first = self._is_resumed and not self._is_underway and self._driver.is_open_loop
-        return is_first and self._validations(position) == self._driver.epoch + 1
+        is_first = self._is_resumed and not self._is_underway and self._source.is_open_loop
+        return is_first and self._validations(position) == self._source.epoch + 1
 
     def _check_position(self, position: Position) -> None:
         """Check that the plan has come as far as the trainer."""
         validations = self._validations(position)
-        if validations == self._driver.epoch:
+        if validations == self._source.epoch:
             return
         epoch, batch = position
         where = (
-            f"{count_of(self._driver.epoch, 'validation')} ended epochs of the plan, but by its "
+            f"{count_of(self._source.epoch, 'validation')} ended epochs of the plan, but by its "
             f"settings the trainer had {validations} before batch {batch} of training epoch "
             f"{epoch} (batches and training epochs count from 0): "
         )
@@ -317,15 +318,15 @@ class ScheduleCallback(Callback):
             InputError: a limit of the trainer ends the training before the horizon.
         """
         self._driver.unwatch()
-        if self._begins and self._driver.is_complete:
+        if self._begins and self._source.is_complete:
             self._begin_epoch()
-        elif self._driver.offered_model is None:
+        elif self._source.offered_model is None:
             # Resumed after its last batch, a training has nothing left, also no validation.
-            if self._is_underway or not self._driver.is_open_loop:
-                ended = self._driver.epoch + (self._driver.is_search and self._begins)
-                horizon = self._driver.horizon
+            if self._is_underway or not self._source.is_open_loop:
+                ended = self._source.epoch + (self._source.is_search and self._begins)
+                horizon = self._source.horizon
                 check_end(trainer, ended, horizon, has_trained=self._is_underway)
-            self._driver.stop()
+            self._source.stop()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a training without a batch, which Lightning skips; load a model to be tested.
@@ -333,8 +334,8 @@ class ScheduleCallback(Callback):
         Raises:
             InputError: the training was skipped.
         """
-        if (model := self._driver.offered_model) is not None:
-            load_best_model(trainer, model, self._driver.folder)
+        if (model := self._source.offered_model) is not None:
+            load_best_model(trainer, model, self._source.folder)
             return
         if trainer.num_training_batches == 0:
             raise TrainingRefusedError("the training data has no batch: nothing was trained")
@@ -357,8 +358,8 @@ class ScheduleCallback(Callback):
         """Let other callbacks find their files: each worker of a trial has another folder."""
         states = checkpoint.get("callbacks", {})
         before = states.get(self.state_key, {}).get("folder")
-        if self._fits and self._driver.is_search and before is not None:
-            now = os.path.realpath(self._driver.folder())
+        if self._fits and self._source.is_search and before is not None:
+            now = os.path.realpath(self._source.folder())
             checkpoint["callbacks"] = move_paths(states, before, now)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ def check_settings(trainer: Trainer, driver: ScheduleDriver) -> None:
     Raises:
         InputError: a setting cannot give the values of the plan.
     """
-    _check_processes(trainer, driver.processes)
+    _check_processes(trainer, driver.source.processes)
     _check_batches(trainer)
     if trainer.barebones:
         raise TrainingRefusedError(
@@ -46,7 +46,7 @@ def check_settings(trainer: Trainer, driver: ScheduleDriver) -> None:
             "the speed of the machine: set val_check_interval to a number of batches, or to a "
             "share of the training epoch such as 0.5"
         )
-    if is_dev_run(trainer) and driver.is_search:
+    if is_dev_run(trainer) and driver.source.is_search:
         raise TrainingRefusedError(
             "fast_dev_run trains only a few batches, which is no trial of a search: set "
             "fast_dev_run=False"
@@ -97,7 +97,9 @@ def _check_batches(trainer: Trainer) -> None:
 def _check_callbacks(callbacks: Iterable[Any], driver: ScheduleDriver) -> None:
     # LearningRateFinder may search for a rate before there are optimizers to look at. A name such
     # as `head.lr` may be one for `on_values`.
-    named = any(n == "lr" or (n.endswith(".lr") and not driver.has_on_values) for n in driver.names)
+    named = any(
+        n == "lr" or (n.endswith(".lr") and not driver.has_on_values) for n in driver.source.names
+    )
     for callback in callbacks:
         name = type(callback).__name__
         if isinstance(callback, StochasticWeightAveraging):
@@ -107,7 +109,7 @@ def _check_callbacks(callbacks: Iterable[Any], driver: ScheduleDriver) -> None:
             )
         if named:
             _check_own_rates(callback)
-        if isinstance(callback, BatchSizeFinder) and driver.is_search:
+        if isinstance(callback, BatchSizeFinder) and driver.source.is_search:
             raise TrainingRefusedError(
                 f"{name} chooses another batch size on another machine, so trials could not be "
                 "compared: find the batch size before the search, with "

@@ -59,6 +59,7 @@ class ScheduleCallback(TrainerCallback):
         self, source: Scheduler | LoopRun, *, metric: str, on_values: OnValues | None = None
     ) -> None:
         self._driver = ScheduleDriver(source, metric, on_values)
+        self._source = self._driver.source
         self._logger = ValueLogger(self._driver)
         #: The state of the schedules when the training began.
         self._initial: dict[str, Any] = {}
@@ -81,8 +82,8 @@ class ScheduleCallback(TrainerCallback):
                 does not belong to the plan.
         """
         driver, trainer = self._driver, trainer_checks.calling_trainer(self)
-        trainer_checks.check_processes(args, driver.processes)
-        if (best := driver.offered_model) is not None:
+        trainer_checks.check_processes(args, driver.source.processes)
+        if (best := driver.source.offered_model) is not None:
             self._without_step = TrainingWithoutStep(given["model"], best)
             return
         stateful: Any = state.stateful_callbacks
@@ -92,20 +93,22 @@ class ScheduleCallback(TrainerCallback):
             trainer_checks.check_trainer(trainer, ScheduleCallback, driver.metric)
         self._begin_plan(state)
         step, optimizer = state.global_step, given["optimizer"]
-        if driver.is_search and step:
+        if driver.source.is_search and step:
             find_best_checkpoint(args, state)
-        if not driver.in_epoch:  # the checkpoint is after the last step: nothing is trained
+        if not driver.source.in_epoch:  # the checkpoint is after the last step: nothing is trained
             self._clock = IntervalClock(intervals, step, awaits_first=args.eval_on_start)
             return
-        trainer_checks.check_position(intervals, args, step, driver.epoch, driver.horizon)
+        trainer_checks.check_position(
+            intervals, args, step, driver.source.epoch, driver.source.horizon
+        )
         driver.check_targets(given["model"], [optimizer])
-        trainer_checks.check_optimizer(args, given["model"], optimizer, driver.values)
-        if "lr" in moved_keys(driver.values, optimizer.param_groups):
+        trainer_checks.check_optimizer(args, given["model"], optimizer, driver.source.values)
+        if "lr" in moved_keys(driver.source.values, optimizer.param_groups):
             trainer_checks.check_learning_rate_scheduler(args, given["lr_scheduler"])
         if trainer is not None:
-            record_decay_groups(driver.values, trainer, given["model"], optimizer)
+            record_decay_groups(driver.source.values, trainer, given["model"], optimizer)
             self._logger.put_first(trainer)
-        if driver.is_search and step and trainer is not None:
+        if driver.source.is_search and step and trainer is not None:
             callbacks = trainer.callback_handler.callbacks
             restore_states(callbacks, saved)
             if was_stopped(callbacks, saved, _KEY, args):
@@ -121,13 +124,13 @@ class ScheduleCallback(TrainerCallback):
         saved: Any = state.stateful_callbacks
         has_begun = self._clock is not None  # auto_find_batch_size, or an exception, ended it
         driver.clear_terms()
-        if not driver.is_search:
+        if not driver.source.is_search:
             if not has_begun:
                 self._initial = driver.state_dict()
             driver.load_state_dict(saved.get(_KEY) or (self._initial if has_begun else {}))
         elif not has_begun:
             driver.load_state_dict(saved.get(_KEY, {}))
-        if driver.in_epoch or driver.next_epoch():
+        if driver.source.in_epoch or driver.source.next_epoch():
             return
         if has_begun or state.global_step < state.max_steps:
             raise TrainingRefusedError(
@@ -272,7 +275,7 @@ class ScheduleCallback(TrainerCallback):
         self._check_length(clock)
         self._driver.end_epoch(
             {self._driver.metric: metrics[name]},
-            given["model"].state_dict() if self._driver.is_search else None,
+            given["model"].state_dict() if self._source.is_search else None,
         )
         clock.end_interval(state.global_step)
         self._save_state(state)
@@ -281,7 +284,7 @@ class ScheduleCallback(TrainerCallback):
         by_signal = getattr(args, "enable_jit_checkpoint", False) and control.should_training_stop
         if self._save_after_evaluation or by_signal:
             control.should_save, self._save_after_evaluation = True, False
-        if not self._driver.next_epoch():
+        if not self._source.next_epoch():
             control.should_training_stop = saved[_KEY]["ended"] = True
 
     def _check_only_evaluation(
@@ -296,9 +299,9 @@ class ScheduleCallback(TrainerCallback):
             )
 
     def _check_length(self, clock: IntervalClock) -> None:
-        if self._driver.moving and clock.step < clock.steps:
+        if self._source.moving and clock.step < clock.steps:
             raise TrainingRefusedError(
-                f'{", ".join(self._driver.moving)}: the interval is "step", but the data epoch '
+                f'{", ".join(self._source.moving)}: the interval is "step", but the data epoch '
                 f"ended after {clock.step} of {clock.steps} optimizer steps: remove the callback "
                 "that sets control.should_epoch_stop, or correct the length of the training data"
             )
@@ -315,11 +318,11 @@ class ScheduleCallback(TrainerCallback):
         if self._without_step is not None:
             self._without_step.end()
             self._without_step = None
-            self._driver.stop()
+            self._source.stop()
             self._logger.remove()
             return
         clock, self._clock = self._running_clock(), None
-        self._driver.stop()
+        self._source.stop()
         self._logger.remove()
         if clock.awaits_end and clock.step == clock.steps:
             raise self._missing_evaluation(clock, state)

@@ -33,22 +33,22 @@ def in_a_run(body, epochs=1):
 
 def test_a_framework_that_stops_ends_the_run_with_what_it_reported():
     def body(driver):
-        driver.next_epoch()
+        driver.source.next_epoch()
         driver.end_epoch({"val_loss": 0.5})
-        driver.stop()
-        assert not driver.next_epoch()
+        driver.source.stop()
+        assert not driver.source.next_epoch()
         with pytest.raises(SchedSearchError, match="the run has ended"):
-            _ = driver.values
+            _ = driver.source.values
 
     assert in_a_run(body) == [EpochResult({"val_loss": 0.5}, {}, stopped=True)]
 
 
 def test_a_framework_that_stops_after_the_next_epoch_has_begun_ends_the_run_with_the_last_report():
     def body(driver):
-        driver.next_epoch()
+        driver.source.next_epoch()
         driver.end_epoch({"val_loss": 0.5})
-        driver.next_epoch()
-        driver.stop()
+        driver.source.next_epoch()
+        driver.source.stop()
 
     results = in_a_run(body, epochs=2)
     assert results == [EpochResult({"val_loss": 0.5}, {}), EpochResult({}, {}, stopped=True)]
@@ -61,7 +61,7 @@ def test_the_state_of_a_run_is_not_loaded_into_a_scheduler_nor_the_other_way():
     def body(driver):
         with pytest.raises(InputError, match="has the state of a scheduler"):
             driver.load_state_dict(scheduler.state_dict())
-        driver.next_epoch()
+        driver.source.next_epoch()
         driver.end_epoch({"val_loss": 0.5})
         states.append(driver.state_dict())
 
@@ -73,7 +73,7 @@ def test_the_state_of_a_run_is_not_loaded_into_a_scheduler_nor_the_other_way():
 @pytest.mark.parametrize("values", [[math.inf, -math.inf], [1e308, 1e308]])
 def test_a_loss_term_whose_mean_is_not_a_number_ends_the_epoch_as_usual(values):
     def body(driver):
-        driver.next_epoch()
+        driver.source.next_epoch()
         for value in values:
             driver.record_terms({"fit": value})
         driver.end_epoch({"val_loss": 0.5})

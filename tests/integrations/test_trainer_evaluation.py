@@ -74,7 +74,7 @@ def test_each_evaluation_ends_an_epoch_of_the_plan(tmp_path, case):
     trainer, recorder, schedule = make_trainer(tmp_path, **arguments)
     trainer.train()
     assert recorder.values == [v for i, n in enumerate(lengths) for v in rates(1)[i : i + 1] * n]
-    assert schedule._driver.epoch == HORIZON
+    assert schedule._driver.source.epoch == HORIZON
     ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
     assert [step for step, _ in recorder.evaluations if step] == ends
 
@@ -379,7 +379,7 @@ def test_evaluations_and_predictions_outside_of_the_training_do_not_matter(tmp_p
     trainer.evaluate()
     trainer.predict(Rows(50, 60))
     assert recorder.values == rates()
-    assert schedule._driver.epoch == HORIZON
+    assert schedule._driver.source.epoch == HORIZON
 
 
 class Refusing(TrainerCallback):

@@ -98,7 +98,7 @@ def test_a_resumed_training_has_the_values_of_an_undisturbed_one(tmp_path, case)
             )
             rest.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
             assert recorder.steps == recorders[key].steps[step:]
-            assert schedule._driver.epoch == HORIZON
+            assert schedule._driver.source.epoch == HORIZON
             shutil.rmtree(tmp_path / "rest")
 
 
@@ -151,14 +151,24 @@ class Reporting(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
+class Recording(Scheduler):
+    """Records the loss terms of each epoch."""
+
+    def __init__(self):
+        super().__init__(PLAN, horizon=HORIZON)
+        self.terms = []
+
+    def step(self, metric, *, terms=None):
+        self.terms.append(terms)
+        super().step(metric, terms=terms)
+
+
 def terms_by_epoch(folder, resume=None, **arguments):
-    trainer, _, schedule = make_trainer(folder, trainer_class=Reporting, **arguments)
-    trainer.schedule, terms = schedule, []
-    step = schedule._driver._source.step
-    schedule._driver._source.step = lambda metric, terms: terms_of.append(terms) or step(metric)
-    terms_of = terms
+    source = Recording()
+    trainer, _, schedule = make_trainer(folder, source=source, trainer_class=Reporting, **arguments)
+    trainer.schedule = schedule
     trainer.train(resume_from_checkpoint=resume)
-    return [entry["fit"] for entry in terms]
+    return [entry["fit"] for entry in source.terms]
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
@@ -205,7 +215,7 @@ def test_a_callback_may_stop_the_training_which_can_be_resumed(tmp_path, after):
     trainer.train()
     whole = by_interval([BATCHES] * 4, PLAN_BY_STEP)
     assert recorder.values == whole[:after]
-    assert schedule._driver.epoch == 2
+    assert schedule._driver.source.epoch == 2
     rest, recorder, _ = make_trainer(tmp_path, PLAN_BY_STEP, **arguments)
     rest.train(resume_from_checkpoint=True)
     assert recorder.values == whole[after:]
@@ -245,7 +255,7 @@ def test_a_callback_may_stop_the_training_within_an_interval_of_steps(tmp_path):
     )
     trainer.train()
     assert recorder.values == rates()[:19]
-    assert schedule._driver.epoch == 2
+    assert schedule._driver.source.epoch == 2
 
 
 def test_early_stopping_ends_the_training(tmp_path):
@@ -260,7 +270,7 @@ def test_early_stopping_ends_the_training(tmp_path):
     )
     trainer.train()
     assert len(recorder.steps) == 2 * BATCHES
-    assert schedule._driver.epoch == 2
+    assert schedule._driver.source.epoch == 2
 
 
 class CuttingEpochs(TrainerCallback):
