@@ -200,6 +200,7 @@ class ScheduleDriver:
         metric = as_float(metrics[self.metric])
         terms = {name: _mean(values) for name, values in self._terms.items()}
         self.clear_terms()
+        self.unwatch()  # until the next epoch, whose values are set first
         self.source.end_epoch(self.metric, metric, terms, model)
 
     def missing_metric(self, metrics: Iterable[str]) -> TrainingRefusedError:
