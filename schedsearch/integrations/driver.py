@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -127,11 +128,18 @@ class ScheduleDriver:
         What changes a value between the check before a step and the step itself is found there,
         and only there: what changes it after the step may be set again before the next one.
         """
+        # An exception may end a training that never says so: its optimizer may be used again.
+        reference = weakref.ref(self)
+
+        def check(*_: Any) -> None:
+            driver = reference()
+            if driver is not None:
+                driver.check_unchanged()
+
         for given in optimizers:
             optimizer = getattr(given, "optimizer", given)  # Accelerate wraps it
             if id(optimizer) not in self._watched and isinstance(optimizer, Optimizer):
-                hook = optimizer.register_step_post_hook(lambda *_: self.check_unchanged())
-                self._watched[id(optimizer)] = hook
+                self._watched[id(optimizer)] = optimizer.register_step_post_hook(check)
 
     def unwatch(self) -> None:
         """End the checks after each step of the optimizers."""
