@@ -142,7 +142,7 @@ def test_a_file_with_the_name_of_an_installed_module_that_is_never_imported_is_t
 
 def test_the_running_program_is_no_task_and_the_message_says_what_to_write():
     with pytest.raises(TaskError, match="write the name of the task's file, such as `my_task:tr"):
-        load_task("__main__:train")
+        load_task("__main__:not_there")
 
 
 def test_a_module_beside_the_file_that_names_it_is_found_by_the_message(write, tmp_path):
