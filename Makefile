@@ -24,9 +24,10 @@ $(READY): constraints.txt pyproject.toml
 	@touch $@
 
 demo: export SCHEDSEARCH_STORAGE = sqlite:///studies.db
-demo: $(READY) ## search, confirm, export, plot and train on real data: a few minutes on two cores
+demo: $(READY) ## search, confirm, explain, export, plot and train on real data: a few minutes on two cores
 	$(BIN)/schedsearch start $(SPACE) --trials 200 --workers 2
 	$(BIN)/schedsearch confirm noisy_digits
+	$(BIN)/schedsearch explain noisy_digits
 	$(BIN)/schedsearch export noisy_digits -o best.toml
 	$(BIN)/schedsearch plot noisy_digits/best -o best.png
 	$(BIN)/schedsearch train best.toml -o model.safetensors --no-reuse
