@@ -138,7 +138,8 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
                 best_trial_callback=None if handle.follows else DashboardArtifacts(handle),
                 team=team,
             )
-            if team is not None and team.is_broken and not options.is_late:
+            if team is not None and team.is_broken:
+                # Also after the deadline: the new process has no time left, and ends all ranks.
                 restart()
         except KeyboardInterrupt:
             # At once: a training loop that hangs would keep the interpreter from ending.

@@ -20,7 +20,15 @@ from schedsearch.epoch_values import within_epoch_key_of
 from schedsearch.errors import SchedSearchError
 from schedsearch.task import TrainFunction, function_arguments
 
-__all__ = ["LoopContext", "LoopEngine", "LoopRun", "Run", "fill_lane", "tested_metrics"]
+__all__ = [
+    "LoopContext",
+    "LoopEngine",
+    "LoopRun",
+    "Run",
+    "close_engine",
+    "fill_lane",
+    "tested_metrics",
+]
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,10 @@ class LoopEngine:
         """How the last report of the loop combines the numbers of several processes."""
         return self._filled().run.reduction
 
+    def replace_last_result(self, result: EpochResult) -> None:
+        """Replace the result of the last epoch, for the state of the run, by that of all ranks."""
+        self._filled().state.results[-1] = result
+
     def generators(self) -> dict[str, Any]:
         """Return the state of the loop's random generators, as in a snapshot."""
         return self._filled().thread.rng_state.to_dict()
@@ -151,6 +163,9 @@ class LoopEngine:
                 self.tested = None if self.raised else tuple(self._lane.state.test_metrics)
             self._lane.run.remove_temporary_directory()
         self._lane = None
+
+    def close(self) -> None:
+        """Free what other processes keep for this engine: nothing, unless it leads some."""
 
     def key(self, values: Mapping[str, float], seed: int) -> bytes:
         """Return the values, defaults included, as float64, and how they move within the epoch."""
@@ -170,6 +185,12 @@ def fill_lane(
         engine.fill(lane, seed, snapshot, context)
     else:
         engine.fill(lane, seed, snapshot)
+
+
+def close_engine(engine: Engine) -> None:
+    """Free what other processes keep for an engine that is not used any more."""
+    if isinstance(engine, LoopEngine):
+        engine.close()
 
 
 def tested_metrics(engine: Engine) -> tuple[str, ...] | None:

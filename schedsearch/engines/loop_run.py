@@ -32,6 +32,8 @@ class LoopContext:
         must_report: whether the loop has to report each epoch; where several processes train a
             trial, only the first one has to.
         processes: how many processes train the trial together.
+        on_report: called with a report that is to be combined with those of other processes.
+        combined: returns the result of all processes from the report of this one.
     """
 
     identity: str = ""
@@ -39,6 +41,8 @@ class LoopContext:
     directory: Callable[[], Path | None] = lambda: None
     must_report: bool = True
     processes: int = 1
+    on_report: Callable[[EpochResult], None] = lambda result: None
+    combined: Callable[[EpochResult], EpochResult] = lambda result: result
 
 
 @dataclass
@@ -338,6 +342,8 @@ class LoopRun:
             self._steps.check_end(self.moving)
         self.reduction = reduce
         self._reported = EpochResult(_finite_or_nan(metrics), _as_floats(terms or {}))
+        if reduce is not None:
+            self._context.on_report(self._reported)
 
     def checkpoint(self, state: Any) -> None:
         """Offer the state that the loop needs to resume after this epoch; copied only if needed."""
@@ -393,9 +399,13 @@ class LoopRun:
         """Return the state of the run as plain data that JSON can hold, for your own checkpoint.
 
         It has the number of epochs, counting the present one once it is reported, their results,
-        and the state of the global random generators.
+        and the state of the global random generators. After a report with `reduce="mean"`, rank 0
+        waits for the reports of the other ranks, and its state has the mean.
         """
-        results = [*self._state.results, *([] if self._reported is None else [self._reported])]
+        results = list(self._state.results)
+        if self._reported is not None:
+            combines = self.reduction is not None
+            results.append(self._context.combined(self._reported) if combines else self._reported)
         return {
             "run": self._context.identity,
             "epoch": self._state.epoch + (self._reported is not None),

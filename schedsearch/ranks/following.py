@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from schedsearch.engines import Resumed, Snapshot
+from schedsearch.engines import EpochResult, Snapshot
 from schedsearch.engines.loop import LoopContext, LoopEngine
 from schedsearch.engines.precision import start_torch_threads
 from schedsearch.exception_lines import describe_error
@@ -39,7 +39,7 @@ def follow(connection: Connection, rank: int, setup: Mapping[str, Any]) -> None:
         setup: rank 0's first message: the space and the numerics.
 
     Raises:
-        RankEnded: rank 0 ended without a word.
+        RankEnded: rank 0 closed the connection.
     """
     follower = _Follower(connection, rank, setup)
     while True:
@@ -55,7 +55,7 @@ def follow(connection: Connection, rank: int, setup: Mapping[str, Any]) -> None:
             text = "".join(traceback.format_exception(error))
             answer = {"error": describe_error(error), "traceback": text}
         try:
-            send(connection, answer)
+            send(connection, {**answer, "number": call["number"]})
         except OSError:
             raise RankEnded from None
 
@@ -69,12 +69,17 @@ class _Follower:
         start_torch_threads(self._numerics["threads"])
         self._engines: dict[int, LoopEngine] = {}
         self._seeds: dict[int, int] = {}
+        self._call_number = 0
 
     def answer(self, call: Mapping[str, Any]) -> dict[str, Any]:
         """Make a call, and return the answer; raise what the user's code raises."""
-        number = call["engine"]
+        number, self._call_number = call["engine"], call["number"]
         if call["call"] == "make":
             self._engines[number] = self._make(call["arguments"])
+            self._seeds[number] = 0
+            return {}
+        if call["call"] == "drop":
+            del self._engines[number], self._seeds[number]
             return {}
         engine = self._engines[number]
         match call["call"]:
@@ -82,6 +87,8 @@ class _Follower:
                 self._seeds[number] = call["seed"]
                 self._fill(engine, call)
             case "train_epoch":
+                if call["combined"] is not None:
+                    engine.replace_last_result(result_of(call["combined"]))
                 return self._train_epoch(
                     engine, values_of(call, engine.horizon, self._seeds[number])
                 )
@@ -122,6 +129,7 @@ class _Follower:
             lambda: directory,
             must_report=False,
             processes=call["processes"],
+            on_report=self._send_report,
         )
         engine.fill(0, call["seed"], snapshot, context)
 
@@ -130,10 +138,12 @@ class _Follower:
         if isinstance(outcome, Exception):
             raise outcome
         assert outcome is not None
-        answer = {"kind": kind_of(outcome)}
-        if isinstance(outcome, Resumed):
-            return answer
-        return {**answer, **result_message(outcome), "reduction": engine.reduction}
+        return {"kind": kind_of(outcome)}
+
+    def _send_report(self, result: EpochResult) -> None:
+        # At once, not with the answer: rank 0 may need it within the epoch.
+        message = {"report": result_message(result), "number": self._call_number}
+        send(self._connection, message)
 
     def _end_with_rank_0(self) -> None:
         # Rank 0 says nothing in the middle of an epoch: it has ended.

@@ -135,11 +135,20 @@ def publish(address: Address, environment: Mapping[str, str]) -> None:
 
 
 def look_up(environment: Mapping[str, str]) -> Address:
-    """Return where rank 0 is; wait until it says so."""
+    """Return where rank 0 is; wait until it says so.
+
+    Raises:
+        SchedSearchError: it did not within ten minutes.
+    """
     if ADDRESS_VARIABLE in environment:
         return Address.parse(environment[ADDRESS_VARIABLE])
     store = _torchrun_store(environment)
+    end = time.monotonic() + _TIMEOUT
     while not store.check([_key(environment)]):
+        if time.monotonic() > end:
+            raise SchedSearchError(
+                f"rank 0 of a trial did not start within {_TIMEOUT / 60:.0f} minutes"
+            )
         time.sleep(0.1)
     return Address.parse(store.get(_key(environment)).decode())
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from schedsearch.engines import EpochResult, Resumed, Snapshot
-from schedsearch.engines.loop import LoopContext, LoopEngine
+from schedsearch.engines.loop import LoopContext, LoopEngine, LoopRun
 from schedsearch.errors import SchedSearchError, TrainingRefusedError
 from schedsearch.exception_lines import describe_error
 from schedsearch.ranks.followers import Followers, RankFailedError
@@ -42,6 +42,8 @@ class LeadingEngine(LoopEngine):
             while_waiting=followers.check,
         )
         self._followers, self._number = followers, number
+        # The result of the last epoch, if the other ranks do not have it yet.
+        self._combined: EpochResult | None = None
 
     def fill(
         self,
@@ -52,7 +54,10 @@ class LeadingEngine(LoopEngine):
     ) -> None:
         """Start a run on all ranks; they share one folder, so it must be on a shared disk."""
         processes = self._followers.count + 1
-        context = replace(context or LoopContext(), processes=processes)
+        context = replace(
+            context or LoopContext(), processes=processes, combined=self._combined_report
+        )
+        self._combined = None
         super().fill(lane, seed, snapshot, context)
         self._call(
             "fill",
@@ -74,14 +79,16 @@ class LeadingEngine(LoopEngine):
         if lane_values is None:
             return [None]
         try:
-            self._call("train_epoch", **values_message(lane_values))
+            combined = None if self._combined is None else result_message(self._combined)
+            self._call("train_epoch", combined=combined, **values_message(lane_values))
+            self._combined = None
             [outcome] = super().train_epoch(values)
             if isinstance(outcome, Exception):
                 raise self._first_error(outcome)
             assert outcome is not None
             return [self._combine(outcome, self._followers.answers())]
         except Exception as error:
-            self._followers.is_broken = True
+            self._followers.fail(error)
             return [error]
 
     def test(self, lane: int) -> dict[str, float]:
@@ -90,8 +97,9 @@ class LeadingEngine(LoopEngine):
         try:
             metrics = super().test(lane)
         except Exception as error:
-            self._followers.is_broken = True
-            raise self._first_error(error) from None
+            first = self._first_error(error)
+            self._followers.fail(first)
+            raise first from first.__cause__
         self._followers.answers()
         return metrics
 
@@ -109,17 +117,35 @@ class LeadingEngine(LoopEngine):
         if self._lane is None:
             return
         if self._followers.is_broken:
-            self._lane = None
+            self._leave(self._lane.run)
             return
+        run = self._lane.run
         try:
             if self._lane.thread.is_started:
                 self._call("release")
                 super().release(lane)
-                self._followers.answers()
+                if self.raised is None:
+                    self._followers.answers()
+                else:
+                    # Another rank may wait for this one in a collective call, and never answer.
+                    self.raised = self._first_error(self.raised)
+                    self._followers.fail(self.raised)
             else:
                 super().release(lane)
         except RankFailedError as error:
-            self.raised, self._lane = error, None
+            self.raised, self.tested = error, None
+            self._leave(run)
+
+    def _leave(self, run: LoopRun) -> None:
+        """Leave a loop that may hang as it is."""
+        run.remove_temporary_directory()
+        self._lane = None
+
+    def close(self) -> None:
+        """Drop the engines of the other ranks."""
+        if not self._followers.is_broken:
+            self._call("drop")
+            self._followers.answers()
 
     def _call(self, name: str, **content: Any) -> None:
         self._followers.call(name, engine=self._number, **content)
@@ -146,15 +172,21 @@ class LeadingEngine(LoopEngine):
                 )
         if isinstance(outcome, Resumed) or self.reduction is None or not outcome.metrics:
             return outcome
-        for rank, answer in enumerate(answers, start=1):
-            if answer["reduction"] != self.reduction:
+        combined = self._combined_report(outcome)
+        self._combined = replace(combined, stopped=False)
+        self.replace_last_result(self._combined)
+        return combined
+
+    def _combined_report(self, own: EpochResult) -> EpochResult:
+        """Return the mean of rank 0's report and those of the other ranks, once these are there."""
+        reports = self._followers.reports()
+        for rank in range(1, self._followers.count + 1):
+            if rank not in reports:
                 raise SchedSearchError(
                     f"rank {rank} did not call run.report(…, reduce={self.reduction!r}) in an "
                     "epoch in which rank 0 did"
                 )
-        combined = _mean([outcome, *map(result_of, answers)])
-        self._filled().state.results[-1] = replace(combined, stopped=False)
-        return combined
+        return _mean([own, *(result_of(reports[rank]) for rank in sorted(reports))])
 
 
 def _mean(results: Sequence[EpochResult]) -> EpochResult:

@@ -17,11 +17,19 @@ GENERATORS = "ranks"
 
 
 def send(connection: Connection, message: Mapping[str, Any]) -> None:
-    """Send a message of tensors, numbers, text, None, lists, tuples and dicts.
+    """Send a message, see `message_bytes`.
+
+    Raises:
+        OSError: the other process has ended.
+    """
+    connection.send_bytes(message_bytes(message))
+
+
+def message_bytes(message: Mapping[str, Any]) -> bytes:
+    """Return a message of tensors, numbers, text, None, lists, tuples and dicts as bytes.
 
     Raises:
         SchedSearchError: it holds anything else, as a loop's checkpoint may.
-        OSError: the other process has ended.
     """
     content = encode(Snapshot(0, {}, extra=message))
     if content is None:
@@ -29,7 +37,7 @@ def send(connection: Connection, message: Mapping[str, Any]) -> None:
             "where several processes train a trial, run.checkpoint() takes tensors, numbers, text, "
             "None, lists, tuples and dicts of these only"
         )
-    connection.send_bytes(content)
+    return content
 
 
 def receive(connection: Connection) -> dict[str, Any]:

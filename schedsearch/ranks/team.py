@@ -100,6 +100,10 @@ class Team:
         self._followers.close()
         for child in self._children:
             child.kill()
+        for child in self._children:
+            # This process is replaced, so the new one could not wait for them.
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_END_SECONDS)
         environment = dict(self._environment)
         if not self._children:
             environment[GENERATION_VARIABLE] = str(_generation(environment) + 1)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from schedsearch.engines import Engine
+from schedsearch.engines.loop import close_engine
 from schedsearch.worker.trial import LiveTrial
 
 #: Returns an engine for the plans with these arguments.
@@ -114,7 +115,8 @@ class LaneAllocator:
         if pool is None:
             idle = [other for other, each in self._pools.items() if each.is_idle]
             for other in idle[: max(0, len(idle) - _KEPT + 1)]:
-                del self._pools[other]
+                for engine in self._pools.pop(other).engines:
+                    close_engine(engine)
             pool = _Pool.of([self._make_engine(arguments) for _ in self._default.engines])
         self._pools[key] = pool
         return pool

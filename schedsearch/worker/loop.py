@@ -226,6 +226,8 @@ class Worker:
             return
         try:
             engine = self._lanes.engine(plan.arguments)
+        except TrainingRefusedError:
+            raise  # the trial returns to the queue
         except Exception as error:
             self._fail(live, error)  # the task's class raises with these arguments
             return
@@ -302,12 +304,13 @@ class Worker:
         return trials
 
     def _handle(self, live: LiveTrial, errors: Mapping[Run, Exception]) -> None:
-        """Begin a trial again, give up the search, or fail the trial."""
-        if self._begin_again(live, errors):
-            return
+        """Give up the search, begin a trial again, or fail the trial."""
         error = next(iter(errors.values()))
         if isinstance(error, TrainingRefusedError):
-            self._given_up = error  # the trial returns to the queue: nothing is wrong with it
+            # The trial returns to the queue with its files: nothing is wrong with it.
+            self._given_up = error
+        elif self._begin_again(live, errors):
+            return
         elif self._session.is_running(live.trial_id):
             self._fail(live, error)
         else:

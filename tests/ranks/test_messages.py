@@ -67,11 +67,11 @@ def followers(count: int = 1) -> tuple[Followers, list[Connection]]:
 
 def test_answers_come_by_rank() -> None:
     here, ranks = followers(2)
-    here.call("x", number=1)
+    here.call("x", value=1)
     for rank in (1, 0):
-        assert receive(ranks[rank]) == {"call": "x", "number": 1}
-        send(ranks[rank], {"rank": rank + 1})
-    assert here.answers() == [{"rank": 1}, {"rank": 2}]
+        assert receive(ranks[rank]) == {"call": "x", "value": 1, "number": 1}
+        send(ranks[rank], {"rank": rank + 1, "number": 1})
+    assert [answer["rank"] for answer in here.answers()] == [1, 2]
 
 
 def test_an_error_of_a_rank_is_raised_with_its_traceback_while_others_train() -> None:
@@ -79,7 +79,7 @@ def test_an_error_of_a_rank_is_raised_with_its_traceback_while_others_train() ->
     here.call("x")
     here.check()
     assert not here.is_broken
-    send(ranks[1], {"error": "ValueError: no", "traceback": "Traceback: line 3"})
+    send(ranks[1], {"error": "ValueError: no", "traceback": "Traceback: line 3", "number": 1})
     with pytest.raises(RankFailedError, match="rank 2: ValueError: no") as raised:
         here.check()
     assert here.is_broken
@@ -104,14 +104,18 @@ def report_one(run: LoopRun) -> None:
 report_one.hyperparameters = {"lr": 0.1}
 
 
-def train_with_answer(answer: dict[str, Any]) -> tuple[Any, LeadingEngine]:
-    """Train an epoch on rank 0, while rank 1 answers with an epoch of its own."""
+def train_with_answer(
+    answer: dict[str, Any], report: dict[str, Any] | None
+) -> tuple[Any, LeadingEngine]:
+    """Train an epoch on rank 0, while rank 1 reports and answers."""
     here, [rank] = followers()
 
     def follow() -> None:
-        for each in ({}, answer):
-            receive(rank)
-            send(rank, each)
+        send(rank, {"number": receive(rank)["number"]})
+        number = receive(rank)["number"]
+        if report is not None:
+            send(rank, {"report": report, "number": number})
+        send(rank, {**answer, "number": number})
 
     thread = threading.Thread(target=follow)
     thread.start()
@@ -119,35 +123,36 @@ def train_with_answer(answer: dict[str, Any]) -> tuple[Any, LeadingEngine]:
     engine.fill(0, 0, None, LoopContext())
     [outcome] = engine.train_epoch([{"lr": 0.1}])
     thread.join()
-    here.is_broken = True  # so that the end of the test needs no more answers
+    here.fail(RuntimeError())  # so that the end of the test needs no more answers
     return outcome, engine
 
 
-ANSWER = {
-    "kind": "trained an epoch",
-    "metrics": {"val_loss": 3.0},
-    "terms": {"fit": 0.0},
-    "stopped": False,
-    "reduction": "mean",
-}
+ANSWER = {"kind": "trained an epoch"}
+REPORT = {"metrics": {"val_loss": 3.0}, "terms": {"fit": 0.0}, "stopped": False}
 
 
 def test_the_mean_of_all_ranks_counts_also_for_the_state_of_the_run() -> None:
-    outcome, engine = train_with_answer(ANSWER)
+    outcome, engine = train_with_answer(ANSWER, REPORT)
     assert outcome == EpochResult({"val_loss": 2.0}, {"fit": 2.0})
     assert engine._filled().state.results == [outcome]
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("kind", "report", "words"),
     [
-        ({"kind": "ended its loop"}, "rank 1 ended its loop, but rank 0 trained an epoch"),
-        ({"reduction": None}, "rank 1 did not call run.report"),
-        ({"metrics": {"val_acc": 1.0}}, "rank 1 reported other metrics"),
+        ("ended its loop", REPORT, "rank 1 ended its loop, but rank 0 trained an epoch"),
+        ("trained an epoch", None, "rank 1 did not call run.report"),
+        (
+            "trained an epoch",
+            REPORT | {"metrics": {"val_acc": 1.0}},
+            "rank 1 reported other metrics",
+        ),
     ],
 )
-def test_ranks_that_do_not_agree_fail_the_trial(change: dict[str, Any], words: str) -> None:
-    outcome, engine = train_with_answer(ANSWER | change)
+def test_ranks_that_do_not_agree_fail_the_trial(
+    kind: str, report: dict[str, Any] | None, words: str
+) -> None:
+    outcome, engine = train_with_answer({"kind": kind}, report)
     assert isinstance(outcome, SchedSearchError)
     assert words in str(outcome)
     engine.release(0)  # the loop is left as it is
