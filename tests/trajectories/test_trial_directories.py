@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan
+from schedsearch.ranks.followers import RankDiedError
 from schedsearch.schedules import Constant
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
@@ -25,6 +26,8 @@ def train_with_files(run):
     """Leave a file for each epoch, and record the folder and the files that were there before."""
     files = sorted(path.name for path in run.directory.iterdir())
     SEEN.append((run.seed, run.directory, files))
+    if "killed" in files:
+        raise RankDiedError("the process of rank 1 ended")
     if "partial" in files:
         raise EOFError("no checkpoint")
     for epoch, hp in run:
@@ -107,6 +110,18 @@ def test_a_trial_that_cannot_continue_from_its_files_begins_again_without_them(t
     assert "EOFError: no checkpoint" in line
     assert [files for _, _, files in SEEN[1:]] == [["epoch-0", "epoch-1", "partial"], []]
     assert study.trials()[-1].state is TrialState.COMPLETE
+
+
+def test_a_rank_that_is_killed_leaves_the_files_of_the_trial(tmp_path):
+    study = make_study(tmp_path, content(trials=1))
+    answers = iter([False, False, True])
+    search(study, should_stop=lambda: next(answers))
+    [folder] = folders(tmp_path)
+    (folder / "killed").touch()
+    with pytest.raises(RankDiedError):
+        search(study, "bob")
+    assert len(list(folders(tmp_path)[0].glob("epoch-*"))) == 2
+    assert study.trials()[-1].state is TrialState.WAITING
 
 
 def test_a_trial_whose_files_cannot_be_removed_fails(tmp_path, monkeypatch):
