@@ -24,7 +24,7 @@ from tests.searches import document
 
 SETUP = {"space": document(), "numerics": {"engine": "loop", "threads": 1, "processes": 2}}
 #: Long enough on any machine: only a call that hangs takes it.
-LIMIT = 60.0
+LIMIT = 20.0
 
 
 @pytest.fixture(autouse=True)

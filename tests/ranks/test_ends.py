@@ -53,9 +53,11 @@ def test_a_rank_waits_for_the_address_of_rank_0_for_a_limited_time(
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_RESTART_COUNT": "0",
     }
-    clock = iter([0.0, 0.0, joining._TIMEOUT + 1.0])
+    clock, pauses = iter([0.0, 0.0, joining._TIMEOUT + 1.0]), iter([None])
     monkeypatch.setattr(
-        joining, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None)
+        joining,
+        "time",
+        SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: next(pauses)),
     )
     with pytest.raises(SchedSearchError, match="rank 0 of a trial did not start within 10 min"):
         look_up(torchrun)
