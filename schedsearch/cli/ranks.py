@@ -18,6 +18,6 @@ def follow_other_rank() -> None:
     rank = Rank.of(os.environ)
     if rank is None or rank.number == 0:
         return
-    from schedsearch.ranks.team import follow_rank_0
+    from schedsearch.ranks.rank_group import follow_rank_0
 
     raise typer.Exit(follow_rank_0(rank))

@@ -17,7 +17,7 @@ from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.printable import describe_stop
 
 if TYPE_CHECKING:
-    from schedsearch.ranks.team import Team
+    from schedsearch.ranks.rank_group import RankGroup
     from schedsearch.reproduction import ConfigTrainer, TrainedRun
     from schedsearch.space import Space
     from schedsearch.storage import Database, StudyHandle
@@ -58,11 +58,11 @@ def train(
     folder = Path.cwd()  # the task may change the current folder
     space = _load_config(config)
     require_trust(space.task, trusted=trust_task)
-    from schedsearch.ranks.team import gathered
+    from schedsearch.ranks.rank_group import rank_group
     from schedsearch.space.recorded_numerics import recorded_processes
 
-    with gathered(recorded_processes(space.document.numerics), space.name) as team:
-        trainer = _make_trainer(space, config, storage, reuse=not no_reuse, team=team)
+    with rank_group(recorded_processes(space.document.numerics), space.name) as group:
+        trainer = _make_trainer(space, config, storage, reuse=not no_reuse, group=group)
         if differences := "; ".join(trainer.differences):
             say(f"warning: the numbers may differ from the recorded ones: {differences}")
         runs = [_train(trainer, number) for number in _seeds(seed, trainer)]
@@ -93,7 +93,7 @@ def _load_config(file: Path) -> Space:
 
 
 def _make_trainer(
-    space: Space, file: Path, storage: str, *, reuse: bool, team: Team | None
+    space: Space, file: Path, storage: str, *, reuse: bool, group: RankGroup | None
 ) -> ConfigTrainer:
     """Return the trainer of a config, with the cache and the study that the storage has."""
     from schedsearch.reproduction import ConfigTrainer
@@ -101,7 +101,7 @@ def _make_trainer(
 
     database = _database(storage, required=reuse)
     store = None if database is None or not reuse else open_store(database, say)
-    return ConfigTrainer(space, store, _study_of(space, database), file, team)
+    return ConfigTrainer(space, store, _study_of(space, database), file, group)
 
 
 def _database(url: str, *, required: bool) -> Database | None:

@@ -102,7 +102,7 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
     """Run the worker; exit if a signal stopped it."""
     from schedsearch.launchers.in_process import run_worker
     from schedsearch.ranks.followers import RankDiedError
-    from schedsearch.ranks.team import gathered
+    from schedsearch.ranks.rank_group import rank_group
     from schedsearch.report.dashboard_artifacts import DashboardArtifacts
     from schedsearch.signals import STOPPING, stop_signals
     from schedsearch.worker import Messages, ProcessControl
@@ -112,14 +112,14 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
     processes = handle.record.numerics.get("processes", 1)
     with (
         stop_signals(STOPPING if is_shown else None) as request,
-        gathered(processes, handle.name) as team,
+        rank_group(processes, handle.name) as group,
     ):
 
         def should_stop() -> bool:
-            return bool(request) or options.is_late or (team is not None and team.is_broken)
+            return bool(request) or options.is_late or (group is not None and group.is_broken)
 
         def restart() -> None:
-            environment = os.environ if team is None else team.disband()
+            environment = os.environ if group is None else group.stop()
             if request:
                 os._exit(130)
             _replace_process(handle, options, environment)
@@ -136,9 +136,9 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
                 reuse=options.reuse,
                 # One seed of a plan is no best trial.
                 best_trial_callback=None if handle.follows else DashboardArtifacts(handle),
-                team=team,
+                group=group,
             )
-            if team is not None and team.is_broken:
+            if group is not None and group.is_broken:
                 # Also after the deadline: the new process has no time left, and ends all ranks.
                 restart()
         except KeyboardInterrupt:

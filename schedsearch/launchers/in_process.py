@@ -11,7 +11,7 @@ from typing import Any
 from schedsearch.engines import Engine, closest_numerics
 from schedsearch.engines.precision import start_torch_threads
 from schedsearch.numerics import changed_numerics, numerics_differences
-from schedsearch.ranks.team import Team
+from schedsearch.ranks.rank_group import RankGroup
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle
 from schedsearch.study_task import engine_for, load_study_task
@@ -34,7 +34,7 @@ def run_worker(
     threads: int | None = None,
     reuse: bool = True,
     best_trial_callback: BestTrialCallback | None = None,
-    team: Team | None = None,
+    group: RankGroup | None = None,
 ) -> None:
     """Train trials of a study until none is left to begin, or until it is stopped.
 
@@ -46,19 +46,19 @@ def run_worker(
         threads: torch's threads; None: as many as the study records.
         reuse: read and write the cache of epochs.
         best_trial_callback: called for each new best trial.
-        team: the processes that train each trial together; None: this one alone.
+        group: the processes that train each trial together; None: this one alone.
 
     Raises:
-        InputError: there is a team, but the task is no training loop.
+        InputError: several processes train a trial, but the task is no training loop.
         StudyError: the task differs from the one that the study was created with.
         SchedSearchError: the user's code failed several times in a row.
     """
     space, recorded = study.space, study.record.numerics
     numerics = {**recorded, "threads": threads or recorded["threads"]}
-    numerics["processes"] = 1 if team is None else team.size
+    numerics["processes"] = 1 if group is None else group.size
     start_torch_threads(numerics["threads"])
-    if team is not None:
-        team.begin(space, numerics)
+    if group is not None:
+        group.set_up(space, numerics)
     task = load_study_task(study)
     with kept_compiled_code(study.database):
         here = closest_numerics(numerics)
@@ -69,7 +69,7 @@ def run_worker(
         )
     # An engine of one lane trains one seed of a trial.
     number = 1 if here["engine"] == "lanes" else space.search.seeds
-    make_engine = partial(_make_engine, space, task, here, team)
+    make_engine = partial(_make_engine, space, task, here, group)
     engines = [make_engine() for _ in range(number)]
     # In lanes, trials wait for others of equal arguments; so several engines have work.
     alike = space.argument_combinations()
@@ -95,8 +95,8 @@ def _make_engine(
     space: Space,
     task: Task | TrainFunction,
     numerics: Mapping[str, Any],
-    team: Team | None,
+    group: RankGroup | None,
     arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> Engine:
     engine = engine_for(space, task, numerics, arguments)
-    return engine if team is None else team.lead(engine, arguments)
+    return engine if group is None else group.lead(engine, arguments)

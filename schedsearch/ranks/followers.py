@@ -130,7 +130,7 @@ class Followers:
         self._read(0.0)
 
     def raised_before(self, seconds: float) -> RankFailedError | RankDiedError | None:
-        """Return what ended another rank within so many seconds, since rank 0 may fail by it."""
+        """Wait so many seconds for the error of another rank, by which rank 0 may have failed."""
         end = time.monotonic() + seconds
         try:
             while len(self._answers) < len(self._connections) and time.monotonic() < end:

@@ -146,6 +146,6 @@ class _Follower:
         send(self._connection, message)
 
     def _end_with_rank_0(self) -> None:
-        # Rank 0 says nothing in the middle of an epoch: it has ended.
+        # Rank 0 sends nothing in the middle of an epoch: it has closed the connection.
         if self._connection.poll():
             raise RankEnded

@@ -26,8 +26,8 @@ ADDRESS_VARIABLE = "SCHEDSEARCH_RANK_0"
 GENERATION_VARIABLE = "SCHEDSEARCH_RANK_GENERATION"
 #: Seconds in which all ranks have to start.
 _TIMEOUT = 600.0
-#: Seconds for which rank 0 waits for a word of a process that has connected.
-_MAX_SILENCE = 10
+#: Seconds for which rank 0 waits for each message of a process that connects.
+_READ_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Rank:
 
 @dataclass(frozen=True)
 class Address:
-    """Where rank 0 waits for the others, and the key by which they know each other."""
+    """Where rank 0 waits for the others, and the key with which they authenticate."""
 
     host: str
     port: int
@@ -68,7 +68,7 @@ class Address:
         return cls(*json.loads(text))
 
 
-class Door:
+class RankServer:
     """The socket at which rank 0 waits for the others.
 
     Args:
@@ -81,7 +81,7 @@ class Door:
         port = self._socket.getsockname()[1]
         self.address = Address(host, port, secrets.token_hex(16))
 
-    def admit(self, ranks: int, check: Callable[[], None]) -> list[Connection]:
+    def accept_ranks(self, ranks: int, check: Callable[[], None]) -> list[Connection]:
         """Wait for all other ranks, and return their connections by rank.
 
         Args:
@@ -102,20 +102,20 @@ class Door:
             check()
             if not wait([self._socket], 1.0):
                 continue
-            # An exception means a stranger, or a process that has ended.
+            # An exception means another program, or a rank that has ended.
             with self._socket.accept()[0] as opened, suppress(Exception):
-                _limit_silence(opened, _MAX_SILENCE)
+                _set_read_timeout(opened, _READ_SECONDS)
                 connection = _connection(opened)
                 deliver_challenge(connection, key)
                 answer_challenge(connection, key)
                 rank = int(connection.recv_bytes())
-                _limit_silence(opened, 0)
+                _set_read_timeout(opened, 0)
                 found[rank] = connection
         self._socket.close()
         return [found[rank] for rank in sorted(found)]
 
 
-def knock(address: Address, rank: int) -> Connection:
+def connect(address: Address, rank: int) -> Connection:
     """Return a connection to rank 0.
 
     Raises:
@@ -135,7 +135,7 @@ def publish(address: Address, environment: Mapping[str, str]) -> None:
 
 
 def look_up(environment: Mapping[str, str]) -> Address:
-    """Return where rank 0 is; wait until it says so.
+    """Return where rank 0 is; wait until it has published that.
 
     Raises:
         SchedSearchError: it did not within ten minutes.
@@ -171,7 +171,7 @@ def _connection(opened: socket.socket) -> Connection:
     return Connection(os.dup(opened.fileno()))
 
 
-def _limit_silence(opened: socket.socket, seconds: int) -> None:
+def _set_read_timeout(opened: socket.socket, seconds: int) -> None:
     """Limit how long a read of a socket waits; 0: it has no limit."""
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, 0))
 

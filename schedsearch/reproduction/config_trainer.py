@@ -12,7 +12,7 @@ from schedsearch.engines.precision import start_torch_threads
 from schedsearch.errors import InputError, TaskError, did_you_mean
 from schedsearch.numerics import numerics_differences
 from schedsearch.plan import Plan
-from schedsearch.ranks.team import Team
+from schedsearch.ranks.rank_group import RankGroup
 from schedsearch.reproduction.trained_run import TrainedRun
 from schedsearch.run import Run
 from schedsearch.space import Space
@@ -46,11 +46,11 @@ class ConfigTrainer:
         study: the study that the config was exported from, if it is known: it says which versions
             of the task are the same training.
         file: the config's file, for messages.
-        team: the processes that train together; None: this one alone.
+        group: the processes that train together; None: this one alone.
 
     Raises:
-        InputError: a parameter can take several values, the config does not fit its task, or there
-            is a team for a task that is no training loop.
+        InputError: a parameter can take several values, the config does not fit its task, or
+            several processes are to train a task that is no training loop.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class ConfigTrainer:
         store: TrajectoryStore | None = None,
         study: StudyHandle | None = None,
         file: Path | str | None = None,
-        team: Team | None = None,
+        group: RankGroup | None = None,
     ) -> None:
         _check_numerics(space)
         start_torch_threads(space.document.numerics.get("threads", 1))
-        if team is not None:
-            team.begin(space, {"threads": 1, **space.document.numerics})
+        if group is not None:
+            group.set_up(space, {"threads": 1, **space.document.numerics})
         loaded = load_with_fingerprint(space, file)
         task = loaded.task
         space = space.with_argument_defaults(argument_defaults(task))
@@ -72,9 +72,9 @@ class ConfigTrainer:
         self.plan = self.space.plan()
         _check_names(self.plan, task, space.task)
         self._recorded = _recorded_values(space)
-        numerics = _usable_numerics(space, task, 1 if team is None else team.size)
+        numerics = _usable_numerics(space, task, 1 if group is None else group.size)
         engine = engine_for(self.space, task, numerics, self.plan.arguments)
-        self.engine = engine if team is None else team.lead(engine, self.plan.arguments)
+        self.engine = engine if group is None else group.lead(engine, self.plan.arguments)
         #: How numerics and task differ from those that the config records, a phrase each.
         self.differences = numerics_differences(space.document.numerics, numerics)
         digest, changes = _match_versions(space, loaded, study)

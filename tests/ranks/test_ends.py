@@ -19,10 +19,11 @@ from schedsearch.cli import worker as worker_command
 from schedsearch.engines import Engine
 from schedsearch.errors import SchedSearchError
 from schedsearch.launchers import in_process
-from schedsearch.ranks import joining, team
+from schedsearch.ranks import joining
+from schedsearch.ranks import rank_group as rank_group_module
 from schedsearch.ranks.followers import RankDiedError
-from schedsearch.ranks.joining import Door, GroupStore, knock, look_up
-from schedsearch.ranks.team import Team
+from schedsearch.ranks.joining import GroupStore, RankServer, connect, look_up
+from schedsearch.ranks.rank_group import RankGroup
 from tests.searches import Ears, document, make_study, make_worker
 
 
@@ -31,10 +32,10 @@ def test_a_worker_whose_rank_failed_is_replaced_even_after_its_deadline(
 ) -> None:
     @contextmanager
     def broken(processes: int, study: str) -> Iterator[Any]:
-        yield SimpleNamespace(is_broken=True, disband=lambda: {"A": "1"})
+        yield SimpleNamespace(is_broken=True, stop=lambda: {"A": "1"})
 
     replaced: list[Any] = []
-    monkeypatch.setattr(team, "gathered", broken)
+    monkeypatch.setattr(rank_group_module, "rank_group", broken)
     monkeypatch.setattr(in_process, "run_worker", lambda *_, **__: None)
     monkeypatch.setattr(worker_command, "_replace_process", lambda *given: replaced.append(given))
     late = worker_command._WorkerOptions("ann", time.monotonic() - 1.0, None, True, False, None)
@@ -66,13 +67,13 @@ def test_a_rank_waits_for_the_address_of_rank_0_for_a_limited_time(
 def test_ranks_that_are_stopped_leave_no_zombies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE"):
         monkeypatch.setenv(name, "")  # so that the end of the test restores it
-    door = Door("127.0.0.1")
+    server = RankServer("127.0.0.1")
     rank_1 = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    thread = threading.Thread(target=lambda: knock(door.address, 1))
+    thread = threading.Thread(target=lambda: connect(server.address, 1))
     thread.start()
-    found = Team(2, "127.0.0.1", [rank_1], door, {"A": "1"})
+    found = RankGroup(2, "127.0.0.1", [rank_1], server, {"A": "1"})
     thread.join()
-    assert found.disband() == {"A": "1"}
+    assert found.stop() == {"A": "1"}
     assert rank_1.returncode is not None
     rank_1.communicate()
 

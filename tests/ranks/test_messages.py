@@ -22,7 +22,7 @@ from schedsearch.epoch_values import EpochValues
 from schedsearch.errors import SchedSearchError
 from schedsearch.plan import Plan
 from schedsearch.ranks.followers import Followers, RankDiedError, RankFailedError
-from schedsearch.ranks.joining import Address, Door, knock
+from schedsearch.ranks.joining import Address, RankServer, connect
 from schedsearch.ranks.leading import LeadingEngine
 from schedsearch.ranks.messages import receive, send, values_message, values_of
 from schedsearch.schedules import Feedback
@@ -158,21 +158,21 @@ def test_ranks_that_do_not_agree_fail_the_trial(
     engine.release(0)  # the loop is left as it is
 
 
-def test_rank_0_admits_only_those_that_know_the_key() -> None:
-    door = Door("127.0.0.1")
-    wrong = Address(door.address.host, door.address.port, "guess")
+def test_rank_0_accepts_only_those_that_know_the_key() -> None:
+    server = RankServer("127.0.0.1")
+    wrong = Address(server.address.host, server.address.port, "guess")
 
     def enter() -> None:
         with socket.create_connection((wrong.host, wrong.port)) as stranger:
             stranger.sendall(b"hello")
         with pytest.raises(Exception, match="digest"):
-            knock(wrong, 1)
-        connections.append(knock(Address.parse(door.address.to_text()), 1))
+            connect(wrong, 1)
+        connections.append(connect(Address.parse(server.address.to_text()), 1))
 
     connections: list[Connection] = []
     thread = threading.Thread(target=enter)
     thread.start()
-    [rank] = door.admit(1, lambda: None)
+    [rank] = server.accept_ranks(1, lambda: None)
     thread.join()
     connections[0].send_bytes(b"here")
     assert rank.recv_bytes() == b"here"

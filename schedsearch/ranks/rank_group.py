@@ -17,10 +17,10 @@ from schedsearch.ranks.followers import Followers, RankDiedError
 from schedsearch.ranks.joining import (
     ADDRESS_VARIABLE,
     GENERATION_VARIABLE,
-    Door,
     GroupStore,
     Rank,
-    knock,
+    RankServer,
+    connect,
     look_up,
     point_to_store,
     publish,
@@ -33,14 +33,14 @@ _END_SECONDS = 10.0
 _LOCALHOST = "127.0.0.1"
 
 
-class Team:
+class RankGroup:
     """Rank 0 and the processes that follow it.
 
     Args:
         size: the number of processes.
         children: the processes that this one has started; none under torchrun.
         host: at which the others find this process.
-        environment: of this process before there was a team.
+        environment: of this process before it had other ranks.
     """
 
     def __init__(
@@ -48,17 +48,19 @@ class Team:
         size: int,
         host: str,
         children: Sequence[subprocess.Popen[bytes]],
-        door: Door,
+        server: RankServer,
         environment: Mapping[str, str],
     ) -> None:
         self.size, self._children, self._environment = size, children, environment
-        self._followers = Followers(door.admit(size - 1, self._check_children), self._how_ended)
+        self._followers = Followers(
+            server.accept_ranks(size - 1, self._check_children), self._how_ended
+        )
         self._store = GroupStore(host)
         self._host = host
         self._engines = 0
         point_to_store(host, self._store.port)
 
-    def begin(self, space: Space, numerics: Mapping[str, Any]) -> None:
+    def set_up(self, space: Space, numerics: Mapping[str, Any]) -> None:
         """Let all ranks load the task of a space."""
         self._followers.call(
             "setup",
@@ -95,7 +97,7 @@ class Team:
         self._followers.answers()
         return LeadingEngine(engine, self._followers, number)
 
-    def disband(self) -> dict[str, str]:
+    def stop(self) -> dict[str, str]:
         """End the other ranks at once; return the environment in which this worker begins again."""
         self._followers.close()
         for child in self._children:
@@ -138,13 +140,14 @@ class Team:
 
 
 @contextmanager
-def gathered(processes: int, study: str) -> Iterator[Team | None]:
-    """Gather the processes of a trial, of which this is rank 0; None if there is only this one.
+def rank_group(processes: int, study: str) -> Iterator[RankGroup | None]:
+    """Yield the processes of a trial, of which this is rank 0; None if there is only this one.
 
     Under torchrun, it has started them. Otherwise this process starts them.
 
     Args:
-        processes: how many train a trial, according to the study; torchrun's number goes first.
+        processes: how many train a trial, according to the study; the number of torchrun takes
+            precedence.
         study: the name of the study.
     """
     before, rank = dict(os.environ), Rank.of(os.environ)
@@ -152,27 +155,27 @@ def gathered(processes: int, study: str) -> Iterator[Team | None]:
         yield None
         return
     host = _LOCALHOST if rank is None else before["MASTER_ADDR"]
-    door = Door(host)
+    server = RankServer(host)
     children: list[subprocess.Popen[bytes]] = []
     if rank is None:
         rank = Rank(0, processes)
         os.environ |= _variables(rank)
         for number in range(1, processes):
             environment = _variables(Rank(number, processes))
-            environment[ADDRESS_VARIABLE] = door.address.to_text()
+            environment[ADDRESS_VARIABLE] = server.address.to_text()
             children.append(_start(study, environment))
     else:
-        publish(door.address, before)
+        publish(server.address, before)
     try:
-        team = Team(rank.size, host, children, door, before)
+        group = RankGroup(rank.size, host, children, server, before)
     except BaseException:
         for child in children:
             child.kill()
         raise
     try:
-        yield team
+        yield group
     finally:
-        team.close()
+        group.close()
 
 
 def follow_rank_0(rank: Rank) -> int:
@@ -185,7 +188,7 @@ def follow_rank_0(rank: Rank) -> int:
     environment = dict(os.environ)
     try:
         address = look_up(environment)
-        connection = knock(address, rank.number)
+        connection = connect(address, rank.number)
         # Rank 0 says when to stop: after the epoch, and all ranks together.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
