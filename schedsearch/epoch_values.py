@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -149,13 +149,24 @@ def evaluate_epochs(plan: Plan, feedback: Iterable[Feedback]) -> Iterator[EpochV
 def have_same_course(first: Plan, second: Plan, horizon: int) -> bool:
     """Return whether two resolved plans have the same values, apart from rounding.
 
-    Closed-loop schedules, whose feedback is not known, must have the same parameters too.
+    Schedules whose values depend on feedback, which is not known, must have the same parameters and
+    seeds too, and the values must be the same if the metric is missing, improves or gets worse.
     """
-    for names, schedule in first.schedules.items():
-        if not schedule.is_open_loop and to_table(schedule) != to_table(second.schedules[names]):
+    for names in first.closed_loop:
+        ours, theirs = first.schedules[names], second.schedules[names]
+        if ours.seeds != theirs.seeds or to_table(ours) != to_table(theirs):
             return False
-    unknown = [Feedback(math.nan)] * horizon
-    courses = (evaluate_epochs(plan, unknown) for plan in (first, second))
+    return all(_have_same_values(first, second, metrics) for metrics in _compared_metrics(horizon))
+
+
+def _compared_metrics(horizon: int) -> Iterator[list[float]]:
+    """Yield metrics of each epoch: values that stay 0 without a metric may differ later."""
+    for change in (math.nan, -1.0, 1.0):
+        yield [change * epoch for epoch in range(horizon)]
+
+
+def _have_same_values(first: Plan, second: Plan, metrics: Sequence[float]) -> bool:
+    courses = (evaluate_epochs(plan, map(Feedback, metrics)) for plan in (first, second))
     return all(
         _are_close(values_within_epoch(a), values_within_epoch(b))
         for a, b in zip(*courses, strict=True)

@@ -185,6 +185,18 @@ class Plan:
         return tuple(moving)
 
     @cached_property
+    def closed_loop(self) -> tuple[tuple[str, ...], ...]:
+        """The keys of the schedules that depend on feedback, themselves or through a peer."""
+        found: list[tuple[str, ...]] = []
+        peers: set[str] = set()
+        for names in self._evaluation_order:
+            schedule = self.schedules[names]
+            if not schedule.is_open_loop or not peers.isdisjoint(schedule.dependencies):
+                found.append(names)
+                peers.update(names)
+        return tuple(found)
+
+    @cached_property
     def digest(self) -> str:
         """A hash of the plan: of a resolved one, it identifies the values of a training.
 

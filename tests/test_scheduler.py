@@ -16,9 +16,12 @@ from schedsearch.schedules import (
     Clamp,
     Constant,
     Cosine,
+    Coupled,
+    Cyclical,
     Dwa,
     Exponential,
     IncrementOnImprovement,
+    IncrementOnPlateau,
     Join,
     Linear,
     Noise,
@@ -153,6 +156,28 @@ def test_a_state_of_a_plan_whose_values_an_older_version_changes_is_refused():
     with pytest.raises(InputError, match="saved by version 2 of the rules"):
         Scheduler(plan, horizon=8).load_state_dict(state)
     Scheduler(plan.at_version(2), horizon=8).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "version"),
+    [
+        (Noise(Coupled(Constant(1.0), "peer")), 2),
+        (Noise(IncrementOnPlateau(0.0, 0.25, patience=0)), 2),
+        (Product((IncrementOnPlateau(0.0, 0.25, patience=0), Cyclical(0.0, 1.0, cycles=8))), 1),
+    ],
+    ids=["noise of a peer", "noise", "cycles"],
+)
+def test_a_state_is_refused_if_only_the_values_after_a_plateau_differ(schedule, version):
+    plan = Plan({("a",): schedule, ("peer",): IncrementOnPlateau(0.0, 0.25, patience=0)})
+    older, newer = (Scheduler(p, horizon=8) for p in (plan.at_version(version), plan))
+    state = older.state_dict()
+    assert older.values == newer.values
+    for _ in range(7):
+        older.step(1.0)
+        newer.step(1.0)
+    assert older.values["a"] != pytest.approx(newer.values["a"])
+    with pytest.raises(InputError, match=f"saved by version {version} of the rules"):
+        Scheduler(plan, horizon=8).load_state_dict(state)
 
 
 def test_a_state_loads_into_the_equal_plan_from_tables():
