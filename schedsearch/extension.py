@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from schedsearch.argument_values import ArgumentKey, argument_key
 from schedsearch.engines import Engine, closest_numerics
 from schedsearch.epoch_values import evaluate_epochs, values_within_epoch
 from schedsearch.errors import InputError, StudyError
@@ -129,9 +129,9 @@ def _count_cached(
     """Return how many epochs the runs of all plans have, and how many of these are cached."""
     space, numerics = study.space, closest_numerics(study.record.numerics)
     runs = CachedRuns(store, space=space, fingerprint=study.record.fingerprint, numerics=numerics)
-    cached, engines = 0, dict[frozenset[tuple[str, Any]], Engine]()
+    cached, engines = 0, dict[ArgumentKey, Engine]()
     for plan in plans:
-        key = frozenset(plan.arguments.items())
+        key = argument_key(plan.arguments)
         if key not in engines:
             engines[key] = engine_for(space, task, numerics, plan.arguments)
         engine = engines[key]

@@ -13,6 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from schedsearch.argument_values import argument_key, check_arguments
 from schedsearch.errors import InputError, ParameterError
 from schedsearch.schedules import (
     CURRENT_VERSION,
@@ -48,7 +49,7 @@ class Plan:
             each epoch; "step" evaluates its schedule at the time of each optimizer step.
         whole: the hyperparameters whose values are rounded to whole numbers, and are ints.
         arguments: those of the task that were chosen with the schedules: text, numbers, true or
-            false. No schedule changes them.
+            false. No schedule changes them. `1`, `1.0` and `True` are different arguments.
 
     >>> from schedsearch.schedules import Exponential
     >>> plan = Plan({("l2",): Exponential(initial=1.0, decay_rate=0.5)}, bounds={"l2": (0.3, 1.0)})
@@ -86,21 +87,27 @@ class Plan:
         by_step = {name: "step" for name, word in self.intervals.items() if word == "step"}
         object.__setattr__(self, "intervals", MappingProxyType(by_step))
         object.__setattr__(self, "arguments", MappingProxyType(dict(self.arguments)))
-        _check_arguments(self.arguments)
+        check_arguments(self.arguments)
         _check_no_overlap(self.schedules)
         _check_versions(self.schedules)
         _ = self._evaluation_order
 
-    def __hash__(self) -> int:
-        return hash(
-            (
-                frozenset(self.schedules.items()),
-                frozenset(self.bounds.items()),
-                frozenset(self.intervals),
-                self.whole,
-                frozenset(self.arguments.items()),
-            )
+    @cached_property
+    def _identity(self) -> tuple[Any, ...]:
+        """What makes two plans equal, whatever the order of their hyperparameters."""
+        return (
+            frozenset(self.schedules.items()),
+            frozenset(self.bounds.items()),
+            frozenset(self.intervals),
+            self.whole,
+            argument_key(self.arguments),
         )
+
+    def __eq__(self, other: object) -> bool:
+        return self._identity == other._identity if isinstance(other, Plan) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A MappingProxyType can be neither pickled nor copied.
@@ -200,14 +207,25 @@ class Plan:
     def digest(self) -> str:
         """A hash of the plan: of a resolved one, it identifies the values of a training.
 
-        Equal plans have the same one, whether a number is written as 1 or as 1.0.
+        Equal plans have the same one, whether a number is written as 1 or as 1.0. Arguments of
+        different types have different ones.
         """
-        return self._hash_of(_as_floats(self.to_tables()))
+        tables = _as_floats(self.to_tables())
+        if self.arguments:
+            tables["arguments"] = {
+                name: _as_floats(value) if isinstance(value, float) else value
+                for name, value in self.arguments.items()
+            }
+        return self._hash_of(tables)
 
     @property
-    def accepted_digests(self) -> tuple[str, str]:
-        """The digest, and the one that it was when numbers were hashed as they were given."""
-        return self.digest, self._hash_of(self.to_tables())
+    def accepted_digests(self) -> tuple[str, ...]:
+        """The digest, and those of earlier rules.
+
+        Numbers were hashed as they were given, and later all as floats, those of arguments too.
+        """
+        tables = self.to_tables()
+        return self.digest, self._hash_of(tables), self._hash_of(_as_floats(tables))
 
     def _hash_of(self, tables: Any) -> str:
         seeds = {seed for schedule in self.schedules.values() for seed in schedule.seeds}
@@ -396,16 +414,6 @@ def _check_bounds(bounds: Mapping[str, Bounds]) -> None:
             raise InputError(
                 f"the bounds of `{name}` are [{low}, {high}], but must be finite and in ascending "
                 "order"
-            )
-
-
-def _check_arguments(arguments: Mapping[str, Any]) -> None:
-    for name, value in arguments.items():
-        is_number = isinstance(value, int | float) and is_finite(value)
-        if not isinstance(name, str) or not (is_number or isinstance(value, str)):
-            raise InputError(
-                f"the argument {name!r} is {value!r}, but must be text, a finite number, true or "
-                "false"
             )
 
 

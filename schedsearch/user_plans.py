@@ -100,12 +100,13 @@ def queue_user_plans(study: StudyHandle, user_plans: Iterable[UserPlan]) -> None
     """Queue the plans that the study does not have yet, and raise its total if it is full."""
     with study.database.creation_lock():
         trials = (trial for trial in study.trials() if USER_PLAN in trial.user_attrs)
-        queued_plans = [_without_version(plan_of(trial)) for trial in trials]
+        # Of a file without a version, an older study has version 1.
+        queued_plans = {plan_of(trial).at_version(1) for trial in trials}
         templates = []
         for user_plan in user_plans:
-            if (plan := _without_version(user_plan.plan)) in queued_plans:
+            if (plan := user_plan.plan.at_version(1)) in queued_plans:
                 continue
-            queued_plans.append(plan)
+            queued_plans.add(plan)
             # No pruner: the user asked for the result of this plan.
             attributes = {
                 PLAN: user_plan.plan.to_tables(),
@@ -114,8 +115,3 @@ def queue_user_plans(study: StudyHandle, user_plans: Iterable[UserPlan]) -> None
             }
             templates.append(create_trial(state=TrialState.WAITING, user_attrs=attributes))
         study.queue.enqueue(templates)
-
-
-def _without_version(plan: Plan) -> dict[str, Any]:
-    """Return the tables of a plan; of a file without a version, an older study has version 1."""
-    return {key: table for key, table in plan.to_tables().items() if key != "schedule_version"}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from schedsearch.confirmation.candidates import candidates, few_constants_warning
 from schedsearch.engines.loop import LoopRun
-from schedsearch.errors import FileError
+from schedsearch.errors import FileError, StudyError
 from schedsearch.export import trial_to_config
 from schedsearch.launchers.in_process import run_worker
 from schedsearch.plan import Plan
@@ -150,6 +150,24 @@ def test_a_grid_has_every_combination_of_arguments_once(tmp_path: Path) -> None:
     run(study)
     plans = {plan_of(trial) for trial in study.complete_trials()}
     assert len(plans) == len(study.complete_trials()) == 1 + 24
+
+
+def test_a_grid_trains_the_number_1_beside_the_default_true(tmp_path: Path) -> None:
+    grid = {"name": "grid", "points": 2}
+    width = {"levels": [1, 2], "default": True}
+    study = make(tmp_path, content({"width": width}, sampler=grid, trials=1000))
+    run(study)
+    widths = [plan_of(trial).arguments["width"] for trial in study.complete_trials()]
+    assert sorted(map(repr, widths)) == ["1"] * 4 + ["2"] * 4 + ["True"]
+
+
+@pytest.mark.parametrize("levels", [[1.0, 2.0], [True, 2]])
+def test_a_study_does_not_continue_with_arguments_of_another_type(
+    tmp_path: Path, levels: list[object]
+) -> None:
+    make(tmp_path, content({"width": {"levels": [1, 2], "default": 2}}))
+    with pytest.raises(StudyError, match=r"arguments\.width\.levels: \[1, 2\] in the study"):
+        make(tmp_path, content({"width": {"levels": levels, "default": 2}}))
 
 
 def test_only_trials_of_equal_arguments_share_cached_epochs(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Plans: conversion to and from files, bounds, and the order of evaluation."""
 
 import copy
+import itertools
 import math
 import pickle
 
@@ -63,6 +64,18 @@ def test_plans_compare_hash_copy_and_pickle(plan):
         assert (equal, hash(equal)) == (plan, hash(plan))
     assert pickle.loads(pickle.dumps(plan)) == plan
     assert Plan(plan.schedules, {"lr": (0.0, 0.5)}) != Plan(plan.schedules, {"lr": (0.0, 0.6)})
+
+
+def test_arguments_of_different_types_make_different_plans():
+    plans = [Plan({}, arguments={"n": value}) for value in (1, 1.0, True, "1")]
+    assert len(set(plans)) == len({plan.digest for plan in plans}) == 4
+    assert all(a != b for a, b in itertools.combinations(plans, 2))
+    for plan in plans:
+        equal = Plan.from_tables(plan.to_tables())
+        assert (equal, hash(equal), equal.digest) == (plan, hash(plan), plan.digest)
+    zeros = [Plan({}, arguments={"n": value}) for value in (0.0, -0.0)]
+    assert zeros[0] == zeros[1]
+    assert zeros[0].digest == zeros[1].digest
 
 
 @given(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -148,6 +149,18 @@ def test_a_state_with_the_digest_of_an_earlier_release_loads(schedule):
         Scheduler(plan, horizon=8).load_state_dict(state)
         with pytest.raises(InputError, match="the state belongs to another plan"):
             Scheduler(plan, horizon=9).load_state_dict(state)
+
+
+def test_a_state_with_a_digest_of_arguments_as_floats_loads():
+    plan = Plan({("a",): Linear(1, 0)}, arguments={"n": 64})
+    floats = replace(plan, arguments={"n": 64.0})
+    tables = json.loads(json.dumps(plan.resolve(8, 0).to_tables()), parse_int=float)
+    content = json.dumps([tables, []], sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    state = Scheduler(plan, horizon=8).state_dict()
+    Scheduler(plan, horizon=8).load_state_dict(state | {"plan": digest})
+    with pytest.raises(InputError, match="the state belongs to another plan"):
+        Scheduler(floats, horizon=8).load_state_dict(state)
 
 
 def test_a_state_of_a_plan_whose_values_an_older_version_changes_is_refused():

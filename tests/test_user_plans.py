@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import tomli_w
@@ -21,7 +22,7 @@ from schedsearch.space import Space
 from schedsearch.storage import plan_of
 from schedsearch.storage.attributes import USER_PLAN
 from schedsearch.task import load_task
-from schedsearch.user_plans import queue_user_plans, read_user_plan
+from schedsearch.user_plans import UserPlan, queue_user_plans, read_user_plan
 from tests.cli.command import Command
 from tests.searches import document, is_constant, make_study, url_of, work, write_space
 from tests.test_reuse import continue_search
@@ -97,6 +98,16 @@ def test_confirm_and_export_treat_a_user_plan_like_any_other(tmp_path):
     assert 1 in [candidate.number for candidate in schedules]
     exported = Space.from_document(trial_to_config(study, study.trial(1)), "exported")
     assert exported.plan() == plan_of(study.trial(1))
+
+
+def test_a_user_plan_is_queued_once_for_each_type_of_its_arguments(tmp_path):
+    study = make_study(tmp_path)
+    plan = read_user_plan(write(tmp_path), study.space).plan
+    for value in (1, 1.0, True, 1):
+        changed = replace(plan, arguments={"width": value})
+        queue_user_plans(study, [UserPlan("mine.toml", changed)])
+    trials = [trial for trial in study.trials() if USER_PLAN in trial.user_attrs]
+    assert [repr(plan_of(trial).arguments["width"]) for trial in trials] == ["1", "1.0", "True"]
 
 
 def test_a_user_plan_of_constants_counts_as_a_constant(tmp_path):

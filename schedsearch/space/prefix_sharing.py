@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from schedsearch.argument_values import ArgumentKey, argument_key
 from schedsearch.epoch_values import EpochValues, StepValues, values_within_epoch
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan, PlanState
@@ -61,10 +61,10 @@ def estimate_prefix_sharing(space: Space, trials: int, seed: int) -> PrefixShari
     first = [values_within_epoch(EpochValues(plan, plan.start())) for plan in plans]
     # Groups of plans with the same prefix. A plan alone in its group shares nothing from there on.
     # Plans with other arguments have no common prefix.
-    by_arguments: dict[frozenset[tuple[str, Any]], list[_PlanInProgress]] = {}
+    by_arguments: dict[ArgumentKey, list[_PlanInProgress]] = {}
     for plan in plans:
-        arguments = frozenset(plan.arguments.items())
-        by_arguments.setdefault(arguments, []).append((plan, plan.start()))
+        key = argument_key(plan.arguments)
+        by_arguments.setdefault(key, []).append((plan, plan.start()))
     groups, trained = list(by_arguments.values()), 0
     for epoch, feedback in enumerate(synthetic_feedback(space, seed)[:_MAX_EPOCHS]):
         split = [part for group in groups for part in _split_by_values(group)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -421,13 +421,18 @@ def _parameters_for(domain: Domain, name: str, value: Any) -> dict[str, Any] | N
         case Range(low, high, step=step) if _is_number(value) and low <= value <= high:
             steps = (value - low) / step if step else 0.0
             return {name: value} if math.isclose(steps, round(steps), abs_tol=1e-9) else None
-        case Levels(values) if value in values:
+        case Levels(values) if _is_in(value, values):
             return {f"{name}.level": values.index(value)}
-        case Choices(values) if value in values:
+        case Choices(values) if _is_in(value, values):
             return {name: value}
-        case Fixed(fixed) if fixed == value:
+        case Fixed(fixed) if _is_in(value, [fixed]):
             return {}
     return None
+
+
+def _is_in(value: Any, values: Sequence[Any]) -> bool:
+    """Return whether a value is one of several; true and false are no numbers."""
+    return any(value == each and _is_number(value) == _is_number(each) for each in values)
 
 
 def _is_number(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -186,8 +187,15 @@ def _space_changes(attributes: StudyAttributes, record: StudyRecord) -> list[str
     return [
         f"  {key}: {_shown(stored, key)} in the study, {_shown(given, key)} in the file"
         for key in dict.fromkeys([*stored, *given])
-        if stored.get(key) != given.get(key) and key not in _CHANGEABLE
+        if not _is_same(key, stored.get(key), given.get(key)) and key not in _CHANGEABLE
     ]
+
+
+def _is_same(key: str, stored: Any, given: Any) -> bool:
+    """Return whether a setting is the same; of arguments, the types of values count too."""
+    if key.partition(".")[0] == "arguments":
+        return json.dumps(stored) == json.dumps(given)
+    return bool(stored == given)
 
 
 def _task_changes(attributes: StudyAttributes, record: StudyRecord) -> list[str]:

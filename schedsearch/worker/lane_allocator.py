@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from schedsearch.argument_values import ArgumentKey, argument_key
 from schedsearch.engines import Engine
 from schedsearch.engines.loop import close_engine
 from schedsearch.worker.trial import LiveTrial
@@ -57,7 +58,7 @@ class LaneAllocator:
     ) -> None:
         self._default, self._make_engine = _Pool.of(engines), make_engine
         #: The pools of other arguments, those that were used last at the end.
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[ArgumentKey, _Pool] = {}
         self._seeds, lanes = seeds, len(self._default.idle)
         if lanes < seeds:
             raise ValueError(
@@ -110,7 +111,7 @@ class LaneAllocator:
     def _pool(self, arguments: Mapping[str, Any]) -> _Pool:
         if not arguments or self._make_engine is None:
             return self._default
-        key = repr(sorted(arguments.items()))
+        key = argument_key(arguments)
         pool = self._pools.pop(key, None)
         if pool is None:
             idle = [other for other, each in self._pools.items() if each.is_idle]
