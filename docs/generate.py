@@ -88,7 +88,7 @@ def _family(cls: type[Schedule]) -> str:
             has_formula = True
             lines += [_block(paragraph)]
         else:
-            lines += [paragraph.replace("*", r"\*"), ""]
+            lines += [_with_stars(paragraph), ""]
     if not (has_formula and has_example and explained):
         raise UndocumentedError(
             f"the docstring of `{cls.family}` lacks a formula, Args or an example"
@@ -139,7 +139,13 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _escaped(cell: str) -> str:
-    return cell.replace("|", r"\|").replace("*", r"\*")
+    # A table takes a bar for the end of a cell within code too.
+    return _with_stars(cell).replace("|", r"\|")
+
+
+def _with_stars(text: str) -> str:
+    """Return Markdown that shows each star; within code it does so by itself."""
+    return re.sub(r"(`[^`]*`)|\*", lambda found: found[1] or r"\*", text)
 
 
 def _type_and_constraints(parameter: Parameter) -> str:

@@ -53,6 +53,13 @@ def test_an_outdated_page_is_named_and_updated(copied_docs: Path):
     assert page.read_text() == right
 
 
+def test_code_within_a_sentence_shows_its_stars_without_backslashes():
+    for page in sorted(DOCS.glob("*.md")):
+        prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        code = re.findall(r"`[^`]+`", prose)
+        assert [part for part in code if r"\*" in part] == [], page.name
+
+
 def test_a_generated_part_that_no_page_has_is_an_error(copied_docs: Path):
     page = copied_docs / "spaces.md"
     page.write_text(page.read_text().replace("<!-- generated: group -->", ""))
