@@ -7,6 +7,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ from schedsearch.parameter_groups import (
 from schedsearch.scheduler import Scheduler, as_float
 
 OnValues = Callable[[Mapping[str, float]], object]
+#: By optimizer, the hook of the driver that has watched it last.
+_HOOKS: WeakKeyDictionary[Optimizer, RemovableHandle] = WeakKeyDictionary()
 
 
 class ScheduleDriver:
@@ -57,8 +60,8 @@ class ScheduleDriver:
         #: What is set in the optimizers, each with a mark of the value found there.
         self._settings: list[tuple[Setting, Any]] = []
         self._groups = 0
-        #: The optimizers that are watched, each with the handle of its hook.
-        self._watched: dict[int, RemovableHandle] = {}
+        #: Of the optimizers that are watched.
+        self._hooks: list[RemovableHandle] = []
         self._on_values = on_values
         self._terms: defaultdict[str, list[float]] = defaultdict(list)
 
@@ -122,11 +125,12 @@ class ScheduleDriver:
                     "plan"
                 )
 
-    def _watch(self, optimizers: Iterable[Optimizer]) -> None:
-        """Check the values after each step of the optimizers.
+    def watch(self, optimizers: Iterable[Optimizer]) -> None:
+        """Check the values after each step of the optimizers, until `unwatch`.
 
         What changes a value between the check before a step and the step itself is found there,
-        and only there: what changes it after the step may be set again before the next one.
+        and only there: what changes it after the step may be set again before the next one. An
+        optimizer is watched by one driver: an exception may have ended the training of the other.
         """
         # An exception may end a training that never says so: its optimizer may be used again.
         reference = weakref.ref(self)
@@ -138,14 +142,21 @@ class ScheduleDriver:
 
         for given in optimizers:
             optimizer = getattr(given, "optimizer", given)  # Accelerate wraps it
-            if id(optimizer) not in self._watched and isinstance(optimizer, Optimizer):
-                self._watched[id(optimizer)] = optimizer.register_step_post_hook(check)
+            if not isinstance(optimizer, Optimizer):
+                continue
+            hook = _HOOKS.get(optimizer)
+            if hook is not None and hook in self._hooks:
+                continue
+            if hook is not None:
+                hook.remove()
+            _HOOKS[optimizer] = optimizer.register_step_post_hook(check)
+            self._hooks.append(_HOOKS[optimizer])
 
     def unwatch(self) -> None:
         """End the checks after each step of the optimizers."""
-        for hook in self._watched.values():
+        for hook in self._hooks:
             hook.remove()
-        self._watched.clear()
+        self._hooks.clear()
 
     def apply_step(
         self, model: nn.Module, optimizers: Iterable[Optimizer], step: int, of: int
@@ -170,7 +181,6 @@ class ScheduleDriver:
     ) -> None:
         given = list(optimizers)
         check_optimizers(values, given)
-        self._watch(given)
         self._applied = values
         settings = [setting for o in given for setting in apply_values(values, o)]
         self._settings = [((g, key, value), _mark(g, key)) for g, key, value in settings]

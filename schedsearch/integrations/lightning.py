@@ -163,6 +163,7 @@ class ScheduleCallback(Callback):
         if self._source.moving:
             check_accumulation(trainer, self._timetable)
             step, steps = self._timetable.step_of(position)
+        self._driver.watch(trainer.optimizers)
         changed = self._driver.apply_step(pl_module, trainer.optimizers, step, steps)
         self._log(trainer, is_first=is_first, changed=changed)
 

@@ -209,11 +209,14 @@ class ScheduleCallback(TrainerCallback):
             return
         self._running_clock().in_step = False
         self._driver.check_unchanged()
+        # For this step only: no callback learns of an exception that ends the training.
+        self._driver.watch([given["optimizer"]])
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Let a checkpoint of this step contain the loss terms of the epoch so far."""
+        self._driver.unwatch()
         if terms := self._driver.terms:
             saved: Any = state.stateful_callbacks
             saved[_KEY]["terms"] = terms
@@ -314,7 +317,6 @@ class ScheduleCallback(TrainerCallback):
         Raises:
             InputError: the last evaluation did not give the metric.
         """
-        self._driver.unwatch()
         if self._without_step is not None:
             self._without_step.end()
             self._without_step = None

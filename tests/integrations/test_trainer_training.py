@@ -19,7 +19,7 @@ from schedsearch.integrations.trainer_checks import calling_trainer
 from schedsearch.integrations.transformers import ScheduleCallback
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
-from schedsearch.schedules import Constant
+from schedsearch.schedules import Constant, Linear
 from tests.integrations.moved_folders import resume_in_moved_folder
 from tests.integrations.trainers import (
     BATCHES,
@@ -28,6 +28,7 @@ from tests.integrations.trainers import (
     LR,
     PLAN,
     PLAN_BY_STEP,
+    Network,
     Rows,
     by_interval,
     make_trainer,
@@ -387,6 +388,43 @@ def test_a_training_after_an_exception_begins_again_or_resumes(tmp_path, resume)
     trainer.train(resume_from_checkpoint=resume)
     whole = by_interval([BATCHES] * 4, PLAN_BY_STEP)
     assert recorder.values == whole[:13] + whole[10 if resume else 0 :]
+
+
+class FailingSGD(torch.optim.SGD):
+    """Fails in a step once it is told to."""
+
+    fails = False
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        if self.fails:
+            raise RuntimeError("out of memory")
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("where", ["after a step", "within a step"])
+def test_an_optimizer_may_be_used_again_after_an_exception(tmp_path, where):
+    model = Network()
+    optimizer = FailingSGD(model.parameters(), lr=0.1)
+    given = {"model": model, "optimizers": (optimizer, None)}
+    optimizer.fails = where == "within a step"
+    trainer, _, _ = make_trainer(tmp_path, after=(Interrupting(),), given=given)
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        trainer.train()
+    optimizer.fails = False
+    plan = Plan({("lr",): Linear(initial=0.4, final=0.0, duration=HORIZON)})
+    trainer, recorder, _ = make_trainer(tmp_path, plan, given=given)
+    trainer.train()
+    assert recorder.values == by_interval([BATCHES] * HORIZON, plan)
+
+
+def test_an_optimizer_may_be_used_without_a_plan_after_an_exception(tmp_path):
+    trainer = make_trainer(tmp_path, after=(Interrupting(),))[0]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = 0.5
+    trainer.optimizer.step()
 
 
 def test_a_second_training_in_a_run_is_refused(tmp_path):
