@@ -89,24 +89,26 @@ class ScheduleDriver:
     def check_targets(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
         """Check that this training has a place for each value of the plan.
 
+        `on_values` may take any value, but not one whose name resembles that of a weight in a
+        WeightedLoss that the plan leaves out: a misspelt weight would stay 1.
+
         Raises:
             InputError: a value has the name of no key of the parameter groups and of no weight of
-                a WeightedLoss, and `on_values` is not given.
+                a WeightedLoss, and `on_values` is not given or cannot be meant.
         """
-        if self._on_values is not None:
-            return
         weights = weights_of(weighted_losses(model))
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        left_out = [_term_of(weight) for weight in weights if weight not in self.source.names]
         for name in self.source.planned:
-            if name not in weights and not moved_keys([name], groups):
-                similar = did_you_mean(name, weights)
-                found = f"no WeightedLoss in the model with this term ({', '.join(weights)})"
+            if name in weights or moved_keys([name], groups):
+                continue
+            if self._on_values is None:
+                raise _no_target(name, weights)
+            if name.startswith("weights.") and (similar := did_you_mean(_term_of(name), left_out)):
                 raise TrainingRefusedError(
-                    f"the plan sets `{name}`, but nothing in this training has a value of this "
-                    "name: no parameter group of the optimizer, and "
-                    f"{found if weights else 'no WeightedLoss in the model'}; "
-                    + (f"{similar} Else " if similar else "")
-                    + "pass on_values= to ScheduleCallback, a function that sets it"
+                    f"the plan sets `{name}`, but no WeightedLoss in the model has this term "
+                    f"({', '.join(weights)}): {similar} Else, if on_values sets it, rename it, or "
+                    "let the plan set the other weight too"
                 )
 
     def check_unchanged(self) -> None:
@@ -252,6 +254,22 @@ class ScheduleDriver:
             )
         self.source.load_state_dict(state[key])
         self._terms = defaultdict(list, state["terms"])
+
+
+def _term_of(weight: str) -> str:
+    return weight.removeprefix("weights.")
+
+
+def _no_target(name: str, weights: Sequence[str]) -> TrainingRefusedError:
+    similar = did_you_mean(name, weights)
+    found = f"no WeightedLoss in the model with this term ({', '.join(weights)})"
+    return TrainingRefusedError(
+        f"the plan sets `{name}`, but nothing in this training has a value of this "
+        "name: no parameter group of the optimizer, and "
+        f"{found if weights else 'no WeightedLoss in the model'}; "
+        + (f"{similar} Else " if similar else "")
+        + "pass on_values= to ScheduleCallback, a function that sets it"
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
 
@@ -10,6 +11,7 @@ from schedsearch.engines import EpochResult
 from schedsearch.engines.loop import LoopEngine
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.integrations.driver import ScheduleDriver
+from schedsearch.loss import WeightedLoss
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import Constant
@@ -87,3 +89,24 @@ def test_a_loss_term_whose_mean_is_not_a_number_ends_the_epoch_as_usual(values):
 def test_anything_but_a_scheduler_or_a_run_is_refused_at_once(source):
     with pytest.raises(InputError, match=rf"got {type(source).__name__}, .*\.scheduler\(\)"):
         ScheduleDriver(source, "val_loss")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("weights.kll", r"sets `weights\.kll`, but no WeightedLoss .* did you mean `kl`"),
+        ("weights.content", None),
+        ("dropout", None),
+    ],
+)
+def test_on_values_takes_no_misspelt_weight_of_a_loss(name, words):
+    plan = Plan({(name,): Constant(0.5), ("smoothing",): Constant(0.1)})
+    driver = ScheduleDriver(Scheduler(plan, horizon=3), "val_loss", on_values=print)
+    with nullcontext() if words is None else pytest.raises(InputError, match=words):
+        driver.check_targets(WeightedLoss(["recon", "kl"]), [])
+
+
+def test_on_values_may_take_a_weight_beside_a_similar_one_that_the_plan_sets():
+    plan = Plan({("weights.kl",): Constant(0.5), ("weights.kl2",): Constant(0.1)})
+    driver = ScheduleDriver(Scheduler(plan, horizon=3), "val_loss", on_values=print)
+    driver.check_targets(WeightedLoss(["recon", "kl"]), [])
