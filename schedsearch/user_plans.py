@@ -61,10 +61,10 @@ def read_user_plan(path: Path, space: Space) -> UserPlan:
 
 def _own_arguments(space: Space, given: Space) -> dict[str, Any]:
     """Return the arguments of a study, with the values of a config for those of the plan."""
-    defaults, own = space.default_arguments, given.arguments_of(given.plan())
+    own = {**space.baseline().arguments, **given.arguments_of(given.plan())}
+    defaults = space.default_arguments
     chosen = {
-        name: {"value": own.get(name, defaults.get(name)), "default": defaults.get(name)}
-        for name in space.arguments
+        name: {"value": own.get(name), "default": defaults.get(name)} for name in space.arguments
     }
     return dict(space.document.arguments) | chosen
 

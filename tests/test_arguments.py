@@ -1,5 +1,6 @@
 """Arguments of a task that each trial chooses: of a loop, of a Task, and in lanes."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from optuna.trial import FixedTrial
 from torch import Tensor, nn
 
 from schedsearch.confirmation.candidates import candidates, few_constants_warning
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import FileError, StudyError
 from schedsearch.export import trial_to_config
+from schedsearch.files import write_document
 from schedsearch.launchers.in_process import run_worker
 from schedsearch.plan import Plan
 from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
@@ -22,12 +25,14 @@ from schedsearch.report.dashboard_note import study_note
 from schedsearch.report.optimization_history import by_family, importances
 from schedsearch.report.preview import sample_preview
 from schedsearch.reproduction import ConfigTrainer
+from schedsearch.samplers.grid import FamilyGridSampler
 from schedsearch.schedules import Constant
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database, plan_of
 from schedsearch.task import Examples, Splits
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.node_hashes import root_hash
+from schedsearch.user_plans import read_user_plan
 from schedsearch.worker import Messages, ProcessControl
 from tests.searches import make_study, url_of, work
 
@@ -285,6 +290,68 @@ def test_no_hyperparameter_has_the_name_of_searched_arguments(name: str) -> None
         Space.from_document(document, "small.toml")
     plain = {**document, "arguments": {"width": 64}}
     assert name in Space.from_document(plain, "small.toml").searched()
+
+
+@pytest.mark.parametrize("other", [DROPOUT, OPTIMIZERS])
+def test_no_argument_has_the_name_of_the_levels_of_another_one(other: Mapping[str, Any]) -> None:
+    arguments = {"width": WIDTHS, "width.level": other}
+    with pytest.raises(FileError, match="has the name of the levels of `width` in a study"):
+        Space.from_document(content(arguments), "small.toml")
+    for plain in ({**arguments, "width": OPTIMIZERS}, {**arguments, "width.level": WIDTHS}):
+        space = Space.from_document(content(plain), "small.toml")
+        assert space.suggest(FixedTrial(space.grid_point(2, 0))).arguments.keys() == plain.keys()
+
+
+def constants_on_a_grid(arguments: Mapping[str, Any]) -> Space:
+    document = content(arguments, sampler={"name": "grid", "points": 2})
+    families = {"constant": {"value": {"levels": [0.1, 0.2]}}}
+    document["hyperparameters"]["lr"] = {"families": families, "default": 0.1}
+    return Space.from_document(document, "small.toml")
+
+
+@pytest.mark.parametrize(
+    ("argument", "default", "expected", "is_on_the_grid"),
+    [
+        ({"levels": [1, 2]}, 1.0, 1, True),
+        ({"levels": [1.0, 2.0]}, 1, 1.0, True),
+        ({"levels": ["a", 1]}, 1.0, 1, True),
+        ({"low": 0.0, "high": 1.0}, 1, 1.0, True),
+        ({"low": 0, "high": 1}, 1.0, 1, True),
+        ({"levels": [0, 1]}, False, False, False),
+        ({"levels": [False, True]}, 1, 1, False),
+        ({"low": 0, "high": 1}, 0.5, 0.5, False),
+    ],
+)
+def test_trial_0_has_the_level_that_equals_its_default_and_a_grid_the_others(
+    argument: Mapping[str, Any], default: object, expected: object, is_on_the_grid: bool
+) -> None:
+    space = constants_on_a_grid({"width": {**argument, "default": default}})
+    assert repr(space.baseline().arguments["width"]) == repr(expected)
+    # The fingerprint of the task has the default of the file.
+    assert repr(space.default_arguments) == repr({"width": default})
+    grid = FamilyGridSampler(space, 2, seed=0)
+    points = [grid.grid_point(index) for index in range(grid.size)]
+    plans = [space.baseline(), *(space.suggest(FixedTrial(point)) for point in points)]
+    texts = {json.dumps(plan.to_tables()) for plan in plans}
+    assert len(texts) == len(plans) == (4 if is_on_the_grid else 5)
+
+
+def test_a_grid_leaves_out_trial_0_beside_an_argument_with_the_name_of_its_level() -> None:
+    arguments = {
+        "width": {**OPTIMIZERS, "default": "sgd"},
+        "width.level": {**OPTIMIZERS, "default": "adamw"},
+    }
+    grid = FamilyGridSampler(constants_on_a_grid(arguments), 2, seed=0)
+    assert grid.size == 2 * 2 * 2 - 1
+
+
+def test_a_user_plan_without_arguments_has_those_of_trial_0(tmp_path: Path) -> None:
+    space = prepare_space(constants_on_a_grid({"width": {"levels": [1, 2], "default": 1.0}})).space
+    config = space.to_document() | {"name": "mine", "arguments": {}}
+    config["hyperparameters"] = {"lr": {"families": {"constant": {"value": 0.3}}}}
+    write_document(tmp_path / "mine.json", config)
+    plan = read_user_plan(tmp_path / "mine.json", space).plan
+    assert repr(plan.arguments) == repr(space.baseline().arguments)
 
 
 @pytest.mark.parametrize(

@@ -69,12 +69,11 @@ class FamilyGridSampler(IndependentSampler):
     def _contains_baseline_arguments(self) -> bool:
         baseline = self._space.baseline_arguments()
         for name, domain in self._space.searched_arguments().items():
-            default = {key: v for key, v in baseline.items() if key in (name, f"{name}.level")}
             points = (
                 domain.grid_point(name, self._points, index)
                 for index in range(int(domain.size(self._points)))
             )
-            if default not in points:
+            if not any(point.items() <= baseline.items() for point in points):
                 return False
         return True
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from schedsearch.errors import Problem
 from schedsearch.schedules.parameters import Parameter, ParameterType, is_finite
-from schedsearch.space.domains import Choices, Domain, Fixed, Levels
+from schedsearch.space.domains import Choices, Domain, Fixed, Levels, Range
 from schedsearch.space.range_parser import parse_range
 
 #: Whole numbers where both ends are whole, and else any numbers.
@@ -42,7 +42,20 @@ def parse_arguments(given: Any) -> tuple[dict[str, Domain], list[Problem]]:
             rest = {part: value for part, value in table.items() if part != "default"}
             domains[str(name)], others = _parse_table(rest, key)
             problems += found + others
-    return domains, problems
+    return domains, [*problems, *_name_clashes(domains)]
+
+
+def _name_clashes(domains: Mapping[str, Domain]) -> Iterator[Problem]:
+    """Yield a problem for each argument whose parameter has the name of another one's levels."""
+    for name, domain in domains.items():
+        other, _, last = name.rpartition(".")
+        has_levels = last == "level" and isinstance(domains.get(other), Levels)
+        if has_levels and isinstance(domain, Range | Choices):
+            yield Problem(
+                f"arguments.{name}",
+                f"has the name of the levels of `{other}` in a study: give one of the two a plain "
+                "value, or rename it in the task",
+            )
 
 
 def _default_problems(table: Mapping[str, Any], key: str) -> Iterator[Problem]:

@@ -350,21 +350,25 @@ class Space:
                 kept[name]["families"] = given
             elif "constant" not in given:
                 groups[name] = {"members": self.document.groups[name].members, "families": given}
-        arguments = {
-            name: {
-                "value": domain.suggest(FixedSuggester({}), name)
-                if domain.is_fixed
-                else self.default_arguments[name]
-            }
-            for name, domain in self.arguments.items()
-            if domain.is_fixed or name in self.default_arguments
-        }
+        arguments = {name: {"value": value} for name, value in self._baseline_values().items()}
         return {
             "hyperparameters": kept,
             "groups": groups,
             "schedule_version": self.schedule_version,
             **({"arguments": arguments} if arguments else {}),
         }
+
+    def _baseline_values(self) -> dict[str, Any]:
+        """Return the arguments of trial 0 that belong to its plan."""
+        values: dict[str, Any] = {}
+        for name, domain in self.arguments.items():
+            if domain.is_fixed:
+                values[name] = domain.suggest(FixedSuggester({}), name)
+            elif name in self.default_arguments:
+                default = self.default_arguments[name]
+                found = _value_in(domain, default)
+                values[name] = default if found is None else found
+        return values
 
     def is_constant_plan(self, tables: Mapping[str, Any]) -> bool:
         """Return whether a plan holds constant all that is searched, given its tables."""
@@ -417,22 +421,41 @@ class Space:
 
 def _parameters_for(domain: Domain, name: str, value: Any) -> dict[str, Any] | None:
     """Return the Optuna parameters with which a domain gives a value; None if it does not."""
+    found = _value_in(domain, value)
+    if found is None:
+        return None
     match domain:
-        case Range(low, high, step=step) if _is_number(value) and low <= value <= high:
-            steps = (value - low) / step if step else 0.0
-            return {name: value} if math.isclose(steps, round(steps), abs_tol=1e-9) else None
-        case Levels(values) if _is_in(value, values):
-            return {f"{name}.level": values.index(value)}
-        case Choices(values) if _is_in(value, values):
-            return {name: value}
-        case Fixed(fixed) if _is_in(value, [fixed]):
+        case Levels(values):
+            return {f"{name}.level": values.index(found)}
+        case Fixed():
             return {}
+    return {name: found}
+
+
+def _value_in(domain: Domain, value: Any) -> Any:
+    """Return the value of a domain that equals a value; None if there is none.
+
+    A task may treat 1 and 1.0 differently, so the result has the type that the domain gives. True
+    and false are no numbers.
+    """
+    match domain:
+        case Range(low, high, step=step, whole=whole) if _is_number(value) and low <= value <= high:
+            unit = step or (1.0 if whole else None)
+            steps = (value - low) / unit if unit else 0.0
+            if not math.isclose(steps, round(steps), abs_tol=1e-9):
+                return None
+            return round(value) if whole else float(value)
+        case Levels(values) | Choices(values):
+            return _equal_one(values, value)
+        case Fixed(fixed):
+            return _equal_one([fixed], value)
     return None
 
 
-def _is_in(value: Any, values: Sequence[Any]) -> bool:
-    """Return whether a value is one of several; true and false are no numbers."""
-    return any(value == each and _is_number(value) == _is_number(each) for each in values)
+def _equal_one(values: Sequence[Any], value: Any) -> Any:
+    """Return the first of some values that equals another one; None if none does."""
+    is_number = _is_number(value)
+    return next((each for each in values if each == value and _is_number(each) == is_number), None)
 
 
 def _is_number(value: object) -> bool:
