@@ -187,6 +187,7 @@ class _RecordingSuggester:
         return value
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        value = self._fixed.get(name) or self.random.suggest_categorical(name, choices)
+        drawn = name not in self._fixed
+        value = self.random.suggest_categorical(name, choices) if drawn else self._fixed[name]
         self.parameters[name] = value
         return value

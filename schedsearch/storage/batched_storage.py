@@ -25,6 +25,7 @@ from schedsearch.storage.claims import (
     claimed_trials,
     lock_study,
 )
+from schedsearch.storage.clock import DatabaseClock
 from schedsearch.storage.database import Database, open_database
 from schedsearch.storage.kept_connection import KeptConnection
 from schedsearch.storage.ledger import TrialLedger
@@ -144,7 +145,7 @@ class BatchedStorage(RetryingStorage):
             self._sync(study_id)  # so that little is left to read while the study is locked
         attempts = itertools.count()
 
-        def commit() -> list[FrozenTrial]:
+        def commit() -> tuple[list[FrozenTrial], DatabaseClock | None]:
             with self._connection.transaction() as connection:
                 is_retry = next(attempts) > 0
                 owned, moment = buffer.lock_owned(worker, connection, is_retry=is_retry)
@@ -155,17 +156,19 @@ class BatchedStorage(RetryingStorage):
                 buffer.flush(connection, owned, is_retry=is_retry)
                 batch.run_added_writes(connection, moment)
                 if batch.requested <= 0:
-                    return []
+                    return [], None
                 # Not before: while the study is locked, no other worker can claim.
                 lock_study(connection, study_id)
                 # An earlier attempt claimed these: it was committed, but its answer was lost.
                 running = claimed_trials(connection, study_id, worker) if is_retry else []
                 claimed = [trial for trial in running if trial._trial_id not in known]
-                return claimed or self._claim(connection, cache, worker, batch.requested, planner)
+                if claimed:
+                    return claimed, DatabaseClock.read(connection)
+                return self._claim(connection, cache, worker, batch.requested, planner)
 
-        claimed = self._retrier.retry(commit)
-        for trial in claimed:
-            cache.put(trial)
+        claimed, clock = self._retrier.retry(commit)
+        if clock is not None:
+            cache.add_claimed(claimed, clock)
         cache.release_finished()
         batch.claimed = [trial._trial_id for trial in claimed]
 
@@ -176,10 +179,12 @@ class BatchedStorage(RetryingStorage):
         worker: str,
         count: int,
         planner: BudgetPlanner | None,
-    ) -> list[FrozenTrial]:
+    ) -> tuple[list[FrozenTrial], DatabaseClock]:
+        """Claim trials; return them, and the clock that timed their start."""
         study_id = cache.study_id
         ledger = self._ledgers.setdefault(study_id, TrialLedger(study_id))
         budget, moment = load_budget_and_time(connection, study_id)
+        clock = DatabaseClock(moment)
 
         def read_trials() -> Sequence[FrozenTrial]:
             assert self._buffer is not None
@@ -190,8 +195,7 @@ class BatchedStorage(RetryingStorage):
         claimed = claim_trials(
             connection, ledger, worker, count, budget, moment, planner=planner, trials=read_trials
         )
-        cache.start_clocks([trial._trial_id for trial in claimed], moment)
-        return claimed
+        return claimed, clock
 
     def _discard_lost(
         self,

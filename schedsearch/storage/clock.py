@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Float, select
@@ -44,3 +46,26 @@ def database_now(connection: Connection) -> datetime:
 def to_stored_time(seconds: float) -> datetime:
     """Return seconds since 1970 as Optuna stores times: naive UTC."""
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+
+
+@dataclass(frozen=True)
+class DatabaseClock:
+    """The clock of a database, read once; this process measures the time since.
+
+    So no clock of another host matters, nor a clock that is set meanwhile.
+
+    Attributes:
+        moment: the time when the clock was read, in naive UTC.
+    """
+
+    moment: datetime
+    _read_at: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def read(cls, connection: Connection) -> DatabaseClock:
+        """Read the clock of a database."""
+        return cls(database_now(connection))
+
+    def now(self) -> datetime:
+        """Return the current time in naive UTC."""
+        return self.moment + timedelta(seconds=time.monotonic() - self._read_at)

@@ -142,8 +142,7 @@ def find_study(database: Database, name: str) -> StudyHandle | None:
 
 
 def list_studies(database: Database) -> tuple[list[StudyHandle], list[DamagedStudyError]]:
-    """Return the searches of schedsearch in a database by name, without the studies
-    that follow them.
+    """Return the searches in a database by name, without the studies that follow them.
 
     Returns:
         The searches, and an error for each one whose record is not valid.

@@ -231,15 +231,13 @@ class StudyHandle:
         require_study(connection, self.study_id)
         listed = list(connection.execute(trial_rows(self.study_id)))
         # A finished trial never changes.
-        unread = [row for row in listed if row[0] not in self._finished]
-        for row in load_trials(connection, unread):
+        found = dict(self._finished)
+        for row in load_trials(connection, [row for row in listed if row[0] not in found]):
             check_trial(self.name, row)
-            self._finished[row._trial_id] = row
-        rows = [self._finished[row[0]] for row in listed]
-        for row in rows:
-            if not row.state.is_finished():
-                del self._finished[row._trial_id]
-        return rows
+            found[row._trial_id] = row
+            if row.state.is_finished():
+                self._finished[row._trial_id] = row
+        return [found[row[0]] for row in listed]
 
     @cached_property
     def _finished(self) -> dict[int, FrozenTrial]:

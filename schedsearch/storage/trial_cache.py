@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, bindparam
 
+from schedsearch.storage.clock import DatabaseClock
 from schedsearch.storage.rows import (
     EVERYTHING,
     GROWING_TABLES,
@@ -72,9 +73,8 @@ class TrialCache:
         self._version: int | None = None
         self._full_sync = -math.inf
         self._invalid: set[int] = set()
-        #: When trials were claimed here, by id: by the clock of the database in naive UTC, and by
-        #: the monotonic clock of this process.
-        self._claimed: dict[int, tuple[datetime, float]] = {}
+        #: The clocks of the trials that were claimed here, by id.
+        self._claimed: dict[int, DatabaseClock] = {}
 
     def __contains__(self, trial_id: int) -> bool:
         return trial_id in self._indices or trial_id in self._ahead
@@ -89,7 +89,7 @@ class TrialCache:
         return self._distributions.get(name)
 
     def put(self, trial: FrozenTrial) -> None:
-        """Replace a trial, or add one that was claimed here."""
+        """Replace a trial, or add a new one."""
         trial_id = trial._trial_id
         if trial_id in self._indices:
             self.trials[self._indices[trial_id]] = trial
@@ -117,9 +117,18 @@ class TrialCache:
         """The ids of the trials that were claimed here and have not ended."""
         return self._claimed.keys()
 
-    def start_clocks(self, trial_ids: Iterable[int], moment: datetime) -> None:
-        """Measure the duration of trials that are claimed at a moment of the database's clock."""
-        self._claimed |= dict.fromkeys(trial_ids, (moment, time.monotonic()))
+    def add_claimed(self, trials: Iterable[FrozenTrial], clock: DatabaseClock) -> None:
+        """Add trials that were claimed here; call this after the commit.
+
+        Before it, another worker may still claim them: the transaction may be rolled back.
+
+        Args:
+            trials: that were claimed.
+            clock: times them.
+        """
+        for trial in trials:
+            self._claimed[trial._trial_id] = clock
+            self.put(trial)
 
     def release_finished(self) -> None:
         """Forget the starts and the unused parts of trials that ended; call this after a commit."""
@@ -135,15 +144,9 @@ class TrialCache:
         return trial_id not in self or self[trial_id].state.is_finished()
 
     def moment_in(self, trial_id: int) -> datetime:
-        """Return the current time, in naive UTC, on the clock that timed the start of a trial.
-
-        It is the start plus the time that this process has measured since: no clock of another host
-        matters, nor a clock that is set during the trial.
-        """
-        if trial_id not in self._claimed:
-            return utc_now()
-        moment, started = self._claimed[trial_id]
-        return moment + timedelta(seconds=time.monotonic() - started)
+        """Return the current time, in naive UTC, on the clock that timed the start of a trial."""
+        clock = self._claimed.get(trial_id)
+        return utc_now() if clock is None else clock.now()
 
     def invalidate(self, trial_id: int) -> None:
         """Load an unfinished trial in full at the next sync."""

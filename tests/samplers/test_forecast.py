@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 import optuna
+import pytest
 from optuna.trial import TrialState
 
 from schedsearch.plan import Plan
 from schedsearch.samplers import make_sampler
-from schedsearch.samplers.forecast import ForecastSampler
+from schedsearch.samplers.forecast import ForecastSampler, _RecordingSuggester
 from schedsearch.space import Space
+from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.storage.attributes import PLAN
 from tests.searches import document, make_study, work
 
@@ -127,3 +129,11 @@ def test_a_copy_with_new_random_numbers_proposes_other_plans():
 def test_any_space_that_tpe_takes_is_taken():
     made = make_sampler(space_of(linear={"initial": 0.1, "final": 0.0}), "ann")
     assert search(made, space_of(linear={"initial": 0.1, "final": 0.01}), 14)
+
+
+@pytest.mark.parametrize("value", [False, 0, ""])
+def test_a_fixed_choice_is_not_drawn(value):
+    suggester = _RecordingSuggester(RandomSuggester(0), {"arguments.a": value})
+    drawn = [suggester.suggest_categorical("arguments.a", [value, "other"]) for _ in range(20)]
+    assert drawn == [value] * 20
+    assert suggester.parameters == {"arguments.a": value}

@@ -1,9 +1,9 @@
-"""Transient errors of SQLite, and commits whose answer is lost."""
+"""Transient errors of SQLite, and commits that fail, or whose answer is lost."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,5 +31,23 @@ def lost_answer(engine: Engine) -> Iterator[list[str]]:
     engine.dialect.do_commit = commit_and_lose
     try:
         yield lost
+    finally:
+        del engine.dialect.do_commit
+
+
+@contextmanager
+def rolled_back(engine: Engine, meanwhile: Callable[[], object]) -> Iterator[None]:
+    """Roll back the next transaction of SQLite at its commit; then call `meanwhile`."""
+    commit = engine.dialect.do_commit
+
+    def roll_back(connection: Any) -> None:
+        engine.dialect.do_commit = commit
+        connection.rollback()
+        meanwhile()
+        raise transient_error()
+
+    engine.dialect.do_commit = roll_back
+    try:
+        yield
     finally:
         del engine.dialect.do_commit

@@ -17,9 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
-from schedsearch.storage import BatchedStorage, StudyHandle
+from schedsearch.storage import BatchedStorage, NextTrials, Observed, StudyHandle
 from schedsearch.storage.rows import GROWING_TABLES
-from tests.storage.lost_answers import lost_answer, transient_error
+from tests.storage.lost_answers import lost_answer, rolled_back, transient_error
 from tests.storage.processes import processes, report_forever, search_in_batches
 from tests.storage.studies import study_at
 
@@ -640,3 +640,39 @@ def test_the_start_of_a_trial_is_forgotten_after_its_end_was_committed(storage, 
     with storage.batch(study.study_id, "ann"):
         storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
     assert not cache._claimed
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_a_trial_that_another_worker_claims_after_a_rollback_is_read_as_a_trial_of_that_worker(
+    study,
+):
+    other = BatchedStorage(study.database)
+    storage = BatchedStorage(study.database, Observed(frozenset({1})))
+    storage.refresh(study.study_id)
+    claimed_there = list[int]()
+    with (
+        rolled_back(
+            study.database.engine, lambda: claimed_there.extend(claim(other, study, 1, "bob"))
+        ),
+        storage.batch(study.study_id, "ann") as batch,
+    ):
+        batch.claim(1)
+    [lost] = claimed_there
+    assert batch.claimed != [lost]
+    storage.refresh(study.study_id)
+    other.set_trial_intermediate_value(lost, 1, 0.5)
+    storage.refresh(study.study_id)
+    with storage.batch(study.study_id, "ann"):  # where only the cache answers
+        assert storage.get_trial(lost).intermediate_values == {1: 0.5}
+
+
+def test_numbers_follow_those_of_trials_that_a_planner_queues_without_attributes(storage, study):
+    class Planner:
+        def next_trials(self, trials, budget, *, remaining, is_half_spent):
+            return NextTrials([{}], 1)
+
+    with storage.batch(study.study_id, "ann", Planner()) as batch:
+        batch.claim(3)
+    assert len(batch.claimed) == 3
+    assert [trial.number for trial in stored(study)] == [0, 1, 2]
+    assert same(cached(storage, study), stored(study))

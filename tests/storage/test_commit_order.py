@@ -9,14 +9,22 @@ import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
-from schedsearch.storage import BatchedStorage, Observed, StudyHandle
+from schedsearch.storage import (
+    BatchedStorage,
+    Observed,
+    StudyHandle,
+    delete_study,
+    study_names,
+)
+from schedsearch.storage.claims import lock_running
+from schedsearch.storage.tables import reports
 from tests.storage.studies import study_at
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql", "mysql"])
@@ -190,3 +198,63 @@ def test_nothing_is_appended_to_a_trial_that_was_requeued_meanwhile(study):
         two.set_trial_intermediate_value(retry, 1, math.inf)
     lost, kept = study.database.rdb.get_all_trials(study.study_id)
     assert (lost.intermediate_values, kept.intermediate_values) == ({}, {1: math.inf})
+
+
+# --- deletion ------------------------------------------------------------------------------------
+
+
+def test_a_study_is_deleted_while_a_batch_that_claims_nothing_writes(study):
+    storage, database = BatchedStorage(study.database), study.database
+    trial_id = claim(storage, study, "ann")
+    with ThreadPoolExecutor() as pool:
+        with database.engine.begin() as connection:
+            lock_running(connection, [trial_id])
+            deletion = pool.submit(delete_study, database, study.study_id)
+            # It has the lock of the study, and waits for that of the trial.
+            while not _waits(study):
+                assert not deletion.done()
+            row = {"trial_id": trial_id, "step": 1, "intermediate_value_type": "FINITE"}
+            connection.execute(insert(reports).values(intermediate_value=0.5, **row))
+        deletion.result(TIMEOUT)
+    assert study_names(database) == []
+
+
+def test_a_study_is_deleted_while_a_batch_is_about_to_claim(study):
+    storage, database = BatchedStorage(study.database), study.database
+    trial_id = claim(storage, study, "ann")
+    deletions: list[Future[None]] = []
+
+    def delete_meanwhile(connection: Connection) -> None:
+        if not deletions:
+            deletions.append(pool.submit(delete_study, database, study.study_id))
+            while not _waits(study):
+                assert not deletions[0].done()
+
+    # Each of the two waits for the other one, and the database ends one of them: it is retried.
+    with (
+        ThreadPoolExecutor() as pool,
+        suppress(KeyError),
+        storage.batch(study.study_id, "ann") as batch,
+    ):
+        append(storage, trial_id, 1)
+        batch.claim(1)
+        batch.add_write(delete_meanwhile, lambda: None)
+    deletions[0].result(TIMEOUT)
+    assert study_names(database) == []
+    with pytest.raises(KeyError):
+        storage.refresh(study.study_id)
+
+
+def _waits(study: StudyHandle) -> bool:
+    """Return whether a transaction waits for a lock in the database of a study."""
+    with study.database.engine.connect() as connection:
+        query = _WAITING[connection.dialect.name]
+        return connection.exec_driver_sql(query).first() is not None
+
+
+_WAITING = {
+    "postgresql": "SELECT 1 FROM pg_stat_activity "
+    "WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    "mysql": "SELECT 1 FROM information_schema.innodb_trx JOIN information_schema.processlist "
+    "ON trx_mysql_thread_id = id WHERE db = DATABASE() AND trx_state = 'LOCK WAIT'",
+}

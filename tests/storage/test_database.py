@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
+from optuna.trial import TrialState
 from sqlalchemy import select
 
-from schedsearch.errors import StorageError, StudyError
+from schedsearch.errors import DamagedStudyError, StorageError, StudyError
 from schedsearch.report.status import read_status
 from schedsearch.storage import (
     create_study,
@@ -194,3 +195,17 @@ def test_a_study_that_was_created_again_by_its_name_is_not_the_deleted_one(tmp_p
         study.unless_deleted(),
     ):
         raise KeyError("the row is gone")
+
+
+def test_a_trial_that_was_running_when_a_read_failed_is_read_again(tmp_path):
+    study = make_study(tmp_path)
+    running, other = claim(study, "ann"), claim(study, "ann")
+    storage = study.database.rdb
+    storage.set_trial_user_attr(other, "draw", "no number")
+    with pytest.raises(DamagedStudyError, match="draw"):
+        study.rows()
+    storage.set_trial_user_attr(other, "draw", 0)
+    storage.set_trial_state_values(running, TrialState.FAIL)
+    assert [row.state for row in study.rows()] == [TrialState.FAIL, TrialState.RUNNING]
+    storage.set_trial_state_values(other, TrialState.FAIL)
+    assert [row.state for row in study.rows()] == [TrialState.FAIL, TrialState.FAIL]
