@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from schedsearch.confirmation.paired import ALPHA, Paired, holm_levels
@@ -28,20 +29,41 @@ class Comparison:
         variant: the variant.
         runs: its runs.
         pair: the differences of its runs from those of the plan; below 0 is better.
-        margin: how much worse a simpler schedule may be; None if the question is another one.
+        margins: on each seed, how much worse a simpler schedule may be; None if nothing says it, or
+            if the question is another one.
     """
 
     variant: Variant
     runs: Contender
     pair: Paired
-    margin: float | None = None
+    margins: tuple[float, ...] | None = None
+
+    @property
+    def margin(self) -> float | None:
+        """The mean margin."""
+        return None if self.margins is None else fmean(self.margins)
 
     @property
     def p(self) -> float:
         """The p of the hypothesis that the verdict rejects."""
         if self.variant.question is not Question.SIMPLER:
             return self.pair.p
-        return 1.0 if self.margin is None else self.pair.p_below(self.margin)
+        return 1.0 if self.margins is None else self._beyond(self.margins).p_below(0.0)
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Return the interval of the mean difference.
+
+        If the margins are estimated, it has their error too: it is the interval of the difference
+        beyond them, shifted by their mean. So its upper end is below the mean margin exactly if
+        that interval is below 0.
+        """
+        if self.margins is None:
+            return self.pair.interval(level)
+        low, high = self._beyond(self.margins).interval(level)
+        return low + fmean(self.margins), high + fmean(self.margins)
+
+    def _beyond(self, margins: tuple[float, ...]) -> Paired:
+        return Paired.of(self.pair.differences, margins)
 
 
 @dataclass(frozen=True)
@@ -72,23 +94,26 @@ def compare(
 
     Args:
         margin: how much worse a simpler schedule may be; None: a quarter of the gain over the best
-            constants, if there is one.
+            constants, if there is one. The gain is known as well as the runs show it, so each
+            seed's difference is compared with a quarter of the gain on that seed.
     """
     lower = objective.to_minimize
     reference = [lower(value) for value in plan.values]
     pairs = [Paired.of([lower(value) for value in each.values], reference) for each in runs]
-    if margin is None:
-        margin = _SHARE_OF_GAIN * gain_of(variants, pairs) or None
+    if margin is not None:
+        margins: tuple[float, ...] | None = (margin,) * len(reference)
+    else:
+        gain = _gain(variants, pairs)
+        margins = tuple(_SHARE_OF_GAIN * g for g in gain.differences) if gain.mean > 0 else None
     return [
-        Comparison(variant, each, pair, margin if variant.question is Question.SIMPLER else None)
+        Comparison(variant, each, pair, margins if variant.question is Question.SIMPLER else None)
         for variant, each, pair in zip(variants, runs, pairs, strict=True)
     ]
 
 
-def gain_of(variants: Sequence[Variant], pairs: Sequence[Paired]) -> float:
-    """Return by how much the plan is better than the best constants in the mean; at least 0."""
-    gains = (p.mean for v, p in zip(variants, pairs, strict=True) if v.question is Question.GAIN)
-    return max(0.0, next(gains))
+def _gain(variants: Sequence[Variant], pairs: Sequence[Paired]) -> Paired:
+    """Return the differences of the best constants from the plan; above 0, the plan is better."""
+    return next(p for v, p in zip(variants, pairs, strict=True) if v.question is Question.GAIN)
 
 
 def judge(comparisons: Sequence[Comparison], plan: Contender) -> list[Judged]:
@@ -103,7 +128,8 @@ def judge(comparisons: Sequence[Comparison], plan: Contender) -> list[Judged]:
     worse: its interval is extended.
 
     Source: Holm 1979; for the margin, the test is that of the confidence interval (Schuirmann
-    1987, one-sided here, since a simpler schedule may be better).
+    1987, one-sided here, since a simpler schedule may be better); for a margin that is a share of
+    the gain, that of a contrast of three means (Pigeot, Schäfer, Röhmel and Hauschke 2003).
     """
     keys = [_hypothesis(comparison) for comparison in comparisons]
     distinct = dict(zip(keys, comparisons, strict=True))
@@ -120,7 +146,7 @@ def _hypothesis(comparison: Comparison) -> tuple[Any, ...]:
 
 
 def _judge(comparison: Comparison, plan: Contender, level: float) -> Judged:
-    low, high = comparison.pair.interval(level)
+    low, high = comparison.interval(level)
     margin, is_seen = comparison.margin, comparison.p < level
     more = comparison.runs.diverged > plan.diverged
     less = comparison.runs.diverged < plan.diverged
@@ -179,7 +205,7 @@ def document(
         "plan": plan.plan.to_tables(),
         "mean": plan.mean,
         "diverged": plan.diverged,
-        "gain": gain_of([each.comparison.variant for each in judged], pairs),
+        "gain": max(0.0, _gain([each.comparison.variant for each in judged], pairs).mean),
         "margin": next(margins, None),
         "comparisons": [_entry(each, objective) for each in judged],
         "simplest": simplest(judged),
