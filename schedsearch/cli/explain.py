@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +18,7 @@ from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cli.worker_options import PlaceOptions
 
 if TYPE_CHECKING:
+    from schedsearch.explanation.explain import Explanation
     from schedsearch.storage import StudyHandle
 
 
@@ -74,6 +77,7 @@ def explain(
     handle = study_at(storage, study)
     require_trust(handle.space.task, trusted=trust_task)
     threads = cores_of_worker(handle.record.numerics)
+    deadline = None if place.timeout is None else time.monotonic() + place.timeout
     with (
         place.launcher(storage, threads) as launcher,
         prepare_explanation(
@@ -81,12 +85,14 @@ def explain(
         ) as explanation,
     ):
         again = f"schedsearch explain {handle.name} --trial {explanation.trial} --seeds {seeds}"
-        result = train_stages(
-            explanation,
-            lambda stage: train(
-                stage, worker_group(stage, place, launcher, workers, no_reuse), again
-            ),
-        ).judge()
+        again += "" if margin is None else f" --margin {margin}"
+
+        def train_stage(stage: Explanation) -> None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            in_time = replace(place, timeout=left)
+            train(stage, worker_group(stage, in_time, launcher, workers, no_reuse), again)
+
+        result = train_stages(explanation, train_stage).judge()
     refresh_dashboard(handle, say)
     _print_result(handle, result, as_json=as_json)
 

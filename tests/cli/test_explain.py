@@ -7,10 +7,11 @@ import tomllib
 
 import pytest
 
+from schedsearch.supervision import SupervisionResult
 from tests.cli.command import Command
 from tests.explanation import tasks
 from tests.explanation.tasks import content_of, explained, searched, with_both
-from tests.searches import url_of
+from tests.searches import url_of, work
 
 
 @pytest.fixture
@@ -55,6 +56,26 @@ def test_it_answers_programs_and_people_and_its_answer_is_drawn_and_exported(run
     assert "deleted study small and small:explain" in run("delete", "small", "--yes").err
 
 
+def test_its_timeout_is_that_of_all_stages(run, tmp_path, monkeypatch):
+    content = content_of(tasks.train_by_decay, trials=20)
+    del content["hyperparameters"]["reg"]
+    searched(tmp_path, content)
+    timeouts = []
+
+    def supervise(study, group, display, redraw):
+        timeouts.append(group.timeout)
+        work(study)
+        return SupervisionResult(exit_code=0, interrupted=False, timed_out=False)
+
+    monkeypatch.setattr("schedsearch.cli.fresh_runs.supervise", supervise)
+    assert run("explain", "small", "--seeds", 8, "--timeout", 1000).status == 0
+    assert len(timeouts) == 2
+    assert 1000 > timeouts[0] > timeouts[1]
+    timeouts.clear()
+    assert run("explain", "small", "--seeds", 9).status == 0
+    assert timeouts == [None, None]
+
+
 def test_with_no_worker_the_runs_are_queued_and_few_seeds_are_refused(run, tmp_path):
     study = searched(tmp_path, content_of(tasks.train_by_decay))
     number = with_both(study)
@@ -64,6 +85,9 @@ def test_with_no_worker_the_runs_are_queued_and_few_seeds_are_refused(run, tmp_p
         "48 runs are queued: train them with `schedsearch worker small:explain`, and then judge "
         f"them with `schedsearch explain small --trial {number} --seeds 12`"
     ) in done.err
+    flags = ("--trial", number, "--seeds", 12, "--margin", 0.25)
+    done = run("explain", "small", *flags, "--workers", 0)
+    assert f"`schedsearch explain small {' '.join(map(str, flags))}`" in done.err
     few = run("explain", "small", "--trial", number, "--seeds", 6)
     assert few.status == 2
     assert few.err.startswith("error: --seeds is 6, but must be at least ")
