@@ -12,7 +12,7 @@ from schedsearch.confirmation.live_calls import LiveCall
 from schedsearch.confirmation.paired import ALPHA, fewest_seeds
 from schedsearch.confirmation.stored_result import confirmation_result, keep_result
 from schedsearch.confirmation.study import open_follow_up, queue_missing
-from schedsearch.confirmation.verdicts import common_metric, contend, document
+from schedsearch.confirmation.verdicts import document
 from schedsearch.errors import InputError
 from schedsearch.printable import count_of
 from schedsearch.space.constant_coverage import constant_coverage_warnings
@@ -47,20 +47,11 @@ class Confirmation(FreshRuns):
         Raises:
             SchedSearchError: runs failed or are missing, or all diverged.
         """
-        results, objective = self.results(), self.parent.space.objective
-        metric = common_metric(results, objective.metric)
-        chosen, count = self.plans, len(self.schedules)
-        of_plans = [slice(i, None, len(chosen)) for i in range(len(chosen))]
-        contenders = [
-            replace(contender, stopped=sum(result.stopped for result in results[of_plan]))
-            for contender, of_plan in zip(
-                contend(chosen, [metric.values[of_plan] for of_plan in of_plans], objective),
-                of_plans,
-                strict=True,
-            )
-        ]
-        result = document(contenders[:count], contenders[count:], objective, metric, self.seeds)
+        (contenders, metric), count = self.contenders(), len(self.schedules)
         space = self.parent.space
+        result = document(
+            contenders[:count], contenders[count:], space.objective, metric, self.seeds
+        )
         result["coarse"] = [*constant_coverage_warnings(space), *few_constants_warning(self.parent)]
         # The objective's name if the task has no test metric: that is known only now.
         self.study.name_metric(metric.name)

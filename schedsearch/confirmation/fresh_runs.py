@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from schedsearch.confirmation.candidates import Candidate
@@ -16,6 +16,7 @@ from schedsearch.confirmation.study import (
     failed_runs,
     recorded_runs,
 )
+from schedsearch.confirmation.verdicts import CommonMetric, Contender, common_metric, contend
 from schedsearch.errors import DatabaseFileLostError, SchedSearchError
 from schedsearch.metric_names import missing_on_test
 from schedsearch.storage import StudyHandle
@@ -95,6 +96,22 @@ class FreshRuns(ABC):
                 "the same command trains them"
             )
         return [known[candidate.plan, seed] for candidate, seed in wanted]
+
+    def contenders(self) -> tuple[list[Contender], CommonMetric]:
+        """Return the plans with their runs, in the order of `plans`, and the metric of the runs.
+
+        Raises:
+            SchedSearchError: runs failed or are missing, or all diverged.
+        """
+        results, plans, objective = self.results(), self.plans, self.parent.space.objective
+        metric = common_metric(results, objective.metric)
+        of_plans = [slice(i, None, len(plans)) for i in range(len(plans))]
+        found = contend(plans, [metric.values[of_plan] for of_plan in of_plans], objective)
+        contenders = [
+            replace(contender, stopped=sum(result.stopped for result in results[of_plan]))
+            for contender, of_plan in zip(found, of_plans, strict=True)
+        ]
+        return contenders, metric
 
 
 def without_test_metric(study: StudyHandle) -> str | None:

@@ -1,6 +1,6 @@
-"""The calls of `confirm` that are alive: other calls leave their queued runs in the queue.
+"""The calls of `confirm` and `explain` that are alive: others leave their queued runs in the queue.
 
-A call has an attribute of the confirmation's study with its process and the time until which it
+A call has an attribute of the study of its runs, with its process and the time until which it
 counts as alive, and renews it. On the host of the call, only its process counts: a call that cannot
 write, since the database is locked, is alive, and one that was killed is not. On other hosts, it
 counts as alive until that time.
@@ -32,14 +32,14 @@ _INTERVAL = 10.0
 
 
 class LiveCall:
-    """Says that a call of `confirm` is alive, from the first renewal until it ends.
+    """Says that a call of a command is alive, from the first renewal until it ends.
 
     Args:
-        confirmation: the study with the runs of the call.
+        runs_in: the study with the runs of the call.
     """
 
-    def __init__(self, confirmation: StudyHandle) -> None:
-        self._database, self._study_id = confirmation.database, confirmation.study_id
+    def __init__(self, runs_in: StudyHandle) -> None:
+        self._database, self._study_id = runs_in.database, runs_in.study_id
         self._name = uuid.uuid4().hex
         self._renewed = -math.inf
 

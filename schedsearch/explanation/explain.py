@@ -14,14 +14,7 @@ from schedsearch.confirmation.live_calls import LiveCall
 from schedsearch.confirmation.paired import fewest_seeds
 from schedsearch.confirmation.stored_result import confirmation_result, keep_result
 from schedsearch.confirmation.study import open_follow_up, queue_missing
-from schedsearch.confirmation.verdicts import (
-    CommonMetric,
-    Contender,
-    best_first,
-    common_metric,
-    contend,
-    winner,
-)
+from schedsearch.confirmation.verdicts import CommonMetric, Contender, best_first, winner
 from schedsearch.errors import InputError, SchedSearchError, StudyError
 from schedsearch.explanation.judging import (
     Judged,
@@ -114,39 +107,33 @@ class Explanation(FreshRuns):
         return result
 
     def _looks(self) -> list[Any]:
-        """Return all looks at runs: at which trial, and after how many seeds."""
+        """Return all looks at runs: at which trial, after how many seeds, and with which margin.
+
+        A look without a given margin has no third item.
+        """
         before = (explanation_result(self.parent) or {}).get("looks", [])
-        now = [self.trial, len(self.seeds)]
+        now = [self.trial, len(self.seeds), *([] if self.margin is None else [self.margin])]
         return before if now in before else sorted([*before, now])
 
     def _judged(self) -> tuple[list[Judged], Contender, CommonMetric]:
-        objective, results, plans = self.parent.space.objective, self.results(), self.plans
-        metric = common_metric(results, objective.metric)
-        of_plans = [slice(i, None, len(plans)) for i in range(len(plans))]
-        numbers = self._numbers()
-        contenders = {
-            contender.plan: replace(
-                contender,
-                number=numbers[contender.plan],
-                stopped=sum(result.stopped for result in results[of_plan]),
-            )
-            for contender, of_plan in zip(
-                contend(plans, [metric.values[of_plan] for of_plan in of_plans], objective),
-                of_plans,
-                strict=True,
-            )
-        }
-        plan = replace(contenders[self.explained.plan], number=self.trial)
-        runs = [contenders[variant.plan] for variant in self.variants]
+        contenders, metric = self.contenders()
+        of_plan = {contender.plan: contender for contender in contenders}
+        plan, numbers = of_plan[self.explained.plan], self._numbers()
+        runs = [replace(of_plan[v.plan], number=numbers[v.plan]) for v in self.variants]
+        objective = self.parent.space.objective
         comparisons = compare(self.variants, runs, plan, objective, self.margin)
         return judge(comparisons, plan), plan, metric
 
     def _numbers(self) -> dict[Plan, int]:
-        """Return the number of the first trial of each plan in the study of the runs."""
+        """Return for each plan a trial with it in the study of the runs: the first complete one.
+
+        Only a plan that diverged on all seeds has the number of a run that diverged.
+        """
+        recorded = (TrialState.COMPLETE, TrialState.PRUNED)
+        trials = [trial for trial in self.study.trials() if trial.state in recorded]
         found: dict[Plan, int] = {}
-        for trial in self.study.trials():
-            if trial.state.is_finished() and trial.state is not TrialState.FAIL:
-                found.setdefault(plan_of(trial), trial.number)
+        for trial in sorted(trials, key=lambda trial: recorded.index(trial.state)):
+            found.setdefault(plan_of(trial), trial.number)
         return found
 
     def _paths(self) -> dict[str, Path]:

@@ -59,7 +59,7 @@ class _Result(Part):
     comparisons: Annotated[list[_Comparison], Field(min_length=1)]
     simplest: Count | None
     paths: dict[TaskName, Annotated[list[Number], Field(min_length=1, max_length=1000)]]
-    looks: list[tuple[Count, Count]]
+    looks: list[tuple[Count, Count] | tuple[Count, Count, Number]]
 
 
 def find_mistake(content: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,15 @@ def train_by_decay(run: LoopRun) -> None:
     run.test(loss=distance + random.Random(f"{run.seed} {values}").gauss(0.0, 0.003))
 
 
+def train_by_decay_with_a_bad_seed(run: LoopRun) -> None:
+    """Care for the decay of lr only, but diverge on the first fresh seed."""
+    if run.seed != FRESH:
+        train_by_decay(run)
+        return
+    for _ in run:
+        run.report(val_loss=math.nan)
+
+
 def train_by_feedback(run: LoopRun) -> None:
     """Want a large rate until progress ends, after an epoch that differs by seed; then a small one.
 
@@ -48,7 +58,7 @@ def train_by_luck(run: LoopRun) -> None:
     run.test(loss=random.Random(f"{run.seed} {values} tested").random())
 
 
-for _function in (train_by_decay, train_by_feedback, train_by_luck):
+for _function in (train_by_decay, train_by_decay_with_a_bad_seed, train_by_feedback, train_by_luck):
     _function.hyperparameters = DEFAULTS
 
 _RATE = {"low": 0.01, "high": 0.9, "log": True}

@@ -102,6 +102,35 @@ def test_a_margin_of_the_user_decides_what_is_not_worse(decay):
         prepare_explanation(study, seeds=12, margin=0)
 
 
+@pytest.fixture(scope="module")
+def one_schedule(tmp_path_factory):
+    """The explanation of a plan whose only schedule is that of lr; the first seed diverges."""
+    content = content_of(tasks.train_by_decay_with_a_bad_seed, trials=20)
+    del content["hyperparameters"]["reg"]
+    study = searched(tmp_path_factory.mktemp("one"), content)
+    return study, explained(study, seeds=10)
+
+
+def test_the_simplest_plan_is_exported_with_a_run_that_did_not_diverge(one_schedule):
+    study, result = one_schedule
+    simplest = result["comparisons"][result["simplest"]]
+    assert simplest["diverged"] == 1
+    config = simplest_to_config(study)
+    assert config["search"]["seed"] == tasks.FRESH + 1
+    assert config["source"]["trial"] == simplest["number"]
+
+
+def test_a_look_with_another_margin_is_another_look(one_schedule):
+    study, result = one_schedule
+    trial = result["trial"]
+    assert result["looks"] == [[trial, 10]]
+    for margin in (0.2, 0.1, 0.2):
+        result = explained(study, seeds=10, trial=trial, margin=margin)
+    assert result["looks"] == [[trial, 10], [trial, 10, 0.1], [trial, 10, 0.2]]
+    assert explained(study, seeds=10, trial=trial)["looks"] == result["looks"]
+    assert find_mistake(explanation_result(study)) is None
+
+
 def test_it_goes_on_where_it_stopped_and_more_seeds_train_only_what_is_new(tmp_path):
     study = searched(tmp_path, content_of(tasks.train_by_decay))
     number = with_both(study)
