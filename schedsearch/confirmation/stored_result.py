@@ -9,6 +9,9 @@ from schedsearch.errors import DamagedStudyError
 from schedsearch.storage import StudyAttributes, StudyHandle
 from schedsearch.storage.attributes import CONFIRMATION_RESULT
 
+#: The parts of a result that are entries of plans.
+_ENTRIES = ("baseline", "constants", "plans", "comparisons")
+
 
 def confirmation_result(study: StudyHandle) -> dict[str, Any] | None:
     """Return the result of a study's last confirmation, as the study keeps it.
@@ -39,12 +42,14 @@ def keep_result(
 
     The plans stay in the trials alone, since MySQL limits an attribute to 65,535 bytes.
     """
-    without = {name: _without_plans(part) for name, part in result.items()}
+    without = {
+        name: _without_plans(part) if name in _ENTRIES else part for name, part in result.items()
+    }
     for handle in (fresh, study):
         handle.database.optuna.set_study_user_attr(handle.study_id, key, without)
 
 
 def _without_plans(part: Any) -> Any:
     if isinstance(part, list):
-        return [_without_plans(item) for item in part]
-    return {k: v for k, v in part.items() if k != "plan"} if isinstance(part, dict) else part
+        return [_without_plans(entry) for entry in part]
+    return {key: value for key, value in part.items() if key != "plan"}

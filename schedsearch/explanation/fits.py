@@ -16,8 +16,10 @@ from scipy.optimize import lsq_linear, minimize_scalar
 from schedsearch.explanation.paths import Path, rounded
 from schedsearch.schedules import Constant, Cosine, Linear, Schedule, Step
 
-#: At most so many step sizes, and so many decay rates for each, are tried before refinement.
-_SIZES, _RATES = 40, 41
+#: So many step sizes are tried, and of a longer path also the epochs at which it changes most.
+_SIZES, _CHANGES = 500, 40
+#: So many decay rates are tried for each size, before refinement.
+_RATES = 41
 _SMALLEST_STEP = 1e-3
 
 
@@ -76,11 +78,19 @@ def fit_step(path: Path, version: int) -> Schedule:
     >>> fit_step(np.array([1.0, 1.0, 0.5, 0.5, 0.25, 0.25]), 2)
     Step(initial=1.0, decay_rate=0.5, step_size=2)
     """
-    sizes = np.unique(np.geomspace(1, max(1, len(path) - 1), _SIZES).round().astype(int))
-    if len(path) <= _SIZES:
-        sizes = np.arange(1, max(2, len(path)))
-    best = min((_fit_steps(path, int(size)) for size in sizes), key=lambda steps: steps.error)
+    best = min((_fit_steps(path, size) for size in _sizes(path)), key=lambda steps: steps.error)
     return Step(rounded(best.initial), rounded(best.rate), best.size, version=version)
+
+
+def _sizes(path: Path) -> list[int]:
+    """Return the step sizes to try: all of them, or those at which the path changes, and others."""
+    longest = max(1, len(path) - 1)
+    if longest <= _SIZES:
+        return list(range(1, longest + 1))
+    spread = np.geomspace(1, longest, _SIZES).round().astype(int)
+    changes = np.abs(np.diff(path))
+    changed = 1 + np.concatenate([changes.nonzero()[0][:1], np.argsort(-changes)[:_CHANGES]])
+    return sorted({*spread.tolist(), *changed.tolist()})
 
 
 def _fit_steps(path: Path, size: int) -> _Steps:

@@ -202,11 +202,11 @@ def document(
         "direction": objective.direction,
         "test": metric.is_test,
         "trial": plan.number,
-        "plan": plan.plan.to_tables(),
         "mean": plan.mean,
         "diverged": plan.diverged,
         "gain": max(0.0, _gain([each.comparison.variant for each in judged], pairs).mean),
         "margin": next(margins, None),
+        "hypotheses": len({_hypothesis(each.comparison) for each in judged}),
         "comparisons": [_entry(each, objective) for each in judged],
         "simplest": simplest(judged),
     }

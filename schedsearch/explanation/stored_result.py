@@ -56,6 +56,7 @@ class _Result(Part):
     diverged: Count
     gain: Number
     margin: Number | None
+    hypotheses: Count = 0
     comparisons: Annotated[list[_Comparison], Field(min_length=1)]
     simplest: Count | None
     paths: dict[TaskName, Annotated[list[Number], Field(min_length=1, max_length=1000)]]

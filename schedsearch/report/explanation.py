@@ -126,10 +126,11 @@ def _numbers(comparison: Mapping[str, Any]) -> str:
 def _heading(result: Mapping[str, Any]) -> str:
     first, stop = result["seeds"]
     split = "test split" if result["test"] else "validation split"
+    hypotheses = result.get("hypotheses", len(result["comparisons"]))
     return (
         f"trial {result['trial']}: mean {result['metric']} {result['mean']:.4g} over "
         f"{stop - first} fresh seeds, on the {split}; differences are variant minus plan, and "
-        f"intervals are corrected for {len(result['comparisons'])} comparisons (Holm)"
+        f"intervals are corrected for {hypotheses} comparisons (Holm)"
     )
 
 

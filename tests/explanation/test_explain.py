@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from schedsearch.confirmation.stored_result import keep_result
 from schedsearch.confirmation.study import recorded_runs
 from schedsearch.errors import InputError, SchedSearchError, StudyError
 from schedsearch.explanation.explain import prepare_explanation
@@ -18,7 +19,7 @@ from schedsearch.space import Space
 from schedsearch.storage.attributes import EXPLANATION_RESULT
 from tests.explanation import tasks
 from tests.explanation.tasks import content_of, explained, last_stage, searched, with_both
-from tests.searches import make_study, work
+from tests.searches import document, make_study, work
 
 
 def found(result, question, change=None, name=None):
@@ -120,6 +121,18 @@ def test_the_simplest_plan_is_exported_with_a_run_that_did_not_diverge(one_sched
     assert config["source"]["trial"] == simplest["number"]
 
 
+def test_the_intervals_are_corrected_for_the_distinct_variants(one_schedule):
+    """Without its only schedule, the plan is the best constants."""
+    _, result = one_schedule
+    [gain], [without] = found(result, "gain"), found(result, "carries")
+    assert (gain["plan"], gain["level"]) == (without["plan"], without["level"])
+    assert result["hypotheses"] == len(result["comparisons"]) - 1
+    smallest = min(c["level"] for c in result["comparisons"])
+    assert smallest == pytest.approx(0.05 / result["hypotheses"])
+    heading = explanation_lines(result)[0]
+    assert heading.endswith(f"are corrected for {result['hypotheses']} comparisons (Holm)")
+
+
 def test_a_look_with_another_margin_is_another_look(one_schedule):
     study, result = one_schedule
     trial = result["trial"]
@@ -159,7 +172,7 @@ def test_it_goes_on_where_it_stopped_and_more_seeds_train_only_what_is_new(tmp_p
 def test_the_stored_result_is_checked_and_has_no_plans(decay):
     study, result = decay
     stored = explanation_result(study)
-    assert "plan" not in stored["comparisons"][0]
+    assert "plan" not in stored.keys() | stored["comparisons"][0].keys()
     assert find_mistake(json.loads(json.dumps(stored))) is None
     for key, value in (("simplest", 99), ("paths", {"lr": []}), ("comparisons", [])):
         assert find_mistake({**stored, key: value}) is not None
@@ -167,6 +180,14 @@ def test_the_stored_result_is_checked_and_has_no_plans(decay):
     assert "must be a schedule" in find_mistake({**stored, "comparisons": broken, "simplest": 0})
     assert result["seeds"][0] == tasks.FRESH
     assert study.attributes(EXPLANATION_RESULT) is not None
+
+
+def test_a_stored_result_keeps_the_path_of_a_hyperparameter_named_plan(tmp_path):
+    study, paths = make_study(tmp_path, document()), {"plan": [1.0, 0.5], "lr": [0.1, 0.1]}
+    entries = [{"number": 1, "plan": {"hyperparameters": {}}}]
+    keep_result(study, study, {"paths": paths, "comparisons": entries}, EXPLANATION_RESULT)
+    stored = study.attributes(EXPLANATION_RESULT)[EXPLANATION_RESULT]
+    assert stored == {"paths": paths, "comparisons": [{"number": 1}]}
 
 
 def test_what_cannot_be_explained_is_refused(tmp_path):
@@ -190,6 +211,16 @@ def test_a_fit_to_its_own_family_is_exact(family):
     }
     fit = FITS[family](shapes[family], 2).resolve(12, 0)
     assert [fit.at(epoch) for epoch in range(12)] == pytest.approx(shapes[family], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "size"), [(100, 50), (100, 30), (100, 60), (2000, 701), (2000, 130)]
+)
+def test_steps_of_any_length_are_found(horizon, size):
+    path = 0.8 * 0.5 ** (np.arange(horizon) // size)
+    fit = FITS["step"](path, 2).resolve(horizon, 0)
+    assert fit.step_size == size
+    assert [fit.at(epoch) for epoch in range(horizon)] == pytest.approx(path, rel=1e-4)
 
 
 def test_fits_stay_within_the_range_of_the_path():
