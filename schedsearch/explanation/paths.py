@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
 from schedsearch.schedules import Constant, Interval, Knots, Schedule
-from schedsearch.storage.attributes import EVERY, VALUES
+from schedsearch.storage.attributes import VALUES
+from schedsearch.storage.recorded_values import recorded_values
 
 #: Positive values that span more than this factor are averaged in their logarithm.
 _LOGARITHMIC_SPAN = 10.0
@@ -32,24 +32,16 @@ def mean_paths(runs: Sequence[FrozenTrial], names: Sequence[str], horizon: int) 
         names: the hyperparameters.
         horizon: the number of epochs.
     """
-    return {name: _mean([_path(run, name, horizon) for run in runs]) for name in names}
+    paths = [recorded_values(run.user_attrs, VALUES, horizon) for run in runs]
+    return {name: _mean([path[name] for path in paths]) for name in names}
 
 
-def _mean(paths: Sequence[Path]) -> Path:
+def _mean(paths: Sequence[Sequence[float]]) -> Path:
     stacked = np.array(paths)
     if stacked.min() > 0 and stacked.max() > _LOGARITHMIC_SPAN * stacked.min():
         stacked = np.log(stacked)
         return np.array(np.exp(stacked.mean(axis=0)))
     return np.array(stacked.mean(axis=0))
-
-
-def _path(run: FrozenTrial, name: str, horizon: int) -> Path:
-    recorded: Mapping[str, Any] = run.user_attrs.get(VALUES, {})
-    values, every = recorded[name], run.user_attrs.get(EVERY, 1)
-    if not isinstance(values, list):
-        return np.full(horizon, float(values))
-    epochs = every * np.arange(len(values))
-    return np.array(np.interp(np.arange(horizon), epochs, np.array(values, dtype=float)))
 
 
 def knots_of(path: Path, version: int) -> Knots | Constant:

@@ -17,7 +17,8 @@ from schedsearch.forecast.paths import argument_columns, path_of
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
-from schedsearch.storage.attributes import EVERY, PLAN, TERMS, is_superseded
+from schedsearch.storage.attributes import PLAN, TERMS, is_superseded
+from schedsearch.storage.recorded_values import recorded_values
 
 
 @dataclass(frozen=True)
@@ -164,21 +165,13 @@ class TrainedPlans:
 
 def _terms(attributes: Mapping[str, Any], horizon: int) -> dict[str, Array]:
     """Return the loss terms that a trial recorded, by epoch."""
-    every = attributes.get(EVERY, 1)
-    return {
-        name: _filled(
-            [
-                values[min(epoch // every, len(values) - 1)] if isinstance(values, list) else values
-                for epoch in range(horizon)
-            ]
-        )
-        for name, values in attributes.get(TERMS, {}).items()
-    }
+    recorded = recorded_values(attributes, TERMS, horizon)
+    return {name: _filled(values) for name, values in recorded.items()}
 
 
-def _filled(values: Sequence[float | None]) -> Array:
+def _filled(values: Sequence[float]) -> Array:
     """Return numbers in which each missing one has the value before it; the first ones the next."""
-    numbers = np.array([math.nan if value is None else value for value in values], dtype=float)
+    numbers = np.array(values, dtype=float)
     known = np.flatnonzero(np.isfinite(numbers))
     if not len(known):
         return np.zeros_like(numbers)

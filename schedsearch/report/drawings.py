@@ -73,5 +73,5 @@ def _draw_explanation(study: StudyHandle) -> tuple[Figure, str]:
         raise StudyError(
             f"study {study.name} has no explanation yet: run `schedsearch explain {study.name}`"
         )
-    figure = draw_explanation(study.name, result, study.space.horizon)
+    figure = draw_explanation(study.space, study.name, result)
     return figure, f"the explanation of trial {result['trial']} of {study.name}"

@@ -6,17 +6,19 @@ import json
 
 import numpy as np
 import pytest
+from optuna.trial import create_trial
 
 from schedsearch.confirmation.stored_result import keep_result
 from schedsearch.confirmation.study import recorded_runs
 from schedsearch.errors import InputError, SchedSearchError, StudyError
 from schedsearch.explanation.explain import prepare_explanation
 from schedsearch.explanation.fits import FITS
+from schedsearch.explanation.paths import mean_paths
 from schedsearch.explanation.stored_result import explanation_result, find_mistake
 from schedsearch.export import simplest_to_config
 from schedsearch.report.explanation import explanation_lines
 from schedsearch.space import Space
-from schedsearch.storage.attributes import EXPLANATION_RESULT
+from schedsearch.storage.attributes import EVERY, EXPLANATION_RESULT, VALUES
 from tests.explanation import tasks
 from tests.explanation.tasks import content_of, explained, last_stage, searched, with_both
 from tests.searches import document, make_study, work
@@ -199,6 +201,15 @@ def test_what_cannot_be_explained_is_refused(tmp_path):
         prepare_explanation(study, seeds=12)
     with pytest.raises(StudyError, match="the plan of trial 0 has no schedule to explain"):
         prepare_explanation(study, seeds=12, trial=0)
+
+
+def test_the_mean_path_holds_the_values_of_epochs_that_a_long_run_did_not_record():
+    """A run of 1,000 epochs records each second one, and a schedule drops at once."""
+    recorded = {VALUES: {"lr": [1.0, 0.1, 0.1], "reg": 0.5}, EVERY: 2}
+    run = create_trial(value=0.5, user_attrs=recorded)
+    paths = mean_paths([run], ["lr", "reg"], 6)
+    assert paths["lr"] == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.1, 0.1])
+    assert list(paths["reg"]) == [0.5] * 6
 
 
 @pytest.mark.parametrize("family", FITS)

@@ -23,6 +23,7 @@ from schedsearch.report.pictures import (
 from schedsearch.report.pictures import draw_trial as draw
 from schedsearch.report.pictures.trial import change_epochs
 from schedsearch.report.preview import sample_preview
+from schedsearch.space import Space
 from tests.claims import claim
 from tests.searches import document, make_study, work
 
@@ -353,8 +354,24 @@ def an_explanation():
     }
 
 
+def space_of_three_epochs(**settings):
+    content = document() | {"horizon": 3}
+    content["hyperparameters"]["lr"] |= settings
+    return Space.from_document(content, "small.toml")
+
+
+def test_the_simple_schedules_of_an_explanation_are_drawn_as_they_trained():
+    """Within bounds, and whole."""
+    result = an_explanation()
+    result["comparisons"][-1]["schedules"]["lr"] = {"linear": {"initial": 6.0, "final": 0.0}}
+    space = space_of_three_epochs(bounds=[3, 9], round=True)
+    paths = draw_explanation(space, "small", result).axes[1]
+    drawn = {line.get_label(): list(line.get_ydata()) for line in paths.lines}
+    assert (drawn["linear"], drawn["constant"]) == ([6, 4, 3], [3, 3, 3])
+
+
 def test_an_explanation_shows_each_difference_and_the_paths():
-    bars, paths = draw_explanation("small", an_explanation(), horizon=3).axes
+    bars, paths = draw_explanation(space_of_three_epochs(), "small", an_explanation()).axes
     assert [bar.get_width() for bar in bars.patches] == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0])
     assert [label.get_text() for label in bars.get_yticklabels()] == [
         "the best constants",
@@ -410,7 +427,7 @@ def test_no_legend_covers_data_or_leaves_the_picture(study, kind):
         "many names": lambda: draw_trial(study, with_many_names(study)),
         "study": lambda: draw_study(study.space, study.trials()),
         "confirmation": lambda: draw_confirmation("small", a_confirmation()),
-        "explanation": lambda: draw_explanation("small", an_explanation(), horizon=3),
+        "explanation": lambda: draw_explanation(space_of_three_epochs(), "small", an_explanation()),
         "preview": lambda: draw_preview(sample_preview(study.space, 3, 0), "small"),
     }[kind]()
     FigureCanvasAgg(figure).draw()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from optuna.trial import FrozenTrial
 
@@ -16,6 +15,7 @@ from schedsearch.schedules import Feedback
 from schedsearch.space import Space
 from schedsearch.storage import plan_of
 from schedsearch.storage.attributes import EVERY, TERMS, VALUES
+from schedsearch.storage.recorded_values import recorded_values
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,7 @@ def curves_of(space: Space, trial: FrozenTrial) -> Curves:
             f"trial {trial.number} has no curve to draw: its state is {trial.state.name.lower()}"
         )
     epochs = len(reported)
-    recorded = {name: _per_epoch(v, every, epochs) for name, v in values.items()}
-    terms = {
-        name: _per_epoch(v, every, epochs) for name, v in trial.user_attrs.get(TERMS, {}).items()
-    }
+    recorded, terms = (_trained(trial, key, epochs) for key in (VALUES, TERMS))
     by_step = _within_epochs(space, trial, Curves(recorded, {}, reported, terms), every)
     changing = {name for name, v in values.items() if isinstance(v, list)} | by_step.keys()
     schedules = {name: v for name, v in (recorded | by_step).items() if name in changing}
@@ -105,18 +102,10 @@ def _feedback(space: Space, recorded: Curves, epoch: int) -> Feedback:
     return Feedback(space.objective.to_minimize(metric), {space.objective.metric: metric}, terms)
 
 
-def _per_epoch(
-    values: float | Sequence[float | None] | None, every: int, epochs: int
-) -> list[float]:
-    """Return a value for each epoch; of a long run only every `every`-th one is stored.
-
-    One number stands for epochs that all have the same.
-    """
-    if not isinstance(values, Sequence):
-        return [_number(values)] * epochs
-    repeated = (_number(value) for value in values for _ in range(every))
-    return list(islice(repeated, epochs))
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _trained(trial: FrozenTrial, key: str, epochs: int) -> dict[str, list[float]]:
+    """Return what a trial recorded, without epochs in which its first seed did not train."""
+    stored, every = trial.user_attrs.get(key, {}), trial.user_attrs.get(EVERY, 1)
+    return {
+        name: held[: len(stored[name]) * every] if isinstance(stored[name], list) else held
+        for name, held in recorded_values(trial.user_attrs, key, epochs).items()
+    }

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from schedsearch.explanation.fits import FITS
 from schedsearch.explanation.judging import BETTER, NOT_WORSE, WORSE
+from schedsearch.plan import Plan
 from schedsearch.report.pictures.style import (
     COLOURS,
     GREY,
@@ -24,6 +25,7 @@ from schedsearch.report.pictures.style import (
     title,
 )
 from schedsearch.schedules import OpenLoop, from_table
+from schedsearch.space import Space
 
 #: Heights in inches: one bar, the paths of one hyperparameter, and the margins of the picture.
 _BAR, _PATHS, _MARGIN = 0.26, 1.9, 1.7
@@ -31,13 +33,13 @@ _COLOURS = {WORSE: COLOURS[1], BETTER: COLOURS[0], NOT_WORSE: COLOURS[2]}
 
 
 @project_style()
-def draw_explanation(study: str, result: Mapping[str, Any], horizon: int) -> Figure:
+def draw_explanation(space: Space, study: str, result: Mapping[str, Any]) -> Figure:
     """Draw the difference between each variant and the plan, and the paths of the schedules.
 
     Args:
+        space: of the study.
         study: its name.
         result: of the explanation.
-        horizon: the number of epochs.
     """
     comparisons, names = result["comparisons"], list(result["paths"])
     heights = [_BAR * len(comparisons) + _MARGIN, *[_PATHS] * len(names)]
@@ -45,7 +47,7 @@ def draw_explanation(study: str, result: Mapping[str, Any], horizon: int) -> Fig
     axes = figure.subplots(1 + len(names), 1, height_ratios=heights, squeeze=False)[:, 0]
     _draw_bars(axes[0], comparisons, result)
     for axis, name in zip(axes[1:], names, strict=True):
-        _draw_paths(axis, name, result, horizon)
+        _draw_paths(axis, name, result, space)
     axes[-1].set_xlabel("epoch")
     first, stop = result["seeds"]
     split = "test split" if result["test"] else "validation split"
@@ -106,19 +108,36 @@ def _label(comparison: Mapping[str, Any]) -> str:
     return changes.get(comparison["change"], f"{names}: {comparison['change']}")
 
 
-def _draw_paths(axis: Axes, name: str, result: Mapping[str, Any], horizon: int) -> None:
+def _draw_paths(axis: Axes, name: str, result: Mapping[str, Any], space: Space) -> None:
     """Draw the mean path of a hyperparameter, and the nearest schedule of each simple family."""
     hide_frame(axis)
     path = result["paths"][name]
-    epochs = np.arange(horizon)[:: -(-horizon // len(path))][: len(path)]
+    epochs = np.arange(space.horizon)[:: -(-space.horizon // len(path))][: len(path)]
     curves = {"mean path": path}
     for comparison in result["comparisons"]:
         if comparison["change"] in FITS and name in comparison["schedules"]:
-            schedule = from_table(comparison["schedules"][name]).resolve(horizon, 0)
-            if isinstance(schedule, OpenLoop):
-                curves[comparison["change"]] = [schedule.at(int(epoch)) for epoch in epochs]
+            table = comparison["schedules"][name]
+            if values := _values_of(table, name, epochs.tolist(), space):
+                curves[comparison["change"]] = values
     for i, (label, values) in enumerate(curves.items()):
         axis.plot(epochs[: len(values)], values, label=label, **line_style(i))
     scale(axis, [value for values in curves.values() for value in values])
     axis.set_ylabel(name)
     legend(axis)
+
+
+def _values_of(
+    table: Mapping[str, Any], name: str, epochs: Sequence[int], space: Space
+) -> list[float]:
+    """Return the values of a schedule as a plan of the study has them; none if it is closed-loop.
+
+    They are within the bounds, whole where the space says so, and by the version of its rules.
+    """
+    schedule = from_table(table, version=space.schedule_version)
+    if not isinstance(schedule, OpenLoop):
+        return []
+    baseline = space.baseline()
+    bounds = {key: ends for key, ends in baseline.bounds.items() if key == name}
+    plan = Plan({(name,): schedule}, bounds, whole=baseline.whole & {name})
+    plan = plan.resolve(space.horizon, space.search.seed)
+    return [plan.values(plan.start(epoch))[name] for epoch in epochs]
