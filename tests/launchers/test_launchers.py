@@ -85,7 +85,7 @@ def assert_handed_back(study: StudyHandle, trials: int) -> None:
 
 def test_four_workers_share_forty_trials_exactly(tmp_path, place):
     search = start(tmp_path, document(), "--workers", 4, "--trials", 40, "--json", *place)
-    out, err = search.communicate(timeout=120)
+    out, err = search.communicate(timeout=300)
     assert search.returncode == 0, err
     found = json.loads(out)
     assert found["trials"]["total"] == 40
@@ -198,7 +198,7 @@ def test_a_budget_holds_for_all_workers_also_for_those_that_join_and_over_restar
     again = start(tmp_path, content, "--workers", 2, flag, budget)
     joined = begin("worker", "small", "--storage", url_of(tmp_path), folder=tmp_path)
     for process in (again, joined):
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
     counts = study.queue.counts()
     if flag == "--trials":
@@ -216,7 +216,7 @@ def test_a_search_with_killed_workers_still_ends_with_its_number_of_trials(tmp_p
     search = start(tmp_path, document(), "--workers", 2, "--trials", 60)
     wait_for_epochs(tmp_path, running=1)
     os.kill(workers_of(url_of(tmp_path))[0], signal.SIGKILL)
-    _, err = search.communicate(timeout=120)
+    _, err = search.communicate(timeout=300)
     assert search.returncode == 0, err
     counts = study_in(tmp_path).queue.counts()
     assert counts.complete + counts.pruned == counts.trials == 60
@@ -233,7 +233,7 @@ def test_a_missing_metric_is_reported_once_with_exit_status_2(tmp_path, place):
     assert study_in(tmp_path).queue.counts().running == 0
     # Nothing was trained, so the mistake is mended in the file, and that is all.
     mended = start(tmp_path, document(), "--workers", 2, *place)
-    _, err = mended.communicate(timeout=120)
+    _, err = mended.communicate(timeout=300)
     assert mended.returncode == 0, err
     assert "study small had other settings and no trained epoch: it is created again" in err
 

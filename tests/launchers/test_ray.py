@@ -66,7 +66,7 @@ def test_without_an_address_a_cluster_of_this_machine_alone_is_started(tmp_path:
     with tempfile.TemporaryDirectory(prefix="ray-") as short:
         own = {"HOME": str(tmp_path), "RAY_TMPDIR": short, "RAY_ADDRESS": ""}
         search = begin("start", write_space(tmp_path, document()), *flags, folder=tmp_path, **own)
-        out, err = search.communicate(timeout=120)
+        out, err = search.communicate(timeout=300)
         assert any(Path(short).iterdir())
     assert search.returncode == 0, err
     assert json.loads(out)["trials"]["complete"] == 2
@@ -116,7 +116,7 @@ def refusal(folder: Path, *flags: object) -> str:
         *("start", write_space(folder, document()), "--storage", url_of(folder), *flags),
         folder=folder,
     )
-    out, err = search.communicate(timeout=120)
+    out, err = search.communicate(timeout=300)
     assert (search.returncode, out) == (2, "")
     assert "Traceback" not in err
     assert not (folder / "studies.db").exists()
