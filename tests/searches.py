@@ -238,12 +238,14 @@ def make_worker(
     )
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
+def wait_until(
+    condition: Callable[[], bool], seconds: float = 180.0, *, pause: float = 0.02
+) -> None:
     """Wait for a condition, and fail if it does not come true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def write_space(folder: Path, content: Mapping[str, Any]) -> Path:

@@ -25,6 +25,7 @@ from schedsearch.storage import (
 )
 from schedsearch.storage.claims import lock_running
 from schedsearch.storage.tables import reports
+from tests.searches import wait_until
 from tests.storage.studies import study_at
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql", "mysql"])
@@ -211,8 +212,7 @@ def test_a_study_is_deleted_while_a_batch_that_claims_nothing_writes(study):
             lock_running(connection, [trial_id])
             deletion = pool.submit(delete_study, database, study.study_id)
             # It has the lock of the study, and waits for that of the trial.
-            while not _waits(study):
-                assert not deletion.done()
+            _wait_until_it_waits(study, deletion)
             row = {"trial_id": trial_id, "step": 1, "intermediate_value_type": "FINITE"}
             connection.execute(insert(reports).values(intermediate_value=0.5, **row))
         deletion.result(TIMEOUT)
@@ -224,11 +224,10 @@ def test_a_study_is_deleted_while_a_batch_is_about_to_claim(study):
     trial_id = claim(storage, study, "ann")
     deletions: list[Future[None]] = []
 
-    def delete_meanwhile(connection: Connection) -> None:
+    def delete_meanwhile(connection: Connection, moment: float) -> None:
         if not deletions:
             deletions.append(pool.submit(delete_study, database, study.study_id))
-            while not _waits(study):
-                assert not deletions[0].done()
+            _wait_until_it_waits(study, deletions[0])
 
     # Each of the two waits for the other one, and the database ends one of them: it is retried.
     with (
@@ -245,11 +244,17 @@ def test_a_study_is_deleted_while_a_batch_is_about_to_claim(study):
         storage.refresh(study.study_id)
 
 
-def _waits(study: StudyHandle) -> bool:
-    """Return whether a transaction waits for a lock in the database of a study."""
-    with study.database.engine.connect() as connection:
-        query = _WAITING[connection.dialect.name]
-        return connection.exec_driver_sql(query).first() is not None
+def _wait_until_it_waits(study: StudyHandle, deletion: Future[None]) -> None:
+    """Return when a transaction waits for a lock in the database of a study."""
+
+    def waits() -> bool:
+        assert not deletion.done()
+        with study.database.engine.connect() as connection:
+            query = _WAITING[connection.dialect.name]
+            return connection.exec_driver_sql(query).first() is not None
+
+    # MariaDB shows a new state only to a query after a pause of 0.1 s.
+    wait_until(waits, TIMEOUT, pause=0.2)
 
 
 _WAITING = {
