@@ -81,7 +81,8 @@ def test_equal_searches_have_equal_numbers_however_the_ranks_were_started(tmp_pa
 
 
 def test_a_hundred_pruned_trials_leave_no_rank_behind(tmp_path: Path):
-    space = content("train", trials=130, pruner={"name": "asha", "min_epochs": 1, "audit": 0.0})
+    pruner = {"name": "asha", "min_epochs": 1, "reduction_factor": 5, "audit": 0.0}
+    space = content("train", trials=170, pruner=pruner)
     lr = {"low": 0.001, "high": 0.5, "log": True}
     space["search"]["sampler"] = {"name": "random", "constants": 0.05}
     space["hyperparameters"]["lr"]["families"] = {
@@ -90,9 +91,9 @@ def test_a_hundred_pruned_trials_leave_no_rank_behind(tmp_path: Path):
     }
     study, err = search(tmp_path, space)
     counts = study.queue.counts()
-    assert counts.pruned >= 80
-    assert (counts.finished, counts.failed) == (130, 0)
-    assert len(study.rows()) == 130
+    assert counts.pruned >= 100
+    assert (counts.finished, counts.failed) == (170, 0)
+    assert len(study.rows()) == 170
     assert "warning" not in err
 
 
