@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schedsearch.cli.app import AsJson, NoReuse, app
-from schedsearch.cli.fresh_runs import check_epoch_timeout, train, worker_group
+from schedsearch.cli.fresh_runs import RunTimeout, check_epoch_timeout, train, worker_group
 from schedsearch.cli.option_groups import grouped
 from schedsearch.cli.output import echo, say
 from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, study_at
@@ -52,10 +52,7 @@ def explain(
             min=0,
         ),
     ] = None,
-    epoch_timeout: Annotated[
-        float | None,
-        typer.Option(help="Seconds that an epoch may take before its run fails."),
-    ] = None,
+    epoch_timeout: RunTimeout = None,
     no_reuse: NoReuse = False,
     trust_task: TrustTask = False,
     storage: Storage = DEFAULT_STORAGE,

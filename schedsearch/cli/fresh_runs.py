@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -17,6 +17,10 @@ from schedsearch.supervision import WorkerGroup, supervise
 if TYPE_CHECKING:
     from schedsearch.confirmation.fresh_runs import FreshRuns
     from schedsearch.launchers.base import Launcher
+
+RunTimeout: TypeAlias = Annotated[
+    float | None, typer.Option(help="Seconds that an epoch may take before its run fails.")
+]
 
 
 def check_epoch_timeout(seconds: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from schedsearch.confirmation.result_schema import find_mistake
@@ -28,10 +29,21 @@ def read_confirmation_result(attributes: StudyAttributes) -> dict[str, Any] | No
     Raises:
         DamagedStudyError: the stored result is not valid.
     """
-    found: dict[str, Any] | None = attributes.get(CONFIRMATION_RESULT)
-    if CONFIRMATION_RESULT in attributes and (mistake := find_mistake(found)) is not None:
-        rule = f"the result of a confirmation: {mistake}"
-        raise DamagedStudyError(attributes.name, None, CONFIRMATION_RESULT, found, rule)
+    return read_result(attributes, CONFIRMATION_RESULT, find_mistake, "a confirmation")
+
+
+def read_result(
+    attributes: StudyAttributes, key: str, find_mistake: Callable[[Any], str | None], of: str
+) -> dict[str, Any] | None:
+    """Return a result in a study's attributes; None if there is none.
+
+    Raises:
+        DamagedStudyError: `find_mistake` finds one; the message says what the result is `of`.
+    """
+    found: dict[str, Any] | None = attributes.get(key)
+    if key in attributes and (mistake := find_mistake(found)) is not None:
+        rule = f"the result of {of}: {mistake}"
+        raise DamagedStudyError(attributes.name, None, key, found, rule)
     return found
 
 

@@ -14,7 +14,8 @@ from schedsearch.confirmation.result_schema import (
     Part,
     first_mistake,
 )
-from schedsearch.errors import DamagedStudyError, InputError
+from schedsearch.confirmation.stored_result import read_result
+from schedsearch.errors import InputError
 from schedsearch.scheduler import Direction
 from schedsearch.schedules import from_table
 from schedsearch.space.document import TaskName
@@ -94,8 +95,4 @@ def read_explanation_result(attributes: StudyAttributes) -> dict[str, Any] | Non
     Raises:
         DamagedStudyError: the stored result is not valid.
     """
-    found: dict[str, Any] | None = attributes.get(EXPLANATION_RESULT)
-    if EXPLANATION_RESULT in attributes and (mistake := find_mistake(found)) is not None:
-        rule = f"the result of an explanation: {mistake}"
-        raise DamagedStudyError(attributes.name, None, EXPLANATION_RESULT, found, rule)
-    return found
+    return read_result(attributes, EXPLANATION_RESULT, find_mistake, "an explanation")

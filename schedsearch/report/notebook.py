@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
@@ -36,9 +37,8 @@ class NotebookDisplay:
         """Reserve a place in the output."""
         from IPython.display import display
 
-        self._handle = display(  # type: ignore[no-untyped-call]
-            _Plain(""), display_id=True
-        )
+        show: Callable[..., Any] = display
+        self._handle = show(_Plain(""), display_id=True)
 
     def update(self, content: RenderableType) -> None:
         """Show something else in this place."""

@@ -72,7 +72,8 @@ class Schedule(ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.family = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-        # Before `dataclass` writes one, which has the options of a base class first.
+        # `dataclass` writes a `__repr__` only where the class has none, and its own lists the
+        # options of a base class first. mypy knows no assignment to a method that is right.
         cls.__repr__ = Schedule.__repr__  # type: ignore[method-assign]
 
     def __repr__(self) -> str:

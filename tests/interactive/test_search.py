@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import threading
 import types
+from importlib.machinery import SourceFileLoader
 
 import pandas
 import pytest
@@ -116,11 +117,11 @@ def test_it_confirms_and_explains(tmp_path):
 
 def in_notebook(monkeypatch, tmp_path, source, name="train"):
     """Define a function as a cell of a notebook does, and return it."""
-    main = types.ModuleType("__main__")
-    monkeypatch.setitem(sys.modules, "__main__", main)
     file = tmp_path / f"cell{abs(hash(source))}.py"
     file.write_text(source)
-    exec(compile(source, str(file), "exec"), vars(main))  # noqa: S102 - a cell of the test
+    main = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    SourceFileLoader("__main__", str(file)).exec_module(main)
     return getattr(main, name)
 
 
@@ -160,11 +161,10 @@ def test_other_processes_are_not_asked_to_import_a_task_of_a_notebook(tmp_path, 
 
 
 def test_a_task_without_source_and_what_is_no_task_are_refused(tmp_path, monkeypatch):
-    main = types.ModuleType("__main__")
-    monkeypatch.setitem(sys.modules, "__main__", main)
-    exec("def train(run): pass\ntrain.hyperparameters = {'lr': 0.1}", vars(main))  # noqa: S102
+    train = in_notebook(monkeypatch, tmp_path, CELL.format(number=1))
+    train.__code__ = train.__code__.replace(co_filename="<stdin>")  # as an interpreter names it
     with pytest.raises(InputError, match="its source is not known"):
-        schedsearch.search(content_of(main.train), trials=3, storage=url_of(tmp_path))
+        schedsearch.search(content_of(train), trials=3, storage=url_of(tmp_path))
     with pytest.raises(TaskError, match="give the class or the function itself"):
         reference_of(3)
 

@@ -42,18 +42,21 @@ def returns(function: Callable[[], Any]) -> Any:
     return results[0]
 
 
+def with_lr(train: Any) -> Any:
+    train.hyperparameters = {"lr": 0.1}
+    return train
+
+
+@with_lr
 def report(run: LoopRun) -> None:
     for _ in run:
         run.report(val_loss=1.0)
 
 
+@with_lr
 def report_and_raise(run: LoopRun) -> None:
     report(run)
     raise OSError("no space left on device")
-
-
-for _function in (report, report_and_raise):
-    _function.hyperparameters = {"lr": 0.1}  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -134,15 +137,13 @@ def test_a_message_is_encoded_once_for_all_ranks(monkeypatch: pytest.MonkeyPatch
 STATES: dict[int, list[Any]] = {}
 
 
+@with_lr
 def save_states(run: LoopRun) -> None:
     """Report another value on each rank, and keep the results in its state of each epoch."""
     rank = 0 if run._context.must_report else 1
     for _ in run:
         run.report(reduce="mean", val_loss=1.0 + 2 * rank)
         STATES[rank].append([metrics["val_loss"] for metrics, _ in run.state_dict()["results"]])
-
-
-save_states.hyperparameters = {"lr": 0.1}  # type: ignore[attr-defined]
 
 
 def test_the_state_of_rank_0_has_the_mean_also_of_the_present_epoch(tmp_path: Path) -> None:
