@@ -1,4 +1,4 @@
-"""Optimizers of packages in the Trainer of transformers; a test is skipped without its package."""
+"""Optimizers of packages in the Trainer of transformers."""
 
 from __future__ import annotations
 
@@ -18,35 +18,29 @@ LAYERS = {"optim_target_modules": ["hidden"], "optim_args": "rank=2, scale=1.0"}
 
 
 @pytest.mark.parametrize(
-    ("package", "optim", "options"),
+    ("optim", "options"),
     [
-        ("schedulefree", "schedule_free_sgd", {}),
-        ("schedulefree", "schedule_free_adamw", {}),
-        ("apollo_torch", "apollo_adamw", LAYERS),
-        ("galore_torch", "galore_adamw", LAYERS),
+        ("schedule_free_sgd", {}),
+        ("schedule_free_adamw", {}),
+        ("apollo_adamw", LAYERS),
+        ("galore_adamw", LAYERS),
     ],
 )
-def test_an_optimizer_of_a_package_has_the_learning_rate_of_the_plan(
-    tmp_path, package, optim, options
-):
-    pytest.importorskip(package)
+def test_an_optimizer_of_a_package_has_the_learning_rate_of_the_plan(tmp_path, optim, options):
     trainer, recorder, _ = make_trainer(tmp_path, PLAN_BY_STEP, optim=optim, **options)
     trainer.train()
     assert recorder.values == by_interval([BATCHES] * 4, PLAN_BY_STEP)
 
 
 @pytest.mark.parametrize(
-    ("package", "optim", "options"),
+    ("optim", "options"),
     [
-        ("lomo_optim", "lomo", {}),
-        ("apollo_torch", "apollo_adamw_layerwise", LAYERS),
-        ("galore_torch", "galore_adamw_layerwise", LAYERS),
+        ("lomo", {}),
+        ("apollo_adamw_layerwise", LAYERS),
+        ("galore_adamw_layerwise", LAYERS),
     ],
 )
-def test_an_optimizer_that_updates_parameters_by_itself_is_refused(
-    tmp_path, package, optim, options
-):
-    pytest.importorskip(package)
+def test_an_optimizer_that_updates_parameters_by_itself_is_refused(tmp_path, optim, options):
     trainer, recorder, _ = make_trainer(tmp_path, optim=optim, **options)
     with pytest.raises(InputError, match=f"optim='{optim}' has optimizers or updates other than"):
         trainer.train()
@@ -54,7 +48,6 @@ def test_an_optimizer_that_updates_parameters_by_itself_is_refused(
 
 
 def test_a_schedule_free_optimizer_that_warms_up_is_refused(tmp_path):
-    pytest.importorskip("schedulefree")
     trainer, recorder, _ = make_trainer(tmp_path, optim="schedule_free_adamw", warmup_steps=3)
     with pytest.raises(InputError, match="in its first 3 steps: set warmup_steps=0"):
         trainer.train()
