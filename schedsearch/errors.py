@@ -151,7 +151,8 @@ class DamagedStudyError(SchedSearchError):
     def __init__(
         self, study: str, trial: int | None, attribute: str, value: Any, rule: str
     ) -> None:
-        problem = f"is {_describe(value)}, but must be {rule}"
+        shown = "null" if value is None else describe_value(value)
+        problem = f"is {shown}, but must be {rule}"
         super().__init__(_locate_damage(study, trial, attribute, problem))
         self.study = study
 
@@ -169,10 +170,10 @@ def _locate_damage(study: str, trial: int | None, attribute: str, problem: str) 
     return printable_line(f"{place}: the attribute `{attribute}` {problem}")
 
 
-def _describe(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """Return a value for a message; a nested one may be too deep to be shown."""
     try:
-        return "null" if value is None else _shorten(repr(value))
+        return printable_line(_shorten(repr(value)))
     except (RecursionError, ValueError):
         return "too deep or too long to be shown"
 

@@ -12,14 +12,20 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from schedsearch.epoch_values import evaluate_epochs, have_same_course
-from schedsearch.errors import InputError
+from schedsearch.errors import InputError, describe_value
 from schedsearch.parameter_groups import (
     group_values,
     record_initial,
+    set_value,
     setting_name,
 )
 from schedsearch.plan import Plan
+from schedsearch.saved_states import check_state, first_difference, whole_number
 from schedsearch.schedules import Feedback
+
+#: The entries that a state has had in every release.
+_STATE_KEYS = ("plan", "horizon", "steps_per_epoch", "last_epoch", "base_lrs")
+_EXPECTED = "what `state_dict` of a scheduler of `lr_scheduler()` returned"
 
 
 class PlanLR(LRScheduler):
@@ -109,31 +115,94 @@ class PlanLR(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data, for a checkpoint."""
+        groups = self.optimizer.param_groups
+        record_initial("lr", groups, self._names, self.optimizer.defaults)  # of added groups
+        self.base_lrs = [group["initial_lr"] for group in groups]
         state: dict[str, Any] = super().state_dict()
         ours = ("_names", "_plan", "_given", "_seed", "_epochs")
-        return {k: v for k, v in state.items() if k not in ours} | {"plan": self._plan.to_tables()}
+        kept = {key: value for key, value in state.items() if key not in ours}
+        return kept | {"plan": self._plan.to_tables(), "seed": int(self._seed)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned for the same plan.
 
-        A state of a plan by older rules loads if they give it the same values.
+        A state of a plan by older rules loads if they give it the same values. The seed must be the
+        same if a family of the plan draws random numbers; states of earlier releases do not record
+        it. If the optimizer still has the learning rates of this scheduler, it gets those of the
+        state, so that its own state may be loaded before or after.
 
         Raises:
-            InputError: the state has another plan, horizon or number of steps per epoch.
+            InputError: the state has another plan, horizon, seed, number of steps per epoch or
+                number of parameter groups, or it is not a state.
         """
-        own = self.state_dict()
-        version = state_dict.get("plan", {}).get("schedule_version", 1)
-        if version in range(1, self._plan.version):
-            own["plan"] = self._at_version(version).to_tables()
-        for key in ("plan", "horizon", "steps_per_epoch"):
-            if state_dict.get(key) != own[key]:
-                raise InputError(
-                    f"the state belongs to another learning rate schedule: its {key} is "
-                    f"{state_dict.get(key)!r}, but here it is {own[key]!r}"
-                )
-        super().load_state_dict({k: v for k, v in state_dict.items() if k != "plan"})
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=False):
+        state = check_state(state_dict, _STATE_KEYS, _EXPECTED)
+        self._check_belongs(state)
+        groups = self.optimizer.param_groups
+        # SequentialLR keeps a scheduler that has not begun at -1.
+        last_epoch = whole_number(state, "last_epoch", least=-1)
+        steps = whole_number({"_step_count": last_epoch + 1, **state}, "_step_count")
+        base_lrs, last_lrs = (
+            _rates(state, "base_lrs"),
+            _rates({"_last_lr": [], **state}, "_last_lr"),
+        )
+        if len(base_lrs) != len(groups):
+            raise InputError(
+                "the state belongs to an optimizer with another number of parameter groups: its "
+                f"`base_lrs` has {len(base_lrs)}, but the optimizer has {len(groups)} groups"
+            )
+        present = zip(groups, self._last_lr, strict=False)
+        has_own_rates = all(group["lr"] == rate for group, rate in present)
+        self.last_epoch, self._step_count = last_epoch, steps
+        for group, base in zip(groups, base_lrs, strict=True):
             group["initial_lr"] = base
+        rates = self.get_lr()
+        self._last_lr = last_lrs if len(last_lrs) == len(groups) else rates
+        for group, rate in zip(groups, rates if has_own_rates else (), strict=False):
+            set_value(group, "lr", rate)
+
+    def _check_belongs(self, state: Mapping[str, Any]) -> None:
+        """Raise InputError, with what differs, if a state belongs to another schedule."""
+        keys = ["horizon", "steps_per_epoch"]
+        if "seed" in state and any(schedule.seeds for schedule in self._plan.schedules.values()):
+            keys.append("seed")
+        own = {"horizon": self.horizon, "steps_per_epoch": self.steps_per_epoch, "seed": self._seed}
+        difference = first_difference({k: state[k] for k in keys}, {k: own[k] for k in keys})
+        if difference is None:
+            difference = self._difference_of_plan(state["plan"])
+        if difference is not None:
+            raise InputError(
+                f"the state belongs to another learning rate schedule: its {difference}; create "
+                "the scheduler as the saved one was created, or begin without the state"
+            )
+
+    def _difference_of_plan(self, plan: Any) -> str | None:
+        """Return where the plan of a state, perhaps by older rules, differs from this one."""
+        if not isinstance(plan, Mapping):
+            return f"plan is {describe_value(plan)}"
+        version, tables = plan.get("schedule_version", 1), self._plan.to_tables()
+        if version in range(1, self._plan.version):
+            tables = self._at_version(version).to_tables()
+        return first_difference(plan, tables)
+
+
+def _rates(state: Mapping[str, Any], key: str) -> list[Any]:
+    """Return the learning rates in an entry of a state."""
+    rates = state[key]
+    if not isinstance(rates, list | tuple) or not all(map(_is_rate, rates)):
+        raise InputError(
+            f"`{key}` of the state is {describe_value(rates)}, but must be a list of finite "
+            "numbers of at least 0"
+        )
+    return list(rates)
+
+
+def _is_rate(rate: Any) -> bool:
+    if rate is None:  # the optimizer chooses one
+        return True
+    try:
+        return not isinstance(rate, bool | str | bytes) and 0 <= float(rate) < math.inf
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return False
 
 
 def _whole_number(steps_per_epoch: Any) -> int:

@@ -60,7 +60,7 @@ def apply_values(values: Mapping[str, float], optimizer: Optimizer) -> list[Sett
         if value is not None
     ]
     for group, key, value in settings:
-        _set(group, key, value)
+        set_value(group, key, value)
     return settings
 
 
@@ -275,10 +275,11 @@ def _separate_tensors(key: str, groups: Iterable[Group]) -> None:
             seen.add(id(value))
 
 
-def _set(group: Group, key: str, value: float) -> None:
+def set_value(group: Group, key: str, value: Any) -> None:
+    """Set a key of a group; a tensor keeps its identity, for compiled optimizers."""
     present = get_value(group, key)
     if hasattr(present, "fill_"):
-        present.fill_(value)  # a tensor, for compiled optimizers
+        present.fill_(value)
     else:
         _replace(group, key, value)
 

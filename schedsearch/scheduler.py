@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 from schedsearch.epoch_values import EpochValues, NamedValues, have_same_course
-from schedsearch.errors import InputError
+from schedsearch.errors import InputError, describe_value
 from schedsearch.parameter_groups import Optimizer, apply_values
 from schedsearch.plan import Plan, PlanState
+from schedsearch.saved_states import (
+    check_plain,
+    check_state,
+    check_types,
+    first_difference,
+    whole_number,
+)
 from schedsearch.schedules import Feedback
+from schedsearch.schedules.parameters import is_finite
 
 Direction: TypeAlias = Literal["minimize", "maximize"]
+_EXPECTED = "what `state_dict` of a scheduler of `scheduler()` returned"
 
 
 class Scheduler:
@@ -105,10 +113,13 @@ class Scheduler:
                 an epoch with a metric that is not finite does not count as better or worse.
             terms: the mean of each loss term over the epoch, by name.
             metrics: further validation metrics, by name.
+
+        Raises:
+            InputError: one of them is not a number; then the epoch has not ended.
         """
-        value = as_float(metric)
+        value = _number("the metric", metric)
         lower_is_better = value if self.direction == "minimize" else -value
-        feedback = Feedback(lower_is_better, _floats(metrics), _floats(terms))
+        feedback = Feedback(lower_is_better, _numbers("metrics", metrics), _numbers("terms", terms))
         self._set_state(self.plan.update(self._state, feedback))
         self.epoch += 1
 
@@ -119,6 +130,9 @@ class Scheduler:
             "schedules": dict(self._state),
             "plan": self.plan.digest,
             "direction": self.direction,
+            "horizon": int(self.horizon),
+            "seed": int(self._seed),
+            "tables": self.plan.to_tables(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -132,36 +146,34 @@ class Scheduler:
             InputError: the state belongs to another plan, or to the same plan at another horizon,
                 direction or, with random numbers, seed; or it is not a state.
         """
-        try:
-            epoch, schedules = operator.index(state["epoch"]), dict(state["schedules"])
-            found, expected = _entries(schedules), _entries(self.plan.start())
-        except (KeyError, TypeError, AttributeError):
-            raise InputError(
-                "the state is not what `state_dict` returned: it has no whole number `epoch`, or "
-                "no table `schedules` with a table for each schedule"
-            ) from None
-        if epoch < 0:
-            raise InputError(f"the state has the epoch {epoch}, but must have one of at least 0")
-        if found != expected:
-            raise InputError(
-                f"the state belongs to another plan: it has the entries {found}, but this plan "
-                f"has {expected}"
-            )
-        self._check_rules(self._version_of(state.get("plan")))
-        if (direction := state.get("direction", self.direction)) != self.direction:
-            raise InputError(
-                f"the state belongs to the direction {direction!r}, but this scheduler has "
-                f"{self.direction!r}: create it with the direction of the state"
-            )
+        check_state(state, ("epoch", "schedules"), _EXPECTED)
+        epoch, schedules = whole_number(state, "epoch"), state["schedules"]
+        self._check_settings(state)
+        version = self._version_of(state)
+        self._check_entries(schedules, epoch)
+        self._check_rules(version)
         self._check_fits(schedules)
         self.epoch = epoch
-        self._set_state(schedules)
+        self._set_state(dict(schedules))
 
-    def _version_of(self, digest: str | None) -> int:
-        """Return the version of the rules with which a state with this digest was saved.
+    def _check_settings(self, state: Mapping[str, Any]) -> None:
+        """Raise InputError if a state was saved with another setting than the plan."""
+        settings = {"horizon": self.horizon, "direction": self.direction}
+        if any(schedule.seeds for schedule in self.plan.schedules.values()):
+            settings["seed"] = self._seed
+        for key, own in settings.items():
+            if difference := first_difference({key: state.get(key, own)}, {key: own}):
+                raise InputError(
+                    f"the state belongs to another {key}: its {difference}; create the scheduler "
+                    f"with the {key} of the state, or begin without the state"
+                )
 
-        States without a digest were saved when there was version 1 only.
+    def _version_of(self, state: Mapping[str, Any]) -> int:
+        """Return the version of the rules with which a state was saved.
+
+        States without the digest of a plan were saved when there was version 1 only.
         """
+        digest = state.get("plan")
         if digest in self.plan.accepted_digests:
             return self.plan.version
         if digest is None:
@@ -170,10 +182,47 @@ class Scheduler:
             plan = self._given.at_version(version).resolve(self.horizon, self._seed)
             if digest in plan.accepted_digests:
                 return version
+        own = self.plan.to_tables()
+        difference = first_difference(state.get("tables", own), own)
+        if difference is None:
+            raise InputError(
+                "the state belongs to another plan, or to the same plan at another horizon or "
+                "seed: create the scheduler with the plan, the horizon and the seed of the state"
+            )
         raise InputError(
-            "the state belongs to another plan, or to the same plan at another horizon or "
-            "seed: create the scheduler with the plan, the horizon and the seed of the state"
+            f"the state belongs to another plan: its {difference}; create the scheduler with the "
+            "plan of the state, or begin without the state"
         )
+
+    def _check_entries(self, schedules: Any, epoch: int) -> None:
+        """Raise InputError unless each schedule has a table with the entries of its state."""
+        tables = [schedules, *schedules.values()] if isinstance(schedules, Mapping) else [None]
+        if not all(isinstance(table, Mapping) for table in tables):
+            raise InputError(
+                f"`schedules` of the state is {describe_value(schedules)}, but must be a table "
+                "with a table for each schedule"
+            )
+        try:
+            check_plain(schedules, "schedules")
+        except RecursionError:
+            raise InputError("`schedules` of the state is nested too deeply") from None
+        start = self.plan.start()
+        if difference := first_difference(_entries(schedules), _entries(start)):
+            raise InputError(
+                f"the state belongs to another plan: its entry {difference}; create the scheduler "
+                "with the plan of the state"
+            )
+        check_types(schedules, start, "schedules")
+        for names in self.plan.schedules:
+            key = ",".join(names)
+            counted = schedules[key].get("epoch", epoch)
+            # A group does not count epochs without finite loss terms.
+            allowed = range(epoch + 1) if len(names) > 1 else (epoch,)
+            if counted not in allowed:
+                raise InputError(
+                    f"`schedules.{key}.epoch` of the state is {describe_value(counted)}, but must "
+                    f"be {epoch}, the epoch of the state"
+                )
 
     def _check_rules(self, version: int) -> None:
         """Raise InputError if older rules for durations give the plan another course."""
@@ -191,13 +240,15 @@ class Scheduler:
     def _check_fits(self, schedules: PlanState) -> None:
         """Raise InputError unless the schedules can continue from a state."""
         try:
-            self.plan.values(self.plan.update(schedules, Feedback(0.0)))
-            self.plan.values(schedules)
-        except (KeyError, TypeError, ValueError, AttributeError):
+            later = self.plan.values(self.plan.update(schedules, Feedback(0.0)))
+            fits = all(map(is_finite, (*later.values(), *self.plan.values(schedules).values())))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError):
+            fits = False
+        if not fits:
             raise InputError(
                 "the state belongs to another plan: the schedules of this plan cannot continue "
                 "from it; create the scheduler with the plan of the state"
-            ) from None
+            )
 
     def apply(self, optimizer: Optimizer, fraction: float = 0) -> None:
         """Set the values in the parameter groups of an optimizer.
@@ -229,8 +280,19 @@ def as_float(value: Any) -> float:
     return float(number)
 
 
-def _floats(values: Mapping[str, Any] | None) -> dict[str, float]:
-    return {name: as_float(value) for name, value in (values or {}).items()}
+def _number(what: str, value: Any) -> float:
+    try:
+        return as_float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise InputError(
+            f"{what} is {describe_value(value)}, but must be a number, or a tensor with one element"
+        ) from None
+
+
+def _numbers(what: str, values: Mapping[str, Any] | None) -> dict[str, float]:
+    if not isinstance(values, Mapping | None):
+        raise InputError(f"{what} is {describe_value(values)}, but must be numbers by name")
+    return {name: _number(f"{what}[{name!r}]", value) for name, value in (values or {}).items()}
 
 
 def _entries(state: PlanState) -> dict[str, list[str]]:

@@ -25,6 +25,7 @@ from schedsearch.schedules import (
     IncrementOnImprovement,
     Join,
     Linear,
+    Noise,
     PlateauOver,
     ReduceOnPlateau,
     Scale,
@@ -188,7 +189,7 @@ def test_a_state_by_older_rules_loads_if_they_give_the_same_values():
         if plan is same:
             plan_lr(plan, horizon=15).load_state_dict(state)
             continue
-        with pytest.raises(InputError, match="its plan is"):
+        with pytest.raises(InputError, match="stable is 11 in the state, but 10 here"):
             plan_lr(plan, horizon=15).load_state_dict(state)
 
 
@@ -199,18 +200,136 @@ def test_the_state_is_data_that_torch_loads_without_code(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "other"),
+    ("other", "difference"),
     [
-        ("plan", {"plan": Plan({("lr",): COSINE})}),
-        ("horizon", {"horizon": HORIZON + 1}),
-        ("steps_per_epoch", {"steps_per_epoch": STEPS + 1}),
+        (
+            {"plan": Plan({("lr",): COSINE}, intervals=BY_STEP)},
+            "its hyperparameters.lr.families.cosine.duration is 4.0 in the state, but 2.0 here",
+        ),
+        (
+            {"plan": Plan({("lr",): Cosine(0.1, 0.001, duration=2)})},
+            "its hyperparameters.lr.interval is missing in the state",
+        ),
+        ({"horizon": HORIZON + 1}, "its horizon is 5 in the state, but 4 here"),
+        ({"steps_per_epoch": STEPS + 1}, "its steps_per_epoch is 4 in the state, but 3 here"),
     ],
 )
-def test_a_state_of_another_schedule_is_refused(key, other):
+def test_a_state_of_another_schedule_is_refused(other, difference):
     plan = Plan({("lr",): Cosine(0.1, 0.001, duration=2)}, intervals=BY_STEP)
     state = plan_lr(**{"plan": plan, **other}).state_dict()
-    with pytest.raises(InputError, match=f"its {key} is .*, but here it is"):
+    with pytest.raises(InputError) as refused:
         plan_lr(plan).load_state_dict(state)
+    assert f"the state belongs to another learning rate schedule: {difference}" in str(
+        refused.value
+    )
+
+
+def test_a_state_belongs_to_a_seed_if_the_learning_rate_is_random():
+    plan = Plan({("lr",): Noise(COSINE), ("weight_decay",): Constant(0.1)})
+    state = plan_lr(plan).state_dict()
+    plan_lr(plan).load_state_dict(state)
+    with pytest.raises(InputError, match="its seed is 0 in the state, but 1 here"):
+        plan_lr(plan, seed=1).load_state_dict(state)
+    other = Plan({("lr",): COSINE, ("weight_decay",): Noise(Constant(0.1))})
+    plan_lr(other, seed=1).load_state_dict(plan_lr(other).state_dict())
+
+
+HOSTILE = [
+    (None, "the state is None, but must be what `state_dict`"),
+    ("x", "the state is 'x'"),
+    ([1], "the state is [1]"),
+    ({}, "the state has no `plan`, `horizon`"),
+    (Scheduler(Plan({("lr",): COSINE}), horizon=HORIZON).state_dict(), "the state has no `steps"),
+    (LinearLR(make_optimizer()).state_dict(), "the state has no `plan`, `horizon`"),
+    ({"last_epoch": -5}, "`last_epoch` of the state is -5, but must be a whole number"),
+    ({"last_epoch": "x"}, "`last_epoch` of the state is 'x'"),
+    ({"last_epoch": None}, "`last_epoch` of the state is None"),
+    ({"last_epoch": math.nan}, "`last_epoch` of the state is nan"),
+    ({"_step_count": "x"}, "`_step_count` of the state is 'x'"),
+    ({"base_lrs": "x"}, "`base_lrs` of the state is 'x', but must be a list"),
+    ({"base_lrs": [math.nan, 0.1]}, "`base_lrs` of the state is [nan, 0.1]"),
+    ({"base_lrs": ["0.1", 0.1]}, "`base_lrs` of the state is ['0.1', 0.1]"),
+    ({"base_lrs": [-0.1, 0.1]}, "`base_lrs` of the state is [-0.1, 0.1]"),
+    ({"base_lrs": [10**400, 0.1]}, "`base_lrs` of the state is"),
+    ({"base_lrs": [0.1]}, "`base_lrs` has 1, but the optimizer has 2"),
+    ({"_last_lr": [0.1, "x"]}, "`_last_lr` of the state is [0.1, 'x']"),
+    ({"plan": None}, "its plan is None"),
+    ({"plan": "x"}, "its plan is 'x'"),
+    ({"plan": {"schedule_version": [1]}}, "its hyperparameters is missing in the state"),
+    ({"horizon": torch.ones(2)}, "its horizon is tensor([1., 1.]) in the state, but 4 here"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), HOSTILE, ids=[str(m) for _, m in HOSTILE])
+def test_what_is_not_a_state_is_refused(changes, message):
+    optimizer = make_optimizer({}, {"lr": 0.25})
+    scheduler = plan_lr(Plan({("lr",): COSINE}), optimizer)
+    own, state = scheduler.state_dict(), changes
+    if isinstance(changes, dict) and "the state has no" not in message:
+        state = {**own, **changes}
+    with pytest.raises(InputError) as refused:
+        scheduler.load_state_dict(state)
+    assert message in str(refused.value)
+    assert scheduler.state_dict() == own
+
+
+def test_other_entries_of_a_state_change_nothing():
+    scheduler = plan_lr(Plan({("lr",): COSINE}))
+    own = scheduler.state_dict()
+    scheduler.load_state_dict({**own, "optimizer": None, "get_lr": "x", "_epochs": []})
+    assert scheduler.state_dict() == own
+    train(scheduler)
+
+
+@pytest.mark.parametrize("order", ["optimizer, create, load", "create, load, optimizer", "usual"])
+@pytest.mark.parametrize("rate", [0.5, torch.tensor(0.5)], ids=["number", "tensor"])
+def test_the_optimizer_may_be_loaded_before_or_after(order, rate):
+    plan = Plan({("lr",): COSINE}, intervals=BY_STEP)
+    whole = train(plan_lr(plan, make_optimizer({}, {"lr": 0.25})))
+    saved = plan_lr(plan, make_optimizer({}, {"lr": 0.25}))
+    train(saved, 5)
+    state, of_optimizer = saved.state_dict(), saved.optimizer.state_dict()
+    optimizer = make_optimizer({"lr": rate}, {"lr": 0.25})
+    if order == "optimizer, create, load":
+        optimizer.load_state_dict(of_optimizer)
+    restored = plan_lr(plan, optimizer)
+    if order == "usual":
+        optimizer.load_state_dict(of_optimizer)
+    restored.load_state_dict(state)
+    if order == "create, load, optimizer":
+        optimizer.load_state_dict(of_optimizer)
+    assert train(restored, 7) == whole[5:]
+
+
+def test_a_state_that_was_saved_after_a_group_was_added_has_its_rate():
+    plan = Plan({("lr",): COSINE}, intervals=BY_STEP)
+    saved = plan_lr(plan)
+    train(saved, 5)
+    saved.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.25})
+    state, of_optimizer = saved.state_dict(), saved.optimizer.state_dict()
+    restored = plan_lr(plan, make_optimizer({}, {}))
+    restored.optimizer.load_state_dict(of_optimizer)
+    restored.load_state_dict(state)
+    for scheduler in (saved, restored):
+        scheduler.optimizer.step()
+        scheduler.step()
+    assert restored.get_last_lr() == saved.get_last_lr()
+    assert len(restored.get_last_lr()) == 2
+
+
+def test_in_sequential_lr_a_restored_plan_that_waits_leaves_the_rate():
+    plan = Plan({("lr",): COSINE}, intervals=BY_STEP)
+
+    def sequence():
+        optimizer = make_optimizer()
+        first = LinearLR(optimizer, start_factor=0.5, total_iters=3)
+        return SequentialLR(optimizer, [first, plan_lr(plan, optimizer)], milestones=[3])
+
+    whole, saved, restored = train(sequence(), 8), sequence(), sequence()
+    train(saved, 2)
+    restored.optimizer.load_state_dict(saved.optimizer.state_dict())
+    restored.load_state_dict(saved.state_dict())
+    assert train(restored, 6) == whole[2:]
 
 
 # --- in SequentialLR ------------------------------------------------------------------------------

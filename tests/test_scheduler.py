@@ -69,6 +69,9 @@ def test_a_saved_state_does_not_change_with_the_scheduler():
         "schedules": {"a": {"epoch": 0}},
         "plan": scheduler.plan.digest,
         "direction": "minimize",
+        "horizon": 3,
+        "seed": 0,
+        "tables": scheduler.plan.to_tables(),
     }
 
 
@@ -90,6 +93,9 @@ def test_a_state_of_another_plan_is_refused(other):
 def test_a_state_of_the_same_plan_at_another_horizon_is_refused():
     schedules = {("a",): Join((Linear(1.0, 0.0), ReduceOnPlateau(1.0)), ("50%",))}
     saved = Scheduler(Plan(schedules), horizon=8).state_dict()
+    with pytest.raises(InputError, match="its horizon is 8 in the state, but 10 here"):
+        Scheduler(Plan(schedules), horizon=10).load_state_dict(saved)
+    del saved["horizon"], saved["tables"]  # of an earlier release
     with pytest.raises(InputError, match="or to the same plan at another horizon"):
         Scheduler(Plan(schedules), horizon=10).load_state_dict(saved)
 
@@ -102,6 +108,9 @@ NOISE = {("a",): Offset(Product((Constant(1.0), Noise(Constant(1.0)))), 1.0)}
 def test_a_state_belongs_to_a_seed_if_the_plan_draws_random_numbers(schedules):
     saved = Scheduler(Plan(schedules), horizon=8, seed=3).state_dict()
     Scheduler(Plan(schedules), horizon=8, seed=3).load_state_dict(saved)
+    with pytest.raises(InputError, match="its seed is 3 in the state, but 4 here"):
+        Scheduler(Plan(schedules), horizon=8, seed=4).load_state_dict(saved)
+    del saved["seed"]  # of an earlier release
     with pytest.raises(InputError, match="or to the same plan at another horizon or seed"):
         Scheduler(Plan(schedules), horizon=8, seed=4).load_state_dict(saved)
 
@@ -147,6 +156,7 @@ def test_a_state_with_the_digest_of_an_earlier_release_loads(schedule):
         digest = hashlib.sha256(content.encode()).hexdigest()
         state = Scheduler(plan, horizon=8).state_dict() | {"plan": digest}
         Scheduler(plan, horizon=8).load_state_dict(state)
+        del state["horizon"]
         with pytest.raises(InputError, match="the state belongs to another plan"):
             Scheduler(plan, horizon=9).load_state_dict(state)
 
@@ -212,27 +222,105 @@ def test_an_older_state_of_another_inner_schedule_is_refused():
     assert scheduler.state_dict() == Scheduler(plans[1], horizon=8).state_dict()
 
 
-@pytest.mark.parametrize(
-    "state",
-    [{}, [], {"epoch": "3", "schedules": {}}, {"epoch": 1}, {"epoch": 1, "schedules": {"a": 3}}],
-    ids=str,
-)
-def test_what_is_not_a_state_is_refused(state):
+def test_the_error_about_another_plan_names_the_key_and_its_values():
+    plan, other = (Plan({("a",): Cosine(0.1, 0.0), ("b",): Linear(b, 0)}) for b in (1, 2))
+    with pytest.raises(InputError) as refused:
+        Scheduler(other, horizon=3).load_state_dict(Scheduler(plan, horizon=3).state_dict())
+    assert "hyperparameters.b.families.linear.initial is 1 in the state, but 2 here" in str(
+        refused.value
+    )
+    assert "cosine" not in str(refused.value)
+
+
+HOSTILE = [
+    (None, "the state is None, but must be what `state_dict` of a scheduler"),
+    ("x", "the state is 'x'"),
+    ([1], "the state is [1]"),
+    ({}, "the state has no `epoch`, `schedules`"),
+    ({"epoch": 1}, "the state has no `schedules`"),
+    ({"last_epoch": 1, "base_lrs": [0.1]}, "the state has no `epoch`"),
+    ({"epoch": "3"}, "`epoch` of the state is '3', but must be a whole number"),
+    ({"epoch": True}, "`epoch` of the state is True"),
+    ({"epoch": 2.5}, "`epoch` of the state is 2.5"),
+    ({"epoch": float("nan")}, "`epoch` of the state is nan"),
+    ({"epoch": None}, "`epoch` of the state is None"),
+    ({"epoch": 1}, "`schedules.a.epoch` of the state is 0, but must be 1"),
+    ({"schedules": [1]}, "`schedules` of the state is [1], but must be a table"),
+    ({"schedules": None}, "`schedules` of the state is None"),
+    ({"schedules": {"a": 3}}, "`schedules` of the state is {'a': 3}"),
+    ({"schedules": {"a": {"epoch": float("nan")}}}, "`schedules.a.epoch` of the state is nan"),
+    ({"schedules": {"a": {"epoch": 10**400}}}, "`schedules.a.epoch` of the state is 1000"),
+    ({"schedules": {"a": {"epoch": "0"}}}, "`schedules.a.epoch` of the state is '0'"),
+    ({"schedules": {"a": {"epoch": -5}}}, "`schedules.a.epoch` of the state is -5"),
+    ({"schedules": {"a": {"epoch": b"0"}}}, "`schedules.a.epoch` of the state is b'0'"),
+    ({"schedules": {"a": {}}}, "the state belongs to another plan"),
+    ({"schedules": {}}, "the state belongs to another plan"),
+    ({"horizon": "x"}, "its horizon is 'x' in the state, but 3 here"),
+    ({"direction": [1]}, "its direction is [1] in the state"),
+    ({"plan": [1]}, "the state belongs to another plan"),
+    ({"plan": {}, "tables": "x"}, "the state belongs to another plan"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), HOSTILE, ids=[str(m) for _, m in HOSTILE])
+def test_what_is_not_a_state_is_refused(changes, message):
     scheduler = Scheduler(Plan({("a",): Exponential(1.0, 0.5)}), horizon=3)
-    with pytest.raises(InputError, match="the state is not what `state_dict` returned"):
+    own, state = scheduler.state_dict(), changes
+    if isinstance(changes, dict) and "the state has no" not in message:
+        state = {**own, **changes}
+    with pytest.raises(InputError) as refused:
         scheduler.load_state_dict(state)
+    assert message in str(refused.value)
+    assert scheduler.state_dict() == own
+
+
+def nested(depth):
+    value = 1.0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("best", "x"),
+        ("best", float("inf")),
+        ("best", {}),
+        ("bad_epochs", None),
+        ("bad_epochs", True),
+        ("bad_epochs", [3]),
+        ("best", nested(100_000)),
+        ("cooldown", "0"),
+        ("value", float("nan")),
+        ("value", 10**400),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: Noise(s)], ids=["alone", "inner"])
+def test_a_schedule_refuses_a_state_that_it_cannot_continue_from(entry, value, wrap):
+    scheduler = Scheduler(Plan({("a",): wrap(ReduceOnPlateau(1.0))}), horizon=8)
+    scheduler.step(1.0)
+    own = scheduler.state_dict()
+    known = own["schedules"]["a"]
+    assert entry in known.get("inner", known)
+    changed = {**known.get("inner", known), entry: value}
+    changed = {**known, "inner": changed} if "inner" in known else changed
+    with pytest.raises(InputError, match="of the state"):
+        scheduler.load_state_dict({**own, "schedules": {"a": changed}})
+    assert scheduler.state_dict() == own
 
 
 def test_a_state_of_a_negative_epoch_is_refused():
     scheduler = Scheduler(Plan({("a",): Exponential(1.0, 0.5)}), horizon=3)
-    with pytest.raises(InputError, match="the state has the epoch -1"):
+    with pytest.raises(InputError, match="`epoch` of the state is -1"):
         scheduler.load_state_dict(scheduler.state_dict() | {"epoch": -1})
 
 
 def test_a_state_of_another_direction_is_refused():
     plan = Plan({("a",): ReduceOnPlateau(1.0)})
     saved = Scheduler(plan, horizon=8, direction="maximize").state_dict()
-    with pytest.raises(InputError, match="the state belongs to the direction 'maximize'"):
+    with pytest.raises(InputError, match="its direction is 'maximize' in the state"):
         Scheduler(plan, horizon=8).load_state_dict(saved)
 
 
@@ -381,14 +469,25 @@ def test_a_loaded_config_has_a_scheduler_for_its_plan_and_direction(tmp_path):
     assert values == [1.0, 1.0, 0.5, 0.3]
 
 
-@pytest.mark.parametrize("text", ["0.5", b"1e-3", bytearray(b"7")])
-def test_a_metric_given_as_text_is_refused(text):
+@pytest.mark.parametrize(
+    "value",
+    ["0.5", b"1e-3", bytearray(b"7"), None, [0.5], {}, 1j, torch.ones(2), 10**400],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_metric_that_is_not_a_number_is_refused(value):
     scheduler = Scheduler(Plan({("lr",): Constant(0.1)}), horizon=3)
-    for step in (
-        lambda: scheduler.step(text),
-        lambda: scheduler.step(0.5, terms={"fit": text}),
-        lambda: scheduler.step(0.5, metrics={"val_error": text}),
+    for step, what in (
+        (lambda: scheduler.step(value), "the metric"),
+        (lambda: scheduler.step(0.5, terms={"fit": value}), r"terms\['fit'\]"),
+        (lambda: scheduler.step(0.5, metrics={"val_error": value}), r"metrics\['val_error'\]"),
     ):
-        with pytest.raises(TypeError, match="is text, but must be a number"):
+        with pytest.raises(InputError, match=f"^{what} is .*, but must be a number"):
             step()
     assert scheduler.epoch == 0
+
+
+def test_terms_and_metrics_without_names_are_refused():
+    scheduler = Scheduler(Plan({("lr",): Constant(0.1)}), horizon=3)
+    for options in ({"terms": [0.5]}, {"metrics": 0.5}):
+        with pytest.raises(InputError, match="but must be numbers by name"):
+            scheduler.step(0.5, **options)
