@@ -3,8 +3,10 @@
 from schedsearch.forecast.forecast import PlanForecast, RunForecast
 from schedsearch.forecast.history import TrainedPlan, TrainedPlans, representative
 from schedsearch.forecast.paths import coarse, part, path_of
+from schedsearch.forecast.prior import EarlierResults
 
 __all__ = [
+    "EarlierResults",
     "PlanForecast",
     "RunForecast",
     "TrainedPlan",

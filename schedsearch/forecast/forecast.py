@@ -8,6 +8,7 @@ train with close values, whatever they are called.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -52,41 +53,67 @@ class PlanForecast:
 
     Attributes:
         paths: how paths become features.
-        process: predicts the objective's final value on its scale.
+        process: predicts the objective's final value on its scale, without the trend.
+        trend: what earlier studies expect; None: nothing.
     """
 
     paths: Scaling
     process: GaussianProcess
+    trend: Trend | None = None
 
     @classmethod
-    def fit(cls, paths: Array, finals: Array) -> PlanForecast:
+    def fit(cls, paths: Array, finals: Array, prior: Prior | None = None) -> PlanForecast:
         """Fit the forecast to trained plans.
 
         Args:
             paths: their values, shape (plans, times, hyperparameters).
             finals: the final values of the objective, finite; lower is better.
+            prior: the results of earlier studies.
         """
         scaling = Scaling.of(paths)
-        targets = clip_worse(ObjectiveScale.of(finals).apply(finals), _CLIP)
+        trend, targets = _split(paths, finals, prior)
         _, times, names = paths.shape
         groups = tuple(slice(i * times, (i + 1) * times) for i in range(names))
-        return cls(scaling, GaussianProcess.fit(scaling.apply(paths), targets, groups))
+        return cls(scaling, GaussianProcess.fit(scaling.apply(paths), targets, groups), trend)
 
-    def given(self, paths: Array, finals: Array) -> PlanForecast:
+    def given(self, paths: Array, finals: Array, prior: Prior | None = None) -> PlanForecast:
         """Return the forecast with the same kernel, given other trained plans; see `fit`."""
-        targets = clip_worse(ObjectiveScale.of(finals).apply(finals), _CLIP)
-        return PlanForecast(self.paths, self.process.given(self.paths.apply(paths), targets))
+        trend, targets = _split(paths, finals, prior)
+        return PlanForecast(self.paths, self.process.given(self.paths.apply(paths), targets), trend)
 
     def optimistic(self, paths: Array, deviations: float = 1.0) -> Array:
         """Return the lower confidence bound of each path: its mean minus `deviations` * sd."""
         means, deviation = self.process.predict(self.paths.apply(paths))
         bounds: Array = means - deviations * deviation
-        return bounds
+        return bounds if self.trend is None else bounds + self.trend(paths)
 
     def assuming(self, paths: Array) -> PlanForecast:
         """Return the forecast as if these plans were trained, with the values it predicts."""
         features = self.paths.apply(paths)
-        return PlanForecast(self.paths, self.process.with_fantasies(features))
+        return PlanForecast(self.paths, self.process.with_fantasies(features), self.trend)
+
+
+class Trend(Protocol):
+    """What earlier studies expect of plans, on the scale of the objective."""
+
+    def __call__(self, paths: Array, /) -> Array:
+        """Return an offset for each path."""
+
+
+class Prior(Protocol):
+    """The results of earlier studies."""
+
+    def trend(self, paths: Array, targets: Array, /) -> Trend:
+        """Return what they expect, given what was trained since; lower targets are better."""
+
+
+def _split(paths: Array, finals: Array, prior: Prior | None) -> tuple[Trend | None, Array]:
+    """Return the trend of a prior, and how the final values differ from it on their scale."""
+    targets = clip_worse(ObjectiveScale.of(finals).apply(finals), _CLIP)
+    if prior is None:
+        return None, targets
+    trend = prior.trend(paths, targets)
+    return trend, targets - trend(paths)
 
 
 @dataclass(frozen=True)

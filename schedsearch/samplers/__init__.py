@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import warnings
+from collections.abc import Sequence
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -25,6 +26,7 @@ from schedsearch.samplers.pbt import PbtSampler
 from schedsearch.samplers.piecewise_space import to_piecewise_space
 from schedsearch.samplers.tpe import TreeParzenSampler
 from schedsearch.space import Space
+from schedsearch.storage import EarlierStudy
 
 __all__ = [
     "compared_epochs",
@@ -35,10 +37,11 @@ __all__ = [
 ]
 
 
-def make_sampler(space: Space, worker: str) -> BaseSampler:
+def make_sampler(space: Space, worker: str, earlier: Sequence[EarlierStudy] = ()) -> BaseSampler:
     """Return the sampler of a space, seeded by the study's seed and the worker's name.
 
-    Two workers with the same seed would propose the same trials.
+    Two workers with the same seed would propose the same trials. Only the forecast learns from the
+    studies that the study began from; the others see those of their plans that it trains.
 
     Raises:
         InputError: the sampler needs another kind of space, or a package that is missing.
@@ -55,8 +58,10 @@ def make_sampler(space: Space, worker: str) -> BaseSampler:
 
         startup = 10 if options.startup_trials is None else options.startup_trials
         return ConstantShareSampler(
-            ForecastSampler(space, seed, startup_trials=startup),
-            ForecastSampler(space, constant_seed, startup_trials=startup, constants=True),
+            ForecastSampler(space, seed, startup_trials=startup, earlier=earlier),
+            ForecastSampler(
+                space, constant_seed, startup_trials=startup, constants=True, earlier=earlier
+            ),
             options.constants,
         )
     with warnings.catch_warnings():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,25 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.errors import InputError
-from schedsearch.forecast import PlanForecast, TrainedPlans, coarse, representative
+from schedsearch.forecast import (
+    EarlierResults,
+    PlanForecast,
+    TrainedPlans,
+    coarse,
+    representative,
+)
 from schedsearch.forecast.gaussian_process import Array
 from schedsearch.plan import Plan
 from schedsearch.samplers.independent import IndependentSampler
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
+from schedsearch.storage import EarlierStudy
 from schedsearch.storage.pruned_view import whole_trials
 
 #: The share of proposals that are random, so that the model keeps learning everywhere.
 _RANDOM_SHARE = 0.15
+#: The share of proposals by earlier studies before there are enough trials for the model.
+_EARLIER_SHARE = 0.5
 #: Candidates of a proposal, and how many of them are new; the best of the others are kept.
 _CANDIDATES, _NEW = 24, 4
 #: Trained plans that the model is fitted to, at most.
@@ -42,16 +52,26 @@ class ForecastSampler(IndependentSampler):
     forecast for them, so that plans that are proposed together differ. A share of 15 % of the
     proposals is random. Use one sampler per study.
 
+    Earlier studies are a prior of the mean, see `EarlierResults`. They also propose half of the
+    first trials.
+
     Args:
         space: of the study.
         seed: of the random numbers.
         startup_trials: the number of complete trials before the model is used.
         constants: whether all proposals use the `constant` families; otherwise none is all
             constant, where the space has other families.
+        earlier: the studies that the study began from.
     """
 
     def __init__(
-        self, space: Space, seed: int, *, startup_trials: int = 10, constants: bool = False
+        self,
+        space: Space,
+        seed: int,
+        *,
+        startup_trials: int = 10,
+        constants: bool = False,
+        earlier: Sequence[EarlierStudy] = (),
     ) -> None:
         self._space, self._startup_trials = space, max(2, startup_trials)
         self._rng = np.random.default_rng(seed)
@@ -60,6 +80,7 @@ class ForecastSampler(IndependentSampler):
         fixed = dict.fromkeys(space.family_parameters(), "constant") if constants else {}
         self._suggester = _RecordingSuggester(RandomSuggester(f"forecast {seed}"), fixed)
         self._avoid_constants = not constants and bool(space.family_parameters())
+        self._given = tuple(earlier)
         self._model: PlanForecast | None = None
         self._fitted = self._conditioned = 0
         self._candidates: list[_Candidate] = []
@@ -95,14 +116,45 @@ class ForecastSampler(IndependentSampler):
         trials = whole_trials(study)
         self._trained.update(trials)
         if len(self._trained.plans) < self._startup_trials:
+            if self._prior and self._rng.random() < _EARLIER_SHARE:
+                return self._propose_by_earlier(self._prior, trials)
             return self._draw()
         if self._rng.random() < _RANDOM_SHARE:
             return self._draw()
-        model = self._assuming_running(trials, self._fit())
-        candidates = self._candidates
-        candidates += [self._draw() for _ in range(_CANDIDATES - len(candidates))]
+        model, running = self._fit(), self._running_paths(trials)
+        if running:
+            model = model.assuming(np.array(running))
+        return self._best_by(model.optimistic)
+
+    @cached_property
+    def _prior(self) -> EarlierResults | None:
+        """The results of earlier studies; they are fitted with the first proposal."""
+        results = EarlierResults(self._given, self._trained.names) if self._given else None
+        return results or None
+
+    def _propose_by_earlier(
+        self, prior: EarlierResults, trials: Sequence[FrozenTrial]
+    ) -> _Candidate:
+        """Return the best plan by earlier studies, or a random one if this study contradicts."""
+        plans = self._trained.plans
+        finals = np.array([plan.final for plan in plans])
+        begun = [plan.path[1::3] for plan in plans] + self._running_paths(trials)
+        shape = (-1, *self._draw_ahead()[0].path.shape)
+        trained = np.reshape(np.array(begun), shape)
+        if not prior.agrees(trained[: len(finals)], finals):
+            return self._draw()
+        return self._best_by(lambda paths: prior.optimistic(paths, trained, finals))
+
+    def _draw_ahead(self) -> list[_Candidate]:
+        """Fill up the candidates with random plans, and return them."""
+        self._candidates += [self._draw() for _ in range(_CANDIDATES - len(self._candidates))]
+        return self._candidates
+
+    def _best_by(self, optimistic: Callable[[Array], Array]) -> _Candidate:
+        """Return the candidate with the lowest bound, and keep the best of the others."""
+        candidates = self._draw_ahead()
         paths = np.array([candidate.path for candidate in candidates])
-        order = np.argsort(model.optimistic(paths), kind="stable")
+        order = np.argsort(optimistic(paths), kind="stable")
         best, *others = (candidates[int(i)] for i in order)
         self._candidates = others[: _CANDIDATES - _NEW]
         return best
@@ -116,14 +168,14 @@ class ForecastSampler(IndependentSampler):
         paths = coarse(np.array([plan.path for plan in kept]))
         finals = np.array([plan.final for plan in kept])
         if self._model is None or len(plans) >= 9 / 8 * self._fitted:
-            self._model, self._fitted = PlanForecast.fit(paths, finals), len(plans)
+            self._model, self._fitted = PlanForecast.fit(paths, finals, self._prior), len(plans)
         else:
-            self._model = self._model.given(paths, finals)
+            self._model = self._model.given(paths, finals, self._prior)
         self._conditioned = len(plans)
         return self._model
 
-    def _assuming_running(self, trials: Sequence[FrozenTrial], model: PlanForecast) -> PlanForecast:
-        """Return the model as if the plans in training had ended as it forecasts."""
+    def _running_paths(self, trials: Sequence[FrozenTrial]) -> list[Array]:
+        """Return the paths of the plans in training."""
         for number in list(self._in_training):
             if number < len(trials) and trials[number].state.is_finished():
                 del self._in_training[number]
@@ -133,8 +185,7 @@ class ForecastSampler(IndependentSampler):
             # Another worker, or this one before a restart, has proposed it.
             if (plan := self._trained.plan_of(trial)) is not None:
                 self._in_training[trial.number] = _Candidate(trial.params, self._path_of(plan))
-        paths = [candidate.path for candidate in self._in_training.values()]
-        return model.assuming(np.array(paths)) if paths else model
+        return [candidate.path for candidate in self._in_training.values()]
 
     def _draw(self) -> _Candidate:
         """Draw a random plan of the space."""

@@ -9,6 +9,11 @@ from schedsearch.storage.counts import Counts
 from schedsearch.storage.creation import create_study, delete_if_untrained
 from schedsearch.storage.database import Database, open_database, translate_database_error
 from schedsearch.storage.deletion import delete_study
+from schedsearch.storage.earlier_studies import (
+    EarlierStudy,
+    most_plans,
+    write_earlier_studies,
+)
 from schedsearch.storage.follow_ups import FollowUp, Purpose, followed_study, is_follow_up
 from schedsearch.storage.liveness import GRACE_PERIOD
 from schedsearch.storage.opening import (
@@ -54,6 +59,7 @@ __all__ = [
     "BudgetPlanner",
     "Counts",
     "Database",
+    "EarlierStudy",
     "FollowUp",
     "NextTrials",
     "Observed",
@@ -84,6 +90,7 @@ __all__ = [
     "load_all_studies",
     "load_study",
     "load_system_attributes",
+    "most_plans",
     "open_database",
     "open_study",
     "plan_key",
@@ -93,4 +100,5 @@ __all__ = [
     "study_names",
     "task_changes",
     "translate_database_error",
+    "write_earlier_studies",
 ]

@@ -32,6 +32,7 @@ from schedsearch.storage.attributes import (
     FINGERPRINT,
     FORECAST,
     FROM_EPOCH,
+    FROM_STUDY,
     NUMERICS,
     PARENT,
     PLAN,
@@ -45,6 +46,7 @@ from schedsearch.storage.attributes import (
     STOPPED_AFTER,
     STRETCHED,
     SUPERSEDED_BY,
+    TAKEN_FROM,
     TASK_PARTS,
     TERMS,
     TEST,
@@ -108,11 +110,19 @@ def check_attribute(
     Raises:
         DamagedStudyError: the value breaks its rule.
     """
-    # The parts of a task are continued as task_parts_1, task_parts_2 and so on. In a SQLite file of
-    # another program a key may be bytes.
-    rule = rules.get(TASK_PARTS if str(key).startswith(f"{TASK_PARTS}_") else key)
+    rule = rules.get(_without_number(key))
     if rule is not None and not rule.is_kept(value):
         raise DamagedStudyError(study, trial, key, value, rule.words)
+
+
+def _without_number(key: str) -> str:
+    """Return the key without the number of an attribute that there may be several of.
+
+    The parts of a task are continued as task_parts_1, task_parts_2 and so on.
+    """
+    # In a SQLite file of another program a key may be bytes.
+    several = (name for name in (TASK_PARTS, FROM_STUDY) if str(key).startswith(f"{name}_"))
+    return next(several, key)
 
 
 def is_whole(value: Any, low: int = 0, high: int = _INTEGER_LIMIT) -> bool:
@@ -262,6 +272,37 @@ def _is_epoch_budget(value: Any) -> bool:
     )
 
 
+def _is_earlier_study(value: Any) -> bool:
+    """Return whether a value is the record of an earlier study; see `EarlierStudy`."""
+    try:
+        count, names = len(value["ranks"]), len(value["hyperparameters"])
+        points = {len(path) for path in value["paths"]}
+        numbers = [n for path in value["paths"] for point in path for n in point]
+        return (
+            all(_is_line(value[key]) for key in ("study", "task", "metric"))
+            and is_whole(value["horizon"], 1, _MAX_EPOCHS + 1)
+            and is_whole(value["trials"])
+            and names > 0
+            and _are_names(value["hyperparameters"])
+            and all(is_number(rank) and 0 < rank < 1 for rank in value["ranks"])
+            and len(value["paths"]) == count
+            and len(points) <= 1
+            and all(len(point) == names for path in value["paths"] for point in path)
+            and all(map(is_number, numbers))
+        )
+    except SHAPE_ERRORS:
+        return False
+
+
+def _is_origin(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"study", "trial"}
+        and _is_line(value["study"])
+        and is_whole(value["trial"])
+    )
+
+
 _FLAG = Rule("true or false", _is_flag)
 _NAME = Rule("text of one line", _is_line)
 _NUMBER_OF_TRIAL = Rule("the number of a trial", is_whole)
@@ -289,6 +330,11 @@ STUDY_RULES: Mapping[str, Rule] = {
     TASK_PARTS: Rule("the hash of each part of the task, by name", _are_texts),
     ACCEPTED_TASKS: Rule("a list of versions, each with its `fingerprint`", _are_versions),
     STRETCHED: _FLAG,
+    FROM_STUDY: Rule(
+        "a table with `study`, `task`, `metric`, `horizon`, `trials`, `hyperparameters`, and a "
+        "path for each of its `ranks`",
+        _is_earlier_study,
+    ),
     TEST_METRICS: Rule("a list of names", _are_lines),
 }
 #: The rules for the attributes of a trial.
@@ -299,6 +345,7 @@ TRIAL_RULES: Mapping[str, Rule] = {
     AUDITED: _FLAG,
     CONSTANT: _FLAG,
     USER_PLAN: _NAME,
+    TAKEN_FROM: Rule("a table with `study` and `trial`", _is_origin),
     WORKER: _NAME,
     NUMERICS: Rule("a table with some of the keys of the study's numerics", _are_some_numerics),
     TRACEBACK: Rule("text", _is_text),

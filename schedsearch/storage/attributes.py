@@ -45,6 +45,8 @@ WORKER_PROCESS = "worker_"
 PARENT = "parent"
 #: Of a study that extends another one: whether durations stayed shares of the horizon.
 STRETCHED = "stretched"
+#: The prefix of the keys of the earlier studies that a study began from: from_study_0 and so on.
+FROM_STUDY = "from_study"
 
 # --- of a trial ----------------------------------------------------------------------------------
 
@@ -56,6 +58,8 @@ BASELINE = "baseline"
 SAMPLE_INDEX = "draw"
 #: Of a trial with a user plan: the file of the plan.
 USER_PLAN = "own"
+#: Of a trial with a plan of an earlier study: the name of the study, and the number of its trial.
+TAKEN_FROM = "taken_from"
 #: Of a trial with a parent: the last epoch that both have in common.
 FROM_EPOCH = "from_epoch"
 #: Of a trial that is exempt from pruning: no pruner stops it.

@@ -21,6 +21,7 @@ from schedsearch.storage.attributes import (
     NUMERICS,
     PLAN,
     SPACE,
+    TAKEN_FROM,
     TRIALS,
     UNPRUNED,
 )
@@ -128,7 +129,9 @@ def delete_if_untrained(database: Database, record: StudyRecord) -> bool:
 
 
 def _is_worth_keeping(trial: FrozenTrial) -> bool:
-    queued = trial.state is TrialState.WAITING and BASELINE not in trial.user_attrs
+    # The same command queues trial 0 and the plans of earlier studies again.
+    again = trial.user_attrs.keys() & {BASELINE, TAKEN_FROM}
+    queued = trial.state is TrialState.WAITING and not again
     return bool(trial.intermediate_values) or trial.state is TrialState.RUNNING or queued
 
 

@@ -18,6 +18,7 @@ from schedsearch.space import Space
 from schedsearch.storage.attribute_rules import SHAPE_ERRORS, parse_attribute
 from schedsearch.storage.attributes import CONFIRMS, EXPLAINS, FINGERPRINT, NUMERICS, SPACE, TRIALS
 from schedsearch.storage.database import Database
+from schedsearch.storage.earlier_studies import read_earlier_studies
 from schedsearch.storage.follow_ups import followed_study, is_follow_up
 from schedsearch.storage.studies import StudyHandle, StudyRecord
 from schedsearch.storage.study_attributes import (
@@ -92,6 +93,7 @@ def _open(database: Database, found: StudyAttributes) -> StudyHandle:
         follows,
         read_parts(found),
         accepted_digests(found),
+        read_earlier_studies(found),
     )
     return StudyHandle(database, found.study_id, record)
 

@@ -28,6 +28,7 @@ from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.claims import lock_study
 from schedsearch.storage.counts import count_epochs_by_trial
 from schedsearch.storage.database import Database
+from schedsearch.storage.earlier_studies import EarlierStudy
 from schedsearch.storage.follow_ups import FollowUp
 from schedsearch.storage.plan_means import PlanMean, rank_plans
 from schedsearch.storage.pruned_view import PrunedView
@@ -78,6 +79,7 @@ class StudyRecord:
         parts: the parts of the last accepted version of the task; empty if version 0.1 created the
             study.
         accepted: the hashes of the versions of the task that count as the same training.
+        earlier: the studies that this one began from.
     """
 
     space: Space
@@ -87,6 +89,7 @@ class StudyRecord:
     follows: FollowUp | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
     accepted: Sequence[str] = ()
+    earlier: tuple[EarlierStudy, ...] = ()
 
     @property
     def name(self) -> str:

@@ -58,7 +58,11 @@ class StudySession:
         """
         begun, space = len(self.own_trials()), self.study.space
         self.optuna = self.study.load_for_search(
-            make_sampler(space, f"{self.worker} {begun}" if begun else self.worker),
+            make_sampler(
+                space,
+                f"{self.worker} {begun}" if begun else self.worker,
+                self.study.record.earlier,
+            ),
             make_pruner(space),
             self.storage,
         )
