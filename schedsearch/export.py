@@ -17,7 +17,7 @@ from schedsearch.explanation.stored_result import explanation_result
 from schedsearch.plan import Plan
 from schedsearch.space import Space
 from schedsearch.storage import FollowUp, Purpose, StudyHandle, find_study, plan_of
-from schedsearch.storage.attributes import NUMERICS, RUNS, SEED, VALIDATION
+from schedsearch.storage.attributes import NUMERICS, RUNS, SEED, TAKEN_FROM, VALIDATION
 
 
 def best_trial(study: StudyHandle) -> FrozenTrial:
@@ -206,8 +206,12 @@ def _provenance_of_simplest(
 
 
 def _origin(study: StudyHandle, trial: FrozenTrial) -> dict[str, Any]:
-    """Return the task, the runs and the versions of a trial."""
+    """Return the task, the runs, the versions and the earlier studies of a trial."""
+    earlier = [one.evidence for one in study.record.earlier]
+    taken = trial.user_attrs.get(TAKEN_FROM)
     return {
+        **({"from_studies": earlier} if earlier else {}),
+        **({} if taken is None else {"taken_from": taken}),
         # Of the version of the task that was accepted last: the task as it is now.
         "fingerprint": [study.record.fingerprint, *study.record.accepted][-1],
         "runs": trial.user_attrs[RUNS],

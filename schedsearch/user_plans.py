@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,9 @@ def read_user_plan(path: Path, space: Space) -> UserPlan:
         if table.default is not None
     }
     config = validate_against_task(config.with_defaults(defaults), str(path))
-    plan = _override_baseline(space, config)
+    plan = override_baseline(
+        space, config.suggest_tables(FixedSuggester({})), config.schedule_version
+    )
     try:
         plan.resolve(space.horizon, space.search.seed)
     except InputError as error:
@@ -69,9 +71,15 @@ def _own_arguments(space: Space, given: Space) -> dict[str, Any]:
     return dict(space.document.arguments) | chosen
 
 
-def _override_baseline(space: Space, config: Space) -> Plan:
-    """Return trial 0's plan, with the schedules of a config where it has any."""
-    baseline, given = space.baseline_tables(), config.suggest_tables(FixedSuggester({}))
+def override_baseline(space: Space, given: Mapping[str, Any], version: int) -> Plan:
+    """Return trial 0's plan, with other schedules where there are any.
+
+    Args:
+        space: of the study.
+        given: the tables of these schedules, as in a config.
+        version: of the rules that they follow.
+    """
+    baseline = space.baseline_tables()
     grouped = {member for group in given["groups"].values() for member in group["members"]}
     overridden = grouped | given["hyperparameters"].keys()
     tables: dict[str, Any] = {}
@@ -90,7 +98,7 @@ def _override_baseline(space: Space, config: Space) -> Plan:
         {
             "hyperparameters": tables,
             "groups": {**kept_groups, **groups},
-            "schedule_version": config.schedule_version,
+            "schedule_version": version,
             "arguments": given.get("arguments", {}),
         }
     )

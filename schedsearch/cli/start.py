@@ -18,6 +18,7 @@ from schedsearch.cli.study_creation import (
     changed_threads,
     create,
     extend,
+    read_earlier,
     refuse_single_plan,
 )
 from schedsearch.cli.trust import TrustTask, require_trust
@@ -39,6 +40,7 @@ def start(
     extension: options.ExtensionOptions,
     training: options.TrainingOptions,
     place: PlaceOptions,
+    earlier: options.EarlierOptions,
     workers: options.Workers = 1,
     also: options.Also = None,
     accept_task: options.AcceptTask = False,
@@ -53,6 +55,7 @@ def start(
     command continues; twice stops at once. If --timeout ends the search, the exit status is 0. A
     study that ends without a complete trial exits 1.
     """
+    from schedsearch.earlier import Beginning, begin_from
     from schedsearch.study_setup import accept
     from schedsearch.study_task import load_with_fingerprint
     from schedsearch.user_plans import queue_user_plans, read_user_plan
@@ -65,15 +68,18 @@ def start(
             prepared, plans = _prepare_file(space, search, also, storage, trusted=trust_task)
             if not plans:
                 refuse_single_plan(prepared.space, space, storage)
+            beginning = read_earlier(prepared.space, earlier, storage)
             handle = create(prepared, storage, setup, accept_task=accept_task)
         else:
             search.refuse_any()
+            earlier.refuse()
             parent = study_at(storage, str(space))
             require_trust(parent.space.task, trusted=trust_task)
             if accept_task:
                 parent = accept(parent, load_with_fingerprint(parent.space), say)
             plans = [read_user_plan(path, parent.space) for path in also or ()]
-            handle = extend(parent, extension, reuse=not no_reuse)
+            beginning, handle = Beginning(), extend(parent, extension, reuse=not no_reuse)
+        handle = begin_from(handle, beginning, say)
         queue_user_plans(handle, plans)
         _warn_of_kept(handle, search)
         if workers == 0:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from schedsearch.cli.storage import warn_of_password
 from schedsearch.cli.usage_errors import problem_of_option
 from schedsearch.cores import MAX_THREADS
 from schedsearch.errors import FileError, InputError
@@ -32,6 +33,62 @@ Also = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _warn_of_password_in(context: typer.Context, url: str | None) -> str | None:
+    source = context.get_parameter_source("from_storage")
+    if url is not None and source is not None and source.name == "COMMANDLINE":
+        warn_of_password(url, "--from-storage", _FROM_STORAGE_VARIABLE)
+    return url
+
+
+#: The environment variable with the URL of the database of the earlier studies.
+_FROM_STORAGE_VARIABLE = "SCHEDSEARCH_FROM_STORAGE"
+
+
+@dataclass(frozen=True)
+class EarlierOptions:
+    """The studies that a new one begins from."""
+
+    from_studies: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="<study,...>",
+            help="Begin from these studies: try their best plans first.",
+            show_default=False,
+        ),
+    ] = None
+    from_storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar=_FROM_STORAGE_VARIABLE,
+            callback=_warn_of_password_in,
+            help="Database URL of the studies of --from; default: that of the study.",
+            show_default=False,
+        ),
+    ] = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the studies.
+
+        Raises:
+            InputError: the option names none.
+        """
+        if self.from_studies is None:
+            return ()
+        names = [name.strip() for name in self.from_studies.split(",") if name.strip()]
+        if not names:
+            raise InputError("--from names no study: give one or more, such as --from first,second")
+        return tuple(dict.fromkeys(names))
+
+    def refuse(self) -> None:
+        """Refuse earlier studies where a study is extended."""
+        if self.from_studies is not None:
+            raise InputError("--horizon continues the plans of the study: leave out --from")
+
+
 AcceptTask = Annotated[
     bool,
     typer.Option(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from schedsearch.storage import Database, StudyHandle
 
 DEFAULT_STORAGE = "sqlite:///studies.db"
+_VARIABLE = "SCHEDSEARCH_STORAGE"
 _URL_FROM_FILE = "schedsearch.storage_file"
 
 
@@ -75,17 +76,19 @@ def _choose_url(context: typer.Context, url: str) -> str:
             raise InputError("--storage and --storage-file both name a database: give only one")
         return str(context.meta[_URL_FROM_FILE])
     if is_flag:
-        _warn_of_password(url)
+        warn_of_password(url)
     return url
 
 
-def _warn_of_password(url: str) -> None:
+def warn_of_password(url: str, option: str = "--storage", variable: str = _VARIABLE) -> None:
+    """Warn if a URL that is an argument of the command contains a password."""
     from schedsearch.storage import has_password
 
     if has_password(url):
+        file = ", or put the URL into a file for --storage-file" if option == "--storage" else ""
         say(
-            "warning: every user of this machine can read the password in --storage: "
-            "set SCHEDSEARCH_STORAGE to the URL, or put the URL into a file for --storage-file"
+            f"warning: every user of this machine can read the password in {option}: "
+            f"set {variable} to the URL{file}"
         )
 
 
@@ -111,7 +114,7 @@ def complete_study_name(context: typer.Context, incomplete: str) -> list[str]:
 Storage = Annotated[
     str,
     typer.Option(
-        envvar="SCHEDSEARCH_STORAGE",
+        envvar=_VARIABLE,
         show_default=DEFAULT_STORAGE,
         callback=_choose_url,
         help="Database URL. If it contains a password, use the variable or --storage-file.",

@@ -13,7 +13,8 @@ from schedsearch.printable import count_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from schedsearch.cli.start_options import ExtensionOptions
+    from schedsearch.cli.start_options import EarlierOptions, ExtensionOptions
+    from schedsearch.earlier import Beginning
     from schedsearch.preparation import ComputeOptions, PreparedSpace
     from schedsearch.space import Space
     from schedsearch.storage import Database, StudyHandle
@@ -73,6 +74,14 @@ def _measured(
             "not created; the same command begins again, and --lanes 1 measures nothing"
         )
         raise typer.Exit(130) from None
+
+
+def read_earlier(space: Space, options: EarlierOptions, storage: str) -> Beginning:
+    """Read what a study takes of earlier studies, except those that it has recorded already."""
+    from schedsearch.earlier import open_sources, read_beginning
+
+    names, other = options.names, options.from_storage
+    return read_beginning(space, open_sources(storage, space.name, names, other))
 
 
 def extend(parent: StudyHandle, options: ExtensionOptions, *, reuse: bool) -> StudyHandle:

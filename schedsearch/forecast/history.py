@@ -68,10 +68,10 @@ class TrainedPlans:
         for number, trial in sorted(by_number.items()):
             if not trial.state.is_finished():
                 self._unfinished.append(number)
-            elif found := self._read(trial):
+            elif found := self.read(trial):
                 self.plans.append(found)
 
-    def _read(self, trial: FrozenTrial) -> TrainedPlan | None:
+    def read(self, trial: FrozenTrial) -> TrainedPlan | None:
         """Return a complete trial; None for others, and if it sets other hyperparameters."""
         if trial.state is not TrialState.COMPLETE or is_superseded(trial):
             return None

@@ -17,7 +17,7 @@ from schedsearch.space.domains import Choices, Domain
 #: A hyperparameter is seen in its logarithm if its values span more than this factor.
 _LOGARITHMIC_SPAN = 20.0
 #: The points of a path of a trained plan; every third of them is a point of `COARSE`.
-_FINE, _COARSE = 30, 10
+_FINE, COARSE = 30, 10
 
 
 def path_of(
@@ -47,7 +47,7 @@ def path_of(
     rows = []
     chosen = [_argument_value(plan.arguments.get(name), level) for name, level in arguments]
     state, epoch = plan.start(), 0
-    for time in midpoints(0, horizon, _FINE if fine else _COARSE):
+    for time in midpoints(0, horizon, _FINE if fine else COARSE):
         if plan.is_closed_form:
             state, epoch = plan.start(math.floor(time)), math.floor(time)
         while epoch < math.floor(time):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from schedsearch.earlier import Beginning, begin_from, open_sources, read_beginning
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.files import read_document
 from schedsearch.interactive.study_view import StudyView
@@ -33,6 +34,7 @@ def search(
     storage: str = DEFAULT_STORAGE,
     workers: int = 0,
     study: str | None = None,
+    from_studies: Sequence[str | StudyView] = (),
     threads: int | None = None,
     lanes: int | None = None,
     device: str = "cpu",
@@ -50,6 +52,8 @@ def search(
         storage: the URL of the database.
         workers: how many processes train; 0: this one. A task of a notebook trains in this one.
         study: the study's name; None: that of the space.
+        from_studies: earlier studies to begin from, by name, or as objects, which may be in another
+            database. Their best plans are tried first.
         threads: torch's threads of each worker; None measures the best number.
         lanes: runs in one batched step of a worker; None measures the best number.
         device: where to train, as torch names it.
@@ -72,8 +76,10 @@ def search(
         _require_trust(prepared_space.task)
     prepared = prepare_space(prepared_space, file)
     options = ComputeOptions(device=device, threads=threads, workers=max(1, workers), lanes=lanes)
+    beginning = _read_beginning(prepared.space, storage, from_studies)
     with Progress("trials") as display:
         handle = open_or_create(prepared, storage, options, display.say)
+        handle = begin_from(handle, beginning, display.say)
         _search(handle, display, workers)
     return StudyView(handle)
 
@@ -87,6 +93,18 @@ def _content_of(space: Mapping[str, Any] | Path | str | Space) -> tuple[dict[str
         return copy.deepcopy(dict(space)), "the space"
     path = Path(space)
     return {"name": path.stem, **read_document(path)}, str(path)
+
+
+def _read_beginning(
+    space: Space, storage: str, from_studies: Sequence[str | StudyView]
+) -> Beginning:
+    """Read what a study takes of earlier studies, given by name or as objects."""
+    if isinstance(from_studies, str | StudyView):
+        from_studies = [from_studies]
+    names = [study for study in from_studies if isinstance(study, str)]
+    by_name = {study.name: study for study in open_sources(storage, space.name, names)}
+    handles = [by_name.get(s) if isinstance(s, str) else s._study for s in from_studies]
+    return read_beginning(space, [handle for handle in handles if handle is not None])
 
 
 def _require_trust(reference: str) -> None:

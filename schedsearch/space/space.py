@@ -318,6 +318,10 @@ class Space:
                 given[name] = {**given[name], "default": defaults[name]}
         return replace(self, document=self.document.model_copy(update={"arguments": given}))
 
+    def argument_parameters(self, name: str, value: Any) -> dict[str, Any] | None:
+        """Return the Optuna parameters that give an argument a value; None if it cannot have it."""
+        return _parameters_for(self.arguments[name], f"arguments.{name}", value)
+
     # --- the baseline --------------------------------------------------------------------------
 
     def with_defaults(self, defaults: Mapping[str, float]) -> Space:

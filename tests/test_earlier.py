@@ -1,0 +1,295 @@
+"""`start --from`: a study that begins from the results of earlier ones."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import schedsearch
+from schedsearch.earlier import begin_from, open_sources, read_beginning
+from schedsearch.earlier.source import Source
+from schedsearch.errors import DamagedStudyError, InputError, StudyError
+from schedsearch.export import trial_to_config
+from schedsearch.space import Space
+from schedsearch.storage import delete_study, open_database, open_study, plan_of
+from schedsearch.storage.attributes import PLAN, TAKEN_FROM, UNPRUNED
+from tests.cli.command import Command
+from tests.searches import document, make_study, make_study_at, url_of, work, write_space
+
+
+def content_of(name: str = "later", trials: int = 60, **changes):
+    content = {**document(trials=trials, sampler={"name": "forecast"}), **changes}
+    return {**content, "name": name}
+
+
+def with_lr(name: str = "later", **changes):
+    content = content_of(name)
+    content["hyperparameters"]["lr"] |= changes
+    return content
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory):
+    """A study of 40 trials: its task wants large learning rates at the end of a decay or so."""
+    content = {**document(trials=40, pruner={"name": "none"}), "name": "earlier"}
+    study = make_study_at(url_of(tmp_path_factory.mktemp("earlier")), content)
+    assert not work(study).wrong
+    return study
+
+
+def begin(folder, earlier, content=None):
+    study = make_study(folder, content or content_of())
+    said: list[str] = []
+    return begin_from(study, read_beginning(study.space, [earlier]), said.append), said
+
+
+def taken(study):
+    return [trial for trial in study.trials() if TAKEN_FROM in trial.user_attrs]
+
+
+def test_the_best_schedule_and_the_best_constant_are_queued_after_trial_0(tmp_path, earlier):
+    study, said = begin(tmp_path, earlier)
+    trials = taken(study)
+    assert [trial.number for trial in trials] == [1, 2, 3, 4, 5, 6]
+    constants = [study.space.is_constant_plan(trial.user_attrs[PLAN]) for trial in trials]
+    assert constants == [False] * 4 + [True] * 2
+    for first, constant in ((trials[0], False), (trials[4], True)):
+        best = earlier.ranked_plans(constant=constant)[0].trial
+        assert plan_of(first) == plan_of(best)
+        assert first.user_attrs[TAKEN_FROM] == {"study": "earlier", "trial": best.number}
+        assert first.user_attrs.get(UNPRUNED, False) == constant
+    assert len({json.dumps(trial.user_attrs[PLAN]) for trial in trials}) == 6
+    assert study.total() == 60
+    [line] = said
+    assert line == (
+        "study later begins from earlier: it tries 6 plans of that study first, and the forecast "
+        "starts from 40 results of theirs"
+    )
+
+
+def test_plans_that_lie_in_the_space_keep_their_parameters_for_every_sampler(tmp_path, earlier):
+    study, _ = begin(tmp_path, earlier)
+    for trial in taken(study):
+        assert trial.params == earlier.trial(trial.user_attrs[TAKEN_FROM]["trial"]).params
+
+
+def test_plans_outside_of_the_ranges_are_tried_without_parameters(tmp_path, earlier):
+    content = content_of()
+    tiny = {"low": 1e-6, "high": 1e-5}
+    content["hyperparameters"]["lr"]["families"]["exponential"]["initial"] = tiny
+    content["hyperparameters"]["lr"]["families"]["constant"]["value"] = tiny
+    study, _ = begin(tmp_path, earlier, content)
+    assert taken(study)
+    assert all(trial.params == {} for trial in taken(study))
+
+
+def test_the_plans_differ_in_their_values(earlier):
+    source = Source(earlier, Space.from_document(content_of(), "later.toml"))
+    starts = {
+        round(taken.plan.values(taken.plan.start())["lr"], 2)
+        for taken in source.take([], 3, constant=True)
+    }
+    assert len(starts) == 3
+
+
+def test_a_small_study_takes_few_plans(tmp_path, earlier):
+    study, _ = begin(tmp_path, earlier, content_of(trials=20))
+    assert len(taken(study)) == 2
+
+
+def test_two_studies_take_turns(tmp_path, earlier):
+    other = make_study_at(
+        url_of(tmp_path), {**document(trials=20, seed=1, pruner={"name": "none"}), "name": "other"}
+    )
+    work(other)
+    study = make_study(tmp_path, content_of())
+    study = begin_from(study, read_beginning(study.space, [earlier, other]), print)
+    names = [trial.user_attrs[TAKEN_FROM]["study"] for trial in taken(study)]
+    assert names == ["earlier", "other", "earlier", "other", "earlier", "other"]
+    assert [one.name for one in study.record.earlier] == ["earlier", "other"]
+
+
+def test_durations_that_are_shares_are_those_of_the_new_horizon(tmp_path):
+    content = {**document(trials=12, pruner={"name": "none"}), "name": "shares"}
+    linear = {"initial": 0.5, "final": {"low": 0.01, "high": 0.1}, "duration": "50%"}
+    content["hyperparameters"]["lr"]["families"]["linear"] = linear
+    del content["hyperparameters"]["lr"]["families"]["exponential"]
+    shares = make_study_at(url_of(tmp_path), content)
+    work(shares)
+    study, _ = begin(tmp_path, shares, content_of(horizon=40))
+    plan = plan_of(taken(study)[0]).resolve(40, 0)
+    values = [plan.values(plan.start(epoch))["lr"] for epoch in (0, 10, 20, 39)]
+    assert values[0] == 0.5
+    assert values[0] > values[1] > values[2] == values[3]
+
+
+def test_values_are_limited_to_the_bounds_of_the_new_space(tmp_path, earlier):
+    study, said = begin(tmp_path, earlier, with_lr(bounds=[0.0, 0.12]))
+    for trial in taken(study):
+        plan = plan_of(trial).resolve(9, 0)
+        assert plan.values(plan.start())["lr"] <= 0.12
+    assert any(line.endswith("lr is limited to [0, 0.12]") for line in said)
+
+
+def test_a_hyperparameter_that_may_only_be_constant_takes_no_schedule(tmp_path, earlier):
+    content = content_of()
+    del content["hyperparameters"]["lr"]["families"]["exponential"]
+    study, _ = begin(tmp_path, earlier, content)
+    assert len(taken(study)) == 2
+    assert all(study.space.is_constant_plan(trial.user_attrs[PLAN]) for trial in taken(study))
+
+
+def test_a_plan_that_follows_a_loss_term_of_another_task_is_left_out(tmp_path):
+    content = {**document(trials=12, pruner={"name": "none"}), "name": "terms"}
+    pi = {"term": "fit", "target": 1.0, "kp": {"low": 0.01, "high": 0.1}, "ki": 0.001}
+    content["hyperparameters"]["lr"]["families"] = {
+        "constant": content["hyperparameters"]["lr"]["families"]["constant"],
+        "pi": pi,
+    }
+    terms = make_study_at(url_of(tmp_path), content)
+    work(terms)
+    same = read_beginning(Space.from_document(content_of(), "later"), [terms])
+    assert any(not plan.constant for plan in same.plans)
+    other = content_of(task="tests.searches:train_gently")
+    found = read_beginning(Space.from_document(other, "later"), [terms])
+    assert all(plan.constant for plan in found.plans)
+    assert "they follow loss terms of another task" in found.left_out
+
+
+def test_the_record_has_ranks_of_the_shared_hyperparameters_and_no_values(tmp_path, earlier):
+    study, _ = begin(tmp_path, earlier)
+    [record] = study.record.earlier
+    assert record.evidence == {
+        "study": "earlier",
+        "task": "tests.searches:train",
+        "metric": "val_loss",
+        "horizon": 9,
+        "trials": 40,
+        "hyperparameters": ["lr"],
+    }
+    assert len(record.ranks) == len(record.paths) == 40
+    assert sorted(record.ranks)[0] == pytest.approx(0.0125)
+    # The best rank belongs to the values of the best plan.
+    best = plan_of(earlier.ranked_plans()[0].trial).resolve(9, 0)
+    path = record.paths[record.ranks.index(min(record.ranks))]
+    assert path[0][0] == pytest.approx(best.values(best.start())["lr"], rel=1e-3)
+
+
+def test_the_same_call_again_adds_nothing_even_if_the_earlier_study_is_gone(tmp_path):
+    url = url_of(tmp_path)
+    gone = make_study_at(url, {**document(pruner={"name": "none"}), "name": "gone"})
+    work(gone)
+    study, _ = begin(tmp_path, gone)
+    before = len(study.trials())
+    study, said = begin(tmp_path, gone)
+    assert (len(study.trials()), said) == (before, [])
+    delete_study(study.database, "gone")
+    assert open_sources(url, "later", ["gone"]) == []
+
+
+def test_a_study_without_earlier_ones_has_the_record_that_it_always_had(tmp_path, earlier):
+    plain = make_study(tmp_path, content_of("plain"))
+    study, _ = begin(tmp_path, earlier)
+    assert plain.record.earlier == ()
+    assert plain.record.fingerprint == study.record.fingerprint
+    assert not [key for key in plain.attributes().texts if key.startswith("from")]
+
+
+def test_a_search_from_an_earlier_study_ends_and_its_config_has_the_evidence(tmp_path, earlier):
+    study, _ = begin(tmp_path, earlier, content_of(trials=25))
+    assert not work(study).wrong
+    source = trial_to_config(study, study.trial(1))["source"]
+    assert source["from_studies"] == [study.record.earlier[0].evidence]
+    assert source["taken_from"] == study.trial(1).user_attrs[TAKEN_FROM]
+    assert "taken_from" not in trial_to_config(study, study.trial(0))["source"]
+    config = Space.from_document(trial_to_config(study, study.trial(1)), "exported")
+    assert config.plan() == plan_of(study.trial(1))
+
+
+def test_a_damaged_record_is_named(tmp_path, earlier):
+    study, _ = begin(tmp_path, earlier)
+    damaged = {**study.record.earlier[0].evidence, "ranks": [0.5], "paths": []}
+    study.database.optuna.set_study_user_attr(study.study_id, "from_study_0", damaged)
+    with pytest.raises(DamagedStudyError, match="a path for each of its `ranks`"):
+        open_study(study.database, "later")
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def test_a_study_that_shares_no_hyperparameter_is_refused(tmp_path, earlier):
+    content = content_of()
+    content["hyperparameters"] = {"reg": content["hyperparameters"]["lr"]}
+    with pytest.raises(InputError, match="`earlier` shares no searched .* searches lr, .* reg"):
+        read_beginning(Space.from_document(content, "later"), [earlier])
+
+
+def test_a_study_without_a_complete_trial_is_refused(tmp_path, earlier):
+    fresh = make_study(tmp_path, {**document(), "name": "fresh"})
+    with pytest.raises(StudyError, match="study fresh has no complete trial yet"):
+        read_beginning(earlier.space, [fresh])
+
+
+# --- the command line, and Python ----------------------------------------------------------------
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path, earlier):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCHEDSEARCH_STORAGE", url_of(tmp_path))
+    monkeypatch.setenv("SCHEDSEARCH_FROM_STORAGE", earlier.database.url)
+    return Command(monkeypatch, capsys)
+
+
+START = ("--study", "later", "--trials", 30, "--workers", 0, "--threads", 1, "--trust-task")
+
+
+def test_start_begins_from_a_study_of_another_database(tmp_path, command):
+    space = write_space(tmp_path, content_of())
+    done = command("start", space, *START, "--from", "earlier")
+    assert "study later begins from earlier: it tries 3 plans of that study first" in done.err
+    study = open_study(open_database(url_of(tmp_path)), "later")
+    assert len(taken(study)) == 3
+    again = command("start", space, *START, "--from", "earlier")
+    assert (again.status, "begins from" in again.err) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--from", "earliest"), "has no study `earliest`: did you mean `earlier`?"),
+        (("--from", ","), "--from names no study"),
+    ],
+)
+def test_a_wrong_name_creates_no_study(tmp_path, command, given, message):
+    done = command("start", write_space(tmp_path, content_of()), *START, *given)
+    assert done.status == 2 or done.status == 1
+    assert message in done.err
+    assert not (tmp_path / "studies.db").exists()
+
+
+def test_a_study_cannot_begin_from_itself(tmp_path, command, monkeypatch):
+    monkeypatch.delenv("SCHEDSEARCH_FROM_STORAGE")
+    done = command("start", write_space(tmp_path, content_of()), *START, "--from", "later")
+    assert "study later cannot begin from itself" in done.err
+
+
+def test_from_does_not_go_with_horizon(command):
+    done = command("start", "small", "--horizon", 20, "--from", "earlier")
+    assert "leave out --from" in done.err
+
+
+def test_from_python_by_name_and_by_object(tmp_path):
+    content = {**document(sampler={"name": "forecast"}), "name": "first"}
+    first = schedsearch.search(content, trials=8, storage=url_of(tmp_path), threads=1)
+    other = url_of(tmp_path / "..")
+    for storage, given in ((url_of(tmp_path), ["first"]), (other, [first])):
+        later = schedsearch.search(
+            {**content, "name": "second"},
+            trials=8,
+            storage=storage,
+            threads=1,
+            from_studies=given,
+        )
+        assert TAKEN_FROM in later._study.trial(1).user_attrs
