@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import optuna
 import pytest
+from optuna.samplers import RandomSampler
+from optuna.trial import create_trial
 
 import schedsearch
 from schedsearch.earlier import begin_from, open_sources, read_beginning
@@ -13,7 +16,7 @@ from schedsearch.errors import DamagedStudyError, InputError, StudyError
 from schedsearch.export import trial_to_config
 from schedsearch.space import Space
 from schedsearch.storage import delete_study, open_database, open_study, plan_of
-from schedsearch.storage.attributes import PLAN, TAKEN_FROM, UNPRUNED
+from schedsearch.storage.attributes import PLAN, RUNS, TAKEN_FROM, UNPRUNED
 from tests.cli.command import Command
 from tests.searches import document, make_study, make_study_at, url_of, work, write_space
 
@@ -29,13 +32,30 @@ def with_lr(name: str = "later", **changes):
     return content
 
 
+def fill(folder, name: str = "earlier", count: int = 40, content=None):
+    """Return a study with complete trials of random plans; none is trained."""
+    study = make_study_at(url_of(folder), {**(content or document()), "name": name})
+    space, random = study.space, optuna.create_study(sampler=RandomSampler(len(name)))
+    for i in range(count):
+        trial = random.ask()
+        plan = space.suggest(trial)
+        value = 1.0 + plan.values(plan.start())["lr"] + 1e-6 * i
+        study.database.optuna.create_new_trial(
+            study.study_id,
+            create_trial(
+                params=trial.params,
+                distributions=trial.distributions,
+                value=value,
+                intermediate_values={space.horizon: value},
+                user_attrs={PLAN: plan.to_tables(), RUNS: [{"seed": 0, "value": value}]},
+            ),
+        )
+    return study
+
+
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory):
-    """A study of 40 trials: its task wants large learning rates at the end of a decay or so."""
-    content = {**document(trials=40, pruner={"name": "none"}), "name": "earlier"}
-    study = make_study_at(url_of(tmp_path_factory.mktemp("earlier")), content)
-    assert not work(study).wrong
-    return study
+    return fill(tmp_path_factory.mktemp("earlier"))
 
 
 def begin(folder, earlier, content=None):
@@ -99,10 +119,7 @@ def test_a_small_study_takes_few_plans(tmp_path, earlier):
 
 
 def test_two_studies_take_turns(tmp_path, earlier):
-    other = make_study_at(
-        url_of(tmp_path), {**document(trials=20, seed=1, pruner={"name": "none"}), "name": "other"}
-    )
-    work(other)
+    other = fill(tmp_path, "other")
     study = make_study(tmp_path, content_of())
     study = begin_from(study, read_beginning(study.space, [earlier, other]), print)
     names = [trial.user_attrs[TAKEN_FROM]["study"] for trial in taken(study)]
@@ -111,12 +128,11 @@ def test_two_studies_take_turns(tmp_path, earlier):
 
 
 def test_durations_that_are_shares_are_those_of_the_new_horizon(tmp_path):
-    content = {**document(trials=12, pruner={"name": "none"}), "name": "shares"}
+    content = document()
     linear = {"initial": 0.5, "final": {"low": 0.01, "high": 0.1}, "duration": "50%"}
     content["hyperparameters"]["lr"]["families"]["linear"] = linear
     del content["hyperparameters"]["lr"]["families"]["exponential"]
-    shares = make_study_at(url_of(tmp_path), content)
-    work(shares)
+    shares = fill(tmp_path, "shares", 12, content)
     study, _ = begin(tmp_path, shares, content_of(horizon=40))
     plan = plan_of(taken(study)[0]).resolve(40, 0)
     values = [plan.values(plan.start(epoch))["lr"] for epoch in (0, 10, 20, 39)]
@@ -141,14 +157,13 @@ def test_a_hyperparameter_that_may_only_be_constant_takes_no_schedule(tmp_path, 
 
 
 def test_a_plan_that_follows_a_loss_term_of_another_task_is_left_out(tmp_path):
-    content = {**document(trials=12, pruner={"name": "none"}), "name": "terms"}
+    content = document()
     pi = {"term": "fit", "target": 1.0, "kp": {"low": 0.01, "high": 0.1}, "ki": 0.001}
     content["hyperparameters"]["lr"]["families"] = {
         "constant": content["hyperparameters"]["lr"]["families"]["constant"],
         "pi": pi,
     }
-    terms = make_study_at(url_of(tmp_path), content)
-    work(terms)
+    terms = fill(tmp_path, "terms", 12, content)
     same = read_beginning(Space.from_document(content_of(), "later"), [terms])
     assert any(not plan.constant for plan in same.plans)
     other = content_of(task="tests.searches:train_gently")
@@ -178,8 +193,7 @@ def test_the_record_has_ranks_of_the_shared_hyperparameters_and_no_values(tmp_pa
 
 def test_the_same_call_again_adds_nothing_even_if_the_earlier_study_is_gone(tmp_path):
     url = url_of(tmp_path)
-    gone = make_study_at(url, {**document(pruner={"name": "none"}), "name": "gone"})
-    work(gone)
+    gone = fill(tmp_path, "gone", 6)
     study, _ = begin(tmp_path, gone)
     before = len(study.trials())
     study, said = begin(tmp_path, gone)
@@ -197,7 +211,7 @@ def test_a_study_without_earlier_ones_has_the_record_that_it_always_had(tmp_path
 
 
 def test_a_search_from_an_earlier_study_ends_and_its_config_has_the_evidence(tmp_path, earlier):
-    study, _ = begin(tmp_path, earlier, content_of(trials=25))
+    study, _ = begin(tmp_path, earlier, content_of(trials=12))
     assert not work(study).wrong
     source = trial_to_config(study, study.trial(1))["source"]
     assert source["from_studies"] == [study.record.earlier[0].evidence]
@@ -221,7 +235,7 @@ def test_a_damaged_record_is_named(tmp_path, earlier):
 def test_a_study_that_shares_no_hyperparameter_is_refused(tmp_path, earlier):
     content = content_of()
     content["hyperparameters"] = {"reg": content["hyperparameters"]["lr"]}
-    with pytest.raises(InputError, match="`earlier` shares no searched .* searches lr, .* reg"):
+    with pytest.raises(InputError, match=r"`earlier` shares no searched .* searches lr, .* reg"):
         read_beginning(Space.from_document(content, "later"), [earlier])
 
 
@@ -280,16 +294,13 @@ def test_from_does_not_go_with_horizon(command):
     assert "leave out --from" in done.err
 
 
-def test_from_python_by_name_and_by_object(tmp_path):
-    content = {**document(sampler={"name": "forecast"}), "name": "first"}
-    first = schedsearch.search(content, trials=8, storage=url_of(tmp_path), threads=1)
-    other = url_of(tmp_path / "..")
-    for storage, given in ((url_of(tmp_path), ["first"]), (other, [first])):
-        later = schedsearch.search(
-            {**content, "name": "second"},
-            trials=8,
-            storage=storage,
-            threads=1,
-            from_studies=given,
-        )
-        assert TAKEN_FROM in later._study.trial(1).user_attrs
+def test_from_python_by_name_and_by_object(tmp_path, earlier):
+    fill(tmp_path, "first", 6)
+    later = schedsearch.search(
+        content_of("second", trials=2),
+        storage=url_of(tmp_path),
+        threads=1,
+        from_studies=["first", schedsearch.StudyView(earlier)],
+    )
+    assert later._study.trial(1).user_attrs[TAKEN_FROM]["study"] == "first"
+    assert [one.name for one in later._study.record.earlier] == ["first", "earlier"]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from schedsearch.forecast import path_of
+from schedsearch.forecast.prior import ranks_of
 from schedsearch.plan import Plan
 from schedsearch.samplers import make_sampler
 from schedsearch.samplers.forecast import ForecastSampler, _RecordingSuggester
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
+from schedsearch.storage import EarlierStudy
 from schedsearch.storage.attributes import PLAN
 from tests.searches import document, make_study, work
 
@@ -137,3 +141,35 @@ def test_a_fixed_choice_is_not_drawn(value):
     drawn = [suggester.suggest_categorical("arguments.a", [value, "other"]) for _ in range(20)]
     assert drawn == [value] * 20
     assert suggester.parameters == {"arguments.a": value}
+
+
+def earlier_of(space: Space, sign: float) -> EarlierStudy:
+    """Return what an earlier study of other values, in the same order, tells of random plans."""
+    suggester, paths, values = RandomSuggester(0), [], []
+    for _ in range(40):
+        tables = space.suggest_tables(suggester)
+        plan = Plan.from_tables(tables).resolve(9, 0)
+        paths.append(tuple(map(tuple, path_of(plan, ("lr",), 9, [], fine=False).tolist())))
+        values.append(sign * value_of(tables))
+    ranks = tuple(ranks_of(np.array(values)).tolist())
+    return EarlierStudy("earlier", "a:B", "loss", 9, 40, ("lr",), ranks, tuple(paths))
+
+
+def test_the_first_trials_are_better_from_an_earlier_study():
+    space, better = space_of(), 0
+    earlier = [earlier_of(space, 1.0)]
+    for seed in range(8):
+        found = search(ForecastSampler(space, seed, earlier=earlier), space, 10)
+        cold = search(ForecastSampler(space, seed), space, 10)
+        better += sorted(found)[5] < sorted(cold)[5]
+    assert better >= 7
+
+
+def test_an_earlier_study_that_misleads_does_little_harm():
+    space = space_of()
+    earlier = [earlier_of(space, -1.0)]
+    found, cold = [], []
+    for seed in range(8):
+        found += search(ForecastSampler(space, seed, earlier=earlier), space)[20:]
+        cold += search(ForecastSampler(space, seed), space)[20:]
+    assert sorted(found)[80] < 1.25 * sorted(cold)[80]
