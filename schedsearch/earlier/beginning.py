@@ -146,11 +146,12 @@ def _lines(
 ) -> Iterator[str]:
     names = ", ".join(earlier.name for earlier in new)
     known = sum(len(earlier.ranks) for earlier in new)
-    starts = f", and the forecast starts from {count_of(known, 'result')} of theirs"
+    whose = "its" if len(new) == 1 else "their"
+    starts = f", and the forecast starts from {known} of {whose} results"
     is_forecast = study.space.search.sampler.name == "forecast"
     yield (
-        f"study {study.name} begins from {names}: it tries {count_of(queued, 'plan')} of "
-        f"{'theirs' if len(new) > 1 else 'that study'} first{starts if is_forecast else ''}"
+        f"study {study.name} begins from {names}: {queued} of {whose} plans are tried first"
+        f"{starts if is_forecast else ''}"
     )
     clipped = Counter(name for taken in beginning.plans for name in taken.clipped)
     for name, count in clipped.items():

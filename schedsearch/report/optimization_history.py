@@ -16,7 +16,13 @@ from schedsearch.report.text import describe_value
 from schedsearch.space import Objective, Space
 from schedsearch.space.domains import Choices, Levels
 from schedsearch.storage import is_race_run, rank_plans
-from schedsearch.storage.attributes import EPOCHS_TRAINED, PLAN, USER_PLAN, requested_epochs
+from schedsearch.storage.attributes import (
+    EPOCHS_TRAINED,
+    PLAN,
+    TAKEN_FROM,
+    USER_PLAN,
+    requested_epochs,
+)
 
 #: Importances need at least so many complete trials of a family.
 MIN_TRIALS = 20
@@ -80,7 +86,8 @@ def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str
 
     Arguments with levels are in it too, by level. The value of a trial is the mean over all runs of
     its plan. Hyperparameters with a single family are left out. A family without a complete trial
-    has an empty list. User plans are left out, since they may have families that are not searched.
+    has an empty list. User plans are left out, since they may have families that are not searched;
+    and so are plans of earlier studies where they have such a family.
     """
     found: dict[str, dict[str, list[float]]] = {
         name: {family: [] for family in families.options}
@@ -97,7 +104,9 @@ def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str
         if (value := means.get(trial.number)) is None or USER_PLAN in trial.user_attrs:
             continue
         for name, families in found.items():
-            families[family_of(space, trial, name)].append(value)
+            family = family_of(space, trial, name)
+            if family in families or TAKEN_FROM not in trial.user_attrs:
+                families[family].append(value)
     return found
 
 
