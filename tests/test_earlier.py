@@ -40,7 +40,8 @@ def fill(folder, name: str = "earlier", count: int = 40, content=None):
     for i in range(count):
         trial = random.ask()
         plan = space.suggest(trial)
-        value = 1.0 + plan.values(plan.start())["lr"] + 1e-6 * i
+        resolved = plan.resolve(space.horizon, 0)
+        value = 2.0 - resolved.values(resolved.start())["lr"] + 1e-6 * i
         study.database.optuna.create_new_trial(
             study.study_id,
             create_trial(
@@ -176,7 +177,8 @@ def test_a_hyperparameter_that_may_only_be_constant_takes_no_schedule(tmp_path, 
 
 def test_a_plan_that_follows_a_loss_term_of_another_task_is_left_out(tmp_path):
     content = document()
-    pi = {"term": "fit", "target": 1.0, "kp": {"low": 0.01, "high": 0.1}, "ki": 0.001}
+    gain = {"low": 0.01, "high": 0.1}
+    pi = {"term": "fit", "set_point": 1.0, "proportional_gain": gain, "integral_gain": 0.001}
     content["hyperparameters"]["lr"]["families"] = {
         "constant": content["hyperparameters"]["lr"]["families"]["constant"],
         "pi": pi,
