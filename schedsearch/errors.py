@@ -9,6 +9,7 @@ SchedSearchError                  the operation failed: exit 1
     ├── FileError                 a space or a config has mistakes: lists all of them
     ├── TaskError                 a task cannot be imported or is invalid
     ├── TrainingRefusedError      a training would not follow its plan
+    │   └── CheckpointRefusedError    a training cannot continue from a checkpoint
     ├── UnknownNameError          no hyperparameter has this name; also a KeyError
     ├── StudyError                a study is missing or unsuitable for the command
     └── StorageError              a database cannot be opened, read or written
@@ -109,6 +110,10 @@ class TaskError(InputError):
 
 class TrainingRefusedError(InputError):
     """A training would not follow its plan; it stops a search at once, since no trial could."""
+
+
+class CheckpointRefusedError(TrainingRefusedError):
+    """A training cannot continue by its plan from a checkpoint; a trial begins again without it."""
 
 
 class UnknownNameError(InputError, KeyError):

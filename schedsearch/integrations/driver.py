@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from schedsearch.engines.loop import LoopRun
-from schedsearch.errors import TrainingRefusedError, did_you_mean
+from schedsearch.errors import CheckpointRefusedError, TrainingRefusedError, did_you_mean
 from schedsearch.integrations.value_sources import value_source
 from schedsearch.loss import set_weights, weighted_losses, weights_of
 from schedsearch.parameter_groups import (
@@ -247,7 +247,7 @@ class ScheduleDriver:
             return
         key = self.source.key
         if key not in state:
-            raise TrainingRefusedError(
+            raise CheckpointRefusedError(
                 "the checkpoint has the state of a "
                 f"{'scheduler' if key == 'run' else 'run of a search'}, but ScheduleCallback has a "
                 f"{'run of a search' if key == 'run' else 'scheduler'}: begin without it"

@@ -12,7 +12,6 @@ In a search, pass the run instead of a scheduler; it ends the training when it i
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -21,16 +20,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from schedsearch.engines.loop import LoopRun
-from schedsearch.errors import TrainingRefusedError
+from schedsearch.errors import CheckpointRefusedError, TrainingRefusedError
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
 from schedsearch.integrations.lightning_checks import (
     check_data,
     check_metric,
     check_moved_keys,
-    check_resumption,
     check_settings,
 )
 from schedsearch.integrations.lightning_models import load_best_model, model_state, move_paths
+from schedsearch.integrations.lightning_resuming import (
+    begin_validation,
+    check_callbacks,
+    request_validation,
+    shuffle_again,
+)
 from schedsearch.integrations.lightning_timetable import (
     check_accumulation,
     check_end,
@@ -76,6 +80,12 @@ class ScheduleCallback(Callback):
         #: Whether this call of `fit` has trained a batch.
         self._is_underway = False
         self._is_resumed = False
+        #: Whether the training has come to its first epoch.
+        self._has_started = False
+        #: The state after the last batch of an epoch, until its validation has ended.
+        self._before_validation: dict[str, Any] | None = None
+        #: Whether the checkpoint has such a state.
+        self._awaits_validation = False
         #: Whether the trainer fits, rather than tests with a checkpoint.
         self._fits = True
         #: Whether the data and the settings are those of the beginning of the training.
@@ -99,7 +109,8 @@ class ScheduleCallback(Callback):
         Raises:
             InputError: there is such a scheduler, callback or limit.
         """
-        self._is_underway, self._is_regular = False, True
+        self._is_underway, self._has_started, self._is_regular = False, False, True
+        self._before_validation = None
         check_moved_keys(trainer, self._source.names)
         is_once_an_epoch = trainer.val_check_interval == 1 and not isinstance(
             trainer.val_check_interval, int
@@ -116,6 +127,7 @@ class ScheduleCallback(Callback):
         """
         if self._source.offered_model is not None:
             return  # `on_fit_end` loads it, and nothing is trained
+        self._has_started = True
         self._timetable = timetable_of(trainer)
         check_horizon(trainer, self._timetable, self._source.horizon)
         if not self._begin_epoch():
@@ -126,8 +138,8 @@ class ScheduleCallback(Callback):
                 "train: pass a new scheduler or run to a new ScheduleCallback"
             )
         if self._is_resumed and self._source.is_search:
-            check_resumption(trainer)
-            _shuffle_again(trainer)
+            check_callbacks(trainer)
+            shuffle_again(trainer)
         check_data(trainer, self._timetable, self._source.moving)
         self._driver.check_targets(pl_module, trainer.optimizers)
         self._driver.apply(pl_module, trainer.optimizers)
@@ -152,13 +164,9 @@ class ScheduleCallback(Callback):
         position = position_of(trainer, self._timetable, trainer.fit_loop.batch_idx)
         if is_first or position[1] == 0:
             self._update_timetable(trainer)
-        if self._misses_validation(position):
-            # A state after the last batch of an epoch: Lightning does not repeat its validation.
-            self._driver.end_epoch({self._driver.metric: math.nan})
-            self._begins = True
-            self._update_values(trainer, pl_module)
         self._check_position(position)
         self._is_underway, self._is_fresh = True, False
+        self._before_validation, self._awaits_validation = None, False
         step, steps = 0, 1
         if self._source.moving:
             check_accumulation(trainer, self._timetable)
@@ -233,14 +241,6 @@ class ScheduleCallback(Callback):
             return self._source.epoch
         return self._timetable.validations_before(position)
 
-    def _misses_validation(self, position: Position) -> bool:
-        """Whether a training resumes after an epoch of the plan, but before its validation.
-
-        Only a plan that does not depend on the validation can go on without it.
-        """
-        is_first = self._is_resumed and not self._is_underway and self._source.is_open_loop
-        return is_first and self._validations(position) == self._source.epoch + 1
-
     def _check_position(self, position: Position) -> None:
         """Check that the plan has come as far as the trainer."""
         validations = self._validations(position)
@@ -257,10 +257,10 @@ class ScheduleCallback(Callback):
                 f"{where}a validation is missing; let no training epoch end early, by data with "
                 "fewer batches than limit_train_batches or by -1 from on_train_batch_start"
             )
-        raise TrainingRefusedError(
+        raise CheckpointRefusedError(
             f"{where}resume from a checkpoint that was saved with this callback, with the same "
-            "data, val_check_interval and check_val_every_n_epoch, and not between the last batch "
-            "of an epoch of the plan and its validation; for a new training, pass a new scheduler"
+            "data, val_check_interval and check_val_every_n_epoch; for a new training, pass a new "
+            "scheduler"
         )
 
     # --- after the batches ------------------------------------------------------------------------
@@ -268,9 +268,15 @@ class ScheduleCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *rest: Any
     ) -> None:
-        """Record the loss terms that the step returned."""
+        """Record the loss terms that the step returned.
+
+        A checkpoint between the last batch of an epoch of the plan and the end of its validation
+        has the state from here, with which the whole validation is repeated.
+        """
         if isinstance(outputs, Mapping):
             self._driver.record_terms({n: v for n, v in outputs.items() if n != "loss"})
+        if self._is_due(trainer):
+            self._before_validation = {**self._driver.state_dict(), "awaits_validation": True}
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the metric of the last validation, so that it is not taken twice.
@@ -280,8 +286,11 @@ class ScheduleCallback(Callback):
         """
         if not _is_in_fit(trainer):
             return
+        if self._awaits_validation:
+            begin_validation(trainer)
+            self._awaits_validation = False
         if trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready:
-            raise TrainingRefusedError(
+            raise CheckpointRefusedError(
                 "the checkpoint was saved within a validation, and only the rest of the validation "
                 "would be repeated: resume from another checkpoint"
             )
@@ -295,15 +304,12 @@ class ScheduleCallback(Callback):
         """
         if not _is_in_fit(trainer):
             return
-        done = trainer.fit_loop.batch_idx + 1
-        is_due = self._timetable.is_validation(position_of(trainer, self._timetable, done))
-        if is_due is None:
-            is_due = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if is_due:
+        if self._is_due(trainer):
             check_metric(self._driver.metric, trainer.callback_metrics)
             self._driver.end_epoch(trainer.callback_metrics, model_state(trainer))
-            self._begins = True
+            self._begins, self._before_validation = True, None
         elif not trainer.should_stop:
+            done = trainer.fit_loop.batch_idx + 1
             raise TrainingRefusedError(
                 f"a validation came after batch {done} of training epoch {trainer.current_epoch}, "
                 "where none is due by the settings of the trainer: set limit_train_batches to a "
@@ -311,6 +317,14 @@ class ScheduleCallback(Callback):
                 "validation within fit"
             )
         # A trainer that is stopped validates at once. This is not a whole epoch of the plan.
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        """Whether the validation after the last batch ends an epoch of the plan."""
+        done = trainer.fit_loop.batch_idx + 1
+        is_due = self._timetable.is_validation(position_of(trainer, self._timetable, done))
+        return (
+            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch if is_due is None else is_due
+        )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the run of a search end: at its horizon, or where the trainer stops before.
@@ -340,6 +354,11 @@ class ScheduleCallback(Callback):
             return
         if trainer.num_training_batches == 0:
             raise TrainingRefusedError("the training data has no batch: nothing was trained")
+        # At max_steps Lightning does not begin its loop.
+        if self._is_resumed and not self._has_started and not self._source.is_open_loop:
+            ended, horizon = self._source.epoch, self._source.horizon
+            if ended < horizon:
+                check_end(trainer, ended, horizon, has_trained=False)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -351,15 +370,24 @@ class ScheduleCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the schedules for the checkpoint of the trainer."""
-        return self._driver.state_dict()
+        return self._before_validation or self._driver.state_dict()
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Let other callbacks find their files: each worker of a trial has another folder."""
+        """Let the trainer repeat a validation, and other callbacks find their files.
+
+        Each worker of a trial has another folder.
+        """
         states = checkpoint.get("callbacks", {})
-        before = states.get(self.state_key, {}).get("folder")
-        if self._fits and self._source.is_search and before is not None:
+        state = states.get(self.state_key, {})
+        if not self._fits:
+            return
+        if state.get("awaits_validation"):
+            self._awaits_validation = True
+            request_validation(checkpoint)
+        before = state.get("folder")
+        if self._source.is_search and before is not None:
             now = os.path.realpath(self._source.folder())
             checkpoint["callbacks"] = move_paths(states, before, now)
 
@@ -373,16 +401,3 @@ class ScheduleCallback(Callback):
 
 def _is_in_fit(trainer: Trainer) -> bool:
     return trainer.state.fn == "fit" and not trainer.sanity_checking
-
-
-def _shuffle_again(trainer: Trainer) -> None:
-    """Let the restored random generators shuffle the data of the first epoch of a resumed run.
-
-    Lightning has shuffled them before the generators were restored. It shuffles again by itself
-    unless the training is resumed from the end of a training epoch.
-    """
-    loop: Any = trainer.fit_loop
-    at_end = ("resumed_on_epoch_end", "restarted_on_epoch_end")
-    # Older versions, which have no `is_resuming`, shuffle again then as well.
-    if getattr(loop, "is_resuming", False) and any(getattr(loop, name, False) for name in at_end):
-        iter(loop._data_fetcher)

@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
     LearningRateFinder,
-    ModelPruning,
     StochasticWeightAveraging,
 )
 from lightning.pytorch.strategies import DDPStrategy
@@ -188,21 +187,6 @@ def check_data(trainer: Trainer, timetable: Timetable, moving: Collection[str]) 
             f'{names}: the interval is "step", but training_step takes batches from '
             "dataloader_iter itself, so their number in a step is not known: let it take `batch`"
         )
-
-
-def check_resumption(trainer: Trainer) -> None:
-    """Check that a trial that is resumed has the same numbers as an undisturbed one.
-
-    Raises:
-        InputError: a callback has a state that the checkpoints do not contain.
-    """
-    for callback in callbacks_of(trainer):
-        if isinstance(callback, ModelPruning):
-            raise TrainingRefusedError(
-                "ModelPruning: the checkpoints do not have its masks in a form that a new training "
-                "loads, so the trial would have other numbers than an undisturbed one: let each "
-                "trial begin at its first epoch, with ckpt_path=None"
-            )
 
 
 # --- metrics --------------------------------------------------------------------------------------

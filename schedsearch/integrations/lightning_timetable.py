@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
-from schedsearch.errors import TrainingRefusedError
+from schedsearch.errors import CheckpointRefusedError, TrainingRefusedError
 from schedsearch.integrations.timetable import Position, Timetable
 
 
@@ -117,7 +117,7 @@ def check_end(trainer: Trainer, ended: int, horizon: int, *, has_trained: bool) 
     if trainer.should_stop or is_dev_run(trainer):
         return
     if not has_trained:
-        raise TrainingRefusedError(
+        raise CheckpointRefusedError(
             f"the checkpoint was saved after the last batch, when the plan was after epoch {ended} "
             f"of {horizon}: Lightning neither trains nor repeats the last validation; resume from "
             "a checkpoint that was saved after a validation"

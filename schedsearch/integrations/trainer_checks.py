@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.trainer_utils import has_length
 
-from schedsearch.errors import TrainingRefusedError
+from schedsearch.errors import CheckpointRefusedError, TrainingRefusedError
 from schedsearch.integrations.evaluation_intervals import EvaluationIntervals
 from schedsearch.parameter_groups import moved_keys
 
@@ -139,13 +139,13 @@ def check_position(
                 "auto_find_batch_size began it again in a search, set "
                 "per_device_train_batch_size to a smaller value instead"
             )
-        raise TrainingRefusedError(
+        raise CheckpointRefusedError(
             f"the checkpoint is after {trained} of {intervals.count} evaluations, but its plan is "
             f"after epoch {epoch} of {horizon}: resume with the settings of its training, from a "
             "checkpoint that was saved after an evaluation"
         )
     if args.eval_strategy == "epoch" and args.ignore_data_skip and intervals.step_within(step):
-        raise TrainingRefusedError(
+        raise CheckpointRefusedError(
             "ignore_data_skip=True begins the data epoch of the checkpoint again, so the epoch of "
             "the plan would be longer: set ignore_data_skip=False"
         )

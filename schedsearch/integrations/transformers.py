@@ -21,7 +21,7 @@ from schedsearch.errors import TrainingRefusedError
 from schedsearch.integrations import trainer_checks
 from schedsearch.integrations.decay_groups import record_decay_groups
 from schedsearch.integrations.driver import OnValues, ScheduleDriver
-from schedsearch.integrations.evaluation_intervals import IntervalClock
+from schedsearch.integrations.evaluation_intervals import EvaluationIntervals, IntervalClock
 from schedsearch.integrations.trainer_states import (
     find_best_checkpoint,
     restore_states,
@@ -95,8 +95,9 @@ class ScheduleCallback(TrainerCallback):
         step, optimizer = state.global_step, given["optimizer"]
         if driver.source.is_search and step:
             find_best_checkpoint(args, state)
-        if not driver.source.in_epoch:  # the checkpoint is after the last step: nothing is trained
-            self._clock = IntervalClock(intervals, step, awaits_first=args.eval_on_start)
+        if self._has_ended(intervals, step):
+            # Within a data epoch the Trainer would train another step.
+            self._without_step = TrainingWithoutStep.after_stop(given["model"], args, state)
             return
         trainer_checks.check_position(
             intervals, args, step, driver.source.epoch, driver.source.horizon
@@ -117,6 +118,12 @@ class ScheduleCallback(TrainerCallback):
         self._clock = IntervalClock(intervals, step, awaits_first=args.eval_on_start)
         self._save_after_evaluation = False
         self._save_state(state)
+
+    def _has_ended(self, intervals: EvaluationIntervals, step: int) -> bool:
+        """Whether the checkpoint is after the last step of the plan."""
+        source = self._source
+        is_last = bool(step) and intervals.completed(step) == intervals.count
+        return not source.in_epoch or (is_last and source.epoch == source.horizon)
 
     def _begin_plan(self, state: TrainerState) -> None:
         """Go to the epoch of the checkpoint, or to the first one."""
@@ -167,12 +174,6 @@ class ScheduleCallback(TrainerCallback):
         clock.ended_at = None
         if clock.awaits_evaluation:
             raise self._missing_evaluation(clock, state)
-        if clock.index == clock.intervals.count:
-            raise TrainingRefusedError(
-                f"the plan has ended after optimizer step {state.global_step}, but the Trainer "
-                "trains another one, as it does from a checkpoint of the last step within a data "
-                "epoch: evaluate the model without `train()`"
-            )
         if not clock.has_values:
             self._driver.apply(model, [given["optimizer"]])
             self._keep_learning_rates(**given)

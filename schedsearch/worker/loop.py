@@ -13,7 +13,12 @@ from optuna.exceptions import UpdateFinishedTrialError
 
 from schedsearch.engines import Engine, EpochResult
 from schedsearch.engines.loop import tested_metrics
-from schedsearch.errors import InputError, SchedSearchError, TrainingRefusedError
+from schedsearch.errors import (
+    CheckpointRefusedError,
+    InputError,
+    SchedSearchError,
+    TrainingRefusedError,
+)
 from schedsearch.exception_lines import describe_error
 from schedsearch.run import Run
 from schedsearch.storage import Batch, StudyHandle
@@ -306,11 +311,14 @@ class Worker:
     def _handle(self, live: LiveTrial, errors: Mapping[Run, Exception]) -> None:
         """Give up the search, begin a trial again, or fail the trial."""
         error = next(iter(errors.values()))
+        is_refused = isinstance(error, TrainingRefusedError)
+        # A checkpoint that is refused is wrong for its trial alone.
+        may_begin_again = not is_refused or isinstance(error, CheckpointRefusedError)
+        if may_begin_again and self._begin_again(live, errors):
+            return
         if isinstance(error, TrainingRefusedError):
             # The trial returns to the queue with its files: nothing is wrong with it.
             self._given_up = error
-        elif self._begin_again(live, errors):
-            return
         elif self._session.is_running(live.trial_id):
             self._fail(live, error)
         else:

@@ -1,7 +1,8 @@
 """Training loops that resume from their own checkpoints, and are killed once on the way.
 
 In the current folder they append the epochs that they train to `trained`. If there is a file
-`kill`, it has the epoch in which the process is killed, and when: "3 begun" or "3 saved".
+`kill`, it has the epoch in which the process is killed, and when: "3 begun", "3 saved" or
+"3 validated".
 """
 
 from __future__ import annotations
@@ -123,6 +124,28 @@ def with_lightning(run: LoopRun) -> None:
     fitted.fit(Dropping(), training, validation, ckpt_path=path, weights_only=True)
 
 
+class Validations(Callback):
+    """Tells when the validation of an epoch begins."""
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            _kill_if(f"{trainer.current_epoch} validated")
+
+
+def with_lightning_by_steps(run: LoopRun) -> None:
+    """Resume from the checkpoint after the last batch of an epoch, before its validation."""
+    seed_everything(run.seed, verbose=False)
+    training, validation, _ = loaders(run.seed)
+    keep = ModelCheckpoint(run.directory, every_n_train_steps=len(training), save_last=True)
+    schedule = ScheduleCallback(run, metric="val_error")
+    fitted = lightning_trainer(run.horizon, schedule, enable_checkpointing=True)
+    fitted.callbacks[1:1] = [LightningMoments(), Validations()]
+    fitted.callbacks += [keep]
+    last = run.directory / "last.ckpt"
+    path = last if last.exists() else None
+    fitted.fit(Dropping(), training, validation, ckpt_path=path, weights_only=True)
+
+
 class TransformersMoments(TrainerCallback):
     """Tells the moments of the Trainer."""
 
@@ -145,7 +168,7 @@ def with_transformers(run: LoopRun) -> None:
     made.train(resume_from_checkpoint=get_last_checkpoint(str(run.directory)))
 
 
-for _train in (own_loop, with_lightning, with_transformers):
+for _train in (own_loop, with_lightning, with_lightning_by_steps, with_transformers):
     _train.hyperparameters = DEFAULTS
 with_transformers.hyperparameters = {"lr": 0.003, "label_smoothing": 0.0}
 

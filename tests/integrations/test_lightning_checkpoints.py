@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from schedsearch.engines import Resumed
 from schedsearch.engines.loop import LoopContext, LoopEngine
-from schedsearch.errors import InputError
+from schedsearch.errors import CheckpointRefusedError, InputError
 from schedsearch.plan import Plan
 from schedsearch.schedules import ReduceOnPlateau
 from tests.integrations.lightning_trainings import (
@@ -114,19 +114,34 @@ CLOSED = Plan(
 )
 
 
-def test_a_plan_that_depends_on_a_validation_does_not_resume_before_it(tmp_path):
+@pytest.mark.parametrize("done", [6, 12, 24])
+def test_a_plan_that_depends_on_a_validation_resumes_before_it(tmp_path, done):
     kind = {"every_n_train_steps": 6}
-    train(tmp_path, kind, plan=CLOSED)
-    with pytest.raises(InputError, match="not between the last batch of an epoch of the plan and"):
-        train(tmp_path / "rest", kind, resumed=tmp_path / "step=6.ckpt", plan=CLOSED)
+    whole, _ = train(tmp_path, kind, plan=CLOSED)
+    path = tmp_path / f"step={done}.ckpt"
+    rest, source = train(tmp_path / "rest", kind, resumed=path, plan=CLOSED)
+    assert rest == {step: values for step, values in whole.items() if step >= done}
+    assert source.epoch == HORIZON
+
+
+def test_a_training_resumes_from_a_checkpoint_after_a_repeated_validation(tmp_path):
+    whole, _ = train(tmp_path, {"every_n_train_steps": 6}, plan=CLOSED)
+    kind = {"save_on_train_epoch_end": False}
+    train(tmp_path / "second", kind, resumed=tmp_path / "step=12.ckpt", plan=CLOSED)
+    path = tmp_path / "second" / "step=12.ckpt"
+    rest, source = train(tmp_path / "third", kind, resumed=path, plan=CLOSED)
+    assert rest == {step: values for step, values in whole.items() if step >= 12}
+    assert source.epoch == HORIZON
 
 
 def test_a_plan_that_depends_on_the_validations_does_not_end_before_the_last_one(tmp_path):
     kind = {"every_n_train_steps": 6}
-    train(tmp_path, kind, plan=CLOSED)
+    train(tmp_path, kind, plan=CLOSED, max_steps=24)
     message = "saved after the last batch, when the plan was after epoch 3 of 4: .* saved after a"
-    with pytest.raises(InputError, match=message):
-        train(tmp_path / "rest", kind, resumed=tmp_path / "step=24.ckpt", plan=CLOSED)
+    path = tmp_path / "step=24.ckpt"
+    # At max_steps Lightning does not begin its loop.
+    with pytest.raises(CheckpointRefusedError, match=message):
+        train(tmp_path / "rest", kind, resumed=path, plan=CLOSED, max_steps=24)
 
 
 def test_a_plan_that_depends_on_validations_resumes_after_one(tmp_path):
@@ -167,12 +182,13 @@ def test_a_training_resumes_from_the_checkpoint_of_an_exception(tmp_path, error)
     assert rest.values == {step: v for step, v in whole.values.items() if step >= 8}
 
 
-def test_a_checkpoint_of_an_interrupted_validation_is_refused(tmp_path):
+def test_a_validation_that_was_interrupted_is_repeated_as_a_whole(tmp_path):
+    whole, _ = train(tmp_path / "whole", {}, plan=CLOSED)
     keep = ModelCheckpoint(tmp_path, "{step}", save_on_exception=True, every_n_train_steps=100)
     with pytest.raises(RuntimeError, match="lost"):
-        fit(keep, module=LostInValidation(), enable_checkpointing=True)
-    with pytest.raises(InputError, match="the checkpoint was saved within a validation"):
-        fit(fitted={"ckpt_path": tmp_path / "step=6.ckpt"})
+        fit(keep, module=LostInValidation(), plan=CLOSED, enable_checkpointing=True)
+    rest, _ = train(tmp_path / "rest", {}, resumed=tmp_path / "step=6.ckpt", plan=CLOSED)
+    assert rest == {step: values for step, values in whole.items() if step >= 6}
 
 
 def test_a_training_goes_on_from_the_last_exception_by_itself(tmp_path):
@@ -256,7 +272,8 @@ def test_data_without_a_length_resumes_by_the_epoch(tmp_path):
 
 def search(train, folder, epochs):
     """Train some epochs of a run that has a folder; return the number of epochs that it resumed."""
-    train.hyperparameters = {"lr": 0.1, "weight_decay": 0.0}
+    if not hasattr(train, "hyperparameters"):
+        train.hyperparameters = {"lr": 0.1, "weight_decay": 0.0}
     engine = LoopEngine(train, horizon=HORIZON)
     engine.fill(0, 1, None, LoopContext("run", (), lambda: folder))
     replayed, resumed = scheduler(), 0
@@ -343,6 +360,47 @@ def test_a_run_that_is_lost_has_the_losses_of_an_undisturbed_one(tmp_path, at_en
     rest = losses["lost", False].values
     assert rest == losses["whole", True].values[-len(rest) :]
     assert len(set(rest)) == len(rest)
+
+
+class Noisy(Model):
+    """Validates with random numbers, and has a scheduler of another value than the plan's."""
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.loss(batch) + torch.rand(()))
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"},
+        }
+
+
+def test_a_run_that_is_lost_before_the_validation_has_the_losses_of_an_undisturbed_one(tmp_path):
+    losses = {}
+
+    def train_run(run):
+        torch.manual_seed(run.seed)
+        keep = ModelCheckpoint(run.directory, "{step}", every_n_train_steps=6, save_top_k=-1)
+        path = run.directory / "lost"
+        recorded = losses[run.directory.name] = Losses()
+        fit(
+            *(keep, recorded),
+            module=Noisy(),
+            source=run,
+            training=DataLoader(data().dataset, 2, shuffle=True),
+            enable_checkpointing=True,
+            fitted={"ckpt_path": path if path.exists() else None},
+        )
+
+    train_run.hyperparameters = {"weight_decay": 0.0}
+    for name in ("whole", "lost"):
+        (tmp_path / name).mkdir()
+    search(train_run, tmp_path / "whole", epochs=HORIZON)
+    (tmp_path / "whole" / "step=12.ckpt").rename(tmp_path / "lost" / "lost")
+    assert search(train_run, tmp_path / "lost", epochs=HORIZON) == 1
+    assert losses["lost"].values == losses["whole"].values[1:]
 
 
 def test_a_run_in_another_folder_knows_the_best_checkpoint_that_it_had_before(tmp_path):

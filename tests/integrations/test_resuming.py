@@ -68,3 +68,17 @@ def test_a_killed_trial_continues_from_the_last_checkpoint_with_the_same_numbers
     assert trained == list(range(HORIZON))
     assert result(folders["3 begun"], space) == (whole, [0, 1, 2, 3, 3, 4, 5])
     assert result(folders["3 saved"], space) == (whole, [0, 1, 2, 3, 4, 5])
+
+
+def test_a_trial_that_is_killed_before_a_validation_continues_with_it(tmp_path):
+    space = content(resumable.with_lightning_by_steps, "val_error")
+    for kill in ("", "3 validated"):
+        folder = tmp_path / (kill or "whole")
+        folder.mkdir()
+        if kill:
+            (folder / "kill").write_text(kill)
+            assert search_in_process(folder, space) == -signal.SIGKILL
+        assert search_in_process(folder, space) == 0
+    whole, trained = result(tmp_path / "whole", space)
+    assert trained == list(range(HORIZON))
+    assert result(tmp_path / "3 validated", space) == (whole, trained)

@@ -501,19 +501,45 @@ def test_a_run_whose_checkpoint_is_at_the_horizon_trains_nothing_and_is_tested(t
     assert results[0].epoch == HORIZON
 
 
+#: Ends within a data epoch, after a checkpoint.
+WITHIN = {
+    "eval_strategy": "steps",
+    "eval_steps": 3,
+    "max_steps": 12,
+    "save_strategy": "steps",
+    "save_steps": 3,
+}
+
+
 @pytest.mark.parametrize("plan", [PLAN, PLAN_BY_STEP])
-def test_a_checkpoint_of_the_last_step_within_a_data_epoch_is_refused(tmp_path, plan):
-    settings = {
-        "eval_strategy": "steps",
-        "eval_steps": 3,
-        "max_steps": 12,
-        "save_strategy": "steps",
-    }
-    make_trainer(tmp_path, plan, save_steps=3, **settings)[0].train()
-    again, recorder, _ = make_trainer(tmp_path, plan, save_steps=3, **settings)
-    with pytest.raises(InputError, match=r"plan has ended after optimizer step 12, .* evaluate"):
-        again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-12"))
-    assert recorder.steps == []
+def test_from_the_last_step_within_a_data_epoch_nothing_is_trained(tmp_path, plan):
+    whole, _, _ = make_trainer(tmp_path, plan, **WITHIN)
+    whole.train()
+    again, recorder, _ = make_trainer(tmp_path, plan, **WITHIN)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-12"))
+    assert not recorder.evaluations
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name])
+
+
+def test_a_run_whose_checkpoint_is_at_the_end_within_a_data_epoch_is_tested(tmp_path):
+    tested = []
+
+    def train(run):
+        trainer, _, _ = make_trainer(run.directory, source=run, **WITHIN)
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(run.directory))
+        tested.append(trainer.evaluate()["eval_loss"])
+
+    train.hyperparameters = {"lr": 0.1}
+    values = [{"lr": rate} for rate in rates(1)]
+    for _ in range(2):
+        engine = make_engine(train, horizon=HORIZON)
+        engine.fill(0, 1, None, LoopContext("this run", (), lambda: tmp_path))
+        results = [engine.train_epoch([epoch])[0] for epoch in values]
+        engine.release(0)
+        values = values[:1]
+    assert results[0].epoch == HORIZON
+    assert tested[0] == tested[1]
 
 
 def test_a_run_that_early_stopping_ends_is_complete(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from schedsearch.errors import InputError
+from schedsearch.errors import CheckpointRefusedError, InputError
 from schedsearch.plan import Plan
 from schedsearch.ranks.followers import RankDiedError
 from schedsearch.schedules import Constant
@@ -30,6 +30,8 @@ def train_with_files(run):
         raise RankDiedError("the process of rank 1 ended")
     if "partial" in files:
         raise EOFError("no checkpoint")
+    if "refused" in files:
+        raise CheckpointRefusedError("of another plan")
     for epoch, hp in run:
         if hp["lr"] == 0.5:
             raise ZeroDivisionError("mine")
@@ -98,17 +100,22 @@ def test_a_trial_that_was_handed_back_finds_its_folder_again(tmp_path):
     assert study.trials()[-1].state is TrialState.COMPLETE
 
 
-def test_a_trial_that_cannot_continue_from_its_files_begins_again_without_them(tmp_path):
+@pytest.mark.parametrize(
+    ("file", "shown"), [("partial", "EOFError: no checkpoint"), ("refused", "of another plan")]
+)
+def test_a_trial_that_cannot_continue_from_its_files_begins_again_without_them(
+    tmp_path, file, shown
+):
     study = make_study(tmp_path, content(trials=1))
     answers = iter([False, False, True])
     search(study, should_stop=lambda: next(answers))
     [folder] = folders(tmp_path)
-    (folder / "partial").touch()
+    (folder / file).touch()
     ears = search(study, "bob")
     [line] = ears.wrong
     assert "trial 1 begins again without the files in run.directory" in line
-    assert "EOFError: no checkpoint" in line
-    assert [files for _, _, files in SEEN[1:]] == [["epoch-0", "epoch-1", "partial"], []]
+    assert shown in line
+    assert [files for _, _, files in SEEN[1:]] == [["epoch-0", "epoch-1", file], []]
     assert study.trials()[-1].state is TrialState.COMPLETE
 
 
