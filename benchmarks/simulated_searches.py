@@ -26,10 +26,11 @@ import numpy as np
 
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
 from schedsearch.forecast import PlanForecast, RunForecast
+from schedsearch.samplers.forecast import DEVIATIONS
 
 _POOLS = Path(__file__).parent / "pools"
 _BUDGETS = (10, 20, 40, 80)
-_CANDIDATES, _NEW = 24, 4
+_CANDIDATES, _NEW = 24, 2
 _RANDOM_SHARE = 0.15
 _STARTUP = 8
 
@@ -113,7 +114,7 @@ def propose_next(search: Search) -> int:
 
 @dataclass
 class ForecastProposals:
-    """The best optimistic one of 24 random candidates, 4 of them new; a share is random."""
+    """The best optimistic one of 24 random candidates, 2 of them new; a share is random."""
 
     model: PlanForecast | None = None
     fitted: int = 0
@@ -130,7 +131,8 @@ class ForecastProposals:
         kept = [plan for plan in self.kept if plan in search.left]
         new = [plan for plan in search.rng.permutation(search.left).tolist() if plan not in kept]
         candidates = np.array(kept + new[: _CANDIDATES - len(kept)])
-        ranked = candidates[np.argsort(self.model.optimistic(paths[candidates]), kind="stable")]
+        bounds = self.model.optimistic(paths[candidates], float(search.rng.choice(DEVIATIONS)))
+        ranked = candidates[np.argsort(bounds, kind="stable")]
         self.kept = ranked[1 : 1 + _CANDIDATES - _NEW].tolist()
         return int(ranked[0])
 

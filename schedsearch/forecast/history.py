@@ -20,6 +20,9 @@ from schedsearch.space import Space
 from schedsearch.storage.attributes import PLAN, TERMS, is_superseded
 from schedsearch.storage.recorded_values import recorded_values
 
+#: The golden ratio, whose multiples modulo 1 are spread more evenly than those of other numbers.
+_GOLDEN = (1 + math.sqrt(5)) / 2
+
 
 @dataclass(frozen=True)
 class TrainedPlan:
@@ -29,12 +32,14 @@ class TrainedPlan:
         curve: the metric of each epoch; lower is better.
         terms: the loss terms of each epoch.
         final: the value of the objective; lower is better.
+        parameters: the Optuna parameters of the plan; none for a plan outside of the space.
         compute_path: computes `path`.
     """
 
     curve: Array
     terms: Mapping[str, Array]
     final: float
+    parameters: Mapping[str, Any]
     compute_path: Callable[[], Array] = field(repr=False)
 
     @cached_property
@@ -82,7 +87,9 @@ class TrainedPlans:
         horizon = self._space.horizon
         curve, terms = self.curve_of(trial, horizon), _terms(trial.user_attrs, horizon)
         final = self._space.objective.to_minimize(trial.value)
-        return TrainedPlan(curve, terms, final, lambda: self._path_of(trial, curve, terms))
+        return TrainedPlan(
+            curve, terms, final, trial.params, lambda: self._path_of(trial, curve, terms)
+        )
 
     def _path_of(self, trial: FrozenTrial, curve: Array, terms: Mapping[str, Array]) -> Array:
         # The plan is parsed again: to keep those of all trials would take more memory.
@@ -121,22 +128,24 @@ class TrainedPlans:
             curve: the metric of the epochs trained; lower is better.
             fine: see `path_of`.
         """
+        feedback = self._expected_feedback(curve) if curve else self.typical_feedback
+        horizon = self._space.horizon
+        return path_of(plan, self.names, horizon, feedback, fine=fine, arguments=self._arguments)
+
+    def _expected_feedback(self, curve: Sequence[float]) -> list[Feedback]:
+        """Return the feedback of a run that has trained some epochs, then the typical course."""
         typical = self.typical_feedback
-        feedback = [
+        begun = [
             Feedback(metric, self._metrics(metric), typical[min(e, len(typical) - 1)].terms)
             for e, metric in enumerate(curve)
         ]
-        if curve and len(curve) < len(typical):
-            shift = curve[-1] - typical[len(curve) - 1].metric
-            later = (f.metric + shift for f in typical[len(curve) :])
-        else:
-            later = (f.metric for f in typical[len(curve) :])
-        feedback += [
-            Feedback(metric, self._metrics(metric), f.terms)
-            for metric, f in zip(later, typical[len(curve) :], strict=True)
+        later = typical[len(curve) :]
+        shift = curve[-1] - typical[len(curve) - 1].metric if later else 0.0
+        metrics = [feedback.metric + shift for feedback in later]
+        return begun + [
+            Feedback(metric, self._metrics(metric), feedback.terms)
+            for metric, feedback in zip(metrics, later, strict=True)
         ]
-        horizon = self._space.horizon
-        return path_of(plan, self.names, horizon, feedback, fine=fine, arguments=self._arguments)
 
     @property
     def typical_feedback(self) -> list[Feedback]:
@@ -181,10 +190,14 @@ def _filled(values: Sequence[float]) -> Array:
 
 
 def representative(plans: Sequence[TrainedPlan], limit: int) -> Sequence[TrainedPlan]:
-    """Return at most `limit` plans: the better half of them the best, the rest evenly spaced."""
+    """Return at most `limit` plans: one half the best, the others spread over the study.
+
+    The others are those with the smallest multiples of the golden ratio, modulo 1. So they are
+    spread evenly, and with more plans nearly the same ones: the path of a plan takes a while.
+    """
     if len(plans) <= limit:
         return plans
     ranked = sorted(range(len(plans)), key=lambda i: plans[i].final)
-    best, others = ranked[: limit // 2], sorted(ranked[limit // 2 :])
-    spaced = np.linspace(0, len(others) - 1, limit - len(best)).round().astype(int)
-    return [plans[i] for i in sorted([*best, *(others[i] for i in spaced)])]
+    best = ranked[: limit // 2]
+    others = sorted(ranked[limit // 2 :], key=lambda i: i * _GOLDEN % 1)
+    return [plans[i] for i in sorted([*best, *others[: limit - len(best)]])]

@@ -1,7 +1,8 @@
-"""Proposals by the forecast: of random candidates, the plan that may well become the best."""
+"""Proposals by the forecast: of some candidates, the plan that may well become the best."""
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from schedsearch.forecast import (
 from schedsearch.forecast.gaussian_process import Array
 from schedsearch.plan import Plan
 from schedsearch.samplers.independent import IndependentSampler
+from schedsearch.samplers.variants import VariantSuggester
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.storage import EarlierStudy
@@ -34,8 +36,13 @@ from schedsearch.storage.pruned_view import whole_trials
 _RANDOM_SHARE = 0.15
 #: The share of proposals by earlier studies before there are enough trials for the model.
 _EARLIER_SHARE = 0.5
-#: Candidates of a proposal, and how many of them are new; the best of the others are kept.
-_CANDIDATES, _NEW = 24, 4
+#: Random candidates of a proposal, and how many of them are new; the best of the others are kept.
+_CANDIDATES, _NEW = 24, 2
+#: Standard deviations that a proposal allows for, drawn at random: with 1 alone, choices whose
+#: first trials were bad for other reasons were never tried again.
+DEVIATIONS = (1.0, 2.0)
+#: Candidates that are variants of the best plans, and how many plans these are.
+_VARIANTS, _PARENTS = 6, 5
 #: Trained plans that the model is fitted to, at most.
 _MAX_PLANS = 250
 #: Random draws until one keeps the rules between parameters and is not all constant.
@@ -45,12 +52,12 @@ _MAX_DRAWS = 50
 class ForecastSampler(IndependentSampler):
     """Proposes the candidate with the best optimistic forecast.
 
-    argmin of mean(x) - sd(x) over 24 random candidates x of the space
+    argmin of mean(x) - b sd(x) over candidates x: 24 random plans, and 6 variants of the best plans
 
-    Mean and sd are those of `PlanForecast`, a Gaussian process on the values of a plan over the
-    run, fitted to all complete trials. Plans in training count as if they had the value that is
-    forecast for them, so that plans that are proposed together differ. A share of 15 % of the
-    proposals is random. Use one sampler per study.
+    where b is 1 or 2 at random. Mean and sd are those of `PlanForecast`, a Gaussian process on the
+    values of a plan over the run, fitted to all complete trials. Plans in training count as if they
+    had the value that is forecast for them, so that plans that are proposed together differ. A
+    share of 15 % of the proposals is random. Use one sampler per study.
 
     Earlier studies are a prior of the mean, see `EarlierResults`. They also propose half of the
     first trials.
@@ -77,9 +84,11 @@ class ForecastSampler(IndependentSampler):
         self._rng = np.random.default_rng(seed)
         self._random = RandomSampler(seed)
         self._trained = TrainedPlans(space)
-        fixed = dict.fromkeys(space.family_parameters(), "constant") if constants else {}
-        self._suggester = _RecordingSuggester(RandomSuggester(f"forecast {seed}"), fixed)
-        self._avoid_constants = not constants and bool(space.family_parameters())
+        families = space.family_parameters()
+        fixed = dict.fromkeys(families, "constant") if constants else {}
+        self._suggester = VariantSuggester(RandomSuggester(f"forecast {seed}"), fixed)
+        #: The parameters of which one is not "constant" in each proposal; none: all plans may be.
+        self._varied = frozenset() if constants else families
         self._given = tuple(earlier)
         self._model: PlanForecast | None = None
         self._fitted = self._conditioned = 0
@@ -124,7 +133,8 @@ class ForecastSampler(IndependentSampler):
         model, running = self._fit(), self._running_paths(trials)
         if running:
             model = model.assuming(np.array(running))
-        return self._best_by(model.optimistic)
+        deviations = float(self._rng.choice(DEVIATIONS))
+        return self._best_by(lambda paths: model.optimistic(paths, deviations))
 
     @cached_property
     def _prior(self) -> EarlierResults | None:
@@ -152,12 +162,21 @@ class ForecastSampler(IndependentSampler):
 
     def _best_by(self, optimistic: Callable[[Array], Array]) -> _Candidate:
         """Return the candidate with the lowest bound, and keep the best of the others."""
-        candidates = self._draw_ahead()
+        candidates = [*self._draw_ahead(), *self._variants()]
         paths = np.array([candidate.path for candidate in candidates])
         order = np.argsort(optimistic(paths), kind="stable")
         best, *others = (candidates[int(i)] for i in order)
         self._candidates = others[: _CANDIDATES - _NEW]
         return best
+
+    def _variants(self) -> list[_Candidate]:
+        """Return variants of the best trained plans: most parameters kept, the others near."""
+        known = [plan for plan in self._trained.plans if self._is_parent(plan.parameters)]
+        best = heapq.nsmallest(_PARENTS, known, key=lambda plan: plan.final)
+        if not best:
+            return []
+        parents = [best[int(self._rng.integers(len(best)))] for _ in range(_VARIANTS)]
+        return [self._draw(parent.parameters) for parent in parents]
 
     def _fit(self) -> PlanForecast:
         """Return the model of all complete trials; with an eighth more it is fitted again."""
@@ -187,17 +206,25 @@ class ForecastSampler(IndependentSampler):
                 self._in_training[trial.number] = _Candidate(trial.params, self._path_of(plan))
         return [candidate.path for candidate in self._in_training.values()]
 
-    def _draw(self) -> _Candidate:
-        """Draw a random plan of the space."""
+    def _is_parent(self, parameters: Mapping[str, Any]) -> bool:
+        """Return whether variants of a plan are plans that this sampler may propose."""
+        if self._varied:
+            return any(parameters.get(name, "constant") != "constant" for name in self._varied)
+        return bool(parameters) and self._suggester.fixed.items() <= parameters.items()
+
+    def _draw(self, parent: Mapping[str, Any] | None = None) -> _Candidate:
+        """Draw a random plan of the space, or a variant of the one with these parameters."""
         for _ in range(_MAX_DRAWS):
-            self._suggester.parameters = {}
+            self._suggester.begin(parent or {})
             try:
                 tables = self._space.suggest_tables(self._suggester)
                 plan = Plan.from_tables(tables)
                 plan = plan.resolve(self._space.horizon, self._space.search.seed)
             except InputError:
                 continue  # the parameters break a rule together
-            if self._avoid_constants and self._space.is_constant_plan(tables):
+            if self._varied and self._space.is_constant_plan(tables):
+                continue
+            if self._suggester.parameters == parent:
                 continue
             return _Candidate(self._suggester.parameters, self._path_of(plan))
         # Without a plan, parameters are drawn one by one; if they break a rule, the trial ends.
@@ -214,31 +241,3 @@ class _Candidate:
 
     parameters: Mapping[str, Any]
     path: Array
-
-
-class _RecordingSuggester:
-    """Suggests fixed or random values, and records them by parameter name."""
-
-    def __init__(self, random: RandomSuggester, fixed: Mapping[str, Any]) -> None:
-        self.random, self._fixed = random, fixed
-        self.parameters: dict[str, Any] = {}
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        value = self.random.suggest_float(name, low, high, step=step, log=log)
-        self.parameters[name] = value
-        return value
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        value = self.random.suggest_int(name, low, high, step=step, log=log)
-        self.parameters[name] = value
-        return value
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        drawn = name not in self._fixed
-        value = self.random.suggest_categorical(name, choices) if drawn else self._fixed[name]
-        self.parameters[name] = value
-        return value

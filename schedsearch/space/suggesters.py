@@ -14,6 +14,14 @@ class RandomSuggester:
     def __init__(self, seed: int | str) -> None:
         self._random = random.Random(seed)
 
+    def share(self) -> float:
+        """Return a number uniform in [0, 1)."""
+        return self._random.random()
+
+    def normal(self) -> float:
+        """Return a number of the standard normal distribution."""
+        return self._random.gauss(0, 1)
+
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:

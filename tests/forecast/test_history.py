@@ -110,12 +110,24 @@ def test_a_run_in_training_goes_on_as_the_study_usually_does():
 
 def test_a_bounded_history_keeps_the_best_and_spreads_over_the_others():
     plans = [
-        TrainedPlan(np.zeros(1), {}, float(abs(i - 70)), lambda: np.zeros((1, 1)))
+        TrainedPlan(np.zeros(1), {}, float(abs(i - 70)), {}, lambda: np.zeros((1, 1)))
         for i in range(100)
     ]
     kept = representative(plans, 20)
     finals = [plan.final for plan in kept]
     assert len(kept) == 20
     assert set(range(5)) <= set(finals)
-    assert max(finals) == 70
+    # The other 85 plans are in all parts of the study.
+    others = [i for i, plan in enumerate(plans) if plan in kept and plan.final > 5]
+    assert max(np.diff([0, *others, 100])) <= 21
     assert representative(plans, 100) is plans
+
+
+def test_a_bounded_history_changes_little_with_another_plan():
+    plans = [
+        TrainedPlan(np.zeros(1), {}, float(i % 89), {}, lambda: np.zeros((1, 1)))
+        for i in range(1000)
+    ]
+    for count in range(500, 520):
+        before = representative(plans[:count], 100)
+        assert sum(plan not in before for plan in representative(plans[: count + 1], 100)) <= 2

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import optuna
-import pytest
 from optuna.trial import TrialState
 
 from schedsearch.forecast import path_of
 from schedsearch.forecast.prior import ranks_of
 from schedsearch.plan import Plan
 from schedsearch.samplers import make_sampler
-from schedsearch.samplers.forecast import ForecastSampler, _RecordingSuggester
+from schedsearch.samplers.forecast import ForecastSampler
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.storage import EarlierStudy
@@ -45,7 +45,12 @@ def begin(study: optuna.Study, space: Space) -> tuple[optuna.Trial, dict]:
     return trial, tables
 
 
-def search(sampler: optuna.samplers.BaseSampler, space: Space, trials: int = 40) -> list[float]:
+def search(
+    sampler: optuna.samplers.BaseSampler,
+    space: Space,
+    trials: int = 40,
+    value_of: Callable[[dict], float] = value_of,
+) -> list[float]:
     study = optuna.create_study(sampler=sampler)
     for _ in range(trials):
         trial, tables = begin(study, space)
@@ -135,12 +140,33 @@ def test_any_space_that_tpe_takes_is_taken():
     assert search(made, space_of(linear={"initial": 0.1, "final": 0.01}), 14)
 
 
-@pytest.mark.parametrize("value", [False, 0, ""])
-def test_a_fixed_choice_is_not_drawn(value):
-    suggester = _RecordingSuggester(RandomSuggester(0), {"arguments.a": value})
-    drawn = [suggester.suggest_categorical("arguments.a", [value, "other"]) for _ in range(20)]
-    assert drawn == [value] * 20
-    assert suggester.parameters == {"arguments.a": value}
+def known_value(tables: dict) -> float:
+    """Return a value that depends on one rate and four arguments."""
+    found = {name: table["value"] for name, table in tables["arguments"].items()}
+    rate = tables["hyperparameters"]["lr"]["families"]["constant"]["value"]
+    value = (math.log10(rate) + 1.5) ** 2 + {"sgd": 0.3, "adamw": 0.0, "rmsprop": 0.2}[found["a"]]
+    return 0.05 + value + (found["b"] - 0.2) ** 2 + (found["c"] - 0.7) ** 2 + abs(found["d"] - 5)
+
+
+def test_variants_of_the_best_plans_find_what_random_candidates_do_not(monkeypatch):
+    content = document(sampler={"name": "forecast", "constants": 0.0})
+    del content["hyperparameters"]["lr"]["families"]["exponential"]
+    content["arguments"] = {
+        "a": {"levels": ["sgd", "adamw", "rmsprop"]},
+        "b": {"low": 0.0, "high": 1.0},
+        "c": {"low": 0.0, "high": 1.0},
+        "d": {"low": 1, "high": 9, "step": 1},
+    }
+    space = Space.from_document(content, "small.toml")
+    regrets, others = [], []
+    for seed in range(6):
+        found = search(ForecastSampler(space, seed), space, 60, known_value)
+        with monkeypatch.context() as patch:
+            patch.setattr("schedsearch.samplers.forecast._VARIANTS", 0)
+            without = search(ForecastSampler(space, seed), space, 60, known_value)
+        regrets.append(min(found) - 0.05)
+        others.append(min(without) - 0.05)
+    assert sum(regrets) < sum(others) / 2
 
 
 def earlier_of(space: Space, sign: float) -> EarlierStudy:
