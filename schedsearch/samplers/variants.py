@@ -78,4 +78,4 @@ class VariantSuggester:
         if step is None:
             return value
         steps = math.floor((high - low) / step + 1e-9)
-        return low + step * min(steps, round((value - low) / step))
+        return min(high, low + step * min(steps, round((value - low) / step)))

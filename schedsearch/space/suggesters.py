@@ -26,7 +26,8 @@ class RandomSuggester:
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         if step is not None:
-            return low + step * self._random.randint(0, math.floor((high - low) / step + 1e-9))
+            steps = math.floor((high - low) / step + 1e-9)
+            return min(high, low + step * self._random.randint(0, steps))
         if log:
             return min(
                 high, max(low, math.exp(self._random.uniform(math.log(low), math.log(high))))
