@@ -154,7 +154,7 @@ def compare(
     found: dict[str, tuple[list[float], list[int]]] = {}
     for method in options.methods:
         searches = []
-        for seed in range(options.searches):
+        for seed in range(options.first, options.first + options.searches):
             if method in _OPTUNA:
                 searches.append(search_with_optuna(_OPTUNA[method](seed), given, engine, epochs))
             else:
@@ -180,6 +180,7 @@ def main() -> None:
     parser.add_argument("tasks", nargs="+", metavar="TASK=EPOCHS")
     parser.add_argument("--methods", nargs="+", default=[*_SETTINGS, *_OPTUNA])
     parser.add_argument("--searches", type=int, default=24)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first search")
     parser.add_argument("--lanes", type=int, default=8)
     parser.add_argument("--json", type=Path, help="add a line for each task and method")
     options = parser.parse_args()
