@@ -12,9 +12,10 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 HEAD = """\
 # Benchmarks
 
-Each section has the command, the machine and the results. `make bench` runs all benchmarks again
-and writes this page. A ratio is the median over alternating repeats within one run, so that other
-load on the machine affects both sides equally; absolute numbers hold for that machine only.
+Each section has the command, the machine and the results. `make bench` runs the benchmarks
+again and writes this page, without the notes below the tables and without "The race". A ratio is
+the median over alternating repeats within one run, so that other load on the machine affects both
+sides equally; absolute numbers hold for that machine only.
 [Performance](performance.md) explains where the time goes.
 """
 

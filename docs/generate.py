@@ -247,6 +247,8 @@ MEMBERS: Mapping[str, Sequence[str]] = {
         "state_dict",
         "load_state_dict",
         "test",
+        "ended_early",
+        "processes",
     ),
     "ParameterError": (),
     "Plan": ("names", "start", "evaluate", "update", "resolve", "to_tables", "from_tables"),

@@ -22,6 +22,7 @@ from schedsearch.schedules.parameters import parameters_of
 from schedsearch.space import Space
 from schedsearch.space.lint import lint_warnings
 from schedsearch.space.suggesters import RandomSuggester
+from schedsearch.tasks import BUILT_IN
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -145,6 +146,13 @@ def test_every_dependency_is_explained():
         name = re.match(r"[\w.-]+", requirement)
         assert name is not None
         assert f"| {name[0]} |" in page, f"{name[0]} is not in docs/dependencies.md"
+
+
+def test_the_readme_counts_the_families_and_the_built_in_tasks():
+    page = (ROOT / "README.md").read_text()
+    assert set(re.findall(r"\[(\d+) families\]", page)) == {str(len(FAMILIES))}
+    assert len(BUILT_IN) == 10
+    assert "each of the ten\nbuilt-in tasks" in page
 
 
 def headings(page: str, level: int) -> list[str]:
