@@ -89,7 +89,8 @@ class Source:
         space = self._study.space
         ranks = ranks_of(np.array([plan.final for plan in plans])) if plans else np.zeros(0)
         ranked = [replace(p, final=float(r)) for p, r in zip(plans, ranks, strict=True)]
-        kept = representative(ranked, min(_MAX_PLANS, most_plans(len(self._names), COARSE)))
+        most = min(_MAX_PLANS, most_plans(len(self._names), COARSE))
+        kept = [p for p in representative(ranked, most) if p.known_path is not None]
         paths = [coarse(plan.path[None])[0][:, self._columns] for plan in kept]
         return EarlierStudy(
             self._study.name,
@@ -132,7 +133,7 @@ class Source:
         found: dict[Plan, tuple[TakenPlan, Array]] = {}
         for plan in ranked[:most]:
             trained = self._history.read(plan.trial)
-            if trained is None:
+            if trained is None or trained.known_path is None:
                 continue
             path = trained.path[:, self._columns]
             try:

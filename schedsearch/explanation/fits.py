@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import lsq_linear, minimize_scalar
+import scipy  # `scipy.optimize` loads when it is first used, since most commands do not need it
 
 from schedsearch.explanation.paths import Path, rounded
 from schedsearch.schedules import Constant, Cosine, Linear, Schedule, Step
@@ -57,7 +57,7 @@ def _over(path: Path) -> Path:
 def _ends(path: Path, weight: Path) -> tuple[float, float]:
     """Return the ends of weight * initial + (1 - weight) * final, within the range of the path."""
     low, high = path.min(), np.nextafter(path.max(), math.inf)
-    found = lsq_linear(
+    found = scipy.optimize.lsq_linear(
         np.stack([weight, 1 - weight], axis=1), path, bounds=(low, high), method="bvls"
     ).x
     initial, final = np.clip(found, path.min(), path.max())
@@ -103,7 +103,7 @@ def _fit_steps(path: Path, size: int) -> _Steps:
     rates = np.linspace(-most, most, _RATES)
     best = rates[int(np.argmin([_steps(path, steps, size, rate).error for rate in rates]))]
     width = rates[1] - rates[0]
-    found = minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         lambda rate: _steps(path, steps, size, rate).error,
         bounds=(max(-most, best - width), min(most, best + width)),
         method="bounded",

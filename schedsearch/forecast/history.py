@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,32 +20,47 @@ from schedsearch.space import Space
 from schedsearch.storage.attributes import PLAN, TERMS, is_superseded
 from schedsearch.storage.recorded_values import recorded_values
 
+#: Trials whose median is the typical feedback, at most.
+_MAX_TYPICAL = 250
 #: The golden ratio, whose multiples modulo 1 are spread more evenly than those of other numbers.
 _GOLDEN = (1 + math.sqrt(5)) / 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainedPlan:
-    """A complete trial.
+    """A complete trial; what takes a while is read only for the plans that a model uses.
 
     Attributes:
-        curve: the metric of each epoch; lower is better.
-        terms: the loss terms of each epoch.
         final: the value of the objective; lower is better.
         parameters: the Optuna parameters of the plan; none for a plan outside of the space.
-        compute_path: computes `path`.
     """
 
-    curve: Array
-    terms: Mapping[str, Array]
     final: float
     parameters: Mapping[str, Any]
-    compute_path: Callable[[], Array] = field(repr=False)
+    _trial: FrozenTrial = field(repr=False)
+    _reader: TrainedPlans = field(repr=False)
 
     @cached_property
+    def curve(self) -> Array:
+        """The metric of each epoch; lower is better."""
+        return self._reader.curve_of(self._trial, self._reader.horizon)
+
+    @cached_property
+    def terms(self) -> Mapping[str, Array]:
+        """The loss terms of each epoch."""
+        return _terms(self._trial.user_attrs, self._reader.horizon)
+
+    @cached_property
+    def known_path(self) -> Array | None:
+        """`path`, or None if the plan cannot be read or sets other hyperparameters."""
+        plan = self._reader.plan_of(self._trial)
+        return None if plan is None else self._reader.path_behind(plan, self.curve, self.terms)
+
+    @property
     def path(self) -> Array:
-        """The values over the run, see `path_of`: computed only for the plans that a model uses."""
-        return self.compute_path()
+        """The values over the run, see `path_of`."""
+        assert self.known_path is not None
+        return self.known_path
 
 
 class TrainedPlans:
@@ -56,7 +71,7 @@ class TrainedPlans:
     """
 
     def __init__(self, space: Space) -> None:
-        self._space = space
+        self._space, self.horizon = space, space.horizon
         self.names = tuple(sorted(space.baseline().names))
         self._arguments = argument_columns(space.arguments)
         self.plans: list[TrainedPlan] = []
@@ -77,27 +92,28 @@ class TrainedPlans:
                 self.plans.append(found)
 
     def read(self, trial: FrozenTrial) -> TrainedPlan | None:
-        """Return a complete trial; None for others, and if it sets other hyperparameters."""
+        """Return a complete trial; None for others."""
         if trial.state is not TrialState.COMPLETE or is_superseded(trial):
             return None
-        plan = self.plan_of(trial)
         reports = trial.intermediate_values
-        if plan is None or trial.value is None or not math.isfinite(trial.value) or not reports:
+        if trial.value is None or not math.isfinite(trial.value) or not reports:
             return None
-        horizon = self._space.horizon
-        curve, terms = self.curve_of(trial, horizon), _terms(trial.user_attrs, horizon)
         final = self._space.objective.to_minimize(trial.value)
-        return TrainedPlan(
-            curve, terms, final, trial.params, lambda: self._path_of(trial, curve, terms)
-        )
+        return TrainedPlan(final, trial.params, trial, self)
 
-    def _path_of(self, trial: FrozenTrial, curve: Array, terms: Mapping[str, Array]) -> Array:
-        # The plan is parsed again: to keep those of all trials would take more memory.
-        plan = self.plan_of(trial)
-        assert plan is not None
+    def representative(self, limit: int) -> Sequence[TrainedPlan]:
+        """Return at most `limit` plans, see `representative`, and forget those without a path."""
+        while True:
+            kept = representative(self.plans, limit)
+            unknown = {plan for plan in kept if plan.known_path is None}
+            if not unknown:
+                return kept
+            self.plans = [plan for plan in self.plans if plan not in unknown]
+
+    def path_behind(self, plan: Plan, curve: Array, terms: Mapping[str, Array]) -> Array:
+        """Return the path of a plan that was trained, with the feedback that it had."""
         feedback = self._feedback(curve, terms)
-        horizon = self._space.horizon
-        return path_of(plan, self.names, horizon, feedback, arguments=self._arguments)
+        return path_of(plan, self.names, self.horizon, feedback, arguments=self._arguments)
 
     def curve_of(self, trial: FrozenTrial, epochs: int) -> Array:
         """Return the metric of each of the first epochs, lower is better.
@@ -129,8 +145,9 @@ class TrainedPlans:
             fine: see `path_of`.
         """
         feedback = self._expected_feedback(curve) if curve else self.typical_feedback
-        horizon = self._space.horizon
-        return path_of(plan, self.names, horizon, feedback, fine=fine, arguments=self._arguments)
+        return path_of(
+            plan, self.names, self.horizon, feedback, fine=fine, arguments=self._arguments
+        )
 
     def _expected_feedback(self, curve: Sequence[float]) -> list[Feedback]:
         """Return the feedback of a run that has trained some epochs, then the typical course."""
@@ -149,14 +166,15 @@ class TrainedPlans:
 
     @property
     def typical_feedback(self) -> list[Feedback]:
-        """The median of the complete trials' feedback in each epoch."""
+        """The median feedback of the complete trials in each epoch, of some if they are many."""
         count, feedback = self._typical
         if not self.plans:
             return [Feedback(math.nan)]
         if not feedback or len(self.plans) >= 2 * count:
-            curve = np.median([plan.curve for plan in self.plans], axis=0)
-            names = set.intersection(*(set(plan.terms) for plan in self.plans))
-            terms = {n: np.median([p.terms[n] for p in self.plans], axis=0) for n in sorted(names)}
+            plans = representative(self.plans, _MAX_TYPICAL)
+            curve = np.median([plan.curve for plan in plans], axis=0)
+            names = set.intersection(*(set(plan.terms) for plan in plans))
+            terms = {n: np.median([p.terms[n] for p in plans], axis=0) for n in sorted(names)}
             feedback = self._feedback(curve, terms)
             self._typical = len(self.plans), feedback
         return feedback

@@ -9,7 +9,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from schedsearch.forecast import RunForecast, TrainedPlans, part, representative
+from schedsearch.forecast import RunForecast, TrainedPlans, part
 from schedsearch.forecast.gaussian_process import Array
 from schedsearch.schedules.durations import to_epochs
 from schedsearch.space import Space
@@ -100,7 +100,7 @@ class ForecastPruner(BasePruner):
         count = len(self._trained.plans)
         model, fitted = self._models.get(epochs, (None, 0))
         if model is None or count >= 9 / 8 * fitted:
-            plans = representative(self._trained.plans, _MAX_PLANS)
+            plans = self._trained.representative(_MAX_PLANS)
             behind, ahead = self._parts(np.array([plan.path for plan in plans]), epochs)
             curves = np.array([plan.curve[:epochs] for plan in plans])
             finals = np.array([plan.final for plan in plans])

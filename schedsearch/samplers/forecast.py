@@ -21,7 +21,6 @@ from schedsearch.forecast import (
     PlanForecast,
     TrainedPlans,
     coarse,
-    representative,
 )
 from schedsearch.forecast.gaussian_process import Array
 from schedsearch.plan import Plan
@@ -146,7 +145,7 @@ class ForecastSampler(IndependentSampler):
         self, prior: EarlierResults, trials: Sequence[FrozenTrial]
     ) -> _Candidate:
         """Return the best plan by earlier studies, or a random one if this study contradicts."""
-        plans = self._trained.plans
+        plans = self._trained.representative(self._startup_trials)
         finals = np.array([plan.final for plan in plans])
         begun = [plan.path[1::3] for plan in plans] + self._running_paths(trials)
         shape = (-1, *self._draw_ahead()[0].path.shape)
@@ -180,17 +179,17 @@ class ForecastSampler(IndependentSampler):
 
     def _fit(self) -> PlanForecast:
         """Return the model of all complete trials; with an eighth more it is fitted again."""
-        plans = self._trained.plans
-        if self._model is not None and len(plans) == self._conditioned:
+        if self._model is not None and len(self._trained.plans) == self._conditioned:
             return self._model
-        kept = representative(plans, _MAX_PLANS)
+        kept = self._trained.representative(_MAX_PLANS)
+        count = len(self._trained.plans)
         paths = coarse(np.array([plan.path for plan in kept]))
         finals = np.array([plan.final for plan in kept])
-        if self._model is None or len(plans) >= 9 / 8 * self._fitted:
-            self._model, self._fitted = PlanForecast.fit(paths, finals, self._prior), len(plans)
+        if self._model is None or count >= 9 / 8 * self._fitted:
+            self._model, self._fitted = PlanForecast.fit(paths, finals, self._prior), count
         else:
             self._model = self._model.given(paths, finals, self._prior)
-        self._conditioned = len(plans)
+        self._conditioned = count
         return self._model
 
     def _running_paths(self, trials: Sequence[FrozenTrial]) -> list[Array]:

@@ -73,8 +73,9 @@ def test_complete_trials_are_read_once_when_they_have_ended():
 )
 def test_other_trials_are_left_out(trial):
     trained = TrainedPlans(space_of())
-    trained.update(study_of(trial).trials)
-    assert trained.plans == []
+    trained.update(study_of(trial_of(0.5), trial).trials)
+    assert [plan.final for plan in trained.representative(9)] == [0.5]
+    assert len(trained.plans) == 1
 
 
 def test_what_is_maximised_is_negated():
@@ -110,7 +111,7 @@ def test_a_run_in_training_goes_on_as_the_study_usually_does():
 
 def test_a_bounded_history_keeps_the_best_and_spreads_over_the_others():
     plans = [
-        TrainedPlan(np.zeros(1), {}, float(abs(i - 70)), {}, lambda: np.zeros((1, 1)))
+        TrainedPlan(float(abs(i - 70)), {}, trial_of(), TrainedPlans(space_of()))
         for i in range(100)
     ]
     kept = representative(plans, 20)
@@ -125,8 +126,7 @@ def test_a_bounded_history_keeps_the_best_and_spreads_over_the_others():
 
 def test_a_bounded_history_changes_little_with_another_plan():
     plans = [
-        TrainedPlan(np.zeros(1), {}, float(i % 89), {}, lambda: np.zeros((1, 1)))
-        for i in range(1000)
+        TrainedPlan(float(i % 89), {}, trial_of(), TrainedPlans(space_of())) for i in range(1000)
     ]
     for count in range(500, 520):
         before = representative(plans[:count], 100)
