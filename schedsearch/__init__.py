@@ -12,6 +12,7 @@ Each name is imported on first use, so that names without torch do not pay for i
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,13 +89,19 @@ def load(path: Path | str) -> Space:
     A config is what `schedsearch export` writes: a space with one value for each parameter. Its
     `scheduler()` gives the schedules to a training loop; its `horizon` is the number of epochs.
 
+    A `UserWarning` says which schedules the horizon cuts.
+
     Raises:
         InputError: the file is missing, cannot be read, or holds no table.
         FileError: the file has mistakes; the message has one line for each of them.
     """
     from schedsearch.space import Space
+    from schedsearch.space.cut_phases import cut_phase_warnings
 
-    return Space.load(path)
+    space = Space.load(path)
+    for line in cut_phase_warnings(space):
+        warnings.warn(f"{path}: {line}", stacklevel=2)
+    return space
 
 
 def __getattr__(name: str) -> Any:

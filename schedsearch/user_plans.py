@@ -13,6 +13,7 @@ from schedsearch.compatibility import validate_against_task
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
+from schedsearch.space.cut_phases import cut_phase_warnings
 from schedsearch.space.suggesters import FixedSuggester
 from schedsearch.storage import StudyHandle, plan_of
 from schedsearch.storage.attributes import PLAN, UNPRUNED, USER_PLAN
@@ -20,10 +21,17 @@ from schedsearch.storage.attributes import PLAN, UNPRUNED, USER_PLAN
 
 @dataclass(frozen=True)
 class UserPlan:
-    """A plan that the user gives, and the name of its file."""
+    """A plan that the user gives.
+
+    Attributes:
+        file: the name of its file.
+        plan: its schedules.
+        warnings: of schedules that the horizon of the study cuts.
+    """
 
     file: str
     plan: Plan
+    warnings: tuple[str, ...] = ()
 
 
 def read_user_plan(path: Path, space: Space) -> UserPlan:
@@ -58,7 +66,7 @@ def read_user_plan(path: Path, space: Space) -> UserPlan:
         plan.resolve(space.horizon, space.search.seed)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return UserPlan(path.name, plan)
+    return UserPlan(path.name, plan, tuple(cut_phase_warnings(config)))
 
 
 def _own_arguments(space: Space, given: Space) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,8 @@ def start(
             plans = [read_user_plan(path, parent.space) for path in also or ()]
             beginning, handle = Beginning(), extend(parent, extension, reuse=not no_reuse)
         handle = begin_from(handle, beginning, say)
+        for plan in plans:
+            _warn_of_cut_schedules(plan.warnings, plan.file)
         queue_user_plans(handle, plans)
         _warn_of_kept(handle, search)
         if workers == 0:
@@ -110,6 +113,7 @@ def _prepare_file(
 ) -> tuple[PreparedSpace, list[UserPlan]]:
     """Prepare the space of a file, and read the plans to race."""
     from schedsearch.preparation import load_space, prepare_space
+    from schedsearch.space.cut_phases import cut_phase_warnings
     from schedsearch.study_setup import find_stored_space
     from schedsearch.user_plans import read_user_plan
 
@@ -125,8 +129,14 @@ def _prepare_file(
         require_trust(space.task, trusted=trusted)
         folder = Path.cwd()
         prepared = prepare_space(space, file=str(file))
+    _warn_of_cut_schedules(cut_phase_warnings(space), str(file))
     os.chdir(folder)  # the task may have changed it, and the next paths are relative to it
     return prepared, [read_user_plan(path, prepared.space) for path in also or ()]
+
+
+def _warn_of_cut_schedules(lines: Iterable[str], file: str) -> None:
+    for line in lines:
+        say(f"warning: {file}: {line}")
 
 
 def _warn_of_kept(handle: StudyHandle, search: options.SearchOptions) -> None:

@@ -81,6 +81,7 @@ def train(
 def _load_config(file: Path) -> Space:
     """Read a config; refuse a space."""
     from schedsearch.space import Space
+    from schedsearch.space.cut_phases import cut_phase_warnings
 
     space = Space.load(file)
     if not space.is_config:
@@ -89,6 +90,8 @@ def _load_config(file: Path) -> Space:
             f"values: search it with `schedsearch start {file}`, then write a config with "
             "`schedsearch export`"
         )
+    for line in cut_phase_warnings(space):
+        say(f"warning: {file}: {line}")
     return space
 
 

@@ -19,6 +19,7 @@ from schedsearch.report.progress import Progress
 from schedsearch.report.status import read_status
 from schedsearch.report.without_value import without_value
 from schedsearch.space import Space
+from schedsearch.space.cut_phases import cut_phase_warnings
 from schedsearch.storage import StudyHandle
 from schedsearch.study_setup import find_stored_space, open_or_create
 from schedsearch.task import find_untrusted_code, reference_of
@@ -78,6 +79,8 @@ def search(
     options = ComputeOptions(device=device, threads=threads, workers=max(1, workers), lanes=lanes)
     beginning = _read_beginning(prepared.space, storage, from_studies)
     with Progress("trials") as display:
+        for line in cut_phase_warnings(prepared_space):
+            display.say(f"warning: {line}")
         handle = open_or_create(prepared, storage, options, display.say)
         handle = begin_from(handle, beginning, display.say)
         _search(handle, display, workers)

@@ -39,8 +39,8 @@ class Warmup(Schedule):
 
     Args:
         inner: the schedule to warm up.
-        duration: epochs of the ramp, or a share of the horizon that leaves the inner schedule an
-            epoch.
+        duration: epochs of the ramp, or a share of the horizon: below 100 % it leaves the inner
+            schedule an epoch, and from 100 % on the inner schedule never begins.
         factor: first value as a fraction of the first value of the inner schedule, from 0 to 1.
 
     Source: Goyal et al. 2017; LinearLR and SequentialLR in torch.optim.lr_scheduler.
@@ -101,8 +101,9 @@ class Join(Schedule):
     The first schedule starts at epoch 0. Each schedule receives the feedback of its own epochs
     only, and its shares of the horizon are shares of those epochs. The feedback of an epoch with a
     boundary goes to the schedule at its end. Each schedule has at least one epoch if boundaries are
-    shares and there is room. If they mix epochs and shares, a later boundary may fall before an
-    earlier one; the schedule between them is skipped.
+    shares below 100 % and there is room; one whose boundary is the horizon never begins. If they
+    mix epochs and shares, a later boundary may fall before an earlier one; the schedule between
+    them is skipped.
 
     Args:
         schedules: at least two schedules, in order.

@@ -9,7 +9,13 @@ from itertools import pairwise, product
 from typing import Any
 
 from schedsearch.schedules import FAMILIES, Interval
-from schedsearch.schedules.durations import to_epochs, to_time
+from schedsearch.schedules.durations import (
+    CURRENT_VERSION,
+    REST,
+    exact_size,
+    to_epochs,
+    to_time,
+)
 from schedsearch.schedules.parameters import DURATIONS, Parameter, ParameterType, parameters_of
 from schedsearch.schedules.phases import resolve_boundaries, resolve_phases
 from schedsearch.space.domains import (
@@ -68,6 +74,55 @@ class DurationSetting:
     is_inner: bool
 
 
+@dataclass(frozen=True)
+class PhaseLengths:
+    """The lengths of phases that follow each other, where each has its shortest or longest one.
+
+    Attributes:
+        key: of the family: `warmup.inner.one_cycle`.
+        family: whose phases they are.
+        lengths: in epochs, not rounded; one tuple for each combination. "rest" has 0.
+        horizons: that of each combination.
+    """
+
+    key: str
+    family: str
+    lengths: tuple[tuple[float, ...], ...]
+    horizons: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """When an inner schedule begins that follows a ramp or another schedule.
+
+    Attributes:
+        key: of the inner schedule: `warmup.inner`, `join.schedules.1`.
+        time: in epochs.
+        horizon: of the combinator.
+    """
+
+    key: str
+    time: Span
+    horizon: Span
+
+
+def phase_lengths(families: Families, horizon: int, interval: Interval) -> Iterator[PhaseLengths]:
+    """Yield the lengths of the phases of all families, and of the families within them."""
+    walk = _Walk(interval, CURRENT_VERSION)
+    for key, family, option, at in walk.all_families(families, "", Span(horizon, horizon)):
+        if lengths := walk.phase_lengths(key, family, option, at):
+            yield lengths
+
+
+def beginnings(
+    families: Families, horizon: int, interval: Interval, version: int
+) -> Iterator[Beginning]:
+    """Yield when each inner schedule begins that does not begin with the training."""
+    walk = _Walk(interval, version)
+    for key, family, option, at in walk.all_families(families, "", Span(horizon, horizon)):
+        yield from walk.beginnings(key, family, option, at)
+
+
 def duration_settings(
     families: Families, horizon: int, interval: Interval, version: int
 ) -> Iterator[DurationSetting]:
@@ -99,6 +154,44 @@ class _Walk:
                     yield from self._durations(parameter, option, key, shared, known)
             for key, inner, rest in self._inner(family, option, horizon):
                 yield from self.families(inner, f"{prefix}{family}.{key}.", rest)
+
+    def all_families(
+        self, families: Families, prefix: str, horizon: Span
+    ) -> Iterator[tuple[str, str, FamilyParameters, Span]]:
+        """Yield each family with its key, its parameters and the horizon of its shares."""
+        for family, option in families.options.items():
+            yield f"{prefix}{family}", family, option, horizon
+            for key, inner, rest in self._inner(family, option, horizon):
+                yield from self.all_families(inner, f"{prefix}{family}.{key}.", rest)
+
+    def phase_lengths(
+        self, key: str, family: str, option: FamilyParameters, horizon: Span
+    ) -> PhaseLengths | None:
+        """Return the lengths of the phases of a family; None if it has none."""
+        by_name = {parameter.name: parameter for parameter in parameters_of(FAMILIES[family])}
+        phases = FAMILIES[family].phases
+        ends = [_ends(item) for name in phases for item in _items(by_name[name], option)]
+        if not ends or len(ends) < len(phases):
+            return None
+        shared = self._horizon_of_shares(option, horizon)
+        pairs = {(horizon.low, shared.low), (horizon.high, shared.high)}
+        found = [
+            (tuple(0.0 if d == REST else float(exact_size(d, of)) for d in corner), at)
+            for at, of in sorted(pairs)
+            for corner in product(*ends)
+        ]
+        lengths, horizons = zip(*found, strict=True)
+        return PhaseLengths(key, family, lengths, horizons)
+
+    def beginnings(
+        self, key: str, family: str, option: FamilyParameters, horizon: Span
+    ) -> Iterator[Beginning]:
+        """Yield when the inner schedules of a family begin, apart from the first of a `join`."""
+        if family not in _BOUNDARIES:
+            return
+        for i, time in enumerate(self._boundaries(family, option, horizon)):
+            inner = "inner" if family == "warmup" else f"schedules.{i + 1}"
+            yield Beginning(f"{key}.{inner}", time, horizon)
 
     def _durations(
         self,

@@ -17,6 +17,8 @@ from schedsearch.space.unused_settings import unused_setting_warnings
 
 #: Samples of each family that are checked against the rules between its parameters.
 _SAMPLES = 200
+#: Parameters that are the times at which something begins.
+_MOMENTS = (".begin", ".milestones")
 
 
 def lint_warnings(space: Space) -> list[str]:
@@ -42,16 +44,22 @@ def lint_warnings(space: Space) -> list[str]:
 
 def _long_durations(settings: Sequence[DurationSetting], name: str, horizon: int) -> Iterator[str]:
     for setting in settings:
-        if not setting.is_given or setting.epochs.high <= setting.horizon.high:
+        longest = setting.epochs.high
+        is_moment = setting.key.rstrip(".0123456789").endswith(_MOMENTS)
+        is_reached = longest <= setting.horizon.high
+        if is_moment and setting.domain.is_fixed:
+            is_reached = longest < setting.horizon.high
+        if not setting.is_given or is_reached:
             continue
         available = f"the horizon is {horizon}"
         if setting.horizon.high < horizon:
             available = f"only {setting.horizon} of the horizon are left for it"
         unused = "the part of the schedule after the horizon is never used"
-        yield (
-            f"{name}.{setting.key} may be {setting.epochs.high:.12g} epochs, but {available}: "
-            f"{'it never ends within the training' if setting.is_count else unused}"
-        )
+        if is_moment:
+            unused = "it is not reached within the training"
+        elif setting.is_count:
+            unused = "it never ends within the training"
+        yield f"{name}.{setting.key} may be {longest:.12g} epochs, but {available}: {unused}"
 
 
 def _single_durations(

@@ -35,6 +35,7 @@ from schedsearch.space.domains import (
     product_grid_point,
     product_size,
 )
+from schedsearch.space.impossible_shares import impossible_share_problems
 from schedsearch.space.suggesters import FixedSuggester
 from schedsearch.space.validation import ValidationResult, validate_document
 
@@ -82,8 +83,9 @@ class Space:
             file: names it in messages.
             stored: the space of the study that the file continues; None: the study is new.
 
-        Without a `schedule_version`, schedules follow the newest version of the rules. A config
-        with a [source] was exported before there were versions, and keeps version 1. A file that
+        Without a `schedule_version`, schedules follow the newest version of the rules, and phases
+        must not come to more than 100 % of the horizon. A config with a [source] was exported
+        before there were versions, and keeps version 1. A file that
         names no sampler or pruner leaves those of an existing study as they are. Without a
         [search.race], a new study has the default one; an existing study keeps what it has.
 
@@ -91,6 +93,7 @@ class Space:
             FileError: the content is invalid; the message lists all problems.
         """
         newest = 1 if content.get("source") else CURRENT_VERSION
+        is_written_by_hand = "schedule_version" not in content and newest > 1
         content = {"schedule_version": newest, **content}
         content = _with_race(_with_names_of(stored, content), stored)
         result = validate_document(content)
@@ -107,6 +110,8 @@ class Space:
             problems += _protected_problems(result.document, stored)
             problems += _default_problems(result, stored)
             problems += _race_problems(result.document)
+        if is_written_by_hand:
+            problems += _share_problems(result, stored)
         if problems:
             raise FileError(file, problems)
         return cls.from_document(content, file)
@@ -473,6 +478,19 @@ def _protected_problems(document: Document | None, stored: Space | None) -> list
         return []
     share = parse_share(value) if isinstance(value, str) else None
     return [] if share is None or share <= 1 else [Problem(key, "must be at most 100%", value)]
+
+
+def _share_problems(result: ValidationResult, stored: Space | None) -> list[Problem]:
+    """Return the shares that can never be meant, unless the study has always had them.
+
+    A file with a `schedule_version` may be a plan that was drawn from ranges.
+    """
+    known = {} if stored is None else stored.hyperparameters
+    return [
+        problem
+        for name, problem in impossible_share_problems(result.hyperparameters)
+        if known.get(name) != result.hyperparameters[name]
+    ]
 
 
 def _default_problems(result: ValidationResult, stored: Space | None) -> list[Problem]:

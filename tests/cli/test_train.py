@@ -177,6 +177,19 @@ def test_a_config_written_by_hand_is_trained_with_its_searchs_first_seed(run, tm
     assert found["test"] == {"test_loss": 10 * 0.5**3}
 
 
+def test_phases_that_the_horizon_cuts_earn_a_warning_before_the_training(run, tmp_path):
+    content = document() | {"horizon": 3}
+    ends = {"initial": 0.0, "peak": 0.5, "final": 0.0}
+    phases = {"warmup": 1, "stable": 2, "decay": 2}
+    content["hyperparameters"]["lr"]["families"] = {"warmup_stable_decay": ends | phases}
+    done = run("train", save(tmp_path, content))
+    assert done.status == 0
+    [line] = done.err.splitlines()
+    assert line.startswith("warning: ")
+    assert "lr.warmup_stable_decay: warmup, stable, decay come to 5 epochs" in line
+    assert "`decay` never begins" in line
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -2,6 +2,7 @@
 
 import pytest
 
+from schedsearch.schedules import CURRENT_VERSION
 from schedsearch.space import Space
 from schedsearch.space.lint import lint_warnings
 from tests.space.documents import LINEAR, searching, small
@@ -192,7 +193,27 @@ def test_an_endpoint_without_the_expected_effect_gives_a_warning(family, interva
 
 @pytest.mark.parametrize(
     ("stable", "expected"),
-    [("70%", "come to at least 28 epochs, but the horizon is 20"), ("30%", None), ("rest", None)],
+    [
+        (
+            "70%",
+            "come to 28 epochs, but the horizon is 20: `stable` is cut at the horizon and `decay`",
+        ),
+        (
+            15,
+            "come to 29 epochs, but the horizon is 20: `stable` is cut at the horizon and `decay`",
+        ),
+        (
+            {"low": 7, "high": 9},
+            "come to at least 21 epochs, but the horizon is 20: `decay` is cut",
+        ),
+        (
+            {"low": "10%", "high": "40%"},
+            "may come to 22 epochs, but the horizon is 20: then `decay`",
+        ),
+        ({"low": "10%", "high": "30%"}, None),
+        ("30%", None),
+        ("rest", None),
+    ],
 )
 def test_phases_that_are_longer_than_the_horizon_give_a_warning(stable, expected):
     ends = {"initial": 0.0, "peak": {"low": 0.5, "high": 1.0}, "final": 0.0}
@@ -204,3 +225,53 @@ def test_phases_that_are_longer_than_the_horizon_give_a_warning(stable, expected
     ]
     assert [line.startswith("u.warmup_stable_decay: ") for line in found] == [True] * bool(expected)
     assert all(expected in line for line in found)
+
+
+CONSTANT = {"constant": {"value": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("families", "expected"),
+    [
+        ({"warmup": {"inner": CONSTANT, "duration": 20}}, "warmup.inner never begins"),
+        (
+            {"warmup": {"inner": CONSTANT, "duration": "100%"}},
+            "takes 20 epochs, and the horizon is",
+        ),
+        (
+            {"warmup": {"inner": CONSTANT, "duration": {"low": "10%", "high": "100%"}}},
+            "warmup.inner may never begin: what precedes it may take 20 epochs",
+        ),
+        ({"warmup": {"inner": CONSTANT, "duration": {"low": "10%", "high": "99%"}}}, None),
+        ({"join": {"schedules": [CONSTANT] * 2, "boundaries": [19]}}, None),
+        ({"join": {"schedules": [CONSTANT] * 2, "boundaries": [20]}}, "join.schedules.1 never"),
+        (
+            {"scale": {"factor": 1.0, "inner": {"warmup": {"inner": CONSTANT, "duration": 20}}}},
+            "u.scale.inner.warmup.inner never begins",
+        ),
+    ],
+)
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_an_inner_schedule_that_never_begins_gives_a_warning(families, expected, interval):
+    content = searching(families, schedule_version=CURRENT_VERSION)
+    content["hyperparameters"]["u"]["interval"] = interval
+    found = [line for line in warnings_of(content) if "never begin" in line]
+    assert len(found) == (expected is not None)
+    assert all(expected in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("family", "parameter", "is_reached"),
+    [
+        ({"noise": {"inner": CONSTANT, "begin": "100%"}}, "noise.begin", False),
+        ({"noise": {"inner": CONSTANT, "begin": 19}}, "noise.begin", True),
+        (
+            {"multistep": {"initial": 1.0, "decay_rate": 0.5, "milestones": [5, 20]}},
+            "multistep.milestones.1",
+            False,
+        ),
+    ],
+)
+def test_a_time_at_the_horizon_gives_a_warning(family, parameter, is_reached):
+    found = [line for line in warnings_of(searching(family)) if "is not reached" in line]
+    assert [line.startswith(f"u.{parameter} ") for line in found] == [True] * (not is_reached)
