@@ -51,7 +51,8 @@ class WeightedLoss(nn.Module):
         Raises:
             InputError: a term is unknown or a weight is not finite; then no weight is changed.
         """
-        weights = {n.removeprefix(_PREFIX): v for n, v in values.items() if n.startswith(_PREFIX)}
+        names = [name for name in values if name.startswith(_PREFIX)]
+        weights = {name.removeprefix(_PREFIX): values[name] for name in names}
         _check_known(weights, self.terms)
         for term, weight in weights.items():
             if not math.isfinite(weight):

@@ -39,9 +39,9 @@ def train(run: LoopRun) -> None:
 
 def train_slowly(run: LoopRun) -> None:
     """Never end by itself, an epoch at a time."""
-    for epoch, _ in run:
+    for epoch, hp in run:
         time.sleep(0.01)
-        run.report(val_loss=1.0 / (1 + epoch))
+        run.report(val_loss=hp["lr"] / (1 + epoch))
 
 
 def train_to_nan(run: LoopRun) -> None:
@@ -52,22 +52,22 @@ def train_to_nan(run: LoopRun) -> None:
 
 def train_to_infinity(run: LoopRun) -> None:
     """Diverge the other way: a metric to be minimised that falls without end."""
-    for _ in run:
-        run.report(val_loss=-math.inf)
+    for _, hp in run:
+        run.report(val_loss=-math.inf * hp["lr"])
 
 
 def train_and_raise(run: LoopRun) -> None:
     """Fail in the third epoch."""
-    for epoch, _ in run:
+    for epoch, hp in run:
         if epoch == 2:
             raise ZeroDivisionError("the third epoch\nis one too many")
-        run.report(val_loss=1.0)
+        run.report(val_loss=hp["lr"])
 
 
 def train_and_raise_afterwards(run: LoopRun) -> None:
     """Fail after the last epoch."""
-    for _ in run:
-        run.report(val_loss=1.0)
+    for _, hp in run:
+        run.report(val_loss=hp["lr"])
     raise ZeroDivisionError("no test data")
 
 

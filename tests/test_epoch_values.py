@@ -9,7 +9,10 @@ import torch
 
 from schedsearch.epoch_values import EpochValues, NamedValues
 from schedsearch.errors import InputError, ParameterError, UnknownNameError
+from schedsearch.loss import WeightedLoss
+from schedsearch.parameter_groups import apply_values
 from schedsearch.plan import Plan
+from schedsearch.recorded_values import RecordedValues
 from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import (
     Constant,
@@ -176,6 +179,41 @@ def test_values_in_a_checkpoint_are_plain(tmp_path):
     assert torch.load(tmp_path / "a.pt", weights_only=True) == {"values": {"lr": 0.1}}
     assert type(copy.deepcopy(values)) is dict
     assert json.loads(json.dumps(values)) == values == {"lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        dict,
+        copy.copy,
+        copy.deepcopy,
+        json.dumps,
+        pickle.dumps,
+        lambda values: {**values},
+        lambda values: {} | values,
+        lambda values: values | {},
+        lambda values: (lambda **given: given)(**values),
+        lambda values: {}.update(values),
+        lambda values: list(values.values()),
+        lambda values: [value for _, value in values.items()],
+    ],
+)
+def test_a_copy_of_values_reads_each_of_them(use):
+    read = set()
+    values = RecordedValues({"lr": 0.1, "smoothing": 0.2}, read)
+    assert list(values) == ["lr", "smoothing"]
+    assert not read
+    use(values)
+    assert read == {"lr", "smoothing"}
+
+
+def test_an_optimizer_and_a_loss_read_only_the_values_that_they_take():
+    read = set()
+    values = RecordedValues({"lr": 0.1, "smoothing": 0.2, "weights.kl": 0.5}, read)
+    apply_values(values, torch.optim.SGD([torch.zeros(1)], lr=1.0))
+    assert read == {"lr"}
+    WeightedLoss(["kl"]).set(values)
+    assert read == {"lr", "weights.kl"}
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,11 @@ class LoopEngine:
         return self._filled().state.is_recent
 
     @property
+    def unread(self) -> tuple[str, ...]:
+        """The hyperparameters of the plan that the loop has not read so far."""
+        return self._filled().run.unread
+
+    @property
     def reduction(self) -> str | None:
         """How the last report of the loop combines the numbers of several processes."""
         return self._filled().run.reduction
@@ -214,6 +219,11 @@ def can_resume(engine: Engine) -> bool:
 def offers_model(engine: Engine) -> bool:
     """Return whether there is a model of the last epoch: a training loop may offer none."""
     return not isinstance(engine, LoopEngine) or engine.offers_model
+
+
+def unread_values(engine: Engine) -> tuple[str, ...]:
+    """Return the hyperparameters that a training loop has not read; none for other engines."""
+    return engine.unread if isinstance(engine, LoopEngine) else ()
 
 
 #: The name of `LoopRun` in version 0.1; training loops written for it import this.

@@ -15,9 +15,10 @@ from schedsearch.engines.base import EpochResult, Resumed, Snapshot
 from schedsearch.engines.loop_thread import Handover
 from schedsearch.engines.rng_state import RngState
 from schedsearch.engines.step_check import StepCheck
-from schedsearch.epoch_values import EpochValues, NamedValues
+from schedsearch.epoch_values import EpochValues
 from schedsearch.errors import SchedSearchError, TrainingRefusedError
 from schedsearch.metric_names import metric_on_test
+from schedsearch.recorded_values import RecordedValues
 from schedsearch.scheduler import as_float
 
 
@@ -149,6 +150,8 @@ class LoopRun:
         self._temporary: TemporaryDirectory[str] | None = None
         self._has_begun = False
         self._epoch_values: Mapping[str, float] = {}
+        # The names of the values that the loop has read.
+        self._read: set[str] = set()
         self._in_epoch = False
         self._over = False
         self._has_trained = False
@@ -265,12 +268,17 @@ class LoopRun:
     @property
     def values(self) -> dict[str, float]:
         """The scheduled values at the beginning of the epoch, by hyperparameter."""
-        return NamedValues({**self._defaults, **self._epoch_values})
+        return RecordedValues({**self._defaults, **self._epoch_values}, self._read)
 
     @property
     def scheduled(self) -> tuple[str, ...]:
         """The hyperparameters whose values in the epoch come from the plan, not from defaults."""
         return tuple(self._epoch_values)
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The hyperparameters whose values come from the plan, but which the loop has not read."""
+        return tuple(name for name in self.scheduled if name not in self._read)
 
     @property
     def moving(self) -> tuple[str, ...]:
@@ -308,7 +316,8 @@ class LoopRun:
             self._steps.add(step, of)
         if not isinstance(self._epoch_values, EpochValues):
             return self.values
-        return NamedValues({**self._defaults, **self._epoch_values.at(step / of)})
+        values = self._epoch_values.at(step / of)
+        return RecordedValues({**self._defaults, **values}, self._read)
 
     def report(
         self,

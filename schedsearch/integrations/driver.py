@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import CheckpointRefusedError, TrainingRefusedError, did_you_mean
+from schedsearch.integrations.value_function import OnValues, ValueFunction
 from schedsearch.integrations.value_sources import value_source
 from schedsearch.loss import set_weights, weighted_losses, weights_of
 from schedsearch.parameter_groups import (
@@ -28,7 +29,6 @@ from schedsearch.parameter_groups import (
 )
 from schedsearch.scheduler import Scheduler, as_float
 
-OnValues = Callable[[Mapping[str, float]], object]
 #: By optimizer, the hook of the driver that has watched it last.
 _HOOKS: WeakKeyDictionary[Optimizer, RemovableHandle] = WeakKeyDictionary()
 
@@ -62,7 +62,7 @@ class ScheduleDriver:
         self._groups = 0
         #: Of the optimizers that are watched.
         self._hooks: list[RemovableHandle] = []
-        self._on_values = on_values
+        self._function = None if on_values is None else ValueFunction(on_values)
         self._terms: defaultdict[str, list[float]] = defaultdict(list)
 
     @property
@@ -73,7 +73,7 @@ class ScheduleDriver:
     @property
     def has_on_values(self) -> bool:
         """Whether values may have names that only `on_values` knows."""
-        return self._on_values is not None
+        return self._function is not None
 
     def apply(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
         """Set the values of the epoch's beginning.
@@ -82,15 +82,17 @@ class ScheduleDriver:
         called.
 
         Raises:
-            InputError: the optimizers begin with different values of a key that one value sets.
+            InputError: the optimizers begin with different values of a key that one value sets, or
+                `on_values` has not read a value that nothing else takes.
         """
         self._set(self.source.values, model, optimizers)
 
     def check_targets(self, model: nn.Module, optimizers: Iterable[Optimizer]) -> None:
         """Check that this training has a place for each value of the plan.
 
-        `on_values` may take any value, but not one whose name resembles that of a weight in a
-        WeightedLoss that the plan leaves out: a misspelt weight would stay 1.
+        `on_values` may take any value, and must read it. Where it copies all values, this is not
+        known, so a name that resembles that of a weight in a WeightedLoss that the plan leaves out
+        is refused: a misspelt weight would stay 1.
 
         Raises:
             InputError: a value has the name of no key of the parameter groups and of no weight of
@@ -98,18 +100,22 @@ class ScheduleDriver:
         """
         weights = weights_of(weighted_losses(model))
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        untaken = []
         left_out = [_term_of(weight) for weight in weights if weight not in self.source.names]
         for name in self.source.planned:
             if name in weights or moved_keys([name], groups):
                 continue
-            if self._on_values is None:
+            if self._function is None:
                 raise _no_target(name, weights)
+            untaken.append(name)
             if name.startswith("weights.") and (similar := did_you_mean(_term_of(name), left_out)):
                 raise TrainingRefusedError(
                     f"the plan sets `{name}`, but no WeightedLoss in the model has this term "
                     f"({', '.join(weights)}): {similar} Else, if on_values sets it, rename it, or "
                     "let the plan set the other weight too"
                 )
+        if self._function is not None:
+            self._function.expect(untaken)
 
     def check_unchanged(self) -> None:
         """Check that the optimizers have the values that were set in them.
@@ -188,8 +194,8 @@ class ScheduleDriver:
         self._settings = [((g, key, value), _mark(g, key)) for g, key, value in settings]
         self._groups = _count_groups(given)
         set_weights(values, weighted_losses(model))
-        if self._on_values is not None:
-            self._on_values(values)
+        if self._function is not None:
+            self._function.call(values)
 
     @property
     def terms(self) -> dict[str, list[float]]:
@@ -221,6 +227,8 @@ class ScheduleDriver:
         terms = {name: _mean(values) for name, values in self._terms.items()}
         self.clear_terms()
         self.unwatch()  # until the next epoch, whose values are set first
+        if self._function is not None:
+            self._function.end_epoch()
         self.source.end_epoch(self.metric, metric, terms, model)
 
     def missing_metric(self, metrics: Iterable[str]) -> TrainingRefusedError:

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import CheckpointRefusedError, TrainingRefusedError
-from schedsearch.integrations.driver import OnValues, ScheduleDriver
+from schedsearch.integrations.driver import ScheduleDriver
 from schedsearch.integrations.lightning_checks import (
     check_data,
     check_metric,
@@ -44,6 +44,7 @@ from schedsearch.integrations.lightning_timetable import (
     timetable_of,
 )
 from schedsearch.integrations.timetable import Position
+from schedsearch.integrations.value_function import OnValues
 from schedsearch.printable import count_of
 from schedsearch.scheduler import Scheduler
 

@@ -20,7 +20,7 @@ from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import TrainingRefusedError
 from schedsearch.integrations import trainer_checks
 from schedsearch.integrations.decay_groups import record_decay_groups
-from schedsearch.integrations.driver import OnValues, ScheduleDriver
+from schedsearch.integrations.driver import ScheduleDriver
 from schedsearch.integrations.evaluation_intervals import EvaluationIntervals, IntervalClock
 from schedsearch.integrations.trainer_states import (
     find_best_checkpoint,
@@ -28,6 +28,7 @@ from schedsearch.integrations.trainer_states import (
     was_stopped,
 )
 from schedsearch.integrations.training_without_step import TrainingWithoutStep
+from schedsearch.integrations.value_function import OnValues
 from schedsearch.integrations.value_logger import ValueLogger
 from schedsearch.parameter_groups import moved_keys
 from schedsearch.scheduler import Scheduler

@@ -224,7 +224,8 @@ class RunValues(ValueSource):
         epoch = next(self._epochs, None)
         self._values = None
         if epoch is not None:
-            self._epoch, self._values = epoch
+            self._epoch, values = epoch
+            self._values = dict(values)  # for the run they are read: the driver checks the rest
         return self.in_epoch
 
     def end_epoch(

@@ -1,8 +1,8 @@
-"""What a worker says once about a training loop: what `confirm` and `train` would miss."""
+"""What a worker says once about a training loop: what it does not read, gives or survive."""
 
 from __future__ import annotations
 
-from schedsearch.engines.loop import error_after_epochs, offers_model
+from schedsearch.engines.loop import error_after_epochs, offers_model, unread_values
 from schedsearch.exception_lines import describe_error
 from schedsearch.space import Space
 from schedsearch.worker.options import Messages
@@ -20,10 +20,12 @@ class LoopWarnings:
     def __init__(self, space: Space, messages: Messages) -> None:
         self._awaits_model = space.objective.value == "best"
         self._awaits_error = True
+        self._awaits_reading = True
         self._messages = messages
 
     def after_epoch(self, live: LiveTrial) -> None:
-        """Say if a loop offers no model of an epoch, which may be the best one."""
+        """Say if a loop has read no value of a hyperparameter, or offers no model of an epoch."""
+        self._check_reading(live)
         if not self._awaits_model:
             return
         self._awaits_model = False
@@ -32,6 +34,18 @@ class LoopWarnings:
                 'with the objective\'s `value = "best"`, `confirm` and `train` need the model of '
                 "each epoch, but the training loop gave none: call run.checkpoint in every epoch, "
                 "and load run.restored if it is not None"
+            )
+
+    def _check_reading(self, live: LiveTrial) -> None:
+        if not self._awaits_reading:
+            return
+        self._awaits_reading = False
+        if unread := unread_values(live.runs[0].engine):
+            names = ", ".join(f"`{name}`" for name in unread)
+            self._messages.warn(
+                f"the plans move {names}, but the training loop has not read the values in its "
+                f'first epoch: apply them, as in hp["{unread[0]}"], or take the hyperparameters '
+                "out of the space"
             )
 
     def after_end(self, live: LiveTrial) -> None:

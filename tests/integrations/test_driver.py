@@ -6,10 +6,11 @@ import math
 from contextlib import nullcontext
 
 import pytest
+import torch
 
 from schedsearch.engines import EpochResult
 from schedsearch.engines.loop import LoopEngine
-from schedsearch.errors import InputError, SchedSearchError
+from schedsearch.errors import InputError, SchedSearchError, TrainingRefusedError
 from schedsearch.integrations.driver import ScheduleDriver
 from schedsearch.loss import WeightedLoss
 from schedsearch.plan import Plan
@@ -101,12 +102,53 @@ def test_anything_but_a_scheduler_or_a_run_is_refused_at_once(source):
 )
 def test_on_values_takes_no_misspelt_weight_of_a_loss(name, words):
     plan = Plan({(name,): Constant(0.5), ("smoothing",): Constant(0.1)})
-    driver = ScheduleDriver(Scheduler(plan, horizon=3), "val_loss", on_values=print)
+    driver = ScheduleDriver(Scheduler(plan, horizon=3), "val_loss", on_values=dict)
     with nullcontext() if words is None else pytest.raises(InputError, match=words):
         driver.check_targets(WeightedLoss(["recon", "kl"]), [])
 
 
 def test_on_values_may_take_a_weight_beside_a_similar_one_that_the_plan_sets():
     plan = Plan({("weights.kl",): Constant(0.5), ("weights.kl2",): Constant(0.1)})
-    driver = ScheduleDriver(Scheduler(plan, horizon=3), "val_loss", on_values=print)
+    driver = ScheduleDriver(Scheduler(plan, horizon=3), "val_loss", on_values=dict)
     driver.check_targets(WeightedLoss(["recon", "kl"]), [])
+
+
+class Taking:
+    """An `on_values` that reads one value, and may keep all of them."""
+
+    def __init__(self, name, keeps):
+        self.name, self.keeps = name, keeps
+
+    def __call__(self, values):
+        values.get(self.name)
+        self.kept = values if self.keeps else None
+
+
+SMOOTHING = Plan({("smoothing",): Constant(0.1), ("lr",): Constant(0.1)})
+
+
+def started(on_values, model=None):
+    driver = ScheduleDriver(Scheduler(SMOOTHING, horizon=3), "val_loss", on_values=on_values)
+    model = model or torch.nn.Linear(1, 1)
+    optimizers = [torch.optim.SGD(model.parameters(), lr=1.0)]
+    driver.check_targets(model, optimizers)
+    driver.apply(model, optimizers)
+    return driver
+
+
+def test_a_value_that_on_values_does_not_read_is_refused_before_the_first_step():
+    started(Taking("smoothing", keeps=False)).end_epoch({"val_loss": 1.0})
+    message = r'sets `smoothing`, but nothing .* let on_values read values\["smoothing"\]'
+    with pytest.raises(TrainingRefusedError, match=message):
+        started(Taking("smothing", keeps=False))
+
+
+def test_values_that_on_values_keeps_must_be_read_by_the_end_of_the_first_epoch():
+    later = Taking("lr", keeps=True)
+    driver = started(later)
+    assert later.kept["smoothing"] == 0.1
+    driver.end_epoch({"val_loss": 1.0})
+    driver = started(Taking("lr", keeps=True))
+    with pytest.warns(UserWarning, match="sets `smoothing`, but nothing in this training takes"):
+        driver.end_epoch({"val_loss": 1.0})
+    driver.end_epoch({"val_loss": 1.0})  # said once

@@ -150,9 +150,9 @@ def test_a_callback_that_sets_lr_is_accepted_if_only_on_values_takes_a_rate(take
     callback = shipped.BackboneFinetuning(unfreeze_backbone_at_epoch=2)
     if taken:
         with pytest.raises(InputError, match="BackboneFinetuning set the learning rate"):
-            fit(callback, module=Parts(), plan=plan, on_values=len)
+            fit(callback, module=Parts(), plan=plan, on_values=dict)
     else:
-        fit(callback, module=Parts(), plan=plan, on_values=len)
+        fit(callback, module=Parts(), plan=plan, on_values=dict)
 
 
 def test_a_group_that_is_unfrozen_later_keeps_a_tenth_of_the_rate():

@@ -167,7 +167,7 @@ class Adversaries(LightningModule):
 def fit_adversaries(module, plan):
     training, validation, _ = loaders(0)
     source = Scheduler(plan, horizon=HORIZON)
-    schedule = ScheduleCallback(source, metric="val_error", on_values=lambda values: None)
+    schedule = ScheduleCallback(source, metric="val_error", on_values=dict)
     lightning_trainer(HORIZON, schedule).fit(module, training, validation)
     return module.rates
 

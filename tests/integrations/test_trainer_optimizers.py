@@ -101,7 +101,7 @@ def test_a_scheduler_of_the_trainer_is_kept_if_the_plan_has_no_learning_rate(tmp
     alone.remove_callback(ScheduleCallback)
     alone.train()
     plan = Plan({("smoothing",): LR})
-    trainer, recorder, _ = make_trainer(tmp_path, plan, on_values=len, **options)
+    trainer, recorder, _ = make_trainer(tmp_path, plan, on_values=dict, **options)
     trainer.train()
     assert recorder.values == expected.values
     assert len(set(recorder.values)) > 1
@@ -353,7 +353,9 @@ def test_a_key_that_the_optimizer_does_not_have_is_refused(tmp_path, case):
 def test_a_key_that_the_optimizer_does_not_have_may_be_set_by_the_user(tmp_path, case):
     seen = []
     plan = Plan({(UNKNOWN[case],): LR})
-    trainer, _, _ = make_trainer(tmp_path, plan, optim="adafactor", on_values=seen.append)
+    trainer, _, _ = make_trainer(
+        tmp_path, plan, optim="adafactor", on_values=lambda values: seen.append(dict(values))
+    )
     trainer.train()
     assert [value for values in seen for value in values.values()] == rates(1)
 

@@ -704,7 +704,7 @@ class Logs(TrainerCallback):
 
 def test_the_values_in_force_are_logged_to_the_loggers_of_the_trainer(tmp_path):
     logs = Logs()
-    trainer, recorder, _ = make_trainer(tmp_path, WEIGHTS, on_values=len, **LOGGED)
+    trainer, recorder, _ = make_trainer(tmp_path, WEIGHTS, on_values=dict, **LOGGED)
     trainer.callback_handler.callbacks.insert(0, logs)  # as the loggers of report_to
     trainer.train()
     training = [entry for entry in logs.logged if "loss" in entry]
@@ -729,7 +729,7 @@ def test_the_first_step_is_logged_with_its_values(tmp_path):
 def test_the_values_in_force_are_scalars_of_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
     trainer, _, _ = make_trainer(
-        tmp_path, WEIGHTS, on_values=len, report_to=["tensorboard"], **LOGGED
+        tmp_path, WEIGHTS, on_values=dict, report_to=["tensorboard"], **LOGGED
     )
     trainer.train()
     events = EventAccumulator(str(tmp_path / "logs")).Reload()
