@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 def confirm(
     study: Study,
     place: PlaceOptions,
-    top: Annotated[int, typer.Option(help="How many of the best schedules.", min=1, max=50)] = 5,
+    top: Annotated[
+        int, typer.Option(help="How many of the best schedules to compare.", min=1, max=50)
+    ] = 5,
     seeds: Annotated[
         int,
         typer.Option(help="Fresh seeds for each plan: at least 8 for five schedules, 6 for one."),
@@ -47,8 +49,8 @@ def confirm(
 
     The command trains them. A schedule is better if it beats the three best constants and the
     default on the test split, pairwise by seed, with Holm's correction. Each run is a trial of the
-    study STUDY:confirm, which `schedsearch worker STUDY:confirm` trains too. After Ctrl-C or
-    --timeout the same command continues, and one with more --seeds trains only what is new.
+    study STUDY:confirm; `schedsearch worker STUDY:confirm` trains such runs too. After Ctrl-C or
+    --timeout the same command continues; with more --seeds it trains only the new runs.
     """
     from schedsearch.confirmation.confirm import prepare_confirmation
     from schedsearch.numerics import cores_of_worker

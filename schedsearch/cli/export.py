@@ -39,14 +39,14 @@ def export(
     simplest: Annotated[
         bool,
         typer.Option(
-            "--simplest", help="The simplest plan that `explain` found to be not worse instead."
+            "--simplest", help="Write the simplest plan that `explain` found to be not worse."
         ),
     ] = False,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
-    """Write the best schedule as a config.
+    """Write the best plan as a config.
 
-    The config is for `train` and for your training loop.
+    The config is for `schedsearch train` and for your training loop.
     """
     from schedsearch.export import best_trial, complete_trial, simplest_to_config, trial_to_config
     from schedsearch.storage.attributes import PLAN

@@ -22,7 +22,7 @@ def _shipped(incomplete: str) -> list[str]:
 Name = Annotated[
     str | None,
     typer.Argument(
-        help="The study's name, and the space file's. With --from it may be left out.",
+        help="Name of the study and of the space file; optional with --from.",
         show_default=False,
     ),
 ]

@@ -52,9 +52,10 @@ def start(
 ) -> None:
     """Create a study, or continue it, and search.
 
-    The workers run on this machine or on a Ray cluster. Ctrl-C stops after the epoch, and the same
-    command continues; twice stops at once. If --timeout ends the search, the exit status is 0. A
-    study that ends without a complete trial exits 1.
+    Options such as --trials, --sampler and --seeds override the space file. The workers run on this
+    machine or on a Ray cluster. Ctrl-C stops after the epoch, and the same command continues; a
+    second Ctrl-C stops at once. The exit status is 0 also if --timeout ends the search, and 1 if
+    the study ends without a complete trial.
     """
     from schedsearch.earlier import Beginning, begin_from
     from schedsearch.study_setup import accept

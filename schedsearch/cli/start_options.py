@@ -55,7 +55,7 @@ class EarlierOptions:
         typer.Option(
             "--from",
             metavar="<study,...>",
-            help="Begin from these studies: try their best plans first.",
+            help="Begin from earlier studies: their best plans and results.",
             show_default=False,
         ),
     ] = None
@@ -123,13 +123,13 @@ class SearchOptions:
     """The settings of the study: each option overrides one of the space file."""
 
     trials: Annotated[
-        int | None, typer.Option(help="The study's total, trial 0 included.", min=1)
+        int | None, typer.Option(help="Total number of trials, trial 0 included.", min=1)
     ] = None
     epochs: Annotated[
         int | None,
-        typer.Option(help="The most epochs that all trials together may report.", min=1),
+        typer.Option(help="Largest number of epochs that all trials together may report.", min=1),
     ] = None
-    study: Annotated[str | None, typer.Option(help="The study's name.")] = None
+    study: Annotated[str | None, typer.Option(help="Name of the study.")] = None
     sampler: Annotated[
         str | None, typer.Option(help="forecast, tpe, random, grid, pbt, gp, cmaes or qmc.")
     ] = None
@@ -138,17 +138,18 @@ class SearchOptions:
     ] = None
     audit: Annotated[
         float | None,
-        typer.Option(help="Share of schedules trained to the end, to audit the pruner."),
+        typer.Option(help="Share of schedules that are never pruned, to audit the pruner."),
     ] = None
     protected: Annotated[
-        str | None, typer.Option(help="Opening without pruning: epochs, or a share such as 20%.")
+        str | None,
+        typer.Option(help="First epochs without pruning: a number, or a share such as 20%."),
     ] = None
     race: Annotated[
         int | None,
         typer.Option(help="How many of the best schedules get further seeds; 0: no race."),
     ] = None
-    seed: Annotated[int | None, typer.Option(help="The first seed of the trainings.")] = None
-    seeds: Annotated[int | None, typer.Option(help="Runs per trial, side by side.")] = None
+    seed: Annotated[int | None, typer.Option(help="First seed of the trainings.")] = None
+    seeds: Annotated[int | None, typer.Option(help="Seeds per trial.")] = None
     epoch_timeout: Annotated[
         float | None, typer.Option(help="Seconds that an epoch may take before its trial fails.")
     ] = None

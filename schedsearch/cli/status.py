@@ -190,7 +190,7 @@ def _refuse_in_training(database: Database, studies: Sequence[StudyAttributes]) 
     from schedsearch.storage import TrialQueue
 
     for study in studies:
-        with spinner(f"waiting for signs of life of the workers of study {study.name}"):
+        with spinner(f"waiting for heartbeats of the workers of study {study.name}"):
             running = TrialQueue(database, study.study_id).liveness.count_alive()
         if running:
             raise StudyError(

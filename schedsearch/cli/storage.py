@@ -34,7 +34,8 @@ def study_at(url: str, name: str) -> StudyHandle:
     study = any_study_at(url, name)
     if (follows := study.follows) is not None:
         raise StudyError(
-            f"study `{name}` {follows.purpose.attribute} study `{follows.study}`: name that one"
+            f"study `{name}` {follows.purpose.attribute} study `{follows.study}`: give the name of "
+            "that study"
         )
     return study
 

@@ -34,7 +34,9 @@ def worker(
     threads: Annotated[
         int | None,
         typer.Option(
-            help="Its threads; default: as many as the study records.", min=1, max=MAX_THREADS
+            help="Threads of the worker; default: as many as the study records.",
+            min=1,
+            max=MAX_THREADS,
         ),
     ] = None,
     no_reuse: NoReuse = False,
@@ -45,10 +47,10 @@ def worker(
 ) -> None:
     """Train trials of a study, or runs of confirm or explain.
 
-    The worker ends when none is left to begin. While other workers train the last trials it waits:
-    a trial whose worker dies is queued again. Ctrl-C stops after the epoch and returns the trial to
-    the queue; twice stops at once. If the study has ended without a complete trial, the worker
-    exits 1.
+    The worker ends when no trial is left to begin. While other workers train the last trials it
+    waits: a trial whose worker dies is queued again. Ctrl-C stops after the epoch and returns the
+    trial to the queue; a second Ctrl-C stops at once. The exit status is 1 if the study has ended
+    without a complete trial.
     """
     from schedsearch.launchers.supervisor import worker_name
 

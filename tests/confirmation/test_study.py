@@ -417,7 +417,9 @@ def test_delete_takes_it_along_and_list_and_status_name_it(run, tmp_path):
     assert (found["confirms"], found["best"]) == ("small", None)
     refused = run("export", "small:confirm")
     assert (refused.status, refused.out) == (2, "")
-    assert "study `small:confirm` confirms study `small`: name that one" in refused.err
+    assert (
+        "study `small:confirm` confirms study `small`: give the name of that study" in refused.err
+    )
     done = run("delete", "small", "--yes")
     assert (done.status, done.err) == (0, "deleted study small and small:confirm\n")
     assert study.database.rdb.get_all_studies() == []
