@@ -64,7 +64,8 @@ class ParameterError(InputError):
     """
 
     def __init__(self, owner: str, name: str, value: Any, rule: str) -> None:
-        super().__init__(f"{owner}: the value of `{name}` is {value!r}, but must be {rule}")
+        shown = describe_schedules(value) or repr(value)
+        super().__init__(f"{owner}: the value of `{name}` is {shown}, but must be {rule}")
         self.owner, self.name, self.value, self.rule = owner, name, value, rule
 
     def within(self, place: str) -> ParameterError:
@@ -181,6 +182,14 @@ def describe_value(value: Any) -> str:
         return printable_line(_shorten(repr(value)))
     except (RecursionError, ValueError):
         return "too deep or too long to be shown"
+
+
+def describe_schedules(value: Any) -> str | None:
+    """Return how many schedules a parameter has, or None if its value is another one."""
+    items = value if isinstance(value, tuple | list) else (value,)
+    if not items or not all(hasattr(type(item), "family") for item in items):
+        return None
+    return f"{len(items)} schedule{'' if len(items) == 1 else 's'}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

@@ -122,6 +122,8 @@ def _limits(table: HyperparameterTable) -> Iterator[str]:
         yield "bounds {:.12g} to {:.12g}".format(*table.bounds)
     if table.interval == "step":
         yield "changes at each optimizer step"
+    if table.round:
+        yield "rounded to whole numbers"
 
 
 def _family_lines(space: Space, name: str) -> Iterator[str]:

@@ -123,6 +123,8 @@ class Parameter:
             return None
         if self.choices and value not in self.choices:
             return "one of " + ", ".join(self.choices)
+        if self.type in DURATIONS and _is_negative_share(value):
+            return self.constraints[0].text
         if not _has_type(value, self.type):
             return self.type.value + (f', or "{REST}"' if self.may_be_rest else "")
         if self.type in NUMBERS and not is_finite(value):
@@ -143,6 +145,11 @@ def is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
+
+
+def _is_negative_share(value: Any) -> bool:
+    is_negative = isinstance(value, str) and value.startswith("-")
+    return is_negative and bool(parse_share(value.removeprefix("-")))
 
 
 def _has_type(value: Any, expected: ParameterType) -> bool:

@@ -151,5 +151,11 @@ def _check_coupling(tables: ParsedTables) -> Iterator[Problem]:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        cycle = " -> ".join(error.args[1])
-        yield Problem("hyperparameters", f"must not be coupled in a cycle: {cycle}")
+        # Each name in the cycle is one that the next one refers to.
+        peer, name, *_ = cycle = error.args[1]
+        found = references(tables.families[name], "to", f"hyperparameters.{name}.families")
+        key = next(key for key, to in found if to == peer)
+        rule = f"must not be coupled in a cycle: {' -> '.join(cycle)}"
+        if peer == name:
+            rule = "must be another hyperparameter, not the one that it sets"
+        yield Problem(key, rule, peer)

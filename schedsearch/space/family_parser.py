@@ -6,7 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schedsearch.errors import InputError, ParameterError, Problem, did_you_mean
+from schedsearch.errors import (
+    InputError,
+    ParameterError,
+    Problem,
+    describe_schedules,
+    did_you_mean,
+)
 from schedsearch.schedules import FAMILIES, GroupSchedule, from_table
 from schedsearch.schedules.durations import Interval
 from schedsearch.schedules.parameters import (
@@ -96,7 +102,16 @@ class FamilyParser:
             parsed = FamilyParameters({"value": values})
         elif len(self.problems) == problems_before and parsed.is_fixed:
             self._check_fixed(family, parsed, key, members)
+        elif len(self.problems) == problems_before:
+            self._check_number_of_schedules(parsed, key)
         return parsed
+
+    def _check_number_of_schedules(self, parsed: FamilyParameters, key: str) -> None:
+        """Check the lists of a combinator, which have the same lengths in every sample."""
+        schedules = parsed.domains.get("schedules")
+        if isinstance(schedules, ListDomain) and len(schedules.items) < 2:
+            rule = "is 1 schedule, but must be at least two schedules"
+            self._report(f"{key}.schedules", None, rule)
 
     def _check_fixed(
         self, family: str, parsed: FamilyParameters, key: str, members: Sequence[str] | None
@@ -108,7 +123,12 @@ class FamilyParser:
             from_table({family: parameters}, members if is_group_family else None)
         except ParameterError as error:
             value = list(error.value) if isinstance(error.value, tuple) else error.value
-            self._report(f"{key}.{error.name}", value, f"must be {error.rule}")
+            shown = describe_schedules(value)
+            if shown is None:
+                self._report(f"{key}.{error.name}", value, f"must be {error.rule}")
+            else:
+                rule = f"is {shown}, but must be {error.rule}"
+                self._report(f"{key}.{error.name}", None, rule)
         except InputError as error:
             self._report(key, None, str(error))
 

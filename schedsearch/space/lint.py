@@ -10,6 +10,7 @@ from schedsearch.space.constant_coverage import constant_coverage_warnings
 from schedsearch.space.domains import FamilyParameters, Range
 from schedsearch.space.durations import DurationSetting, duration_settings
 from schedsearch.space.idle_pruner import idle_pruner_warnings
+from schedsearch.space.negative_values import negative_value_warnings
 from schedsearch.space.space import Space
 from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.space.unchanging import unchanging_warnings
@@ -36,6 +37,7 @@ def lint_warnings(space: Space) -> list[str]:
         for family, option in families.options.items():
             warnings.extend(_invalid_samples(family, option, name, members, space))
     warnings.extend(unused_setting_warnings(space))
+    warnings.extend(negative_value_warnings(space))
     warnings.extend(unchanging_warnings(space))
     warnings.extend(constant_coverage_warnings(space))
     warnings.extend(idle_pruner_warnings(space))

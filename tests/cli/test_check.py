@@ -218,3 +218,8 @@ def test_a_bug_is_one_line_and_a_traceback_on_request(run, monkeypatch):
             run("fall")
     finally:
         app.registered_commands.pop()
+
+
+def test_check_says_which_values_are_rounded(run, write):
+    done = run("check", write(hyperparameters__lr__round=True), "--no-task")
+    assert "lr  (not searched, default 0.01, bounds 0 to 1, rounded to whole numbers)" in done.out

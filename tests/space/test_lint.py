@@ -275,3 +275,37 @@ def test_an_inner_schedule_that_never_begins_gives_a_warning(families, expected,
 def test_a_time_at_the_horizon_gives_a_warning(family, parameter, is_reached):
     found = [line for line in warnings_of(searching(family)) if "is not reached" in line]
     assert [line.startswith(f"u.{parameter} ") for line in found] == [True] * (not is_reached)
+
+
+FALLING = {"cosine": {"initial": 0.1, "final": -0.05}}
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "lowest"),
+    [
+        ("lr", {"families": FALLING}, -0.04908),
+        ("lr", {"families": FALLING, "interval": "step"}, -0.04994),
+        ("lr", {"families": FALLING, "bounds": [0.0, 1.0]}, None),
+        ("lr", {"families": {"constant": {"value": -0.1}}}, -0.1),
+        ("head.weight_decay", {"families": {"scale": {"factor": -1.0, "inner": FALLING}}}, -0.1),
+        ("momentum", {"families": {"cosine": {"initial": 0.9, "final": 0.0}}}, None),
+        ("weights.lr", {"families": FALLING}, None),
+        ("u", {"families": FALLING}, None),
+    ],
+)
+def test_a_setting_that_falls_below_0_gives_a_warning(name, table, lowest):
+    content = searching({}) | {"hyperparameters": {name: table}}
+    found = [line for line in warnings_of(content) if "at least 0" in line]
+    expected = [] if lowest is None else [f"{name} falls to {lowest}, but must be at least 0"]
+    assert [line.split(":")[0] for line in found] == expected
+
+
+def test_a_setting_that_follows_another_one_below_0_is_counted_in_samples():
+    factor = {"constant": {"value": {"low": -1.0, "high": 1.0}}}
+    constant = {"constant": {"value": {"low": 0.1, "high": 1.0}}}
+    coupled = {"coupled": {"to": "u", "factor": factor}}
+    content = searching({})
+    content["hyperparameters"]["lr"] = {"default": 0.1, "families": constant | coupled}
+    [line] = [line for line in warnings_of(content) if "at least 0" in line]
+    count = int(line.split(" in ")[1].split(" of 20 ")[0])
+    assert 0 < count < 20

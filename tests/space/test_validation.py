@@ -192,7 +192,23 @@ def test_a_problem_of_a_table_is_reported(changes, message):
         ),
         (
             {"coupled": {"to": "u", "factor": {"constant": {"value": 1}}}},
-            "must not be coupled in a cycle: u -> u",
+            "hyperparameters.u.families.coupled.to = 'u': must be another hyperparameter, not the",
+        ),
+        (
+            {"product": {"schedules": [{"constant": {"value": 0.1}}]}},
+            "families.product.schedules: is 1 schedule, but must be at least two schedules",
+        ),
+        (
+            {"sum": {"schedules": [{"constant": {"value": {"low": 0.1, "high": 1.0}}}]}},
+            "families.sum.schedules: is 1 schedule, but must be at least two schedules",
+        ),
+        (
+            {"linear": {"initial": 1.0, "final": 0.0, "duration": "-5%"}},
+            "families.linear.duration = '-5%': must be more than 0 epochs",
+        ),
+        (
+            {"one_cycle": {"initial": 1.0, "peak": 2.0, "final": 0.0, "rise": {"levels": ["-5%"]}}},
+            "families.one_cycle.rise.levels.0 = '-5%': must be at least 0 epochs",
         ),
         (
             {"clamp": {"low": 1.0, "high": 0.0, "inner": {"constant": {"value": 1}}}},
@@ -371,7 +387,10 @@ def test_a_cycle_of_couplings_in_inner_schedules_is_refused():
         return {"families": {"warmup": {"inner": inner}}}
 
     content = small(hyperparameters={"a": coupled("b"), "b": coupled("a")})
-    assert problems_of(content) == ["hyperparameters: must not be coupled in a cycle: a -> b -> a"]
+    assert problems_of(content) == [
+        "hyperparameters.b.families.warmup.inner.coupled.to = 'a': must not be coupled in a cycle: "
+        "a -> b -> a"
+    ]
 
 
 def test_all_problems_of_a_file_are_reported_at_once():
