@@ -63,8 +63,8 @@ class Source:
         name, follows = self._study.name, self._study.follows
         if follows is not None:
             raise StudyError(
-                f"study `{name}` {follows.purpose.attribute} study `{follows.study}`: name that "
-                "one in --from"
+                f"study `{name}` {follows.purpose.attribute} study `{follows.study}`: give that "
+                "study in --from"
             )
         if not self._names:
             mine = ", ".join(sorted(searched_names(self._space))) or "none"

@@ -442,11 +442,13 @@ class LoopRun:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             is_valid = False
         if not is_valid:
-            raise SchedSearchError("run.load_state_dict() needs what run.state_dict() returned")
+            raise SchedSearchError(
+                "run.load_state_dict() needs a state that run.state_dict() returned"
+            )
         if identity != self._context.identity:
             raise SchedSearchError(
                 "the state belongs to a run with another plan, seed or horizon: save it in "
-                "run.directory, which every run has for itself"
+                "run.directory, which is a separate folder for each run"
             )
         if epoch != self._state.epoch:
             self._state.resumed_at = Resumed(epoch, results)

@@ -100,8 +100,8 @@ class Supervisor:
             if lost := self.study.queue.requeue_lost(self.grace):
                 again = "was" if lost == 1 else "were"
                 self.say(
-                    f"{count_of(lost, 'trial')} of workers that have ended or are silent {again} "
-                    "queued again"
+                    f"{count_of(lost, 'trial')} of workers that have ended or send no "
+                    f"heartbeats {again} queued again"
                 )
             self._may_wait_longer = True
         return bool(self._children) or self._has_work_left()

@@ -55,6 +55,6 @@ class LoopWarnings:
             self._awaits_error = False
             self._messages.warn(
                 f"trial {live.trial.number} is complete, but the training loop raised after its "
-                f"last epoch: {describe_error(error)}; `confirm` measures the model there, and "
+                f"last epoch: {describe_error(error)}; `confirm` tests the model after it, and "
                 "would fail"
             )

@@ -167,7 +167,7 @@ def test_what_is_no_state_is_refused(whole, broken):
     given = whole[0].saved[2]
     state = {**given, "run": {**given["run"], **broken} if broken else {}}
     run = make_run(Noisy(state))
-    with pytest.raises(SchedSearchError, match=r"needs what run\.state_dict"):
+    with pytest.raises(SchedSearchError, match=r"needs a state that run\.state_dict"):
         train_to_end([run])
     run.leave_lane()
 

@@ -156,7 +156,7 @@ def test_after_everything_was_killed_the_next_start_continues_without_waiting(tm
     wait_for_epochs(tmp_path, running=1)
     again.send_signal(signal.SIGTERM)
     _, err = again.communicate(timeout=60)
-    assert "2 trials of workers that have ended or are silent were queued again" in err
+    assert "2 trials of workers that have ended or send no heartbeats were queued again" in err
     assert "may still be alive" not in err
 
 
@@ -261,7 +261,7 @@ def test_the_trials_of_a_killed_child_do_not_count_as_those_of_another_worker(tm
     finally:
         local.kill()
     assert "warning: a worker was killed (SIGKILL): its trials are queued again" in said
-    assert not [line for line in said if "have ended or are silent" in line]
+    assert not [line for line in said if "have ended or send no heartbeats" in line]
 
 
 def test_trials_of_a_machine_that_went_away_are_taken_over(tmp_path):
@@ -276,6 +276,6 @@ def test_trials_of_a_machine_that_went_away_are_taken_over(tmp_path):
         wait_until(lambda: not local.watch())
     finally:
         local.kill()
-    assert "1 trial of workers that have ended or are silent was queued again" in said
+    assert "1 trial of workers that have ended or send no heartbeats was queued again" in said
     counts = study.queue.counts()
     assert (local.exit_code, counts.finished, counts.trials) == (0, 10, 10)
