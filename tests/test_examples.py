@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import schedsearch
-from examples import by_step, learned_weights
+from examples import by_step, gan, learned_weights
 from schedsearch.confirmation.confirm import prepare_confirmation
 from schedsearch.engines import make_engine
 from schedsearch.scheduler import Scheduler
@@ -142,3 +142,34 @@ def test_an_example_is_confirmed_by_its_metric_on_the_test_split(tmp_path, name)
     for trial in complete():
         assert trial.value == trial.user_attrs["test"] != trial.user_attrs["validation"]
     assert complete()
+
+
+@pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")
+@pytest.mark.parametrize("train", [gan.train, gan.train_with_lightning])
+def test_each_network_of_a_gan_has_its_own_learning_rate(monkeypatch, train):
+    made = []
+    make = gan.Networks.optimizers
+    monkeypatch.setattr(gan.Networks, "optimizers", lambda nets: made.append(make(nets)) or made[0])
+    values = {"generator.lr": 3e-3, "discriminator.lr": 7e-4}
+    engine = make_engine(train, horizon=2)
+    engine.fill(0, seed=0)
+    for _ in range(2):
+        [result] = engine.train_epoch([values])
+        assert result.metrics["val_distance"] < 20
+        [optimizers] = made
+        assert [each.param_groups[0]["lr"] for each in optimizers] == list(values.values())
+        values = {name: 0.5 * value for name, value in values.items()}
+    assert engine.test(0)["test_distance"] < 20
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*:FutureWarning")
+@pytest.mark.parametrize("name", ["gan", "gan_lightning"])
+def test_a_gan_is_searched_as_a_loop_and_with_lightning(tmp_path, name):
+    content = tomllib.loads((EXAMPLES / f"{name}.toml").read_text())
+    content["search"]["trials"] = 3
+    study = make_study(tmp_path, content)
+    assert work(study).wrong == []
+    assert study.queue.counts().complete == 3
+    first, *_ = study.trials()
+    assert first.value < 20, "trial 0 has the default rates"
