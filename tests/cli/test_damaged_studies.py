@@ -21,7 +21,12 @@ from schedsearch.report.dashboard import ThreadSafeStorage, make_app
 from schedsearch.report.dashboard_artifacts import DashboardArtifacts, picture_store
 from schedsearch.storage import open_database
 from schedsearch.storage.attribute_rules import STUDY_RULES, TRIAL_RULES, parse_attribute
-from schedsearch.storage.attributes import CONDITIONS, CONFIRMATION_RESULT, CONFIRMS
+from schedsearch.storage.attributes import (
+    CONDITIONS,
+    CONFIRMATION_RESULT,
+    CONFIRMS,
+    FROM_STUDY,
+)
 from tests.cli.command import Command
 from tests.searches import document, make_study, url_of, work
 
@@ -165,7 +170,11 @@ class Attribute:
 OF_TRIAL_1 = [Attribute("small", key, trial=1) for key in TRIAL_RULES]
 #: The searched study, the study that extends it, and the study that confirms it.
 ATTRIBUTES = [
-    *(Attribute("small", key) for key in (*STUDY_RULES, CONFIRMATION_RESULT) if key != "stretched"),
+    *(
+        Attribute("small", f"{key}_0" if key == FROM_STUDY else key)
+        for key in (*STUDY_RULES, CONFIRMATION_RESULT)
+        if key != "stretched"
+    ),
     *OF_TRIAL_1,
     *(Attribute("small@12", key) for key in ("stretched", "space")),
     *(Attribute("small:confirm", key) for key in (CONFIRMS, "trials", "space")),
