@@ -32,9 +32,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from schedsearch.samplers.forecast import ForecastSampler
 from schedsearch.samplers.parzen import NumericAxis, axis_of
 from schedsearch.samplers.tpe import TreeParzenSampler
 from schedsearch.space import Space
+from schedsearch.storage.attributes import PLAN
 
 SPACES = Path(__file__).parent.parent / "search_spaces"
 NAMES = ("noisy_digits", "burgers", "registration", "vae", "two_losses")
@@ -121,18 +123,15 @@ class SharedFit(BaseSampler):
         return self._inner.sample_independent(view, trial, name, distribution)
 
 
-def _stock(seed: int) -> BaseSampler:
-    return TPESampler(seed=seed, group=True, constant_liar=True)
-
-
-ARMS: dict[str, Callable[[int], BaseSampler]] = {
-    "random": RandomSampler,
-    "stock": _stock,
-    "ours": TreeParzenSampler,
-    "ours, 50 kept": lambda seed: TreeParzenSampler(seed, max_above=50),
-    "ours, 200 kept": lambda seed: TreeParzenSampler(seed, max_above=200),
-    "ours, all kept": lambda seed: TreeParzenSampler(seed, max_above=sys.maxsize),
-    "ours, shared by 32": lambda seed: SharedFit(TreeParzenSampler(seed), 32),
+ARMS: dict[str, Callable[[Space, int], BaseSampler]] = {
+    "random": lambda _, seed: RandomSampler(seed),
+    "stock": lambda _, seed: TPESampler(seed=seed, group=True, constant_liar=True),
+    "forecast": ForecastSampler,
+    "ours": lambda _, seed: TreeParzenSampler(seed),
+    "ours, 50 kept": lambda _, seed: TreeParzenSampler(seed, max_above=50),
+    "ours, 200 kept": lambda _, seed: TreeParzenSampler(seed, max_above=200),
+    "ours, all kept": lambda _, seed: TreeParzenSampler(seed, max_above=sys.maxsize),
+    "ours, shared by 32": lambda _, seed: SharedFit(TreeParzenSampler(seed), 32),
 }
 
 
@@ -142,14 +141,14 @@ def search(arm: str, seed: int, trials: int, in_flight: int) -> list[float]:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     space = Space.load(SPACES / f"{NAMES[seed % len(NAMES)]}.toml")
     landscape = Landscape(space, seed)
-    study = optuna.create_study(sampler=ARMS[arm](seed))
+    study = optuna.create_study(sampler=ARMS[arm](space, seed))
     running: deque[tuple[Trial, float]] = deque()
     firsts: list[float] = []
     best, regrets = math.inf, []
     for number in range(trials + in_flight - 1):
         if number < trials:
             trial = study.ask()
-            space.suggest_tables(trial)
+            trial.set_user_attr(PLAN, space.suggest_tables(trial))
             running.append((trial, landscape.value(trial)))
         if number < in_flight - 1:
             continue
