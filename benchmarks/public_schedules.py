@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from itertools import pairwise
@@ -30,14 +30,24 @@ PEAK = 0.1
 Values: TypeAlias = list[float] | list[list[float]]
 Recorder: TypeAlias = Callable[[], Values]
 _RECORDERS: dict[str, dict[str, Recorder]] = {}
+#: How each schedule is made in its library; those of formulas have none.
+_CALLS: dict[Recorder, str] = {}
 
 
-def _recorded(library: str, name: str) -> Callable[[Recorder], Recorder]:
+def _recorded(library: str, name: str, call: str) -> Callable[[Recorder], Recorder]:
     def register(recorder: Recorder) -> Recorder:
         _RECORDERS.setdefault(library, {})[name] = recorder
+        _CALLS[recorder] = call
         return recorder
 
     return register
+
+
+def _with_call(recorder: Recorder, name: str, options: Mapping[str, Any]) -> Recorder:
+    """Return a recorder, after its call is noted for the table; an optimizer is left out."""
+    shown = [f"{key}={value!r}" for key, value in options.items()]
+    _CALLS[recorder] = f"{name}({', '.join(shown)})"
+    return recorder
 
 
 def _stepped(make: Callable[[Any], Any], metrics: Sequence[float] = ()) -> list[float]:
@@ -54,45 +64,65 @@ def _stepped(make: Callable[[Any], Any], metrics: Sequence[float] = ()) -> list[
 # --- torch ---------------------------------------------------------------------------------------
 
 _LR = torch.optim.lr_scheduler
-_TORCH: dict[str, Callable[[Any], Any]] = {
-    "LinearLR": lambda o: _LR.LinearLR(o, 0.5, 0.1, 30),
-    "PolynomialLR": lambda o: _LR.PolynomialLR(o, 40, 2.0),
-    "ExponentialLR": lambda o: _LR.ExponentialLR(o, 0.9),
-    "StepLR": lambda o: _LR.StepLR(o, 10, 0.5),
-    "MultiStepLR": lambda o: _LR.MultiStepLR(o, [20, 30], 0.1),
-    "CosineAnnealingLR": lambda o: _LR.CosineAnnealingLR(o, 40, 0.001),
-    "CosineAnnealingWarmRestarts": lambda o: _LR.CosineAnnealingWarmRestarts(o, 10, 2, 0.001),
-    "CyclicLR(triangular)": lambda o: _LR.CyclicLR(o, 0.01, 0.1, 5, cycle_momentum=False),
-    "CyclicLR(triangular2)": lambda o: _LR.CyclicLR(
-        o, 0.01, 0.1, 5, mode="triangular2", cycle_momentum=False
+
+
+def _torch(name: str, **options: Any) -> Recorder:
+    def record() -> Values:
+        return _stepped(lambda optimizer: getattr(_LR, name)(optimizer, **options))
+
+    return _with_call(record, name, options)
+
+
+_CYCLE = {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 5, "cycle_momentum": False}
+_ONE_CYCLE = {"max_lr": 0.1, "total_steps": 41, "pct_start": 13 / 41}
+_RECORDERS["torch"] = {
+    "LinearLR": _torch("LinearLR", start_factor=0.5, end_factor=0.1, total_iters=30),
+    "PolynomialLR": _torch("PolynomialLR", total_iters=40, power=2.0),
+    "ExponentialLR": _torch("ExponentialLR", gamma=0.9),
+    "StepLR": _torch("StepLR", step_size=10, gamma=0.5),
+    "MultiStepLR": _torch("MultiStepLR", milestones=[20, 30], gamma=0.1),
+    "CosineAnnealingLR": _torch("CosineAnnealingLR", T_max=40, eta_min=0.001),
+    "CosineAnnealingWarmRestarts": _torch(
+        "CosineAnnealingWarmRestarts", T_0=10, T_mult=2, eta_min=0.001
     ),
-    "CyclicLR(exp_range)": lambda o: _LR.CyclicLR(
-        o, 0.01, 0.1, 5, mode="exp_range", gamma=0.97, cycle_momentum=False
-    ),
-    "OneCycleLR": lambda o: _LR.OneCycleLR(
-        o, 0.1, total_steps=41, pct_start=13 / 41, cycle_momentum=False
-    ),
-    "SequentialLR(LinearLR, CosineAnnealingLR)": lambda o: _LR.SequentialLR(
-        o, [_LR.LinearLR(o, 0.1, 1.0, 5), _LR.CosineAnnealingLR(o, 35)], [5]
-    ),
+    "CyclicLR(triangular)": _torch("CyclicLR", **_CYCLE),
+    "CyclicLR(triangular2)": _torch("CyclicLR", **_CYCLE, mode="triangular2"),
+    "CyclicLR(exp_range)": _torch("CyclicLR", **_CYCLE, mode="exp_range", gamma=0.97),
+    "OneCycleLR": _torch("OneCycleLR", **_ONE_CYCLE, cycle_momentum=False),
 }
-for _name, _make in _TORCH.items():
-    _recorded("torch", _name)(partial(_stepped, _make))
+
+
+@_recorded(
+    "torch",
+    "SequentialLR(LinearLR, CosineAnnealingLR)",
+    "SequentialLR([LinearLR(start_factor=0.1, total_iters=5), CosineAnnealingLR(T_max=35)], "
+    "milestones=[5])",
+)
+def _sequential() -> Values:
+    return _stepped(
+        lambda o: _LR.SequentialLR(
+            o,
+            [_LR.LinearLR(o, start_factor=0.1, total_iters=5), _LR.CosineAnnealingLR(o, 35)],
+            milestones=[5],
+        )
+    )
 
 
 #: A validation metric with plateaus, for ReduceLROnPlateau.
 METRICS = [1.0, 0.9, 0.8, *[0.8] * 12, 0.7, *[0.75] * 12, 0.6, *[0.6] * 11]
 
 
-@_recorded("torch", "ReduceLROnPlateau")
+@_recorded("torch", "ReduceLROnPlateau", "ReduceLROnPlateau(factor=0.5, patience=4)")
 def _reduce_on_plateau() -> Values:
     return _stepped(lambda o: _LR.ReduceLROnPlateau(o, factor=0.5, patience=4), METRICS)
 
 
-@_recorded("torch", "OneCycleLR, momentum")
+@_recorded(
+    "torch", "OneCycleLR, momentum", f"OneCycleLR(max_lr=0.1, total_steps=41, pct_start={13 / 41})"
+)
 def _one_cycle_momentum() -> Values:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK, momentum=0.9)
-    scheduler = _LR.OneCycleLR(optimizer, 0.1, total_steps=41, pct_start=13 / 41)
+    scheduler = _LR.OneCycleLR(optimizer, **_ONE_CYCLE)
     values = []
     for _ in range(EPOCHS):
         values.append(float(optimizer.param_groups[0]["momentum"]))
@@ -110,7 +140,7 @@ def _transformers(name: str, **options: Any) -> Recorder:
         make = getattr(import_module("transformers.optimization"), name)
         return _stepped(lambda optimizer: make(optimizer, **options))
 
-    return record
+    return _with_call(record, name, options)
 
 
 _TRANSFORMERS: dict[str, Recorder] = {
@@ -175,7 +205,7 @@ def _timm(name: str, **options: Any) -> Recorder:
             values.append(float(optimizer.param_groups[0]["lr"]))
         return values
 
-    return record
+    return _with_call(record, name, options)
 
 
 _RECORDERS["timm"] = {
@@ -210,7 +240,11 @@ _RECORDERS["timm"] = {
 }
 
 
-@_recorded("timm", "ModelEmaV3(use_warmup), decay")
+@_recorded(
+    "timm",
+    "ModelEmaV3(use_warmup), decay",
+    "ModelEmaV3(model, decay=1.0, use_warmup=True, warmup_gamma=5.0, warmup_power=0.75)",
+)
 def _ema_decay() -> Values:
     ema = import_module("timm.utils.model_ema").ModelEmaV3(
         torch.nn.Linear(1, 1), decay=1.0, use_warmup=True, warmup_gamma=5.0, warmup_power=0.75
@@ -228,7 +262,7 @@ def _optax(name: str, **options: Any) -> Recorder:
         schedule = getattr(import_module("optax"), name)(**options)
         return [float(schedule(epoch)) for epoch in range(EPOCHS)]
 
-    return record
+    return _with_call(record, name, options)
 
 
 _RECORDERS["optax"] = {
@@ -257,22 +291,43 @@ _RECORDERS["optax"] = {
 }
 
 
-def _keras(name: str, *arguments: Any, **options: Any) -> Recorder:
+def _keras(name: str, **options: Any) -> Recorder:
     def record() -> Values:
+        # Another backend rounds otherwise, and may begin a restart one epoch apart.
+        os.environ["KERAS_BACKEND"] = "jax"
+        import_module("jax").config.update("jax_enable_x64", True)
         schedules = import_module("keras").optimizers.schedules
-        schedule = getattr(schedules, name)(*arguments, **options)
+        schedule = getattr(schedules, name)(**options)
         return [float(schedule(epoch)) for epoch in range(EPOCHS)]
 
-    return record
+    return _with_call(record, name, options)
 
 
 _RECORDERS["keras"] = {
-    "InverseTimeDecay": _keras("InverseTimeDecay", 0.1, 1, 0.5),
-    "ExponentialDecay": _keras("ExponentialDecay", 0.1, 10, 0.5),
-    "PolynomialDecay": _keras("PolynomialDecay", 0.1, 30, 0.01, 2.0),
-    "CosineDecay": _keras("CosineDecay", 0.1, 40, alpha=0.01),
-    "CosineDecayRestarts": _keras("CosineDecayRestarts", 0.1, 8, t_mul=1.5, m_mul=0.5),
-    "PiecewiseConstantDecay": _keras("PiecewiseConstantDecay", [19, 29], [0.1, 0.01, 0.001]),
+    "InverseTimeDecay": _keras(
+        "InverseTimeDecay", initial_learning_rate=0.1, decay_steps=1, decay_rate=0.5
+    ),
+    "ExponentialDecay": _keras(
+        "ExponentialDecay", initial_learning_rate=0.1, decay_steps=10, decay_rate=0.5
+    ),
+    "PolynomialDecay": _keras(
+        "PolynomialDecay",
+        initial_learning_rate=0.1,
+        decay_steps=30,
+        end_learning_rate=0.01,
+        power=2.0,
+    ),
+    "CosineDecay": _keras("CosineDecay", initial_learning_rate=0.1, decay_steps=40, alpha=0.01),
+    "CosineDecayRestarts": _keras(
+        "CosineDecayRestarts",
+        initial_learning_rate=0.1,
+        first_decay_steps=8,
+        t_mul=1.5,
+        m_mul=0.5,
+    ),
+    "PiecewiseConstantDecay": _keras(
+        "PiecewiseConstantDecay", boundaries=[19, 29], values=[0.1, 0.01, 0.001]
+    ),
 }
 
 
@@ -381,7 +436,11 @@ _RECORDERS["LibMTL"] = {"DWA": _softmax_of_ratios(2.0)}
 _RECORDERS["PhysicsNeMo Sym"] = {"SoftAdapt, one epoch later": _softmax_of_ratios(1.0)}
 
 
-@_recorded("softadapt", "NormalizedSoftAdapt, of terms that fall")
+@_recorded(
+    "softadapt",
+    "NormalizedSoftAdapt, of terms that fall",
+    "NormalizedSoftAdapt(beta=0.1, accuracy_order=1)",
+)
 def _normalized_softadapt() -> Values:
     algorithm = import_module("softadapt").NormalizedSoftAdapt(beta=0.1, accuracy_order=1)
     weights = [[1.0, 1.0], [1.0, 1.0]]
@@ -396,8 +455,12 @@ _FORMULAS = ("fastai", "papers", "genesis", "LibMTL", "PhysicsNeMo Sym")
 
 
 def main(libraries: Sequence[str]) -> None:
-    """Record the values of some libraries, or of all that are installed."""
+    """Record the values of some libraries, or of all that are installed, and all calls."""
     found: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    found["calls"] = {
+        library: {name: _CALLS[each] for name, each in recorders.items() if each in _CALLS}
+        for library, recorders in _RECORDERS.items()
+    }
     for library, recorders in _RECORDERS.items():
         if libraries and library not in libraries:
             continue

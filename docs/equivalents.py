@@ -80,6 +80,15 @@ class Equivalent:
         return prefix + self.name
 
     @property
+    def call(self) -> str:
+        """How the schedule is made in its library, as code; empty if it was recorded by a formula.
+
+        An optimizer is left out; its learning rate is 0.1.
+        """
+        call = _RECORDED["calls"].get(self.package, {}).get(self.name)
+        return f"`{call}`" if call else ""
+
+    @property
     def written_here(self) -> str:
         """The schedule as in a space file, without parameters at their defaults."""
         return _in_toml(to_table(self.schedule))
@@ -248,9 +257,9 @@ def _toml_value(value: Any) -> str:
 
 
 def rows() -> Sequence[Sequence[str]]:
-    """Return the table: what you know, how it is written here, and the greatest difference."""
-    head = ("what you know", "written here", "greatest difference")
-    return [head, *([e.known_as, f"`{e.written_here}`", _shown(e)] for e in EQUIVALENTS)]
+    """Return the table: what you know, its call, what is written here, the greatest difference."""
+    head = ("what you know", "as it was called", "written here", "greatest difference")
+    return [head, *([e.known_as, e.call, f"`{e.written_here}`", _shown(e)] for e in EQUIVALENTS)]
 
 
 def _shown(equivalent: Equivalent) -> str:

@@ -2,12 +2,19 @@
 
 import importlib.util
 import json
+import re
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+
+from schedsearch.plan import Plan
+from schedsearch.scheduler import Scheduler
+from schedsearch.schedules import from_table
 
 _FILE = Path(__file__).parents[2] / "docs" / "equivalents.py"
 
@@ -22,8 +29,8 @@ def equivalents_of_the_docs() -> ModuleType:
 
 
 EQUIVALENTS = equivalents_of_the_docs().EQUIVALENTS
-#: Keras and softadapt calculate with 32 bits, and softadapt adds 1e-7 to the sum of the weights.
-#: Of Fu's sigmoid, one epoch of a cycle has 0.9975 instead of 1.
+#: The cosines of keras and softadapt calculate with 32 bits, and softadapt adds 1e-7 to the sum of
+#: the weights. Of Fu's sigmoid, one epoch of a cycle has 0.9975 instead of 1.
 WIDER = {
     "CosineDecay": 1e-7,
     "CosineDecayRestarts": 1e-7,
@@ -50,6 +57,34 @@ def test_every_recorded_schedule_has_an_equivalent() -> None:
     assert names == {
         (package, name)
         for package, content in recorded.items()
-        if package not in ("metrics", "terms")
+        if package not in ("metrics", "terms", "calls")
         for name in content["values"]
     }
+
+
+def test_every_schedule_of_a_library_is_shown_with_its_call() -> None:
+    libraries = {"torch", "transformers", "timm", "optax", "keras", "softadapt"}
+    for each in EQUIVALENTS:
+        assert bool(each.call) == (each.package in libraries), each.known_as
+        function = each.call.strip("`").partition("(")[0]
+        assert not each.call or each.call == f"`{function}({each.call.partition('(')[2]}"
+        if each.package in ("timm", "torch", "optax", "keras", "softadapt"):
+            assert each.name.startswith(function)
+
+
+def test_one_cycle_by_step_is_one_cycle_lr() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.1, total_steps=400, pct_start=0.3, cycle_momentum=False
+    )
+    page = (_FILE.with_name("families.md")).read_text()
+    [line] = re.findall(r"^one_cycle = .*29\.75%.*$", page, re.MULTILINE)
+    schedule = from_table(tomllib.loads(line))
+    ours = Scheduler(Plan({("lr",): schedule}, intervals={"lr": "step"}), horizon=4)
+    for _ in range(4):
+        for step in range(100):
+            assert ours.at(step / 100)["lr"] == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
+            optimizer.step()
+            theirs.step() if theirs.last_epoch < 399 else None
+        ours.step(0.0)
