@@ -79,8 +79,8 @@ def test_one_cycle_by_step_is_one_cycle_lr() -> None:
         optimizer, max_lr=0.1, total_steps=400, pct_start=0.3, cycle_momentum=False
     )
     page = (_FILE.with_name("families.md")).read_text()
-    [line] = re.findall(r"^one_cycle = .*29\.75%.*$", page, re.MULTILINE)
-    schedule = from_table(tomllib.loads(line))
+    [example] = [e for e in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "29.75%" in e]
+    schedule = from_table(tomllib.loads(example)["hyperparameters"]["lr"]["families"])
     ours = Scheduler(Plan({("lr",): schedule}, intervals={"lr": "step"}), horizon=4)
     for _ in range(4):
         for step in range(100):
