@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from schedsearch.engines.base import Engine, EpochResult, Resumed, Snapshot
-from schedsearch.engines.loop_run import LoopContext, LoopRun, LoopState
+from schedsearch.engines.loop_context import LoopContext
+from schedsearch.engines.loop_run import LoopRun
+from schedsearch.engines.loop_state import LoopState
 from schedsearch.engines.loop_thread import Handover, LoopEnded, LoopThread
 from schedsearch.engines.precision import DEFAULT_PRECISION, PrecisionSettings, pack_float64
 from schedsearch.epoch_values import within_epoch_key_of

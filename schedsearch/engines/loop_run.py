@@ -2,122 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Literal
 
-from schedsearch.engines.base import EpochResult, Resumed, Snapshot
+from schedsearch.engines.base import EpochResult, Resumed
+from schedsearch.engines.loop_context import LoopContext
+from schedsearch.engines.loop_state import LoopState
 from schedsearch.engines.loop_thread import Handover
+from schedsearch.engines.reported_numbers import finite_or_nan, floats_of, numbers_of
 from schedsearch.engines.rng_state import RngState
 from schedsearch.engines.step_check import StepCheck
 from schedsearch.epoch_values import EpochValues
 from schedsearch.errors import SchedSearchError, TrainingRefusedError
 from schedsearch.metric_names import metric_on_test
 from schedsearch.recorded_values import RecordedValues
-from schedsearch.scheduler import as_float
-
-
-@dataclass(frozen=True)
-class LoopContext:
-    """What a training loop has beside its seed.
-
-    Attributes:
-        identity: of the plan, the seed and the horizon; a state of another one is refused.
-        results: of the epochs before the one at which the lane begins.
-        directory: returns the folder of the run, or None if it has none that outlives the lane.
-        must_report: whether the loop has to report each epoch; where several processes train a
-            trial, only the first one has to.
-        processes: how many processes train the trial together.
-        on_report: called with a report that is to be combined with those of other processes.
-        combined: returns the result of all processes from the report of this one.
-    """
-
-    identity: str = ""
-    results: Sequence[EpochResult] = ()
-    directory: Callable[[], Path | None] = lambda: None
-    must_report: bool = True
-    processes: int = 1
-    on_report: Callable[[EpochResult], None] = lambda result: None
-    combined: Callable[[EpochResult], EpochResult] = lambda result: result
-
-
-@dataclass
-class LoopState:
-    """The state of a loop's run that the engine needs.
-
-    Attributes:
-        epoch: the number of epochs trained.
-        restored: the checkpoint to resume from.
-        is_resumed: whether there is one; it may be None.
-        has_read_restored: whether the loop has read `restored`.
-        rng_state: of the global generators, to be set before the first epoch.
-        checkpoint: the last one that the loop gave, with the epoch of it.
-        is_model: whether that is only the model of a framework, from which no training continues.
-        offered: such a model, of the best epoch, that is to be tested without any training.
-        results: of the last of these epochs, as far as they are known.
-        resumed_at: where the loop continues, until the engine knows it.
-        test_metrics: what the loop gave to `run.test`.
-    """
-
-    epoch: int = 0
-    restored: Any = None
-    is_resumed: bool = False
-    has_read_restored: bool = False
-    rng_state: Mapping[str, Any] | None = None
-    checkpoint: tuple[int, Any] | None = None
-    is_model: bool = False
-    offered: Mapping[str, Any] | None = None
-    results: list[EpochResult] = field(default_factory=list)
-    resumed_at: Resumed | None = None
-    test_metrics: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def resumed(cls, snapshot: Snapshot) -> LoopState:
-        """Return the state of a run that is resumed from a snapshot."""
-        restored = copy.deepcopy(snapshot.extra["state"])
-        is_model = snapshot.extra.get("is_model", False)
-        return cls(
-            epoch=snapshot.epoch,
-            restored=None if is_model else restored,
-            is_resumed=True,
-            rng_state=snapshot.extra.get("generators"),
-            checkpoint=(snapshot.epoch - 1, restored),
-            is_model=is_model,
-            offered=restored["model"] if is_model else None,
-        )
-
-    @property
-    def is_resumable(self) -> bool:
-        """Whether training can continue from the last checkpoint."""
-        return self.has_read_restored and not self.is_model
-
-    @property
-    def is_recent(self) -> bool:
-        """Whether the last checkpoint is that of the last epoch."""
-        return self.checkpoint is not None and self.checkpoint[0] == self.epoch - 1
-
-    def check_restored(self) -> None:
-        """Raise if the loop is to resume from a checkpoint, but has not read it."""
-        if self.is_resumed and not self.has_read_restored:
-            raise SchedSearchError(
-                f"the loop must resume after epoch = {self.epoch - 1}, but has not read "
-                "run.restored: if it is not None, load the state from it before the first epoch"
-            )
-
-    def snapshot(self, rng_state: RngState) -> Snapshot | None:
-        """Return a copy of the checkpoint of the last epoch; None if the loop gave none."""
-        if self.checkpoint is None or not self.is_recent:
-            return None
-        # "generators" is the key in stored checkpoints.
-        extra = {"state": copy.deepcopy(self.checkpoint[1]), "generators": rng_state.to_dict()}
-        if self.is_model:
-            extra["is_model"] = True
-        return Snapshot(self.epoch, {}, extra=extra, resumable=self.is_resumable)
 
 
 class LoopRun:
@@ -350,7 +252,7 @@ class LoopRun:
         if self._steps is not None and self.moving:
             self._steps.check_end(self.moving)
         self.reduction = reduce
-        self._reported = EpochResult(_finite_or_nan(metrics), _as_floats(terms or {}))
+        self._reported = EpochResult(finite_or_nan(metrics), numbers_of(terms or {}))
         if reduce is not None:
             self._context.on_report(self._reported)
 
@@ -436,7 +338,7 @@ class LoopRun:
             raise SchedSearchError("call run.load_state_dict() before the first epoch")
         try:
             identity, epoch = state["run"], state["epoch"]
-            results = [EpochResult(_floats(m), _floats(t)) for m, t in state["results"]]
+            results = [EpochResult(floats_of(m), floats_of(t)) for m, t in state["results"]]
             generators = RngState.from_json(state["generators"])
             is_valid = type(epoch) is int and len(results) <= epoch <= self.horizon
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
@@ -468,7 +370,7 @@ class LoopRun:
                 number.
         """
         found: dict[str, float] = {}
-        for name, value in _finite_or_nan(metrics).items():
+        for name, value in finite_or_nan(metrics).items():
             if metric_on_test(name) in found:
                 raise SchedSearchError(
                     f"run.test() got {', '.join(metrics)}, but two of these names mean "
@@ -477,23 +379,3 @@ class LoopRun:
                 )
             found[metric_on_test(name)] = value
         self._state.test_metrics = found
-
-
-def _floats(numbers: Mapping[str, Any]) -> dict[str, float]:
-    return {str(name): float(value) for name, value in numbers.items()}
-
-
-def _finite_or_nan(given: Mapping[str, Any]) -> dict[str, float]:
-    return {name: v if math.isfinite(v) else math.nan for name, v in _as_floats(given).items()}
-
-
-def _as_floats(given: Mapping[str, Any]) -> dict[str, float]:
-    numbers = {}
-    for name, value in given.items():
-        try:
-            numbers[name] = as_float(value)
-        except (TypeError, ValueError, RuntimeError):
-            raise SchedSearchError(
-                f"the value of `{name}` is {value!r}, but must be a number"
-            ) from None
-    return numbers

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.errors import CheckpointRefusedError, TrainingRefusedError, did_you_mean
+from schedsearch.integrations.setting_watch import SettingWatch
 from schedsearch.integrations.value_function import OnValues, ValueFunction
 from schedsearch.integrations.value_sources import value_source
 from schedsearch.loss import set_weights, weighted_losses, weights_of
 from schedsearch.parameter_groups import (
-    Group,
-    Setting,
     apply_values,
     check_optimizers,
-    get_value,
     moved_keys,
 )
 from schedsearch.scheduler import Scheduler, as_float
-
-#: By optimizer, the hook of the driver that has watched it last.
-_HOOKS: WeakKeyDictionary[Optimizer, RemovableHandle] = WeakKeyDictionary()
 
 
 class ScheduleDriver:
@@ -57,11 +48,8 @@ class ScheduleDriver:
         self.source = value_source(source)
         self.metric = metric
         self._applied: Mapping[str, float] | None = None
-        #: What is set in the optimizers, each with a mark of the value found there.
-        self._settings: list[tuple[Setting, Any]] = []
+        self._watch = SettingWatch()
         self._groups = 0
-        #: Of the optimizers that are watched.
-        self._hooks: list[RemovableHandle] = []
         self._function = None if on_values is None else ValueFunction(on_values)
         self._terms: defaultdict[str, list[float]] = defaultdict(list)
 
@@ -123,48 +111,15 @@ class ScheduleDriver:
         Raises:
             InputError: one has another value.
         """
-        for (group, key, value), mark in self._settings:
-            if _mark(group, key) != mark and not _has_value(group, key, value):
-                found = as_float(get_value(group, key))
-                raise TrainingRefusedError(
-                    f"the plan has set `{key}` to {value:g}, but at an optimizer step it is "
-                    f"{found:g}: another part of the training changes it, such as a learning rate "
-                    f"scheduler, a callback or the module; remove that, or take `{key}` out of the "
-                    "plan"
-                )
+        self._watch.check()
 
     def watch(self, optimizers: Iterable[Optimizer]) -> None:
-        """Check the values after each step of the optimizers, until `unwatch`.
-
-        What changes a value between the check before a step and the step itself is found there,
-        and only there: what changes it after the step may be set again before the next one. An
-        optimizer is watched by one driver: an exception may have ended the training of the other.
-        """
-        # An exception may end a training that never says so: its optimizer may be used again.
-        reference = weakref.ref(self)
-
-        def check(*_: Any) -> None:
-            driver = reference()
-            if driver is not None:
-                driver.check_unchanged()
-
-        for given in optimizers:
-            optimizer = getattr(given, "optimizer", given)  # Accelerate wraps it
-            if not isinstance(optimizer, Optimizer):
-                continue
-            hook = _HOOKS.get(optimizer)
-            if hook is not None and hook in self._hooks:
-                continue
-            if hook is not None:
-                hook.remove()
-            _HOOKS[optimizer] = optimizer.register_step_post_hook(check)
-            self._hooks.append(_HOOKS[optimizer])
+        """Check the values after each step of the optimizers, until `unwatch`."""
+        self._watch.begin(optimizers)
 
     def unwatch(self) -> None:
         """End the checks after each step of the optimizers."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
+        self._watch.end()
 
     def apply_step(
         self, model: nn.Module, optimizers: Iterable[Optimizer], step: int, of: int
@@ -190,8 +145,7 @@ class ScheduleDriver:
         given = list(optimizers)
         check_optimizers(values, given)
         self._applied = values
-        settings = [setting for o in given for setting in apply_values(values, o)]
-        self._settings = [((g, key, value), _mark(g, key)) for g, key, value in settings]
+        self._watch.expect([setting for o in given for setting in apply_values(values, o)])
         self._groups = _count_groups(given)
         set_weights(values, weighted_losses(model))
         if self._function is not None:
@@ -290,17 +244,3 @@ def _mean(values: Sequence[float]) -> float:
 
 def _count_groups(optimizers: Iterable[Optimizer]) -> int:
     return sum(len(optimizer.param_groups) for optimizer in optimizers)
-
-
-def _mark(group: Group, key: str) -> Any:
-    """Return what tells a change of a value, without waiting for a GPU to read it."""
-    value = get_value(group, key)
-    return (id(value), value._version) if isinstance(value, Tensor) else value
-
-
-def _has_value(group: Group, key: str, value: float) -> bool:
-    """Return whether a group has a value, in the precision of a tensor."""
-    found = get_value(group, key)
-    if isinstance(found, Tensor):
-        return bool(found == torch.tensor(value, dtype=found.dtype))
-    return as_float(found) == value

@@ -7,25 +7,18 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-import torch
-from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     Trainer,
     TrainerCallback,
     TrainerState,
     TrainingArguments,
-    get_constant_schedule,
 )
 from transformers.trainer_utils import has_length
 
 from schedsearch.errors import CheckpointRefusedError, TrainingRefusedError
 from schedsearch.integrations.evaluation_intervals import EvaluationIntervals
-from schedsearch.parameter_groups import moved_keys
 
 
 def calling_trainer(callback: TrainerCallback) -> Trainer | None:
@@ -75,7 +68,9 @@ def check_processes(args: TrainingArguments, processes: int) -> None:
 
 def _setting(value: Any) -> str:
     """Return a value of the arguments as the user writes it; fsdp is a list of options in some."""
-    return repr([_text(option) for option in value]) if isinstance(value, list) else repr(value)
+    return (
+        repr([option_text(option) for option in value]) if isinstance(value, list) else repr(value)
+    )
 
 
 def evaluation_intervals(
@@ -176,82 +171,12 @@ def _length_settings(args: TrainingArguments) -> str:
     """Return the settings that the number of evaluations depends on, as the user writes them."""
     training = "max_steps" if args.max_steps > 0 else "num_train_epochs"
     settings = [f"{training}={getattr(args, training)}"]
-    settings.append(f"eval_strategy='{_text(args.eval_strategy)}'")
+    settings.append(f"eval_strategy='{option_text(args.eval_strategy)}'")
     if args.eval_strategy == "steps":
         settings.append(f"eval_steps={args.eval_steps}")
     if args.gradient_accumulation_steps > 1:
         settings.append(f"gradient_accumulation_steps={args.gradient_accumulation_steps}")
     return ", ".join(settings)
-
-
-def check_learning_rate_scheduler(args: TrainingArguments, scheduler: Any) -> None:
-    """Check that the Trainer's scheduler leaves the learning rate to the plan.
-
-    Raises:
-        InputError: it may change it.
-    """
-    constant = get_constant_schedule(torch.optim.SGD([torch.zeros(1)], lr=0.1)).lr_lambdas[0]
-    if isinstance(scheduler, LambdaLR) and all(f is constant for f in scheduler.lr_lambdas):
-        return
-    raise TrainingRefusedError(
-        f"the plan moves the learning rate, and so does the {type(scheduler).__name__} of "
-        f"lr_scheduler_type='{_text(args.lr_scheduler_type)}' or of `optimizers`: set "
-        "lr_scheduler_type='constant', and where you pass `optimizers`, pass None as the scheduler"
-    )
-
-
-def check_optimizer(
-    args: TrainingArguments, model: nn.Module, optimizer: Optimizer, names: Collection[str]
-) -> None:
-    """Check that the values of a plan reach the parameters through the optimizer.
-
-    Args:
-        args: of the Trainer.
-        model: its parameters are trained.
-        optimizer: of the Trainer.
-        names: the hyperparameters that the plan sets.
-
-    Raises:
-        InputError: a value would have no effect, or another one than its name says.
-    """
-    groups = optimizer.param_groups
-    keys = set(moved_keys(names, groups))
-    if keys:
-        _check_implementation(args, model, groups, keys)
-    if "lr" in keys:
-        _check_own_learning_rate(groups)
-
-
-def _check_implementation(
-    args: TrainingArguments, model: nn.Module, groups: Sequence[dict[str, Any]], keys: set[str]
-) -> None:
-    moved = ", ".join(sorted(keys))
-    if getattr(args, "deepspeed_plugin", None) is not None or args.deepspeed:
-        raise TrainingRefusedError(
-            f"the plan moves {moved}, but DeepSpeed has its own optimizer: set deepspeed=None"
-        )
-    trained = {id(parameter) for parameter in model.parameters()}
-    optimized = {id(parameter) for group in groups for parameter in group["params"]}
-    if _text(args.optim) in ("lomo", "adalomo") or not (trained & optimized or args.fsdp):
-        raise TrainingRefusedError(
-            f"the plan moves {moved}, but optim='{_text(args.optim)}' has optimizers or updates "
-            "other than those of its parameter groups: set optim='adamw_torch', or another "
-            "optimizer that is neither layer-wise nor lomo"
-        )
-
-
-def _check_own_learning_rate(groups: Iterable[dict[str, Any]]) -> None:
-    for group in groups:
-        if group.get("relative_step"):
-            raise TrainingRefusedError(
-                "the plan moves the learning rate, but Adafactor computes its own: set "
-                "relative_step=False and warmup_init=False, as optim='adafactor' does"
-            )
-        if group.get("warmup_steps"):
-            raise TrainingRefusedError(
-                "the plan moves the learning rate, and so does the optimizer in its first "
-                f"{group['warmup_steps']} steps: set warmup_steps=0"
-            )
 
 
 def check_trainer(trainer: Trainer, callback_type: type, metric: str) -> None:
@@ -297,6 +222,6 @@ def possible_names(metric: str) -> tuple[str, ...]:
     return (metric,) if metric.startswith("eval_") else (metric, f"eval_{metric}")
 
 
-def _text(option: str) -> str:
+def option_text(option: str) -> str:
     """Return an option that is a text or a member of an enumeration, as the user writes it."""
     return str(getattr(option, "value", option))

@@ -22,6 +22,10 @@ from schedsearch.integrations import trainer_checks
 from schedsearch.integrations.decay_groups import record_decay_groups
 from schedsearch.integrations.driver import ScheduleDriver
 from schedsearch.integrations.evaluation_intervals import EvaluationIntervals, IntervalClock
+from schedsearch.integrations.trainer_optimizer_checks import (
+    check_learning_rate_scheduler,
+    check_optimizer,
+)
 from schedsearch.integrations.trainer_states import (
     find_best_checkpoint,
     restore_states,
@@ -104,9 +108,9 @@ class ScheduleCallback(TrainerCallback):
             intervals, args, step, driver.source.epoch, driver.source.horizon
         )
         driver.check_targets(given["model"], [optimizer])
-        trainer_checks.check_optimizer(args, given["model"], optimizer, driver.source.values)
+        check_optimizer(args, given["model"], optimizer, driver.source.values)
         if "lr" in moved_keys(driver.source.values, optimizer.param_groups):
-            trainer_checks.check_learning_rate_scheduler(args, given["lr_scheduler"])
+            check_learning_rate_scheduler(args, given["lr_scheduler"])
         if trainer is not None:
             record_decay_groups(driver.source.values, trainer, given["model"], optimizer)
             self._logger.put_first(trainer)

@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from schedsearch.engines import make_engine
-from schedsearch.engines.loop_run import LoopContext
+from schedsearch.engines.loop_context import LoopContext
 from schedsearch.errors import InputError
 from schedsearch.integrations.trainer_checks import calling_trainer
 from schedsearch.integrations.transformers import ScheduleCallback
