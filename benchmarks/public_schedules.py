@@ -73,8 +73,13 @@ def _torch(name: str, **options: Any) -> Recorder:
     return _with_call(record, name, options)
 
 
-_CYCLE = {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 5, "cycle_momentum": False}
-_ONE_CYCLE = {"max_lr": 0.1, "total_steps": 41, "pct_start": 13 / 41}
+_CYCLE: dict[str, Any] = {
+    "base_lr": 0.01,
+    "max_lr": 0.1,
+    "step_size_up": 5,
+    "cycle_momentum": False,
+}
+_ONE_CYCLE: dict[str, Any] = {"max_lr": 0.1, "total_steps": 41, "pct_start": 13 / 41}
 _RECORDERS["torch"] = {
     "LinearLR": _torch("LinearLR", start_factor=0.5, end_factor=0.1, total_iters=30),
     "PolynomialLR": _torch("PolynomialLR", total_iters=40, power=2.0),
