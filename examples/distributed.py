@@ -34,6 +34,9 @@ def train(run: LoopRun) -> None:
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).to(device)
     parallel = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(parallel.parameters(), momentum=0.9)
+    if (state := run.restored) is not None:  # a trial that another worker began
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
 
     def loss_on(part: torch.Tensor) -> torch.Tensor:
         mine = part[rank::size][: len(part) // size]
@@ -41,12 +44,13 @@ def train(run: LoopRun) -> None:
 
     for _epoch, hp in run:
         optimizer.param_groups[0]["lr"] = hp["lr"]
-        for batch in training[torch.randperm(len(training))].split(50):
+        for batch in training[torch.randperm(len(training))].split(run.arguments["batch_size"]):
             optimizer.zero_grad()
             loss_on(batch).backward()  # the mean of all processes' gradients
             optimizer.step()
         with torch.no_grad():
             run.report(reduce="mean", val_loss=loss_on(validation))
+        run.checkpoint({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
     with torch.no_grad():
         loss = loss_on(test)
         dist.all_reduce(loss)
@@ -54,3 +58,4 @@ def train(run: LoopRun) -> None:
 
 
 train.hyperparameters = {"lr": 0.1}
+train.arguments = {"batch_size": 50}

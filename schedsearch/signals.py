@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -19,8 +20,9 @@ _GRACE_PERIOD = 10.0
 class StopRequest:
     """Whether this process should stop: it received a signal, or its parent process ended."""
 
-    def __init__(self, line: str | None = None) -> None:
+    def __init__(self, line: str | None = None, merge_seconds: float = 0.0) -> None:
         self.signal_count, self._line = 0, line
+        self._merge_seconds, self._first = merge_seconds, 0.0
         self._parent: int | None = None
         self._second_signal, self._finished = threading.Event(), threading.Event()
         # Started in advance, because a signal handler should not start a thread.
@@ -37,7 +39,11 @@ class StopRequest:
         return self._parent is not None and os.getppid() != self._parent
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.signal_count == 1 and now < self._first + self._merge_seconds:
+            return
         self.signal_count += 1
+        self._first = self._first or now
         if self.signal_count == 1 and self._line is not None:
             # Not by a stream: the signal may have interrupted a write to it.
             with suppress(OSError):
@@ -63,15 +69,16 @@ class StopRequest:
 
 
 @contextmanager
-def stop_signals(line: str | None = None) -> Iterator[StopRequest]:
+def stop_signals(line: str | None = None, merge_seconds: float = 0.0) -> Iterator[StopRequest]:
     """Handle SIGINT and SIGTERM: the first sets the request, the second raises KeyboardInterrupt.
 
     The process exits with status 130 if it still runs ten seconds after the second signal.
 
     Args:
         line: printed on stderr at the first signal; None: nothing.
+        merge_seconds: signals that come within so many seconds of the first one belong to it.
     """
-    request = StopRequest(line)
+    request = StopRequest(line, merge_seconds)
     before = {
         number: signal.signal(number, request._receive)
         for number in (signal.SIGINT, signal.SIGTERM)

@@ -49,8 +49,9 @@ def confirm(
 
     The command trains them. A schedule is better if it beats the three best constants and the
     default on the test split, pairwise by seed, with Holm's correction. Each run is a trial of the
-    study STUDY:confirm; `schedsearch worker STUDY:confirm` trains such runs too. After Ctrl-C or
-    --timeout the same command continues; with more --seeds it trains only the new runs.
+    study STUDY:confirm; `schedsearch worker STUDY:confirm` trains such runs too. As many processes
+    train a run as train a trial of the study. After Ctrl-C or --timeout the same command continues;
+    with more --seeds it trains only the new runs.
     """
     from schedsearch.confirmation.confirm import prepare_confirmation
     from schedsearch.numerics import cores_of_worker

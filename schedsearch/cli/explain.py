@@ -63,8 +63,9 @@ def explain(
     Which schedule carries the gain over constants? Does it have to follow the training? Would a
     simpler schedule do? The command trains the plan and its variants, in three stages, and
     compares them pairwise by seed, with Holm's correction over all comparisons. Each run is a
-    trial of the study STUDY:explain. After Ctrl-C or --timeout the same command continues; with
-    more --seeds it trains only the new runs.
+    trial of the study STUDY:explain. As many processes train a run as train a trial of the study.
+    After Ctrl-C or --timeout the same command continues; with more --seeds it trains only the new
+    runs.
     """
     from schedsearch.explanation.explain import prepare_explanation, train_stages
     from schedsearch.numerics import cores_of_worker

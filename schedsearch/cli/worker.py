@@ -104,7 +104,7 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
     """Run the worker; exit if a signal stopped it."""
     from schedsearch.launchers.in_process import run_worker
     from schedsearch.ranks.followers import RankDiedError
-    from schedsearch.ranks.rank_group import rank_group
+    from schedsearch.ranks.rank_group import merge_seconds, rank_group
     from schedsearch.report.dashboard_artifacts import DashboardArtifacts
     from schedsearch.signals import STOPPING, stop_signals
     from schedsearch.worker import Messages, ProcessControl
@@ -113,7 +113,7 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
     is_shown = options.parent is None and not options.quiet
     processes = handle.record.numerics.get("processes", 1)
     with (
-        stop_signals(STOPPING if is_shown else None) as request,
+        stop_signals(STOPPING if is_shown else None, merge_seconds()) as request,
         rank_group(processes, handle.name) as group,
     ):
 

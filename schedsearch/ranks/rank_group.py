@@ -31,6 +31,8 @@ from schedsearch.space import Space
 #: Seconds in which the other ranks end after they were told to.
 _END_SECONDS = 10.0
 _LOCALHOST = "127.0.0.1"
+#: Seconds in which torchrun passes on a signal that each rank has got too, as from Slurm.
+_MERGE_SECONDS = 1.0
 
 
 class RankGroup:
@@ -178,20 +180,29 @@ def rank_group(processes: int, study: str) -> Iterator[RankGroup | None]:
         group.close()
 
 
+def merge_seconds() -> float:
+    """Return for how many seconds the signals that this process gets are one signal."""
+    return 0.0 if Rank.of(os.environ) is None else _MERGE_SECONDS
+
+
 def follow_rank_0(rank: Rank) -> int:
     """Follow rank 0 until it ends; return the exit code of this process.
 
-    Under torchrun, this process replaces itself when rank 0 did.
+    Under torchrun, this process replaces itself when rank 0 did. After a signal rank 0 ends without
+    a successor, and so does this process.
     """
     from schedsearch.ranks.following import RankEnded, follow
 
-    environment = dict(os.environ)
+    environment, signals = dict(os.environ), list[int]()
     try:
         address = look_up(environment)
         connection = connect(address, rank.number)
         # Rank 0 says when to stop: after the epoch, and all ranks together.
+        handler: Any = lambda number, frame: signals.append(number)  # noqa: E731
+        if ADDRESS_VARIABLE in environment:
+            handler = signal.SIG_IGN
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, handler)
         setup = receive(connection)
         if setup["call"] == "end":
             return 0
@@ -200,6 +211,8 @@ def follow_rank_0(rank: Rank) -> int:
     except (EOFError, OSError, RankEnded):
         if ADDRESS_VARIABLE in environment:
             os._exit(1)  # at once: the loop may hang
+        if signals:
+            os._exit(130)
         environment[GENERATION_VARIABLE] = str(_generation(environment) + 1)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)

@@ -16,6 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from schedsearch.engines.loop import LoopRun
 
+#: The learning rates at which rank 1 raises or hangs.
+RAISES, HANGS = 0.4, 0.5
+
 
 class Training:
     """A small network in DistributedDataParallel, and this rank's share of the data."""
@@ -65,64 +68,28 @@ def train(run: LoopRun) -> None:
     run.test(loss=training.loss())
 
 
-def train_with_rank_0(run: LoopRun) -> None:
-    """Report on rank 0 alone."""
-    for epoch, training in epochs(run):
-        if training.rank == 0:
-            run.report(val_loss=epoch + 1.0)
-
-
-def train_resumably(run: LoopRun) -> None:
-    """Take a moment for each epoch, and continue from a checkpoint of all ranks."""
-    training = Training(run.seed)
-    if (state := run.restored) is not None:
-        training.model.load_state_dict(state["model"])
-        training.optimizer.load_state_dict(state["optimizer"])
-    for _, hp in run:
-        training.train_epoch(hp["lr"])
-        time.sleep(0.05)
-        run.report(reduce="mean", val_loss=training.loss())
-        run.checkpoint(
-            {"model": training.model.state_dict(), "optimizer": training.optimizer.state_dict()}
-        )
-
-
-def train_slowly(run: LoopRun) -> None:
-    """Take a moment for each epoch, and write the process of each rank down."""
-    for epoch, training in epochs(run):
+def train_endlessly(run: LoopRun) -> None:
+    """Write the process of each rank down, and train an epoch that does not end."""
+    for _, training in epochs(run):
         Path(f"rank_{training.rank}.pid").write_text(str(os.getpid()))
-        time.sleep(0.05)
-        run.report(val_loss=1.0 / (1 + epoch))
+        while True:
+            time.sleep(0.01)
 
 
 def train_with_arguments(run: LoopRun) -> None:
-    """Report an argument, the seed and the rank."""
+    """Report an argument, the seed and the rank; or train a model that is divided among ranks."""
+    loop, shift = run.arguments["loop"], run.arguments["shift"]
+    if loop == "sharded":
+        return _train_sharded(run)
     for _, training in epochs(run):
-        run.report(reduce="mean", val_loss=run.arguments["shift"] + run.seed + training.rank)
+        if loop == "mean":
+            run.report(reduce="mean", val_loss=shift + run.seed + training.rank)
+        elif training.rank == 0:
+            run.report(val_loss=shift + run.seed)
+    return None
 
 
-def train_or_raise_on_rank_1(run: LoopRun) -> None:
-    """Raise on rank 1 in the third epoch where lr is large; rank 0 then waits for its gradients."""
-    training = Training(run.seed)
-    for epoch, hp in run:
-        if training.rank == 1 and epoch == 2 and hp["lr"] > 0.3:
-            raise ValueError("rank 1 has had enough")
-        training.train_epoch(hp["lr"])
-        run.report(val_loss=hp["lr"])
-
-
-def train_or_hang_on_rank_1(run: LoopRun) -> None:
-    """Hang on rank 1 in the third epoch where lr is large."""
-    training = Training(run.seed)
-    for epoch, hp in run:
-        while training.rank == 1 and epoch == 2 and hp["lr"] > 0.3:
-            time.sleep(0.01)
-        training.train_epoch(hp["lr"])
-        run.report(val_loss=hp["lr"])
-
-
-def train_sharded(run: LoopRun) -> None:
-    """Train a model whose parameters are divided among the ranks."""
+def _train_sharded(run: LoopRun) -> None:
     if not dist.is_initialized():
         dist.init_process_group("gloo")
     torch.manual_seed(run.seed)
@@ -139,15 +106,19 @@ def train_sharded(run: LoopRun) -> None:
         run.report(reduce="mean", val_loss=loss)
 
 
-for _function in (
-    train,
-    train_with_arguments,
-    train_sharded,
-    train_with_rank_0,
-    train_resumably,
-    train_slowly,
-    train_or_raise_on_rank_1,
-    train_or_hang_on_rank_1,
-):
+def train_raise_or_hang(run: LoopRun) -> None:
+    """Raise or hang on rank 1 in the third epoch where lr is large; rank 0 then waits for it."""
+    training = Training(run.seed)
+    for epoch, hp in run:
+        if training.rank == 1 and epoch == 2:
+            if hp["lr"] == RAISES:
+                raise ValueError("rank 1 has had enough")
+            while hp["lr"] == HANGS:
+                time.sleep(0.01)
+        training.train_epoch(hp["lr"])
+        run.report(val_loss=hp["lr"])
+
+
+for _function in (train, train_with_arguments, train_endlessly, train_raise_or_hang):
     _function.hyperparameters = {"lr": 0.1}
-train_with_arguments.arguments = {"shift": 10}
+train_with_arguments.arguments = {"shift": 10, "loop": "mean"}
