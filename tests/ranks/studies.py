@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,9 +49,21 @@ def start(folder: Path, space: Mapping[str, Any]) -> subprocess.Popen[str]:
 
 def torchrun(folder: Path, *options: str) -> subprocess.Popen[str]:
     """Begin two ranks of a worker in a folder, in which `create` has created the study."""
-    ranks = ["--standalone", "--nproc-per-node", "2", *options]
+    return _torchrun(folder, "--standalone", "--nproc-per-node", "2", *options)
+
+
+def torchrun_on_two_nodes(folder: Path) -> list[subprocess.Popen[str]]:
+    """Begin two torchruns with a rank each, as on two nodes."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    nodes = ["--nnodes", "2", "--nproc-per-node", "1"]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint]
+    return [_torchrun(folder, *nodes, *meeting) for _ in range(2)]
+
+
+def _torchrun(folder: Path, *options: str) -> subprocess.Popen[str]:
     worker = ["-m", "schedsearch", "worker", "small", "--storage", url_of(folder)]
-    command = [sys.executable, "-m", "torch.distributed.run", *ranks, *worker]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, *worker]
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
 
 

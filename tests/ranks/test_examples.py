@@ -37,7 +37,7 @@ def space_of(example: str, points: int) -> dict[str, Any]:
             "linear": {"initial": {"levels": rates}, "final": 1e-3},
         },
     }
-    pruner = {"name": "asha", "min_epochs": 1, "reduction_factor": 6, "audit": 0.0}
+    pruner = {"name": "asha", "min_epochs": 1, "reduction_factor": 4, "audit": 0.0}
     search = {"trials": 1000, "sampler": {"name": "grid"}, "pruner": pruner}
     arguments = {"batch_size": 500}
     return content | {"name": "small", "horizon": 5, "search": search, "arguments": arguments}
@@ -49,12 +49,12 @@ def test_an_example_trains_a_hundred_pruned_trials_with_the_numbers_of_disturbed
 ) -> None:
     prepare_space(Space.load(EXAMPLES / f"distributed{example}.toml"))
     whole = tmp_path / "whole"
-    err = ended(start(whole, space_of(example, 119)))
+    err = ended(start(whole, space_of(example, 124)))
     assert "warning" not in err
     study = study_in(whole)
     counts = study.queue.counts()
     assert counts.pruned >= 100
-    assert (counts.failed, counts.finished, len(study.rows())) == (0, 120, 120)
+    assert (counts.failed, counts.finished, len(study.rows())) == (0, 125, 125)
     assert list(whole.glob("*.checkpoints/*.run")) == []
 
     for launch in [torchrun] if example else [torchrun, start]:

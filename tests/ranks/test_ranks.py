@@ -22,6 +22,7 @@ from tests.ranks.studies import (
     start,
     study_in,
     torchrun,
+    torchrun_on_two_nodes,
     wait_for_ranks,
 )
 from tests.searches import begin, url_of, wait_until
@@ -52,6 +53,14 @@ def test_all_ranks_get_the_arguments_and_the_seed_of_each_run(tmp_path: Path) ->
         assert values[shift, "rank 0"] == shift + 0.5
         assert 0.0 < values[shift, "sharded"] < 1.0
     assert values[10, "sharded"] == values[20, "sharded"]
+
+
+def test_two_torchruns_train_a_trial_together_as_two_nodes_do(tmp_path: Path) -> None:
+    create(tmp_path, content("train_with_arguments", [0.1]))
+    for node in torchrun_on_two_nodes(tmp_path):
+        ended(node)
+    [trial] = study_in(tmp_path).complete_trials()
+    assert trial.value == 10 + 0.5
 
 
 @pytest.mark.parametrize("launcher", [start, torchrun])
