@@ -70,7 +70,7 @@ def _torchrun(folder: Path, *options: str) -> subprocess.Popen[str]:
 def ended(process: subprocess.Popen[str], code: int = 0) -> str:
     """Wait until a command ends with an exit code; return its messages."""
     try:
-        _, err = process.communicate(timeout=400)
+        _, err = process.communicate(timeout=900)
     finally:
         process.terminate()  # torchrun then ends its ranks
     assert process.returncode == code, err

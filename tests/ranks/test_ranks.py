@@ -109,7 +109,7 @@ def test_confirm_explain_and_train_use_as_many_processes(tmp_path: Path) -> None
     url = ["--storage", url_of(tmp_path)]
     for purpose, flags in (("confirm", ["--top", 1, "--seeds", 6]), ("explain", ["--seeds", 8])):
         process = begin(purpose, "small", *flags, "--workers", 1, "--json", *url, folder=tmp_path)
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=900)
         assert process.returncode == 0, err
         assert json.loads(out)
         runs = open_study(open_database(url_of(tmp_path)), f"small:{purpose}")
