@@ -68,6 +68,29 @@ def train(run: LoopRun) -> None:
     run.test(loss=training.loss())
 
 
+def train_resumably(run: LoopRun) -> None:
+    """Take a moment for each epoch, and continue from a checkpoint of all ranks."""
+    training = Training(run.seed)
+    if (state := run.restored) is not None:
+        training.model.load_state_dict(state["model"])
+        training.optimizer.load_state_dict(state["optimizer"])
+    for _, hp in run:
+        training.train_epoch(hp["lr"])
+        time.sleep(0.05)
+        run.report(reduce="mean", val_loss=training.loss())
+        run.checkpoint(
+            {"model": training.model.state_dict(), "optimizer": training.optimizer.state_dict()}
+        )
+
+
+def train_slowly(run: LoopRun) -> None:
+    """Take a moment for each epoch, and write the process of each rank down."""
+    for epoch, training in epochs(run):
+        Path(f"rank_{training.rank}.pid").write_text(str(os.getpid()))
+        time.sleep(0.05)
+        run.report(val_loss=1.0 / (1 + epoch))
+
+
 def train_endlessly(run: LoopRun) -> None:
     """Write the process of each rank down, and train an epoch that does not end."""
     for _, training in epochs(run):
@@ -119,6 +142,13 @@ def train_raise_or_hang(run: LoopRun) -> None:
         run.report(val_loss=hp["lr"])
 
 
-for _function in (train, train_with_arguments, train_endlessly, train_raise_or_hang):
+for _function in (
+    train,
+    train_resumably,
+    train_slowly,
+    train_endlessly,
+    train_with_arguments,
+    train_raise_or_hang,
+):
     _function.hyperparameters = {"lr": 0.1}
 train_with_arguments.arguments = {"shift": 10, "loop": "mean"}

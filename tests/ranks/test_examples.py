@@ -55,28 +55,22 @@ def test_an_example_trains_a_hundred_pruned_trials_with_the_numbers_of_disturbed
     counts = study.queue.counts()
     assert counts.pruned >= 100
     assert (counts.failed, counts.finished, len(study.rows())) == (0, 125, 125)
-    assert list(whole.glob("*.checkpoints/*.run")) == []
 
-    for launch in [torchrun] if example else [torchrun, start]:
-        folder = tmp_path / launch.__name__
-        space = space_of(example, 3)
-        create(folder, space)
-        for file in ("interrupt 1 0", "kill 2 1", "kill 3 0"):
-            (folder / file).touch()
-        if launch is torchrun:
-            ended(torchrun(folder), 1)
-            ended(torchrun(folder, "--max-restarts", "2"))
-        else:
-            ended(start(folder, space), 130)
-            ended(start(folder, space))
-        assert not list(folder.glob("kill *")) + list(folder.glob("interrupt *"))
-        disturbed = study_in(folder)
-        counts = disturbed.queue.counts()
-        assert (counts.failed, counts.finished, len(disturbed.rows())) == (0, 4, 4)
-        [last] = (t for t in disturbed.complete_trials() if t.user_attrs.get("baseline"))
-        assert last.user_attrs["trained"] == 2, "epochs 4 and 5, from the checkpoint of epoch 3"
-        for plan, found in reports(disturbed).items():
-            same = reports(study)[plan]
-            epochs = found.keys() & same.keys()  # the pruner compares other trials in each study
-            assert epochs
-            assert [found[epoch] for epoch in epochs] == [same[epoch] for epoch in epochs]
+    folder = tmp_path / "disturbed"
+    space = space_of(example, 3)
+    create(folder, space)
+    for file in ("interrupt 1 0", "kill 2 1", "kill 3 0"):
+        (folder / file).touch()
+    ended(torchrun(folder), 1)
+    ended(torchrun(folder, "--max-restarts", "2"))
+    assert not list(folder.glob("kill *")) + list(folder.glob("interrupt *"))
+    disturbed = study_in(folder)
+    counts = disturbed.queue.counts()
+    assert (counts.failed, counts.finished, len(disturbed.rows())) == (0, 4, 4)
+    [last] = (t for t in disturbed.complete_trials() if t.user_attrs.get("baseline"))
+    assert last.user_attrs["trained"] == 2, "epochs 4 and 5, from the checkpoint of epoch 3"
+    for plan, found in reports(disturbed).items():
+        same = reports(study)[plan]
+        epochs = found.keys() & same.keys()  # the pruner compares other trials in each study
+        assert epochs
+        assert [found[epoch] for epoch in epochs] == [same[epoch] for epoch in epochs]

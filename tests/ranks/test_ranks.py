@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tests.ranks.studies import (
     content,
     create,
     ended,
+    reports,
     start,
     study_in,
     torchrun,
@@ -99,6 +101,44 @@ def test_a_second_ctrl_c_ends_all_ranks_at_once(
     wait_until(lambda: not any(map(is_alive, pids)), 30)
     counts = study_in(tmp_path).queue.counts()
     assert (counts.running, counts.waiting, counts.complete, counts.failed) == (0, 1, 0, 0)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_trial_of_a_rank_that_is_killed_is_queued_again(tmp_path: Path, rank: int):
+    process = start(tmp_path, content("train_slowly", [0.05, 0.1, 0.2, 0.5]))
+    os.kill(wait_for_ranks(tmp_path)[rank], signal.SIGKILL)
+    err = ended(process)
+    counts = study_in(tmp_path).queue.counts()
+    assert (counts.complete, counts.failed) == (4, 0)
+    assert err.count("a worker was killed (SIGKILL): its trials are queued again") == 1
+    lost = [r for r in study_in(tmp_path).load().trials if "superseded_by" in r.user_attrs]
+    assert len(lost) == 1
+
+
+def test_ctrl_c_hands_the_trial_back_and_a_checkpoint_continues_all_ranks(tmp_path: Path):
+    folders = [tmp_path / name for name in ("whole", "stopped")]
+    space = content("train_resumably", [0.05, 0.1]) | {"horizon": 60}
+    ended(start(folders[0], space))
+    whole = study_in(folders[0])
+    process = start(folders[1], space)
+    study = None
+
+    def is_within() -> bool:
+        nonlocal study
+        try:
+            study = study_in(folders[1])
+            return study.queue.counts().epochs >= 5
+        except Exception:
+            return False
+
+    wait_until(is_within)
+    process.send_signal(signal.SIGINT)
+    ended(process, 130)
+    assert study is not None
+    assert study.queue.counts().waiting == 1
+    ended(start(folders[1], space))
+    assert reports(study) == reports(whole)
+    assert any(t.user_attrs.get("trained", 60) < 60 for t in study.complete_trials())
 
 
 def test_confirm_explain_and_train_use_as_many_processes(tmp_path: Path) -> None:
