@@ -180,7 +180,8 @@ class PlanLR(LRScheduler):
         if not isinstance(plan, Mapping):
             return f"plan is {describe_value(plan)}"
         version, tables = plan.get("schedule_version", 1), self._plan.to_tables()
-        if version in range(1, self._plan.version):
+        # Not of another type: a truth value is in a range too, and an array has no truth value.
+        if type(version) is int and version in range(1, self._plan.version):
             tables = self._at_version(version).to_tables()
         return first_difference(plan, tables)
 

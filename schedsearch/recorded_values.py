@@ -38,6 +38,22 @@ class RecordedValues(NamedValues):
         self._read.add(name)
         return super().get(name, default)
 
+    def pop(self, name: str, *default: Any) -> Any:
+        """Remove a value and return it, or the default."""
+        self._read.add(name)
+        return super().pop(name, *default)
+
+    def popitem(self) -> tuple[str, float]:
+        """Remove the last value, and return its name and the value."""
+        name, value = super().popitem()
+        self._read.add(name)
+        return name, value
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Return a value, or insert the default and return it."""
+        self._read.add(name)
+        return super().setdefault(name, default)
+
     def __iter__(self) -> Iterator[str]:
         # That it is overridden lets dict(values) and **values read each value by its name.
         return super().__iter__()

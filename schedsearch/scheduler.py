@@ -174,11 +174,12 @@ class Scheduler:
         States without the digest of a plan were saved when there was version 1 only.
         """
         digest = state.get("plan")
-        if digest in self.plan.accepted_digests:
-            return self.plan.version
         if digest is None:
             return 1
-        for version in range(1, self.plan.version):
+        is_text = isinstance(digest, str)  # an array is neither in a list nor outside it
+        if is_text and digest in self.plan.accepted_digests:
+            return self.plan.version
+        for version in range(1, self.plan.version) if is_text else ():
             plan = self._given.at_version(version).resolve(self.horizon, self._seed)
             if digest in plan.accepted_digests:
                 return version
@@ -297,4 +298,4 @@ def _numbers(what: str, values: Mapping[str, Any] | None) -> dict[str, float]:
 
 def _entries(state: PlanState) -> dict[str, list[str]]:
     """Return the names of the entries in the state of each schedule."""
-    return {names: sorted(entries.keys()) for names, entries in state.items()}
+    return {names: sorted(entries, key=str) for names, entries in state.items()}

@@ -207,6 +207,20 @@ def test_a_copy_of_values_reads_each_of_them(use):
     assert read == {"lr", "smoothing"}
 
 
+def test_what_removes_a_value_or_sets_a_missing_one_reads_it():
+    read = set()
+    values = RecordedValues({"lr": 0.1, "smoothing": 0.2, "decay": 0.3}, read)
+    assert values.pop("lr") == 0.1
+    assert values.pop("lr", None) is None
+    assert read == {"lr"}
+    assert values.setdefault("smoothing", 0.0) == 0.2
+    assert read == {"lr", "smoothing"}
+    assert values.popitem() == ("decay", 0.3)
+    assert read == {"lr", "smoothing", "decay"}
+    with pytest.raises(KeyError):
+        values.pop("lr")
+
+
 def test_an_optimizer_and_a_loss_read_only_the_values_that_they_take():
     read = set()
     values = RecordedValues({"lr": 0.1, "smoothing": 0.2, "weights.kl": 0.5}, read)

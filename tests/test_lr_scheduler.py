@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, SequentialLR
@@ -234,6 +235,7 @@ def test_a_state_belongs_to_a_seed_if_the_learning_rate_is_random():
     plan_lr(other, seed=1).load_state_dict(plan_lr(other).state_dict())
 
 
+OWN = Plan({("lr",): COSINE}).resolve(HORIZON, 0).to_tables()
 HOSTILE = [
     (None, "the state is None, but must be what `state_dict`"),
     ("x", "the state is 'x'"),
@@ -256,6 +258,10 @@ HOSTILE = [
     ({"plan": None}, "its plan is None"),
     ({"plan": "x"}, "its plan is 'x'"),
     ({"plan": {"schedule_version": [1]}}, "its hyperparameters is missing in the state"),
+    *(
+        ({"plan": {**OWN, "schedule_version": version}}, "its schedule_version is ")
+        for version in (np.zeros(2), torch.zeros(2), True, 1.0)
+    ),
     ({"horizon": torch.ones(2)}, "its horizon is tensor([1., 1.]) in the state, but 4 here"),
 ]
 

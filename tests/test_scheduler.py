@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -259,6 +260,8 @@ HOSTILE = [
     ({"direction": [1]}, "its direction is [1] in the state"),
     ({"plan": [1]}, "the state belongs to another plan"),
     ({"plan": {}, "tables": "x"}, "the state belongs to another plan"),
+    ({"plan": np.zeros(3)}, "the state belongs to another plan"),
+    ({"schedules": {"a": {"epoch": 0, 1: 2}}}, "the state belongs to another plan"),
 ]
 
 

@@ -13,7 +13,9 @@ OnValues = Callable[[Mapping[str, float]], object]
 
 
 class ValueFunction:
-    """Calls `on_values`, and checks in its first epoch that it reads the values that it has to.
+    """Calls `on_values`, and checks that it reads the values that it has to at its first call.
+
+    A function that keeps the values may read them later in its first epoch.
 
     Args:
         function: the `on_values` of a callback.
@@ -42,24 +44,24 @@ class ValueFunction:
         self._function(given)
         del given
         if not self._was_called and kept() is None and (unread := self._unread):
-            raise TrainingRefusedError(_message(unread))
+            raise TrainingRefusedError(_message(unread, "at its first call"))
         self._was_called = True
 
     def end_epoch(self) -> None:
         """Warn if the function has kept values, but read some of them by the end of an epoch."""
         unread, self._expected = self._unread, ()
         if unread and self._was_called:
-            warnings.warn(_message(unread), stacklevel=2)
+            warnings.warn(_message(unread, "in its first epoch"), stacklevel=2)
 
     @property
     def _unread(self) -> list[str]:
         return [name for name in self._expected if name not in self._read]
 
 
-def _message(names: list[str]) -> str:
+def _message(names: list[str], when: str) -> str:
     listed = ", ".join(f"`{name}`" for name in names)
     return (
         f"the plan sets {listed}, but nothing in this training takes it: no parameter group of the "
-        "optimizer, no WeightedLoss in the model, and on_values has not read it in its first "
-        f'epoch: let on_values read values["{names[0]}"], or correct the name in the plan'
+        "optimizer, no WeightedLoss in the model, and on_values has not read it "
+        f'{when}: let on_values read values["{names[0]}"] there, or correct the name in the plan'
     )
