@@ -12,7 +12,7 @@ from schedsearch.earlier import Beginning, begin_from, open_sources, read_beginn
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.files import read_document
 from schedsearch.interactive.study_view import StudyView
-from schedsearch.interactive.training import train
+from schedsearch.interactive.training import refuse_live_task, train
 from schedsearch.preparation import ComputeOptions, prepare_space, space_from_content
 from schedsearch.report.dashboard_artifacts import DashboardArtifacts, refresh_dashboard
 from schedsearch.report.progress import Progress
@@ -75,6 +75,7 @@ def search(
     )
     if isinstance(space, Path | str | Space) and (given is None or isinstance(given, str)):
         _require_trust(prepared_space.task)
+    refuse_live_task(prepared_space.task, workers)
     prepared = prepare_space(prepared_space, file)
     options = ComputeOptions(device=device, threads=threads, workers=max(1, workers), lanes=lanes)
     beginning = _read_beginning(prepared.space, storage, from_studies)
@@ -82,6 +83,12 @@ def search(
         for line in cut_phase_warnings(prepared_space):
             display.say(f"warning: {line}")
         handle = open_or_create(prepared, storage, options, display.say)
+        kept = handle.queue.budget().trials
+        if trials is not None and kept is not None and trials < kept:
+            display.say(
+                f"warning: trials is {trials}, but study {handle.name} has {kept} trials already "
+                "and keeps them: the number can only be raised"
+            )
         handle = begin_from(handle, beginning, display.say)
         _search(handle, display, workers)
     return StudyView(handle)

@@ -13,10 +13,11 @@ from schedsearch.explanation.explain import prepare_explanation, train_stages
 from schedsearch.export import best_trial, complete_trial, simplest_to_config, trial_to_config
 from schedsearch.files import write_document
 from schedsearch.interactive.records import Result, TrialRecord
-from schedsearch.interactive.training import train
+from schedsearch.interactive.training import refuse_live_task, train
 from schedsearch.printable import printable
 from schedsearch.report.confirmation import confirmation_lines
 from schedsearch.report.dashboard_artifacts import refresh_dashboard
+from schedsearch.report.evidence import evidence_lines, simplest_lines
 from schedsearch.report.explanation import explanation_lines
 from schedsearch.report.fresh_runs import draw_fresh_runs
 from schedsearch.report.matplotlib_import import import_matplotlib
@@ -26,12 +27,16 @@ from schedsearch.report.status import Best, read_status
 from schedsearch.report.status_text import summary_lines
 from schedsearch.space import Space
 from schedsearch.storage import StudyHandle
+from schedsearch.storage.attributes import PLAN
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
     from schedsearch.report.pictures.curves import Curves
+
+#: What `plot` draws beside trials; "" is the study.
+_PICTURES = ("", "best", "confirmation", "explanation")
 
 
 class StudyView:
@@ -112,6 +117,9 @@ class StudyView:
             InputError: there is no such picture.
             StudyError: the study has nothing to draw yet.
         """
+        if not (str(what).isdecimal() or what in _PICTURES):
+            known = ", ".join(f'"{name}"' for name in _PICTURES)
+            raise InputError(f"a study has no picture {what!r}: give a trial's number, or {known}")
         import_matplotlib()
         from schedsearch.report.drawings import draw_part
 
@@ -130,6 +138,7 @@ class StudyView:
             InputError: with so few seeds no result can be significant.
             SchedSearchError: runs failed, or it was interrupted; the same call continues.
         """
+        refuse_live_task(self.space.task, workers)
         with prepare_confirmation(self._study, top=top, seeds=seeds) as confirmation:
             _train_runs(confirmation, workers)
         result = confirmation.judge()
@@ -157,6 +166,7 @@ class StudyView:
             StudyError: the plan has no schedule to explain.
             SchedSearchError: runs failed, or it was interrupted; the same call continues.
         """
+        refuse_live_task(self.space.task, workers)
         with prepare_explanation(
             self._study, seeds=seeds, trial=trial, margin=margin
         ) as explanation:
@@ -168,7 +178,7 @@ class StudyView:
     def export(
         self, path: Path | str | None = None, *, trial: int | None = None, simplest: bool = False
     ) -> Space:
-        """Return a plan as a config, as `schedsearch export` writes it.
+        """Return a plan as a config, as `schedsearch export` writes it, and print its evidence.
 
         Its `scheduler()` and `lr_scheduler(...)` give the schedules to a training loop.
 
@@ -182,14 +192,20 @@ class StudyView:
         """
         if simplest and trial is not None:
             raise InputError("simplest and trial both choose the plan: give only one")
+        study = self._study
         if simplest:
-            content = simplest_to_config(self._study)
+            content = simplest_to_config(study)
+            lines = simplest_lines(content["source"])
         else:
-            study = self._study
             chosen = best_trial(study) if trial is None else complete_trial(study, trial)
             content = trial_to_config(study, chosen)
+            constant = self.space.is_constant_plan(chosen.user_attrs[PLAN])
+            lines = evidence_lines(study, content["source"], constant, is_default=trial is None)
         if path is not None:
             write_document(Path(path), content)
+        say = Progress("runs").say
+        for line in lines:
+            say(line)
         return Space.from_document(content, f"the config of {self.name}")
 
 

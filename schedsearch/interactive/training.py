@@ -39,13 +39,11 @@ def train(
         best_trial_callback: called for each new best trial, in this process only.
 
     Raises:
-        InputError: other processes cannot import the task, or this one cannot stop an epoch that
-            takes longer than the study allows.
+        InputError: this process cannot stop an epoch that takes longer than the study allows.
         SchedSearchError: a worker failed.
     """
     redraw()
     if workers:
-        _refuse_live_task(study)
         group = WorkerGroup(LocalLauncher(), workers, timeout=None, reuse=True)
         done = supervise(study, group, display, redraw)
         redraw()
@@ -97,10 +95,14 @@ def _stop_signals() -> Iterator[StopRequest | tuple[()]]:
         yield ()
 
 
-def _refuse_live_task(study: StudyHandle) -> None:
-    task = study.space.task
-    if live_task(task) is not None:
+def refuse_live_task(task: str, workers: int) -> None:
+    """Refuse workers in other processes, which cannot import a task of a notebook.
+
+    Raises:
+        InputError: always then; call it before anything is written.
+    """
+    if workers and live_task(task) is not None:
         raise InputError(
-            f"workers is above 0, but other processes cannot import {task}: write it to a file and "
-            "import it from there, or leave out workers"
+            f"workers is {workers}, but other processes cannot import {task}: write it to a file "
+            "and import it from there, or leave out workers"
         )

@@ -14,6 +14,7 @@ import pytest
 import schedsearch
 from schedsearch.errors import InputError, StudyError, TaskError
 from schedsearch.storage import get_only_study, open_database
+from schedsearch.storage.opening import study_names
 from schedsearch.study_task import load_study_task
 from schedsearch.task import reference_of
 from tests import searches
@@ -158,6 +159,28 @@ def test_other_processes_are_not_asked_to_import_a_task_of_a_notebook(tmp_path, 
     train = in_notebook(monkeypatch, tmp_path, CELL.format(number=1))
     with pytest.raises(InputError, match="other processes cannot import __main__:train"):
         schedsearch.search(content_of(train), trials=3, storage=url_of(tmp_path), workers=1)
+    # Nothing was written.
+    assert not (tmp_path / "studies.db").exists()
+    study = schedsearch.search(content_of(train), trials=3, storage=url_of(tmp_path))
+    for ask in (study.confirm, study.explain):
+        with pytest.raises(InputError, match="other processes cannot import __main__:train"):
+            ask(workers=1)
+    assert study_names(open_database(url_of(tmp_path))) == ["small"]
+
+
+def test_fewer_trials_than_a_study_has_are_a_warning(study, folder, capsys):
+    schedsearch.search(content_of(), trials=5, storage=url_of(folder))
+    assert "warning: trials is 5, but study small has 1" in capsys.readouterr().err
+
+
+def test_an_export_prints_what_is_known_of_its_plan(study, capsys):
+    study.export()
+    assert "not confirmed: the value comes from the search" in capsys.readouterr().err
+
+
+def test_a_picture_that_does_not_exist_is_refused_with_those_that_do(study):
+    with pytest.raises(InputError, match=r"no picture 'bst': give a trial's number, or .*\"best\""):
+        study.plot("bst")
 
 
 def test_a_task_without_source_and_what_is_no_task_are_refused(tmp_path, monkeypatch):
