@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,7 +19,7 @@ from schedsearch.parameter_groups import (
     setting_name,
 )
 from schedsearch.plan import Plan
-from schedsearch.saved_states import check_state, first_difference, whole_number
+from schedsearch.saved_states import as_whole, check_state, first_difference, whole_number
 from schedsearch.schedules import Feedback
 
 #: The entries that a state has had in every release.
@@ -68,7 +67,7 @@ class PlanLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, plan: Plan, *, horizon: int, steps_per_epoch: int, seed: int = 0
     ) -> None:
-        self.horizon, self.steps_per_epoch = horizon, _whole_number(steps_per_epoch)
+        self.horizon, self.steps_per_epoch = horizon, _steps_of_epoch(steps_per_epoch)
         self._names = plan.names
         # Resolve the whole plan first, so that a bad schedule raises as in `Scheduler`.
         resolved = plan.resolve(horizon, seed)
@@ -206,12 +205,8 @@ def _is_rate(rate: Any) -> bool:
         return False
 
 
-def _whole_number(steps_per_epoch: Any) -> int:
-    try:
-        number = 0 if isinstance(steps_per_epoch, bool) else operator.index(steps_per_epoch)
-    except TypeError:
-        number = 0
-    if number < 1:
+def _steps_of_epoch(steps_per_epoch: Any) -> int:
+    if (number := as_whole(steps_per_epoch)) is None or number < 1:
         raise InputError(
             f"steps_per_epoch is {steps_per_epoch!r}, but must be a whole number of at least 1: "
             "the optimizer steps in an epoch, such as "

@@ -38,16 +38,24 @@ def whole_number(state: Mapping[str, Any], key: str, least: int = 0) -> int:
         InputError: it is not a whole number, or below the least.
     """
     value = state[key]
-    try:
-        number = least - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
+    if (number := as_whole(value)) is None or number < least:
         raise InputError(
             f"`{key}` of the state is {describe_value(value)}, but must be a whole number of at "
             f"least {least}"
         )
     return number
+
+
+def as_whole(value: Any) -> int | None:
+    """Return a whole number, also one of numpy or torch; None if it is another value.
+
+    >>> as_whole(3), as_whole(3.0), as_whole(True)
+    (3, None, None)
+    """
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def check_plain(value: Any, key: str) -> None:

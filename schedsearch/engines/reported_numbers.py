@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from schedsearch.errors import SchedSearchError
+from schedsearch.errors import SchedSearchError, describe_value
 from schedsearch.scheduler import as_float
 
 
@@ -34,8 +34,8 @@ def numbers_of(given: Mapping[str, Any]) -> dict[str, float]:
     for name, value in given.items():
         try:
             numbers[name] = as_float(value)
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             raise SchedSearchError(
-                f"the value of `{name}` is {value!r}, but must be a number"
+                f"the value of `{name}` is {describe_value(value)}, but must be a number"
             ) from None
     return numbers

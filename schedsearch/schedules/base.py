@@ -66,6 +66,10 @@ class Schedule(ABC):
     family: ClassVar[str]
     #: The durations that follow each other, in order; they are converted to epochs together.
     phases: ClassVar[tuple[str, ...]] = ()
+    #: Whether the phases are those of one of several cycles.
+    repeats: ClassVar[bool] = False
+    #: The parameter that says when the schedules within it begin, if one does.
+    beginnings: ClassVar[str | None] = None
 
     version: int = dataclasses.field(default=CURRENT_VERSION, kw_only=True, repr=False)
 

@@ -55,6 +55,8 @@ class Warmup(Schedule):
     [0.0, 0.5, 1.0, 0.5, 0.25]
     """
 
+    beginnings = "duration"
+
     inner: Schedule
     duration: Duration = "10%"
     factor: Fraction = 0.1
@@ -120,6 +122,8 @@ class Join(Schedule):
     >>> values
     [1.0, 1.0, 0.5, 0.25, 0.0]
     """
+
+    beginnings = "boundaries"
 
     schedules: tuple[Schedule, ...]
     boundaries: tuple[Duration, ...]

@@ -201,6 +201,7 @@ class Triangular(OpenLoop):
     """
 
     phases = ("rise", "fall")
+    repeats = True
 
     initial: Number
     peak: Number

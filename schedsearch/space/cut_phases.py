@@ -8,7 +8,6 @@ from itertools import accumulate
 from schedsearch.schedules import FAMILIES
 from schedsearch.schedules.durations import REST, has_passed
 from schedsearch.space.durations import PhaseLengths, beginnings, phase_lengths
-from schedsearch.space.impossible_shares import REPEATING
 from schedsearch.space.space import Space
 
 
@@ -17,7 +16,7 @@ def cut_phase_warnings(space: Space) -> Iterator[str]:
     for name, families in space.families.items():
         interval = space.interval(name)
         for phases in phase_lengths(families, space.horizon, interval):
-            if phases.family not in REPEATING:
+            if not FAMILIES[phases.family].repeats:
                 yield from _phase_warnings(f"{name}.{phases.key}", phases)
         for begin in beginnings(families, space.horizon, interval, space.schedule_version):
             if not has_passed(begin.horizon.low, begin.time.high):

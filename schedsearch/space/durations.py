@@ -28,9 +28,6 @@ from schedsearch.space.domains import (
     Range,
 )
 
-#: The parameter of a combinator that says when its inner schedules begin.
-_BOUNDARIES = {"warmup": "duration", "join": "boundaries"}
-
 
 @dataclass(frozen=True)
 class Span:
@@ -76,13 +73,13 @@ class DurationSetting:
 
 @dataclass(frozen=True)
 class PhaseLengths:
-    """The lengths of phases that follow each other, where each has its shortest or longest one.
+    """The lengths of phases that follow each other: once all the shortest, once all the longest.
 
     Attributes:
         key: of the family: `warmup.inner.one_cycle`.
         family: whose phases they are.
-        lengths: in epochs, not rounded; one tuple for each combination. "rest" has 0.
-        horizons: that of each combination.
+        lengths: in epochs, not rounded; of each horizon the shortest and the longest. "rest" has 0.
+        horizons: that of each of them.
     """
 
     key: str
@@ -109,7 +106,7 @@ class Beginning:
 def phase_lengths(families: Families, horizon: int, interval: Interval) -> Iterator[PhaseLengths]:
     """Yield the lengths of the phases of all families, and of the families within them."""
     walk = _Walk(interval, CURRENT_VERSION)
-    for key, family, option, at in walk.all_families(families, "", Span(horizon, horizon)):
+    for key, family, option, at in walk.families(families, "", Span(horizon, horizon)):
         if lengths := walk.phase_lengths(key, family, option, at):
             yield lengths
 
@@ -119,7 +116,7 @@ def beginnings(
 ) -> Iterator[Beginning]:
     """Yield when each inner schedule begins that does not begin with the training."""
     walk = _Walk(interval, version)
-    for key, family, option, at in walk.all_families(families, "", Span(horizon, horizon)):
+    for key, family, option, at in walk.families(families, "", Span(horizon, horizon)):
         yield from walk.beginnings(key, family, option, at)
 
 
@@ -134,51 +131,57 @@ def duration_settings(
         interval: when the hyperparameter changes.
         version: of the rules that convert shares to epochs.
     """
-    yield from _Walk(interval, version).families(families, "", Span(horizon, horizon))
+    walk = _Walk(interval, version)
+    for key, family, option, at in walk.families(families, "", Span(horizon, horizon)):
+        yield from walk.settings(key, family, option, at)
 
 
 class _Walk:
     def __init__(self, interval: Interval, version: int) -> None:
         self._interval, self._version = interval, version
 
-    def families(self, families: Families, prefix: str, horizon: Span) -> Iterator[DurationSetting]:
-        for family, option in families.options.items():
-            shared = self._horizon_of_shares(option, horizon)
-            spans = {name: [span] for name, span in self._phases(family, option, shared).items()}
-            if family in _BOUNDARIES:
-                spans[_BOUNDARIES[family]] = self._boundaries(family, option, horizon)
-            for parameter in parameters_of(FAMILIES[family]):
-                key = f"{prefix}{family}.{parameter.name}"
-                if parameter.type in DURATIONS:
-                    known = spans.get(parameter.name)
-                    yield from self._durations(parameter, option, key, shared, known)
-            for key, inner, rest in self._inner(family, option, horizon):
-                yield from self.families(inner, f"{prefix}{family}.{key}.", rest)
-
-    def all_families(
+    def families(
         self, families: Families, prefix: str, horizon: Span
     ) -> Iterator[tuple[str, str, FamilyParameters, Span]]:
         """Yield each family with its key, its parameters and the horizon of its shares."""
         for family, option in families.options.items():
             yield f"{prefix}{family}", family, option, horizon
             for key, inner, rest in self._inner(family, option, horizon):
-                yield from self.all_families(inner, f"{prefix}{family}.{key}.", rest)
+                yield from self.families(inner, f"{prefix}{family}.{key}.", rest)
+
+    def settings(
+        self, key: str, family: str, option: FamilyParameters, horizon: Span
+    ) -> Iterator[DurationSetting]:
+        """Yield the durations of a family."""
+        shared = self._horizon_of_shares(option, horizon)
+        spans = {name: [span] for name, span in self._phases(family, option, shared).items()}
+        if name := FAMILIES[family].beginnings:
+            spans[name] = self._boundaries(name, family, option, horizon)
+        for parameter in parameters_of(FAMILIES[family]):
+            if parameter.type in DURATIONS:
+                known = spans.get(parameter.name)
+                yield from self._durations(
+                    parameter, option, f"{key}.{parameter.name}", shared, known
+                )
 
     def phase_lengths(
         self, key: str, family: str, option: FamilyParameters, horizon: Span
     ) -> PhaseLengths | None:
         """Return the lengths of the phases of a family; None if it has none."""
-        by_name = {parameter.name: parameter for parameter in parameters_of(FAMILIES[family])}
-        phases = FAMILIES[family].phases
-        ends = [_ends(item) for name in phases for item in _items(by_name[name], option)]
-        if not ends or len(ends) < len(phases):
+        ends = _ends_of_phases(family, option)
+        if not ends or len(ends) < len(FAMILIES[family].phases):
             return None
         shared = self._horizon_of_shares(option, horizon)
         pairs = {(horizon.low, shared.low), (horizon.high, shared.high)}
         found = [
-            (tuple(0.0 if d == REST else float(exact_size(d, of)) for d in corner), at)
+            (
+                tuple(
+                    pick(0.0 if d == REST else float(exact_size(d, of)) for d in e) for e in ends
+                ),
+                at,
+            )
             for at, of in sorted(pairs)
-            for corner in product(*ends)
+            for pick in (min, max)
         ]
         lengths, horizons = zip(*found, strict=True)
         return PhaseLengths(key, family, lengths, horizons)
@@ -187,9 +190,9 @@ class _Walk:
         self, key: str, family: str, option: FamilyParameters, horizon: Span
     ) -> Iterator[Beginning]:
         """Yield when the inner schedules of a family begin, apart from the first of a `join`."""
-        if family not in _BOUNDARIES:
+        if not (name := FAMILIES[family].beginnings):
             return
-        for i, time in enumerate(self._boundaries(family, option, horizon)):
+        for i, time in enumerate(self._boundaries(name, family, option, horizon)):
             inner = "inner" if family == "warmup" else f"schedules.{i + 1}"
             yield Beginning(f"{key}.{inner}", time, horizon)
 
@@ -226,7 +229,7 @@ class _Walk:
         """
         cls = FAMILIES[family]
         by_name = {parameter.name: parameter for parameter in parameters_of(cls)}
-        ends = [_ends(item) for name in cls.phases for item in _items(by_name[name], option)]
+        ends = _ends_of_phases(family, option)
         if not ends:
             return {}
         needed = [by_name[name].violated_constraint(0) is not None for name in cls.phases]
@@ -247,8 +250,8 @@ class _Walk:
         """Yield the inner families of a family, with the epochs of which they take shares."""
         by_name = {parameter.name: parameter for parameter in parameters_of(FAMILIES[family])}
         rest = [horizon]
-        if family in _BOUNDARIES:
-            ends = self._boundaries(family, option, horizon)
+        if name := FAMILIES[family].beginnings:
+            ends = self._boundaries(name, family, option, horizon)
             stops = [*([Span(0, 0)] if family == "join" else []), *ends, horizon]
             rest = [self._difference(stop, start) for start, stop in pairwise(stops)]
         for parameter in by_name.values():
@@ -259,9 +262,17 @@ class _Walk:
                 if isinstance(item, Families):
                     yield key, item, rest[i] if i < len(rest) else horizon
 
-    def _boundaries(self, family: str, option: FamilyParameters, horizon: Span) -> list[Span]:
-        """Return what the times at which inner schedules begin may come to."""
-        name = _BOUNDARIES[family]
+    def _boundaries(
+        self, name: str, family: str, option: FamilyParameters, horizon: Span
+    ) -> list[Span]:
+        """Return what the times at which inner schedules begin may come to.
+
+        Args:
+            name: of the parameter that has them.
+            family: of the combinator.
+            option: its parameters.
+            horizon: in epochs.
+        """
         [parameter] = [p for p in parameters_of(FAMILIES[family]) if p.name == name]
         items = _items(parameter, option)
         ends = []
@@ -301,6 +312,13 @@ def _items(parameter: Parameter, option: FamilyParameters) -> Sequence[Domain]:
         return [Fixed(item) for item in (default if parameter.is_list else (default,))]
     domain = option.domains[parameter.name]
     return domain.items if isinstance(domain, ListDomain) else (domain,)
+
+
+def _ends_of_phases(family: str, option: FamilyParameters) -> list[tuple[float | str, ...]]:
+    """Return, for each phase of a family, values with its shortest and its longest duration."""
+    by_name = {parameter.name: parameter for parameter in parameters_of(FAMILIES[family])}
+    phases = FAMILIES[family].phases
+    return [_ends(item) for name in phases for item in _items(by_name[name], option)]
 
 
 def _ends(domain: Domain) -> tuple[float | str, ...]:

@@ -12,9 +12,6 @@ from schedsearch.schedules.parameters import parameters_of
 from schedsearch.space.domains import Domain, Families, Fixed, ListDomain
 from schedsearch.space.families_within import families_within
 
-#: Families whose phases are those of one of several cycles.
-REPEATING = ("triangular",)
-
 
 def impossible_share_problems(families: Mapping[str, Families]) -> Iterator[tuple[str, Problem]]:
     """Yield the shares of a file that can never be meant, each with the name of its table.
@@ -30,14 +27,14 @@ def impossible_share_problems(families: Mapping[str, Families]) -> Iterator[tupl
             }
             shares = [_fixed_share(domains[phase]) for phase in cls.phases]
             total = sum((share for share in shares if share is not None), Decimal(0))
-            if family not in REPEATING and None not in shares and total > 100:
+            if not cls.repeats and None not in shares and total > 100:
                 given = ", ".join(cls.phases)
                 rule = (
                     f"{given} come to {total.normalize():f}% of the horizon, but must come to at "
                     "most 100%: the end of the schedule would lie after the horizon"
                 )
                 yield name, Problem(key, rule, hint=f'one of them may be "{REST}"')
-            last = {"warmup": "duration", "join": "boundaries"}.get(family)
+            last = cls.beginnings
             for part, domain in _items(last, domains[last]) if last else ():
                 share = _fixed_share(domain)
                 if share is not None and share >= 100:

@@ -244,6 +244,11 @@ def vector(run):
         run.report(val_loss=torch.zeros(2))
 
 
+def too_large(run):
+    for _ in run:
+        run.report(val_loss=0.25, terms={"fit": 10**400})
+
+
 def idle(run):
     pass
 
@@ -270,6 +275,7 @@ def leaver(run):
         (quoted_term, "the value of `fit` is b'1e-3', but must be a number"),
         (text_array, "the value of `val_loss` is array('0.5', dtype='<U3'), but must be a number"),
         (vector, "the value of `val_loss` is tensor([0., 0.]), but must be a number"),
+        (too_large, "the value of `fit` is 1000"),
         (idle, "ended before its first call of run.report()"),
         (impatient, "ended before its first call of run.report()"),
         (leaver, "the task called sys.exit(3)"),

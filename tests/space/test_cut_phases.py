@@ -9,6 +9,8 @@ import schedsearch
 from schedsearch.errors import FileError
 from schedsearch.schedules import CURRENT_VERSION
 from schedsearch.space import Space
+from schedsearch.space.cut_phases import cut_phase_warnings
+from schedsearch.space.durations import phase_lengths
 from tests.space.documents import searching
 
 CONSTANT = {"constant": {"value": 0.5}}
@@ -65,6 +67,17 @@ def test_shares_that_can_never_be_meant_are_refused_in_a_new_file_only(families,
 )
 def test_shares_that_may_be_meant_are_valid(families):
     Space.from_file(searching(families), "file.toml")
+
+
+def test_many_levels_of_a_phase_count_by_the_shortest_and_the_longest():
+    levels = {"levels": [f"{k / 10}%" for k in range(1, 61)]}
+    space = Space.from_document(searching(peak(levels, "70%", "25%")), "file.toml")
+    [families] = space.families.values()
+    [phases] = phase_lengths(families, 100, "epoch")
+    assert phases.lengths == ((0.1, 70.0, 25.0), (6.0, 70.0, 25.0))
+    assert phases.horizons == (100, 100)
+    [warning] = cut_phase_warnings(space)
+    assert "may come to" in warning
 
 
 def test_loading_a_file_warns_of_phases_that_are_cut(tmp_path):
