@@ -113,7 +113,10 @@ def override_baseline(space: Space, given: Mapping[str, Any], version: int) -> P
 
 
 def queue_user_plans(study: StudyHandle, user_plans: Iterable[UserPlan]) -> None:
-    """Queue the plans that the study does not have yet, and raise its total if it is full."""
+    """Queue the plans that the study does not have yet, and raise its total if it is full.
+
+    A grid trains them beside all of its points.
+    """
     with study.database.creation_lock():
         trials = (trial for trial in study.trials() if USER_PLAN in trial.user_attrs)
         # Of a file without a version, an older study has version 1.
@@ -130,4 +133,5 @@ def queue_user_plans(study: StudyHandle, user_plans: Iterable[UserPlan]) -> None
                 UNPRUNED: True,
             }
             templates.append(create_trial(state=TrialState.WAITING, user_attrs=attributes))
-        study.queue.enqueue(templates)
+        is_grid = study.space.search.sampler.name == "grid"
+        study.queue.enqueue(templates, extra=len(templates) if is_grid else 0)

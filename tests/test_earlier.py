@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -10,7 +11,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
 
 import schedsearch
-from schedsearch.earlier import begin_from, open_sources, read_beginning
+from schedsearch.earlier import begin_from, read_beginning, read_from
 from schedsearch.earlier.source import Source
 from schedsearch.errors import DamagedStudyError, InputError, StudyError
 from schedsearch.export import trial_to_config
@@ -164,7 +165,19 @@ def test_values_are_limited_to_the_bounds_of_the_new_space(tmp_path, earlier):
     for trial in taken(study):
         plan = plan_of(trial).resolve(9, 0)
         assert plan.values(plan.start())["lr"] <= 0.12
-    assert any(line.endswith("lr is limited to [0, 0.12]") for line in said)
+    limited = [line for line in said if line.endswith("lr is limited to [0, 0.12]")]
+    assert 0 < int(limited[0].split()[0]) <= len(taken(study))
+
+
+def test_plans_that_are_not_queued_are_not_counted_as_limited(tmp_path, earlier):
+    study = make_study(tmp_path, with_lr(bounds=[0.0, 0.12]))
+    beginning = read_beginning(study.space, [earlier])
+    [one] = beginning.studies
+    twin = replace(beginning, studies=(replace(one, name="twin"),))
+    said: list[str] = []
+    begin_from(study, twin, said.append)
+    assert "0 of its plans are tried first" in said[0]
+    assert not [line for line in said if "limited" in line]
 
 
 def test_a_hyperparameter_that_may_only_be_constant_takes_no_schedule(tmp_path, earlier):
@@ -217,9 +230,12 @@ def test_the_same_call_again_adds_nothing_even_if_the_earlier_study_is_gone(tmp_
     study, _ = begin(tmp_path, gone)
     before = len(study.trials())
     study, said = begin(tmp_path, gone)
-    assert (len(study.trials()), said) == (before, [])
+    assert len(study.trials()) == before
+    [line] = said
+    assert line.startswith("study later has already begun from a study `gone`")
     delete_study(study.database, "gone")
-    assert open_sources(url, "later", ["gone"]) == []
+    again = read_from(study.space, url, ["gone"])
+    assert (again.studies, again.recorded) == ((), ("gone",))
 
 
 def test_a_study_without_earlier_ones_has_the_record_that_it_always_had(tmp_path, earlier):
@@ -249,6 +265,59 @@ def test_a_damaged_record_is_named(tmp_path, earlier):
         open_study(study.database, "later")
 
 
+def test_a_record_has_ten_points_in_each_path_and_no_huge_values(tmp_path, earlier):
+    study, _ = begin(tmp_path, earlier)
+    record = study.record.earlier[0]
+    path = [list(point) for point in record.paths[0]]
+    for damage in ([], path * 3, path[:9], [*path[:9], [1e308]]):
+        table = {**record.evidence, "ranks": [0.5, 0.6], "paths": [damage, damage]}
+        study.database.optuna.set_study_user_attr(study.study_id, "from_study_0", table)
+        with pytest.raises(DamagedStudyError, match="of 10 points with values below 1e"):
+            open_study(study.database, "later")
+
+
+def test_the_rank_of_the_worst_of_many_plans_is_below_1(tmp_path, earlier, monkeypatch):
+    monkeypatch.setattr("schedsearch.forecast.prior.ranks_of", lambda values: 1 - 1e-6 * values)
+    study, _ = begin(tmp_path, earlier)  # opens the study again, which checks the record
+    assert set(study.record.earlier[0].ranks) == {0.9999}
+
+
+def test_plans_whose_values_overflow_are_not_recorded(tmp_path):
+    content = document()
+    huge = {"low": 1e20, "high": 1e40, "log": True}
+    content["hyperparameters"]["lr"]["families"]["constant"]["value"] = huge
+    study, _ = begin(tmp_path, fill(tmp_path, "huge", 12, content))
+    record = study.record.earlier[0]
+    assert 0 < len(record.ranks) < record.trials == 12
+
+
+def test_the_forecast_does_not_start_from_few_results(tmp_path):
+    few = fill(tmp_path, "few", 3)
+    _, said = begin(tmp_path, few)
+    assert "the forecast starts" not in said[0]
+    assert said[1] == "study few has fewer than 5 results, too few for the forecast"
+
+
+def test_a_study_that_has_ended_says_that_it_has_more_trials(tmp_path, earlier):
+    study = make_study(tmp_path, content_of(trials=2))
+    assert not work(study).wrong
+    said: list[str] = []
+    study = begin_from(study, read_beginning(study.space, [earlier]), said.append)
+    assert study.total() == 3
+    assert said[-1] == "study later now has 3 trials in all, 1 more"
+
+
+def test_a_schedule_that_is_not_taken_leaves_no_plan_out(tmp_path):
+    content = document()
+    pi = {"term": "fit", "set_point": 1.0, "proportional_gain": 0.05, "integral_gain": 0.001}
+    content["hyperparameters"]["reg"] = {"families": {"pi": pi}}
+    terms = fill(tmp_path, "terms", 12, content)
+    other = content_of(task="tests.searches:train_gently")
+    found = read_beginning(Space.from_document(other, "later"), [terms])
+    assert found.plans
+    assert found.left_out == ()
+
+
 # --- errors --------------------------------------------------------------------------------------
 
 
@@ -263,6 +332,22 @@ def test_a_study_without_a_complete_trial_is_refused(tmp_path, earlier):
     fresh = make_study(tmp_path, {**document(), "name": "fresh"})
     with pytest.raises(StudyError, match="study fresh has no complete trial yet"):
         read_beginning(earlier.space, [fresh])
+
+
+def test_a_grid_begins_from_no_study(tmp_path, earlier):
+    grid = content_of()
+    grid["search"] |= {"sampler": {"name": "grid"}, "pruner": {"name": "none"}}
+    with pytest.raises(InputError, match="`grid` tries every point of the space"):
+        read_beginning(Space.from_document(grid, "later"), [earlier])
+
+
+def test_no_way_of_naming_a_study_lets_it_begin_from_itself(tmp_path):
+    study = fill(tmp_path, "later", 6)
+    (tmp_path / "link").symlink_to(tmp_path)
+    link = url_of(tmp_path / "link")
+    for given in (("later", None), ("later", link), (study, None)):
+        with pytest.raises(InputError, match="study later cannot begin from itself"):
+            read_from(study.space, url_of(tmp_path), given[:1], given[1])
 
 
 # --- the command line, and Python ----------------------------------------------------------------
@@ -287,6 +372,7 @@ def test_start_begins_from_a_study_of_another_database(tmp_path, command):
     assert len(taken(study)) == 3
     again = command("start", space, *START, "--from", "earlier")
     assert (again.status, "begins from" in again.err) == (0, False)
+    assert "study later has already begun from a study `earlier`" in again.err
 
 
 @pytest.mark.parametrize(
@@ -294,6 +380,7 @@ def test_start_begins_from_a_study_of_another_database(tmp_path, command):
     [
         (("--from", "earliest"), "has no study `earliest`: did you mean `earlier`?"),
         (("--from", ","), "--from names no study"),
+        (("--from-storage", "sqlite:///x.db"), "give --from STUDY too, or leave it out"),
     ],
 )
 def test_a_wrong_name_creates_no_study(tmp_path, command, given, message):
@@ -301,6 +388,39 @@ def test_a_wrong_name_creates_no_study(tmp_path, command, given, message):
     assert done.status != 0
     assert message in done.err
     assert not (tmp_path / "studies.db").exists()
+
+
+MISTAKE = """
+def train(run):
+    raise ValueError("mistake")
+train.hyperparameters = {"lr": 0.1, "reg": 0.0}
+"""
+
+
+def test_a_study_that_is_created_again_begins_from_the_earlier_ones_again(
+    tmp_path, command, monkeypatch, earlier
+):
+    (tmp_path / "mistaken.py").write_text(MISTAKE)
+    monkeypatch.syspath_prepend(tmp_path)
+    content = content_of(task="mistaken:train", trials=30)
+    space = write_space(tmp_path, content)
+    start = ("start", space, *START, "--from", "earlier")
+    assert command(*start).status == 0
+    study = open_study(open_database(url_of(tmp_path)), "later")
+    before = len(taken(study))
+    fail_all(study)
+    (tmp_path / "mistaken.py").write_text(MISTAKE.replace("mistake", "corrected"))
+    again = command(*start)
+    assert "it is created again" in again.err
+    assert "study later begins from earlier" in again.err
+    study = open_study(study.database, "later")
+    assert len(taken(study)) == before
+    assert [one.name for one in study.record.earlier] == ["earlier"]
+
+
+def fail_all(study):
+    for trial in study.trials():
+        study.database.optuna.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
 def test_a_study_cannot_begin_from_itself(tmp_path, command, monkeypatch):

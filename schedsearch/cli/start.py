@@ -72,6 +72,8 @@ def start(
                 refuse_single_plan(prepared.space, space, storage)
             beginning = read_earlier(prepared.space, earlier, storage)
             handle = create(prepared, storage, setup, accept_task=accept_task)
+            if beginning.is_outdated(handle):
+                beginning = read_earlier(prepared.space, earlier, storage)
         else:
             search.refuse_any()
             earlier.refuse()

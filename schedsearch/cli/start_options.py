@@ -39,9 +39,22 @@ def _warn_of_password_in(context: typer.Context, url: str | None) -> str | None:
     source = context.get_parameter_source("from_storage")
     if url is not None and source is not None and source.name == "COMMANDLINE":
         warn_of_password(url, "--from-storage", _FROM_STORAGE_VARIABLE)
+        context.meta[_IS_STORAGE_GIVEN] = True
     return url
 
 
+def _refuse_storage_alone(context: typer.Context, studies: str | None) -> str | None:
+    # An option that is not given comes last. The variable may be set for all commands of a shell.
+    if studies is None and _IS_STORAGE_GIVEN in context.meta:
+        raise InputError(
+            "--from-storage is the database of the studies of --from: give --from STUDY too, or "
+            "leave it out"
+        )
+    return studies
+
+
+#: Where a context records that --from-storage is on the command line.
+_IS_STORAGE_GIVEN = "schedsearch.from_storage"
 #: The environment variable with the URL of the database of the earlier studies.
 _FROM_STORAGE_VARIABLE = "SCHEDSEARCH_FROM_STORAGE"
 
@@ -55,6 +68,7 @@ class EarlierOptions:
         typer.Option(
             "--from",
             metavar="<study,...>",
+            callback=_refuse_storage_alone,
             help="Begin from earlier studies: their best plans and results.",
             show_default=False,
         ),

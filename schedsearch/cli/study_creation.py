@@ -78,10 +78,9 @@ def _measured(
 
 def read_earlier(space: Space, options: EarlierOptions, storage: str) -> Beginning:
     """Read what a study takes of earlier studies, except those that it has recorded already."""
-    from schedsearch.earlier import open_sources, read_beginning
+    from schedsearch.earlier import read_from
 
-    names, other = options.names, options.from_storage
-    return read_beginning(space, open_sources(storage, space.name, names, other))
+    return read_from(space, storage, options.names, options.from_storage)
 
 
 def extend(parent: StudyHandle, options: ExtensionOptions, *, reuse: bool) -> StudyHandle:

@@ -1,5 +1,5 @@
 """Beginning a study from earlier ones."""
 
-from schedsearch.earlier.beginning import Beginning, begin_from, open_sources, read_beginning
+from schedsearch.earlier.beginning import Beginning, begin_from, read_beginning, read_from
 
-__all__ = ["Beginning", "begin_from", "open_sources", "read_beginning"]
+__all__ = ["Beginning", "begin_from", "read_beginning", "read_from"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -22,6 +22,7 @@ from schedsearch.storage import (
     EarlierStudy,
     StudyHandle,
     find_study,
+    is_same_database,
     open_study,
     plan_key,
     write_earlier_studies,
@@ -42,35 +43,50 @@ class Beginning:
         studies: what it records of them.
         plans: those to try first.
         left_out: why plans were left out, one reason for each.
+        recorded: the names of the earlier studies that are not read, since it has recorded them.
     """
 
     studies: tuple[EarlierStudy, ...] = ()
     plans: tuple[TakenPlan, ...] = ()
     left_out: tuple[str, ...] = ()
+    recorded: tuple[str, ...] = ()
+
+    def is_outdated(self, study: StudyHandle) -> bool:
+        """Return whether the study was created again since, and lost what it had recorded."""
+        return not {one.name for one in study.record.earlier}.issuperset(self.recorded)
 
 
-def open_sources(
-    url: str, study: str, names: Sequence[str], other_url: str | None = None
-) -> list[StudyHandle]:
-    """Open the earlier studies that a study has not recorded yet, so that they may be deleted.
+def read_from(
+    space: Space, url: str, earlier: Sequence[str | StudyHandle], other_url: str | None = None
+) -> Beginning:
+    """Read what a study takes of earlier studies, except those that it has recorded already.
 
     Args:
+        space: of the study.
         url: of the database of the study, which need not exist.
-        study: the name of the study, which need not exist.
-        names: of the earlier studies.
-        other_url: of their database; None: that of the study.
+        earlier: the earlier studies, by name, or opened from any database.
+        other_url: of the database of those by name; None: that of the study.
 
     Raises:
-        InputError: the study is one of them.
-        StudyError: one of them does not exist.
+        InputError: the study is one of them, or one shares no hyperparameter with the space.
+        StudyError: one of them does not exist, has no complete trial, or follows another study.
     """
-    if study in names and other_url is None:
-        raise InputError(f"study {study} cannot begin from itself: give it another name")
-    recorded = _recorded_names(url, study)
-    if not (missing := [name for name in names if name not in recorded]):
-        return []
-    database = open_quietly(url if other_url is None else other_url)
-    return [open_study(database, name) for name in missing]
+    for one in earlier:
+        where = (other_url or url) if isinstance(one, str) else one.database.url
+        if _name_of(one) == space.name and is_same_database(url, where):
+            raise InputError(f"study {space.name} cannot begin from itself: give it another name")
+    recorded = _recorded_names(url, space.name)
+    missing = [one for one in earlier if _name_of(one) not in recorded]
+    found = [
+        open_study(open_quietly(other_url or url), one) if isinstance(one, str) else one
+        for one in missing
+    ]
+    known = tuple(name for name in map(_name_of, earlier) if name in recorded)
+    return replace(read_beginning(space, found), recorded=known)
+
+
+def _name_of(study: str | StudyHandle) -> str:
+    return study if isinstance(study, str) else study.name
 
 
 def _recorded_names(url: str, name: str) -> frozenset[str]:
@@ -89,11 +105,16 @@ def read_beginning(space: Space, studies: Sequence[StudyHandle]) -> Beginning:
         studies: the earlier ones, in any database.
 
     Raises:
-        InputError: an earlier study shares no hyperparameter with the space.
+        InputError: an earlier study shares no hyperparameter with the space, or this is a grid.
         StudyError: it has no complete trial, or it follows another study.
     """
     if not studies:
         return Beginning()
+    if space.search.sampler.name == "grid":
+        raise InputError(
+            "the sampler `grid` tries every point of the space, and no earlier plan: use another "
+            "sampler, or do not begin from earlier studies"
+        )
     sources = [Source(study, space) for study in studies]
     for source in sources:
         source.check()
@@ -116,44 +137,67 @@ def begin_from(study: StudyHandle, beginning: Beginning, say: Callable[[str], No
     Returns:
         The study with its new record.
     """
+    for name in beginning.recorded:
+        say(_already_begun(study, name))
     if not beginning.studies:
         return study
+    total = study.total()
     with study.database.creation_lock():
         study = open_study(study.database, study.name)
         known = {earlier.name for earlier in study.record.earlier}
         new = [earlier for earlier in beginning.studies if earlier.name not in known]
-        if not new:
-            return study
         names = {earlier.name for earlier in new}
         tried = {plan_key(trial) for trial in study.trials()}
-        templates = [_template(study.space, taken) for taken in beginning.plans]
-        templates = [
-            template
-            for template in templates
-            if template.user_attrs[TAKEN_FROM]["study"] in names and plan_key(template) not in tried
+        queued = [
+            (taken, template)
+            for taken in beginning.plans
+            if taken.study in names
+            and plan_key(template := _template(study.space, taken)) not in tried
         ]
-        if templates:
-            study.queue.enqueue(templates)
+        if queued:
+            study.queue.enqueue([template for _, template in queued])
         # Last: after an interruption the same command queues what is missing.
         write_earlier_studies(study.database, study.study_id, new)
-    for line in _lines(study, beginning, new, len(templates)):
-        say(line)
+    for earlier in beginning.studies:
+        if earlier not in new:
+            say(_already_begun(study, earlier.name))
+    if new:
+        for line in _lines(study, beginning, new, [taken for taken, _ in queued]):
+            say(line)
+        if (raised := study.total()) > total:
+            say(f"study {study.name} now has {raised} trials in all, {raised - total} more")
     return open_study(study.database, study.name)
 
 
-def _lines(
-    study: StudyHandle, beginning: Beginning, new: Sequence[EarlierStudy], queued: int
-) -> Iterator[str]:
-    names = ", ".join(earlier.name for earlier in new)
-    known = sum(len(earlier.ranks) for earlier in new)
-    whose = "its" if len(new) == 1 else "their"
-    starts = f", and the forecast starts from {known} of {whose} results"
-    is_forecast = study.space.search.sampler.name == "forecast"
-    yield (
-        f"study {study.name} begins from {names}: {queued} of {whose} plans are tried first"
-        f"{starts if is_forecast else ''}"
+def _already_begun(study: StudyHandle, name: str) -> str:
+    return (
+        f"study {study.name} has already begun from a study `{name}`: it keeps what it took then, "
+        "and takes nothing more"
     )
-    clipped = Counter(name for taken in beginning.plans for name in taken.clipped)
+
+
+def _lines(
+    study: StudyHandle,
+    beginning: Beginning,
+    new: Sequence[EarlierStudy],
+    queued: Sequence[TakenPlan],
+) -> Iterator[str]:
+    # scipy takes a while to load, and most commands do not need it.
+    from schedsearch.forecast.prior import MIN_PLANS
+
+    names = ", ".join(earlier.name for earlier in new)
+    whose = "its" if len(new) == 1 else "their"
+    line = f"study {study.name} begins from {names}: {len(queued)} of {whose} plans are tried first"
+    if study.space.search.sampler.name == "forecast":
+        counts = [len(earlier.ranks) for earlier in new]
+        known = sum(count for count in counts if count >= MIN_PLANS)
+        few = [earlier.name for earlier in new if len(earlier.ranks) < MIN_PLANS]
+        yield f"{line}, and the forecast starts from {known} of {whose} results" if known else line
+        for name in few:
+            yield f"study {name} has fewer than {MIN_PLANS} results, too few for the forecast"
+    else:
+        yield line
+    clipped = Counter(name for taken in queued for name in taken.clipped)
     for name, count in clipped.items():
         bounds = study.space.document.hyperparameters[name].bounds
         assert bounds is not None

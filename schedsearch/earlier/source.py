@@ -16,7 +16,14 @@ from optuna.trial import FixedTrial, FrozenTrial
 from schedsearch.errors import InputError, StudyError
 from schedsearch.plan import Plan
 from schedsearch.space import Space
-from schedsearch.storage import EarlierStudy, StudyHandle, most_plans, plan_of
+from schedsearch.storage import (
+    PATH_LIMIT,
+    PATH_POINTS,
+    EarlierStudy,
+    StudyHandle,
+    most_plans,
+    plan_of,
+)
 from schedsearch.user_plans import override_baseline
 
 if TYPE_CHECKING:
@@ -27,6 +34,8 @@ if TYPE_CHECKING:
 _MAX_PLANS = 60
 #: The plans to choose from are the best fifth of a study, and at least so many for each choice.
 _BEST_SHARE, _CHOICES = 0.2, 3
+#: The highest rank below 1 that four digits can write.
+_WORST_RANK = 0.9999
 
 
 @dataclass(frozen=True)
@@ -82,16 +91,20 @@ class Source:
         """Return what the new study records."""
         # scipy takes a while to load, and most commands do not need it.
         from schedsearch.forecast import coarse, representative
-        from schedsearch.forecast.paths import COARSE
         from schedsearch.forecast.prior import ranks_of
 
         plans = self._history.plans
         space = self._study.space
         ranks = ranks_of(np.array([plan.final for plan in plans])) if plans else np.zeros(0)
         ranked = [replace(p, final=float(r)) for p, r in zip(plans, ranks, strict=True)]
-        most = min(_MAX_PLANS, most_plans(len(self._names), COARSE))
-        kept = [p for p in representative(ranked, most) if p.known_path is not None]
-        paths = [coarse(plan.path[None])[0][:, self._columns] for plan in kept]
+        most = min(_MAX_PLANS, most_plans(len(self._names), PATH_POINTS))
+        found = [
+            (plan.final, coarse(plan.path[None])[0][:, self._columns])
+            for plan in representative(ranked, most)
+            if plan.known_path is not None
+        ]
+        # A plan of a study without bounds may overflow.
+        kept = [(rank, path) for rank, path in found if (np.abs(path) < PATH_LIMIT).all()]
         return EarlierStudy(
             self._study.name,
             space.task,
@@ -99,10 +112,10 @@ class Source:
             space.horizon,
             len(plans),
             self._names,
-            tuple(float(f"{plan.final:.4g}") for plan in kept),
+            tuple(min(float(f"{rank:.4g}"), _WORST_RANK) for rank, _ in kept),
             tuple(
                 tuple(tuple(float(f"{value:.4g}") for value in point) for point in path.tolist())
-                for path in paths
+                for _, path in kept
             ),
         )
 
@@ -166,8 +179,6 @@ class Source:
 
     def _tables(self, tables: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the space takes of the tables of an earlier plan."""
-        if self._space.task != self._study.space.task and any(_terms(tables)):
-            raise InputError("they follow loss terms of another task")
         names = {name for name in self._names if self._takes_schedules(name)}
         baseline = self._space.baseline_tables()
         hyperparameters: dict[str, Any] = {}
@@ -186,6 +197,9 @@ class Source:
             for name, group in tables.get("groups", {}).items()
             if names.issuperset(group["members"])
         }
+        is_of_another_task = self._space.task != self._study.space.task
+        if is_of_another_task and any(_terms([*hyperparameters.values(), *groups.values()])):
+            raise InputError("they follow loss terms of another task")
         earlier = {name: table["value"] for name, table in tables.get("arguments", {}).items()}
         arguments = {
             name: {"value": value}

@@ -13,11 +13,12 @@ from schedsearch.forecast.gaussian_process import Array
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
 from schedsearch.space.domains import Choices, Domain
+from schedsearch.storage import PATH_POINTS
 
 #: A hyperparameter is seen in its logarithm if its values span more than this factor.
 _LOGARITHMIC_SPAN = 20.0
-#: The points of a path of a trained plan; every third of them is a point of `COARSE`.
-_FINE, COARSE = 30, 10
+#: The points of a path of a trained plan; every third of them is one of the `PATH_POINTS`.
+_FINE = 30
 
 
 def path_of(
@@ -47,7 +48,7 @@ def path_of(
     rows = []
     chosen = [_argument_value(plan.arguments.get(name), level) for name, level in arguments]
     state, epoch = plan.start(), 0
-    for time in midpoints(0, horizon, _FINE if fine else COARSE):
+    for time in midpoints(0, horizon, _FINE if fine else PATH_POINTS):
         if plan.is_closed_form:
             state, epoch = plan.start(math.floor(time)), math.floor(time)
         while epoch < math.floor(time):

@@ -13,7 +13,7 @@ from schedsearch.forecast.gaussian_process import Array
 from schedsearch.storage import EarlierStudy
 
 #: Plans that an earlier study needs to tell anything.
-_MIN_PLANS = 5
+MIN_PLANS = 5
 #: The correlation that is expected between two studies, and how many trials this counts as.
 _EXPECTED, _EXPECTED_TRIALS = 0.5, 10
 #: After so many trials of a study, the weight of the earlier ones is half.
@@ -88,7 +88,7 @@ class EarlierResults:
     """
 
     def __init__(self, earlier: Sequence[EarlierStudy], names: Sequence[str]) -> None:
-        known = [study for study in earlier if len(study.ranks) >= _MIN_PLANS]
+        known = [study for study in earlier if len(study.ranks) >= MIN_PLANS]
         shared = [study for study in known if set(study.names) & set(names)]
         self._studies = tuple(_EarlierForecast.of(study, names) for study in shared)
 

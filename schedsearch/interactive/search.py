@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from schedsearch.earlier import Beginning, begin_from, open_sources, read_beginning
+from schedsearch.earlier import begin_from, read_from
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.files import read_document
 from schedsearch.interactive.study_view import StudyView
@@ -78,11 +78,14 @@ def search(
     refuse_live_task(prepared_space.task, workers)
     prepared = prepare_space(prepared_space, file)
     options = ComputeOptions(device=device, threads=threads, workers=max(1, workers), lanes=lanes)
-    beginning = _read_beginning(prepared.space, storage, from_studies)
+    read = partial(read_from, prepared.space, storage, _earlier(from_studies))
+    beginning = read()
     with Progress("trials") as display:
         for line in cut_phase_warnings(prepared_space):
             display.say(f"warning: {line}")
         handle = open_or_create(prepared, storage, options, display.say)
+        if beginning.is_outdated(handle):
+            beginning = read()
         kept = handle.queue.budget().trials
         if trials is not None and kept is not None and trials < kept:
             display.say(
@@ -105,16 +108,11 @@ def _content_of(space: Mapping[str, Any] | Path | str | Space) -> tuple[dict[str
     return {"name": path.stem, **read_document(path)}, str(path)
 
 
-def _read_beginning(
-    space: Space, storage: str, from_studies: Sequence[str | StudyView]
-) -> Beginning:
-    """Read what a study takes of earlier studies, given by name or as objects."""
+def _earlier(from_studies: Sequence[str | StudyView]) -> list[str | StudyHandle]:
+    """Return earlier studies by name or as handles; a single one may be given without a list."""
     if isinstance(from_studies, str | StudyView):
         from_studies = [from_studies]
-    names = [study for study in from_studies if isinstance(study, str)]
-    by_name = {study.name: study for study in open_sources(storage, space.name, names)}
-    handles = [by_name.get(s) if isinstance(s, str) else s._study for s in from_studies]
-    return read_beginning(space, [handle for handle in handles if handle is not None])
+    return [study if isinstance(study, str) else study._study for study in from_studies]
 
 
 def _require_trust(reference: str) -> None:

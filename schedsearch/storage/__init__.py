@@ -1,13 +1,18 @@
 """Databases, and the studies and trials in them. Never imports torch."""
 
-from schedsearch.storage.attribute_rules import SHAPE_ERRORS
+from schedsearch.storage.attribute_rules import PATH_LIMIT, PATH_POINTS, SHAPE_ERRORS
 from schedsearch.storage.batch import Batch
 from schedsearch.storage.batched_storage import BatchedStorage
 from schedsearch.storage.budget import Budget
 from schedsearch.storage.claims import BudgetPlanner, NextTrials
 from schedsearch.storage.counts import Counts
 from schedsearch.storage.creation import create_study, delete_if_untrained
-from schedsearch.storage.database import Database, open_database, translate_database_error
+from schedsearch.storage.database import (
+    Database,
+    is_same_database,
+    open_database,
+    translate_database_error,
+)
 from schedsearch.storage.deletion import delete_study
 from schedsearch.storage.earlier_studies import (
     EarlierStudy,
@@ -52,6 +57,8 @@ from schedsearch.storage.urls import has_password, hide_password
 __all__ = [
     "GRACE_PERIOD",
     "INCONSISTENT_RECORD",
+    "PATH_LIMIT",
+    "PATH_POINTS",
     "SHAPE_ERRORS",
     "Batch",
     "BatchedStorage",
@@ -86,6 +93,7 @@ __all__ = [
     "is_follow_up",
     "is_outage_line",
     "is_race_run",
+    "is_same_database",
     "list_studies",
     "load_all_studies",
     "load_study",

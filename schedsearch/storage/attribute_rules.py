@@ -66,6 +66,10 @@ _INTEGER_LIMIT = 2**63
 #: The most epochs of a training: see `Document.horizon`.
 _MAX_EPOCHS = 1_000_000
 _SEED_LIMIT = 2**32
+#: The points of each path that is recorded of an earlier study.
+PATH_POINTS = 10
+#: Recorded values are smaller than this, so that sums of their squares are finite.
+PATH_LIMIT = 1e30
 #: The exceptions of code that reads data of another shape.
 SHAPE_ERRORS = (
     ArithmeticError,
@@ -276,7 +280,6 @@ def _is_earlier_study(value: Any) -> bool:
     """Return whether a value is the record of an earlier study; see `EarlierStudy`."""
     try:
         count, names = len(value["ranks"]), len(value["hyperparameters"])
-        points = {len(path) for path in value["paths"]}
         numbers = [n for path in value["paths"] for point in path for n in point]
         return (
             all(_is_line(value[key]) for key in ("study", "task", "metric"))
@@ -286,9 +289,9 @@ def _is_earlier_study(value: Any) -> bool:
             and _are_names(value["hyperparameters"])
             and all(is_number(rank) and 0 < rank < 1 for rank in value["ranks"])
             and len(value["paths"]) == count
-            and len(points) <= 1
+            and all(len(path) == PATH_POINTS for path in value["paths"])
             and all(len(point) == names for path in value["paths"] for point in path)
-            and all(map(is_number, numbers))
+            and all(is_number(number) and abs(number) < PATH_LIMIT for number in numbers)
         )
     except SHAPE_ERRORS:
         return False
@@ -332,7 +335,7 @@ STUDY_RULES: Mapping[str, Rule] = {
     STRETCHED: _FLAG,
     FROM_STUDY: Rule(
         "a table with `study`, `task`, `metric`, `horizon`, `trials`, `hyperparameters`, and a "
-        "path for each of its `ranks`",
+        f"path for each of its `ranks`, of {PATH_POINTS} points with values below {PATH_LIMIT:g}",
         _is_earlier_study,
     ),
     TEST_METRICS: Rule("a list of names", _are_lines),

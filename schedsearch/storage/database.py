@@ -198,6 +198,18 @@ def _open(given: URL, folder: Path, *, create: bool) -> Database:
     return Database(url, shown, folder, cached, storage, engine, retrier)
 
 
+def is_same_database(url: str, other: str) -> bool:
+    """Return whether two URLs name the same database, by any user and driver."""
+    return _place(url) == _place(other)
+
+
+def _place(url: str) -> tuple[object, ...]:
+    parsed = parse_url(url)
+    if (file := sqlite_file(parsed)) is not None:
+        return ("sqlite", file.resolve())
+    return parsed.get_backend_name(), parsed.host, parsed.port, parsed.database
+
+
 def _absolute(url: URL, folder: Path) -> URL:
     """Return the URL of a SQLite file with its absolute path, if a URL can hold that path."""
     file = sqlite_file(url)

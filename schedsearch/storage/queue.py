@@ -116,11 +116,12 @@ class TrialQueue:
 
     # --- enqueueing ------------------------------------------------------------------------------
 
-    def enqueue(self, templates: Sequence[FrozenTrial]) -> None:
+    def enqueue(self, templates: Sequence[FrozenTrial], *, extra: int = 0) -> None:
         """Queue trials in one transaction, and raise the study's total if they exceed it.
 
         Args:
             templates: the parameters and the user attributes of the trials.
+            extra: how much the total rises at least.
         """
         # Written with the first trial: a retry finds it if an earlier attempt was committed.
         token = uuid.uuid4().hex
@@ -130,9 +131,10 @@ class TrialQueue:
                 return
             for place, template in enumerate(templates):
                 self._enqueue(connection, template, token if place == 0 else None)
-            total = Counts.load(connection, self._study_id).trials
-            if total > load_budget(connection, self._study_id).trials:
-                set_total(connection, self._study_id, total)
+            total = load_budget(connection, self._study_id).trials
+            needed = max(total + extra, Counts.load(connection, self._study_id).trials)
+            if needed > total:
+                set_total(connection, self._study_id, needed)
 
         self._write_locked(enqueue)
 
