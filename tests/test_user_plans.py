@@ -54,6 +54,21 @@ def test_a_user_plan_is_trained_in_full_beside_the_search(tmp_path):
     assert study.queue.counts().finished == study.total() == 25
 
 
+def test_a_grid_trains_all_of_its_points_beside_a_user_plan(tmp_path):
+    content = document(trials=20)
+    content["hyperparameters"]["lr"]["families"] = {
+        "constant": {"value": {"levels": [0.05, 0.2, 0.4]}},
+        "exponential": {"initial": {"levels": [0.1, 0.2]}, "decay_rate": 0.1},
+    }
+    content["search"] |= {"sampler": {"name": "grid"}, "pruner": {"name": "none"}}
+    study = make_study(tmp_path, content)
+    assert study.total() == 6  # trial 0 and five points
+    queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
+    assert study.total() == 7
+    work(study)
+    assert len([trial for trial in study.trials()[1:] if trial.params]) == 5
+
+
 def test_status_shows_a_user_plan_beside_the_best_schedule_and_the_best_constant(tmp_path):
     study = make_study(tmp_path)
     queue_user_plans(study, [read_user_plan(write(tmp_path), study.space)])
