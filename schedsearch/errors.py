@@ -185,11 +185,18 @@ def describe_value(value: Any) -> str:
 
 
 def describe_schedules(value: Any) -> str | None:
-    """Return how many schedules a parameter has, or None if its value is another one."""
+    """Return which schedule a parameter has, or how many; None if its value is another one."""
     items = value if isinstance(value, tuple | list) else (value,)
     if not items or not all(hasattr(type(item), "family") for item in items):
         return None
-    return f"{len(items)} schedule{'' if len(items) == 1 else 's'}"
+    if items is value:
+        return f"{len(items)} schedule{'' if len(items) == 1 else 's'}"
+    parameters = ", ".join(
+        f"{name}={number!r}"
+        for name, number in vars(value).items()
+        if isinstance(number, str | int | float) and name != "version"
+    )
+    return f"{value.family}({parameters})"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

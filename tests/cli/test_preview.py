@@ -140,7 +140,7 @@ def test_an_overflow_is_reported_with_its_file_and_hyperparameter(run, tmp_path)
     done = run("preview", tmp_path / "a.toml")
     assert done.status == 2
     assert done.err.startswith(f"error: {tmp_path / 'a.toml'}: every sampled plan breaks a rule")
-    assert "u: exponential: the value of `parameters` is Exponential(initial=" in done.err
+    assert "u: exponential: the value of `parameters` is exponential(initial=" in done.err
 
 
 def test_settings_without_effect_give_a_warning(run, tmp_path):

@@ -131,6 +131,13 @@ ACCUMULATED = {"gradient_accumulation_steps": 3}
 STEPS = 2
 
 
+#: What the example trains with: it has no loss term.
+STEP_PLAN = Plan(
+    {names: each for names, each in PLAN_BY_STEP.schedules.items() if names != ("weights.l1",)},
+    intervals=PLAN_BY_STEP.intervals,
+)
+
+
 class StepRecorder(TrainerCallback):
     """Records the learning rate and the label smoothing in each optimizer step, and the logs."""
 
@@ -147,7 +154,7 @@ class StepRecorder(TrainerCallback):
 
 
 def make_step_trainer(folder, source=None, **arguments):
-    source = source or Scheduler(PLAN_BY_STEP, horizon=HORIZON)
+    source = source or Scheduler(STEP_PLAN, horizon=HORIZON)
     options = {**ACCUMULATED, **arguments}
     hf_trainer, _ = make_trainer(folder, source=source, digits=250, **options)
     recorder = StepRecorder(lambda: hf_trainer.smoothing)
@@ -204,7 +211,7 @@ def test_the_trainer_steps_the_torch_scheduler_of_a_plan(tmp_path):
     hf_trainer, recorder = make_step_trainer(tmp_path)
     hf_trainer.remove_callback(ScheduleCallback)
     optimizer = torch.optim.AdamW(hf_trainer.model.parameters())
-    plan = Plan({("lr",): PLAN_BY_STEP.schedules["lr",]}, intervals={"lr": "step"})
+    plan = Plan({("lr",): STEP_PLAN.schedules["lr",]}, intervals={"lr": "step"})
     lr = PlanLR(optimizer, plan, horizon=HORIZON, steps_per_epoch=STEPS)
     hf_trainer.optimizer, hf_trainer.lr_scheduler = optimizer, lr  # as `optimizers=` does
     hf_trainer.train()
@@ -215,7 +222,7 @@ def test_accelerate_steps_the_torch_scheduler_of_a_plan():
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=3)
     model = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters())
-    plan = Plan({("lr",): PLAN_BY_STEP.schedules["lr",]}, intervals={"lr": "step"})
+    plan = Plan({("lr",): STEP_PLAN.schedules["lr",]}, intervals={"lr": "step"})
     lr = PlanLR(optimizer, plan, horizon=HORIZON, steps_per_epoch=STEPS)
     loader = torch.utils.data.DataLoader(torch.ones(5, 1), 1)
     model, optimizer, loader, lr = accelerator.prepare(model, optimizer, loader, lr)
@@ -236,7 +243,7 @@ def test_accelerate_steps_the_torch_scheduler_of_a_plan():
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_accelerate_steps_the_torch_scheduler_of_a_plan_in_two_processes(tmp_path, accumulation):
     path = tmp_path / "best.json"
-    plan = Plan({("lr",): PLAN_BY_STEP.schedules["lr",]}, intervals={"lr": "step"})
+    plan = Plan({("lr",): STEP_PLAN.schedules["lr",]}, intervals={"lr": "step"})
     about = {"name": "plan", "task": "module:Task", "objective": {"metric": "val_loss"}}
     write_document(path, {**about, "horizon": HORIZON, **plan.to_tables()})
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
