@@ -54,7 +54,7 @@ def values_by_step(name: str, steps: int, plan: Plan = PLAN_BY_STEP) -> list[flo
     return values
 
 
-def _epoch_values(plan: Plan = PLAN_BY_STEP) -> list[EpochValues]:
+def _epoch_values(plan: Plan) -> list[EpochValues]:
     """Return the values of each epoch as an engine gets them, without feedback."""
     replayed, epochs = Scheduler(plan, horizon=HORIZON), []
     for _ in range(HORIZON):
@@ -63,13 +63,13 @@ def _epoch_values(plan: Plan = PLAN_BY_STEP) -> list[EpochValues]:
     return epochs
 
 
-def train_by_step(train: Callable[[Any], None]) -> None:
-    """Train a loop in all epochs of PLAN_BY_STEP, as a search does, without feedback."""
+def train_by_step(train: Callable[[Any], None], plan: Plan = PLAN_BY_STEP) -> None:
+    """Train a loop in all epochs of a plan, as a search does, without feedback."""
     loop: Any = train
-    loop.hyperparameters = {"lr": 0.01, "label_smoothing": 0.0, "weights.l1": 0.0}
+    loop.hyperparameters = dict.fromkeys(plan.names, 0.0)
     engine = make_engine(loop, horizon=HORIZON)
     engine.fill(0, seed=1)
-    for values in _epoch_values():
+    for values in _epoch_values(plan):
         [result] = engine.train_epoch([values])
         assert not isinstance(result, Exception), result
     engine.release(0)

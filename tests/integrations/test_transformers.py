@@ -192,7 +192,7 @@ def test_a_run_of_a_search_trains_each_step_with_the_values_of_its_time(tmp_path
         recorders.append(recorder)
         hf_trainer.train()
 
-    train_by_step(train)
+    train_by_step(train, STEP_PLAN)
     assert recorders[0].rates == values_by_step("lr", STEPS)
     assert recorders[0].smoothings == values_by_step("label_smoothing", STEPS)
 
