@@ -46,6 +46,7 @@ def train(run: LoopRun) -> None:
         optim="sgd",
         use_cpu=not has_gpu,
         ddp_backend="nccl" if has_gpu else "gloo",
+        ddp_find_unused_parameters=False,
         seed=run.seed,
         logging_strategy="no",
         report_to=[],
