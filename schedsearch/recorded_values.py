@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from schedsearch.epoch_values import NamedValues
+
+if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_values
 
 
 class RecordedValues(NamedValues):
@@ -58,11 +61,11 @@ class RecordedValues(NamedValues):
         # That it is overridden lets dict(values) and **values read each value by its name.
         return super().__iter__()
 
-    def items(self) -> ItemsView[str, float]:  # type: ignore[override]
+    def items(self) -> dict_items[str, float]:
         """Return all names with their values."""
         return self.copy().items()
 
-    def values(self) -> ValuesView[float]:  # type: ignore[override]
+    def values(self) -> dict_values[str, float]:
         """Return all values."""
         return self.copy().values()
 

@@ -50,10 +50,6 @@ def test_a_quota_below_one_core_leaves_one(monkeypatch):
     assert available_cores() == 1
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "sched_setaffinity"),
-    reason="macOS and Windows cannot limit the cores of a process",
-)
 def test_the_affinity_limits_the_cores():
     core = min(os.sched_getaffinity(0))
     code = (

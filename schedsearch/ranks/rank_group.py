@@ -198,11 +198,11 @@ def follow_rank_0(rank: Rank) -> int:
         address = look_up(environment)
         connection = connect(address, rank.number)
         # Rank 0 says when to stop: after the epoch, and all ranks together.
-        handler: Any = lambda number, frame: signals.append(number)  # noqa: E731
-        if ADDRESS_VARIABLE in environment:
-            handler = signal.SIG_IGN
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, handler)
+            if ADDRESS_VARIABLE in environment:
+                signal.signal(number, signal.SIG_IGN)
+            else:
+                signal.signal(number, lambda number, frame: signals.append(number))
         setup = receive(connection)
         if setup["call"] == "end":
             return 0

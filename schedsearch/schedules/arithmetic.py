@@ -15,7 +15,7 @@ from schedsearch.schedules.durations import epochs, has_passed
 from schedsearch.schedules.parameters import EpochCount, Number, OpenFraction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Offset(Wrapper):
     """An inner schedule plus a constant.
 
@@ -41,7 +41,7 @@ class Offset(Wrapper):
         return finite(inner_value(self.inner, state, peers, fraction) + self.amount)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Combination(Schedule):
     """Schedules that run side by side, each with its state and all feedback."""
 
@@ -65,7 +65,7 @@ class _Combination(Schedule):
         return [inner_value(schedule, inner, peers, fraction) for schedule, inner in pairs]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Product(_Combination):
     """The product of several schedules.
 
@@ -90,7 +90,7 @@ class Product(_Combination):
         return reduce(finite_product, self.values(state, peers, fraction))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sum(_Combination):
     """The sum of several schedules.
 
@@ -112,7 +112,7 @@ class Sum(_Combination):
         return finite(sum(self.values(state, peers, fraction)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Noise(SeededSchedule):
     """An inner schedule with random relative noise that changes each epoch.
 

@@ -76,11 +76,9 @@ class Schedule(ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.family = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-        # `dataclass` writes a `__repr__` only where the class has none, and its own lists the
-        # options of a base class first. mypy knows no assignment to a method that is right.
-        cls.__repr__ = Schedule.__repr__  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
+        # That of `dataclass` lists the options of a base class first: each family has repr=False.
         fields = [field.name for field in ordered_fields(type(self)) if field.repr]
         shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in fields)
         return f"{type(self).__qualname__}({shown})"
@@ -263,7 +261,7 @@ def check_initial_value(
         raise schedule.parameter_error("initial", f"from {limits}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SeededSchedule(Schedule):
     """A schedule that draws random numbers from the seed of the run."""
 
@@ -281,7 +279,7 @@ class SeededSchedule(Schedule):
         return (self.seed, *super().seeds)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class GroupSchedule(Schedule):
     """A schedule that sets the weights of several loss terms together.
 

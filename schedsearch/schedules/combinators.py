@@ -26,7 +26,7 @@ from schedsearch.schedules.open_loop import OpenLoop, broken_overflow_rule
 from schedsearch.schedules.parameters import Duration, Fraction, Number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Warmup(Schedule):
     """A linear ramp to the first value of an inner schedule, then the inner schedule itself.
 
@@ -94,7 +94,7 @@ class Warmup(Schedule):
         return {"epoch": end, "inner": inner}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Join(Schedule):
     """A sequence of schedules, each counting epochs from its own start.
 
@@ -187,7 +187,7 @@ class Join(Schedule):
         return self.schedules[number].start(state["epoch"] - self._begin(number))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Wrapper(Schedule):
     """A schedule that uses the state of its inner schedule as its own."""
 
@@ -200,7 +200,7 @@ class Wrapper(Schedule):
         return self.inner.update(state, feedback)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scale(Wrapper):
     """An inner schedule multiplied by a constant factor.
 
@@ -232,7 +232,7 @@ class Scale(Wrapper):
         return finite_product(self.factor, inner_value(self.inner, state, peers, fraction))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Clamp(Wrapper):
     """An inner schedule clamped to an interval.
 
@@ -264,7 +264,7 @@ class Clamp(Wrapper):
         return min(max(inner_value(self.inner, state, peers, fraction), self.low), self.high)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Coupled(Schedule):
     """The current value of another hyperparameter multiplied by a factor.
 

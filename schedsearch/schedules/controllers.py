@@ -14,7 +14,7 @@ from schedsearch.schedules.parameters import Fraction, NonNegative, NonZero, Num
 _LARGEST_EXPONENT = 700.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _TermController(Schedule):
     """A schedule that depends on one loss term; an epoch without a finite mean changes nothing."""
 
@@ -38,7 +38,7 @@ class _TermController(Schedule):
         return self.control(state, term) if math.isfinite(term) else state
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Geco(_TermController):
     """The Lagrange multiplier of the constraint that a loss term is at most a tolerance.
 
@@ -96,7 +96,7 @@ class Geco(_TermController):
         return {"value": value, "average": average}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pi(_TermController):
     """A proportional-integral controller that keeps a loss term at a set point by its weight.
 

@@ -30,7 +30,7 @@ from schedsearch.schedules.parameters import (
 _SLOW_MULTIPLIER = 1.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WarmRestarts(OpenLoop):
     """Half a cosine wave from initial to final, started again at each restart.
 
@@ -116,7 +116,7 @@ class WarmRestarts(OpenLoop):
         return cycle, max(epoch - begin(cycle), 0), first * math.pow(self.multiplier, cycle)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cyclical(EndingSchedule):
     """Cyclical annealing: each cycle rises to the final value, then stays there.
 
@@ -176,7 +176,7 @@ class Cyclical(EndingSchedule):
         return -(-cycle * duration // self.cycles)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Triangular(OpenLoop):
     """The triangular cyclical learning rate: linear up to a peak and down again, repeatedly.
 
@@ -222,7 +222,7 @@ class Triangular(OpenLoop):
         return self.initial + (self.peak - self.initial) * height
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OneCycle(EndingSchedule):
     """Half a cosine wave up to a peak, then half a wave down to a final value, constant afterwards.
 

@@ -19,7 +19,7 @@ from schedsearch.schedules.open_loop import EndingSchedule, OpenLoop
 from schedsearch.schedules.parameters import Duration, Number, Positive
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Constant(OpenLoop):
     """The same value at every epoch: the baseline for all other families.
 
@@ -42,7 +42,7 @@ class Constant(OpenLoop):
         return self.value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Linear(EndingSchedule):
     """A straight line from the initial to the final value, constant afterwards.
 
@@ -71,7 +71,7 @@ class Linear(EndingSchedule):
         return interpolate_linear(self.initial, self.final, epoch, duration, self.version)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Polynomial(EndingSchedule):
     """A power of the remaining time: fast at first for a power above 1, slow at first below 1.
 
@@ -108,7 +108,7 @@ class Polynomial(EndingSchedule):
         return blend(self.initial, self.final, math.pow(left, self.power), self.version)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exponential(OpenLoop):
     """Multiplication by a constant factor each epoch: decay below 1, growth above 1.
 
@@ -131,7 +131,7 @@ class Exponential(OpenLoop):
         return self.initial * math.pow(self.decay_rate, epoch)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Geometric(EndingSchedule):
     """An exponential curve from the initial to the final value, constant afterwards.
 
@@ -161,7 +161,7 @@ class Geometric(EndingSchedule):
         return interpolate_geometric(self.initial, self.final, epoch, duration)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rex(EndingSchedule):
     """A reflected exponential: nearly linear at first, and faster towards the end.
 
@@ -190,7 +190,7 @@ class Rex(EndingSchedule):
         return blend(self.initial, self.final, (1 - over) / (1 - over / 2), self.version)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Step(OpenLoop):
     """Multiplication by a constant factor at regular intervals.
 
@@ -215,7 +215,7 @@ class Step(OpenLoop):
         return self.initial * self.decay_rate ** completed_periods(epoch, epochs(self.step_size))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Multistep(OpenLoop):
     """Multiplication by a constant factor at each milestone.
 
@@ -246,7 +246,7 @@ class Multistep(OpenLoop):
         return self.initial * self.decay_rate**passed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InverseTime(OpenLoop):
     """A power of time: the decay is fast at first, slows down, and never ends.
 
@@ -278,7 +278,7 @@ class InverseTime(OpenLoop):
         return self.initial / (growth if self.power == 1 else math.pow(growth, self.power))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cosine(EndingSchedule):
     """Half a cosine wave from the initial to the final value, constant afterwards.
 

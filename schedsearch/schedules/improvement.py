@@ -50,7 +50,7 @@ def reject_overflow(family: str, initial: float, increment: float, horizon: floa
         raise ParameterError(family, "increment", increment, rule)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class IncrementOnImprovement(Schedule):
     """An increment each time the validation metric improves on its best value.
 
@@ -98,7 +98,7 @@ class IncrementOnImprovement(Schedule):
         return {"best": metric, "increments": state["increments"] + 1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Greedy(Schedule):
     """An increase while the validation metric improves, a decrease while it does not.
 

@@ -21,7 +21,7 @@ _TINY = 1e-12
 _LARGEST_LOGIT = 1e300
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _LossBalancing(GroupSchedule):
     """A group whose weights depend on the means of its loss terms."""
 
@@ -42,7 +42,7 @@ class _LossBalancing(GroupSchedule):
         return self.rebalance(state, terms) if all(map(math.isfinite, terms)) else state
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dwa(_LossBalancing):
     """Dynamic weight average: terms that decrease more slowly get larger weights.
 
@@ -79,7 +79,7 @@ class Dwa(_LossBalancing):
         return {"weights": weights, "last": list(terms)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Softadapt(_LossBalancing):
     """SoftAdapt: weights from the rate of change of each term relative to the others.
 
@@ -124,7 +124,7 @@ class Softadapt(_LossBalancing):
         return {"weights": weights, "last": list(terms)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Relobralo(SeededSchedule, _LossBalancing):
     """ReLoBRaLo: relative loss balancing with random lookback and exponential smoothing.
 
@@ -180,7 +180,7 @@ class Relobralo(SeededSchedule, _LossBalancing):
         return random.Random(f"{self.seed}:{epoch}").random() < self.saudade
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TargetContribution(_LossBalancing):
     """Weights that bring the contribution of each term to the loss to a target fraction.
 

@@ -13,7 +13,7 @@ from schedsearch.schedules.base import Feedback, Schedule, State
 from schedsearch.schedules.durations import Interval, has_passed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OpenLoop(Schedule):
     """A schedule whose value is a closed-form function of time, without feedback."""
 
@@ -52,7 +52,7 @@ class OpenLoop(Schedule):
         return {"epoch": state["epoch"] + 1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EndingSchedule(OpenLoop):
     """An open-loop schedule that reaches a final value.
 

@@ -26,7 +26,7 @@ def segment_epochs(count: int, duration: float) -> Iterator[int]:
         yield math.ceil(start) if isinstance(duration, int) else completed_periods(start, 1.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Piecewise(OpenLoop):
     """Constant segments of equal length; the last value stays afterwards.
 
@@ -56,7 +56,7 @@ class Piecewise(OpenLoop):
         return self.values[min(segment, len(self.values) - 1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Knots(EndingSchedule):
     """Linear interpolation between knots at equal distances; the last value stays afterwards.
 

@@ -14,7 +14,7 @@ from schedsearch.schedules.improvement import ThresholdMode, is_improvement, rej
 from schedsearch.schedules.parameters import EpochCount, NonNegative, Number, OpenFraction
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PlateauSchedule(Schedule):
     """The base class of the plateau families: it detects plateaus of the validation metric.
 
@@ -67,7 +67,7 @@ class PlateauSchedule(Schedule):
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReduceOnPlateau(PlateauSchedule):
     """A decrease each time the validation metric stops improving.
 
@@ -116,7 +116,7 @@ class ReduceOnPlateau(PlateauSchedule):
         return {"value": value} if state["value"] - value > self.eps else {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class IncrementOnPlateau(PlateauSchedule):
     """An increment each time the validation metric stops improving.
 
@@ -161,7 +161,7 @@ class IncrementOnPlateau(PlateauSchedule):
         return {"increments": state["increments"] + 1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PlateauOver(PlateauSchedule):
     """An inner schedule that is scaled down at each plateau of the validation metric.
 

@@ -26,7 +26,7 @@ from schedsearch.schedules.parameters import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WarmupStableDecay(EndingSchedule):
     """A linear rise to a peak, a stable phase at the peak, and a cooldown to a final value.
 
@@ -89,7 +89,7 @@ class WarmupStableDecay(EndingSchedule):
         return blend(self.peak, self.final, shape(decaying, decay), self.version)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LogisticRamp(OpenLoop):
     """An S-shaped curve from the initial to the final value: slow, fast, slow.
 
@@ -124,7 +124,7 @@ class LogisticRamp(OpenLoop):
         return interpolate(self.initial, self.final, weight, self.version)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GaussianRamp(EndingSchedule):
     """The rising half of a Gaussian curve to the final value, constant afterwards.
 
@@ -160,7 +160,7 @@ class GaussianRamp(EndingSchedule):
         return interpolate(self.initial, self.final, weight, self.version)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GaussianRampDown(EndingSchedule):
     """The falling half of a Gaussian curve from the initial value, then the final value.
 

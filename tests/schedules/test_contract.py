@@ -404,6 +404,7 @@ def test_options_are_shown_last(family: str) -> None:
     shown = [name for name in fields_of(family) if f"{name}=" in repr(schedule)]
     assert len(shown) == len(options)
     names = [parameter.name for parameter in parameters_of(type(schedule))]
+    assert type(schedule).__repr__ is Schedule.__repr__, "its decorator needs repr=False"
     own = repr(schedule).partition("(")[2]
     if not any(p.type is ParameterType.SCHEDULE for p in parameters_of(type(schedule))):
         assert sorted(names, key=lambda name: own.index(f"{name}=")) == names
