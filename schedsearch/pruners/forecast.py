@@ -56,10 +56,10 @@ class ForecastPruner(BasePruner):
         if math.isnan(trial.intermediate_values[epochs]):
             return True
         found = self._read(study, trial, epochs)
-        if found is None:
+        if found is None or (model := self._model(epochs)) is None:
             return False
         third = sorted(trained.final for trained in self._trained.plans)[FORECAST_RANK - 1]
-        chance = self._model(epochs).chance(*found, third)
+        chance = model.chance(*found, third)
         return bool(chance[0] < self._chance)
 
     def forecast(self, study: Study, trial: FrozenTrial) -> tuple[float, float, float] | None:
@@ -71,9 +71,9 @@ class ForecastPruner(BasePruner):
         if epochs is None or not self._is_decided_at(epochs, trial):
             return None
         found = self._read(study, trial, epochs)
-        if found is None:
+        if found is None or (model := self._model(epochs)) is None:
             return None
-        values = self._model(epochs).quantiles(*found, (0.05, 0.5, 0.95))[0]
+        values = model.quantiles(*found, (0.05, 0.5, 0.95))[0]
         if not np.isfinite(values).all():
             return None
         low, median, high = sorted(self._space.objective.to_minimize(float(v)) for v in values)
@@ -95,12 +95,17 @@ class ForecastPruner(BasePruner):
         behind, ahead = self._parts(self._trained.path_ahead(plan, curve.tolist())[None], epochs)
         return behind, ahead, curve[None]
 
-    def _model(self, epochs: int) -> RunForecast:
-        """Return the model at an epoch, fitted again when there are an eighth more trials."""
+    def _model(self, epochs: int) -> RunForecast | None:
+        """Return the model at an epoch, fitted again when there are an eighth more trials.
+
+        None: the plans of too many trials cannot be read.
+        """
         count = len(self._trained.plans)
         model, fitted = self._models.get(epochs, (None, 0))
         if model is None or count >= 9 / 8 * fitted:
             plans = self._trained.representative(_MAX_PLANS)
+            if (count := len(self._trained.plans)) < self._startup_trials:
+                return None
             behind, ahead = self._parts(np.array([plan.path for plan in plans]), epochs)
             curves = np.array([plan.curve[:epochs] for plan in plans])
             finals = np.array([plan.final for plan in plans])

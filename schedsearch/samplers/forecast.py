@@ -6,7 +6,7 @@ import heapq
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ from schedsearch.storage.pruned_view import whole_trials
 _RANDOM_SHARE = 0.15
 #: The share of proposals by earlier studies before there are enough trials for the model.
 _EARLIER_SHARE = 0.5
-#: Random candidates of a proposal, and how many of them are new; the best of the others are kept.
+#: Candidates of a proposal beside new variants, and how many of them are random and new; the others
+#: are the best candidates of the proposal before.
 _CANDIDATES, _NEW = 24, 2
 #: Standard deviations that a proposal allows for, drawn at random: with 1 alone, choices whose
 #: first trials were bad for other reasons were never tried again.
@@ -51,9 +52,10 @@ _MAX_DRAWS = 50
 class ForecastSampler(IndependentSampler):
     """Proposes the candidate with the best optimistic forecast.
 
-    argmin of mean(x) - b sd(x) over candidates x: 24 random plans, and 6 variants of the best plans
+    argmin of mean(x) - b sd(x) over candidates x: 24 plans, and 6 new variants of the best plans
 
-    where b is 1 or 2 at random. Mean and sd are those of `PlanForecast`, a Gaussian process on the
+    where b is 1 or 2 at random. The 24 are the best candidates of the proposal before, and at
+    least 2 random plans. Mean and sd are those of `PlanForecast`, a Gaussian process on the
     values of a plan over the run, fitted to all complete trials. Plans in training count as if they
     had the value that is forecast for them, so that plans that are proposed together differ. A
     share of 15 % of the proposals is random. Use one sampler per study.
@@ -129,11 +131,12 @@ class ForecastSampler(IndependentSampler):
             return self._draw()
         if self._rng.random() < _RANDOM_SHARE:
             return self._draw()
-        model, running = self._fit(), self._running_paths(trials)
-        if running:
+        if (model := self._fit()) is None:
+            return self._draw()
+        if running := self._running_paths(trials):
             model = model.assuming(np.array(running))
         deviations = float(self._rng.choice(DEVIATIONS))
-        return self._best_by(lambda paths: model.optimistic(paths, deviations))
+        return self._best_by(partial(model.optimistic, deviations=deviations))
 
     @cached_property
     def _prior(self) -> EarlierResults | None:
@@ -177,12 +180,16 @@ class ForecastSampler(IndependentSampler):
         parents = [best[int(self._rng.integers(len(best)))] for _ in range(_VARIANTS)]
         return [self._draw(parent.parameters) for parent in parents]
 
-    def _fit(self) -> PlanForecast:
-        """Return the model of all complete trials; with an eighth more it is fitted again."""
+    def _fit(self) -> PlanForecast | None:
+        """Return the model of all complete trials; with an eighth more it is fitted again.
+
+        None: the plans of too many trials cannot be read.
+        """
         if self._model is not None and len(self._trained.plans) == self._conditioned:
             return self._model
         kept = self._trained.representative(_MAX_PLANS)
-        count = len(self._trained.plans)
+        if (count := len(self._trained.plans)) < self._startup_trials:
+            return None
         paths = coarse(np.array([plan.path for plan in kept]))
         finals = np.array([plan.final for plan in kept])
         if self._model is None or count >= 9 / 8 * self._fitted:

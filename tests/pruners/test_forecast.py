@@ -75,6 +75,16 @@ def test_nothing_is_stopped_before_enough_trials_are_complete():
     assert ForecastPruner(space_of(startup_trials=30)).prune(trained(30), hopeless)
 
 
+def test_trials_whose_plans_set_other_hyperparameters_tell_nothing():
+    study, pruner = optuna.create_study(), ForecastPruner(space_of())
+    family = {"constant": {"value": 0.1}}
+    for _ in range(30):
+        other = {PLAN: {"hyperparameters": {"other": {"families": family}}}}
+        study.add_trial(trial_of(19, **other))
+    assert not pruner.prune(study, trial_of(1, 10))
+    assert pruner.forecast(study, trial_of(1, 10)) is None
+
+
 def test_no_trial_is_stopped_within_its_cached_prefix():
     study, pruner = trained(), ForecastPruner(space_of())
     assert not pruner.prune(study, trial_of(2, 10, **{FROM_EPOCH: 10}))

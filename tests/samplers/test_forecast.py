@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from schedsearch.forecast import path_of
 from schedsearch.forecast.prior import ranks_of
@@ -138,6 +138,18 @@ def test_a_copy_with_new_random_numbers_proposes_other_plans():
 def test_any_space_that_tpe_takes_is_taken():
     made = make_sampler(space_of(linear={"initial": 0.1, "final": 0.0}), "ann")
     assert search(made, space_of(linear={"initial": 0.1, "final": 0.01}), 14)
+
+
+def test_trials_whose_plans_set_other_hyperparameters_tell_nothing():
+    study = optuna.create_study(sampler=ForecastSampler(space_of(), 0))
+    other = {"hyperparameters": {"other": {"families": {"constant": {"value": 1.0}}}}}
+    for number in range(30):
+        reports = {9: float(number)}
+        study.add_trial(
+            create_trial(value=1.0, intermediate_values=reports, user_attrs={PLAN: other})
+        )
+    plans = [begin(study, space_of())[1] for _ in range(12)]
+    assert all("lr" in tables["hyperparameters"] for tables in plans)
 
 
 def known_value(tables: dict) -> float:
