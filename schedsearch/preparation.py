@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -178,12 +178,18 @@ def check_compute_options(prepared: PreparedSpace, options: ComputeOptions) -> N
 
 
 def choose_numerics(
-    prepared: PreparedSpace, options: ComputeOptions, say: Callable[[str], None]
+    prepared: PreparedSpace,
+    options: ComputeOptions,
+    say: Callable[[str], None],
+    compiled_before: Collection[tuple[int, int]] = (),
 ) -> dict[str, Any]:
-    """Return the numerics of a new study, for options that `check_compute_options` accepts.
+    """Return the numerics of a new study, which may take a while to measure.
 
-    `say` receives the numbers of lanes and threads, and the reasons for them. Measuring may take
-    a while.
+    Args:
+        prepared: the space and its task.
+        options: that `check_compute_options` accepts.
+        say: receives the numbers of lanes and threads, and the reasons for them.
+        compiled_before: the lanes and threads of steps that are compiled already.
     """
     most = options.threads or most_threads(options.workers * options.processes)
     if is_train_function(prepared.task):
@@ -200,7 +206,7 @@ def choose_numerics(
     counts = thread_counts(most) if options.threads is None else (most,)
     if options.lanes == 1 and len(counts) == 1:
         return here("sequential", threads=most)
-    choice = _choose_engine(prepared.space, prepared.task, options, counts, say)
+    choice = _choose_engine(prepared.space, prepared.task, options, counts, say, compiled_before)
     say(choice.reason)
     if choice.lanes == 1:
         return here("sequential", threads=choice.threads)
@@ -245,6 +251,7 @@ def _choose_engine(
     options: ComputeOptions,
     threads: tuple[int, ...],
     say: Callable[[str], None],
+    compiled_before: Collection[tuple[int, int]],
 ) -> EngineChoice:
     from schedsearch.engines.autotune import SearchSize, choose_engine
     from schedsearch.engines.precision import PrecisionSettings
@@ -265,4 +272,5 @@ def _choose_engine(
         precision=PrecisionSettings(threads[0], options.tf32, options.autocast),
         device=options.device,
         say=say,
+        compiled_before=compiled_before,
     )

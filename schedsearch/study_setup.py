@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from schedsearch.errors import StorageError
+from schedsearch.numerics import current_numerics
 from schedsearch.preparation import (
     ComputeOptions,
     PreparedSpace,
@@ -19,6 +20,7 @@ from schedsearch.storage import (
     create_study,
     delete_if_untrained,
     find_study,
+    list_studies,
     open_study,
 )
 from schedsearch.storage.quiet import open_quietly
@@ -44,7 +46,22 @@ def measure_numerics(
 ) -> dict[str, Any]:
     """Choose the numerics of a new study, which may take a while."""
     with kept_compiled_code(database):
-        return choose_numerics(prepared, options, say)
+        return choose_numerics(prepared, options, say, _compiled_before(prepared, database))
+
+
+def _compiled_before(prepared: PreparedSpace, database: Database) -> set[tuple[int, int]]:
+    """Return the lanes and threads with which studies of a database have compiled the task here."""
+    digest, here = prepared.loaded.fingerprint.digest, current_numerics("lanes")
+    same = [
+        study.record.numerics
+        for study in list_studies(database)[0]
+        if study.record.fingerprint == digest and study.record.numerics.get("compiled")
+    ]
+    return {
+        (int(numerics["lanes"]), int(numerics["threads"]))
+        for numerics in same
+        if all(numerics[key] == here[key] for key in ("processor", "torch"))
+    }
 
 
 def open_or_create(

@@ -92,12 +92,11 @@ def _say_others(fresh: FreshRuns, others: int) -> None:
 
 def _default_workers(fresh: FreshRuns, place: PlaceOptions) -> int:
     """Return how many workers fill the cores, but no more than the missing runs need."""
-    from schedsearch.cores import available_cores
-    from schedsearch.numerics import cores_of_worker
+    from schedsearch.cli.worker_count import workers_that_fit
 
     if place.on is Place.RAY:
         return 1
     numerics = fresh.study.record.numerics
     missing = len(fresh.runs) - fresh.recorded()
     needed = math.ceil(missing / int(numerics.get("lanes", 1)))
-    return max(1, min(available_cores() // cores_of_worker(numerics), needed))
+    return workers_that_fit(numerics, needed)

@@ -42,7 +42,7 @@ def start(
     training: options.TrainingOptions,
     place: PlaceOptions,
     earlier: options.EarlierOptions,
-    workers: options.Workers = 1,
+    workers: options.Workers = None,
     also: options.Also = None,
     accept_task: options.AcceptTask = False,
     no_reuse: NoReuse = False,
@@ -66,8 +66,9 @@ def start(
     cores = (training.given_threads or 1) * training.processes_per_trial
     with place.launcher(storage, cores) as launcher:
         if extension.horizon is None:
-            setup = training.setup(workers if place.on is Place.LOCAL else 1)
             prepared, plans = _prepare_file(space, search, also, storage, trusted=trust_task)
+            planned = _planned_workers(prepared, training) if workers is None else workers
+            setup = training.setup(planned if place.on is Place.LOCAL else 1)
             if not plans:
                 refuse_single_plan(prepared.space, space, storage)
             beginning = read_earlier(prepared.space, earlier, storage)
@@ -88,6 +89,9 @@ def start(
             _warn_of_cut_schedules(plan.warnings, plan.file)
         queue_user_plans(handle, plans)
         _warn_of_kept(handle, search)
+        if workers is None:
+            given = training.given_threads
+            workers = _default_workers(handle, given) if place.on is Place.LOCAL else 1
         if workers == 0:
             name = handle.name
             say(f"study {name} is ready: start workers with `schedsearch worker {name}`")
@@ -104,6 +108,29 @@ def start(
     _print_result(handle, as_json)
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def _planned_workers(prepared: PreparedSpace, training: options.TrainingOptions) -> int:
+    """Return how many workers will train a study, before its numerics are measured."""
+    from schedsearch.cli.worker_count import workers_for_search
+    from schedsearch.task import is_train_function
+
+    planned = {
+        "engine": "loop" if is_train_function(prepared.task) else "lanes",
+        "device": training.device,
+        "threads": training.given_threads or 1,
+        "processes": training.processes_per_trial,
+    }
+    return workers_for_search(planned, prepared.space.search.trials)
+
+
+def _default_workers(handle: StudyHandle, threads: int | None) -> int:
+    """Return how many workers train what is left of a study soonest."""
+    from schedsearch.cli.worker_count import workers_for_search
+
+    left = handle.total() - handle.queue.counts().finished
+    numerics = handle.record.numerics
+    return workers_for_search({**numerics, "threads": threads or numerics["threads"]}, left)
 
 
 def _prepare_file(

@@ -24,7 +24,14 @@ Space = Annotated[
     typer.Argument(help="A space file; with --horizon the name of a study.", show_default=False),
 ]
 Workers = Annotated[
-    int, typer.Option(help="How many workers to run; 0 only creates the study.", min=0)
+    int | None,
+    typer.Option(
+        help="How many workers to run; 0 only creates the study; default: as many as the cores "
+        "hold, one for each 50 trials at most, and 1 for a training loop, on a GPU, and with "
+        "--on ray.",
+        min=0,
+        show_default=False,
+    ),
 ]
 Also = Annotated[
     list[Path] | None,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from schedsearch.cores import l2_cache_bytes
+from schedsearch.cores import available_cores, l2_cache_bytes
 from schedsearch.engines.batching import why_not_batched
 from schedsearch.engines.lanes.graphs import why_not_compiled
 from schedsearch.engines.measuring import Candidate, EngineTimer, Measurements
@@ -15,11 +15,12 @@ from schedsearch.errors import summarize_exception
 from schedsearch.printable import count_of
 from schedsearch.task import Task
 
-#: Seconds to compile a step where nothing is cached, and to load it again in the worker.
-_COMPILE_SECONDS = 12.0
+#: Seconds to compile a step where nothing is cached: what one core does, and the kernels, several
+#: of which are compiled side by side. Then the seconds to load it again in the worker.
+_COMPILE_SECONDS, _KERNELS_SECONDS, _KERNELS = 5.0, 7.0, 6
 _LOAD_SECONDS = 2.0
-#: Compiling has to pay within this share of the search.
-_REPAID_WITHIN = 1 / 3
+#: Compiling has to pay within this share of the search: the speedup is not known before.
+_REPAID_WITHIN = 2 / 3
 #: The speedup assumed before it is measured: of a compiled step over an eager one, and of a
 #: compiled step over one with another number of lanes.
 _ASSUMED_COMPILE_SPEEDUP = 3.0
@@ -76,6 +77,7 @@ def choose_engine(
     precision: PrecisionSettings,
     device: str,
     say: Callable[[str], None],
+    compiled_before: Collection[tuple[int, int]] = (),
     timer: EngineTimer | None = None,
 ) -> EngineChoice:
     """Return the lanes and threads with which a search ends soonest, measuring included.
@@ -92,11 +94,13 @@ def choose_engine(
         precision: of the engines, with the first number of threads.
         device: as torch names it.
         say: called before steps that take long.
+        compiled_before: the lanes and threads of steps that need only be loaded.
         timer: measures the engines; by default with the clock of this machine.
 
     Raises what the task raises while it trains with one lane.
     """
-    chooser = _Chooser(task, size, threads, precision, device, say, timer or EngineTimer())
+    timer = timer or EngineTimer()
+    chooser = _Chooser(task, size, threads, precision, device, say, compiled_before, timer)
     if lanes is not None:
         return chooser.fixed_lanes(lanes)
     return chooser.measured_lanes(_counts(size.seeds, min(most_lanes, size.trials * size.seeds)))
@@ -112,6 +116,7 @@ class _Chooser:
     precision: PrecisionSettings
     device: str
     say: Callable[[str], None]
+    compiled_before: Collection[tuple[int, int]]
     timer: EngineTimer
 
     def fixed_lanes(self, lanes: int) -> EngineChoice:
@@ -161,7 +166,7 @@ class _Chooser:
             return self._one_lane_measured(measured, f"the task cannot be batched: {reason}")
         best = _try_fewer_lanes(measured, affordable, best)
         best, note = self._choose_threads(measured, best)
-        best, failure = _compile_while_it_pays(measured, affordable, best, self.say)
+        best, failure = self._compile_while_it_pays(measured, affordable, best)
         return _explain(measured, _faster(measured.sequential, best), failure + note)
 
     def _one_lane_measured(self, measured: Measurements, reason: str) -> EngineChoice:
@@ -191,6 +196,31 @@ class _Chooser:
             return best, f"; {count_of(few, 'thread')}: {compared}, which is too little"
         measured.use_threads(fastest)
         return replace(best, seconds=seconds[fastest]), f"; {fastest} threads: {compared} as {few}"
+
+    def _compile_while_it_pays(
+        self, measured: Measurements, counts: Sequence[int], best: Candidate
+    ) -> tuple[Candidate, str]:
+        """Return the best candidate after trying compiled steps, and a note if compiling failed."""
+        cost, speedup = _compile_seconds(), _ASSUMED_COMPILE_SPEEDUP
+        order = _compile_order(counts, measured.bytes_per_lane)
+        threads = measured.precision.threads
+        known = [count for count in order if (count, threads) in self.compiled_before]
+        for lanes in sorted(order, key=lambda count: count not in known):
+            is_known = lanes in known
+            expected = _LOAD_SECONDS + (_LOAD_SECONDS if is_known else cost)
+            gain = measured.search_seconds(best) * (1 - 1 / speedup)
+            if gain * _REPAID_WITHIN < expected or not measured.affords(expected, best):
+                break
+            if not is_known:
+                self.say(f"compiling a step of {lanes} lanes; this may take half a minute")
+            began = measured.spent
+            try:
+                best = _faster(best, measured.try_lanes(lanes, compiled=True))
+            except Exception as error:
+                return best, f" (compiling failed: {summarize_exception(error)})"
+            cost = cost if is_known else measured.spent - began
+            speedup = _ASSUMED_FEWER_LANES_SPEEDUP
+        return best, ""
 
     def _one_lane(self, reason: str, threads: int | None = None) -> EngineChoice:
         return EngineChoice(1, False, threads or self.threads[0], f"1 lane: {reason}")
@@ -230,24 +260,9 @@ def _two_digits(ratio: float) -> str:
     return f"{rounded:.0f}"
 
 
-def _compile_while_it_pays(
-    measured: Measurements, counts: Sequence[int], best: Candidate, say: Callable[[str], None]
-) -> tuple[Candidate, str]:
-    """Return the best candidate after trying compiled steps, and a note if compiling failed."""
-    cost, speedup = _COMPILE_SECONDS, _ASSUMED_COMPILE_SPEEDUP
-    for lanes in _compile_order(counts, measured.bytes_per_lane):
-        cost += _LOAD_SECONDS
-        gain = measured.search_seconds(best) * (1 - 1 / speedup)
-        if gain * _REPAID_WITHIN < cost or not measured.affords(cost, best):
-            break
-        say(f"compiling a step of {lanes} lanes; this may take half a minute")
-        began = measured.spent
-        try:
-            best = _faster(best, measured.try_lanes(lanes, compiled=True))
-        except Exception as error:
-            return best, f" (compiling failed: {summarize_exception(error)})"
-        cost, speedup = measured.spent - began, _ASSUMED_FEWER_LANES_SPEEDUP
-    return best, ""
+def _compile_seconds() -> float:
+    """Return how long compiling a step of a small network takes on the cores of this machine."""
+    return _COMPILE_SECONDS + _KERNELS_SECONDS / min(_KERNELS, available_cores())
 
 
 def _compile_order(counts: Sequence[int], bytes_per_lane: int) -> list[int]:

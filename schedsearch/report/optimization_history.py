@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.report.text import describe_value
@@ -157,6 +156,9 @@ def _shares(objective: Objective, trials: Sequence[FrozenTrial], prefix: str) ->
     names = sorted(name for name in common if name.startswith(prefix))
     if len(chosen) < MIN_TRIALS or len(names) < 2:
         return {}
+    # It imports scikit-learn, which takes a second, and most searches need no importances yet.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
     study = optuna.create_study(direction=objective.direction)
     study.add_trials(chosen)
     shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), params=names)

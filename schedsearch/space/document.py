@@ -76,8 +76,9 @@ Duration = Annotated[StrictInt | StrictStr, AfterValidator(_check_duration)]
 Argument = Annotated[Any, AfterValidator(_check_argument)]
 
 
-#: The share of a trial's epochs that is trained on average if the pruner may end it.
-_TRAINED_WITH_PRUNER = 1 / 3
+#: The share of a trial's epochs that is trained on average if the pruner may end it: the forecast
+#: lets a trial go on while it is uncertain.
+_TRAINED_WITH_PRUNER, _TRAINED_WITH_FORECAST = 1 / 3, 1 / 2
 
 
 class _Table(BaseModel):
@@ -198,7 +199,9 @@ class Search(_Table):
             return 1.0
         constants = 0.0 if self.sampler.name == "grid" else float(self.sampler.constants)
         full = constants + (1 - constants) * float(self.pruner.audit)
-        return full + (1 - full) * _TRAINED_WITH_PRUNER
+        is_forecast = self.pruner.name == "forecast"
+        rest = _TRAINED_WITH_FORECAST if is_forecast else _TRAINED_WITH_PRUNER
+        return full + (1 - full) * rest
 
 
 class HyperparameterTable(_Table):

@@ -23,6 +23,12 @@ STEPS = 5
 STEP = 0.01
 
 
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch):
+    """On one core, compiling is assumed to take 12 seconds."""
+    monkeypatch.setattr("schedsearch.engines.autotune.available_cores", lambda: 1)
+
+
 class SimulatedTimer(EngineTimer):
     """A clock on which nothing is trained: each measurement takes the time that it simulates.
 
@@ -72,6 +78,7 @@ def choose(
     lanes: int | None = None,
     most_lanes: int = 16,
     threads: Sequence[int] = (1,),
+    compiled_before: Sequence[tuple[int, int]] = (),
     **changes: int,
 ) -> tuple[EngineChoice, list[str]]:
     said: list[str] = []
@@ -85,6 +92,7 @@ def choose(
         precision=DEFAULT_PRECISION,
         device="cpu",
         say=said.append,
+        compiled_before=compiled_before,
         timer=timer,
     )
     return chosen, said
@@ -103,11 +111,11 @@ def test_a_short_search_measures_no_lanes():
 
 
 def test_a_longer_search_uses_lanes_but_does_not_compile_them():
-    # 150 s with one lane, 37 s with 16: compiling may gain 8 s in a third of them, and costs 14.
-    timer = SimulatedTimer({(16, False): 4.0, (8, False): 3.0})
+    # 150 s with one lane, 19 s with 16: compiling may gain 8 s in two thirds of them, and costs 14.
+    timer = SimulatedTimer({(16, False): 8.0, (8, False): 5.0})
     chosen, said = choose(timer, trials=30)
     assert (chosen.lanes, chosen.compiled) == (16, False)
-    assert chosen.reason.startswith("16 lanes, not compiled: 4.0 times the speed of one lane")
+    assert chosen.reason.startswith("16 lanes, not compiled: 8.0 times the speed of one lane")
     assert timer.measured[0] == (16, False)
     assert not any(compiled for _, compiled in timer.measured)
     assert said == []
@@ -119,6 +127,15 @@ def test_a_long_search_compiles_the_lanes():
     assert (chosen.lanes, chosen.compiled) == (16, True)
     assert "8.0 times the speed of one lane" in chosen.reason
     assert "compiling a step of 16 lanes" in said[0]
+
+
+def test_a_step_that_was_compiled_before_is_loaded_also_for_a_shorter_search():
+    timer = SimulatedTimer({(16, False): 8.0, (8, False): 5.0, (8, True): 15.0}, compiling=1.5)
+    chosen, said = choose(timer, trials=30, compiled_before=[(8, 1), (16, 2)])
+    assert (chosen.lanes, chosen.compiled) == (8, True)
+    # That of 16 lanes was compiled for two threads, so this one would have to be compiled.
+    assert (16, True) not in timer.measured
+    assert said == []
 
 
 class BusyAtFirst(SimulatedTimer):
