@@ -19,6 +19,7 @@ from schedsearch.errors import InputError
 from schedsearch.forecast import (
     EarlierResults,
     PlanForecast,
+    TrainedPlan,
     TrainedPlans,
     coarse,
 )
@@ -94,6 +95,8 @@ class ForecastSampler(IndependentSampler):
         self._model: PlanForecast | None = None
         self._fitted = self._conditioned = 0
         self._candidates: list[_Candidate] = []
+        #: The trained plans that the model is fitted to, the best ones included.
+        self._kept: Sequence[TrainedPlan] = ()
         #: The plans of trials that have not finished, by number.
         self._in_training: dict[int, _Candidate] = {}
         self._lock = threading.Lock()
@@ -148,9 +151,9 @@ class ForecastSampler(IndependentSampler):
         self, prior: EarlierResults, trials: Sequence[FrozenTrial]
     ) -> _Candidate:
         """Return the best plan by earlier studies, or a random one if this study contradicts."""
-        plans = self._trained.representative(self._startup_trials)
-        finals = np.array([plan.final for plan in plans])
-        begun = [plan.path[1::3] for plan in plans] + self._running_paths(trials)
+        self._kept = self._trained.representative(self._startup_trials)
+        finals = np.array([plan.final for plan in self._kept])
+        begun = [plan.path[1::3] for plan in self._kept] + self._running_paths(trials)
         shape = (-1, *self._draw_ahead()[0].path.shape)
         trained = np.reshape(np.array(begun), shape)
         if not prior.agrees(trained[: len(finals)], finals):
@@ -173,7 +176,7 @@ class ForecastSampler(IndependentSampler):
 
     def _variants(self) -> list[_Candidate]:
         """Return variants of the best trained plans: most parameters kept, the others near."""
-        known = [plan for plan in self._trained.plans if self._is_parent(plan.parameters)]
+        known = [plan for plan in self._kept if self._is_parent(plan.parameters)]
         best = heapq.nsmallest(_PARENTS, known, key=lambda plan: plan.final)
         if not best:
             return []
@@ -187,11 +190,11 @@ class ForecastSampler(IndependentSampler):
         """
         if self._model is not None and len(self._trained.plans) == self._conditioned:
             return self._model
-        kept = self._trained.representative(_MAX_PLANS)
+        self._kept = self._trained.representative(_MAX_PLANS)
         if (count := len(self._trained.plans)) < self._startup_trials:
             return None
-        paths = coarse(np.array([plan.path for plan in kept]))
-        finals = np.array([plan.final for plan in kept])
+        paths = coarse(np.array([plan.path for plan in self._kept]))
+        finals = np.array([plan.final for plan in self._kept])
         if self._model is None or count >= 9 / 8 * self._fitted:
             self._model, self._fitted = PlanForecast.fit(paths, finals, self._prior), count
         else:

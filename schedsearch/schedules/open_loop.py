@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -77,14 +77,15 @@ def broken_overflow_rule(
     times: list[float] = [*range(math.ceil(horizon))]
     # Within the last epoch, values come close to that at the horizon.
     times += [horizon] if interval == "step" else []
-    for time in times:
-        if not _is_finite_at(at, time):
-            return f"such that no value overflows (epoch {time} does)"
-    return None
+    # All at once first, which takes half of the time: each candidate of a search is checked.
+    if _are_finite(at, times):
+        return None
+    time = next(time for time in times if not _are_finite(at, [time]))
+    return f"such that no value overflows (epoch {time} does)"
 
 
-def _is_finite_at(at: Callable[[float], float], time: float) -> bool:
+def _are_finite(at: Callable[[float], float], times: Iterable[float]) -> bool:
     try:
-        return math.isfinite(at(time))
+        return all(map(math.isfinite, map(at, times)))
     except OverflowError:
         return False
