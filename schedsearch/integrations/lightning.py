@@ -52,9 +52,9 @@ from schedsearch.scheduler import Scheduler
 class ScheduleCallback(Callback):
     """Sets the scheduled values before each epoch of the plan, and updates the schedules after it.
 
-    An epoch of the plan is what lies between two validations. Values at the interval "step" are set
-    before the first batch of each optimizer step; with manual optimization, before each batch. The
-    training ends when the plan has come to its horizon, or when the run of a search is pruned.
+    An epoch of the plan lasts from one validation to the next. Values at the interval "step" are
+    set before the first batch of each optimizer step; with manual optimization, before each batch.
+    The training ends when the plan has come to its horizon, or when the run of a search is pruned.
 
     Values with the name of a key of the parameter groups (`lr`, `weight_decay`, ...) are set in the
     optimizer, and `weights.TERM` in each `WeightedLoss` of the module. All entries that

@@ -175,7 +175,7 @@ def _too_many(
 
 def _numbers(trainer: Trainer, horizon: int, validations: float) -> str:
     return (
-        f"the plan has {horizon} epochs, and an epoch is what lies between two validations, but "
+        f"the plan has {horizon} epochs, each of which ends with a validation, but "
         f"the trainer validates {validations} times: max_epochs is {trainer.max_epochs}, max_steps "
         f"is {trainer.max_steps}, val_check_interval is {trainer.val_check_interval} and "
         f"check_val_every_n_epoch is {trainer.check_val_every_n_epoch}"

@@ -1,7 +1,7 @@
 """When a trainer validates and when its optimizer steps, as functions of the position.
 
-A position is a training epoch and the number of its batches that are done. An epoch of the plan is
-what lies between two validations, so it may be a part of a training epoch, or contain several.
+A position is a training epoch and the number of its batches that are done. An epoch of the plan
+lasts from one validation to the next, so it may be a part of a training epoch, or contain several.
 """
 
 from __future__ import annotations
