@@ -28,7 +28,7 @@ from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.supervision import WorkerGroup, supervise
 
 if TYPE_CHECKING:
-    from schedsearch.preparation import PreparedSpace
+    from schedsearch.preparation import ComputeOptions, PreparedSpace
     from schedsearch.storage import StudyHandle
     from schedsearch.user_plans import UserPlan
 
@@ -57,57 +57,72 @@ def start(
     second Ctrl-C stops at once. The exit status is 0 also if --timeout ends the search, and 1 if
     the study ends without a complete trial.
     """
-    from schedsearch.earlier import Beginning, begin_from
-    from schedsearch.study_setup import accept
-    from schedsearch.study_task import load_with_fingerprint
     from schedsearch.user_plans import queue_user_plans, read_user_plan
 
+    is_local = place.on is Place.LOCAL
     # A place that is not available is an error before anything is written.
     cores = (training.given_threads or 1) * training.processes_per_trial
     with place.launcher(storage, cores) as launcher:
         if extension.horizon is None:
             prepared, plans = _prepare_file(space, search, also, storage, trusted=trust_task)
             planned = _planned_workers(prepared, training) if workers is None else workers
-            setup = training.setup(planned if place.on is Place.LOCAL else 1)
+            setup = training.setup(planned if is_local else 1)
             if not plans:
                 refuse_single_plan(prepared.space, space, storage)
-            beginning = read_earlier(prepared.space, earlier, storage)
-            handle = create(prepared, storage, setup, accept_task=accept_task)
-            if beginning.is_outdated(handle):
-                beginning = read_earlier(prepared.space, earlier, storage)
+            handle = _open(prepared, storage, setup, earlier, accept_task=accept_task)
         else:
             search.refuse_any()
             earlier.refuse()
-            parent = study_at(storage, str(space))
-            require_trust(parent.space.task, trusted=trust_task)
-            if accept_task:
-                parent = accept(parent, load_with_fingerprint(parent.space), say)
+            parent = _parent(storage, str(space), trusted=trust_task, accept_task=accept_task)
             plans = [read_user_plan(path, parent.space) for path in also or ()]
-            beginning, handle = Beginning(), extend(parent, extension, reuse=not no_reuse)
-        handle = begin_from(handle, beginning, say)
+            handle = extend(parent, extension, reuse=not no_reuse)
         for plan in plans:
             _warn_of_cut_schedules(plan.warnings, plan.file)
         queue_user_plans(handle, plans)
         _warn_of_kept(handle, search)
         if workers is None:
-            given = training.given_threads
-            workers = _default_workers(handle, given) if place.on is Place.LOCAL else 1
+            workers = _default_workers(handle, training.given_threads) if is_local else 1
         if workers == 0:
             name = handle.name
             say(f"study {name} is ready: start workers with `schedsearch worker {name}`")
             return
-        here = workers if place.on is Place.LOCAL else 1
-        group = WorkerGroup(
-            launcher,
-            workers,
-            place.timeout,
-            reuse=not no_reuse,
-            threads=changed_threads(handle, training.given_threads, here),
-        )
+        threads = changed_threads(handle, training.given_threads, workers if is_local else 1)
+        reuse = not no_reuse
+        group = WorkerGroup(launcher, workers, place.timeout, reuse=reuse, threads=threads)
         exit_code = _run(handle, group)
     _print_result(handle, as_json)
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def _open(
+    prepared: PreparedSpace,
+    storage: str,
+    setup: ComputeOptions,
+    earlier: options.EarlierOptions,
+    *,
+    accept_task: bool,
+) -> StudyHandle:
+    """Create or open the study of a space, and begin from earlier studies."""
+    from schedsearch.earlier import begin_from
+
+    beginning = read_earlier(prepared.space, earlier, storage)
+    handle = create(prepared, storage, setup, accept_task=accept_task)
+    if beginning.is_outdated(handle):
+        beginning = read_earlier(prepared.space, earlier, storage)
+    return begin_from(handle, beginning, say)
+
+
+def _parent(storage: str, name: str, *, trusted: bool, accept_task: bool) -> StudyHandle:
+    """Open the study that is to be extended."""
+    from schedsearch.study_setup import accept
+    from schedsearch.study_task import load_with_fingerprint
+
+    parent = study_at(storage, name)
+    require_trust(parent.space.task, trusted=trusted)
+    if accept_task:
+        parent = accept(parent, load_with_fingerprint(parent.space), say)
+    return parent
 
 
 def _planned_workers(prepared: PreparedSpace, training: options.TrainingOptions) -> int:
