@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from schedsearch.cli.output import Quiet, discard_data, echo, say, stdout_for_data
 from schedsearch.cli.storage import StorageFile
 from schedsearch.errors import FileError, SchedSearchError
+from schedsearch.garbage import keep_all
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -165,6 +166,8 @@ def main() -> None:
         failure = translate_database_error(error) or _unexpected(error)
         say(f"error: {failure}")
         sys.exit(failure.exit_code)
+    finally:
+        keep_all()
 
 
 def _unexpected(error: Exception) -> SchedSearchError:

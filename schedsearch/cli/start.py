@@ -25,6 +25,7 @@ from schedsearch.cli.study_creation import (
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cli.worker_options import Place, PlaceOptions
 from schedsearch.errors import InputError, SchedSearchError
+from schedsearch.garbage import without_collection
 from schedsearch.supervision import WorkerGroup, supervise
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def start(
     cores = (training.given_threads or 1) * training.processes_per_trial
     with place.launcher(storage, cores) as launcher:
         if extension.horizon is None:
-            prepared, plans = _prepare_file(space, search, also, storage, trusted=trust_task)
+            with without_collection():  # the task is loaded, and torch with it
+                prepared, plans = _prepare_file(space, search, also, storage, trusted=trust_task)
             planned = _planned_workers(prepared, training) if workers is None else workers
             setup = training.setup(planned if is_local else 1)
             if not plans:

@@ -19,6 +19,7 @@ from schedsearch.cli.storage import DEFAULT_STORAGE, Storage, Study, any_study_a
 from schedsearch.cli.trust import TrustTask, require_trust
 from schedsearch.cores import MAX_THREADS
 from schedsearch.errors import DatabaseUnavailableError, SchedSearchError
+from schedsearch.garbage import without_collection
 
 if TYPE_CHECKING:
     from schedsearch.storage import StudyHandle
@@ -102,12 +103,13 @@ class _WorkerOptions:
 
 def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
     """Run the worker; exit if a signal stopped it."""
-    from schedsearch.launchers.in_process import run_worker
-    from schedsearch.ranks.followers import RankDiedError
-    from schedsearch.ranks.rank_group import merge_seconds, rank_group
-    from schedsearch.report.dashboard_artifacts import DashboardArtifacts
-    from schedsearch.signals import STOPPING, stop_signals
-    from schedsearch.worker import Messages, ProcessControl
+    with without_collection():
+        from schedsearch.launchers.in_process import run_worker
+        from schedsearch.ranks.followers import RankDiedError
+        from schedsearch.ranks.rank_group import merge_seconds, rank_group
+        from schedsearch.report.dashboard_artifacts import DashboardArtifacts
+        from schedsearch.signals import STOPPING, stop_signals
+        from schedsearch.worker import Messages, ProcessControl
 
     # A process that started this worker, or a user of --quiet, reads no such lines.
     is_shown = options.parent is None and not options.quiet
@@ -139,6 +141,7 @@ def _train(handle: StudyHandle, options: _WorkerOptions) -> None:
                 # One seed of a plan is no best trial.
                 best_trial_callback=None if handle.follows else DashboardArtifacts(handle),
                 group=group,
+                is_own_process=True,
             )
             if group is not None and group.is_broken:
                 # Also after the deadline: the new process has no time left, and ends all ranks.

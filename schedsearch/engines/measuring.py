@@ -13,6 +13,7 @@ from schedsearch.engines.base import Engine
 from schedsearch.engines.lanes.engine import LanesEngine
 from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.engines.sequential import SequentialEngine
+from schedsearch.garbage import without_collection
 from schedsearch.task import Splits, Task, count_examples, count_steps
 
 #: The largest cost of measuring and compiling, as a share of the search with one lane.
@@ -99,7 +100,8 @@ class Measurements:
         self._device, self.precision, self._timer = device, precision, timer
         self.bytes_per_lane = 0
         # The first optimizer of a process imports for over a second; that is no cost of measuring.
-        self._engine(task).fill(0, seed=0)
+        with without_collection():
+            self._engine(task).fill(0, seed=0)
         self._began = timer.now()
         data = cache(task.data)
         steps = count_steps(task, count_examples(data(0).train))

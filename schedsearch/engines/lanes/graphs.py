@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from schedsearch.errors import summarize_exception
+from schedsearch.garbage import without_collection
 
 #: Float32 numbers in an AVX-512 register; a reduction over fewer cannot fill one.
 _VECTOR = 16
@@ -22,7 +23,8 @@ _VECTOR_CAPABILITIES = ("AVX512", "AVX2")
 
 def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
     """Return the graph of a function for inputs of these shapes; the inputs are not changed."""
-    with torch.no_grad(), warnings.catch_warnings():
+    # The first time, torch loads much of its compiler.
+    with torch.no_grad(), without_collection(), warnings.catch_warnings():
         # An operation without a batching rule runs once per lane. `choose_lanes` measures whether
         # lanes pay.
         warnings.filterwarnings("ignore", "There is a performance drop")
@@ -87,7 +89,8 @@ def why_not_compiled(device: str) -> str | None:
     """Return in one line why graphs cannot be compiled here; None if they can."""
     inputs = [torch.zeros(2, device=device)]
     try:
-        compile_graph(trace(lambda tensor: (tensor + 1,), inputs), inputs)
+        with without_collection():  # it loads the rest of the compiler
+            compile_graph(trace(lambda tensor: (tensor + 1,), inputs), inputs)
     except Exception as error:
         return summarize_exception(error)
     return None
