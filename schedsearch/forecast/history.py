@@ -215,7 +215,8 @@ def representative(plans: Sequence[TrainedPlan], limit: int) -> Sequence[Trained
     """
     if len(plans) <= limit:
         return plans
-    ranked = sorted(range(len(plans)), key=lambda i: plans[i].final)
-    best = ranked[: limit // 2]
-    others = sorted(ranked[limit // 2 :], key=lambda i: i * _GOLDEN % 1)
-    return [plans[i] for i in sorted([*best, *others[: limit - len(best)]])]
+    finals = np.fromiter((plan.final for plan in plans), float, len(plans))
+    best, others = np.split(np.argsort(finals, kind="stable"), [limit // 2])
+    spread = others[np.argsort(others * _GOLDEN % 1, kind="stable")]
+    chosen = np.sort(np.concatenate([best, spread[: limit - len(best)]]))
+    return [plans[i] for i in chosen.tolist()]
