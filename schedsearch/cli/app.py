@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -147,6 +148,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; exit with 0 for success, 1 for failed work, 2 for wrong input."""
+    atexit.register(keep_all)
     try:
         app()
     except FileError as error:
@@ -166,8 +168,6 @@ def main() -> None:
         failure = translate_database_error(error) or _unexpected(error)
         say(f"error: {failure}")
         sys.exit(failure.exit_code)
-    finally:
-        keep_all()
 
 
 def _unexpected(error: Exception) -> SchedSearchError:
