@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from schedsearch.errors import StudyError
@@ -30,35 +30,59 @@ class Candidate:
 def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Candidate]]:
     """Return the best distinct schedules, and the best distinct constants with the default.
 
-    Plans that the user added with `start --also` are always among them.
+    A schedule that had the same values as a better one, or as a constant, in each epoch is left
+    out: at its bounds it may be one of many that stay there. Plans that the user added with
+    `start --also` are always among the candidates.
 
     Raises:
         StudyError: no schedule is complete.
     """
-    schedules = _best(study.ranked_plans(constant=False), top)
-    if not schedules and not study.complete_trials():
+    ranked, constants = study.ranked_plans(constant=False), study.ranked_plans(constant=True)
+    if not ranked and not study.complete_trials():
         raise study.no_complete_trial()
-    if not schedules:
+    if not ranked:
         raise StudyError(
             f"study {study.name} has no complete trial with a schedule yet: "
             "raise --trials of `schedsearch start` to continue"
         )
-    constants = _best(study.ranked_plans(constant=True), CONSTANTS)
+    distinct = _distinct(study.space, ranked, constants, top)
+    schedules = [Candidate(plan.number, plan_of(plan.trial)) for plan in distinct]
+    best_constants = [
+        Candidate(plan.number, plan_of(plan.trial))
+        for place, plan in enumerate(constants)
+        if place < CONSTANTS or _is_of_user(plan)
+    ]
     default = study.space.baseline()
-    if default not in [constant.plan for constant in constants]:
+    if default not in [constant.plan for constant in best_constants]:
         at_default = (t for t in study.trials() if PLAN in t.user_attrs)
         number = next((t.number for t in at_default if plan_of(t) == default), None)
-        constants.append(Candidate(number, default))
-    return schedules, constants
+        best_constants.append(Candidate(number, default))
+    return schedules, best_constants
 
 
-def _best(ranked: Iterable[PlanMean], count: int) -> list[Candidate]:
-    """Return the first plans, and all plans that the user added."""
-    return [
-        Candidate(plan.number, plan_of(plan.trial))
-        for place, plan in enumerate(ranked)
-        if place < count or any(USER_PLAN in trial.user_attrs for trial in plan.trials)
-    ]
+def _distinct(
+    space: Space, ranked: Sequence[PlanMean], constants: Iterable[PlanMean], top: int
+) -> Sequence[PlanMean]:
+    """Return the first schedules that had values of their own, and those that the user added."""
+    # scipy takes a while to load, and most commands do not need it.
+    from schedsearch.forecast import TrainedPlans
+
+    values_of = TrainedPlans(space).values_of
+    seen = {values_of(plan.trial) for plan in constants}
+    found: list[PlanMean] = []
+    for plan in ranked:
+        if _is_of_user(plan):
+            found.append(plan)
+        elif len(found) < top:
+            values = values_of(plan.trial)
+            if values is None or values not in seen:
+                found.append(plan)
+            seen.add(values)
+    return found or ranked[:1]
+
+
+def _is_of_user(plan: PlanMean) -> bool:
+    return any(USER_PLAN in trial.user_attrs for trial in plan.trials)
 
 
 def few_constants_warning(study: StudyHandle) -> list[str]:

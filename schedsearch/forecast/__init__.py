@@ -2,7 +2,7 @@
 
 from schedsearch.forecast.forecast import PlanForecast, RunForecast
 from schedsearch.forecast.history import TrainedPlan, TrainedPlans, representative
-from schedsearch.forecast.paths import coarse, part, path_of
+from schedsearch.forecast.paths import coarse, part, path_of, values_key
 from schedsearch.forecast.prior import EarlierResults
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "part",
     "path_of",
     "representative",
+    "values_key",
 ]

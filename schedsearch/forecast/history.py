@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.errors import InputError
 from schedsearch.forecast.gaussian_process import Array
-from schedsearch.forecast.paths import argument_columns, path_of
+from schedsearch.forecast.paths import FINE, argument_columns, coarse, path_of, values_key
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
@@ -61,6 +61,11 @@ class TrainedPlan:
         """The values over the run, see `path_of`."""
         assert self.known_path is not None
         return self.known_path
+
+    @cached_property
+    def values(self) -> bytes:
+        """What is equal for plans that had the same values, however these came about."""
+        return values_key(coarse(self.path[None])[0])
 
 
 class TrainedPlans:
@@ -110,10 +115,22 @@ class TrainedPlans:
                 return kept
             self.plans = [plan for plan in self.plans if plan not in unknown]
 
-    def path_behind(self, plan: Plan, curve: Array, terms: Mapping[str, Array]) -> Array:
+    def path_behind(
+        self, plan: Plan, curve: Array, terms: Mapping[str, Array], points: int = FINE
+    ) -> Array:
         """Return the path of a plan that was trained, with the feedback that it had."""
-        feedback = self._feedback(curve, terms)
-        return path_of(plan, self.names, self.horizon, feedback, arguments=self._arguments)
+        feedback, arguments = self._feedback(curve, terms), self._arguments
+        return path_of(plan, self.names, self.horizon, feedback, points=points, arguments=arguments)
+
+    def values_of(self, trial: FrozenTrial) -> bytes | None:
+        """Return what is equal for complete trials with the same values in each epoch.
+
+        None: the plan cannot be read.
+        """
+        found, plan = self.read(trial), self.plan_of(trial)
+        if found is None or plan is None:
+            return None
+        return values_key(self.path_behind(plan, found.curve, found.terms, self.horizon))
 
     def curve_of(self, trial: FrozenTrial, epochs: int) -> Array:
         """Return the metric of each of the first epochs, lower is better.
@@ -133,7 +150,7 @@ class TrainedPlans:
             return None
         return plan if set(self.names) <= set(plan.names) else None
 
-    def path_ahead(self, plan: Plan, curve: Sequence[float], *, fine: bool = True) -> Array:
+    def path_ahead(self, plan: Plan, curve: Sequence[float], *, points: int = FINE) -> Array:
         """Return the path of a plan that has trained some epochs, or none.
 
         Closed-loop schedules go on with the typical course of the study, shifted to begin at the
@@ -142,11 +159,11 @@ class TrainedPlans:
         Args:
             plan: resolved.
             curve: the metric of the epochs trained; lower is better.
-            fine: see `path_of`.
+            points: see `path_of`.
         """
         feedback = self._expected_feedback(curve) if curve else self.typical_feedback
         return path_of(
-            plan, self.names, self.horizon, feedback, fine=fine, arguments=self._arguments
+            plan, self.names, self.horizon, feedback, points=points, arguments=self._arguments
         )
 
     def _expected_feedback(self, curve: Sequence[float]) -> list[Feedback]:

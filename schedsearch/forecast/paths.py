@@ -13,12 +13,11 @@ from schedsearch.forecast.gaussian_process import Array
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
 from schedsearch.space.domains import Choices, Domain
-from schedsearch.storage import PATH_POINTS
 
 #: A hyperparameter is seen in its logarithm if its values span more than this factor.
 _LOGARITHMIC_SPAN = 20.0
-#: The points of a path of a trained plan; every third of them is one of the `PATH_POINTS`.
-_FINE = 30
+#: The points of a path of a trained plan; every third of them is a point of a coarse path.
+FINE = 30
 
 
 def path_of(
@@ -27,7 +26,7 @@ def path_of(
     horizon: int,
     feedback: Sequence[Feedback],
     *,
-    fine: bool = True,
+    points: int = FINE,
     arguments: Sequence[tuple[str, Any]] = (),
 ) -> Array:
     """Return the values of a resolved plan in the middles of equal parts of the horizon.
@@ -39,7 +38,7 @@ def path_of(
         names: the hyperparameters.
         horizon: the number of epochs.
         feedback: of each epoch; the last one stands for all later epochs.
-        fine: whether the path has 30 points, or only every third of them.
+        points: how many values of each hyperparameter.
         arguments: which columns the path has for arguments.
 
     Returns:
@@ -48,7 +47,7 @@ def path_of(
     rows = []
     chosen = [_argument_value(plan.arguments.get(name), level) for name, level in arguments]
     state, epoch = plan.start(), 0
-    for time in midpoints(0, horizon, _FINE if fine else PATH_POINTS):
+    for time in midpoints(0, horizon, points):
         if plan.is_closed_form:
             state, epoch = plan.start(math.floor(time)), math.floor(time)
         while epoch < math.floor(time):
@@ -86,6 +85,11 @@ def _argument_value(value: Any, level: Any) -> float:
 def coarse(paths: Array) -> Array:
     """Return every third point of fine paths, shape (plans, points, names)."""
     return paths[:, 1::3]
+
+
+def values_key(path: Array) -> bytes:
+    """Return what is equal for paths that are equal, but for rounding."""
+    return path.astype(np.float32).tobytes()
 
 
 def part(paths: Array, begin: float, end: float, count: int) -> Array:

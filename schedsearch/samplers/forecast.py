@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from schedsearch.forecast import (
     TrainedPlan,
     TrainedPlans,
     coarse,
+    values_key,
 )
 from schedsearch.forecast.gaussian_process import Array
 from schedsearch.plan import Plan
@@ -29,7 +29,7 @@ from schedsearch.samplers.independent import IndependentSampler
 from schedsearch.samplers.variants import VariantSuggester
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
-from schedsearch.storage import EarlierStudy
+from schedsearch.storage import PATH_POINTS, EarlierStudy
 from schedsearch.storage.pruned_view import whole_trials
 
 #: The share of proposals that are random, so that the model keeps learning everywhere.
@@ -56,10 +56,12 @@ class ForecastSampler(IndependentSampler):
     argmin of mean(x) - b sd(x) over candidates x: 24 plans, and 6 new variants of the best plans
 
     where b is 1 or 2 at random. The 24 are the best candidates of the proposal before, and at
-    least 2 random plans. Mean and sd are those of `PlanForecast`, a Gaussian process on the
-    values of a plan over the run, fitted to all complete trials. Plans in training count as if they
-    had the value that is forecast for them, so that plans that are proposed together differ. A
-    share of 15 % of the proposals is random. Use one sampler per study.
+    least 2 random plans. A candidate with the values of a plan that is trained or in training is
+    left out if there are others: only a race needs another run of it. Mean and sd are those of
+    `PlanForecast`, a Gaussian process on the values of a plan over the run, fitted to all complete
+    trials. Plans in training count as if they had the value that is forecast for them, so that
+    plans that are proposed together differ. A share of 15 % of the proposals is random. Use one
+    sampler per study.
 
     Earlier studies are a prior of the mean, see `EarlierResults`. They also propose half of the
     first trials.
@@ -167,17 +169,29 @@ class ForecastSampler(IndependentSampler):
 
     def _best_by(self, optimistic: Callable[[Array], Array]) -> _Candidate:
         """Return the candidate with the lowest bound, and keep the best of the others."""
-        candidates = [*self._draw_ahead(), *self._variants()]
+        candidates = self._untried([*self._draw_ahead(), *self._variants()])
         paths = np.array([candidate.path for candidate in candidates])
         order = np.argsort(optimistic(paths), kind="stable")
         best, *others = (candidates[int(i)] for i in order)
         self._candidates = others[: _CANDIDATES - _NEW]
         return best
 
+    def _untried(self, candidates: Sequence[_Candidate]) -> Sequence[_Candidate]:
+        """Return the candidates with other values than all known plans, or all if there are none.
+
+        At its bounds a schedule may be one of many that stay there.
+        """
+        tried = {plan.values for plan in self._kept}
+        tried |= {candidate.values for candidate in self._in_training.values()}
+        return [one for one in candidates if one.values not in tried] or candidates
+
     def _variants(self) -> list[_Candidate]:
         """Return variants of the best trained plans: most parameters kept, the others near."""
-        known = [plan for plan in self._kept if self._is_parent(plan.parameters)]
-        best = heapq.nsmallest(_PARENTS, known, key=lambda plan: plan.final)
+        distinct: dict[bytes, TrainedPlan] = {}
+        for plan in sorted(self._kept, key=lambda plan: plan.final):
+            if self._is_parent(plan.parameters):
+                distinct.setdefault(plan.values, plan)
+        best = [*distinct.values()][:_PARENTS]
         if not best:
             return []
         parents = [best[int(self._rng.integers(len(best)))] for _ in range(_VARIANTS)]
@@ -241,7 +255,7 @@ class ForecastSampler(IndependentSampler):
         return _Candidate({}, self._path_of(baseline))
 
     def _path_of(self, plan: Plan) -> Array:
-        return self._trained.path_ahead(plan, (), fine=False)
+        return self._trained.path_ahead(plan, (), points=PATH_POINTS)
 
 
 @dataclass(frozen=True)
@@ -250,3 +264,8 @@ class _Candidate:
 
     parameters: Mapping[str, Any]
     path: Array
+
+    @cached_property
+    def values(self) -> bytes:
+        """What is equal for plans with the same values."""
+        return values_key(self.path)

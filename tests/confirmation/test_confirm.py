@@ -168,6 +168,22 @@ def test_equal_plans_take_part_once(tmp_path):
     assert len(constants) == len({c.plan for c in constants}) == 2
 
 
+def test_schedules_that_stay_at_a_bound_take_part_neither_twice_nor_beside_the_constant(tmp_path):
+    content = content_of(trials=40)
+    lr = content["hyperparameters"]["lr"]
+    lr |= {"default": 0.5, "bounds": [0.1, 0.5]}
+    rates = {"levels": [1.0, 1.1, 1.2, 1.3]}  # above the bound at once: as the default
+    lr["families"] = {
+        "constant": {"value": {"levels": [0.1, 0.5]}},
+        "exponential": {"initial": 0.5, "decay_rate": rates},
+        "linear": {"initial": 0.5, "final": {"levels": [0.2, 0.7, 0.9]}, "duration": 4},
+    }
+    schedules, constants = candidates(searched(tmp_path, content), 5)
+    assert {c.plan.schedules[("lr",)].family for c in schedules} == {"linear"}
+    assert [c.plan.schedules[("lr",)].final for c in schedules] == [0.2]
+    assert {c.plan.schedules[("lr",)].value for c in constants} == {0.1, 0.5}
+
+
 def test_without_a_complete_schedule_there_is_nothing_to_confirm(tmp_path):
     study = make_study(tmp_path, content_of(trials=1))
     work(study)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from schedsearch.forecast.paths import Scaling, coarse, midpoints, part, path_of
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
+from schedsearch.storage import PATH_POINTS
 
 NOTHING = [Feedback(1.0)]
 
@@ -24,7 +25,9 @@ def test_a_path_has_the_values_in_the_middles_of_equal_parts():
     path = path_of(plan, ["lr"], 60, NOTHING)
     assert path.shape == (30, 1)
     assert path[:, 0].tolist() == pytest.approx([2 * i + 1 for i in range(30)])
-    assert coarse(path[None])[0] == pytest.approx(path_of(plan, ["lr"], 60, NOTHING, fine=False))
+    assert coarse(path[None])[0] == pytest.approx(
+        path_of(plan, ["lr"], 60, NOTHING, points=PATH_POINTS)
+    )
 
 
 @given(st.integers(1, 90), st.floats(0.5, 0.99))

@@ -16,7 +16,7 @@ from schedsearch.samplers import make_sampler
 from schedsearch.samplers.forecast import ForecastSampler
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
-from schedsearch.storage import EarlierStudy
+from schedsearch.storage import PATH_POINTS, EarlierStudy
 from schedsearch.storage.attributes import PLAN
 from tests.searches import document, make_study, work
 
@@ -95,6 +95,29 @@ def test_plans_that_are_proposed_together_differ():
         Plan.from_tables(t).resolve(9, 0).values({"lr": {"epoch": 8}})["lr"] for t in together
     )
     assert ends[-1] > 2 * ends[0]
+
+
+def test_schedules_that_stay_at_a_bound_are_no_lottery():
+    """Where many plans have the same values, noise alone would make some of them look better."""
+    bounded = space_of().to_document()
+    rate = bounded["hyperparameters"]["lr"]
+    rate |= {"default": 0.01, "bounds": [0.01, 0.9]}
+    # From the lower bound it cannot fall any further.
+    rate["families"] = {
+        "constant": {"value": {"low": 0.01, "high": 0.9, "log": True}},
+        "exponential": {"initial": 0.01, "decay_rate": {"low": 0.1, "high": 0.99}},
+        "linear": {"initial": {"low": 0.01, "high": 0.9}, "final": 0.01, "duration": 9},
+    }
+    space, noise = Space.from_document(bounded, "small.toml"), np.random.default_rng(0)
+    stayed: list[bool] = []
+
+    def lucky(tables: dict) -> float:
+        stayed.append("exponential" in tables["hyperparameters"]["lr"]["families"])
+        return 0.1 + 0.1 * noise.random() + 0.001 * (not stayed[-1])
+
+    search(ForecastSampler(space, 0), space, 60, lucky)
+    # Half of the first trials, and half of the 15 % that are random.
+    assert sum(stayed[20:]) < 10
 
 
 def test_all_constant_plans_come_from_the_share_of_constants_alone(tmp_path):
@@ -187,7 +210,7 @@ def earlier_of(space: Space, sign: float) -> EarlierStudy:
     for _ in range(40):
         tables = space.suggest_tables(suggester)
         plan = Plan.from_tables(tables).resolve(9, 0)
-        paths.append(tuple(map(tuple, path_of(plan, ("lr",), 9, [], fine=False).tolist())))
+        paths.append(tuple(map(tuple, path_of(plan, ("lr",), 9, [], points=PATH_POINTS).tolist())))
         values.append(sign * value_of(tables))
     ranks = tuple(ranks_of(np.array(values)).tolist())
     return EarlierStudy("earlier", "a:B", "loss", 9, 40, ("lr",), ranks, tuple(paths))
