@@ -61,7 +61,7 @@ class ForecastSampler(IndependentSampler):
     share of 15 % of the proposals is random. Use one sampler per study.
 
     Earlier studies are a prior of the mean, see `EarlierResults`. They also propose half of the
-    first trials.
+    first trials, but none before 3 results of this study are known and agree with them.
 
     Args:
         space: of the study.
@@ -147,7 +147,10 @@ class ForecastSampler(IndependentSampler):
     def _propose_by_earlier(
         self, prior: EarlierResults, trials: Sequence[FrozenTrial]
     ) -> _Candidate:
-        """Return the best plan by earlier studies, or a random one if this study contradicts."""
+        """Return the best plan by earlier studies, or a random one unless this study agrees.
+
+        Many trials begin before the first result: half of them would follow a study that misleads.
+        """
         plans = self._trained.representative(self._startup_trials)
         finals = np.array([plan.final for plan in plans])
         begun = [plan.path[1::3] for plan in plans] + self._running_paths(trials)
