@@ -111,7 +111,7 @@ class EarlierResults:
         return EarlierTrend(self._studies, tuple(scale * weight for weight in weights))
 
     def agrees(self, paths: Array, targets: Array) -> bool:
-        """Return whether any of them has a weight after 3 trials or more, given what was trained."""
+        """Return whether any of them has a weight after 3 trials or more."""
         return len(targets) >= _MIN_TRIALS and any(self._weights(paths, targets))
 
     def optimistic(self, candidates: Array, begun: Array, targets: Array) -> Array:

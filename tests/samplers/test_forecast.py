@@ -17,7 +17,7 @@ from schedsearch.samplers.forecast import ForecastSampler
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.storage import EarlierStudy
-from schedsearch.storage.attributes import PLAN
+from schedsearch.storage.attributes import PLAN, TAKEN_FROM
 from tests.searches import document, make_study, work
 
 
@@ -207,12 +207,31 @@ def test_the_first_trials_are_better_from_an_earlier_study_once_results_agree():
 
 def test_before_any_result_earlier_studies_propose_nothing():
     space, first = space_of(), []
-    for sign in (1.0, -1.0):
-        study = optuna.create_study(
-            sampler=ForecastSampler(space, 0, earlier=[earlier_of(space, sign)])
-        )
+    for earlier in ([], [earlier_of(space, 1.0)]):
+        study = optuna.create_study(sampler=ForecastSampler(space, 0, earlier=earlier))
         first.append([begin(study, space)[1] for _ in range(32)])
     assert first[0] == first[1]
+
+
+def test_plans_of_earlier_studies_do_not_count_as_startup_trials():
+    space, found = space_of(), []
+    for attributes in ({}, {TAKEN_FROM: {"study": "earlier", "trial": 1}}, None):
+        study = optuna.create_study(sampler=ForecastSampler(space, 0, startup_trials=10))
+        suggester = RandomSuggester(1)
+        for _ in range(0 if attributes is None else 12):
+            tables = space.suggest_tables(suggester)
+            value = value_of(tables)
+            reports = dict.fromkeys(range(1, 10), value)
+            study.add_trial(
+                create_trial(
+                    value=value,
+                    intermediate_values=reports,
+                    user_attrs={PLAN: tables, **attributes},
+                )
+            )
+        found.append([begin(study, space)[1] for _ in range(8)])
+    own, taken, none = found
+    assert taken == none != own
 
 
 def test_an_earlier_study_that_misleads_does_little_harm():
