@@ -1,11 +1,13 @@
 """Searches that begin from earlier studies: after how many trials do they reach a good value?
 
-    python -m benchmarks.from_studies [--searches 8] [--trials 100] [--lanes 32] [--tasks ...]
+    python -m benchmarks.from_studies [--searches 8] [--trials 100] [--lanes 8] [--tasks ...]
+        [--methods ...]
 
 The shipped tasks that search `lr` or `self_label_weight`, leave one out: each task is searched
 
 - cold: without earlier studies;
-- others: from one study of each other task that shares a hyperparameter;
+- same: from a study of the same task, with another seed;
+- others: from one study of each other of these tasks that shares a hyperparameter;
 - misleading: from a study of the same task whose ranks are reversed, so its best plans are the
   worst.
 
@@ -13,6 +15,9 @@ The result is the number of trials that begin until a search has the value that 
 reaches with all its trials: the median over the cold searches of the task. A search that does not
 reach it counts as all its trials and one more. The ratios are geometric means over pairs with the
 same seed, with 95 % intervals. The trials have one seed, and there is no race.
+
+`start` trains at most an eighth of the trials at once, so a search of 100 trials has 8 lanes. With
+more, most first trials begin before any result can tell that an earlier study misleads.
 """
 
 from __future__ import annotations
@@ -36,7 +41,7 @@ from schedsearch.worker import Messages, ProcessControl, Worker
 
 #: Tasks by the hyperparameters that they share.
 _TASKS = ("noisy_digits", "noisy_mnist", "helmholtz", "regularized")
-_METHODS = ("cold", "others", "misleading")
+_METHODS = ("cold", "same", "others", "misleading")
 
 
 class Searches:
@@ -104,7 +109,9 @@ def trials_to(value: float, study: StudyHandle) -> int:
     return next((n for n, b in enumerate(best, start=1) if b <= value), len(best) + 1)
 
 
-def measure(tasks: Mapping[str, Searches], count: int) -> dict[str, dict[str, list[int]]]:
+def measure(
+    tasks: Mapping[str, Searches], count: int, methods: Sequence[str]
+) -> dict[str, dict[str, list[int]]]:
     """Return the trials of each search, by task and method."""
     # The earlier studies have a seed that no other search has.
     earlier = {
@@ -114,7 +121,7 @@ def measure(tasks: Mapping[str, Searches], count: int) -> dict[str, dict[str, li
     found: dict[str, dict[str, list[int]]] = {}
     for task, searches in tasks.items():
         others = [study for other, study in earlier.items() if other != task]
-        by_method: dict[str, list[StudyHandle]] = {method: [] for method in _METHODS}
+        by_method: dict[str, list[StudyHandle]] = {method: [] for method in methods}
         for seed in range(count):
             for method, studies in by_method.items():
                 given = searches.prepare(f"{task}-{method}-{seed}", seed)
@@ -123,7 +130,7 @@ def measure(tasks: Mapping[str, Searches], count: int) -> dict[str, dict[str, li
                 )
                 _say(f"{task}, seed {seed}, {method}: {best_so_far(studies[-1])[-1]:.4g}")
         value = statistics.median(best_so_far(study)[-1] for study in by_method["cold"])
-        found[task] = {m: [trials_to(value, one) for one in by_method[m]] for m in _METHODS}
+        found[task] = {m: [trials_to(value, one) for one in by_method[m]] for m in methods}
     return found
 
 
@@ -135,7 +142,7 @@ def beginning_of(
         return misled(given, same)
     names = given.space.searched().keys()
     sharing = [study for study in others if names & study.space.searched().keys()]
-    return read_beginning(given.space, sharing if method == "others" else [])
+    return read_beginning(given.space, {"same": [same], "others": sharing}.get(method, []))
 
 
 def _ratio(trials: Sequence[int], cold: Sequence[int]) -> str:
@@ -148,6 +155,12 @@ def _ratio(trials: Sequence[int], cold: Sequence[int]) -> str:
     return f"{math.exp(mean):.2f} ({math.exp(mean - margin):.2f} to {math.exp(mean + margin):.2f})"
 
 
+def _methods(chosen: Sequence[str], tasks: Sequence[str]) -> list[str]:
+    """Return the methods to measure: always cold searches, and no others of a single task."""
+    without = {"others"} if len(tasks) < 2 else set()
+    return [m for m in _METHODS if m == "cold" or m in {*chosen} - without]
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -156,21 +169,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--searches", type=int, default=8)
     parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--lanes", type=int, default=32)
+    parser.add_argument("--lanes", type=int, default=8)
     parser.add_argument("--tasks", nargs="+", default=_TASKS, choices=_TASKS)
+    parser.add_argument("--methods", nargs="+", default=_METHODS, choices=_METHODS)
     options = parser.parse_args()
+    methods = _methods(options.methods, options.tasks)
     use_one_thread()
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/studies.db"
         tasks = {t: Searches(t, options.trials, options.lanes, url) for t in options.tasks}
-        found = measure(tasks, options.searches)
+        found = measure(tasks, options.searches, methods)
     print(describe_machine())
     rows = []
     for task, by_method in found.items():
-        medians = [f"{statistics.median(by_method[m]):g}" for m in _METHODS]
-        ratios = [_ratio(by_method[m], by_method["cold"]) for m in _METHODS[1:]]
+        medians = [f"{statistics.median(by_method[m]):g}" for m in methods]
+        ratios = [_ratio(by_method[m], by_method["cold"]) for m in methods[1:]]
         rows.append([task, *medians, *ratios])
-    head = ["task", *(f"{m}, median" for m in _METHODS), *(f"{m} / cold" for m in _METHODS[1:])]
+    head = ["task", *(f"{m}, median" for m in methods), *(f"{m} / cold" for m in methods[1:])]
     print("\n".join(markdown_table(head, rows)))
 
 

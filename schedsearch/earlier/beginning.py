@@ -31,8 +31,9 @@ from schedsearch.storage.attributes import PLAN, TAKEN_FROM, UNPRUNED
 from schedsearch.storage.quiet import open_quietly
 
 #: Schedules and constants that are tried first, at most; together at most a tenth of the trials,
-#: but one of each.
-_SCHEDULES, _CONSTANTS = 4, 2
+#: but one of each. They begin before any result can tell that an earlier study misleads, so they
+#: are few: the forecast proposes more like them if their results agree with it.
+_SCHEDULES, _CONSTANTS = 2, 1
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def _counts(space: Space) -> tuple[int, int]:
     """Return how many schedules and how many constants are tried first."""
     trials = space.search.trials
     most = min(max(2, trials // 10), trials - 1)
-    constants = min(_CONSTANTS if most >= 4 else 1, most)
+    constants = min(_CONSTANTS, most)
     return min(_SCHEDULES, most - constants), constants
 
 

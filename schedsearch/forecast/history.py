@@ -17,7 +17,7 @@ from schedsearch.forecast.paths import FINE, argument_columns, coarse, path_of, 
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
-from schedsearch.storage.attributes import PLAN, TERMS, is_superseded
+from schedsearch.storage.attributes import PLAN, TAKEN_FROM, TERMS, is_superseded
 from schedsearch.storage.recorded_values import recorded_values
 
 #: Trials whose median is the typical feedback, at most.
@@ -39,6 +39,11 @@ class TrainedPlan:
     parameters: Mapping[str, Any]
     _trial: FrozenTrial = field(repr=False)
     _reader: TrainedPlans = field(repr=False)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the plan was not taken from an earlier study."""
+        return TAKEN_FROM not in self._trial.user_attrs
 
     @cached_property
     def curve(self) -> Array:

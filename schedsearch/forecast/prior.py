@@ -14,8 +14,10 @@ from schedsearch.storage import EarlierStudy
 
 #: Plans that an earlier study needs to tell anything.
 MIN_PLANS = 5
+#: Trials of a study that tell whether an earlier one agrees with it; fewer do not count.
+_MIN_TRIALS = 3
 #: The correlation that is expected between two studies, and how many trials this counts as.
-_EXPECTED, _EXPECTED_TRIALS = 0.5, 10
+_EXPECTED, _EXPECTED_TRIALS = 0.5, 5
 #: After so many trials of a study, the weight of the earlier ones is half.
 _HALF_LIFE = 30
 
@@ -77,10 +79,11 @@ class EarlierResults:
     Within each earlier study only the ranks of its plans count, as normal scores z, so its scale
     does not matter. Of n trials of this study, an earlier one has the weight
 
-        w = max(0, (10 * 0.5 + n r) / (10 + n)) * 30 / (30 + n) / (number of earlier studies)
+        w = max(0, (5 * 0.5 + n r) / (5 + n)) * 30 / (30 + n) / (number of earlier studies)
 
     where r is the correlation between what it expects of these trials and their own normal scores.
-    So it fades with the trials of this study, and sooner if they contradict it.
+    So it fades with the trials of this study, and sooner if they contradict it: after 5 trials if r
+    is -1/2. Fewer than 3 trials do not count.
 
     Args:
         earlier: what a study records of them.
@@ -108,8 +111,8 @@ class EarlierResults:
         return EarlierTrend(self._studies, tuple(scale * weight for weight in weights))
 
     def agrees(self, paths: Array, targets: Array) -> bool:
-        """Return whether any of them has a weight, given what was trained; see `trend`."""
-        return any(self._weights(paths, targets))
+        """Return whether any of them has a weight after 3 trials or more."""
+        return len(targets) >= _MIN_TRIALS and any(self._weights(paths, targets))
 
     def optimistic(self, candidates: Array, begun: Array, targets: Array) -> Array:
         """Return lower bounds of the scores of paths, for a study without a forecast of its plans.
@@ -131,8 +134,8 @@ class EarlierResults:
         fade = _HALF_LIFE / (_HALF_LIFE + count) / len(self._studies)
         weights = []
         for study in self._studies:
-            agreement = _correlation(study.scores(paths), own) if count > 2 else 0.0
-            seen = count if count > 2 else 0
+            seen = count if count >= _MIN_TRIALS else 0
+            agreement = _correlation(study.scores(paths), own) if seen else 0.0
             shrunk = (_EXPECTED_TRIALS * _EXPECTED + seen * agreement) / (_EXPECTED_TRIALS + seen)
             weights.append(max(0.0, shrunk) * fade)
         return weights

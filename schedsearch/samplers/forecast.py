@@ -64,12 +64,13 @@ class ForecastSampler(IndependentSampler):
     sampler per study.
 
     Earlier studies are a prior of the mean, see `EarlierResults`. They also propose half of the
-    first trials.
+    first trials, but none before 3 results of this study are known and agree with them.
 
     Args:
         space: of the study.
         seed: of the random numbers.
-        startup_trials: the number of complete trials before the model is used.
+        startup_trials: the number of complete trials before the model is used, beside those with
+            plans of earlier studies.
         constants: whether all proposals use the `constant` families; otherwise none is all
             constant, where the space has other families.
         earlier: the studies that the study began from.
@@ -130,10 +131,9 @@ class ForecastSampler(IndependentSampler):
     def _propose(self, study: Study) -> _Candidate:
         trials = whole_trials(study)
         self._trained.update(trials)
-        if len(self._trained.plans) < self._startup_trials:
-            if self._prior and self._rng.random() < _EARLIER_SHARE:
-                return self._propose_by_earlier(self._prior, trials)
-            return self._draw()
+        # If an earlier study misleads, a model of its best plans alone knows no good region.
+        if sum(plan.is_own for plan in self._trained.plans) < self._startup_trials:
+            return self._propose_by_earlier(trials) or self._draw()
         if self._rng.random() < _RANDOM_SHARE:
             return self._draw()
         if (model := self._fit()) is None:
@@ -149,18 +149,22 @@ class ForecastSampler(IndependentSampler):
         results = EarlierResults(self._given, self._trained.names) if self._given else None
         return results or None
 
-    def _propose_by_earlier(
-        self, prior: EarlierResults, trials: Sequence[FrozenTrial]
-    ) -> _Candidate:
-        """Return the best plan by earlier studies, or a random one if this study contradicts."""
+    def _propose_by_earlier(self, trials: Sequence[FrozenTrial]) -> _Candidate | None:
+        """Return for a share of the proposals the best plan by the earlier studies that agree.
+
+        Many trials begin before the first result: half of them would follow a study that misleads.
+        Without agreement no random number is drawn, so the proposals are those of a search without
+        earlier studies.
+        """
+        if (prior := self._prior) is None:
+            return None
         self._kept = self._trained.representative(self._startup_trials)
         finals = np.array([plan.final for plan in self._kept])
-        begun = [plan.path[1::3] for plan in self._kept] + self._running_paths(trials)
-        shape = (-1, *self._draw_ahead()[0].path.shape)
-        trained = np.reshape(np.array(begun), shape)
-        if not prior.agrees(trained[: len(finals)], finals):
-            return self._draw()
-        return self._best_by(lambda paths: prior.optimistic(paths, trained, finals))
+        paths = [plan.path[1::3] for plan in self._kept]
+        if not prior.agrees(np.array(paths), finals) or self._rng.random() >= _EARLIER_SHARE:
+            return None
+        begun = np.array(paths + self._running_paths(trials))
+        return self._best_by(lambda paths: prior.optimistic(paths, begun, finals))
 
     def _draw_ahead(self) -> list[_Candidate]:
         """Fill up the candidates with random plans, and return them."""

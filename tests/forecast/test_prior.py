@@ -56,6 +56,15 @@ def test_one_that_misleads_has_no_weight_after_a_few_trials():
     assert not EarlierResults([MISLEADING], NAMES).agrees(paths, value_of(paths))
 
 
+def test_five_trials_tell_that_one_misleads_and_three_that_one_agrees():
+    paths = paths_of(5, 1)
+    values = value_of(paths)
+    assert not EarlierResults([MISLEADING], NAMES).agrees(paths, values)
+    agreeing = EarlierResults([AGREEING], NAMES)
+    assert agreeing.agrees(paths[:3], values[:3])
+    assert not agreeing.agrees(paths[:2], values[:2])
+
+
 def test_only_the_order_of_its_values_counts():
     values = value_of(EARLIER_PATHS)
     assert earlier_of(1000 + values**3, EARLIER_PATHS) == AGREEING

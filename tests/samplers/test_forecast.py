@@ -17,7 +17,7 @@ from schedsearch.samplers.forecast import ForecastSampler
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.storage import PATH_POINTS, EarlierStudy
-from schedsearch.storage.attributes import PLAN
+from schedsearch.storage.attributes import PLAN, TAKEN_FROM
 from tests.searches import document, make_study, work
 
 
@@ -216,14 +216,45 @@ def earlier_of(space: Space, sign: float) -> EarlierStudy:
     return EarlierStudy("earlier", "a:B", "loss", 9, 40, ("lr",), ranks, tuple(paths))
 
 
-def test_the_first_trials_are_better_from_an_earlier_study():
+def test_the_first_trials_are_better_from_an_earlier_study_once_results_agree():
     space, better = space_of(), 0
     earlier = [earlier_of(space, 1.0)]
     for seed in range(8):
-        found = search(ForecastSampler(space, seed, earlier=earlier), space, 10)
-        cold = search(ForecastSampler(space, seed), space, 10)
-        better += sorted(found)[5] < sorted(cold)[5]
+        found, cold = (
+            search(ForecastSampler(space, seed, startup_trials=16, earlier=studies), space, 16)
+            for studies in (earlier, [])
+        )
+        better += sorted(found)[8] < sorted(cold)[8]
     assert better >= 7
+
+
+def test_before_any_result_earlier_studies_propose_nothing():
+    space, first = space_of(), []
+    for earlier in ([], [earlier_of(space, 1.0)]):
+        study = optuna.create_study(sampler=ForecastSampler(space, 0, earlier=earlier))
+        first.append([begin(study, space)[1] for _ in range(32)])
+    assert first[0] == first[1]
+
+
+def test_plans_of_earlier_studies_do_not_count_as_startup_trials():
+    space, found = space_of(), []
+    for attributes in ({}, {TAKEN_FROM: {"study": "earlier", "trial": 1}}, None):
+        study = optuna.create_study(sampler=ForecastSampler(space, 0, startup_trials=10))
+        suggester = RandomSuggester(1)
+        for _ in range(0 if attributes is None else 12):
+            tables = space.suggest_tables(suggester)
+            value = value_of(tables)
+            reports = dict.fromkeys(range(1, 10), value)
+            study.add_trial(
+                create_trial(
+                    value=value,
+                    intermediate_values=reports,
+                    user_attrs={PLAN: tables, **attributes},
+                )
+            )
+        found.append([begin(study, space)[1] for _ in range(8)])
+    own, taken, none = found
+    assert taken == none != own
 
 
 def test_an_earlier_study_that_misleads_does_little_harm():
