@@ -22,8 +22,10 @@ _VECTOR_CAPABILITIES = ("AVX512", "AVX2")
 
 
 def trace(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
-    """Return the graph of a function for inputs of these shapes; the inputs are not changed."""
-    # The first time, torch loads much of its compiler.
+    """Return the graph of a function for inputs of these shapes; the inputs are not changed.
+
+    The first time, torch loads much of its compiler.
+    """
     with torch.no_grad(), without_collection(), warnings.catch_warnings():
         # An operation without a batching rule runs once per lane. `choose_lanes` measures whether
         # lanes pay.
@@ -45,7 +47,7 @@ def compile_graph(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[...,
     on_cpu = inputs[0].device.type == "cpu"
     if on_cpu:
         transpose_narrow_products(graph)
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), without_collection(), warnings.catch_warnings():
         # Warnings of the compiler are about its internals.
         warnings.simplefilter("ignore")
         try:
@@ -89,8 +91,7 @@ def why_not_compiled(device: str) -> str | None:
     """Return in one line why graphs cannot be compiled here; None if they can."""
     inputs = [torch.zeros(2, device=device)]
     try:
-        with without_collection():  # it loads the rest of the compiler
-            compile_graph(trace(lambda tensor: (tensor + 1,), inputs), inputs)
+        compile_graph(trace(lambda tensor: (tensor + 1,), inputs), inputs)
     except Exception as error:
         return summarize_exception(error)
     return None
