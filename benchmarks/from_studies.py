@@ -12,9 +12,11 @@ The shipped tasks that search `lr` or `self_label_weight`, leave one out: each t
   worst.
 
 The result is the number of trials that begin until a search has the value that a cold search
-reaches with all its trials: the median over the cold searches of the task. A search that does not
-reach it counts as all its trials and one more. The ratios are geometric means over pairs with the
-same seed, with 95 % intervals. The trials have one seed, and there is no race.
+reaches with all its trials: the median over the cold searches with the same seed. A search that
+does not reach it counts as all its trials and one more. The searches share a few seeds, and differ
+by the name of the worker, which seeds the proposals: what value is good depends on the seed, which
+some searches would reach at once and others never. The ratios are geometric means over pairs with
+the same seed and worker, with 95 % intervals. There is one run per trial, and no race.
 
 `start` trains at most an eighth of the trials at once, so a search of 100 trials has 8 lanes. With
 more, most first trials begin before any result can tell that an earlier study misleads.
@@ -42,6 +44,8 @@ from schedsearch.worker import Messages, ProcessControl, Worker
 #: Tasks by the hyperparameters that they share.
 _TASKS = ("noisy_digits", "noisy_mnist", "helmholtz", "regularized")
 _METHODS = ("cold", "same", "others", "misleading")
+#: The seeds of the searches, in turn.
+_SEEDS = 4
 
 
 class Searches:
@@ -63,8 +67,8 @@ class Searches:
         overrides = {f"search.{key}": value for key, value in settings.items()}
         return prepare_space(load_space(SPACES / f"{self.task}.toml", {**overrides, "name": name}))
 
-    def run(self, given: PreparedSpace, beginning: Beginning) -> StudyHandle:
-        """Search, and return the study."""
+    def run(self, given: PreparedSpace, beginning: Beginning, worker: int = 0) -> StudyHandle:
+        """Search, and return the study; the worker's number seeds the proposals."""
         numerics, _ = choose_search_numerics(given, self._lanes)
         if self._engine is None:
             self._engine = make_engine(given.task, horizon=given.space.horizon, numerics=numerics)
@@ -73,7 +77,7 @@ class Searches:
         Worker(
             study,
             [self._engine],
-            name="benchmark",
+            name=f"worker-{worker}",
             cached_runs=CachedRuns.of_study(study, None),
             control=ProcessControl(lambda: False),
             messages=Messages(print, lambda line: None),
@@ -122,16 +126,23 @@ def measure(
     for task, searches in tasks.items():
         others = [study for other, study in earlier.items() if other != task]
         by_method: dict[str, list[StudyHandle]] = {method: [] for method in methods}
-        for seed in range(count):
+        for number in range(count):
             for method, studies in by_method.items():
-                given = searches.prepare(f"{task}-{method}-{seed}", seed)
-                studies.append(
-                    searches.run(given, beginning_of(method, given, earlier[task], others))
-                )
-                _say(f"{task}, seed {seed}, {method}: {best_so_far(studies[-1])[-1]:.4g}")
-        value = statistics.median(best_so_far(study)[-1] for study in by_method["cold"])
-        found[task] = {m: [trials_to(value, one) for one in by_method[m]] for m in methods}
+                given = searches.prepare(f"{task}-{method}-{number}", number % _SEEDS)
+                beginning = beginning_of(method, given, earlier[task], others)
+                studies.append(searches.run(given, beginning, number))
+                _say(f"{task}, search {number}, {method}: {best_so_far(studies[-1])[-1]:.4g}")
+        found[task] = _trials_by_method(by_method)
     return found
+
+
+def _trials_by_method(by_method: Mapping[str, Sequence[StudyHandle]]) -> dict[str, list[int]]:
+    cold = [best_so_far(study)[-1] for study in by_method["cold"]]
+    values = [statistics.median(cold[seed::_SEEDS]) for seed in range(min(_SEEDS, len(cold)))]
+    return {
+        method: [trials_to(values[i % _SEEDS], study) for i, study in enumerate(studies)]
+        for method, studies in by_method.items()
+    }
 
 
 def beginning_of(
