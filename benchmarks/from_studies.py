@@ -18,6 +18,9 @@ by the name of the worker, which seeds the proposals: what value is good depends
 some searches would reach at once and others never. The ratios are geometric means over pairs with
 the same seed and worker, with 95 % intervals. There is one run per trial, and no race.
 
+`known_rate` and `known_weights` train nothing: their metric is a known function of the values, so
+many searches take seconds. They train one trial at a time.
+
 `start` trains at most an eighth of the trials at once, so a search of 100 trials has 8 lanes. With
 more, most first trials begin before any result can tell that an earlier study misleads.
 """
@@ -32,12 +35,19 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from benchmarks import known_task
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
 from benchmarks.search import SPACES, choose_search_numerics
 from schedsearch.earlier import Beginning, begin_from, read_beginning
 from schedsearch.engines import Engine, make_engine
-from schedsearch.preparation import PreparedSpace, load_space, prepare_space
+from schedsearch.preparation import (
+    PreparedSpace,
+    load_space,
+    prepare_space,
+    space_from_content,
+)
 from schedsearch.storage import StudyHandle, create_study, open_database
+from schedsearch.task import is_train_function
 from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.worker import Messages, ProcessControl, Worker
 
@@ -64,12 +74,17 @@ class Searches:
 
     def prepare(self, name: str, seed: int, **search: object) -> PreparedSpace:
         settings = {"trials": self._trials, "seed": seed, "seeds": 1, "race.top": 0, **search}
-        overrides = {f"search.{key}": value for key, value in settings.items()}
-        return prepare_space(load_space(SPACES / f"{self.task}.toml", {**overrides, "name": name}))
+        overrides: dict[str, object] = {f"search.{key}": v for key, v in settings.items()}
+        overrides["name"] = name
+        if self.task in known_task.TASKS:
+            content = known_task.document_of(self.task)
+            return prepare_space(space_from_content(content, self.task, overrides))
+        return prepare_space(load_space(SPACES / f"{self.task}.toml", overrides))
 
     def run(self, given: PreparedSpace, beginning: Beginning, worker: int = 0) -> StudyHandle:
         """Search, and return the study; the worker's number seeds the proposals."""
-        numerics, _ = choose_search_numerics(given, self._lanes)
+        is_loop = is_train_function(given.task)
+        numerics, _ = choose_search_numerics(given, 1 if is_loop else self._lanes)
         if self._engine is None:
             self._engine = make_engine(given.task, horizon=given.space.horizon, numerics=numerics)
         study = create_study(open_database(self._url, create=True), given.record(numerics))
@@ -181,7 +196,8 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=8)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--lanes", type=int, default=8)
-    parser.add_argument("--tasks", nargs="+", default=_TASKS, choices=_TASKS)
+    choices = [*_TASKS, *known_task.TASKS]
+    parser.add_argument("--tasks", nargs="+", default=_TASKS, choices=choices)
     parser.add_argument("--methods", nargs="+", default=_METHODS, choices=_METHODS)
     options = parser.parse_args()
     methods = _methods(options.methods, options.tasks)

@@ -25,7 +25,7 @@ from schedsearch.samplers.forecast import ForecastSampler
 from schedsearch.space import Space
 from schedsearch.storage.attributes import PLAN
 
-_HORIZON, _NOISE = 9, 0.03
+HORIZON, _NOISE = 9, 0.03
 _CHECKPOINTS = (20, 40, 80)
 
 _RATE = {"low": 1e-3, "high": 1.0, "log": True}
@@ -42,14 +42,14 @@ _WEIGHTS = {
     "linear": {"initial": _SHARE, "final": _SHARE},
     "cosine": {"initial": _SHARE, "final": _SHARE},
 }
-_WEIGHT_NAMES = ("first", "second", "third")
+WEIGHT_NAMES = ("first", "second", "third")
 
 SPACES: dict[str, dict[str, Any]] = {
     "schedules of one rate": {"hyperparameters": {"lr": {"default": 0.1, "families": _RATES}}},
     "schedules of a rate and three weights": {
         "hyperparameters": {
             "lr": {"default": 0.1, "families": _RATES},
-            **{name: {"default": 0.5, "families": _WEIGHTS} for name in _WEIGHT_NAMES},
+            **{name: {"default": 0.5, "families": _WEIGHTS} for name in WEIGHT_NAMES},
         }
     },
     "a constant rate and four arguments": {
@@ -72,9 +72,9 @@ SAMPLERS: dict[str, Callable[[Space, int], BaseSampler]] = {
 
 def distance(tables: Mapping[str, Any]) -> float:
     """Return q of a plan."""
-    plan = Plan.from_tables(tables).resolve(_HORIZON, 0)
+    plan = Plan.from_tables(tables).resolve(HORIZON, 0)
     state, values = plan.start(), []
-    for _ in range(_HORIZON):
+    for _ in range(HORIZON):
         values.append(plan.values(state))
         state = {name: {"epoch": one["epoch"] + 1} for name, one in state.items()}
     rates = [math.log10(max(each["lr"], 1e-6)) for each in values]
@@ -88,8 +88,8 @@ def distance(tables: Mapping[str, Any]) -> float:
             + (math.log2(given["batch_size"]) - 6) ** 2 / 16
         )
         return q
-    found = (rates[0] + 0.5) ** 2 + (rates[_HORIZON // 2] + 1) ** 2 / 2 + (rates[-1] + 2) ** 2
-    for place, name in enumerate(_WEIGHT_NAMES):
+    found = (rates[0] + 0.5) ** 2 + (rates[HORIZON // 2] + 1) ** 2 / 2 + (rates[-1] + 2) ** 2
+    for place, name in enumerate(WEIGHT_NAMES):
         if name in values[0]:
             early, late = values[0][name], values[-1][name]
             found += 1.5 * (early - 0.1 - 0.3 * place) ** 2
@@ -103,7 +103,7 @@ def search(name: str, sampler: str, seed: int, trials: int) -> list[float]:
         "name": "known",
         "task": "known:Task",
         "objective": {"metric": "loss", "direction": "minimize"},
-        "horizon": _HORIZON,
+        "horizon": HORIZON,
         **SPACES[name],
     }
     space = Space.from_document(document, name)
@@ -116,7 +116,7 @@ def search(name: str, sampler: str, seed: int, trials: int) -> list[float]:
         trial.set_user_attr(PLAN, tables)
         distances.append(distance(tables))
         values.append(0.05 * (1 + distances[-1]) * math.exp(_NOISE * rng.standard_normal()))
-        for epoch in range(1, _HORIZON + 1):
+        for epoch in range(1, HORIZON + 1):
             trial.report(values[-1], epoch)
         study.tell(trial, values[-1])
     return [distances[int(np.argmin(values[:count]))] for count in _CHECKPOINTS if count <= trials]

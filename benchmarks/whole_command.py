@@ -137,12 +137,16 @@ def measure(
                 f"{name}, {trials} trials",
                 label,
                 f"{commands.seconds[at]:.1f}",
-                *(f"{measured.median:.3g}" for measured in (found, memory, file)),
+                *(_rate(measured.median) for measured in (found, memory, file)),
                 *(f"{found.ratio_to(plain):.2g}" for plain in (memory, file)),
                 commands.reasons[at],
             ]
         )
     return rows
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
 
 
 def main() -> None:
