@@ -39,10 +39,11 @@ vars(weights)["hyperparameters"] = _DEFAULTS | dict.fromkeys(WEIGHT_NAMES, 0.5)
 
 
 def _report_distances(run: LoopRun, names: Sequence[str]) -> None:
-    noise = math.exp(_NOISE * random.Random(repr(run.seed)).gauss(0, 1))
     best = {0: (1.0, -0.5), HORIZON // 2: (0.5, -1.0), HORIZON - 1: (1.0, -2.0)}
     distance = sum(factor for factor, _ in best.values()) + 3.0 * len(names)
+    seen: list[float] = []
     for epoch, hp in run:
+        seen += [hp[name] for name in ("lr", *names)]
         if epoch in best:
             factor, target = best[epoch]
             distance += factor * ((math.log10(max(hp["lr"], 1e-6)) - target) ** 2 - 1)
@@ -50,7 +51,9 @@ def _report_distances(run: LoopRun, names: Sequence[str]) -> None:
             targets = {0: 0.1 + 0.3 * place, HORIZON - 1: 0.9 - 0.2 * place}
             if epoch in targets:
                 distance += 1.5 * ((hp[name] - targets[epoch]) ** 2 - 1)
-        run.report(val_loss=0.05 * (1 + distance) * noise)
+        # Each plan has noise of its own, since all trials of a search have the same seed.
+        noise = random.Random(repr((run.seed, seen))).gauss(0, _NOISE)
+        run.report(val_loss=0.05 * (1 + distance) * math.exp(noise))
 
 
 def document_of(task: str) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def choose_numerics(
     prepared: PreparedSpace,
     options: ComputeOptions,
     say: Callable[[str], None],
-    compiled_before: Collection[tuple[int, int]] = (),
+    compiled_before: Callable[[], Collection[tuple[int, int]]] = tuple,
 ) -> dict[str, Any]:
     """Return the numerics of a new study, which may take a while to measure.
 
@@ -189,7 +189,7 @@ def choose_numerics(
         prepared: the space and its task.
         options: that `check_compute_options` accepts.
         say: receives the numbers of lanes and threads, and the reasons for them.
-        compiled_before: the lanes and threads of steps that are compiled already.
+        compiled_before: returns the lanes and threads of steps that are compiled already.
     """
     most = options.threads or most_threads(options.workers * options.processes)
     if is_train_function(prepared.task):
@@ -206,7 +206,7 @@ def choose_numerics(
     counts = thread_counts(most) if options.threads is None else (most,)
     if options.lanes == 1 and len(counts) == 1:
         return here("sequential", threads=most)
-    choice = _choose_engine(prepared.space, prepared.task, options, counts, say, compiled_before)
+    choice = _choose_engine(prepared.space, prepared.task, options, counts, say, compiled_before())
     say(choice.reason)
     if choice.lanes == 1:
         return here("sequential", threads=choice.threads)

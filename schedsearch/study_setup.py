@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from schedsearch.errors import StorageError
@@ -25,7 +26,7 @@ from schedsearch.storage import (
 )
 from schedsearch.storage.quiet import open_quietly
 from schedsearch.study_task import LoadedTask, accept_study_task
-from schedsearch.trajectories.compiled_code import kept_compiled_code
+from schedsearch.trajectories.compiled_code import has_compiled_code, kept_compiled_code
 
 Say: TypeAlias = Callable[[str], None]
 #: Chooses the numerics of a new study.
@@ -46,22 +47,34 @@ def measure_numerics(
 ) -> dict[str, Any]:
     """Choose the numerics of a new study, which may take a while."""
     with kept_compiled_code(database):
-        return choose_numerics(prepared, options, say, _compiled_before(prepared, database))
+        compiled_before = partial(_compiled_before, prepared, options, database)
+        return choose_numerics(prepared, options, say, compiled_before)
 
 
-def _compiled_before(prepared: PreparedSpace, database: Database) -> set[tuple[int, int]]:
-    """Return the lanes and threads with which studies of a database have compiled the task here."""
-    digest, here = prepared.loaded.fingerprint.digest, current_numerics("lanes")
-    same = [
-        study.record.numerics
-        for study in list_studies(database)[0]
-        if study.record.fingerprint == digest and study.record.numerics.get("compiled")
-    ]
-    return {
-        (int(numerics["lanes"]), int(numerics["threads"]))
-        for numerics in same
-        if all(numerics[key] == here[key] for key in ("processor", "torch"))
-    }
+def _compiled_before(
+    prepared: PreparedSpace, options: ComputeOptions, database: Database
+) -> set[tuple[int, int]]:
+    """Return the lanes and threads with which studies of a database have compiled the task.
+
+    None of them if their compiled code is not kept here, as on another machine.
+    """
+    if not has_compiled_code():
+        return set()
+    here = current_numerics(
+        "lanes",
+        device=options.device,
+        tf32=options.tf32,
+        autocast=options.autocast,
+        compiled=True,
+    )
+    found = set()
+    for study in list_studies(database)[0]:
+        numerics = study.record.numerics
+        lanes, threads = numerics.get("lanes", 1), numerics["threads"]
+        is_same = {**here, "lanes": lanes, "threads": threads} == dict(numerics)
+        if is_same and study.record.fingerprint == prepared.loaded.fingerprint.digest:
+            found.add((int(lanes), int(threads)))
+    return found
 
 
 def open_or_create(

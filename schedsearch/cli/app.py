@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from schedsearch.cli.output import Quiet, discard_data, echo, say, stdout_for_data
 from schedsearch.cli.storage import StorageFile
 from schedsearch.errors import FileError, SchedSearchError
-from schedsearch.garbage import keep_all
+from schedsearch.garbage import end_without_collection
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -148,7 +148,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; exit with 0 for success, 1 for failed work, 2 for wrong input."""
-    atexit.register(keep_all)
+    atexit.register(end_without_collection)
     try:
         app()
     except FileError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,10 +66,11 @@ def start(
     cores = (training.given_threads or 1) * training.processes_per_trial
     with place.launcher(storage, cores) as launcher:
         if extension.horizon is None:
+            setup = training.setup()  # before the task is loaded, which may take a while
             with without_collection():  # the task is loaded, and torch with it
                 prepared, plans = _prepare_file(space, search, also, storage, trusted=trust_task)
-            planned = _planned_workers(prepared, training) if workers is None else workers
-            setup = training.setup(planned if is_local else 1)
+            planned = _planned_workers(prepared, setup) if workers is None else workers
+            setup = replace(setup, workers=max(1, planned) if is_local else 1)
             if not plans:
                 refuse_single_plan(prepared.space, space, storage)
             handle = _open(prepared, storage, setup, earlier, accept_task=accept_task)
@@ -127,18 +129,19 @@ def _parent(storage: str, name: str, *, trusted: bool, accept_task: bool) -> Stu
     return parent
 
 
-def _planned_workers(prepared: PreparedSpace, training: options.TrainingOptions) -> int:
+def _planned_workers(prepared: PreparedSpace, setup: ComputeOptions) -> int:
     """Return how many workers will train a study, before its numerics are measured."""
     from schedsearch.cli.worker_count import workers_for_search
+    from schedsearch.samplers import limit_trials
     from schedsearch.task import is_train_function
 
     planned = {
         "engine": "loop" if is_train_function(prepared.task) else "lanes",
-        "device": training.device,
-        "threads": training.given_threads or 1,
-        "processes": training.processes_per_trial,
+        "device": setup.device,
+        "threads": setup.threads or 1,
     }
-    return workers_for_search(planned, prepared.space.search.trials)
+    space = prepared.space
+    return workers_for_search(planned, limit_trials(space, space.search.trials))
 
 
 def _default_workers(handle: StudyHandle, threads: int | None) -> int:

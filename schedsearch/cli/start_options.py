@@ -27,8 +27,8 @@ Workers = Annotated[
     int | None,
     typer.Option(
         help="How many workers to run; 0 only creates the study; default: as many as the cores "
-        "hold, one for each 50 trials at most, and 1 for a training loop, on a GPU, and with "
-        "--on ray.",
+        "hold, at most one for each 50 trials that are left, and 1 for a training loop, on a GPU, "
+        "and with --on ray.",
         min=0,
         show_default=False,
     ),
@@ -250,13 +250,12 @@ class TrainingOptions:
         typer.Option(help="Processes that train each trial together, by torch.distributed.", min=1),
     ] = 1
 
-    def setup(self, workers: int) -> ComputeOptions:
-        """Return the setup for so many workers on one machine."""
+    def setup(self) -> ComputeOptions:
+        """Return the setup for one worker."""
         from schedsearch.preparation import ComputeOptions
 
         return ComputeOptions(
             threads=self.given_threads,
-            workers=max(1, workers),
             lanes=_number_or_auto("--lanes", self.lanes),
             device=self.device,
             tf32=self.tf32,

@@ -30,9 +30,9 @@ class Candidate:
 def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Candidate]]:
     """Return the best distinct schedules, and the best distinct constants with the default.
 
-    A schedule that had the same values as a better one, or as a constant, in each epoch is left
-    out: at its bounds it may be one of many that stay there. Plans that the user added with
-    `start --also` are always among the candidates.
+    A schedule with the same values in each epoch as a better one, or as a constant, is left out: at
+    its bounds it may be one of many that stay there. Plans that the user added with `start --also`
+    are always among the candidates.
 
     Raises:
         StudyError: no schedule is complete.
@@ -63,21 +63,27 @@ def candidates(study: StudyHandle, top: int) -> tuple[list[Candidate], list[Cand
 def _distinct(
     space: Space, ranked: Sequence[PlanMean], constants: Iterable[PlanMean], top: int
 ) -> Sequence[PlanMean]:
-    """Return the first schedules that had values of their own, and those that the user added."""
+    """Return the first schedules that have values of their own, and those that the user added.
+
+    If none has, the first schedule.
+    """
     # scipy takes a while to load, and most commands do not need it.
     from schedsearch.forecast import TrainedPlans
 
-    values_of = TrainedPlans(space).values_of
-    seen = {values_of(plan.trial) for plan in constants}
+    def values_of(plan: Plan) -> bytes | None:
+        return trained.fixed_values(plan.resolve(space.horizon, space.search.seed))
+
+    trained = TrainedPlans(space)
+    seen = {values_of(plan_of(constant.trial)) for constant in constants}
+    seen.add(values_of(space.baseline()))
     found: list[PlanMean] = []
     for plan in ranked:
-        if _is_of_user(plan):
+        if len(found) >= top and not _is_of_user(plan):
+            continue
+        values = values_of(plan_of(plan.trial))
+        if values is None or values not in seen or _is_of_user(plan):
             found.append(plan)
-        elif len(found) < top:
-            values = values_of(plan.trial)
-            if values is None or values not in seen:
-                found.append(plan)
-            seen.add(values)
+        seen.add(values)
     return found or ranked[:1]
 
 

@@ -32,7 +32,7 @@ from schedsearch.storage.quiet import open_quietly
 
 #: Schedules and constants that are tried first, at most; together at most a tenth of the trials,
 #: but one of each. They begin before any result can tell that an earlier study misleads, so they
-#: are few: the forecast proposes more like them if their results agree with it.
+#: are few: if their results are good, the forecast proposes more like them.
 _SCHEDULES, _CONSTANTS = 2, 1
 
 

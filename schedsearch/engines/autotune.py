@@ -164,7 +164,8 @@ class _Chooser:
             reason = reason or summarize_exception(error)
         if reason is not None:
             return self._one_lane_measured(measured, f"the task cannot be batched: {reason}")
-        if not {count for count, _ in self.compiled_before} & set(affordable):
+        known = {count for count, threads in self.compiled_before if threads in self.threads}
+        if not known & set(affordable):
             best = _try_fewer_lanes(measured, affordable, best)
         best, note = self._choose_threads(measured, best)
         best, failure = self._compile_while_it_pays(measured, affordable, best)

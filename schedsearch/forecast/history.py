@@ -68,9 +68,15 @@ class TrainedPlan:
         return self.known_path
 
     @cached_property
-    def values(self) -> bytes:
-        """What is equal for plans that had the same values, however these came about."""
+    def coarse_values(self) -> bytes:
+        """What is equal for plans with equal coarse paths."""
         return values_key(coarse(self.path[None])[0])
+
+    @cached_property
+    def fixed_values(self) -> bytes | None:
+        """See `TrainedPlans.fixed_values`; None also if the plan cannot be read."""
+        plan = self._reader.plan_of(self._trial)
+        return None if plan is None else self._reader.fixed_values(plan)
 
 
 class TrainedPlans:
@@ -120,22 +126,38 @@ class TrainedPlans:
                 return kept
             self.plans = [plan for plan in self.plans if plan not in unknown]
 
-    def path_behind(
-        self, plan: Plan, curve: Array, terms: Mapping[str, Array], points: int = FINE
-    ) -> Array:
+    def path_behind(self, plan: Plan, curve: Array, terms: Mapping[str, Array]) -> Array:
         """Return the path of a plan that was trained, with the feedback that it had."""
-        feedback, arguments = self._feedback(curve, terms), self._arguments
-        return path_of(plan, self.names, self.horizon, feedback, points=points, arguments=arguments)
+        feedback = self._feedback(curve, terms)
+        return path_of(plan, self.names, self.horizon, feedback, arguments=self._arguments)
 
-    def values_of(self, trial: FrozenTrial) -> bytes | None:
-        """Return what is equal for complete trials with the same values in each epoch.
+    def fixed_values(self, plan: Plan) -> bytes | None:
+        """Return what is equal for plans with the same values in each epoch.
 
-        None: the plan cannot be read.
+        None: the values depend on the feedback. A closed-loop schedule has fixed values if it stays
+        the same while the metric rises from far below 0 to far above, and while it falls back, as
+        at a bound that it never leaves, and if it follows no loss term.
+
+        Args:
+            plan: resolved.
         """
-        found, plan = self.read(trial), self.plan_of(trial)
-        if found is None or plan is None:
-            return None
-        return values_key(self.path_behind(plan, found.curve, found.terms, self.horizon))
+        found = set()
+        for course in (1.0,) if plan.is_closed_form else (1.0, -1.0):
+            terms = _WatchedTerms()
+            metrics = (course * (np.arange(self.horizon) - self.horizon / 2)).tolist()
+            feedback = [Feedback(metric, self._metrics(metric), terms) for metric in metrics]
+            path = path_of(
+                plan,
+                self.names,
+                self.horizon,
+                feedback,
+                points=self.horizon,
+                arguments=self._arguments,
+            )
+            if terms.were_read:
+                return None
+            found.add(values_key(path))
+        return found.pop() if len(found) == 1 else None
 
     def curve_of(self, trial: FrozenTrial, epochs: int) -> Array:
         """Return the metric of each of the first epochs, lower is better.
@@ -210,6 +232,17 @@ class TrainedPlans:
 
     def _metrics(self, metric: float) -> dict[str, float]:
         return {self._space.objective.metric: self._space.objective.to_minimize(metric)}
+
+
+class _WatchedTerms(dict[str, float]):
+    """Unknown loss terms, and whether a schedule reads any."""
+
+    were_read = False
+
+    def get(self, name: str, default: Any = math.nan) -> Any:
+        """Return the default, and remember that a term was read."""
+        self.were_read = True
+        return default
 
 
 def _terms(attributes: Mapping[str, Any], horizon: int) -> dict[str, Array]:

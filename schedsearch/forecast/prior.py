@@ -14,7 +14,7 @@ from schedsearch.storage import EarlierStudy
 
 #: Plans that an earlier study needs to tell anything.
 MIN_PLANS = 5
-#: Trials of a study that tell whether an earlier one agrees with it; fewer do not count.
+#: Trials of a study that tell whether an earlier one contradicts it; fewer do not count.
 _MIN_TRIALS = 3
 #: The correlation that is expected between two studies, and how many trials this counts as.
 _EXPECTED, _EXPECTED_TRIALS = 0.5, 5
@@ -110,8 +110,8 @@ class EarlierResults:
         weights = self._weights(paths, targets)
         return EarlierTrend(self._studies, tuple(scale * weight for weight in weights))
 
-    def agrees(self, paths: Array, targets: Array) -> bool:
-        """Return whether any of them has a weight after 3 trials or more."""
+    def may_propose(self, paths: Array, targets: Array) -> bool:
+        """Return whether 3 results or more are known, and do not contradict all of them."""
         return len(targets) >= _MIN_TRIALS and any(self._weights(paths, targets))
 
     def optimistic(self, candidates: Array, begun: Array, targets: Array) -> Array:

@@ -62,9 +62,11 @@ def run_worker(
     start_torch_threads(numerics["threads"])
     if group is not None:
         group.set_up(study.space, numerics)
-    with without_collection(), kept_compiled_code(study.database):
-        # Both load much: the task what it imports, and the check torch's compiler.
-        task, here = load_study_task(study), closest_numerics(numerics)
+    with without_collection():
+        # The task loads what it imports, and the check torch's compiler.
+        task = load_study_task(study)
+        with kept_compiled_code(study.database):
+            here = closest_numerics(numerics)
     asked = {**numerics, "processes": recorded.get("processes", 1)}
     if other := numerics_differences(asked, here):
         messages.warn(

@@ -64,7 +64,7 @@ class ForecastSampler(IndependentSampler):
     sampler per study.
 
     Earlier studies are a prior of the mean, see `EarlierResults`. They also propose half of the
-    first trials, but none before 3 results of this study are known and agree with them.
+    first trials, once 3 results of this study are known, unless these contradict them.
 
     Args:
         space: of the study.
@@ -150,18 +150,18 @@ class ForecastSampler(IndependentSampler):
         return results or None
 
     def _propose_by_earlier(self, trials: Sequence[FrozenTrial]) -> _Candidate | None:
-        """Return for a share of the proposals the best plan by the earlier studies that agree.
+        """Return for a share of the proposals the best plan by the earlier studies.
 
         Many trials begin before the first result: half of them would follow a study that misleads.
-        Without agreement no random number is drawn, so the proposals are those of a search without
-        earlier studies.
+        Where results contradict them no random number is drawn, so the proposals are those of a
+        search without earlier studies.
         """
         if (prior := self._prior) is None:
             return None
         self._kept = self._trained.representative(self._startup_trials)
         finals = np.array([plan.final for plan in self._kept])
         paths = [plan.path[1::3] for plan in self._kept]
-        if not prior.agrees(np.array(paths), finals) or self._rng.random() >= _EARLIER_SHARE:
+        if not prior.may_propose(np.array(paths), finals) or self._rng.random() >= _EARLIER_SHARE:
             return None
         begun = np.array(paths + self._running_paths(trials))
         return self._best_by(lambda paths: prior.optimistic(paths, begun, finals))
@@ -183,18 +183,26 @@ class ForecastSampler(IndependentSampler):
     def _untried(self, candidates: Sequence[_Candidate]) -> Sequence[_Candidate]:
         """Return the candidates with other values than all known plans, or all if there are none.
 
-        At its bounds a schedule may be one of many that stay there.
+        At its bounds a schedule may be one of many that stay there. Constants are compared with
+        constants only: a schedule that stays at a bound must not keep its value from them.
         """
-        tried = {plan.values for plan in self._kept}
-        tried |= {candidate.values for candidate in self._in_training.values()}
-        return [one for one in candidates if one.values not in tried] or candidates
+        known: list[_Candidate | TrainedPlan] = [*self._kept, *self._in_training.values()]
+        if not self._varied:
+            known = [plan for plan in known if self._is_parent(plan.parameters)]
+        shared = {plan.coarse_values for plan in known} & {one.coarse_values for one in candidates}
+        tried = {plan.fixed_values for plan in known if plan.coarse_values in shared} - {None}
+        return [
+            one
+            for one in candidates
+            if one.coarse_values not in shared or one.fixed_values not in tried
+        ] or candidates
 
     def _variants(self) -> list[_Candidate]:
         """Return variants of the best trained plans: most parameters kept, the others near."""
         distinct: dict[bytes, TrainedPlan] = {}
         for plan in sorted(self._kept, key=lambda plan: plan.final):
             if self._is_parent(plan.parameters):
-                distinct.setdefault(plan.values, plan)
+                distinct.setdefault(plan.coarse_values, plan)
         best = [*distinct.values()][:_PARENTS]
         if not best:
             return []
@@ -230,7 +238,7 @@ class ForecastSampler(IndependentSampler):
                 continue
             # Another worker, or this one before a restart, has proposed it.
             if (plan := self._trained.plan_of(trial)) is not None:
-                self._in_training[trial.number] = _Candidate(trial.params, self._path_of(plan))
+                self._in_training[trial.number] = _Candidate(trial.params, plan, self._trained)
         return [candidate.path for candidate in self._in_training.values()]
 
     def _is_parent(self, parameters: Mapping[str, Any]) -> bool:
@@ -253,23 +261,31 @@ class ForecastSampler(IndependentSampler):
                 continue
             if self._suggester.parameters == parent:
                 continue
-            return _Candidate(self._suggester.parameters, self._path_of(plan))
+            return _Candidate(self._suggester.parameters, plan, self._trained)
         # Without a plan, parameters are drawn one by one; if they break a rule, the trial ends.
         baseline = self._space.baseline().resolve(self._space.horizon, self._space.search.seed)
-        return _Candidate({}, self._path_of(baseline))
-
-    def _path_of(self, plan: Plan) -> Array:
-        return self._trained.path_ahead(plan, (), points=PATH_POINTS)
+        return _Candidate({}, baseline, self._trained)
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A plan: its Optuna parameters, and its values over the run."""
+    """A resolved plan, and its Optuna parameters."""
 
     parameters: Mapping[str, Any]
-    path: Array
+    plan: Plan
+    _trained: TrainedPlans
 
     @cached_property
-    def values(self) -> bytes:
-        """What is equal for plans with the same values."""
+    def path(self) -> Array:
+        """The values over the run, with the typical feedback of the study when it was proposed."""
+        return self._trained.path_ahead(self.plan, (), points=PATH_POINTS)
+
+    @cached_property
+    def coarse_values(self) -> bytes:
+        """What is equal for plans with equal coarse paths."""
         return values_key(self.path)
+
+    @cached_property
+    def fixed_values(self) -> bytes | None:
+        """See `TrainedPlans.fixed_values`."""
+        return self._trained.fixed_values(self.plan)

@@ -76,9 +76,10 @@ Duration = Annotated[StrictInt | StrictStr, AfterValidator(_check_duration)]
 Argument = Annotated[Any, AfterValidator(_check_argument)]
 
 
-#: The share of a trial's epochs that is trained on average if the pruner may end it: the forecast
-#: lets a trial go on while it is uncertain.
-_TRAINED_WITH_PRUNER, _TRAINED_WITH_FORECAST = 1 / 3, 1 / 2
+#: The share of a trial's epochs that is trained on average if the pruner may end it.
+_TRAINED_WITH_PRUNER = 1 / 3
+#: The same with the forecast, which lets a trial go on while it is uncertain.
+_TRAINED_WITH_FORECAST = 1 / 2
 
 
 class _Table(BaseModel):

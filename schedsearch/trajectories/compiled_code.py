@@ -45,6 +45,12 @@ def kept_compiled_code(database: Database) -> Iterator[None]:
         os.environ.pop(_VARIABLE, None)
 
 
+def has_compiled_code() -> bool:
+    """Return whether the folder in use, within `kept_compiled_code`, has any compiled code."""
+    folder = os.environ.get(_VARIABLE)
+    return folder is not None and any(Path(folder).glob("*"))
+
+
 def _private_folder(database: Database) -> Path | None:
     """Return the folder for code that is compiled on this machine; None if it cannot be used."""
     folder = compiled_folder(database.url, database.folder).absolute()

@@ -24,10 +24,14 @@ def test_a_long_search_of_a_task_fills_the_cores(trials, workers):
     assert workers_for_search(LANES, trials) == workers
 
 
-def test_a_worker_takes_as_many_cores_as_it_has_threads_and_processes():
+def test_a_worker_takes_as_many_cores_as_it_has_threads():
     assert workers_for_search({**LANES, "threads": 4}, 10_000) == 2
-    assert workers_for_search({**LANES, "threads": 2, "processes": 2}, 10_000) == 2
     assert workers_for_search({**LANES, "threads": 16}, 10_000) == 1
+
+
+def test_a_worker_of_several_processes_takes_as_many_cores():
+    loop = {"engine": "loop", "device": "cpu", "threads": 2, "processes": 2}
+    assert workers_that_fit(loop, 100) == 2
 
 
 @pytest.mark.parametrize("other", [{"engine": "loop"}, {"device": "cuda"}])

@@ -53,16 +53,16 @@ def test_one_that_misleads_has_no_weight_after_a_few_trials():
     assert weight_of(AGREEING, 10) > 0.3
     assert weight_of(MISLEADING, 10) == 0
     paths = paths_of(10, 1)
-    assert not EarlierResults([MISLEADING], NAMES).agrees(paths, value_of(paths))
+    assert not EarlierResults([MISLEADING], NAMES).may_propose(paths, value_of(paths))
 
 
-def test_five_trials_tell_that_one_misleads_and_three_that_one_agrees():
+def test_five_trials_tell_that_one_misleads_and_three_that_one_may_propose():
     paths = paths_of(5, 1)
     values = value_of(paths)
-    assert not EarlierResults([MISLEADING], NAMES).agrees(paths, values)
+    assert not EarlierResults([MISLEADING], NAMES).may_propose(paths, values)
     agreeing = EarlierResults([AGREEING], NAMES)
-    assert agreeing.agrees(paths[:3], values[:3])
-    assert not agreeing.agrees(paths[:2], values[:2])
+    assert agreeing.may_propose(paths[:3], values[:3])
+    assert not agreeing.may_propose(paths[:2], values[:2])
 
 
 def test_only_the_order_of_its_values_counts():

@@ -120,6 +120,36 @@ def test_schedules_that_stay_at_a_bound_are_no_lottery():
     assert sum(stayed[20:]) < 10
 
 
+def test_a_schedule_that_stays_at_a_bound_does_not_keep_its_value_from_the_constants():
+    content = space_of().to_document()
+    levels = {"levels": [0.1, 0.3, 0.5, 0.7, 0.9]}
+    content["hyperparameters"]["lr"]["families"] = {
+        "constant": {"value": levels},
+        "linear": {"initial": levels, "final": levels},
+    }
+    space = Space.from_document(content, "small.toml")
+    study = optuna.create_study()
+    # The mean of the values is the objective; the last schedule stays at the best constant.
+    for initial, final in [(0.9, 0.5), (0.3, 0.7), (0.5, 0.1), (0.7, 0.9), (0.3, 0.1)] * 3 + [
+        (0.1, 0.1)
+    ]:
+        line = {"initial": initial, "final": final, "duration": 9}
+        tables = {"hyperparameters": {"lr": {"families": {"linear": line}}}}
+        value = (initial + final) / 2
+        reports = dict.fromkeys(range(1, 10), value)
+        study.add_trial(
+            create_trial(value=value, user_attrs={PLAN: tables}, intermediate_values=reports)
+        )
+    proposed = []
+    for seed in range(10):
+        study.sampler = ForecastSampler(space, seed, constants=True)
+        _, tables = begin(study, space)
+        [value] = tables["hyperparameters"]["lr"]["families"]["constant"].values()
+        proposed.append(value)
+        study.tell(study.trials[-1].number, state=TrialState.FAIL)
+    assert proposed.count(0.1) > 5
+
+
 def test_all_constant_plans_come_from_the_share_of_constants_alone(tmp_path):
     content = document(trials=40, sampler={"name": "forecast"}, pruner={"name": "none"})
     study = make_study(tmp_path, content)
