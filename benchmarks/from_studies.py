@@ -19,7 +19,8 @@ some searches would reach at once and others never. The ratios are geometric mea
 the same seed and worker, with 95 % intervals. There is one run per trial, and no race.
 
 `known_rate` and `known_weights` train nothing: their metric is a known function of the values, so
-many searches take seconds. They train one trial at a time.
+many searches take seconds. They train one trial at a time; the value of the best trial is that
+without the noise by which it was chosen.
 
 `start` trains at most an eighth of the trials at once, so a search of 100 trials has 8 lanes. With
 more, most first trials begin before any result can tell that an earlier study misleads.
@@ -47,6 +48,7 @@ from schedsearch.preparation import (
     space_from_content,
 )
 from schedsearch.storage import StudyHandle, create_study, open_database
+from schedsearch.storage.attributes import PLAN
 from schedsearch.task import is_train_function
 from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.worker import Messages, ProcessControl, Worker
@@ -113,12 +115,19 @@ def misled(given: PreparedSpace, cold: StudyHandle) -> Beginning:
 
 
 def best_so_far(study: StudyHandle) -> list[float]:
-    """Return the best value after each trial that has begun, lower is better."""
-    best, found = math.inf, []
+    """Return the value of the best trial after each one that has begun, lower is better.
+
+    Of a task whose metric is known, it is that without noise.
+    """
+    best, shown, found = math.inf, math.inf, []
+    is_known = study.name.startswith(known_task.TASKS)
     for trial in study.trials():
         if trial.value is not None and trial.state.name == "COMPLETE":
-            best = min(best, study.space.objective.to_minimize(trial.value))
-        found.append(best)
+            value = study.space.objective.to_minimize(trial.value)
+            if value < best:
+                best = value
+                shown = known_task.value_of(trial.user_attrs[PLAN]) if is_known else value
+        found.append(shown)
     return found
 
 
