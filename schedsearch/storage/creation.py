@@ -20,6 +20,7 @@ from schedsearch.storage.attributes import (
     FINGERPRINT,
     NUMERICS,
     PLAN,
+    SAMPLE_INDEX,
     SPACE,
     TAKEN_FROM,
     TRIALS,
@@ -129,8 +130,9 @@ def delete_if_untrained(database: Database, record: StudyRecord) -> bool:
 
 
 def _is_worth_keeping(trial: FrozenTrial) -> bool:
-    # The same command queues trial 0 and the plans of earlier studies again.
-    again = trial.user_attrs.keys() & {BASELINE, TAKEN_FROM}
+    # The same command queues trial 0 and the plans of earlier studies again, and its sampler draws
+    # other plans than those that a worker has handed back.
+    again = trial.user_attrs.keys() & {BASELINE, TAKEN_FROM, SAMPLE_INDEX}
     queued = trial.state is TrialState.WAITING and not again
     return bool(trial.intermediate_values) or trial.state is TrialState.RUNNING or queued
 
