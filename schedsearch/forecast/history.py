@@ -134,13 +134,16 @@ class TrainedPlans:
     def fixed_values(self, plan: Plan) -> bytes | None:
         """Return what is equal for plans with the same values in each epoch.
 
-        None: the values depend on the feedback. A closed-loop schedule has fixed values if it stays
-        the same while the metric rises from far below 0 to far above, and while it falls back, as
-        at a bound that it never leaves, and if it follows no loss term.
+        None: the values depend on the feedback, or the plan sets other hyperparameters. A
+        closed-loop schedule has fixed values if it stays the same while the metric rises from far
+        below 0 to far above, and while it falls back, as at a bound that it never leaves, and if it
+        follows no loss term.
 
         Args:
             plan: resolved.
         """
+        if not set(self.names) <= set(plan.names):
+            return None
         found = set()
         for course in (1.0,) if plan.is_closed_form else (1.0, -1.0):
             terms = _WatchedTerms()
