@@ -239,7 +239,8 @@ def test_a_missing_metric_is_reported_once_with_exit_status_2(tmp_path, place):
 
 
 def test_a_task_that_always_fails_ends_the_search_with_exit_1(tmp_path):
-    search = start(tmp_path, document(searches.train_and_raise))
+    # A pruned trial would end the row.
+    search = start(tmp_path, document(searches.train_and_raise, pruner={"name": "none"}))
     _, err = search.communicate(timeout=90)
     assert search.returncode == 1
     assert err.count("ZeroDivisionError: the third epoch is one too many") == 4
