@@ -372,7 +372,8 @@ def test_bfloat16_gives_other_results_that_are_as_repeatable(lanes):
 @pytest.mark.gpu
 @pytest.mark.skipif(
     not torch.cuda.is_available(),
-    reason="needs a CUDA device: run `pytest -m gpu` on a machine with one",
+    reason="no CUDA device on this machine; test_contract.py checks the same contract on the CPU; "
+    "on a machine with a CUDA device run `pytest -m gpu`",
 )
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("layers", LAYERS)
