@@ -1,4 +1,4 @@
-"""When Python looks for garbage: not while modules are loaded, and not among them."""
+"""When Python collects garbage: not while modules are loaded, and not among their objects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def keep_all() -> None:
 def end_without_collection() -> None:
     """Leave nothing for the collections with which Python ends, which take over a second.
 
-    A file that only a cycle of objects refers to would be closed by them, so all are flushed here.
+    The garbage collector would close a file that only a reference cycle holds, and so write its
+    buffer; therefore the buffers of all files are flushed here.
     """
     gc.unfreeze()
     for found in gc.get_objects():

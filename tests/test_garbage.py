@@ -43,7 +43,7 @@ def test_a_command_leaves_nothing_for_the_collections_at_the_end_of_python(tmp_p
 
 
 def test_a_file_in_a_cycle_of_objects_is_written_to_its_end(tmp_path):
-    """Without collections nobody would close it, so what it has not written yet would be lost."""
+    """Only the garbage collector closes such a file, and so writes its buffer: it is off here."""
     run(
         """
         import sys
