@@ -189,7 +189,8 @@ def choose_numerics(
         prepared: the space and its task.
         options: that `check_compute_options` accepts.
         say: receives the numbers of lanes and threads, and the reasons for them.
-        compiled_before: returns the lanes and threads of steps that are compiled already.
+        compiled_before: returns the lanes and threads of steps that are compiled already. It is
+            called only if the number of lanes is measured.
     """
     most = options.threads or most_threads(options.workers * options.processes)
     if is_train_function(prepared.task):
@@ -206,7 +207,7 @@ def choose_numerics(
     counts = thread_counts(most) if options.threads is None else (most,)
     if options.lanes == 1 and len(counts) == 1:
         return here("sequential", threads=most)
-    choice = _choose_engine(prepared.space, prepared.task, options, counts, say, compiled_before())
+    choice = _choose_engine(prepared.space, prepared.task, options, counts, say, compiled_before)
     say(choice.reason)
     if choice.lanes == 1:
         return here("sequential", threads=choice.threads)
@@ -251,7 +252,7 @@ def _choose_engine(
     options: ComputeOptions,
     threads: tuple[int, ...],
     say: Callable[[str], None],
-    compiled_before: Collection[tuple[int, int]],
+    compiled_before: Callable[[], Collection[tuple[int, int]]],
 ) -> EngineChoice:
     from schedsearch.engines.autotune import SearchSize, choose_engine
     from schedsearch.engines.precision import PrecisionSettings
@@ -272,5 +273,5 @@ def _choose_engine(
         precision=PrecisionSettings(threads[0], options.tf32, options.autocast),
         device=options.device,
         say=say,
-        compiled_before=compiled_before,
+        compiled_before=compiled_before() if lanes is None else (),
     )

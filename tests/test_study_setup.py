@@ -7,7 +7,7 @@ import pytest
 from schedsearch import study_setup
 from schedsearch.launchers import in_process
 from schedsearch.numerics import current_numerics
-from schedsearch.preparation import ComputeOptions, prepare_space
+from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
 from schedsearch.space import Space
 from schedsearch.storage import create_study, open_database
 from schedsearch.worker import Messages, ProcessControl
@@ -64,6 +64,24 @@ def test_numerics_of_an_earlier_version_without_lanes_are_no_obstacle(
 def test_without_its_compiled_code_a_step_is_not_known(compiled_folder, compiled_before):
     (compiled_folder / "step.so").unlink()
     assert compiled_before(LANES) == set()
+
+
+def test_without_a_folder_of_compiled_code_no_step_is_known(
+    compiled_folder, compiled_before, monkeypatch
+):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(compiled_folder / "missing"))
+    assert compiled_before(LANES) == set()
+
+
+@pytest.mark.parametrize(("lanes", "lookups"), [(2, 0), (None, 1)])
+def test_compiled_steps_are_looked_up_only_if_lanes_are_measured(lanes, lookups):
+    called = []
+    content = document() | {"task": "tests.engines.toys:Toy"}
+    prepared = prepare_space(Space.from_document(content, "small.toml"))
+    choose_numerics(
+        prepared, ComputeOptions(lanes=lanes), print, lambda: called.append("lookup") or set()
+    )
+    assert len(called) == lookups
 
 
 @pytest.mark.parametrize("is_own_process", [True, False])

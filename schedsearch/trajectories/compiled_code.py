@@ -48,6 +48,7 @@ def kept_compiled_code(database: Database) -> Iterator[None]:
 def has_compiled_code() -> bool:
     """Return whether the folder in use, within `kept_compiled_code`, has any compiled code."""
     folder = os.environ.get(_VARIABLE)
+    # Unlike iterdir, glob raises nothing if the folder is missing or cannot be read.
     return folder is not None and any(Path(folder).glob("*"))
 
 
