@@ -1,7 +1,7 @@
 """Training loops that train nothing: their metric is a known function of the values over the run.
 
-0.05 (1 + q) with 1 % of noise, where q is that of `benchmarks.known_objectives`. What an epoch
-cannot know yet counts as 1.
+0.05 (1 + q) with 1 % of noise, where q is that of `benchmarks.known_objectives` for the values so
+far.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.known_objectives import HORIZON, SPACES, WEIGHT_NAMES, distance
+from benchmarks.known_objectives import (
+    HORIZON,
+    SPACES,
+    WEIGHT_NAMES,
+    distance,
+    distance_of_values,
+)
 from schedsearch import LoopRun
 
 _NOISE = 0.01
@@ -39,21 +45,13 @@ vars(weights)["hyperparameters"] = _DEFAULTS | dict.fromkeys(WEIGHT_NAMES, 0.5)
 
 
 def _report_distances(run: LoopRun, names: Sequence[str]) -> None:
-    best = {0: (1.0, -0.5), HORIZON // 2: (0.5, -1.0), HORIZON - 1: (1.0, -2.0)}
-    distance = sum(factor for factor, _ in best.values()) + 3.0 * len(names)
-    seen: list[float] = []
-    for epoch, hp in run:
-        seen += [hp[name] for name in ("lr", *names)]
-        if epoch in best:
-            factor, target = best[epoch]
-            distance += factor * ((math.log10(max(hp["lr"], 1e-6)) - target) ** 2 - 1)
-        for place, name in enumerate(names):
-            targets = {0: 0.1 + 0.3 * place, HORIZON - 1: 0.9 - 0.2 * place}
-            if epoch in targets:
-                distance += 1.5 * ((hp[name] - targets[epoch]) ** 2 - 1)
+    values: list[dict[str, float]] = []
+    for _, hp in run:
+        values.append({name: hp[name] for name in ("lr", *names)})
         # Each plan has noise of its own, since all trials of a search have the same seed.
+        seen = [value for of_epoch in values for value in of_epoch.values()]
         noise = random.Random(repr((run.seed, seen))).gauss(0, _NOISE)
-        run.report(val_loss=0.05 * (1 + distance) * math.exp(noise))
+        run.report(val_loss=0.05 * (1 + distance_of_values(values)) * math.exp(noise))
 
 
 def value_of(tables: Mapping[str, Any]) -> float:
