@@ -68,6 +68,8 @@ def train(
         runs = [_train(trainer, number) for number in _seeds(seed, trainer)]
     saved = [_save(run, trainer.space, output, folder, several=len(runs) > 1) for run in runs]
     _print_result(runs, trainer, as_json=as_json)
+    if seed is None:
+        _say_other_seeds(trainer)
     if diverged := [run for run in runs if run.diverged]:
         epochs = ", ".join(f"{run.epoch} (seed {run.seed})" for run in diverged)
         raise SchedSearchError(f"the training diverged in epoch {epochs}")
@@ -212,6 +214,22 @@ def _say_reproduced(run: TrainedRun) -> None:
         say(
             f"seed {run.seed}: did not reproduce the recorded value {run.recorded!r}: got "
             f"{run.value!r}"
+        )
+
+
+def _say_other_seeds(trainer: ConfigTrainer) -> None:
+    """Say that `export` has named the mean of several seeds, of which one was trained."""
+    first, *others = trainer.seeds
+    source = trainer.space.document.source
+    if others and source:
+        say(
+            f"seed {first} is the first of the trial's {1 + len(others)} seeds, whose mean "
+            "`export` prints: --seed all trains each of them"
+        )
+    elif "race" in source:
+        say(
+            f"seed {first} is the only one of the trial: the mean that `export` prints is over all "
+            "seeds with which the race trained its plan"
         )
 
 

@@ -18,7 +18,7 @@ WORSE, BETTER, NO_DIFFERENCE = "worse", "better", "no difference seen"
 NOT_WORSE, NOT_SHOWN = "not worse", "not shown"
 
 #: Without a margin, a simpler schedule may lose this share of the gain.
-_SHARE_OF_GAIN = 0.25
+SHARE_OF_GAIN = 0.25
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def compare(
         margins: tuple[float, ...] | None = (margin,) * len(reference)
     else:
         gain = _gain(variants, pairs)
-        margins = tuple(_SHARE_OF_GAIN * g for g in gain.differences) if gain.mean > 0 else None
+        margins = tuple(SHARE_OF_GAIN * g for g in gain.differences) if gain.mean > 0 else None
     return [
         Comparison(variant, each, pair, margins if variant.question is Question.SIMPLER else None)
         for variant, each, pair in zip(variants, runs, pairs, strict=True)

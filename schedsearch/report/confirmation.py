@@ -7,6 +7,7 @@ from typing import Any
 
 from schedsearch.confirmation.paired import Verdict
 from schedsearch.confirmation.verdicts import best_first, plan_label, winner
+from schedsearch.report.differences import describe_difference, levels_sentence, sign_sentence
 from schedsearch.report.text import describe_plan
 
 
@@ -20,6 +21,7 @@ def confirmation_lines(result: Mapping[str, Any]) -> list[str]:
         lines.append(_sentence(plan, result))
         lines.extend(f"  {line}" for line in describe_plan(plan["plan"]))
         lines.extend(f"  {line}" for line in _comparisons(plan, result))
+    lines.extend(_other_order(result))
     lines.extend(f"weak baseline: {warning}" for warning in result.get("coarse", []))
     return lines
 
@@ -44,14 +46,16 @@ def _heading(result: Mapping[str, Any]) -> Iterator[str]:
         if result["test"]
         else "on the validation split: the runs have no such metric on the test split"
     )
+    yield f"mean {result['metric']} over {_seeds(result)} fresh seeds, {what}"
+    yield sign_sentence("schedule", "constant", result)
+    better, worse = ("below", "above") if result["direction"] == "minimize" else ("above", "below")
+    several = len(result["constants"]) > 1
+    also = " (corrected for the number of constants too: Hochberg)" if several else ""
     yield (
-        f"mean {result['metric']} over {_seeds(result)} fresh seeds, {what}; "
-        "intervals are corrected for the number of schedules (Holm) and of constants (Hochberg)"
+        f"a schedule is better if all its intervals are {better} 0, and worse if one is {worse} 0"
+        f"{also}"
     )
-    yield (
-        "a schedule is better if all its intervals lie on the better side of 0, and worse if one "
-        "lies on the other side"
-    )
+    yield levels_sentence(len(result["plans"]), "schedules")
     if len(looks := result.get("looks", [])) > 1:
         shown = ", ".join(map(str, looks[:-1])) + f" and {looks[-1]}"
         yield (
@@ -84,18 +88,27 @@ def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
 
 
 def _comparisons(plan: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each constant that a schedule was compared with.
-
-    At the Holm level 0.025, for example, the interval is a 97.5 % interval.
-    """
+    """Yield a line for each constant that a schedule was compared with."""
     for pair in plan["against"]:
-        low, high = pair["interval"]
         yield (
-            f"against {plan_label(pair)} {pair['difference']:+.4g} "
-            f"({100 * (1 - plan['level']):.4g} % interval {low:+.4g} to {high:+.4g}), "
+            f"against {plan_label(pair)} {describe_difference(pair, plan['level'])}, "
             f"better on {pair['wins']} of {_seeds(result)} seeds, worse on {pair['losses']}"
         )
     yield f"p {plan['p']:.2g}"
+
+
+def _other_order(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line if another schedule was best in the search, whose order `plans` has."""
+    of_search = result["plans"][0]["number"]
+    on_seeds = winner(result)
+    what = "the winner"
+    if on_seeds is None:
+        on_seeds, what = best_first(result, "plans")[0]["number"], "the one with the best mean"
+    if on_seeds != of_search:
+        yield (
+            f"of these schedules, trial {of_search} was the best in the search; on the fresh "
+            f"seeds, trial {on_seeds} is {what}"
+        )
 
 
 def _seeds(result: Mapping[str, Any]) -> int:

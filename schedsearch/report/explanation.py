@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from schedsearch.explanation.judging import BETTER, NOT_WORSE, WORSE
+from schedsearch.explanation.judging import BETTER, NOT_WORSE, SHARE_OF_GAIN, WORSE
+from schedsearch.report.differences import describe_difference, levels_sentence, sign_sentence
 from schedsearch.report.text import describe_families
 
 _QUESTIONS = {
@@ -18,14 +20,14 @@ _QUESTIONS = {
 
 def explanation_lines(result: Mapping[str, Any]) -> list[str]:
     """Return the questions, and a sentence with difference and interval for each comparison."""
-    lines = [_heading(result)]
-    if len(looks := result.get("looks", [])) > 1:
-        lines.append(f"looked {len(looks)} times: each look adds to the risk of a chance result")
+    lines = list(_heading(result))
     for question, title in _QUESTIONS.items():
         found = [c for c in result["comparisons"] if c["question"] == question]
         if not found and question != "follows":
             continue
         lines.append(title)
+        if question == "simpler" and result["margin"] is not None:
+            lines.append(f"  {_margin_sentence(result)}")
         lines.extend(f"  {line}" for c in found for line in (sentence(c, result), _numbers(c)))
         if not found:
             lines.append("  none of its schedules follows the training")
@@ -96,42 +98,54 @@ def _simpler(comparison: Mapping[str, Any], result: Mapping[str, Any], names: st
     what = _each_schedule(comparison) if is_together else f"{names}: {_schedules(comparison)}"
     if result["margin"] is None:
         return f"{what} is not judged, since the plan gains nothing over the best constants"
-    margin = f"{result['margin']:.4g}"
     if comparison["verdict"] == NOT_WORSE:
-        return f"{what} is not worse by {margin} or more"
-    return f"{what} may be worse by {margin} or more"
+        return f"{what} is not worse by the margin or more"
+    return f"{what} may be worse by the margin or more"
+
+
+def _margin_sentence(result: Mapping[str, Any]) -> str:
+    """Return what the margin of a simpler schedule is, and where it comes from."""
+    margin, gain = result["margin"], result["gain"]
+    origin = "as given"
+    if math.isclose(margin, SHARE_OF_GAIN * gain):
+        origin = f"a quarter of the gain of {gain:.4g} over the best constants (none was given)"
+    return (
+        f"margin: {margin:.4g}, {origin}; a simpler schedule is not worse if it loses "
+        "significantly less"
+    )
 
 
 def simplest_sentence(result: Mapping[str, Any]) -> str:
     """Return which simpler plan would do."""
     if result["margin"] is None:
-        return "the plan gains nothing over the best constants, so take these (or give --margin)"
+        return "the plan gains nothing over the best constants, so take these (or give a margin)"
     if result["simplest"] is None:
-        return f"no simpler plan was shown to be within {result['margin']:.4g} of it"
+        return f"no simpler plan was shown to be within the margin of {result['margin']:.4g}"
     chosen = result["comparisons"][result["simplest"]]
     return f"a simpler plan does: {_each_schedule(chosen)}"
 
 
 def _numbers(comparison: Mapping[str, Any]) -> str:
-    low, high = comparison["interval"]
     counts = {"diverged": comparison["diverged"], "stopped early": comparison["stopped"]}
     shown = "".join(f", {count} {word}" for word, count in counts.items() if count)
     return (
-        f"  difference {comparison['difference']:+.4g} "
-        f"({100 * (1 - comparison['level']):.4g} % interval {low:+.4g} to {high:+.4g}), mean "
+        f"  difference {describe_difference(comparison, comparison['level'])}, mean "
         f"{comparison['mean']:.4g}, p {comparison['p']:.2g}{shown}"
     )
 
 
-def _heading(result: Mapping[str, Any]) -> str:
+def _heading(result: Mapping[str, Any]) -> Iterator[str]:
     first, stop = result["seeds"]
     split = "test split" if result["test"] else "validation split"
-    hypotheses = result.get("hypotheses", len(result["comparisons"]))
-    return (
+    yield (
         f"trial {result['trial']}: mean {result['metric']} {result['mean']:.4g} over "
-        f"{stop - first} fresh seeds, on the {split}; differences are variant minus plan, and "
-        f"intervals are corrected for {hypotheses} comparisons (Holm)"
+        f"{stop - first} fresh seeds, on the {split}"
     )
+    yield sign_sentence("variant", "plan", result)
+    hypotheses = result.get("hypotheses", len(result["comparisons"]))
+    yield levels_sentence(hypotheses, "comparisons")
+    if len(looks := result.get("looks", [])) > 1:
+        yield f"looked {len(looks)} times: each look adds to the risk of a chance result"
 
 
 def _schedules(comparison: Mapping[str, Any]) -> str:

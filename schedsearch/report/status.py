@@ -119,6 +119,11 @@ class Status:
     #: How many trials train further seeds of the best plans, and how many of these have ended.
     race_runs: int = 0
     race_ended: int = 0
+    #: How many complete trials train further seeds of plans, and how many repeat another's plan.
+    race_complete: int = 0
+    repeats: int = 0
+    #: The number of seeds that each trial trains; a trial of a race trains one.
+    seeds: int = 1
     #: The result of the last `explain` in one line; None if there is none.
     explanation: str | None = None
     #: The study whose plans this one trains, and why; None for a search.
@@ -226,6 +231,9 @@ def _read_status(study: StudyHandle) -> Status:
         confirmation=None if result is None else _confirmation_line(study, result),
         race_runs=len(race),
         race_ended=sum(trial.state.is_finished() for trial in race),
+        race_complete=sum(trial.state is TrialState.COMPLETE for trial in race),
+        repeats=sum(map(_repeats, means)),
+        seeds=seeds,
         audit=summarize_audit(trials, objective),
         explanation=None if explanation is None else explanation_line(explanation),
         follows=study.follows,
@@ -252,6 +260,11 @@ def _last_failure(trials: Iterable[FrozenTrial]) -> str | None:
         return None
     last = max(failed, key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))
     return f"the last of {len(failed)}: trial {last.number} with {failure_reason(last)}"
+
+
+def _repeats(plan: PlanMean) -> int:
+    """Return how many trials, other than runs of a race, tried a plan after the first one."""
+    return max(0, sum(not is_race_run(trial) for trial in plan.trials) - 1)
 
 
 def _best(study: StudyHandle, ranked: Sequence[PlanMean]) -> Best | None:

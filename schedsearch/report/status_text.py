@@ -70,16 +70,32 @@ def _count_lines(status: Status) -> Iterator[str]:
         f"{counts.pruned} pruned ({status.diverged} of them diverged), {counts.failed} failed; "
         f"{counts.running} running, {counts.waiting} waiting"
     )
+    yield from _complete_lines(status)
+    of_seeds = f", each of {status.seeds} seeds," if status.seeds > 1 else ""
     yield (
-        f"epochs    {counts.epochs} in {describe_seconds(status.seconds)} of training: "
+        f"epochs    {counts.epochs}{of_seeds} in {describe_seconds(status.seconds)} of training: "
         f"{status.epochs_per_second:.1f} per second"
     )
     if status.epochs_trained != status.epochs_requested:
         ratio = status.epochs_requested / max(1, status.epochs_trained)
+        of_seeds = ", those of each seed counted" if status.seeds > 1 else ""
         yield (
-            f"reuse     {status.epochs_requested} epochs requested, {status.epochs_trained} "
-            f"trained, the others cached: a ratio of {ratio:.2f}"
+            f"reuse     {status.epochs_requested} epochs requested{of_seeds}, "
+            f"{status.epochs_trained} trained, the others cached: a ratio of {ratio:.2f}"
         )
+
+
+def _complete_lines(status: Status) -> Iterator[str]:
+    """Yield what the complete trials are, if they are more than the plans that are compared."""
+    if not (status.race_complete or status.repeats):
+        return
+    plans = (("schedule", status.best_schedule), ("constant", status.best_constant))
+    parts = [count_of(best.among, noun) for noun, best in plans if best is not None]
+    if status.race_complete:
+        parts.append(f"{count_of(status.race_complete, 'further run')} of these (race)")
+    if status.repeats:
+        parts.append(f"{count_of(status.repeats, 'trial')} with the plan of another")
+    yield f"          complete: {', '.join(parts)}"
 
 
 def _plan_lines(status: Status) -> Iterator[str]:
@@ -99,11 +115,13 @@ def _among(best: Best | None, horizon: int) -> str:
     if best is None:
         return ""
     among, epochs = f", the best of {best.among}", count_of(horizon, "epoch")
-    if best.seeds > 1:
-        among += f", mean of {best.seeds} seeds"
-    if not best.stopped:
-        return f"{among} after {epochs}"
-    return f"{among}, of which {best.stopped} stopped before the horizon of {epochs}"
+    if best.stopped:
+        among += f", of which {best.stopped} stopped before the horizon of {epochs}"
+    if best.seeds > 1 or best.error is not None:
+        among += f", mean of {count_of(best.seeds, 'seed')}" if best.seeds > 1 else ", 1 seed"
+    if best.error is not None:
+        among += " ± standard error"
+    return among if best.stopped else f"{among} after {epochs}"
 
 
 def _indented(plan: Mapping[str, Any]) -> Iterator[str]:

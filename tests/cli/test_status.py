@@ -188,6 +188,30 @@ def test_cached_epochs_are_counted_apart_from_trained_ones(run, tmp_path):
     assert f"reuse     {found['epochs_asked'] + 2} epochs requested, " in run("status")[1]
 
 
+def test_the_complete_trials_that_are_no_plan_of_their_own_are_counted(run, tmp_path):
+    study = make_study(tmp_path)
+    work(study)
+    assert "          complete: " not in run("status")[1]
+    first, compared = study.trials()[0], len(study.complete_trials())
+    study.load().add_trial(
+        create_trial(
+            value=1.0, intermediate_values={1: 1.0}, user_attrs={"plan": first.user_attrs["plan"]}
+        )
+    )
+    assert f"ended: {compared + 1} complete, " in run("status")[1]
+    assert f"complete: {compared} constants, 1 trial with the plan of another\n" in run("status")[1]
+
+
+def test_with_several_seeds_it_says_what_an_epoch_and_an_error_are(run, tmp_path):
+    study = make_study(tmp_path, document(seeds=3))
+    work(study)
+    lines = run("status")[1].splitlines()
+    epochs = sum(len(trial.intermediate_values) for trial in study.trials())
+    assert any(line.startswith(f"epochs    {epochs}, each of 3 seeds, in ") for line in lines)
+    [constant] = [line for line in lines if line.startswith("constant  ")]
+    assert constant.endswith(", mean of 3 seeds ± standard error after 9 epochs")
+
+
 def test_pauses_between_searches_do_not_count_as_training_time(run, tmp_path):
     study, noon = make_study(tmp_path), datetime(2026, 1, 1, 12)
     attributes = {"plan": study.space.baseline().to_tables()}

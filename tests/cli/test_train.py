@@ -81,9 +81,23 @@ def test_every_seed_of_a_trial_is_reproduced(run, tmp_path):
     assert [r["reproduced"] for r in found["runs"]] == [True] * 3
     assert found["validation"]["val_loss"] == pytest.approx(content["source"]["value"], rel=1e-15)
     assert json.loads(run("train", path, "--json").out)["seeds"] == [0]
+    one = run("train", path)
+    assert one.err.splitlines()[-1] == (
+        "seed 0 is the first of the trial's 3 seeds, whose mean `export` prints: --seed all trains "
+        "each of them"
+    )
     other = run("train", path, "--seed", 9, "--json")
     assert json.loads(other.out)["reproduced"] is None
     assert other.err == ""
+
+
+def test_a_trial_with_one_seed_says_that_the_mean_of_export_has_those_of_the_race(run, tmp_path):
+    content, _ = exported(tmp_path)
+    content["source"]["race"] = {"mean": 0.5, "seeds": 4, "diverged": 0}
+    assert run("train", save(tmp_path, content)).err.splitlines()[-1] == (
+        "seed 0 is the only one of the trial: the mean that `export` prints is over all seeds with "
+        "which the race trained its plan"
+    )
 
 
 @pytest.mark.parametrize(

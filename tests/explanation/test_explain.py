@@ -71,6 +71,30 @@ def test_the_simplest_plan_keeps_the_decay_and_has_a_constant_for_the_rest(decay
     assert config["source"]["value"] == run[plan, config["search"]["seed"]].validation
 
 
+@pytest.mark.parametrize(
+    ("margin", "origin"),
+    [
+        (None, "a quarter of the gain of {:.4g} over the best constants (none was given)"),
+        (0.001, "as given"),
+    ],
+)
+def test_it_says_what_a_sign_means_and_where_the_margin_comes_from(decay, margin, origin):
+    study, result = decay
+    if margin is not None:
+        result = explained(study, trial=result["trial"], margin=margin)
+    lines = explanation_lines(result)
+    assert lines[1] == (
+        "difference: variant minus plan; negative: the variant is better, as test_loss is minimized"
+    )
+    at = lines.index("would a simpler schedule do?")
+    shown, gain = f"  margin: {result['margin']:.4g}, ", result["gain"]
+    assert lines[at + 1].startswith(f"{shown}{origin.format(gain)}; a simpler schedule is not ")
+    told = "\n".join(lines)
+    for comparison in found(result, "simpler"):
+        words = "is not worse" if comparison["verdict"] == "not worse" else "may be worse"
+        assert f"{words} by the margin or more" in told
+
+
 def test_where_only_the_feedback_matters_a_schedule_has_to_follow_the_training(tmp_path):
     study = searched(tmp_path, content_of(tasks.train_by_feedback))
     result = explained(study)
@@ -131,8 +155,9 @@ def test_the_intervals_are_corrected_for_the_distinct_variants(one_schedule):
     assert result["hypotheses"] == len(result["comparisons"]) - 1
     smallest = min(c["level"] for c in result["comparisons"])
     assert smallest == pytest.approx(0.05 / result["hypotheses"])
-    heading = explanation_lines(result)[0]
-    assert heading.endswith(f"are corrected for {result['hypotheses']} comparisons (Holm)")
+    [line] = [line for line in explanation_lines(result) if line.startswith("intervals: ")]
+    assert f"the {result['hypotheses']} comparisons share an error rate of 5 % (Holm)" in line
+    assert f"a {100 * (1 - smallest):.4g} % interval (5 % / {result['hypotheses']})" in line
 
 
 def test_a_look_with_another_margin_is_another_look(one_schedule):

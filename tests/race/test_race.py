@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections import Counter
 from datetime import timedelta
@@ -251,9 +252,15 @@ def test_status_names_the_seeds_behind_a_mean_and_the_runs_of_the_race(url):
     assert found["among"] == len(study.ranked_plans(constant=False))
     lines = summary_lines(status)
     [line] = [line for line in lines if line.startswith("schedule")]
-    assert f"the best of {found['among']}, mean of {found['seeds']} seeds" in line
+    seeds = f"mean of {found['seeds']} seeds ± standard error after"
+    assert f"the best of {found['among']}, {seeds} " in line
     assert f"± {found['error']:.2g}" in line
     assert f"race      {runs} of {runs} further runs of the best plans ended" in "\n".join(lines)
+    [line] = [line for line in lines if line.startswith("          complete: ")]
+    counted = [int(number) for number in re.findall(r"\d+", line)]
+    assert f"{found['among']} schedules, " in line
+    assert f"{runs} further runs of these (race)" in line
+    assert sum(counted) == status.counts.complete
 
 
 def test_a_plan_without_further_runs_is_not_ranked_before_those_of_the_race(url):
