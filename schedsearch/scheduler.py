@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +18,7 @@ from schedsearch.saved_states import (
     whole_number,
 )
 from schedsearch.schedules import Feedback
+from schedsearch.schedules.cut_phases import cut_phase_lines
 from schedsearch.schedules.parameters import is_finite
 
 Direction: TypeAlias = Literal["minimize", "maximize"]
@@ -45,6 +47,8 @@ class Scheduler:
         horizon: the number of epochs of a full training.
         epoch: the number of epochs that have ended.
 
+    A `UserWarning` says which schedules the horizon cuts.
+
     Raises:
         ParameterError: a value would overflow within the horizon.
     """
@@ -52,6 +56,22 @@ class Scheduler:
     def __init__(
         self, plan: Plan, *, horizon: int, seed: int = 0, direction: Direction = "minimize"
     ) -> None:
+        self._begin(plan, horizon, seed, direction)
+        for names, schedule in plan.schedules.items():
+            resolved, interval = self.plan.schedules[names], plan.intervals.get(names[0], "epoch")
+            for line in cut_phase_lines(", ".join(names), schedule, resolved, horizon, interval):
+                warnings.warn(line, stacklevel=2)
+
+    @classmethod
+    def of_checked_plan(
+        cls, plan: Plan, *, horizon: int, seed: int, direction: Direction
+    ) -> Scheduler:
+        """Return the scheduler of a plan whose file or space was checked for such schedules."""
+        scheduler = cls.__new__(cls)
+        scheduler._begin(plan, horizon, seed, direction)
+        return scheduler
+
+    def _begin(self, plan: Plan, horizon: int, seed: int, direction: Direction) -> None:
         self.plan = plan.resolve(horizon, seed)
         self._given, self._seed = plan, seed
         self.horizon = horizon
@@ -184,7 +204,7 @@ class Scheduler:
             if digest in plan.accepted_digests:
                 return version
         own = self.plan.to_tables()
-        difference = first_difference(state.get("tables", own), own)
+        difference = first_difference({"tables": state.get("tables", own)}, {"tables": own})
         if difference is None:
             raise InputError(
                 "the state belongs to another plan, or to the same plan at another horizon or "

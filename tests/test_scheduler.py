@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -28,13 +29,18 @@ from schedsearch.schedules import (
     Linear,
     Noise,
     Offset,
+    OneCycle,
     Product,
     ReduceOnPlateau,
     Relobralo,
+    Scale,
+    Triangular,
     WarmRestarts,
+    Warmup,
     WarmupStableDecay,
 )
 from schedsearch.space import Space
+from schedsearch.space.cut_phases import cut_phase_warnings
 from tests.saved_states import check_refused
 from tests.schedules.strategies import MEMBERS, TERMS, feedbacks, plans
 
@@ -260,7 +266,8 @@ HOSTILE = [
     ({"horizon": "x"}, "its horizon is 'x' in the state, but 3 here"),
     ({"direction": [1]}, "its direction is [1] in the state"),
     ({"plan": [1]}, "the state belongs to another plan"),
-    ({"plan": {}, "tables": "x"}, "the state belongs to another plan"),
+    ({"plan": {}, "tables": "x"}, "the state belongs to another plan: its tables is 'x' in the"),
+    ({"plan": {}, "tables": torch.ones(1)}, "its tables is tensor([1.]) in the state, but {"),
     ({"plan": np.zeros(3)}, "the state belongs to another plan"),
     ({"schedules": {"a": {"epoch": 0, 1: 2}}}, "the state belongs to another plan"),
 ]
@@ -307,6 +314,39 @@ def test_a_schedule_refuses_a_state_that_it_cannot_continue_from(entry, value, w
     with pytest.raises(InputError, match="of the state"):
         scheduler.load_state_dict({**own, "schedules": {"a": changed}})
     assert scheduler.state_dict() == own
+
+
+PEAK = {"initial": 0.0, "peak": 1.0, "final": 0.0}
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        WarmupStableDecay(**PEAK, warmup=10, stable="70%", decay="20%"),
+        WarmupStableDecay(**PEAK, warmup="20%", stable="90%", decay="30%"),
+        OneCycle(**PEAK, rise=12, fall=10),
+        Scale(OneCycle(**PEAK, rise=12, fall=10), factor=2.0),
+        Warmup(OneCycle(**PEAK, rise=12, fall=10), duration=5),
+        Warmup(Constant(1.0), duration=30),
+        Join((Constant(1.0), OneCycle(**PEAK, rise=12, fall=10)), boundaries=("50%",)),
+        Join((Constant(1.0), Constant(2.0)), boundaries=(25,)),
+        Warmup(OneCycle(**PEAK, rise="50%", fall="50%"), duration=5),
+        OneCycle(**PEAK, rise=12, fall="rest"),
+        Triangular(initial=0.0, peak=1.0, rise=15, fall=15),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_it_warns_of_phases_that_are_cut_as_a_file_of_the_plan_does(schedule, interval):
+    plan = Plan({("lr",): schedule}, intervals={"lr": interval})
+    content = {"name": "small", "task": "module:Task", "objective": {"metric": "val_loss"}}
+    config = Space.from_document({**content, "horizon": 20, **plan.to_tables()}, "small.toml")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Scheduler(plan, horizon=20)
+    assert [str(each.message) for each in caught] == list(cut_phase_warnings(config))
+    assert all(each.filename == __file__ for each in caught)
+    config.scheduler()  # reading the file has warned
 
 
 def test_a_state_of_a_negative_epoch_is_refused():

@@ -68,7 +68,7 @@ class Run:
         self._ahead: list[EpochResult] = []
         # Whether the loop reported the epoch in which it stopped.
         self._reported_stop = False
-        self._scheduler = Scheduler(
+        self._scheduler = Scheduler.of_checked_plan(
             plan, horizon=space.horizon, seed=seed, direction=space.objective.direction
         )
         self._cache = cache

@@ -15,6 +15,7 @@ from schedsearch.schedules.durations import (
     REST,
     VERSIONS,
     Interval,
+    exact_size,
     to_epochs,
     to_time,
 )
@@ -177,6 +178,12 @@ class Schedule(ABC):
             name = next(n for n in self.phases if not _is_whole(getattr(self, n)))
             raise self.parameter_error(name, _WHOLE_EPOCHS) from None
         return dict(zip(self.phases, lengths, strict=True))
+
+    def phase_lengths(self, horizon: float) -> tuple[float, ...]:
+        """Return the phases in epochs, not rounded; of "rest" 0."""
+        shared = self._horizon_of_shares(horizon)
+        given = (getattr(self, name) for name in self.phases)
+        return tuple(0.0 if each == REST else float(exact_size(each, shared)) for each in given)
 
     def _horizon_of_shares(self, horizon: float) -> float:
         """Return the epochs that the shares of this schedule refer to."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import accumulate
 
 from schedsearch.schedules import FAMILIES
-from schedsearch.schedules.durations import REST, has_passed
+from schedsearch.schedules.cut_phases import describe_beginning, describe_cut, exceeds
+from schedsearch.schedules.durations import has_passed
 from schedsearch.space.durations import PhaseLengths, beginnings, phase_lengths
 from schedsearch.space.space import Space
 
@@ -24,34 +24,19 @@ def cut_phase_warnings(space: Space) -> Iterator[str]:
             never = has_passed(begin.horizon.high, begin.time.low)
             verb, takes = ("never begins", "takes") if never else ("may never begin", "may take")
             time = begin.time.low if never else begin.time.high
-            yield (
-                f"{name}.{begin.key} {verb}: what precedes it {takes} {time:.4g} epochs, and the "
-                f"horizon is {begin.horizon.high:.4g}"
-            )
+            reason = describe_beginning(takes, time, begin.horizon.high)
+            yield f"{name}.{begin.key} {verb}: {reason}"
 
 
 def _phase_warnings(key: str, phases: PhaseLengths) -> Iterator[str]:
     names = FAMILIES[phases.family].phases
     pairs = list(zip(phases.lengths, phases.horizons, strict=True))
-    beyond = [pair for pair in pairs if _exceeds(sum(pair[0]), pair[1])]
+    beyond = [pair for pair in pairs if exceeds(sum(pair[0]), pair[1])]
     if not beyond:
         return
     always = len(beyond) == len(pairs)
     pick = min if always else max
     lengths, horizon = pick(beyond, key=lambda pair: sum(pair[0]) - pair[1])
-    ends = list(accumulate(lengths))
-    never = [n for n, end, size in zip(names, ends, lengths, strict=True) if end - size >= horizon]
-    cut = [n for n, end in zip(names, ends, strict=True) if end > horizon and n not in never]
-    parts = [f"`{name}` never begins" for name in never]
-    parts = [*(f"`{name}` is cut at the horizon" for name in cut), *parts]
     at_least = "come to at least" if len(set(phases.lengths)) > 1 else "come to"
-    size = f"{at_least if always else 'may come to'} {ends[-1]:.4g} epochs"
-    yield (
-        f"{key}: {', '.join(names)} {size}, but the horizon is {horizon:.4g}: "
-        f"{'' if always else 'then '}{' and '.join(parts)}; "
-        f'shorten them, or give one of them "{REST}"'
-    )
-
-
-def _exceeds(total: float, horizon: float) -> bool:
-    return total > horizon and not has_passed(total, horizon)
+    size, condition = (at_least, "") if always else ("may come to", "then ")
+    yield f"{key}: {describe_cut(names, lengths, horizon, size, condition)}"

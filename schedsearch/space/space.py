@@ -216,7 +216,7 @@ class Space:
 
     def scheduler(self, seed: int = 0) -> Scheduler:
         """Return a scheduler that runs the plan of a config in your training loop."""
-        return Scheduler(
+        return Scheduler.of_checked_plan(
             self.plan(), horizon=self.horizon, seed=seed, direction=self.objective.direction
         )
 

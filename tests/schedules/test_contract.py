@@ -440,6 +440,7 @@ def scheduler_of(schedule: Schedule) -> Scheduler:
     return Scheduler(Plan(schedules), horizon=20)
 
 
+@pytest.mark.filterwarnings("ignore:.* is cut at the horizon")
 @every_family
 def test_a_state_continues_in_the_same_plan_only(family: str) -> None:
     saved = scheduler_of(plain(family))
