@@ -69,6 +69,8 @@ class TrialRecord:
 class Result:
     """The result of a confirmation or an explanation; its text is what the command prints.
 
+    Where the command names an option, the text names the argument.
+
     Attributes:
         data: what the command prints with --json.
         lines: the sentences.

@@ -11,6 +11,7 @@ from typing import Any
 from schedsearch.earlier import begin_from, read_from
 from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.files import read_document
+from schedsearch.interactive.python_words import in_python, raises_in_python
 from schedsearch.interactive.study_view import StudyView
 from schedsearch.interactive.training import refuse_live_task, train
 from schedsearch.preparation import ComputeOptions, prepare_space, space_from_content
@@ -27,6 +28,7 @@ from schedsearch.task import find_untrusted_code, reference_of
 DEFAULT_STORAGE = "sqlite:///studies.db"
 
 
+@raises_in_python
 def search(
     space: Mapping[str, Any] | Path | str | Space,
     *,
@@ -83,7 +85,7 @@ def search(
     with Progress("trials") as display:
         for line in cut_phase_warnings(prepared_space):
             display.say(f"warning: {line}")
-        handle = open_or_create(prepared, storage, options, display.say)
+        handle = open_or_create(prepared, storage, options, _say_in_python(display))
         if beginning.is_outdated(handle):
             beginning = read()
         kept = handle.queue.budget().trials
@@ -92,9 +94,13 @@ def search(
                 f"warning: trials is {trials}, but study {handle.name} has {kept} trials already "
                 "and keeps them: the number can only be raised"
             )
-        handle = begin_from(handle, beginning, display.say)
+        handle = begin_from(handle, beginning, _say_in_python(display))
         _search(handle, display, workers)
     return StudyView(handle)
+
+
+def _say_in_python(display: Progress) -> Callable[[str], None]:
+    return lambda line: display.say(in_python(line))
 
 
 def _content_of(space: Mapping[str, Any] | Path | str | Space) -> tuple[dict[str, Any], str]:

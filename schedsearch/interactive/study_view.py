@@ -12,6 +12,7 @@ from schedsearch.errors import InputError, SchedSearchError
 from schedsearch.explanation.explain import prepare_explanation, train_stages
 from schedsearch.export import best_trial, complete_trial, simplest_to_config, trial_to_config
 from schedsearch.files import write_document
+from schedsearch.interactive.python_words import in_python, raises_in_python
 from schedsearch.interactive.records import Result, TrialRecord
 from schedsearch.interactive.training import refuse_live_task, train
 from schedsearch.printable import printable
@@ -93,6 +94,7 @@ class StudyView:
         rows = [record.to_row() for record in self.trials()]
         return pandas.DataFrame(rows, columns=list(TrialRecord.__annotations__)).set_index("number")
 
+    @raises_in_python
     def curves(self, trial: int | None = None) -> Curves:
         """Return the curves of a trial by epoch: schedules, constants, metric and loss terms.
 
@@ -107,6 +109,7 @@ class StudyView:
         chosen = best_trial(self._study) if trial is None else self._study.trial(trial)
         return curves_of(self.space, chosen)
 
+    @raises_in_python
     def plot(self, what: str | int = "") -> Figure:
         """Return a figure of matplotlib, which a notebook shows.
 
@@ -126,6 +129,7 @@ class StudyView:
         show_figures()
         return draw_part(self._study, str(what))[0]
 
+    @raises_in_python
     def confirm(self, *, top: int = 5, seeds: int = 20, workers: int = 0) -> Result:
         """Compare the best schedules and constants on fresh seeds, as `schedsearch confirm` does.
 
@@ -143,8 +147,10 @@ class StudyView:
             _train_runs(confirmation, workers)
         result = confirmation.judge()
         refresh_dashboard(self._study, Progress("runs").say)
-        return Result({"study": self.name, **result}, tuple(confirmation_lines(result)))
+        lines = map(in_python, confirmation_lines(result))
+        return Result({"study": self.name, **result}, tuple(lines))
 
+    @raises_in_python
     def explain(
         self,
         *,
@@ -173,8 +179,10 @@ class StudyView:
             last = train_stages(explanation, partial(_train_runs, workers=workers))
         result = last.judge()
         refresh_dashboard(self._study, Progress("runs").say)
-        return Result({"study": self.name, **result}, tuple(explanation_lines(result)))
+        lines = map(in_python, explanation_lines(result))
+        return Result({"study": self.name, **result}, tuple(lines))
 
+    @raises_in_python
     def export(
         self, path: Path | str | None = None, *, trial: int | None = None, simplest: bool = False
     ) -> Space:
@@ -205,7 +213,7 @@ class StudyView:
             write_document(Path(path), content)
         say = Progress("runs").say
         for line in lines:
-            say(line)
+            say(in_python(line))
         return Space.from_document(content, f"the config of {self.name}")
 
 

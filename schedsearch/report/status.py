@@ -14,9 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 from schedsearch.confirmation.stored_result import confirmation_result
 from schedsearch.confirmation.verdicts import not_confirmed
 from schedsearch.explanation.stored_result import explanation_result
+from schedsearch.printable import printable
 from schedsearch.pruners import Audit, summarize_audit
 from schedsearch.report.confirmation import verdict_line
 from schedsearch.report.explanation import explanation_line
+from schedsearch.report.text import describe_plan
 from schedsearch.report.training_time import seconds_of_training
 from schedsearch.report.without_value import without_value
 from schedsearch.report.work_left import epochs_left
@@ -46,7 +48,7 @@ from schedsearch.storage.studies import TrialOutline
 from schedsearch.storage.trial_checks import check_plan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Best:
     """The best plan of some complete trials.
 
@@ -69,6 +71,13 @@ class Best:
     stopped: int = 0
     seeds: int = 1
     error: float | None = None
+
+    def __repr__(self) -> str:
+        numbers = f"number={self.number}, value={self.value:.5g}"
+        if self.error is not None:
+            numbers += f", error={self.error:.2g}"
+        plan = "; ".join(describe_plan(self.plan))
+        return printable(f"Best({numbers}, seeds={self.seeds}, among={self.among}, {plan})")
 
 
 @dataclass(frozen=True)

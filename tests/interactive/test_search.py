@@ -12,13 +12,14 @@ import pandas
 import pytest
 
 import schedsearch
-from schedsearch.errors import InputError, StudyError, TaskError
+from schedsearch.errors import InputError, SchedSearchError, StudyError, TaskError
 from schedsearch.storage import get_only_study, open_database
 from schedsearch.storage.opening import study_names
 from schedsearch.study_task import load_study_task
 from schedsearch.task import reference_of
 from tests import searches
 from tests.cli.command import Command
+from tests.engines.toys import Toy
 from tests.explanation import tasks
 from tests.searches import url_of
 
@@ -176,6 +177,39 @@ def test_fewer_trials_than_a_study_has_are_a_warning(study, folder, capsys):
 def test_an_export_prints_what_is_known_of_its_plan(study, capsys):
     study.export()
     assert "not confirmed: the value comes from the search" in capsys.readouterr().err
+
+
+def test_messages_name_the_arguments_and_methods_of_python(study, folder, tmp_path, capsys):
+    capsys.readouterr()
+    study.export()
+    assert "test it on fresh seeds with `study.confirm()`" in capsys.readouterr().err
+    for call, words in (
+        (
+            lambda: study.confirm(top=1, seeds=3),
+            "^seeds is 3, but must be at least 6 .* lower top$",
+        ),
+        (lambda: study.explain(margin=0.0), "^margin is 0, but must be"),
+        (lambda: study.explain(trial=0), r"hint: trial=NUMBER explains another one\)$"),
+        (lambda: study.plot("confirmation"), "has no confirmation yet: run `study.confirm\\(\\)`$"),
+        (
+            lambda: schedsearch.search(
+                content_of(seeds=3) | {"task": Toy}, storage=url_of(tmp_path), lanes=2
+            ),
+            "^lanes is 2, but must be at least 3",
+        ),
+    ):
+        with pytest.raises(SchedSearchError, match=words):
+            call()
+    schedsearch.search(content_of() | {"task": Toy}, trials=2, storage=url_of(tmp_path))
+    said = capsys.readouterr().err
+    assert "are too few to train several at once; lanes=N does it anyway" in said
+    assert "--" not in said
+
+
+def test_the_best_plan_is_shown_in_one_line(study):
+    shown, best = repr(study.best), study.best
+    assert shown.startswith(f"Best(number={best.number}, value={best.value:.5g}")
+    assert shown.endswith(f"among={best.among}, {study.trials()[best.number].to_row()['plan']})")
 
 
 def test_a_picture_that_does_not_exist_is_refused_with_those_that_do(study):
