@@ -12,8 +12,8 @@ from schedsearch.errors import SchedSearchError
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: What stands for an option or a command, in this order. An option without an argument of its name
-#: in Python, and a command without a method, stay: `--accept-task`, `schedsearch delete`.
+#: What stands for an option or a command, in this order. Commands that Python has no method for
+#: stay: `schedsearch delete`.
 _RULES = (
     (r"`schedsearch (confirm|explain) [^`]*`", r"`study.\1()`"),
     (r"`schedsearch start FILE --(study|trials) (\w+)`", r"`schedsearch.search(..., \1=\2)`"),
@@ -21,6 +21,7 @@ _RULES = (
     (r"--lanes auto\b", "lanes=None"),
     (r"--pruner none\b", 'the pruner "none"'),
     (r"--from\b", "from_studies"),
+    (r"--also\b", "`schedsearch start --also`"),
     (r"--(lanes|threads|trials|trial|study) ([A-Z]+|\d+)\b", r"\1=\2"),
     (r"--(lanes|threads|trials|trial|study|seeds|top|margin|storage)\b", r"\1"),
 )

@@ -13,6 +13,7 @@ import pytest
 
 import schedsearch
 from schedsearch.errors import InputError, SchedSearchError, StudyError, TaskError
+from schedsearch.interactive.python_words import in_python
 from schedsearch.storage import get_only_study, open_database
 from schedsearch.storage.opening import study_names
 from schedsearch.study_task import load_study_task
@@ -204,6 +205,29 @@ def test_messages_name_the_arguments_and_methods_of_python(study, folder, tmp_pa
     said = capsys.readouterr().err
     assert "are too few to train several at once; lanes=N does it anyway" in said
     assert "--" not in said
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("raise --trials of `schedsearch start`", "raise trials of `schedsearch.search`"),
+        (
+            "`schedsearch start FILE --trials 80` tries so many, and --also adds a constant",
+            "`schedsearch.search(..., trials=80)` tries so many, and `schedsearch start --also` "
+            "adds a constant",
+        ),
+        (
+            "create another study with --study NAME, or delete it with `schedsearch delete a--top`",
+            "create another study with study=NAME, or delete it with `schedsearch delete a--top`",
+        ),
+        ("`schedsearch explain small` may help with more --seeds", "`study.explain()` may help "),
+        ("--lanes 32 is too many; --lanes auto chooses fewer", "lanes=32 is too many; lanes=None "),
+        ("give that study in --from", "give that study in from_studies"),
+        ("--pruner none stops no trial", 'the pruner "none" stops no trial'),
+    ],
+)
+def test_an_option_becomes_an_argument_and_a_command_a_method(message, words):
+    assert in_python(message).startswith(words)
 
 
 def test_the_best_plan_is_shown_in_one_line(study):
