@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from schedsearch.launchers.fork_server import NAME_OF_FORK
+
 
 def is_alive(pid: int) -> bool:
     """Tell whether a process runs; one that ended and waits for its parent does not."""
@@ -42,9 +44,32 @@ _TEXTS = ("cmdline", "environ")
 
 
 def workers_of(storage: str) -> list[int]:
-    """Return the worker processes of a database, wherever their parents are."""
+    """Return the worker processes of a database, wherever their parents are.
+
+    A fork has the command line of the fork server. It is found while it has the database's file
+    open.
+    """
+    file = storage.removeprefix("sqlite:///")
     return [
         pid
         for pid, command, environment in every_process()
-        if " schedsearch worker " in command and f"SCHEDSEARCH_STORAGE={storage}\0" in environment
+        if (" schedsearch worker " in command and f"SCHEDSEARCH_STORAGE={storage}\0" in environment)
+        or (is_forked_worker(pid) and file in open_files(pid))
     ]
+
+
+def is_forked_worker(pid: int) -> bool:
+    """Tell whether a process is a worker that the fork server started."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text().strip() == NAME_OF_FORK
+    return False
+
+
+def open_files(pid: int) -> set[str]:
+    """Return the names of the files that a process has open."""
+    found: set[str] = set()
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found.add(str(descriptor.readlink()))
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -68,7 +68,14 @@ def start(
         if extension.horizon is None:
             setup = training.setup()  # before the task is loaded, which may take a while
             with without_collection():  # the task is loaded, and torch with it
-                prepared, plans = _prepare_file(space, search, also, storage, trusted=trust_task)
+                prepared, plans = _prepare_file(
+                    space,
+                    search,
+                    also,
+                    storage,
+                    trusted=trust_task,
+                    when_trusted=lambda: None if workers == 0 else launcher.prepare(),
+                )
             planned = _planned_workers(prepared, setup) if workers is None else workers
             setup = replace(setup, workers=max(1, planned) if is_local else 1)
             if not plans:
@@ -160,6 +167,7 @@ def _prepare_file(
     storage: str,
     *,
     trusted: bool,
+    when_trusted: Callable[[], None],
 ) -> tuple[PreparedSpace, list[UserPlan]]:
     """Prepare the space of a file, and read the plans to race."""
     from schedsearch.preparation import load_space, prepare_space
@@ -177,6 +185,7 @@ def _prepare_file(
     with search.named_in_errors():
         space = load_space(file, search.overrides(), partial(find_stored_space, storage))
         require_trust(space.task, trusted=trusted)
+        when_trusted()
         folder = Path.cwd()
         prepared = prepare_space(space, file=str(file))
     _warn_of_cut_schedules(cut_phase_warnings(space), str(file))

@@ -9,7 +9,7 @@ from schedsearch.cores import available_cores
 from schedsearch.numerics import cores_of_worker
 
 #: Trials for which one more worker pays: it loads torch and its step first, for some seconds.
-_TRIALS_PER_WORKER = 50
+_TRIALS_PER_WORKER = 10
 
 
 def workers_that_fit(numerics: Mapping[str, Any], most: int) -> int:

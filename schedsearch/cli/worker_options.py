@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,11 +56,12 @@ class PlaceOptions:
             InputError: Ray is not available, or an option belongs to another place.
         """
         if self.on is Place.LOCAL:
+            from schedsearch.launchers.fork_server import can_fork
             from schedsearch.launchers.local import LocalLauncher
 
             if given := [flag for flag, value in self._of_ray.items() if value is not None]:
                 raise InputError(f"{given[0]} is for workers on Ray: add --on ray, or leave it out")
-            return nullcontext(LocalLauncher())
+            return closing(LocalLauncher(forks=can_fork()))
         from schedsearch.launchers.ray import ray_launcher
 
         cpus = self.cpus_per_worker

@@ -55,5 +55,11 @@ def epoch_noise(
 def seeded_global_rng(device: torch.device, *parts: int | str) -> Iterator[None]:
     """Seed torch's global generators, which user code may use; restore their state afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(stable_seed(*parts))
+        seed = stable_seed(*parts)
+        if device.type == "cpu":
+            # torch.manual_seed also notes for each kind of GPU which code called it, which takes
+            # longer than a small model.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
         yield

@@ -73,6 +73,10 @@ class WorkerProcess(Protocol):
 class Launcher(Protocol):
     """A place where workers can be started."""
 
+    def prepare(self) -> None:
+        """Start to load what workers need, beside what this process does."""
+        ...
+
     def launch(self, spec: WorkerSpec, on_line: Callable[[str], None]) -> WorkerProcess:
         """Start a worker; `on_line` is called with each line of its output, from any thread."""
         ...

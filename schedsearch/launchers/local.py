@@ -10,20 +10,56 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Protocol
 
 from schedsearch.launchers.base import WorkerExit, WorkerSpec
+
+if TYPE_CHECKING:
+    from schedsearch.launchers.fork_server import ForkedProcess, ForkServer
 
 #: Seconds to wait for the last lines of a worker that has ended.
 _LAST_LINES = 5.0
 
 
+class _Process(Protocol):
+    """What `subprocess.Popen` and a fork have in common."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+    def wait(self) -> object: ...
+
+
 class LocalLauncher:
-    """Starts workers as child processes."""
+    """Starts workers as processes of this machine.
+
+    Args:
+        forks: whether they are forks of one process that has loaded torch, if `can_fork`.
+    """
+
+    def __init__(self, *, forks: bool = False) -> None:
+        self._forks = forks
+        self._server: ForkServer | None = None
+
+    def prepare(self) -> None:
+        """Start to load what workers need, beside what this process does."""
+        if self._forks and self._server is None:
+            from schedsearch.launchers.fork_server import ForkServer
+
+            self._server = ForkServer()
+
+    def close(self) -> None:
+        """Let the process that workers are forks of end; they stop after the epoch."""
+        if self._server is not None:
+            self._server.close()
 
     def launch(self, spec: WorkerSpec, on_line: Callable[[str], None]) -> LocalWorker:
         """Start a worker process that does not receive this terminal's Ctrl-C."""
-        process = start_process(spec, os.environ)
+        process = self._start(spec)
         assert process.stdout is not None
         reader = threading.Thread(
             target=_forward_lines, args=(process.stdout, on_line), daemon=True
@@ -31,12 +67,24 @@ class LocalLauncher:
         reader.start()
         return LocalWorker(process, reader)
 
+    def _start(self, spec: WorkerSpec) -> subprocess.Popen[str] | ForkedProcess:
+        self.prepare()
+        if self._server is not None:
+            with suppress(OSError):  # it cannot load torch, and the worker will say why
+                return self._server.fork(spec, {**os.environ, **spec.environment})
+        return start_process(spec, os.environ)
+
 
 class LocalWorker:
-    """A worker as a child process, and the thread that reads its output."""
+    """A worker as a process of this machine, and the thread that reads its output."""
 
-    def __init__(self, process: subprocess.Popen[str], reader: threading.Thread) -> None:
+    def __init__(self, process: _Process, reader: threading.Thread) -> None:
         self._process, self._reader = process, reader
+
+    @property
+    def pid(self) -> int:
+        """The process, which leads a session of its own."""
+        return self._process.pid
 
     def poll(self) -> WorkerExit | None:
         code = self._process.poll()
@@ -70,10 +118,11 @@ def start_process(spec: WorkerSpec, environment: Mapping[str, str]) -> subproces
     )
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
+def kill_group(process: _Process) -> None:
     """End a process with all its child processes, and wait until it is gone."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    process.send_signal(signal.SIGKILL)  # a fork may not lead its group yet
     process.wait()
 
 

@@ -139,6 +139,9 @@ class RayLauncher:
         self._allocator = ray.remote(_WorkerActor).options(**options)
         self._vacant: list[Any] = []
 
+    def prepare(self) -> None:
+        """Do nothing: the workers may be on other machines."""
+
     def launch(self, spec: WorkerSpec, on_line: Callable[[str], None]) -> RayWorker:
         """Ask Ray for a place, or reuse the place of a killed worker."""
         actor = self._vacant.pop() if self._vacant else self._allocator.remote()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from tests.cli.command import Command
+from tests.processes import every_process, is_forked_worker
 from tests.searches import begin, document, make_study, url_of, wait_until, write_space
 from tests.servers import PASSWORD, SERVERS
 
@@ -88,27 +88,20 @@ def test_a_password_appears_in_no_command_line_no_output_and_no_config(database_
     space, given = write_space(tmp_path, document(trials=4)), ("--storage-file", file)
     search = begin("start", space, "--workers", 1, *given, folder=tmp_path)
     lines: set[str] = set()
-    wait_until(lambda: _see_command_lines(lines) or search.poll() is not None)
+    wait_until(lambda: _see_command_lines(lines))
     outputs = [*search.communicate(timeout=60)]
     assert search.returncode == 0, outputs
     for words in (["status", "--json"], ["export", "small", "-o", "best.toml"]):
         done = begin(*words, *given, folder=tmp_path)
         outputs += done.communicate(timeout=60)
         assert done.returncode == 0, outputs
-    assert any(map(_is_of_worker, lines))
+    assert any(" schedsearch start " in line for line in lines)
     written = [path.read_text(errors="replace") for path in tmp_path.glob("*.toml")]
     assert not [text for text in (*outputs, *lines, *written) if PASSWORD in text]
 
 
 def _see_command_lines(lines: set[str]) -> bool:
     """Collect the command lines of all processes; tell whether one is a worker's."""
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            lines.add(file.read_text(errors="replace").replace("\0", " "))
-        except OSError:  # it has ended
-            continue
-    return any(map(_is_of_worker, lines))
-
-
-def _is_of_worker(line: str) -> bool:
-    return " worker " in line and line.endswith(" -- small ")
+    processes = list(every_process())
+    lines.update(command for _, command, _ in processes)
+    return any(is_forked_worker(pid) for pid, _, _ in processes)

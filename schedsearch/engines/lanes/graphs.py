@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,7 +49,8 @@ def compile_graph(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[...,
     on_cpu = inputs[0].device.type == "cpu"
     if on_cpu:
         transpose_narrow_products(graph)
-    with torch.no_grad(), without_collection(), warnings.catch_warnings():
+    quiet = warnings.catch_warnings()
+    with torch.no_grad(), without_collection(), _keys_without_import_order(), quiet:
         # Warnings of the compiler are about its internals.
         warnings.simplefilter("ignore")
         try:
@@ -59,6 +62,24 @@ def compile_graph(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[...,
             function = _compile_any(graph)
             function(*(tensor.clone() for tensor in inputs))
     return function
+
+
+@contextmanager
+def _keys_without_import_order() -> Iterator[None]:
+    """Let the compiler's cache find a graph again, whatever a process has imported first.
+
+    Its keys are pickled, and pickle names a memory format by the first of all loaded modules that
+    has an attribute `torch`.
+    """
+    copyreg.dispatch_table[torch.memory_format] = _reduce_to_name
+    try:
+        yield
+    finally:
+        del copyreg.dispatch_table[torch.memory_format]
+
+
+def _reduce_to_name(value: object) -> tuple[type[str], tuple[str]]:
+    return str, (str(value),)
 
 
 def _compile_traced(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:

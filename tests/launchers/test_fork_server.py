@@ -1,0 +1,189 @@
+"""Local workers, as new processes and as forks: what a worker finds, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schedsearch.engines.loop import LoopRun
+from schedsearch.launchers.base import WorkerExit, WorkerSpec
+from schedsearch.launchers.fork_server import ForkServer
+from schedsearch.launchers.local import LocalLauncher, LocalWorker
+from schedsearch.launchers.supervisor import worker_name
+from tests.processes import is_alive
+from tests.searches import DEFAULTS, ROOT, document, make_study, url_of, wait_until
+
+#: From NumPy's global generator, when the worker loads the task.
+_DRAWN = np.random.random()
+
+pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")]
+
+
+def train_and_tell(run: LoopRun) -> None:
+    """Write down what the process of the worker is like."""
+    facts = {
+        "folder": str(Path.cwd()),
+        "leads": os.getsid(0) == os.getpid(),
+        "arguments": sys.argv[1:],
+        "given": os.environ.get("GIVEN"),
+        "draw": _DRAWN,
+        "interrupt": repr(signal.getsignal(signal.SIGTERM)),
+    }
+    with Path(os.environ["TOLD"]).open("a") as file:
+        print(json.dumps(facts), file=file)
+    for _ in run:
+        run.report(val_loss=1.0)
+    print("from the task")
+
+
+def train_for_ever(run: LoopRun) -> None:
+    """Say that it has begun, and train for minutes."""
+    print("begun", flush=True)
+    for _ in run:
+        time.sleep(0.01)
+        run.report(val_loss=1.0)
+
+
+for _task in (train_and_tell, train_for_ever):
+    _task.hyperparameters = DEFAULTS  # type: ignore[attr-defined]
+
+
+def searched(task: Callable[[LoopRun], None]) -> dict[str, Any]:
+    """Return the content of a space of one trial for a task of this module."""
+    return document(trials=1) | {"task": f"{__name__}:{task.__name__}"}
+
+
+@pytest.fixture(autouse=True)
+def importable_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import the tasks from any folder."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["new", "forked"])
+def launcher(request: pytest.FixtureRequest) -> Iterator[LocalLauncher]:
+    with closing(LocalLauncher(forks=request.param)) as launcher:
+        yield launcher
+
+
+class Launched:
+    """A worker of a study, and the lines of its output."""
+
+    def __init__(self, launcher: LocalLauncher, folder: Path, study: str = "small") -> None:
+        self.lines: list[str] = []
+        self.spec = WorkerSpec(worker_name(), study, (), url_of(folder), str(folder))
+        self.worker: LocalWorker = launcher.launch(self.spec, self.lines.append)
+
+    def end(self) -> WorkerExit:
+        """Wait until the worker ends by itself."""
+        wait_until(lambda: self.worker.poll() is not None, 60)
+        found = self.worker.poll()
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def endless(tmp_path: Path, launcher: LocalLauncher) -> Iterator[Launched]:
+    """A worker in the middle of a trial that does not end."""
+    make_study(tmp_path, searched(train_for_ever) | {"horizon": 10_000})
+    launched = Launched(launcher, tmp_path)
+    try:
+        wait_until(lambda: "begun" in launched.lines, 60)
+        yield launched
+    finally:
+        launched.worker.kill()
+
+
+def test_a_worker_has_the_folder_the_environment_and_a_session_of_its_own(
+    tmp_path, launcher, monkeypatch
+):
+    told = tmp_path / "told"
+    monkeypatch.setenv("TOLD", str(told))
+    monkeypatch.setenv("GIVEN", "before the server")
+    launcher.prepare()
+    monkeypatch.setenv("GIVEN", "with the worker")
+    make_study(tmp_path, searched(train_and_tell))
+    launched = Launched(launcher, tmp_path)
+    assert launched.end() == WorkerExit(0)
+    assert "from the task" in launched.lines
+    facts = json.loads(told.read_text())
+    assert facts["folder"] == str(tmp_path)
+    assert facts["leads"]
+    assert facts["given"] == "with the worker"
+    assert facts["arguments"][:3] == ["worker", "--name", launched.spec.name]
+    assert "StopRequest" in facts["interrupt"]
+
+
+def test_workers_do_not_draw_the_same_numbers(tmp_path, launcher, monkeypatch):
+    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    for name in ("one", "two"):
+        (folder := tmp_path / name).mkdir()  # else the second takes the epochs of the first
+        make_study(folder, searched(train_and_tell))
+        assert Launched(launcher, folder).end() == WorkerExit(0)
+    draws = [json.loads(line)["draw"] for line in (tmp_path / "told").read_text().splitlines()]
+    assert len(set(draws)) == 2
+
+
+def test_the_exit_code_and_the_last_line_of_a_worker_that_fails(tmp_path, launcher):
+    make_study(tmp_path)
+    launched = Launched(launcher, tmp_path, "other")
+    assert launched.end() == WorkerExit(2)
+    assert any("has no study `other`" in line for line in launched.lines)
+
+
+def test_a_worker_that_is_asked_to_stop_hands_its_trial_back(endless):
+    endless.worker.stop()
+    assert endless.end() == WorkerExit(130)
+
+
+def test_a_worker_that_is_killed_is_gone_at_once(endless):
+    endless.worker.kill()
+    assert endless.worker.poll() == WorkerExit(-9, "SIGKILL")
+
+
+def test_a_worker_that_another_process_kills_has_a_signal(endless):
+    os.killpg(endless.worker.pid, signal.SIGKILL)
+    assert endless.end() == WorkerExit(-9, "SIGKILL")
+
+
+@pytest.mark.parametrize("launcher", [True], indirect=True, ids=["forked"])
+def test_workers_of_a_killed_server_end_and_the_next_one_has_a_new_server(
+    tmp_path, launcher, endless
+):
+    pid = endless.worker.pid
+    server = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(server, signal.SIGKILL)
+    assert endless.end() == WorkerExit(-9, "SIGKILL")
+    wait_until(lambda: not is_alive(pid))
+    other = Launched(launcher, tmp_path, "other")
+    assert other.end() == WorkerExit(2)
+
+
+def test_a_server_that_cannot_load_what_workers_need_leaves_it_to_new_processes(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "torch.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with closing(LocalLauncher(forks=True)) as launcher:
+        launcher.prepare()
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        (tmp_path / "torch.py").unlink()
+        make_study(tmp_path)
+        assert Launched(launcher, tmp_path, "other").end() == WorkerExit(2)
+
+
+def test_a_server_ends_with_its_command():
+    server = ForkServer()
+    pid = server.pid
+    assert is_alive(pid)
+    server.close()
+    wait_until(lambda: not is_alive(pid))
