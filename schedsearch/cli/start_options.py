@@ -27,7 +27,7 @@ Workers = Annotated[
     int | None,
     typer.Option(
         help="How many workers to run; 0 only creates the study; default: as many as the cores "
-        "hold, at most one for each 50 trials that are left, and 1 for a training loop, on a GPU, "
+        "hold, at most one for each 10 trials that are left, and 1 for a training loop, on a GPU, "
         "and with --on ray.",
         min=0,
         show_default=False,

@@ -8,7 +8,7 @@ from typing import Any
 from schedsearch.cores import available_cores
 from schedsearch.numerics import cores_of_worker
 
-#: Trials for which one more worker pays: it loads torch and its step first, for some seconds.
+#: Trials for which one more worker pays: it loads the task and its step first.
 _TRIALS_PER_WORKER = 10
 
 
@@ -24,7 +24,7 @@ def workers_for_search(numerics: Mapping[str, Any], trials: int) -> int:
 
     >>> workers_for_search({"engine": "loop", "device": "cpu", "threads": 1}, trials=1000)
     1
-    >>> workers_for_search({"engine": "lanes", "device": "cpu", "threads": 1}, trials=20)
+    >>> workers_for_search({"engine": "lanes", "device": "cpu", "threads": 1}, trials=19)
     1
     """
     if numerics["engine"] == "loop" or numerics["device"] != "cpu":

@@ -18,7 +18,7 @@ def eight_cores(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("trials", "workers"), [(1, 1), (99, 1), (100, 2), (399, 7), (400, 8), (10_000, 8)]
+    ("trials", "workers"), [(1, 1), (19, 1), (20, 2), (79, 7), (80, 8), (10_000, 8)]
 )
 def test_a_long_search_of_a_task_fills_the_cores(trials, workers):
     assert workers_for_search(LANES, trials) == workers
@@ -44,12 +44,12 @@ def test_fresh_runs_fill_the_cores_too():
 
 
 @pytest.mark.long
-def test_start_begins_two_workers_for_a_hundred_trials_and_one_for_the_last(
+def test_start_begins_two_workers_for_twenty_trials_and_one_for_the_last(
     tmp_path, monkeypatch, capsys
 ):
     path = write_space(tmp_path, document() | {"task": "tests.engines.toys:Toy", "horizon": 1})
     run = Command(monkeypatch, capsys)
     flags = (path, "--storage", url_of(tmp_path), "--threads", "1", "--lanes", "1")
-    assert "starting 2 workers" in run("start", *flags, "--trials", "101").err
-    assert get_only_study(open_database(url_of(tmp_path))).queue.counts().finished == 101
-    assert "starting 1 worker " in run("start", *flags, "--trials", "105").err
+    assert "starting 2 workers" in run("start", *flags, "--trials", "21").err
+    assert get_only_study(open_database(url_of(tmp_path))).queue.counts().finished == 21
+    assert "starting 1 worker " in run("start", *flags, "--trials", "25").err

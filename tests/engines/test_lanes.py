@@ -35,6 +35,7 @@ def shortened(name):
 
 TASKS = {
     **{f"{layers} {name}": toy(layers, name) for layers in LAYERS for name in TORCH_OPTIMIZERS},
+    "pooling adam": toy("pooling", "adam"),
     **{name: shortened(name) for name in BUILT_IN},
 }
 #: Compiling takes seconds per task: quick test runs compile two tasks, long ones all.

@@ -29,7 +29,14 @@ def with_batch_norm(width: int) -> nn.Module:
     return nn.Sequential(first, nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1))
 
 
+def with_pooling(width: int) -> nn.Module:
+    first = nn.Conv1d(1, 4, 2, padding=1)
+    pooled = nn.Sequential(nn.Unflatten(1, (1, width)), first, nn.ReLU(), nn.MaxPool1d(2))
+    return nn.Sequential(pooled, nn.Flatten(), nn.Linear(4 * ((width + 1) // 2), 1))
+
+
 LAYERS = {"plain": plain, "dropout": with_dropout, "batch_norm": with_batch_norm}
+_MODELS = {**LAYERS, "pooling": with_pooling}
 
 
 class Toy:
@@ -54,7 +61,7 @@ class Toy:
     def model(self, seed: int) -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return LAYERS[self.layers](3)
+            return _MODELS[self.layers](3)
 
     def terms(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from schedsearch.engines.lanes.data import LaneData
 from schedsearch.engines.lanes.graphs import compile_graph, largest_result_bytes, trace
 from schedsearch.engines.lanes.optimizers import LANE_OPTIMIZERS
+from schedsearch.engines.lanes.pooling import DisjointMaxPooling
 from schedsearch.engines.lanes.probe import Probe, Sample, probe
 from schedsearch.engines.lanes.random_inputs import (
     RandomInputCache,
@@ -89,11 +91,17 @@ def build(
     sums = torch.zeros(lanes, len(found.terms), dtype=torch.float64, device=device)
     inputs = _step_inputs(state, sample, found.dropout, optimizer.size, sums)
     finish = compile_graph if compile_it else _uncompiled
-    train = finish(trace(step.train, inputs), inputs)
+    # Not compiled, slices take longer than torch's pooling.
+    pooling = DisjointMaxPooling() if compile_it and device.type == "cpu" else nullcontext()
+    with pooling:
+        graph = trace(step.train, inputs)
+    train = finish(graph, inputs)
     inputs = [*state.models(), *data.validation.values(), sums]
     validation_lanes = _lanes_at_once(step, inputs, lanes)
     inputs = [tensor[:validation_lanes] for tensor in inputs]
-    validate = finish(trace(step.validate, inputs), inputs)
+    with pooling:
+        graph = trace(step.validate, inputs)
+    validate = finish(graph, inputs)
     return Program(
         model=model,
         probe=found,
