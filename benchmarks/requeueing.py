@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measurement import describe_machine, markdown_table, use_one_thread
+from schedsearch.launchers.fork_server import can_fork
 from schedsearch.launchers.local import LocalLauncher
 from schedsearch.launchers.supervisor import Supervisor
 from schedsearch.preparation import ComputeOptions, choose_numerics, prepare_space
@@ -55,9 +56,10 @@ def _is_training(study: StudyHandle) -> bool:
 def measure_kill(folder: Path) -> tuple[float, float]:
     """Return the seconds from a kill until its trial is queued, and until another worker has it."""
     study = create_long_study(folder)
-    supervisor = Supervisor(study, 1, LocalLauncher(), discard)
-    supervisor.start()
+    launcher = LocalLauncher(forks=can_fork())
+    supervisor = Supervisor(study, 1, launcher, discard)
     try:
+        supervisor.start()
         while not _is_training(study):
             supervisor.watch()
             time.sleep(_CHECK_INTERVAL)
@@ -76,6 +78,7 @@ def measure_kill(folder: Path) -> tuple[float, float]:
         return waits, time.monotonic() - killed
     finally:
         supervisor.kill()
+        launcher.close()
 
 
 def main() -> None:
