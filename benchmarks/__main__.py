@@ -131,8 +131,7 @@ BENCHMARKS = (
     Benchmark(
         "Recovery after a killed worker",
         "A worker process is killed while it trains; `start` checks its workers five times a "
-        "second. Starting the new process takes most of the time until another worker has the "
-        "trial.",
+        "second.",
         ("benchmarks.requeueing",),
     ),
     Benchmark(
