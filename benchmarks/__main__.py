@@ -61,7 +61,7 @@ BENCHMARKS = (
         "`small_cnn` has two convolutions of 8 and 16 channels on 14 x 14 pixels.",
         (
             *("benchmarks.throughput", "--task", "noisy_mnist", "vae", "small_cnn"),
-            *("--lanes", "8", "--trials", "100", "--plain-trials", "12"),
+            *("--lanes", "8", "--trials", "60", "--plain-trials", "8", "--repeats", "2"),
         ),
     ),
     Benchmark(

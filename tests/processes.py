@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from schedsearch.launchers.fork_server import NAME_OF_FORK
+from schedsearch.cli.fork_server import NAME_OF_FORK
 
 
 def is_alive(pid: int) -> bool:

@@ -62,7 +62,7 @@ def confirm(
     require_trust(handle.space.task, trusted=trust_task)
     threads = cores_of_worker(handle.record.numerics)
     with (
-        place.launcher(storage, threads) as launcher,
+        place.launcher(storage, threads, workers) as launcher,
         prepare_confirmation(
             handle, top=top, seeds=seeds, epoch_timeout=epoch_timeout
         ) as confirmation,

@@ -77,7 +77,7 @@ def explain(
     threads = cores_of_worker(handle.record.numerics)
     deadline = None if place.timeout is None else time.monotonic() + place.timeout
     with (
-        place.launcher(storage, threads) as launcher,
+        place.launcher(storage, threads, workers) as launcher,
         prepare_explanation(
             handle, seeds=seeds, trial=trial, margin=margin, epoch_timeout=epoch_timeout
         ) as explanation,

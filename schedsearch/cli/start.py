@@ -85,6 +85,8 @@ def start(
             search.refuse_any()
             earlier.refuse()
             parent = _parent(storage, str(space), trusted=trust_task, accept_task=accept_task)
+            if workers != 0:
+                launcher.prepare()
             plans = [read_user_plan(path, parent.space) for path in also or ()]
             handle = extend(parent, extension, reuse=not no_reuse)
         for plan in plans:

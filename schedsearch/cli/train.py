@@ -226,7 +226,7 @@ def _say_other_seeds(trainer: ConfigTrainer) -> None:
             f"seed {first} is the first of the trial's {1 + len(others)} seeds, whose mean "
             "`export` prints: --seed all trains each of them"
         )
-    elif "race" in source:
+    elif source.get("race", {}).get("seeds", 1) > 1:
         say(
             f"seed {first} is the only one of the trial: the mean that `export` prints is over all "
             "seeds with which the race trained its plan"

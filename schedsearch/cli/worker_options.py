@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,8 +49,9 @@ class PlaceOptions:
         float | None, typer.Option(help="Stop after so many seconds, at the epoch's end.", min=0)
     ] = None
 
-    def launcher(self, storage: str, threads: int) -> AbstractContextManager[Launcher]:
-        """Return the place, open until all its workers have ended.
+    @contextmanager
+    def launcher(self, storage: str, threads: int, workers: int | None = 0) -> Iterator[Launcher]:
+        """Open the place until all its workers have ended, and prepare it if there are to be any.
 
         Raises:
             InputError: Ray is not available, or an option belongs to another place.
@@ -61,16 +62,21 @@ class PlaceOptions:
 
             if given := [flag for flag, value in self._of_ray.items() if value is not None]:
                 raise InputError(f"{given[0]} is for workers on Ray: add --on ray, or leave it out")
-            return closing(LocalLauncher(forks=can_fork()))
+            with closing(LocalLauncher(forks=can_fork())) as launcher:
+                if workers != 0:
+                    launcher.prepare()
+                yield launcher
+            return
         from schedsearch.launchers.ray import ray_launcher
 
         cpus = self.cpus_per_worker
-        return ray_launcher(
+        with ray_launcher(
             storage,
             address=self.address,
             cpus=threads if cpus is None else cpus,
             gpus=self.gpus_per_worker or 0,
-        )
+        ) as launcher:
+            yield launcher
 
     @property
     def _of_ray(self) -> Mapping[str, Any]:

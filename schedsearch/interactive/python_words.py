@@ -22,7 +22,7 @@ _RULES = (
     (r"--pruner none\b", 'the pruner "none"'),
     (r"--from\b", "from_studies"),
     (r"--also\b", "`schedsearch start --also`"),
-    (r"--(lanes|threads|trials|trial|study) ([A-Z]+|\d+)\b", r"\1=\2"),
+    (r"--(lanes|threads|trials|trial|study|seeds|top|margin) ([A-Z]+|\d+)\b", r"\1=\2"),
     (r"--(lanes|threads|trials|trial|study|seeds|top|margin|storage)\b", r"\1"),
 )
 _PATTERNS = tuple((re.compile(rf"(?<![\w-]){rule}"), words) for rule, words in _RULES)

@@ -1,49 +1,39 @@
-"""A process that loads what workers need once, and forks them: they begin in one second, not six.
+"""Workers as forks of a process that has loaded what they need: they begin in one second, not six.
 
-The command starts it as soon as the user has allowed the task, and goes on. Both talk through a
-socket: a request is two files, what to work on and where the output goes; an answer is a line with
-the process that began or ended. Once the socket is closed, the server ends, and its forks stop as
-workers do whose parent has ended.
+The command starts the server as soon as the user has allowed the task, and goes on. Both talk
+through a socket: a request is two files, what to work on and where the output goes; an answer is a
+line with the process that began or ended, see `schedsearch.cli.fork_server`. The server ends with
+the command, and its forks stop as workers do whose parent has ended.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import selectors
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from schedsearch.garbage import keep_all, without_collection
 from schedsearch.launchers.base import WorkerSpec
 
-#: What each worker loads. Nothing of it computes, so there are no threads that a fork would lose.
-_MODULES = (
-    "schedsearch.cli.worker",
-    "schedsearch.forecast",
-    "schedsearch.launchers.in_process",
-    "schedsearch.report.dashboard_artifacts",
-    "torch._dynamo",  # which the first optimizer loads
-    "torch._inductor.compile_fx",
-)
+#: The module that is the server.
+_SERVER = "schedsearch.cli.fork_server"
+#: The answer to a request that failed.
+NO_PROCESS = 0
 #: Devices of GPUs: a process that has asked CUDA for one leaves none to its forks.
 _GPUS = ("nvidia[0-9]*", "kfd", "dxg")
-#: What `ps -e` and `top` call a worker; Linux allows 15 characters.
-NAME_OF_FORK = "schedsearch-wkr"
+_DEVICES = Path("/dev")
 
 
 def can_fork() -> bool:
     """Return whether workers can be forks: on Linux, without a GPU."""
-    has_gpu = any(any(Path("/dev").glob(pattern)) for pattern in _GPUS)
+    has_gpu = any(any(_DEVICES.glob(pattern)) for pattern in _GPUS)
     return sys.platform == "linux" and not has_gpu
 
 
@@ -65,7 +55,7 @@ class ForkServer:
         with theirs:
             # Ctrl-C is for the command, so it is in a session of its own.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                [sys.executable, "-m", _SERVER, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -95,25 +85,33 @@ class ForkServer:
                 pass
             self._channel.close()
             self._start()
-        request = os.memfd_create("request")
-        reader, writer = os.pipe()
-        try:
-            content = {"spec": asdict(spec), "environment": dict(environment)}
-            os.write(request, json.dumps(content).encode())
-            socket.send_fds(self._channel, [b"\0"], [request, writer])
-            while not self._begun:
-                if not self._receive(wait=True):
-                    raise ConnectionResetError("the fork server has ended")
-        except OSError:
-            os.close(reader)
-            raise
-        finally:
-            os.close(request)
-            os.close(writer)
-        return ForkedProcess(self, self._begun.pop(), os.fdopen(reader, errors="replace"))
+        content = {"spec": asdict(spec), "environment": dict(environment)}
+        with ExitStack() as stack:
+            request = os.memfd_create("request")
+            stack.callback(os.close, request)
+            reader, writer = os.pipe()
+            stack.callback(os.close, writer)
+            with os.fdopen(reader, errors="replace") as output:
+                os.write(request, json.dumps(content).encode())
+                self._channel.setblocking(True)
+                socket.send_fds(self._channel, [b"\0"], [request, writer])
+                pid = self._begun_pid()
+                stdout = os.fdopen(os.dup(output.fileno()), errors="replace")
+        return ForkedProcess(self, pid, stdout)
+
+    def _begun_pid(self) -> int:
+        """Wait for the answer to a request."""
+        while not self._begun:
+            if not self._receive(wait=True):
+                raise ConnectionResetError("the fork server has ended")
+        if (pid := self._begun.pop()) == NO_PROCESS:
+            raise OSError("the fork server cannot start another process")
+        return pid
 
     def exit_code(self, pid: int, *, wait: bool = False) -> int | None:
         """Return the exit code of a fork, negative for a signal; None: it runs."""
+        if wait:
+            self._process.send_signal(signal.SIGCONT)  # a suspended server would not answer
         while self._codes[pid] is None and self._receive(wait=wait) and wait:
             pass
         return self._codes[pid]
@@ -140,8 +138,9 @@ class ForkServer:
         """End the forks of a server that was killed: they would stop after their epoch."""
         self._received = b""
         for pid in [pid for pid, code in self._codes.items() if code is None]:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+            for end in (os.killpg, os.kill):  # it may not lead its group yet
+                with suppress(ProcessLookupError):
+                    end(pid, signal.SIGKILL)
             self._codes[pid] = -signal.SIGKILL
 
 
@@ -170,77 +169,3 @@ class ForkedProcess:
     def wait(self) -> None:
         """Wait until the process has ended."""
         self._server.exit_code(self.pid, wait=True)
-
-
-def _serve(channel: socket.socket) -> Callable[[], None]:
-    """Fork at each request; return in each fork, with what it has to do.
-
-    Raises:
-        SystemExit: the command has ended.
-    """
-    selector = selectors.DefaultSelector()
-    selector.register(channel, selectors.EVENT_READ)
-    while True:
-        for key, _ in selector.select():
-            if key.fileobj is channel:
-                _, files, _, _ = socket.recv_fds(channel, 1, 2)
-                if not files:
-                    raise SystemExit
-                pid = os.fork()
-                if not pid:
-                    for other in list(selector.get_map().values()):
-                        os.close(other.fd)
-                    channel.detach()
-                    selector.close()
-                    return partial(_work, *files)
-                for file in files:
-                    os.close(file)
-                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
-                answer: tuple[int, int | None] = (pid, None)
-            else:
-                _, status = os.waitpid(key.data, 0)
-                selector.unregister(key.fileobj)
-                os.close(key.fd)
-                answer = (key.data, os.waitstatus_to_exitcode(status))
-            channel.sendall(json.dumps(answer).encode() + b"\n")
-
-
-def _work(request: int, output: int) -> None:
-    """Be `python -m schedsearch worker`."""
-    with os.fdopen(request, "rb") as file:
-        file.seek(0)
-        content: dict[str, Any] = json.load(file)
-    spec = WorkerSpec(**content["spec"] | {"flags": tuple(content["spec"]["flags"])})
-    parent = os.getppid()
-    os.setsid()
-    for descriptor in (1, 2):
-        os.dup2(output, descriptor)
-    os.close(output)
-    with suppress(OSError):
-        Path("/proc/self/comm").write_text(NAME_OF_FORK)
-    os.environ.clear()
-    os.environ.update(content["environment"])
-    if Path(spec.folder).is_dir():
-        os.chdir(spec.folder)
-        if not sys.flags.safe_path:
-            sys.path[0] = spec.folder
-    if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed()  # all forks have the state of the server
-    sys.argv = list(spec.command(sys.executable, parent)[2:])
-    from schedsearch.cli import main
-
-    main()
-
-
-def _main() -> None:
-    os.pidfd_open(os.getpid())  # some sandboxes have no such call: the server ends at once
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    with without_collection():
-        for module in _MODULES:
-            import_module(module)
-    keep_all()
-    _serve(channel)()
-
-
-if __name__ == "__main__":
-    _main()

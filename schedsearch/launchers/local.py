@@ -68,9 +68,9 @@ class LocalLauncher:
         return LocalWorker(process, reader)
 
     def _start(self, spec: WorkerSpec) -> subprocess.Popen[str] | ForkedProcess:
-        self.prepare()
-        if self._server is not None:
-            with suppress(OSError):  # it cannot load torch, and the worker will say why
+        with suppress(OSError):  # it cannot load torch, and the worker will say why
+            self.prepare()
+            if self._server is not None:
                 return self._server.fork(spec, {**os.environ, **spec.environment})
         return start_process(spec, os.environ)
 
@@ -120,9 +120,10 @@ def start_process(spec: WorkerSpec, environment: Mapping[str, str]) -> subproces
 
 def kill_group(process: _Process) -> None:
     """End a process with all its child processes, and wait until it is gone."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.send_signal(signal.SIGKILL)  # a fork may not lead its group yet
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)  # a fork may not lead its group yet
     process.wait()
 
 

@@ -71,7 +71,9 @@ def _count_lines(status: Status) -> Iterator[str]:
         f"{counts.running} running, {counts.waiting} waiting"
     )
     yield from _complete_lines(status)
-    of_seeds = f", each of {status.seeds} seeds," if status.seeds > 1 else ""
+    # A run of a race trains one seed.
+    is_each = status.seeds > 1 and not status.race_runs
+    of_seeds = f", each of {status.seeds} seeds," if is_each else ""
     yield (
         f"epochs    {counts.epochs}{of_seeds} in {describe_seconds(status.seconds)} of training: "
         f"{status.epochs_per_second:.1f} per second"

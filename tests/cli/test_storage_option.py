@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.cli.command import Command
-from tests.processes import every_process, is_forked_worker
+from tests.processes import descendants, every_process, is_forked_worker
 from tests.searches import begin, document, make_study, url_of, wait_until, write_space
 from tests.servers import PASSWORD, SERVERS
 
@@ -88,7 +88,7 @@ def test_a_password_appears_in_no_command_line_no_output_and_no_config(database_
     space, given = write_space(tmp_path, document(trials=4)), ("--storage-file", file)
     search = begin("start", space, "--workers", 1, *given, folder=tmp_path)
     lines: set[str] = set()
-    wait_until(lambda: _see_command_lines(lines))
+    wait_until(lambda: _see_command_lines(search.pid, lines))
     outputs = [*search.communicate(timeout=60)]
     assert search.returncode == 0, outputs
     for words in (["status", "--json"], ["export", "small", "-o", "best.toml"]):
@@ -100,8 +100,11 @@ def test_a_password_appears_in_no_command_line_no_output_and_no_config(database_
     assert not [text for text in (*outputs, *lines, *written) if PASSWORD in text]
 
 
-def _see_command_lines(lines: set[str]) -> bool:
-    """Collect the command lines of all processes; tell whether one is a worker's."""
+def _see_command_lines(command: int, lines: set[str]) -> bool:
+    """Collect what others see of all processes; tell whether a command has a worker."""
     processes = list(every_process())
-    lines.update(command for _, command, _ in processes)
-    return any(is_forked_worker(pid) for pid, _, _ in processes)
+    lines.update(line for _, line, _ in processes)
+    below = descendants(command)
+    # The first environment of a process, which the same user can read.
+    lines.update(environment for pid, _, environment in processes if pid in below)
+    return any(is_forked_worker(pid) for pid in below)

@@ -17,7 +17,7 @@ import pytest
 
 from schedsearch.engines.loop import LoopRun
 from schedsearch.launchers.base import WorkerExit, WorkerSpec
-from schedsearch.launchers.fork_server import ForkServer
+from schedsearch.launchers.fork_server import ForkServer, can_fork
 from schedsearch.launchers.local import LocalLauncher, LocalWorker
 from schedsearch.launchers.supervisor import worker_name
 from tests.processes import is_alive
@@ -38,6 +38,7 @@ def train_and_tell(run: LoopRun) -> None:
         "given": os.environ.get("GIVEN"),
         "draw": _DRAWN,
         "interrupt": repr(signal.getsignal(signal.SIGTERM)),
+        "other": len(os.environb[b"OTHER"]) if "OTHER" in os.environ else 0,
     }
     with Path(os.environ["TOLD"]).open("a") as file:
         print(json.dumps(facts), file=file)
@@ -110,7 +111,9 @@ def test_a_worker_has_the_folder_the_environment_and_a_session_of_its_own(
     monkeypatch.setenv("TOLD", str(told))
     monkeypatch.setenv("GIVEN", "before the server")
     launcher.prepare()
+    # Not UTF-8, and larger than what a new process could get in one variable with others.
     monkeypatch.setenv("GIVEN", "with the worker")
+    monkeypatch.setenv("OTHER", os.fsdecode(b"\xff" + 100_000 * b"x"))
     make_study(tmp_path, searched(train_and_tell))
     launched = Launched(launcher, tmp_path)
     assert launched.end() == WorkerExit(0)
@@ -121,6 +124,7 @@ def test_a_worker_has_the_folder_the_environment_and_a_session_of_its_own(
     assert facts["given"] == "with the worker"
     assert facts["arguments"][:3] == ["worker", "--name", launched.spec.name]
     assert "StopRequest" in facts["interrupt"]
+    assert facts["other"] == 100_001
 
 
 def test_workers_do_not_draw_the_same_numbers(tmp_path, launcher, monkeypatch):
@@ -155,13 +159,34 @@ def test_a_worker_that_another_process_kills_has_a_signal(endless):
     assert endless.end() == WorkerExit(-9, "SIGKILL")
 
 
+def server_of(worker: LocalWorker) -> int:
+    """Return the process that a worker is a fork of."""
+    return int(Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.parametrize("launcher", [True], indirect=True, ids=["forked"])
+def test_signals_for_all_processes_of_a_service_leave_the_server_to_its_command(endless):
+    server = server_of(endless.worker)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(server, number)
+    endless.worker.stop()
+    assert endless.end() == WorkerExit(130)
+    assert is_alive(server)
+
+
+@pytest.mark.parametrize("launcher", [True], indirect=True, ids=["forked"])
+def test_a_worker_of_a_suspended_server_can_be_killed(endless):
+    os.kill(server_of(endless.worker), signal.SIGSTOP)
+    endless.worker.kill()
+    assert endless.worker.poll() == WorkerExit(-9, "SIGKILL")
+
+
 @pytest.mark.parametrize("launcher", [True], indirect=True, ids=["forked"])
 def test_workers_of_a_killed_server_end_and_the_next_one_has_a_new_server(
     tmp_path, launcher, endless
 ):
     pid = endless.worker.pid
-    server = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(server, signal.SIGKILL)
+    os.kill(server_of(endless.worker), signal.SIGKILL)
     assert endless.end() == WorkerExit(-9, "SIGKILL")
     wait_until(lambda: not is_alive(pid))
     other = Launched(launcher, tmp_path, "other")
@@ -179,6 +204,14 @@ def test_a_server_that_cannot_load_what_workers_need_leaves_it_to_new_processes(
         (tmp_path / "torch.py").unlink()
         make_study(tmp_path)
         assert Launched(launcher, tmp_path, "other").end() == WorkerExit(2)
+
+
+def test_workers_are_no_forks_beside_a_gpu(monkeypatch, tmp_path):
+    assert can_fork()
+    monkeypatch.setattr("schedsearch.launchers.fork_server._DEVICES", tmp_path)
+    assert can_fork()
+    (tmp_path / "nvidia0").touch()
+    assert not can_fork()
 
 
 def test_a_server_ends_with_its_command():

@@ -28,6 +28,13 @@ with kept_compiled_code(open_database(sys.argv[1])):
         engine.fill(lane, seed=lane)
     print([(result.metrics, result.terms) for result in engine.train_epoch([{}] * 4)])
 """
+#: A module that has an attribute `torch`, before all modules of torch.
+OTHER_ORDER = """
+import sys, types
+first = sys.modules["first"] = types.ModuleType("first")
+import torch
+first.torch = torch
+"""
 
 
 @pytest.fixture
@@ -110,3 +117,16 @@ def test_the_next_process_compiles_nothing_and_computes_the_same(database, tmp_p
     third = begin().communicate()[0]
     assert third == both[0] == both[1] != ""
     assert ".main.cpp" not in log.read_text()
+
+
+@pytest.mark.long
+def test_a_process_that_imports_in_another_order_finds_the_same_code(database, tmp_path):
+    def files_after(code: str) -> set[Path]:
+        subprocess.run(
+            [sys.executable, "-c", code, database.url], check=True, stdout=subprocess.DEVNULL
+        )
+        return {path for path in tmp_path.rglob("*") if path.is_file()}
+
+    compiled = files_after(TRAIN)
+    assert compiled
+    assert files_after(OTHER_ORDER + TRAIN) == compiled

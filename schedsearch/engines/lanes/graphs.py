@@ -71,15 +71,24 @@ def _keys_without_import_order() -> Iterator[None]:
     Its keys are pickled, and pickle names a memory format by the first of all loaded modules that
     has an attribute `torch`.
     """
-    copyreg.dispatch_table[torch.memory_format] = _reduce_to_name
+    before = copyreg.dispatch_table.get(torch.memory_format)
+    copyreg.dispatch_table[torch.memory_format] = _reduce_memory_format
     try:
         yield
     finally:
-        del copyreg.dispatch_table[torch.memory_format]
+        if before is None:
+            copyreg.dispatch_table.pop(torch.memory_format, None)
+        else:
+            copyreg.dispatch_table[torch.memory_format] = before
 
 
-def _reduce_to_name(value: object) -> tuple[type[str], tuple[str]]:
-    return str, (str(value),)
+def _reduce_memory_format(value: torch.memory_format) -> tuple[Callable[..., Any], tuple[str]]:
+    return _memory_format, (str(value).removeprefix("torch."),)
+
+
+def _memory_format(name: str) -> torch.memory_format:
+    found: torch.memory_format = getattr(torch, name)
+    return found
 
 
 def _compile_traced(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:

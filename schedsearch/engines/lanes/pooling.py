@@ -3,11 +3,13 @@
 torch's own max-pooling remembers where each maximum is, and its gradient is scattered there. The
 compiler can neither vectorize this nor fuse it with the activation, so a small convolutional
 network spends more than half of its step on it. The maximum of strided slices, and comparisons for
-the gradient, give the same numbers.
+the gradient, give the same numbers. torch's pooling in three dimensions has a rule for autocast, so
+it is left as it is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -18,14 +20,16 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 #: The functions, by how many last dimensions they pool.
-_POOLS = {functional.max_pool1d: 1, functional.max_pool2d: 2, functional.max_pool3d: 3}
+_POOLS = {functional.max_pool1d: 1, functional.max_pool2d: 2}
+#: Larger windows are left to torch: each place in a window is several operations of the graph.
+_LARGEST_WINDOW = 9
 
 
 class DisjointMaxPooling(TorchFunctionMode):
     """A context in which functions and layers pool disjoint windows by slices.
 
-    The values and gradients are those of torch: of equal numbers in a window, the first one has the
-    gradient. Other windows are left to torch.
+    Values are those of torch, and gradients as well where no number is NaN: of equal numbers in a
+    window, the first one has the gradient. Other windows, and large ones, are left to torch.
     """
 
     def __torch_function__(
@@ -54,14 +58,15 @@ def _disjoint_window(
 ) -> tuple[int, ...] | None:
     """Return the size of the windows, one for each dimension; None if torch has to pool."""
     size = _for_each(dimensions, kernel_size)
-    strides = _for_each(dimensions, size if stride in (None, ()) else stride)
+    strides = () if stride is None else _for_each(dimensions, stride)
     is_simple = not (ceil_mode or return_indices) and input.is_floating_point()
     is_dense = (
         set(_for_each(dimensions, padding))
         == {0}
         == {each - 1 for each in _for_each(dimensions, dilation)}
     )
-    return size if is_simple and is_dense and strides == size else None
+    is_small = math.prod(size) <= _LARGEST_WINDOW
+    return size if is_simple and is_small and is_dense and strides in ((), size) else None
 
 
 def _for_each(dimensions: int, value: Any) -> tuple[int, ...]:
@@ -70,7 +75,7 @@ def _for_each(dimensions: int, value: Any) -> tuple[int, ...]:
     >>> _for_each(2, 3), _for_each(2, [3]), _for_each(2, (3, 4))
     ((3, 3), (3, 3), (3, 4))
     """
-    values = (value,) if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) else (int(value),)
     return values * dimensions if len(values) == 1 else values
 
 
