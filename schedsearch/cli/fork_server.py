@@ -127,7 +127,8 @@ def _work(request: int, output: int, server: int) -> None:
             sys.path[0] = spec.folder
     if (numpy := sys.modules.get("numpy")) is not None:
         numpy.random.seed()  # all forks have the state of the server
-    sys.argv = list(spec.command(sys.executable, server)[2:])
+    sys.orig_argv = list(spec.command(sys.executable, server))  # to start the same once more
+    sys.argv = sys.orig_argv[2:]
     from schedsearch.cli import main
 
     main()

@@ -35,6 +35,7 @@ def train_and_tell(run: LoopRun) -> None:
         "folder": str(Path.cwd()),
         "leads": os.getsid(0) == os.getpid(),
         "arguments": sys.argv[1:],
+        "command": sys.orig_argv[1:4],
         "given": os.environ.get("GIVEN"),
         "draw": _DRAWN,
         "interrupt": repr(signal.getsignal(signal.SIGTERM)),
@@ -122,6 +123,7 @@ def test_a_worker_has_the_folder_the_environment_and_a_session_of_its_own(
     assert facts["folder"] == str(tmp_path)
     assert facts["leads"]
     assert facts["given"] == "with the worker"
+    assert facts["command"] == ["-m", "schedsearch", "worker"]
     assert facts["arguments"][:3] == ["worker", "--name", launched.spec.name]
     assert "StopRequest" in facts["interrupt"]
     assert facts["other"] == 100_001
