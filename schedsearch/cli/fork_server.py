@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -25,10 +26,13 @@ from schedsearch.launchers.fork_server import NO_PROCESS
 
 _MODULES = (
     "schedsearch.cli.worker",
-    "schedsearch.forecast",
     "schedsearch.launchers.in_process",
     "schedsearch.report.dashboard_artifacts",
+)
+#: What most workers load later; while a command waits for a worker, it is not loaded here.
+_MORE_MODULES = (
     "torch._dynamo",  # which the first optimizer loads
+    "schedsearch.forecast",
     "torch._inductor.compile_fx",
 )
 #: What `ps -e` and `top` call a worker; Linux allows 15 characters.
@@ -143,6 +147,9 @@ def _main() -> None:
     with without_collection():
         for module in _MODULES:
             import_module(module)
+        for module in _MORE_MODULES:
+            if not select.select([channel], [], [], 0)[0]:
+                import_module(module)
     keep_all()
     serve(channel, command)()
 
