@@ -45,6 +45,7 @@ from tests.saved_states import check_refused
 from tests.schedules.strategies import MEMBERS, TERMS, feedbacks, plans
 
 
+@pytest.mark.filterwarnings("ignore:.*the horizon")  # of some drawn plans
 @given(
     plan=plans(),
     before=st.lists(feedbacks, max_size=8),
