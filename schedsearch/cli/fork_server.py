@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import selectors
 import signal
 import socket
@@ -147,9 +146,11 @@ def _main() -> None:
     with without_collection():
         for module in _MODULES:
             import_module(module)
-        for module in _MORE_MODULES:
-            if not select.select([channel], [], [], 0)[0]:
-                import_module(module)
+        with selectors.DefaultSelector() as requests:
+            requests.register(channel, selectors.EVENT_READ)
+            for module in _MORE_MODULES:
+                if not requests.select(0):
+                    import_module(module)
     keep_all()
     serve(channel, command)()
 

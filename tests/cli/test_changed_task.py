@@ -238,7 +238,7 @@ def test_a_study_of_version_0_1_is_continued_accepted_exported_and_trained(proje
     source = read_document(project.folder / "old_best.toml")["source"]
     assert source["fingerprint"] == study.record.fingerprint
     done = project("train", "old_best.toml")
-    assert done.err.splitlines()[-1].startswith("seed 0: reproduced the recorded value 0.03 ")
+    assert "\nseed 0: reproduced the recorded value 0.03 " in done.err
     assert "read from the record" in project("train", "old_best.toml").err
     assert project(*start, "--accept-task").status == 0
     now = open_study(study.database, "noisy_digits").record

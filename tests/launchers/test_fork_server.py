@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,9 @@ def test_a_worker_that_another_process_kills_has_a_signal(endless):
 
 def server_of(worker: LocalWorker) -> int:
     """Return the process that a worker is a fork of."""
-    return int(Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    parent = int(Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert "fork_server" in Path(f"/proc/{parent}/cmdline").read_text()
+    return parent
 
 
 @pytest.mark.parametrize("launcher", [True], indirect=True, ids=["forked"])
@@ -214,6 +216,19 @@ def test_workers_are_no_forks_beside_a_gpu(monkeypatch, tmp_path):
     assert can_fork()
     (tmp_path / "nvidia0").touch()
     assert not can_fork()
+
+
+def test_a_command_with_many_open_files_has_forks(tmp_path):
+    make_study(tmp_path, searched(train_for_ever) | {"horizon": 10_000})
+    with ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(Path(os.devnull).open())
+        launcher = stack.enter_context(closing(LocalLauncher(forks=True)))
+        launched = Launched(launcher, tmp_path)
+        try:
+            assert server_of(launched.worker)
+        finally:
+            launched.worker.kill()
 
 
 def test_a_server_ends_with_its_command():
