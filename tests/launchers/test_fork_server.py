@@ -26,7 +26,7 @@ from tests.searches import DEFAULTS, ROOT, document, make_study, url_of, wait_un
 #: From NumPy's global generator, when the worker loads the task.
 _DRAWN = np.random.random()
 
-pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")]
+pytestmark = pytest.mark.long
 
 
 def train_and_tell(run: LoopRun) -> None:
@@ -57,7 +57,7 @@ def train_for_ever(run: LoopRun) -> None:
 
 
 for _task in (train_and_tell, train_for_ever):
-    _task.hyperparameters = DEFAULTS  # type: ignore[attr-defined]
+    _task.hyperparameters = DEFAULTS
 
 
 def searched(task: Callable[[LoopRun], None]) -> dict[str, Any]:

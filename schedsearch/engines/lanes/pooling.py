@@ -10,7 +10,7 @@ it is left as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -42,7 +42,7 @@ class DisjointMaxPooling(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _POOLS and (size := _disjoint_window(_POOLS[func], *args, **kwargs)):
             images = args[0] if args else kwargs["input"]
-            return _MaxPool.apply(images, size)  # type: ignore[no-untyped-call]
+            return _max_pool(images, size)
         return func(*args, **kwargs)
 
 
@@ -103,6 +103,10 @@ class _MaxPool(torch.autograd.Function):
             part = torch.where(is_first, gradient, 0.0)
             total = total + _spread(part, images.shape, place, ctx.size)
         return total, None
+
+
+#: torch gives the method no types.
+_max_pool: Callable[[Tensor, tuple[int, ...]], Tensor] = _MaxPool.apply
 
 
 def _places(size: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
