@@ -91,13 +91,14 @@ class ForkServer:
             stack.callback(os.close, request)
             reader, writer = os.pipe()
             stack.callback(os.close, writer)
-            with os.fdopen(reader, errors="replace") as output:
-                os.write(request, json.dumps(content).encode())
-                self._channel.setblocking(True)
-                socket.send_fds(self._channel, [b"\0"], [request, writer])
-                pid = self._begun_pid()
-                stdout = os.fdopen(os.dup(output.fileno()), errors="replace")
-        return ForkedProcess(self, pid, stdout)
+            unless_begun = stack.enter_context(ExitStack())
+            unless_begun.callback(os.close, reader)
+            os.write(request, json.dumps(content).encode())
+            self._channel.setblocking(True)
+            socket.send_fds(self._channel, [b"\0"], [request, writer])
+            pid = self._begun_pid()
+            unless_begun.pop_all()
+        return ForkedProcess(self, pid, os.fdopen(reader, errors="replace"))
 
     def _begun_pid(self) -> int:
         """Wait for the answer to a request."""
@@ -128,8 +129,10 @@ class ForkServer:
         *lines, self._received = (self._received + received).split(b"\n")
         for line in lines:
             pid, code = json.loads(line)
-            self._codes[pid] = code
-            self._begun += [pid] if code is None else []
+            if code is None:
+                self._begun.append(pid)
+            if pid != NO_PROCESS:  # to signals, 0 is the group of this process
+                self._codes[pid] = code
         if not received:
             self._end_orphans()
         return bool(received)

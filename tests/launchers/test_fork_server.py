@@ -218,6 +218,26 @@ def test_workers_are_no_forks_beside_a_gpu(monkeypatch, tmp_path):
     assert not can_fork()
 
 
+def test_a_server_that_cannot_fork_leaves_it_to_new_processes(tmp_path, monkeypatch):
+    (tmp_path / "server_without_fork.py").write_text(
+        "import os\n"
+        "from schedsearch.cli import fork_server\n"
+        "def fail(): raise OSError\n"
+        "os.fork = fail\n"
+        "fork_server._main()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    monkeypatch.setattr("schedsearch.launchers.fork_server._SERVER", "server_without_fork")
+    make_study(tmp_path)
+    with closing(LocalLauncher(forks=True)) as launcher:
+        for _ in range(2):
+            assert Launched(launcher, tmp_path, "other").end() == WorkerExit(2)
+            assert launcher._server is not None
+            # The launcher ends what it believes to be forks of a server that was killed.
+            os.kill(launcher._server.pid, signal.SIGKILL)
+            wait_until(lambda server=launcher._server: not is_alive(server.pid))
+
+
 def test_a_command_with_many_open_files_has_forks(tmp_path):
     make_study(tmp_path, searched(train_for_ever) | {"horizon": 10_000})
     with ExitStack() as stack:
