@@ -23,7 +23,7 @@ def closest_numerics(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """
     here = current_numerics_like(recorded)
     if here["compiled"]:
-        from schedsearch.engines.lanes.graphs import why_not_compiled
+        from schedsearch.engines.lanes.compiling import why_not_compiled
 
         here["compiled"] = why_not_compiled(here["device"]) is None
     return here

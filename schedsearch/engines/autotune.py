@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from schedsearch.cores import available_cores, l2_cache_bytes
 from schedsearch.engines.batching import why_not_batched
-from schedsearch.engines.lanes.graphs import why_not_compiled
+from schedsearch.engines.lanes.compiling import why_not_compiled
 from schedsearch.engines.measuring import Candidate, EngineTimer, Measurements
 from schedsearch.engines.precision import PrecisionSettings
 from schedsearch.errors import summarize_exception

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from schedsearch.engines.lanes.compiling import compile_graphs
 from schedsearch.engines.lanes.data import LaneData
-from schedsearch.engines.lanes.graphs import compile_graph, largest_result_bytes, trace
+from schedsearch.engines.lanes.graphs import largest_result_bytes, trace
 from schedsearch.engines.lanes.optimizers import LANE_OPTIMIZERS
 from schedsearch.engines.lanes.pooling import DisjointMaxPooling
 from schedsearch.engines.lanes.probe import Probe, Sample, probe
@@ -90,18 +91,14 @@ def build(
     step = LaneStep(task, model, found, names, optimizer, precision, device, steps)
     sums = torch.zeros(lanes, len(found.terms), dtype=torch.float64, device=device)
     inputs = _step_inputs(state, sample, found.dropout, optimizer.size, sums)
-    finish = compile_graph if compile_it else _uncompiled
+    validation_inputs = [*state.models(), *data.validation.values(), sums]
+    validation_lanes = _lanes_at_once(step, validation_inputs, lanes)
+    validation_inputs = [tensor[:validation_lanes] for tensor in validation_inputs]
     # Not compiled, slices take longer than torch's pooling.
     pooling = DisjointMaxPooling() if compile_it and device.type == "cpu" else nullcontext()
     with pooling:
-        graph = trace(step.train, inputs)
-    train = finish(graph, inputs)
-    inputs = [*state.models(), *data.validation.values(), sums]
-    validation_lanes = _lanes_at_once(step, inputs, lanes)
-    inputs = [tensor[:validation_lanes] for tensor in inputs]
-    with pooling:
-        graph = trace(step.validate, inputs)
-    validate = finish(graph, inputs)
+        graphs = [trace(step.train, inputs), trace(step.validate, validation_inputs)]
+    train, validate = compile_graphs(graphs, [inputs, validation_inputs]) if compile_it else graphs
     return Program(
         model=model,
         probe=found,
@@ -167,10 +164,6 @@ def _step_inputs(
 
 def _stacked(tensors: Iterable[Tensor], lanes: int) -> list[Tensor]:
     return [torch.stack([tensor] * lanes) for tensor in tensors]
-
-
-def _uncompiled(graph: Callable[..., Any], inputs: Sequence[Tensor]) -> Callable[..., Any]:
-    return graph
 
 
 def _lanes_at_once(step: LaneStep, inputs: Sequence[Tensor], lanes: int) -> int:
