@@ -17,7 +17,7 @@ from schedsearch.task import Task
 
 #: Seconds to compile a step where nothing is cached: what one core does, and the kernels, several
 #: of which are compiled side by side. Then the seconds to load it again in the worker.
-_COMPILE_SECONDS, _KERNELS_SECONDS, _KERNELS = 5.0, 7.0, 6
+_COMPILE_SECONDS, _KERNELS_SECONDS, _KERNELS = 4.0, 6.0, 6
 _LOAD_SECONDS = 2.0
 #: Compiling has to pay within this share of the search: the speedup is not known before.
 _REPAID_WITHIN = 2 / 3
