@@ -25,7 +25,7 @@ STEP = 0.01
 
 @pytest.fixture(autouse=True)
 def one_core(monkeypatch):
-    """On one core, compiling is assumed to take 12 seconds."""
+    """On one core, compiling is assumed to take 10 seconds."""
     monkeypatch.setattr("schedsearch.engines.autotune.available_cores", lambda: 1)
 
 
@@ -187,7 +187,7 @@ def test_compiling_is_tried_again_only_while_it_may_pay():
 def test_measuring_never_costs_more_than_a_twentieth_of_the_search(trials):
     """Even where lanes and compiling gain nothing, and take as long as was assumed."""
     useless = {(lanes, compiled): 1.0 for lanes in (4, 8, 16) for compiled in (False, True)}
-    timer = SimulatedTimer(useless, compiling=12.0, threads={1: 1.0, 2: 1.0})
+    timer = SimulatedTimer(useless, compiling=10.0, threads={1: 1.0, 2: 1.0})
     chosen, _ = choose(timer, trials=trials, threads=(1, 2))
     assert (chosen.lanes, chosen.threads) == (1, 1)
     assert timer.time <= 0.05 * trials * 100 * STEPS * STEP
