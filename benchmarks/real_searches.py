@@ -82,9 +82,9 @@ def with_segments(space: Space, segments: int = 6) -> Space:
     return Space.from_document(content, space.name)
 
 
-def prepare(task: str, method: str, search_seed: int, epochs: int) -> PreparedSpace:
+def prepare(task: str, method: str, search_seed: int, epochs: int, seeds: int = 1) -> PreparedSpace:
     """Return a search of a task's shipped space with the settings of a method."""
-    settings = {"trials": _TRIALS, "epochs": epochs, "seed": search_seed, "seeds": 1}
+    settings = {"trials": _TRIALS, "epochs": epochs, "seed": search_seed, "seeds": seeds}
     settings |= _SETTINGS.get(method, {})
     space = load_space(SPACES / f"{task}.toml", {f"search.{k}": v for k, v in settings.items()})
     return prepare_space(with_segments(space) if method == "pbt" else space)

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from schedsearch.forecast import RunForecast, TrainedPlans, part
 from schedsearch.forecast.gaussian_process import Array
+from schedsearch.plan import Plan
 from schedsearch.schedules.durations import to_epochs
 from schedsearch.space import Space
 from schedsearch.space.document import FORECAST_RANK
@@ -19,6 +20,8 @@ from schedsearch.storage.pruned_view import whole_trials
 
 #: Complete trials that a model is fitted to, at most.
 _MAX_PLANS = 120
+#: Trials in training whose plans are remembered, at most.
+_MAX_RUNNING = 1024
 #: Points of a path before and after the present epoch.
 _BEHIND, _AHEAD = 6, 8
 
@@ -45,6 +48,8 @@ class ForecastPruner(BasePruner):
         self._every = max(1, to_epochs(options.every, space.horizon, space.schedule_version))
         self._startup_trials = options.complete_before_forecast
         self._trained = TrainedPlans(space)
+        #: By trial, the plan, and its path if it depends on nothing else; None: it has no forecast.
+        self._plans: dict[int, tuple[Plan, Array | None] | None] = {}
         #: By epoch, the model and the number of complete trials when it was fitted.
         self._models: dict[int, tuple[RunForecast, int]] = {}
 
@@ -88,12 +93,26 @@ class ForecastPruner(BasePruner):
     ) -> tuple[Array, Array, Array] | None:
         """Return the path behind, the path ahead and the curve; None if there is no forecast."""
         self._trained.update(whole_trials(study))
-        plan = self._trained.plan_of(trial)
-        if plan is None or len(self._trained.plans) < self._startup_trials:
+        if len(self._trained.plans) < self._startup_trials:
             return None
+        if (found := self._plan_of(trial)) is None:
+            return None
+        plan, path = found
         curve = self._trained.curve_of(trial, epochs)
-        behind, ahead = self._parts(self._trained.path_ahead(plan, curve.tolist())[None], epochs)
+        if path is None:
+            path = self._trained.path_ahead(plan, curve.tolist())
+        behind, ahead = self._parts(path[None], epochs)
         return behind, ahead, curve[None]
+
+    def _plan_of(self, trial: FrozenTrial) -> tuple[Plan, Array | None] | None:
+        """Return what `_plans` has of a trial; each is read once, as a trial has many decisions."""
+        if trial.number not in self._plans:
+            if len(self._plans) == _MAX_RUNNING:
+                del self._plans[next(iter(self._plans))]
+            plan = self._trained.plan_of(trial)
+            path = self._trained.path_ahead(plan, ()) if plan and plan.is_closed_form else None
+            self._plans[trial.number] = (plan, path) if plan else None
+        return self._plans[trial.number]
 
     def _model(self, epochs: int) -> RunForecast | None:
         """Return the model at an epoch, fitted again when there are an eighth more trials.
