@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -32,17 +33,23 @@ def tables(falls: int) -> dict:
     return {"hyperparameters": {"lr": {"families": family}}}
 
 
+#: Of trials that belong to no study.
+_NUMBERS = itertools.count(1000)
+
+
 def trial_of(falls: int, epochs: int = HORIZON, noise: float = 0.0, sign: int = 1, **attributes):
     """Return a trial that ends the better the later its rate falls, but looks worse until then."""
     final = math.exp(-falls / 20 + noise)
     curve = [final * (math.e if epoch < falls else 1.0) for epoch in range(epochs)]
     complete = epochs == HORIZON
-    return create_trial(
+    trial = create_trial(
         state=TrialState.COMPLETE if complete else TrialState.RUNNING,
         value=sign * curve[-1] if complete else None,
         intermediate_values={epoch: sign * value for epoch, value in enumerate(curve, start=1)},
         user_attrs={PLAN: tables(falls), **attributes},
     )
+    trial.number = next(_NUMBERS)
+    return trial
 
 
 def trained(number: int = 30, sign: int = 1) -> optuna.Study:
