@@ -47,7 +47,7 @@ def workers_of(storage: str) -> list[int]:
     """Return the worker processes of a database, wherever their parents are.
 
     A fork has the command line of the fork server. It is found while it has the database's file
-    open.
+    open, and not if the database is on a server.
     """
     file = storage.removeprefix("sqlite:///")
     return [

@@ -64,7 +64,7 @@ def serve(channel: socket.socket, command: int) -> Callable[[], None]:
             if key.fileobj is not channel:
                 channel.sendall(_answer(key.data, _end(selector, key)))
                 continue
-            _, files, _, _ = socket.recv_fds(channel, 1, 2)
+            request_number, files, _, _ = socket.recv_fds(channel, 1, 2)
             if not files:
                 raise SystemExit
             if (pid := _fork(selector)) == _IN_FORK:
@@ -73,20 +73,25 @@ def serve(channel: socket.socket, command: int) -> Callable[[], None]:
                 return partial(_work, request, output, server)
             for file in files:
                 os.close(file)
-            channel.sendall(_answer(pid, None))
+            channel.sendall(_answer(pid, None, *request_number))
 
 
 def _fork(selector: selectors.BaseSelector) -> int:
     """Return the new process, `_IN_FORK` in that process, or `NO_PROCESS` if there is none."""
+    # A signal waits until the fork has a handler for it: ignored, it would be lost.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
     try:
-        pid = os.fork()
+        pid = os.fork() or _IN_FORK
     except OSError:
-        return NO_PROCESS
-    if not pid:
+        pid = NO_PROCESS
+    if pid == _IN_FORK:
         for other in list(selector.get_map().values()):
             os.close(other.fd)
         selector.close()
-        return _IN_FORK
+        return pid
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if pid == NO_PROCESS:
+        return pid
     try:
         selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
     except OSError:
@@ -104,8 +109,8 @@ def _end(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _answer(pid: int, code: int | None) -> bytes:
-    return json.dumps((pid, code)).encode() + b"\n"
+def _answer(pid: int, code: int | None, request_number: int | None = None) -> bytes:
+    return json.dumps((pid, code, request_number)).encode() + b"\n"
 
 
 def _work(request: int, output: int, server: int) -> None:
@@ -113,6 +118,7 @@ def _work(request: int, output: int, server: int) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
     with os.fdopen(request, "rb") as file:
         file.seek(0)
         content: dict[str, Any] = json.load(file)

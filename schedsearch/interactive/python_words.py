@@ -18,14 +18,14 @@ _RULES = (
     (r"`schedsearch (confirm|explain) [^`]*`", r"`study.\1()`"),
     (r"`schedsearch start FILE --(study|trials) (\w+)`", r"`schedsearch.search(..., \1=\2)`"),
     (r"`schedsearch start`", r"`schedsearch.search`"),
-    (r"--lanes auto\b", "lanes=None"),
-    (r"--pruner none\b", 'the pruner "none"'),
-    (r"--from\b", "from_studies"),
-    (r"--also\b", "`schedsearch start --also`"),
-    (r"--(lanes|threads|trials|trial|study|seeds|top|margin) ([A-Z]+|\d+)\b", r"\1=\2"),
-    (r"--(lanes|threads|trials|trial|study|seeds|top|margin|storage)\b", r"\1"),
+    (r"--(lanes|threads) auto", r"\1=None"),
+    (r"--pruner none", 'the pruner "none"'),
+    (r"--from", "from_studies"),
+    (r"--also", "`schedsearch start --also`"),
+    (r"--(lanes|threads|trials|trial|study|seeds|top|margin) ([A-Z]+|\d+)", r"\1=\2"),
+    (r"--(lanes|threads|trials|trial|study|seeds|top|margin|storage)", r"\1"),
 )
-_PATTERNS = tuple((re.compile(rf"(?<![\w-]){rule}"), words) for rule, words in _RULES)
+_PATTERNS = tuple((re.compile(rf"(?<![\w-]){rule}(?![\w-])"), words) for rule, words in _RULES)
 
 
 def in_python(message: str) -> str:
@@ -35,6 +35,8 @@ def in_python(message: str) -> str:
     '2 threads: a training loop is not measured; threads=N changes it'
     >>> in_python("--seeds is 3, but must be at least 6: raise --seeds or lower --top")
     'seeds is 3, but must be at least 6: raise seeds or lower top'
+    >>> in_python("--threads auto, and --from-storage URL")
+    'threads=None, and --from-storage URL'
     """
     for pattern, words in _PATTERNS:
         message = pattern.sub(words, message)

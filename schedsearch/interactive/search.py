@@ -82,10 +82,10 @@ def search(
     options = ComputeOptions(device=device, threads=threads, workers=max(1, workers), lanes=lanes)
     read = partial(read_from, prepared.space, storage, _earlier(from_studies))
     beginning = read()
-    with Progress("trials") as display:
+    with Progress("trials", in_python) as display:
         for line in cut_phase_warnings(prepared_space):
             display.say(f"warning: {line}")
-        handle = open_or_create(prepared, storage, options, _say_in_python(display))
+        handle = open_or_create(prepared, storage, options, display.say)
         if beginning.is_outdated(handle):
             beginning = read()
         kept = handle.queue.budget().trials
@@ -94,13 +94,9 @@ def search(
                 f"warning: trials is {trials}, but study {handle.name} has {kept} trials already "
                 "and keeps them: the number can only be raised"
             )
-        handle = begin_from(handle, beginning, _say_in_python(display))
+        handle = begin_from(handle, beginning, display.say)
         _search(handle, display, workers)
     return StudyView(handle)
-
-
-def _say_in_python(display: Progress) -> Callable[[str], None]:
-    return lambda line: display.say(in_python(line))
 
 
 def _content_of(space: Mapping[str, Any] | Path | str | Space) -> tuple[dict[str, Any], str]:

@@ -146,7 +146,7 @@ class StudyView:
         with prepare_confirmation(self._study, top=top, seeds=seeds) as confirmation:
             _train_runs(confirmation, workers)
         result = confirmation.judge()
-        refresh_dashboard(self._study, Progress("runs").say)
+        refresh_dashboard(self._study, Progress("runs", in_python).say)
         lines = map(in_python, confirmation_lines(result))
         return Result({"study": self.name, **result}, tuple(lines))
 
@@ -178,7 +178,7 @@ class StudyView:
         ) as explanation:
             last = train_stages(explanation, partial(_train_runs, workers=workers))
         result = last.judge()
-        refresh_dashboard(self._study, Progress("runs").say)
+        refresh_dashboard(self._study, Progress("runs", in_python).say)
         lines = map(in_python, explanation_lines(result))
         return Result({"study": self.name, **result}, tuple(lines))
 
@@ -211,9 +211,9 @@ class StudyView:
             lines = evidence_lines(study, content["source"], constant, is_default=trial is None)
         if path is not None:
             write_document(Path(path), content)
-        say = Progress("runs").say
+        say = Progress("runs", in_python).say
         for line in lines:
-            say(in_python(line))
+            say(line)
         return Space.from_document(content, f"the config of {self.name}")
 
 
@@ -221,7 +221,7 @@ def _train_runs(fresh: FreshRuns, workers: int) -> None:
     """Train the runs that are missing."""
     if fresh.recorded() == len(fresh.runs):
         return
-    with Progress("runs") as display:
+    with Progress("runs", in_python) as display:
         if fresh.without_test is not None:
             display.say(f"warning: {fresh.without_test}")
         redraw: Any = partial(draw_fresh_runs, display, fresh)

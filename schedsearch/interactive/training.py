@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from schedsearch.errors import InputError, SchedSearchError
-from schedsearch.interactive.python_words import in_python
 from schedsearch.launchers.in_process import run_worker
 from schedsearch.launchers.local import LocalLauncher
 from schedsearch.report.progress import Progress
@@ -79,7 +78,7 @@ def _train_here(
             study,
             name=f"python-{uuid.uuid4().hex}",
             control=ProcessControl(should_stop),
-            messages=Messages(lambda line: display.say(in_python(line)), lambda line: None),
+            messages=Messages(display.say, lambda line: None),
             best_trial_callback=best_trial_callback,
         )
     redraw()

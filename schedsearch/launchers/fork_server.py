@@ -1,9 +1,9 @@
 """Workers as forks of a process that has loaded what they need: they begin in one second, not six.
 
 The command starts the server as soon as the user has allowed the task, and goes on. Both talk
-through a socket: a request is two files, what to work on and where the output goes; an answer is a
-line with the process that began or ended, see `schedsearch.cli.fork_server`. The server ends with
-the command, and its forks stop as workers do whose parent has ended.
+through a socket: a request is a number and two files, what to work on and where the output goes; an
+answer is a line with the process that began or ended, see `schedsearch.cli.fork_server`. The server
+ends with the command, and its forks stop as workers do whose parent has ended.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import IO
 
@@ -32,9 +33,13 @@ _DEVICES = Path("/dev")
 
 
 def can_fork() -> bool:
-    """Return whether workers can be forks: on Linux, without a GPU."""
+    """Return whether workers can be forks: on Linux, without a GPU.
+
+    Some builds of Python for old systems lack the calls that it takes.
+    """
     has_gpu = any(any(_DEVICES.glob(pattern)) for pattern in _GPUS)
-    return sys.platform == "linux" and not has_gpu
+    has_calls = all(hasattr(os, name) for name in ("memfd_create", "pidfd_open"))
+    return sys.platform == "linux" and has_calls and not has_gpu
 
 
 @dataclass
@@ -44,7 +49,9 @@ class ForkServer:
     _channel: socket.socket = field(init=False)
     _process: subprocess.Popen[bytes] = field(init=False)
     _codes: dict[int, int | None] = field(default_factory=dict, init=False)
-    _begun: list[int] = field(default_factory=list, init=False)
+    #: By the number of a request.
+    _begun: dict[int, int] = field(default_factory=dict, init=False)
+    _numbers: Iterator[int] = field(default_factory=lambda: cycle(range(256)), init=False)
     _received: bytes = field(default=b"", init=False)
 
     def __post_init__(self) -> None:
@@ -94,28 +101,34 @@ class ForkServer:
             unless_begun = stack.enter_context(ExitStack())
             unless_begun.callback(os.close, reader)
             os.write(request, json.dumps(content).encode())
+            self._wake()
             self._channel.setblocking(True)
-            socket.send_fds(self._channel, [b"\0"], [request, writer])
-            pid = self._begun_pid()
+            number = next(self._numbers)
+            socket.send_fds(self._channel, [bytes([number])], [request, writer])
+            pid = self._begun_pid(number)
             unless_begun.pop_all()
         return ForkedProcess(self, pid, os.fdopen(reader, errors="replace"))
 
-    def _begun_pid(self) -> int:
-        """Wait for the answer to a request."""
-        while not self._begun:
+    def _begun_pid(self, number: int) -> int:
+        """Wait for the answer to a request; that to an interrupted one may come first."""
+        while number not in self._begun:
             if not self._receive(wait=True):
                 raise ConnectionResetError("the fork server has ended")
-        if (pid := self._begun.pop()) == NO_PROCESS:
+        if (pid := self._begun.pop(number)) == NO_PROCESS:
             raise OSError("the fork server cannot start another process")
         return pid
 
     def exit_code(self, pid: int, *, wait: bool = False) -> int | None:
         """Return the exit code of a fork, negative for a signal; None: it runs."""
         if wait:
-            self._process.send_signal(signal.SIGCONT)  # a suspended server would not answer
+            self._wake()
         while self._codes[pid] is None and self._receive(wait=wait) and wait:
             pass
         return self._codes[pid]
+
+    def _wake(self) -> None:
+        """Continue the server if it is suspended: it would not answer."""
+        self._process.send_signal(signal.SIGCONT)
 
     def _receive(self, *, wait: bool) -> bool:
         """Read answers, if there are any; return whether the server is alive."""
@@ -128,9 +141,9 @@ class ForkServer:
             received = b""
         *lines, self._received = (self._received + received).split(b"\n")
         for line in lines:
-            pid, code = json.loads(line)
-            if code is None:
-                self._begun.append(pid)
+            pid, code, number = json.loads(line)
+            if number is not None:
+                self._begun[number] = pid
             if pid != NO_PROCESS:  # to signals, 0 is the group of this process
                 self._codes[pid] = code
         if not received:

@@ -38,7 +38,8 @@ class LocalLauncher:
     """Starts workers as processes of this machine.
 
     Args:
-        forks: whether they are forks of one process that has loaded torch, if `can_fork`.
+        forks: whether they are forks of one process that has loaded torch. The caller checks that
+            they can be: `can_fork`.
     """
 
     def __init__(self, *, forks: bool = False) -> None:
@@ -119,11 +120,13 @@ def start_process(spec: WorkerSpec, environment: Mapping[str, str]) -> subproces
 
 
 def kill_group(process: _Process) -> None:
-    """End a process with all its child processes, and wait until it is gone."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.send_signal(signal.SIGKILL)  # a fork may not lead its group yet
+    """End a process with all its child processes, and wait until it is gone.
+
+    Children live on where the process has ended by itself.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.send_signal(signal.SIGKILL)  # a fork may not lead its group yet
     process.wait()
 
 

@@ -45,11 +45,11 @@ def study_plots(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, Graph]
 def _best_so_far(space: Space, history: Sequence[FinishedTrial]) -> Graph:
     metric = space.objective.metric
     data = []
-    for name, chosen, dash in (
-        ("best so far", history, "solid"),
-        ("best constant so far", [trial for trial in history if trial.is_constant], "dash"),
+    for name, constants, dash in (
+        ("best so far", False, "solid"),
+        ("best constant so far", True, "dash"),
     ):
-        best = improvements(chosen, space.objective)[-_MAX_STEPS:]
+        best = improvements(history, constants=constants)[-_MAX_STEPS:]
         steps = [(trial.position, trial.value) for trial in best]
         if best:
             steps.append((history[-1].position, best[-1].value))

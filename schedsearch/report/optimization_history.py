@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from schedsearch.report.text import describe_value
 from schedsearch.space import Objective, Space
 from schedsearch.space.domains import Choices, Levels
-from schedsearch.storage import is_race_run, rank_plans
+from schedsearch.storage import PlanMean, is_race_run, rank_plans
 from schedsearch.storage.attributes import (
     EPOCHS_TRAINED,
     PLAN,
@@ -40,6 +40,9 @@ class FinishedTrial:
         value: the mean over all runs of the trial's plan; None unless the trial is complete, and
             for a further run of a plan.
         is_constant: whether the trial's plan keeps all searched hyperparameters constant.
+        place: in the ranking of all plans, from 0, which compares on equal seeds only; None as for
+            `value`.
+        place_of_constants: the same among the plans of constants; None for other plans.
     """
 
     number: int
@@ -47,6 +50,8 @@ class FinishedTrial:
     epochs: int
     value: float | None
     is_constant: bool
+    place: int | None
+    place_of_constants: int | None
 
 
 def optimization_history(space: Space, trials: Sequence[FrozenTrial]) -> list[FinishedTrial]:
@@ -55,27 +60,47 @@ def optimization_history(space: Space, trials: Sequence[FrozenTrial]) -> list[Fi
     ended = [trial for trial in trials if trial.state in states]
     ended.sort(key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))
     history: list[FinishedTrial] = []
-    means = _means(space, trials)
+    ranked, constants = rank_plans(space, trials), rank_plans(space, trials, constant=True)
+    means, places, places_of_constants = _means(ranked), _places(ranked), _places(constants)
     epochs = 0
     for position, trial in enumerate(ended, start=1):
         reported = len(trial.intermediate_values)
         requested = requested_epochs(trial, space.search.seeds, reported)
         epochs += trial.user_attrs.get(EPOCHS_TRAINED, requested)
         is_constant = space.is_constant_plan(trial.user_attrs.get(PLAN, {}))
-        value = means.get(trial.number)
-        history.append(FinishedTrial(trial.number, position, epochs, value, is_constant))
+        history.append(
+            FinishedTrial(
+                trial.number,
+                position,
+                epochs,
+                means.get(trial.number),
+                is_constant,
+                places.get(trial.number),
+                places_of_constants.get(trial.number),
+            )
+        )
     return history
 
 
-def improvements(history: Sequence[FinishedTrial], objective: Objective) -> list[FinishedTrial]:
-    """Return the trials that were better than all trials that ended before them."""
+def improvements(
+    history: Sequence[FinishedTrial], *, constants: bool = False
+) -> list[FinishedTrial]:
+    """Return the trials whose plans rank before those of all trials that ended earlier.
+
+    The ranking has all runs that are known now. So the last one is the best plan of the study, or
+    its best constant. A better plan may have a worse value, as the value of one lucky run is better
+    than the mean of several.
+
+    Args:
+        history: of the study.
+        constants: whether only plans of constants count.
+    """
     found: list[FinishedTrial] = []
     best = math.inf
     for trial in history:
-        if trial.value is None:
-            continue
-        if (lower := objective.to_minimize(trial.value)) < best:
-            best = lower
+        place = trial.place_of_constants if constants else trial.place
+        if place is not None and place < best:
+            best = place
             found.append(trial)
     return found
 
@@ -98,7 +123,7 @@ def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str
         for name, domain in space.arguments.items()
         if isinstance(domain, Levels | Choices)
     }
-    means = _means(space, trials)
+    means = _means(rank_plans(space, trials))
     for trial in trials:
         if (value := means.get(trial.number)) is None or USER_PLAN in trial.user_attrs:
             continue
@@ -168,17 +193,19 @@ def _shares(objective: Objective, trials: Sequence[FrozenTrial], prefix: str) ->
     }
 
 
-def _means(space: Space, trials: Iterable[FrozenTrial]) -> dict[int, float]:
+def _means(plans: Iterable[PlanMean]) -> dict[int, float]:
     """Return the mean of each complete trial's plan by the number of the trial.
 
     The further runs of a race are left out.
     """
     return {
-        trial.number: plan.mean
-        for plan in rank_plans(space, trials)
-        for trial in plan.trials
-        if not is_race_run(trial)
+        trial.number: plan.mean for plan in plans for trial in plan.trials if not is_race_run(trial)
     }
+
+
+def _places(ranked: Iterable[PlanMean]) -> dict[int, int]:
+    """Return the place of each plan by the number of the trial that stands for it."""
+    return {plan.number: place for place, plan in enumerate(ranked)}
 
 
 def _has_value(trial: FrozenTrial) -> bool:

@@ -11,7 +11,6 @@ from schedsearch.report.optimization_history import (
     improvements,
     optimization_history,
 )
-from schedsearch.space import Space
 from schedsearch.storage import StudyHandle
 
 _SIZE = (58, 8)
@@ -24,10 +23,9 @@ def optimization_history_lines(study: StudyHandle, width: int) -> Iterator[str]:
     """Yield plots of the best value over the trials that ended: of all trials, and of constants."""
     space = study.space
     history = optimization_history(space, study.trials())
-    constants = [trial for trial in history if trial.is_constant]
     series = {
-        "best so far": _best_so_far(space, history, history),
-        "best constant so far": _best_so_far(space, history, constants),
+        "best so far": _best_so_far(history, improvements(history)),
+        "best constant so far": _best_so_far(history, improvements(history, constants=True)),
     }
     found = [v for values in series.values() if (v := [x for x in values if not math.isnan(x)])]
     if not found:
@@ -58,13 +56,10 @@ def optimization_history_lines(study: StudyHandle, width: int) -> Iterator[str]:
 
 
 def _best_so_far(
-    space: Space, history: Sequence[FinishedTrial], chosen: Sequence[FinishedTrial]
+    history: Sequence[FinishedTrial], improving: Sequence[FinishedTrial]
 ) -> list[float]:
-    """Return the best value of the chosen trials by the number of trials that ended.
-
-    It is NaN before the first complete one of the chosen trials ended.
-    """
-    best = iter(improvements(chosen, space.objective))
+    """Return the value of the best plan by the number of trials that ended; at first NaN."""
+    best = iter(improving)
     following = next(best, None)
     values = [math.nan]
     for trial in history:

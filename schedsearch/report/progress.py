@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -66,10 +66,11 @@ class Progress:
 
     Args:
         unit: what is counted, in the plural.
+        in_words: returns a message of this process as it is printed.
     """
 
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
+    def __init__(self, unit: str, in_words: Callable[[str], str] = str) -> None:
+        self._unit, self._in_words = unit, in_words
         self._console = Console(stderr=True, highlight=False)
         self._started = self._printed = time.monotonic()
         self._first_done: float | None = None
@@ -105,7 +106,7 @@ class Progress:
     def say(self, message: str) -> None:
         """Print a line above the bar; after `set_quiet` only if it is an error or a warning."""
         if is_shown(message):
-            self.relay(message)
+            self.relay(self._in_words(message))
 
     def relay(self, line: str) -> None:
         """Print a line of a worker above the bar, also after `set_quiet`: a task may print.

@@ -107,4 +107,8 @@ def _see_command_lines(command: int, lines: set[str]) -> bool:
     below = descendants(command)
     # The first environment of a process, which the same user can read.
     lines.update(environment for pid, _, environment in processes if pid in below)
-    return any(is_forked_worker(pid) for pid in below)
+    return any(
+        is_forked_worker(pid) or " schedsearch worker " in line
+        for pid, line, _ in processes
+        if pid in below
+    )

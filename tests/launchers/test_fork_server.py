@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import pytest
 from schedsearch.engines.loop import LoopRun
 from schedsearch.launchers.base import WorkerExit, WorkerSpec
 from schedsearch.launchers.fork_server import ForkServer, can_fork
-from schedsearch.launchers.local import LocalLauncher, LocalWorker
+from schedsearch.launchers.local import LocalLauncher, LocalWorker, kill_group
 from schedsearch.launchers.supervisor import worker_name
 from tests.processes import is_alive
 from tests.searches import DEFAULTS, ROOT, document, make_study, url_of, wait_until
@@ -210,8 +211,60 @@ def test_a_server_that_cannot_load_what_workers_need_leaves_it_to_new_processes(
         assert Launched(launcher, tmp_path, "other").end() == WorkerExit(2)
 
 
-def test_workers_are_no_forks_beside_a_gpu(monkeypatch, tmp_path):
+@pytest.mark.parametrize("launcher", [True], indirect=True, ids=["forked"])
+def test_a_worker_that_is_asked_to_stop_before_it_loads_anything_stops(tmp_path, launcher):
+    make_study(tmp_path, searched(train_for_ever) | {"horizon": 10_000})
+    for _ in range(6):
+        launched = Launched(launcher, tmp_path)
+        launched.worker.stop()
+        assert launched.end().code in (130, -signal.SIGTERM)
+        assert "begun" not in launched.lines
+
+
+@pytest.mark.parametrize("launcher", [True], indirect=True, ids=["forked"])
+def test_a_suspended_server_starts_the_next_worker(tmp_path, launcher, endless):
+    os.kill(server_of(endless.worker), signal.SIGSTOP)
+    assert Launched(launcher, tmp_path, "other").end() == WorkerExit(2)
+
+
+@pytest.mark.parametrize("launcher", [True], indirect=True, ids=["forked"])
+def test_the_answer_to_an_interrupted_request_is_not_taken_for_the_next_one(
+    tmp_path, launcher, endless, monkeypatch
+):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ForkServer, "_begun_pid", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            Launched(launcher, tmp_path)
+    assert Launched(launcher, tmp_path, "other").end() == WorkerExit(2)
+
+
+def test_the_children_of_a_worker_that_ended_by_itself_can_be_ended(tmp_path):
+    """The process leads a group, as workers do."""
+    script = "sleep 600 >/dev/null 2>&1 & echo $!"
+    leader = subprocess.Popen(
+        ["sh", "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert leader.stdout is not None
+    with leader.stdout:
+        child = int(leader.stdout.readline())
+    leader.wait()
+    assert is_alive(child)
+    kill_group(leader)
+    wait_until(lambda: not is_alive(child))
+
+
+@pytest.mark.parametrize("call", ["memfd_create", "pidfd_open"])
+def test_workers_are_no_forks_where_python_lacks_a_call(call, monkeypatch, tmp_path):
+    monkeypatch.setattr("schedsearch.launchers.fork_server._DEVICES", tmp_path)
     assert can_fork()
+    monkeypatch.delattr(os, call)
+    assert not can_fork()
+
+
+def test_workers_are_no_forks_beside_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr("schedsearch.launchers.fork_server._DEVICES", tmp_path)
     assert can_fork()
     (tmp_path / "nvidia0").touch()
@@ -251,7 +304,36 @@ def test_a_command_with_many_open_files_has_forks(tmp_path):
             launched.worker.kill()
 
 
-def test_a_server_ends_with_its_command():
+@pytest.mark.parametrize("child", ["", "os.fork() or time.sleep(600)"])
+def test_a_server_ends_with_a_command_that_is_killed(child):
+    """Also while a child of the command keeps the connection to the server open."""
+    command = subprocess.Popen(
+        [sys.executable, "-c", _COMMAND.format(child=child)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert command.stdout is not None
+        with command.stdout:
+            server = int(command.stdout.readline())
+        assert is_alive(server)
+        command.kill()
+        wait_until(lambda: not is_alive(server), 60)
+    finally:
+        kill_group(command)
+
+
+_COMMAND = """
+import os, time
+from schedsearch.launchers.fork_server import ForkServer
+print(ForkServer().pid, flush=True)
+{child}
+time.sleep(600)
+"""
+
+
+def test_a_server_that_is_closed_ends():
     server = ForkServer()
     pid = server.pid
     assert is_alive(pid)

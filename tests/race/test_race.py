@@ -237,7 +237,9 @@ def test_everything_that_ranks_uses_the_mean_over_the_runs_of_a_plan(url):
     values = {trial.number: trial.value for trial in history}
     assert values[best.number] == best.mean
     assert all(values[trial.number] is None for trial in race_runs(study))
-    assert improvements(history, study.space.objective)
+    assert improvements(history)[-1].number == best.number
+    assert improvements(history, constants=True)[-1].number == constant.number
+    assert improvements(history)[-1].value == best.mean
 
 
 def test_status_names_the_seeds_behind_a_mean_and_the_runs_of_the_race(url):

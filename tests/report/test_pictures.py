@@ -244,7 +244,7 @@ def test_a_picture_drawn_twice_is_the_same_file(study, kind, begins):
 
 def test_the_best_so_far_is_drawn_over_trials_and_over_epochs(study):
     ends = optimization_history(study.space, study.trials())
-    best = improvements(ends, study.space.objective)
+    best = improvements(ends)
     assert best[-1].value == study.complete_trials()[0].value
     by_trials, by_epochs = draw_study(study.space, study.trials()).axes[:2]
     for axis, last in ((by_trials, len(ends)), (by_epochs, ends[-1].epochs)):

@@ -26,6 +26,8 @@ Compiled: TypeAlias = Callable[..., Any]
 _VECTOR_CAPABILITIES = ("AVX512", "AVX2")
 #: For these numbers, processors have instructions beside `_VECTOR_CAPABILITIES`.
 _SHORT_NUMBERS = (torch.bfloat16, torch.float16, torch.int8, torch.uint8)
+#: Settings of torch that belong to the whole process are replaced while graphs are compiled.
+_LOCK = threading.Lock()
 
 
 def compile_graphs(
@@ -41,7 +43,7 @@ def compile_graphs(
         for graph in graphs:
             transpose_narrow_products(graph)
     quiet = warnings.catch_warnings()
-    with torch.no_grad(), without_collection(), _keys_without_import_order(), quiet:
+    with _LOCK, torch.no_grad(), without_collection(), _keys_without_import_order(), quiet:
         # Warnings of the compiler are about its internals.
         warnings.simplefilter("ignore")
         if on_cpu:
@@ -110,9 +112,9 @@ def _compile_traced(
 def _without_instruction_checks(graphs: Sequence[GraphModule]) -> Iterator[None]:
     """Let the compiler use the vector instructions of torch without trying them.
 
-    Trying compiles up to five programs, which takes as long as the kernels of a small network. If
-    the C++ compiler does not know the instructions, the kernels fail to compile. Those for numbers
-    of 8 and 16 bits are tried if there are such numbers.
+    To try them, it compiles a program for each, which takes as long as the kernels of a small
+    network. If the C++ compiler does not know the instructions, the kernels fail to compile. Those
+    for numbers of 8 and 16 bits are tried if there are such numbers.
     """
     from torch._inductor import config, cpu_vec_isa
 

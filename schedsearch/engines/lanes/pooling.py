@@ -57,7 +57,11 @@ def _disjoint_window(
     return_indices: bool = False,
 ) -> tuple[int, ...] | None:
     """Return the size of the windows, one for each dimension; None if torch has to pool."""
-    size = _for_each(dimensions, kernel_size)
+    size, lengths = _for_each(dimensions, kernel_size), input.shape[-dimensions:]
+    if len(size) != dimensions or input.dim() <= dimensions:
+        return None
+    if not all(0 < each <= length for each, length in zip(size, lengths, strict=True)):
+        return None
     strides = () if stride is None else _for_each(dimensions, stride)
     is_simple = not (ceil_mode or return_indices) and input.is_floating_point()
     is_dense = (
@@ -90,19 +94,23 @@ class _MaxPool(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, tuple[int, ...]], output: Tensor) -> None:
         images, ctx.size = inputs
         ctx.save_for_backward(images)
+        ctx.save_for_forward(images)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         [images], [gradient] = ctx.saved_tensors, gradients
-        slices = list(_slices(images, ctx.size))
-        maximum = _maximum(slices)
-        total, is_free = torch.zeros_like(images), torch.ones_like(maximum, dtype=torch.bool)
-        for place, numbers in zip(_places(ctx.size), slices, strict=True):
-            is_first = (numbers == maximum) & is_free
-            is_free = is_free & ~is_first
+        total = torch.zeros_like(images)
+        for place, is_first in zip(_places(ctx.size), _first(images, ctx.size), strict=True):
             part = torch.where(is_first, gradient, 0.0)
             total = total + _spread(part, images.shape, place, ctx.size)
         return total, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        [images], tangent = ctx.saved_tensors, tangents[0]
+        chosen = zip(_first(images, ctx.size), _slices(tangent, ctx.size), strict=True)
+        parts = [torch.where(is_first, numbers, 0.0) for is_first, numbers in chosen]
+        return sum(parts[1:], start=parts[0])
 
 
 #: torch gives the method no types.
@@ -126,6 +134,17 @@ def _covered(shape: Sequence[int], size: tuple[int, ...]) -> tuple[int, ...]:
     """Return how much of each last dimension has whole windows."""
     lengths = shape[-len(size) :]
     return tuple(n // step * step for n, step in zip(lengths, size, strict=True))
+
+
+def _first(images: Tensor, size: tuple[int, ...]) -> Iterator[Tensor]:
+    """Yield, for each place in a window, where the first of the largest numbers is there."""
+    slices = list(_slices(images, size))
+    maximum = _maximum(slices)
+    is_free = torch.ones_like(maximum, dtype=torch.bool)
+    for numbers in slices:
+        is_first = (numbers == maximum) & is_free
+        is_free = is_free & ~is_first
+        yield is_first
 
 
 def _maximum(slices: Sequence[Tensor]) -> Tensor:

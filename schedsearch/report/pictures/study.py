@@ -46,7 +46,7 @@ def draw_study(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
         StudyError: the study has no complete trial.
     """
     history = optimization_history(space, trials)
-    best = improvements(history, space.objective)
+    best = improvements(history)
     if not best:
         raise StudyError(f"study {space.name} has no complete trial yet: there is nothing to draw")
     panels: list[tuple[float, Callable[[Axes], None]]] = []
@@ -115,13 +115,13 @@ def _draw_best_over(
             label=label,
         )
     position_of = dict(zip((trial.number for trial in history), at, strict=True))
-    best = improvements(history, objective)
+    best = improvements(history)
     steps = [(position_of[trial.number], trial.value) for trial in best]
     steps.append((at[-1], best[-1].value))
     axis.step(
         *zip(*steps, strict=True), where="post", color=COLOURS[0], linewidth=2, label="best so far"
     )
-    constants = improvements([trial for trial in history if trial.is_constant], objective)
+    constants = improvements(history, constants=True)
     if constants:
         best_constant = constants[-1]
         label = f"best constant: {best_constant.value:.4g}, trial {best_constant.number}"
