@@ -91,11 +91,16 @@ def _is_of_user(plan: PlanMean) -> bool:
     return any(USER_PLAN in trial.user_attrs for trial in plan.trials)
 
 
+def enough_constants(space: Space) -> int:
+    """Return how many constants a search has to try for a strong baseline."""
+    return _FEWEST_TRIED * len(space.choices)
+
+
 def few_constants_warning(study: StudyHandle) -> list[str]:
     """Return a warning if too few constants were tried for a strong baseline."""
     tried = len(study.ranked_plans(constant=True))
     searched = len(study.space.choices)
-    enough = _FEWEST_TRIED * searched
+    enough = enough_constants(study.space)
     if tried >= enough:
         return []
     # If constants stay the same share of the trials.

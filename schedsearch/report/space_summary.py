@@ -6,11 +6,15 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from schedsearch.confirmation.candidates import enough_constants
+from schedsearch.printable import count_of
+from schedsearch.race.halving import Halving, fit
 from schedsearch.space import Space
 from schedsearch.space.document import HyperparameterTable
 from schedsearch.space.domains import Domain, Families, FamilyParameters, ListDomain
 from schedsearch.space.durations import Span, duration_settings
 from schedsearch.space.prefix_sharing import PrefixSharing, estimate_prefix_sharing
+from schedsearch.storage import Budget
 
 #: Larger sizes are shown as "more than": no search tries so many.
 _LARGEST_SIZE = 10**15
@@ -56,11 +60,40 @@ def space_lines(space: Space) -> Iterator[str]:
     else:
         yield f"size       {_size_words(space.size())}"
     yield f"reuse      {_reuse_words(_sharing(space))}"
+    yield from _baseline_lines(space)
 
 
 def _race_words(space: Space) -> str:
-    race = space.search.race
-    return "" if race is None or not race.top else f", a race of the best {race.top}"
+    if space.search.race is None or not space.search.race.top:
+        return ""
+    if (races := _races(space)) is None:
+        return ", no race: too few trials"
+    return f", a race of the best {races[0].top}"
+
+
+def _races(space: Space) -> tuple[Halving, Halving] | None:
+    """Return the races of the schedules and of the constants; None: there is none."""
+    search = space.search
+    if search.race is None or not search.race.top:
+        return None
+    budget = Budget(search.trials, search.epochs, space.horizon)
+    limit = budget.trials_in_share(search.race.share)
+    return fit(search.race.top, search.race.rounds, limit)
+
+
+def _baseline_lines(space: Space) -> Iterator[str]:
+    """Yield how many constants will be tried, if `confirm` will call them too few."""
+    enough, share = enough_constants(space), space.search.sampler.constants
+    runs = sum(sum(race.sizes) for race in _races(space) or ())
+    new = (space.search.trials - runs) / space.search.trials
+    tried = 1 + math.floor(share * new * space.search.trials)
+    if not share or tried >= enough:
+        return
+    trials = math.ceil(enough / (share * new))
+    yield (
+        f"baseline   about {count_of(tried, 'constant')}: for fewer than {enough}, ten for each "
+        f"searched hyperparameter, `confirm` names the baseline weak; {trials} trials try so many"
+    )
 
 
 def _sharing(space: Space) -> PrefixSharing:

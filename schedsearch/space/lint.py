@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from schedsearch.errors import InputError
 from schedsearch.schedules import FAMILIES, GroupSchedule, Interval, from_table
+from schedsearch.space.beyond_bounds import beyond_bounds_warnings
 from schedsearch.space.constant_coverage import constant_coverage_warnings
 from schedsearch.space.domains import FamilyParameters, Range
 from schedsearch.space.durations import DurationSetting, duration_settings
@@ -38,6 +39,7 @@ def lint_warnings(space: Space) -> list[str]:
             warnings.extend(_invalid_samples(family, option, name, members, space))
     warnings.extend(unused_setting_warnings(space))
     warnings.extend(negative_value_warnings(space))
+    warnings.extend(beyond_bounds_warnings(space))
     warnings.extend(unchanging_warnings(space))
     warnings.extend(constant_coverage_warnings(space))
     warnings.extend(idle_pruner_warnings(space))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from schedsearch.epoch_values import evaluate_epochs, values_within_epoch
 from schedsearch.errors import InputError
@@ -36,17 +37,16 @@ def unchanging_warnings(space: Space) -> Iterator[str]:
                 continue
             plans = list(_samples(space, name, option, family, interval))
             if _mostly_constant(plans, curves):
+                horizon = "1 epoch" if space.horizon == 1 else f"{space.horizon} epochs"
                 by_step = list(_samples(space, name, option, family, "step"))
-                remedy = (
-                    "shorter durations"
-                    if _mostly_constant(by_step, curves)
-                    else 'interval = "step"'
-                )
-                yield (
-                    f"{name}.{family}: most random samples keep one value within the horizon of "
-                    f"{'1 epoch' if space.horizon == 1 else f'{space.horizon} epochs'}, and such "
-                    f"trials repeat a constant: set {remedy}, or a longer horizon"
-                )
+                remedy = f"within the horizon of {horizon}, and such trials repeat a constant: set "
+                if not _mostly_constant([replace(plan, bounds={}) for plan in plans], curves):
+                    remedy = "at the bounds, and such trials repeat a constant: change the values"
+                elif _mostly_constant(by_step, curves):
+                    remedy += "shorter durations, or a longer horizon"
+                else:
+                    remedy += 'interval = "step", or a longer horizon'
+                yield f"{name}.{family}: most random samples keep one value {remedy}"
 
 
 def _samples(

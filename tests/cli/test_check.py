@@ -39,7 +39,7 @@ def test_families_parameters_ranges_scales_and_sizes_are_shown(run, write):
         "task       tests.engines.toys:Toy",
         "horizon    20 epochs",
         "objective  val_loss, minimize, last epoch's value",
-        "search     100 trials of 1 seed, sampler forecast, pruner forecast, a race of the best 16",
+        "search     100 trials of 1 seed, sampler forecast, pruner forecast, a race of the best 8",
         "",
         "lr  (not searched, default 0.01, bounds 0 to 1)",
         "weights.penalty  (continuous, default 0.1)",

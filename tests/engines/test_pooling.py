@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.func import grad, vmap
+from torch.func import grad, hessian, jvp, vmap
 from torch.nn import functional
 
 from schedsearch.engines.lanes.pooling import DisjointMaxPooling
@@ -103,3 +103,29 @@ def test_the_gradients_of_several_lanes_are_those_of_each():
     with DisjointMaxPooling():
         found = vmap(grad(loss))(images)
     assert torch.equal(found, wanted)
+
+
+# torch loads its rules for derivatives of this kind by its own deprecated function.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_directional_and_second_derivatives_are_those_of_torch():
+    generator = torch.Generator().manual_seed(0)
+    images, tangents = torch.randn(2, 3, 2, 6, 6, generator=generator, dtype=torch.float64)
+
+    def cubes(images: Tensor) -> Tensor:
+        return (functional.max_pool2d(images.view(1, 1, 6, 6), (2, 3)) ** 3).sum()
+
+    def derivatives() -> list[Tensor]:
+        directional = jvp(lambda numbers: functional.max_pool2d(numbers, 2), (images,), (tangents,))
+        return [*directional, vmap(hessian(cubes))(images[:, 0].flatten(1))]
+
+    wanted = derivatives()
+    with DisjointMaxPooling():
+        found = derivatives()
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("kernel_size", [0, -1, 7, (2, 2, 2)])
+def test_what_torch_refuses_is_refused(kernel_size):
+    with DisjointMaxPooling(), pytest.raises(RuntimeError):
+        functional.max_pool2d(torch.randn(1, 1, 6, 6), kernel_size)

@@ -56,4 +56,4 @@ def test_an_exported_run_of_a_race_has_its_seed(study):
 
 
 def test_check_shows_the_race(study):
-    assert any("a race of the best 16" in line for line in space_lines(study.space))
+    assert any("a race of the best 2" in line for line in space_lines(study.space))
