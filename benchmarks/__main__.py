@@ -65,6 +65,19 @@ BENCHMARKS = (
         ),
     ),
     Benchmark(
+        "What bounds a step",
+        "Milliseconds of an epoch of one run in compiled lanes, and of its parts alone: each in a "
+        "loop of its own, on tensors of the same shapes and strides. "
+        "[Performance](performance.md#lanes) says what else a step does.",
+        ("benchmarks.step_bounds",),
+    ),
+    Benchmark(
+        "What samplers and pruners cost the lanes",
+        "Trained epochs per second of trials, of 3 runs each, in whole searches of one worker with a "
+        "warm engine.",
+        ("benchmarks.sampler_throughput",),
+    ),
+    Benchmark(
         "Learning rate by the step",
         "Milliseconds of an epoch of all lanes, 18 steps each, with a cosine for the learning rate "
         "that is evaluated once per epoch, and at each optimizer step.",

@@ -47,7 +47,8 @@ class Scheduler:
         horizon: the number of epochs of a full training.
         epoch: the number of epochs that have ended.
 
-    A `UserWarning` says which schedules the horizon cuts.
+    A `UserWarning` says which schedules the horizon cuts. `step` warns once if values change within
+    the epoch and were read only at its beginning.
 
     Raises:
         ParameterError: a value would overflow within the horizon.
@@ -77,11 +78,14 @@ class Scheduler:
         self.horizon = horizon
         self.direction = direction
         self.epoch = 0
+        self._is_warned = False
         self._set_state(self.plan.start())
 
     def _set_state(self, state: PlanState) -> None:
         self._state = state
         self._epoch_values: EpochValues | None = None
+        #: The latest time in the epoch at which values were read.
+        self._last_read: float | None = None
 
     @property
     def epoch_values(self) -> EpochValues:
@@ -94,6 +98,7 @@ class Scheduler:
     @property
     def values(self) -> dict[str, float]:
         """The values at the beginning of the next epoch, by hyperparameter."""
+        self._last_read = self._last_read or 0.0
         return NamedValues(self.epoch_values.beginning)
 
     def at(self, fraction: float) -> dict[str, float]:
@@ -112,6 +117,7 @@ class Scheduler:
                 f"the fraction is {fraction}, but must be at least 0 and less than 1: the part of "
                 "the epoch that is over; call `step` at the end of each epoch"
             )
+        self._last_read = max(fraction, self._last_read or 0.0)
         return NamedValues(self.epoch_values.at(fraction))
 
     @property
@@ -140,6 +146,14 @@ class Scheduler:
         value = _number("the metric", metric)
         lower_is_better = value if self.direction == "minimize" else -value
         feedback = Feedback(lower_is_better, _numbers("metrics", metrics), _numbers("terms", terms))
+        if self._last_read == 0 and self.plan.moving and not self._is_warned:
+            self._is_warned = True
+            warnings.warn(
+                f"{', '.join(self.plan.moving)} may change at each optimizer step, but was read "
+                "only at the beginning of the epoch: call apply(optimizer, step / steps) or "
+                "at(step / steps) before each step",
+                stacklevel=2,
+            )
         self._set_state(self.plan.update(self._state, feedback))
         self.epoch += 1
 

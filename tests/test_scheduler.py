@@ -530,3 +530,23 @@ def test_terms_and_metrics_without_names_are_refused():
     for options in ({"terms": [0.5]}, {"metrics": 0.5}):
         with pytest.raises(InputError, match="but must be numbers by name"):
             scheduler.step(0.5, **options)
+
+
+def test_a_loop_that_reads_values_by_the_step_only_once_per_epoch_is_warned_once():
+    plan = Plan({("lr",): Linear(1.0, 0.0, duration=4)}, intervals={"lr": "step"})
+    scheduler = Scheduler(plan, horizon=4)
+    assert scheduler.values == {"lr": 1.0}
+    with pytest.warns(UserWarning, match=r"^lr may change at each optimizer step, .* at\(step"):
+        scheduler.step(1.0)
+    scheduler.at(0)
+    scheduler.step(1.0)
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_a_loop_that_reads_each_value_is_not_warned(interval):
+    plan = Plan({("lr",): Linear(1.0, 0.0, duration=4)}, intervals={"lr": interval})
+    scheduler = Scheduler(plan, horizon=4)
+    for step in range(2 if interval == "step" else 1):
+        scheduler.at(step / 2)
+    scheduler.step(1.0)
+    scheduler.step(1.0)  # nothing was read

@@ -81,6 +81,9 @@ def _write(content: dict[str, Any], output: Path | None) -> None:
 def _description(content: dict[str, Any]) -> str:
     source = content["source"]
     race = source.get("race", {"mean": source["value"], "seeds": len(source["runs"])})
-    mean = f" (mean of {race['seeds']} seeds)" if race["seeds"] > 1 else ""
-    value = f"{source['metric']} {race['mean']:.6g}{mean}"
+    seeds = f"mean of {race['seeds']} seeds" if race["seeds"] > 1 else "1 seed"
+    mean, own = f"{race['mean']:.6g}", f"{source['value']:.6g}"
+    value = f"{source['metric']} {mean} ({seeds})"
+    if own != mean:
+        value += f", {own} in this trial"
     return f"trial {source['trial']} of {source['study']}, {value}"

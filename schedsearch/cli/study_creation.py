@@ -25,14 +25,15 @@ def refuse_single_plan(space: Space, file: Path, storage: str) -> None:
     """Refuse a new search of one plan, whose trials would all be identical.
 
     Raises:
-        InputError: the space has no choices, and the database has no study of its name.
+        InputError: the space has no choices, and the database has no study of this plan.
     """
     trials = space.search.trials
     if not space.is_config or trials == 1:
         return
     from schedsearch.study_setup import find_stored_space
 
-    if find_stored_space(storage, space.name) is None:
+    stored = find_stored_space(storage, space.name)
+    if stored is None or not stored.is_config:
         raise InputError(
             f"{file}: has one plan, so all {trials} trials would be identical: train it with "
             f"`schedsearch train {file}`, or in a search with `schedsearch start SPACE --also "

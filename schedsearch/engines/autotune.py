@@ -154,7 +154,9 @@ class _Chooser:
         ]
         if not affordable:
             seconds = measured.search_seconds(measured.sequential)
-            short = f"the search is short: at least {seconds:.0f} s of training"
+            short = (
+                f"{seconds:.0f} s of training, or little more, are too few to measure more lanes"
+            )
             return self._one_lane_measured(measured, short if counts else few)
         try:
             best = _faster(measured.sequential, measured.try_lanes(affordable[-1], compiled=False))

@@ -99,8 +99,8 @@ def _simpler(comparison: Mapping[str, Any], result: Mapping[str, Any], names: st
     if result["margin"] is None:
         return f"{what} is not judged, since the plan gains nothing over the best constants"
     if comparison["verdict"] == NOT_WORSE:
-        return f"{what} is not worse by the margin or more"
-    return f"{what} may be worse by the margin or more"
+        return f"{what} is worse by less than the margin, if at all"
+    return f"{what} may be worse by the margin: these seeds do not rule it out"
 
 
 def _margin_sentence(result: Mapping[str, Any]) -> str:

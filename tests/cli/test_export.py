@@ -49,7 +49,9 @@ def test_every_file_format_holds_the_trials_plan(run, study, tmp_path, suffix):
     done = run("export", "small", "-o", f"best.{suffix}")
     assert (done.status, done.out) == (0, "")
     name, value = f"best.{suffix}", f"{best.value:.6g}"
-    assert done.err.startswith(f"wrote {name}: trial {best.number} of small, val_loss {value}\n")
+    assert done.err.startswith(
+        f"wrote {name}: trial {best.number} of small, val_loss {value} (1 seed)\n"
+    )
     loaded = Space.load(tmp_path / name)
     assert loaded.plan() == plan_of(best)
     assert (loaded.horizon, loaded.objective) == (study.space.horizon, study.space.objective)
