@@ -73,8 +73,8 @@ BENCHMARKS = (
     ),
     Benchmark(
         "What samplers and pruners cost the lanes",
-        "Trained epochs per second of trials, of 3 runs each, in whole searches of one worker with a "
-        "warm engine.",
+        "Trained epochs per second of trials, of 3 runs each, in whole searches of one worker with "
+        "a warm engine.",
         ("benchmarks.sampler_throughput",),
     ),
     Benchmark(
