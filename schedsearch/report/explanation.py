@@ -100,6 +100,9 @@ def _simpler(comparison: Mapping[str, Any], result: Mapping[str, Any], names: st
         return f"{what} is not judged, since the plan gains nothing over the best constants"
     if comparison["verdict"] == NOT_WORSE:
         return f"{what} is worse by less than the margin, if at all"
+    sign = 1 if result["direction"] == "minimize" else -1
+    if min(sign * end for end in comparison["interval"]) > result["margin"]:
+        return f"{what} is worse by more than the margin"
     return f"{what} may be worse by the margin: these seeds do not rule it out"
 
 
