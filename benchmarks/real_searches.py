@@ -13,7 +13,8 @@ mean metric on the test split is the result. The methods:
 - Optuna GP: `GPSampler`, likewise without a pruner;
 - pbt: segments with the range of the constants as the only schedules, with a race.
 
-All train side by side in as many lanes. Differences are in pairs, to the first method.
+All train side by side in as many lanes. Differences are in pairs, to the first method. With
+`--constants`, the best constant of each study is trained on the same fresh seeds as its winner.
 """
 
 from __future__ import annotations
@@ -90,13 +91,15 @@ def prepare(task: str, method: str, search_seed: int, epochs: int, seeds: int = 
     return prepare_space(with_segments(space) if method == "pbt" else space)
 
 
-def search(given: PreparedSpace, engine: Engine) -> tuple[Plan, int]:
-    """Search until the budget is spent; return the best plan, and the number of trials."""
+def search(given: PreparedSpace, engine: Engine) -> tuple[Plan, Plan, int]:
+    """Search until the budget is spent; return the best plan and constant, and the trials."""
     with start_search(given, engine.lanes, engine) as started:
         started.run()
         for lane in range(engine.lanes):
             engine.release(lane)
-        return plan_of(started.study.complete_trials()[0]), len(started.study.trials())
+        study = started.study
+        best, constant = (study.complete_trials(constant=kind)[0] for kind in (None, True))
+        return plan_of(best), plan_of(constant), len(study.trials())
 
 
 def search_with_optuna(
@@ -153,13 +156,19 @@ def compare(
     engine = make_engine(given.task, horizon=given.space.horizon, numerics=numerics)
     found: dict[str, tuple[list[float], list[int]]] = {}
     for method in options.methods:
-        searches = []
+        searches, constants = [], []
         for seed in range(options.first, options.first + options.searches):
             if method in _OPTUNA:
                 searches.append(search_with_optuna(_OPTUNA[method](seed), given, engine, epochs))
             else:
-                searches.append(search(prepare(task, method, seed, epochs), engine))
+                best, constant, trials = search(prepare(task, method, seed, epochs), engine)
+                searches.append((best, trials))
+                constants.append(constant)
         metrics = fresh_test_metrics(given, engine, [plan for plan, _ in searches], _FRESH)
+        if constants and options.constants:
+            baseline = fresh_test_metrics(given, engine, constants, _FRESH)
+            gains = " ".join(f"{a - b:+.4f}" for a, b in zip(metrics, baseline, strict=True))
+            print(f"{task}, {method}, against the best constant: {gains}", file=sys.stderr)
         found[method] = metrics, [trials for _, trials in searches]
         said = " ".join(f"{metric:.4f}" for metric in metrics)
         print(f"{task}, {method}: {said}", file=sys.stderr, flush=True)
@@ -182,6 +191,7 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=24)
     parser.add_argument("--first", type=int, default=0, help="the number of the first search")
     parser.add_argument("--lanes", type=int, default=8)
+    parser.add_argument("--constants", action="store_true", help="train the best constants too")
     parser.add_argument("--json", type=Path, help="add a line for each task and method")
     options = parser.parse_args()
     use_one_thread()
