@@ -158,7 +158,7 @@ def _draw_families(
     best = [min(found, key=objective.to_minimize) for found, _ in nonempty]
     style: dict[str, Any] = {"zorder": 3, "linewidths": 2}
     axis.scatter(medians, rows, marker="|", s=110, color="#000000", label="median", **style)
-    axis.scatter(best, rows, marker="D", s=16, color=COLOURS[1], label="best", **style)
+    axis.scatter(best, rows, marker="D", s=16, color=COLOURS[1], label="best value", **style)
     scale(axis, values_at, horizontal=True)
     axis.set_xlabel(f"{objective.metric} of complete trials by family (number of trials)")
     legend(axis)
