@@ -124,7 +124,7 @@ def kill_group(process: _Process) -> None:
 
     Children live on where the process has ended by itself.
     """
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # macOS refuses a group that has ended
         os.killpg(process.pid, signal.SIGKILL)
     process.send_signal(signal.SIGKILL)  # a fork may not lead its group yet
     process.wait()
