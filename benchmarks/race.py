@@ -38,7 +38,7 @@ from schedsearch.confirmation.paired import ALPHA, Paired
 from schedsearch.engines import make_engine
 from schedsearch.plan import Plan
 from schedsearch.preparation import load_space, prepare_space
-from schedsearch.race import make_race
+from schedsearch.race.race import make_race
 from schedsearch.run import Run
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester

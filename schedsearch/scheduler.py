@@ -84,8 +84,8 @@ class Scheduler:
     def _set_state(self, state: PlanState) -> None:
         self._state = state
         self._epoch_values: EpochValues | None = None
-        #: The latest time in the epoch at which values were read.
-        self._last_read: float | None = None
+        #: Whether values were read for the epoch as a whole, and for a time within it.
+        self._is_read_whole = self._is_read_within = False
 
     @property
     def epoch_values(self) -> EpochValues:
@@ -98,7 +98,7 @@ class Scheduler:
     @property
     def values(self) -> dict[str, float]:
         """The values at the beginning of the next epoch, by hyperparameter."""
-        self._last_read = self._last_read or 0.0
+        self._is_read_whole = True
         return NamedValues(self.epoch_values.beginning)
 
     def at(self, fraction: float) -> dict[str, float]:
@@ -117,7 +117,7 @@ class Scheduler:
                 f"the fraction is {fraction}, but must be at least 0 and less than 1: the part of "
                 "the epoch that is over; call `step` at the end of each epoch"
             )
-        self._last_read = max(fraction, self._last_read or 0.0)
+        self._is_read_within = True
         return NamedValues(self.epoch_values.at(fraction))
 
     @property
@@ -146,7 +146,8 @@ class Scheduler:
         value = _number("the metric", metric)
         lower_is_better = value if self.direction == "minimize" else -value
         feedback = Feedback(lower_is_better, _numbers("metrics", metrics), _numbers("terms", terms))
-        if self._last_read == 0 and self.plan.moving and not self._is_warned:
+        is_missed = self._is_read_whole and not self._is_read_within
+        if is_missed and self.plan.moving and not self._is_warned:
             self._is_warned = True
             warnings.warn(
                 f"{', '.join(self.plan.moving)} may change at each optimizer step, but was read "
@@ -285,7 +286,7 @@ class Scheduler:
                 "from it; create the scheduler with the plan of the state"
             )
 
-    def apply(self, optimizer: Optimizer, fraction: float = 0) -> None:
+    def apply(self, optimizer: Optimizer, fraction: float | None = None) -> None:
         """Set the values in the parameter groups of an optimizer.
 
         Without a fraction these are the values at the beginning of the epoch. For hyperparameters
@@ -299,7 +300,7 @@ class Scheduler:
         Raises:
             InputError: an initial value is negative or not a number, so that it has no ratio.
         """
-        apply_values(self.at(fraction), optimizer)
+        apply_values(self.values if fraction is None else self.at(fraction), optimizer)
 
 
 def as_float(value: Any) -> float:

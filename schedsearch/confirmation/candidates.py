@@ -10,13 +10,12 @@ from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
 from schedsearch.printable import count_of
 from schedsearch.space import Space
+from schedsearch.space.constant_coverage import enough_constants
 from schedsearch.storage import PlanMean, StudyHandle, plan_of
 from schedsearch.storage.attributes import PLAN, USER_PLAN
 
 #: How many constants, beside the default, every schedule has to beat.
 CONSTANTS = 3
-#: With fewer constants tried per searched hyperparameter, the best of them is a weak baseline.
-_FEWEST_TRIED = 10
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,6 @@ def _distinct(
 
 def _is_of_user(plan: PlanMean) -> bool:
     return any(USER_PLAN in trial.user_attrs for trial in plan.trials)
-
-
-def enough_constants(space: Space) -> int:
-    """Return how many constants a search has to try for a strong baseline."""
-    return _FEWEST_TRIED * len(space.choices)
 
 
 def few_constants_warning(study: StudyHandle) -> list[str]:

@@ -148,7 +148,7 @@ class SchedulerValues(ValueSource):
 
     @property
     def values(self) -> Mapping[str, float]:
-        return self._scheduler.values
+        return self._scheduler.at(0)
 
     def at(self, step: int, of: int) -> Mapping[str, float]:
         return self._scheduler.at(step / of)

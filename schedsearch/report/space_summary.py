@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from schedsearch.confirmation.candidates import enough_constants
 from schedsearch.printable import count_of
 from schedsearch.race.halving import Halving, fit
 from schedsearch.space import Space
+from schedsearch.space.constant_coverage import enough_constants
 from schedsearch.space.document import HyperparameterTable
 from schedsearch.space.domains import Domain, Families, FamilyParameters, ListDomain
 from schedsearch.space.durations import Span, duration_settings
 from schedsearch.space.prefix_sharing import PrefixSharing, estimate_prefix_sharing
-from schedsearch.storage import Budget
+from schedsearch.space.shares import trials_in_share
 
 #: Larger sizes are shown as "more than": no search tries so many.
 _LARGEST_SIZE = 10**15
@@ -76,8 +76,7 @@ def _races(space: Space) -> tuple[Halving, Halving] | None:
     search = space.search
     if search.race is None or not search.race.top:
         return None
-    budget = Budget(search.trials, search.epochs, space.horizon)
-    limit = budget.trials_in_share(search.race.share)
+    limit = trials_in_share(search.race.share, search.trials, search.epochs, space.horizon)
     return fit(search.race.top, search.race.rounds, limit)
 
 

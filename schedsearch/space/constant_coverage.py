@@ -14,10 +14,17 @@ from schedsearch.space.synthetic_feedback import synthetic_feedback
 
 #: With fewer values, a schedule may win only because the best constant lies between two of them.
 _MIN_VALUES = 10
+#: With fewer constants tried per searched hyperparameter, the best of them is a weak baseline.
+_FEWEST_TRIED = 10
 #: Random plans that are compared with the constants, and how many epochs of each.
 _SAMPLES, _MAX_EPOCHS = 60, 1000
 #: The share of schedules with a mean outside the constants from which there is a warning.
 _MAX_OUTSIDE = 0.2
+
+
+def enough_constants(space: Space) -> int:
+    """Return how many constants a search has to try for a strong baseline."""
+    return _FEWEST_TRIED * len(space.choices)
 
 
 def constant_coverage_warnings(space: Space) -> list[str]:

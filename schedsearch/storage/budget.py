@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, update
 
+from schedsearch.space.shares import trials_in_share
 from schedsearch.storage.attributes import EPOCHS, TRIALS
 from schedsearch.storage.clock import to_stored_time
 from schedsearch.storage.study_attributes import (
@@ -63,8 +63,7 @@ class Budget:
         >>> Budget(trials=100, epochs=800, horizon=20).trials_in_share(0.25)
         10
         """
-        most = self.trials if self.epochs is None else min(self.trials, self.epochs // self.horizon)
-        return math.floor(share * most)
+        return trials_in_share(share, self.trials, self.epochs, self.horizon)
 
     def is_half_spent(self, *, finished: int, epochs: int) -> bool:
         """Return whether finished trials have spent half of the trials, or half of the epochs."""

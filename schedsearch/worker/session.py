@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from schedsearch.pruners import compared_epochs, make_pruner
-from schedsearch.race import make_race
+from schedsearch.race.race import make_race
 from schedsearch.samplers import compared_epochs as sampled_epochs
 from schedsearch.samplers import make_sampler
 from schedsearch.space import Space

@@ -233,7 +233,7 @@ def test_two_optimizers_that_begin_alike_follow_the_plan():
     recorder = fit(module=module, plan=Plan({("lr",): BY_EPOCH.schedules["lr",]}))
     replayed = scheduler()
     for epoch in recorder.epochs[:-1]:
-        assert [step["lr"] for step in epoch] == [replayed.values["lr"]] * 12
+        assert [step["lr"] for step in epoch] == [replayed.at(0)["lr"]] * 12
         replayed.step(1.0)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from schedsearch.plan import Plan
-from schedsearch.race import make_race
+from schedsearch.race.race import make_race
 from schedsearch.space import Space
 from schedsearch.storage import (
     BatchedStorage,

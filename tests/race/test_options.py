@@ -6,7 +6,7 @@ import pytest
 
 from schedsearch.errors import FileError
 from schedsearch.preparation import load_space
-from schedsearch.race import make_race
+from schedsearch.race.race import make_race
 from schedsearch.space import Space
 from schedsearch.space.document import RaceOptions
 from tests.searches import document, write_space
