@@ -40,9 +40,9 @@ class FinishedTrial:
         value: the mean over all runs of the trial's plan; None unless the trial is complete, and
             for a further run of a plan.
         is_constant: whether the trial's plan keeps all searched hyperparameters constant.
-        place: in the ranking of all plans, from 0, which compares on equal seeds only; None as for
-            `value`.
-        place_of_constants: the same among the plans of constants; None for other plans.
+        place: of the trial's plan in the ranking of all plans, which compares on equal seeds only,
+            from 0; None unless the trial is the first complete one with the plan.
+        place_of_constants: the same in the ranking of the constants; None for other plans.
     """
 
     number: int

@@ -369,7 +369,8 @@ def test_bfloat16_gives_other_results_that_are_as_repeatable(lanes):
     assert runs[0].metrics["val_loss"] == pytest.approx(runs[1].metrics["val_loss"], rel=0.05)
 
 
-# No environment can install a GPU: this is the only skip that a full run accepts, see conftest.py.
+# CUDA runs on NVIDIA hardware only, and nothing that can be installed stands in for it. So this is
+# the only skip that a full run accepts: with any other, conftest.py makes the run fail.
 @pytest.mark.gpu
 @pytest.mark.skipif(
     not torch.cuda.is_available(),
