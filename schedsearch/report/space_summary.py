@@ -84,11 +84,11 @@ def _baseline_lines(space: Space) -> Iterator[str]:
     """Yield how many constants will be tried, if `confirm` will call them too few."""
     enough, share = enough_constants(space), space.search.sampler.constants
     runs = sum(sum(race.sizes) for race in _races(space) or ())
-    new = (space.search.trials - runs) / space.search.trials
-    tried = 1 + math.floor(share * new * space.search.trials)
+    proposed = space.search.trials - runs
+    tried = 1 + math.floor(share * proposed)
     if not share or tried >= enough:
         return
-    trials = math.ceil(enough / (share * new))
+    trials = math.ceil(enough / share * space.search.trials / proposed)
     yield (
         f"baseline   about {count_of(tried, 'constant')}: for fewer than {enough}, ten for each "
         f"searched hyperparameter, `confirm` names the baseline weak; {trials} trials try so many"
