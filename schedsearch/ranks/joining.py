@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import secrets
@@ -199,3 +200,17 @@ def point_to_store(host: str, port: int) -> None:
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
     }
+
+
+def leave_process_group() -> None:
+    """Destroy the process group of the user's loop, if it made one.
+
+    A process group and what uses it, such as DistributedDataParallel, have threads of C++ that may
+    abort the process if they are still there when the interpreter ends (SIGABRT, "terminate called
+    without an active exception").
+    """
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        gc.collect()  # trainers of frameworks are reference cycles
+        distributed.destroy_process_group()

@@ -21,6 +21,7 @@ from schedsearch.ranks.joining import (
     Rank,
     RankServer,
     connect,
+    leave_process_group,
     look_up,
     point_to_store,
     publish,
@@ -118,6 +119,7 @@ class RankGroup:
         with suppress(RankDiedError):
             if not self.is_broken:
                 self._followers.call("end")
+                leave_process_group()
         self._followers.close()
         for child in self._children:
             try:
@@ -208,6 +210,7 @@ def follow_rank_0(rank: Rank) -> int:
             return 0
         point_to_store(setup["host"], setup["port"])
         follow(connection, rank.number, setup)
+        leave_process_group()
     except (EOFError, OSError, RankEnded):
         if ADDRESS_VARIABLE in environment:
             os._exit(1)  # at once: the loop may hang

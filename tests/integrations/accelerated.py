@@ -17,9 +17,9 @@ import torch
 import schedsearch
 
 
-def main(path: str, accumulation: int, folder: Path) -> None:
+def train(accelerator: accelerate.Accelerator, path: str, accumulation: int) -> list[float]:
+    """Train with the plan of a config; return the learning rate of each optimizer step."""
     config = schedsearch.load(path)
-    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
     model = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters())
     loader = torch.utils.data.DataLoader(torch.ones(20, 1), 2)
@@ -37,8 +37,16 @@ def main(path: str, accumulation: int, folder: Path) -> None:
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad()
+    return rates
+
+
+def main(path: str, accumulation: int, folder: Path) -> None:
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
+    rates = train(accelerator, path, accumulation)
     found = {"rank": accelerator.process_index, "of": accelerator.num_processes, "rates": rates}
     (folder / f"{accelerator.process_index}.json").write_text(json.dumps(found))
+    # A DDP model that outlives its process group may abort the process at its end.
+    accelerator.free_memory()
     accelerator.end_training()
 
 

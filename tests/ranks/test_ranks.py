@@ -57,6 +57,15 @@ def test_all_ranks_get_the_arguments_and_the_seed_of_each_run(tmp_path: Path) ->
     assert values[10, "sharded"] == values[20, "sharded"]
 
 
+@pytest.mark.parametrize("launcher", [start, torchrun])
+def test_no_process_group_outlives_the_trials(tmp_path: Path, launcher: Callable[..., Any]) -> None:
+    # Its threads could abort the process while the interpreter ends.
+    ended(launch(launcher, tmp_path, content("train_in_a_cycle", [0.1, 0.2])))
+    for rank in range(2):
+        found = json.loads((tmp_path / f"rank_{rank}.json").read_text())
+        assert found == {"group": False, "model": False}
+
+
 def test_two_torchruns_train_a_trial_together_as_two_nodes_do(tmp_path: Path) -> None:
     create(tmp_path, content("train_with_arguments", [0.1]))
     for node in torchrun_on_two_nodes(tmp_path):
