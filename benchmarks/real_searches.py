@@ -35,9 +35,10 @@ from benchmarks.measurement import describe_machine, markdown_table, use_one_thr
 from benchmarks.search import (
     SPACES,
     choose_search_numerics,
-    fresh_test_metrics,
+    fresh_test_values,
     start_search,
 )
+from schedsearch.confirmation.paired import Paired
 from schedsearch.engines import Engine, make_engine
 from schedsearch.errors import InputError
 from schedsearch.plan import Plan
@@ -164,11 +165,14 @@ def compare(
                 best, constant, trials = search(prepare(task, method, seed, epochs), engine)
                 searches.append((best, trials))
                 constants.append(constant)
-        metrics = fresh_test_metrics(given, engine, [plan for plan, _ in searches], _FRESH)
+        values = fresh_test_values(given, engine, [plan for plan, _ in searches], _FRESH)
         if constants and options.constants:
-            baseline = fresh_test_metrics(given, engine, constants, _FRESH)
-            gains = " ".join(f"{a - b:+.4f}" for a, b in zip(metrics, baseline, strict=True))
-            print(f"{task}, {method}, against the best constant: {gains}", file=sys.stderr)
+            baseline = fresh_test_values(given, engine, constants, _FRESH)
+            print(
+                f"{task}, {method}, against the best constant: {against(values, baseline)}",
+                flush=True,
+            )
+        metrics = [statistics.fmean(numbers) for numbers in values]
         found[method] = metrics, [trials for _, trials in searches]
         said = " ".join(f"{metric:.4f}" for metric in metrics)
         print(f"{task}, {method}: {said}", file=sys.stderr, flush=True)
@@ -176,6 +180,21 @@ def compare(
             with options.json.open("a") as file:
                 print(json.dumps([task, epochs, method, metrics, found[method][1]]), file=file)
     return found
+
+
+def against(winners: Sequence[Sequence[float]], constants: Sequence[Sequence[float]]) -> str:
+    """Return how many winners are better and worse than constants, and all differences.
+
+    A difference is that of the means over the same seeds, with its 95 % interval, see `Paired`.
+    """
+    differences, signs = [], []
+    for winner, constant in zip(winners, constants, strict=True):
+        paired = Paired.of(winner, constant)
+        low, high = paired.interval(0.05)
+        differences.append(f"{paired.mean:+.4f} ({low:+.4f} to {high:+.4f})")
+        signs.append((low > 0) - (high < 0))
+    better, equal, worse = (signs.count(sign) for sign in (-1, 0, 1))
+    return f"{better} better, {equal} not told apart, {worse} worse: {', '.join(differences)}"
 
 
 def interval(numbers: Sequence[float]) -> str:

@@ -95,10 +95,10 @@ def start_search(
         yield StartedSearch(study, engine, reason, reuse)
 
 
-def fresh_test_metrics(
+def fresh_test_values(
     given: PreparedSpace, engine: Engine, plans: Sequence[Plan], seeds: int
-) -> list[float]:
-    """Return each plan's objective on the test split, the mean over so many fresh seeds."""
+) -> list[list[float]]:
+    """Return each plan's objective on the test split with so many fresh seeds."""
     metric = metric_on_test(given.space.objective.metric)
     jobs = [(plan, seed) for plan in plans for seed in fresh_seeds(given.space, seeds)]
     found: list[float] = []
@@ -112,4 +112,11 @@ def fresh_test_metrics(
         found.extend(run.test()[metric] if math.isfinite(run.metric) else 1.0 for run in runs)
         for run in runs:
             run.leave_lane()
-    return [statistics.fmean(found[i : i + seeds]) for i in range(0, len(found), seeds)]
+    return [found[i : i + seeds] for i in range(0, len(found), seeds)]
+
+
+def fresh_test_metrics(
+    given: PreparedSpace, engine: Engine, plans: Sequence[Plan], seeds: int
+) -> list[float]:
+    """Return the mean of each plan's values of `fresh_test_values`."""
+    return [statistics.fmean(values) for values in fresh_test_values(given, engine, plans, seeds)]
