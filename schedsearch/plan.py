@@ -119,7 +119,7 @@ class Plan:
             dict(self.arguments),
         )
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The hyperparameters that the plan sets."""
         return tuple(name for names in self.schedules for name in names)
@@ -139,6 +139,8 @@ class Plan:
     @cached_property
     def _evaluation_order(self) -> tuple[tuple[str, ...], ...]:
         """The keys of the schedules, sorted so that dependencies come first."""
+        if not any(schedule.dependencies for schedule in self.schedules.values()):
+            return tuple(self.schedules)
         owner = {name: names for names in self.schedules for name in names}
         graph = {}
         for names, schedule in self.schedules.items():
@@ -154,6 +156,18 @@ class Plan:
         except CycleError as error:
             cycle = " -> ".join(",".join(names) for names in error.args[1])
             raise InputError(f"hyperparameters are coupled in a cycle: {cycle}") from None
+
+    @cached_property
+    def _by_key(self) -> Mapping[str, Schedule]:
+        """The schedules by their keys in the state, in the order of the plan."""
+        return {_key(names): schedule for names, schedule in self.schedules.items()}
+
+    @cached_property
+    def _in_evaluation_order(self) -> tuple[tuple[str, tuple[str, ...], Schedule], ...]:
+        """The schedules so that dependencies come first, each with its key and its names."""
+        return tuple(
+            (_key(names), names, self.schedules[names]) for names in self._evaluation_order
+        )
 
     def resolve(self, horizon: int, seed: int) -> Plan:
         """Return the plan with shares of the horizon converted to epochs: `Schedule.resolve`.
@@ -239,7 +253,7 @@ class Plan:
 
     def start(self, epoch: int = 0) -> PlanState:
         """Return the state before the first epoch, or, of a closed-form plan, before another."""
-        return {_key(names): schedule.start(epoch) for names, schedule in self.schedules.items()}
+        return {key: schedule.start(epoch) for key, schedule in self._by_key.items()}
 
     def values(self, state: PlanState) -> dict[str, float]:
         """Return the value of each hyperparameter for the next epoch, within its bounds."""
@@ -256,8 +270,8 @@ class Plan:
         """
         values: dict[str, float] = {}
         clamped = []
-        for names in self._evaluation_order:
-            result = self.schedules[names].evaluate(state[_key(names)], values)
+        for key, names, schedule in self._in_evaluation_order:
+            result = schedule.evaluate(state[key], values)
             unclamped = result if isinstance(result, dict) else {names[0]: result}
             for name, value in unclamped.items():
                 within = self._within_bounds(name, value)
@@ -308,10 +322,7 @@ class Plan:
 
     def update(self, state: PlanState, feedback: Feedback) -> PlanState:
         """Return the state after an epoch with this feedback."""
-        return {
-            _key(names): schedule.update(state[_key(names)], feedback)
-            for names, schedule in self.schedules.items()
-        }
+        return {key: one.update(state[key], feedback) for key, one in self._by_key.items()}
 
     def to_tables(self) -> dict[str, Any]:
         """Return the `hyperparameters` and `groups` tables of a config, and its `schedule_version`.

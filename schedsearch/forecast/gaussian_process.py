@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dtrtrs
 from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
 
@@ -23,6 +23,9 @@ _LENGTH_PRIOR, _LENGTH_LIMITS = (0.7, 1.0), (-3.0, 4.0)
 _AMPLITUDE_PRIOR, _AMPLITUDE_LIMITS = (0.0, 0.7), (-2.0, 2.0)
 _NOISE_PRIOR, _NOISE_LIMITS = (-1.0, 1.0), (-4.0, 1.0)
 _ITERATIONS = 30
+#: The fit ends when an iteration improves the posterior by less than this share: its data decide
+#: the kernel far less exactly.
+_PRECISION = 1e-4
 #: The matrices are small: several threads of BLAS would only take cores from training.
 _BLAS = ThreadpoolController()
 #: Added to the diagonal, since equal rows would make the matrix singular.
@@ -51,10 +54,19 @@ class Kernel:
 
     def covariances(self, x: Array, y: Array) -> Array:
         """Return the covariances of values, shape (rows of x, rows of y)."""
-        inverse_squares = np.array(self.lengths) ** -2.0
-        r = np.sqrt(5 * np.tensordot(inverse_squares, _distances(x, y, self.groups), 1))
+        weights = self._weights
+        r = np.sqrt(_squared_distances(x * weights, y * weights))
         covariances: Array = self.amplitude**2 * (1 + r + r * r / 3) * np.exp(-r)
         return covariances
+
+    @cached_property
+    def _weights(self) -> Array:
+        """The factor of each column: r is the distance of rows that are multiplied by it."""
+        weights = np.empty(self.groups[-1].stop)
+        for group, length in zip(self.groups, self.lengths, strict=True):
+            columns = weights[group]
+            columns[:] = math.sqrt(5 / len(columns)) / length
+        return weights
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,8 @@ class GaussianProcess:
         """Fit the kernel (maximum a posteriori) to rows of features and targets."""
         mean, scale = float(targets.mean()), float(targets.std()) or 1.0
         with _BLAS.limit(limits=1, user_api="blas"):
-            kernel = _fit_kernel(_distances(features, features, groups), (targets - mean) / scale)
+            distances = np.stack([_mean_squared_distances(features[:, g]) for g in groups])
+            kernel = _fit_kernel(distances, (targets - mean) / scale)
         lengths = tuple(np.exp(kernel[:-2]).tolist())
         amplitude, noise = np.exp(kernel[-2:]).tolist()
         return cls(Kernel(groups, lengths, amplitude, noise), features, targets, mean, scale)
@@ -104,7 +117,8 @@ class GaussianProcess:
         with _BLAS.limit(limits=1, user_api="blas"):
             factor, weights = self._solution
             covariances = self.kernel.covariances(features, self.features)
-            explained = np.einsum("ij,ji->i", covariances, cho_solve(factor, covariances.T))
+            solved, _ = dtrtrs(factor, covariances.T, lower=1)
+        explained = np.einsum("ij,ij->j", solved, solved)
         variances = np.maximum(self.kernel.amplitude**2 - explained, 1e-12)
         means: Array = self.mean + self.scale * (covariances @ weights)
         return means, self.scale * np.sqrt(variances)
@@ -115,23 +129,35 @@ class GaussianProcess:
         return self.scale * self.kernel.noise
 
     @cached_property
-    def _solution(self) -> tuple[tuple[Array, bool], Array]:
+    def _solution(self) -> tuple[Array, Array]:
+        """The lower Cholesky factor of the covariances of targets, and its solution for them."""
         covariances = self.kernel.covariances(self.features, self.features)
         covariances[np.diag_indices_from(covariances)] += self.kernel.noise**2 + _JITTER
-        factor = cho_factor(covariances, lower=True)
-        return factor, cho_solve(factor, (self.targets - self.mean) / self.scale)
+        factor = _cholesky(covariances)
+        if factor is None:
+            raise np.linalg.LinAlgError("the covariances of the targets are not positive definite")
+        weights, _ = dpotrs(factor, (self.targets - self.mean) / self.scale, lower=1)
+        return factor, weights
 
 
-def _distances(x: Array, y: Array, groups: Groups) -> Array:
-    """Return the mean squared distances within each group, shape (groups, rows of x and of y)."""
-    return np.stack([_mean_squared_distances(x[:, group], y[:, group]) for group in groups])
-
-
-def _mean_squared_distances(x: Array, y: Array) -> Array:
-    """Return the mean over columns of (x_i - y_i)², for all pairs of rows, by a matrix product."""
+def _squared_distances(x: Array, y: Array) -> Array:
+    """Return the squared distances of all pairs of rows, by a matrix product."""
     squares = (x * x).sum(axis=1)[:, None] + (y * y).sum(axis=1) - 2 * x @ y.T
-    distances: Array = np.maximum(squares, 0) / x.shape[1]
+    distances: Array = np.maximum(squares, 0)
     return distances
+
+
+def _mean_squared_distances(x: Array) -> Array:
+    """Return the mean over columns of (x_i - y_i)², for all pairs of rows of x."""
+    distances: Array = _squared_distances(x, x) / x.shape[1]
+    return distances
+
+
+def _cholesky(matrix: Array) -> Array | None:
+    """Return the lower Cholesky factor of a matrix; None if it is not positive definite."""
+    factor: Array
+    factor, failed = dpotrf(matrix, lower=1, clean=1)
+    return None if failed else factor
 
 
 def _fit_kernel(distances: Array, targets: Array) -> Array:
@@ -146,7 +172,7 @@ def _fit_kernel(distances: Array, targets: Array) -> Array:
         jac=True,
         method="L-BFGS-B",
         bounds=limits,
-        options={"maxiter": _ITERATIONS},
+        options={"maxiter": _ITERATIONS, "ftol": _PRECISION},
     )
     logarithms: Array = found.x
     return logarithms
@@ -161,24 +187,25 @@ def _negative_log_posterior(
     """
     inverse_squares = np.exp(-2 * logarithms[:-2])
     amplitude, noise = np.exp(2 * logarithms[-2:])
-    r = np.sqrt(5 * np.tensordot(inverse_squares, distances, 1))
-    decay = np.exp(-r)
-    covariances = amplitude * (1 + r + r * r / 3) * decay
     deviations = (logarithms - priors[:, 0]) / priors[:, 1]
-    identity = np.eye(len(targets))
-    try:
-        factor = cho_factor(covariances + (noise + _JITTER) * identity, lower=True)
-    except LinAlgError:
+    r = np.sqrt(5 * np.tensordot(inverse_squares, distances, 1))
+    decay = amplitude * np.exp(-r)
+    slope = (1 + r) * decay
+    covariances = slope + r * r / 3 * decay
+    of_targets = covariances.copy()
+    of_targets[np.diag_indices_from(of_targets)] += noise + _JITTER
+    if (factor := _cholesky(of_targets)) is None:
         return math.inf, deviations
-    weights = cho_solve(factor, targets)
-    outer = cho_solve(factor, identity) - np.outer(weights, weights)
-    value = 0.5 * targets @ weights + np.log(np.diag(factor[0])).sum()
+    weights, _ = dpotrs(factor, targets, lower=1)
+    value = 0.5 * targets @ weights + np.log(factor.diagonal()).sum()
+    # All matrices are symmetric, so of the inverse a half counts twice.
+    half, _ = dpotri(factor, lower=1)
+    outer = 2 * half.T
+    outer[np.diag_indices_from(outer)] /= 2
+    outer -= np.outer(weights, weights)
     # d k / d log l_g = 5/3 a² (1 + r) exp(-r) d_g / l_g²
-    common = outer * (5 / 3 * amplitude * (1 + r) * decay)
-    gradient = [
-        0.5 * (common * d).sum() * i for i, d in zip(inverse_squares, distances, strict=True)
-    ]
-    gradient += [(outer * covariances).sum(), np.trace(outer) * noise]
+    lengths = 5 / 6 * inverse_squares * np.tensordot(distances, outer * slope, 2)
+    gradient = [*lengths, np.vdot(outer, covariances), outer.trace() * noise]
     return (
         float(value + 0.5 * deviations @ deviations),
         np.array(gradient) + deviations / priors[:, 1],

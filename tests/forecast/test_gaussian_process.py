@@ -9,7 +9,7 @@ from scipy.optimize import approx_fprime
 from schedsearch.forecast.gaussian_process import (
     GaussianProcess,
     Kernel,
-    _distances,
+    _mean_squared_distances,
     _negative_log_posterior,
 )
 
@@ -41,7 +41,8 @@ def test_the_gradient_is_that_of_the_posterior():
     x = rows(12)
     priors = np.array([[0.7, 1.0], [0.7, 1.0], [0.0, 0.7], [-1.0, 1.0]])
     at = np.array([0.3, -0.2, 0.1, -1.5])
-    given = _distances(x, x, GROUPS), smooth(x), priors
+    distances = np.stack([_mean_squared_distances(x[:, group]) for group in GROUPS])
+    given = distances, smooth(x), priors
     numeric = approx_fprime(at, lambda t: _negative_log_posterior(t, *given)[0], 1e-6)
     assert _negative_log_posterior(at, *given)[1] == pytest.approx(numeric, rel=1e-3, abs=1e-4)
 
