@@ -80,6 +80,12 @@ def _write(content: dict[str, Any], output: Path | None) -> None:
 
 def _description(content: dict[str, Any]) -> str:
     source = content["source"]
+    if (explanation := source.get("explanation")) is not None:
+        return (
+            f"a simpler plan, {explanation['metric']} {explanation['mean']:.6g} (mean of "
+            f"{explanation['seeds']} fresh seeds), {source['metric']} {source['value']:.6g} in "
+            f"trial {source['trial']} of {source['study']}"
+        )
     race = source.get("race", {"mean": source["value"], "seeds": len(source["runs"])})
     seeds = f"mean of {race['seeds']} seeds" if race["seeds"] > 1 else "1 seed"
     mean, own = f"{race['mean']:.6g}", f"{source['value']:.6g}"

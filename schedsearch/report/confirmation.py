@@ -22,8 +22,14 @@ def confirmation_lines(result: Mapping[str, Any]) -> list[str]:
         lines.extend(f"  {line}" for line in describe_plan(plan["plan"]))
         lines.extend(f"  {line}" for line in _comparisons(plan, result))
     lines.extend(_other_order(result))
-    lines.extend(f"weak baseline: {warning}" for warning in result.get("coarse", []))
+    lines.extend(weak_baseline_lines(result))
     return lines
+
+
+def weak_baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why a schedule may be better than the constants only because these are few."""
+    for warning in result.get("coarse", []):
+        yield f"weak baseline: {warning}"
 
 
 def verdict_line(result: Mapping[str, Any]) -> str:
@@ -37,6 +43,7 @@ def verdict_line(result: Mapping[str, Any]) -> str:
     return (
         f"{plan_label(best)}: mean {result['metric']} {best['mean']:.4g} against "
         f"{baseline['mean']:.4g} of the best constant, {plan_label(baseline)}, on {seeds}"
+        f"{' (a weak baseline: `confirm` says why)' if result.get('coarse') else ''}"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from schedsearch.confirmation.stored_result import confirmation_result
 from schedsearch.confirmation.verdicts import not_confirmed
+from schedsearch.report.confirmation import weak_baseline_lines
 from schedsearch.storage import StudyHandle
 
 
@@ -51,6 +52,7 @@ def evidence_lines(
         yield f"a constant: {result}"
     elif source["confirmed"]:
         yield f"confirmed to be better than the constants: {result}"
+        yield from weak_baseline_lines(confirmation_result(study) or {})
     else:
         yield f"not confirmed, {evidence['verdict']}: {result}"
     if is_default and not source["confirmed"]:

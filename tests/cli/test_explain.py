@@ -43,6 +43,8 @@ def test_it_answers_programs_and_people_and_its_answer_is_drawn_and_exported(run
 
     done = run("export", "small", "--simplest", "-o", "simple.toml")
     assert done.status == 0
+    assert "wrote simple.toml: a simpler plan, test_loss " in done.err
+    assert "(mean of 12 fresh seeds), val_loss " in done.err
     assert f"simpler than trial {number} and not worse by " in done.err
     simple = tomllib.loads((tmp_path / "simple.toml").read_text())
     assert simple["source"]["explanation"]["trial"] == number

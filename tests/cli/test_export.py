@@ -82,6 +82,14 @@ def test_the_confirmed_winner_is_exported_even_if_another_trial_is_better_by_val
     assert re.fullmatch(rf"warning: trial \d+ {hint}", warning)
 
 
+def test_status_and_export_say_that_a_schedule_was_better_than_a_weak_baseline(run, study):
+    store_confirmation(study, study.complete_trials()[0].number, "better")
+    result = dict(confirmation_result(study)) | {"coarse": ["lr: `constant` has only 3 values"]}
+    study.database.optuna.set_study_user_attr(study.study_id, CONFIRMATION_RESULT, result)
+    assert "\nweak baseline: lr: `constant` has only 3 values\n" in run("export", "small").err
+    assert " (a weak baseline: `confirm` says why)" in run("status", "small").out
+
+
 @pytest.mark.parametrize("verdict", ["worse", "no difference seen"])
 def test_a_trial_that_is_not_better_is_not_called_confirmed(run, study, verdict):
     best = study.complete_trials()[0].number
