@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,6 @@ from schedsearch.files import read_document, write_document
 from schedsearch.plan import Plan
 from schedsearch.scheduler import Scheduler
 from schedsearch.schedules import CURRENT_VERSION, Interval
-from schedsearch.schedules.durations import parse_share
-from schedsearch.space.default_rules import sign_rules
 from schedsearch.space.document import (
     Document,
     HyperparameterTable,
@@ -24,20 +22,17 @@ from schedsearch.space.document import (
     check_new_study_name,
 )
 from schedsearch.space.domains import (
-    Choices,
     Domain,
     Families,
-    Fixed,
-    Levels,
     ListDomain,
-    Range,
     Suggester,
     product_grid_point,
     product_size,
 )
-from schedsearch.space.impossible_shares import impossible_share_problems
+from schedsearch.space.parameters import parameters_for, value_in
+from schedsearch.space.study_rules import share_problems, study_problems, with_settings_of
 from schedsearch.space.suggesters import FixedSuggester
-from schedsearch.space.validation import ValidationResult, validate_document
+from schedsearch.space.validation import validate_document
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -95,7 +90,7 @@ class Space:
         newest = 1 if content.get("source") else CURRENT_VERSION
         is_written_by_hand = "schedule_version" not in content and newest > 1
         content = {"schedule_version": newest, **content}
-        content = _with_race(_with_names_of(stored, content), stored)
+        content = with_settings_of(stored, content)
         result = validate_document(content)
         problems = list(result.problems)
         domains: list[Domain] = [
@@ -107,11 +102,9 @@ class Space:
         if isinstance(name, str) and not all(each.is_fixed for each in domains):
             rule = check_new_study_name(name)
             problems += [Problem("name", rule, name)] if rule else []
-            problems += _protected_problems(result.document, stored)
-            problems += _default_problems(result, stored)
-            problems += _race_problems(result.document)
+            problems += study_problems(result, stored)
         if is_written_by_hand:
-            problems += _share_problems(result, stored)
+            problems += share_problems(result, stored)
         if problems:
             raise FileError(file, problems)
         return cls.from_document(content, file)
@@ -325,7 +318,7 @@ class Space:
 
     def argument_parameters(self, name: str, value: Any) -> dict[str, Any] | None:
         """Return the Optuna parameters that give an argument a value; None if it cannot have it."""
-        return _parameters_for(self.arguments[name], f"arguments.{name}", value)
+        return parameters_for(self.arguments[name], f"arguments.{name}", value)
 
     # --- the baseline --------------------------------------------------------------------------
 
@@ -375,7 +368,7 @@ class Space:
                 values[name] = domain.suggest(FixedSuggester({}), name)
             elif name in self.default_arguments:
                 default = self.default_arguments[name]
-                found = _value_in(domain, default)
+                found = value_in(domain, default)
                 values[name] = default if found is None else found
         return values
 
@@ -409,7 +402,7 @@ class Space:
         parameters: dict[str, Any] = {}
         for name, domain in self.arguments.items():
             default = self.default_arguments.get(name)
-            parameters |= _parameters_for(domain, f"arguments.{name}", default) or {}
+            parameters |= parameters_for(domain, f"arguments.{name}", default) or {}
         return parameters
 
     def _constant_parameters(self, name: str, families: Families) -> dict[str, Any] | None:
@@ -421,130 +414,8 @@ class Space:
         for i, member in enumerate(group.members if group else [name]):
             table = self.document.hyperparameters.get(member)
             key = f"{name}.constant.value.{i}" if group else f"{name}.constant.value"
-            part = _parameters_for(domains[i], key, table.default if table else None)
+            part = parameters_for(domains[i], key, table.default if table else None)
             if part is None:
                 return None
             parameters |= part
         return parameters
-
-
-def _parameters_for(domain: Domain, name: str, value: Any) -> dict[str, Any] | None:
-    """Return the Optuna parameters with which a domain gives a value; None if it does not."""
-    found = _value_in(domain, value)
-    if found is None:
-        return None
-    match domain:
-        case Levels(values):
-            return {f"{name}.level": values.index(found)}
-        case Fixed():
-            return {}
-    return {name: found}
-
-
-def _value_in(domain: Domain, value: Any) -> Any:
-    """Return the value of a domain that equals a value; None if there is none.
-
-    A task may treat 1 and 1.0 differently, so the result has the type that the domain gives. True
-    and false are no numbers.
-    """
-    match domain:
-        case Range(low, high, step=step, whole=whole) if _is_number(value) and low <= value <= high:
-            unit = step or (1.0 if whole else None)
-            steps = (value - low) / unit if unit else 0.0
-            if not math.isclose(steps, round(steps), abs_tol=1e-9):
-                return None
-            return round(value) if whole else float(value)
-        case Levels(values) | Choices(values):
-            return _equal_one(values, value)
-        case Fixed(fixed):
-            return _equal_one([fixed], value)
-    return None
-
-
-def _equal_one(values: Sequence[Any], value: Any) -> Any:
-    """Return the first of some values that equals another one; None if none does."""
-    is_number = _is_number(value)
-    return next((each for each in values if each == value and _is_number(each) == is_number), None)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _protected_problems(document: Document | None, stored: Space | None) -> list[Problem]:
-    """Return a problem if a study protects more than a whole training, unless it always did."""
-    key, value = "search.pruner.protected", document and document.search.pruner.protected
-    if stored is not None and stored.search.pruner.protected == value:
-        return []
-    share = parse_share(value) if isinstance(value, str) else None
-    return [] if share is None or share <= 1 else [Problem(key, "must be at most 100%", value)]
-
-
-def _share_problems(result: ValidationResult, stored: Space | None) -> list[Problem]:
-    """Return the shares that can never be meant, unless the study has always had them.
-
-    A file with a `schedule_version` may be a plan that was drawn from ranges.
-    """
-    known = {} if stored is None else stored.hyperparameters
-    return [
-        problem
-        for name, problem in impossible_share_problems(result.hyperparameters)
-        if known.get(name) != result.hyperparameters[name]
-    ]
-
-
-def _default_problems(result: ValidationResult, stored: Space | None) -> list[Problem]:
-    """Return the defaults with a wrong sign, unless the study has always had them."""
-    if result.document is None:
-        return []
-    families = {**result.hyperparameters, **result.groups}
-    known = {} if stored is None else stored.document.hyperparameters
-    return [
-        Problem(f"hyperparameters.{name}.default", rule, default)
-        for name, default, rule in sign_rules(result.document, families)
-        if name not in known or known[name].default != default
-    ]
-
-
-def _with_names_of(stored: Space | None, content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the content of a file with the sampler and the pruner of the study that it continues.
-
-    The defaults were other ones when the study was created.
-    """
-    search = content.get("search", {})
-    if stored is None or not isinstance(search, Mapping):
-        return content
-    kept = {"sampler": stored.search.sampler.name, "pruner": stored.search.pruner.name}
-    tables = {key: search.get(key, {}) for key in kept}
-    named = {
-        key: {"name": kept[key], **table}
-        for key, table in tables.items()
-        if isinstance(table, Mapping)
-    }
-    return {**content, "search": {**search, **named}}
-
-
-def _with_race(content: Mapping[str, Any], stored: Space | None) -> Mapping[str, Any]:
-    """Return the content of a file with a table [search.race], if its study has a race.
-
-    Several seeds of each trial leave nothing to a race, and a grid tries every point.
-    """
-    search = content.get("search", {})
-    if content.get("source") or not isinstance(search, Mapping) or "race" in search:
-        return content
-    if stored is not None:
-        race = None if stored.search.race is None else stored.search.race.model_dump()
-    else:
-        sampler = search.get("sampler", {})
-        is_grid = isinstance(sampler, Mapping) and sampler.get("name") == "grid"
-        race = {} if search.get("seeds", 1) == 1 and not is_grid else None
-    return content if race is None else {**content, "search": {**search, "race": race}}
-
-
-def _race_problems(document: Document | None) -> list[Problem]:
-    """Return a problem if a grid has a race: it would leave out points of the grid."""
-    search = document and document.search
-    if not search or search.race is None or not search.race.top or search.sampler.name != "grid":
-        return []
-    rule = "must be 0 with the sampler `grid`, which tries every point"
-    return [Problem("search.race.top", rule, search.race.top)]
