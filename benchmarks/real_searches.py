@@ -198,7 +198,9 @@ def against(winners: Sequence[Sequence[float]], constants: Sequence[Sequence[flo
 
 
 def interval(numbers: Sequence[float]) -> str:
-    """Return the mean and the half-width of its 95 % interval (normal)."""
+    """Return the mean and the half-width of its 95 % interval (normal), if there are several."""
+    if len(numbers) == 1:
+        return f"{numbers[0]:.4f}"
     half = 1.96 * statistics.stdev(numbers) / math.sqrt(len(numbers))
     return f"{statistics.fmean(numbers):.4f} ± {half:.4f}"
 

@@ -98,7 +98,10 @@ def start_search(
 def fresh_test_values(
     given: PreparedSpace, engine: Engine, plans: Sequence[Plan], seeds: int
 ) -> list[list[float]]:
-    """Return each plan's objective on the test split with so many fresh seeds."""
+    """Return each plan's objective on the test split with so many fresh seeds.
+
+    A run that diverged counts as the worst of all others.
+    """
     metric = metric_on_test(given.space.objective.metric)
     jobs = [(plan, seed) for plan in plans for seed in fresh_seeds(given.space, seeds)]
     found: list[float] = []
@@ -108,10 +111,12 @@ def fresh_test_values(
             for plan, seed in jobs[first : first + engine.lanes]
         ]
         train_to_end(runs)
-        # An error of 100 % stands for a diverged run.
-        found.extend(run.test()[metric] if math.isfinite(run.metric) else 1.0 for run in runs)
+        found.extend(run.test()[metric] if math.isfinite(run.metric) else math.nan for run in runs)
         for run in runs:
             run.leave_lane()
+    finite = [value for value in found if math.isfinite(value)]
+    worst = given.space.objective.to_minimize(max(map(given.space.objective.to_minimize, finite)))
+    found = [value if math.isfinite(value) else worst for value in found]
     return [found[i : i + seeds] for i in range(0, len(found), seeds)]
 
 

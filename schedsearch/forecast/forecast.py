@@ -7,44 +7,17 @@ train with close values, whatever they are called.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from schedsearch.forecast.gaussian_process import Array, GaussianProcess, clip_worse
+from schedsearch.forecast.gaussian_process import Array, GaussianProcess, clip_outliers, spread
+from schedsearch.forecast.objective_scale import ObjectiveScale
 from schedsearch.forecast.paths import Scaling
-
-#: Values of plans worse than the median by more than so many times the best's lead are clipped.
-_CLIP = 3.0
-
-
-@dataclass(frozen=True)
-class ObjectiveScale:
-    """The scale on which the objective is modelled: lower is better.
-
-    Attributes:
-        logarithmic: whether the logarithm is modelled, which needs positive values.
-    """
-
-    logarithmic: bool
-
-    @classmethod
-    def of(cls, values: Array) -> ObjectiveScale:
-        """Return the logarithmic scale if all values are positive."""
-        return cls(bool(values.min() > 0))
-
-    def apply(self, values: Array) -> Array:
-        """Return values on this scale."""
-        if not self.logarithmic:
-            return values.astype(float)
-        scaled: Array = np.log(np.maximum(values, np.finfo(float).tiny))
-        return scaled
-
-    def invert(self, scaled: Array) -> Array:
-        """Return the values of numbers on this scale."""
-        return np.exp(scaled) if self.logarithmic else scaled
+from schedsearch.forecast.targets import RunName, plan_targets
 
 
 @dataclass(frozen=True)
@@ -53,33 +26,55 @@ class PlanForecast:
 
     Attributes:
         paths: how paths become features.
+        scale: of the objective.
         process: predicts the objective's final value on its scale, without the trend.
         trend: what earlier studies expect; None: nothing.
     """
 
     paths: Scaling
+    scale: ObjectiveScale
     process: GaussianProcess
     trend: Trend | None = None
 
     @classmethod
-    def fit(cls, paths: Array, finals: Array, prior: Prior | None = None) -> PlanForecast:
+    def fit(
+        cls,
+        paths: Array,
+        finals: Array,
+        prior: Prior | None = None,
+        runs: Sequence[RunName] | None = None,
+    ) -> PlanForecast:
         """Fit the forecast to trained plans.
 
         Args:
             paths: their values, shape (plans, times, hyperparameters).
-            finals: the final values of the objective, finite; lower is better.
+            finals: the final values of the objective, lower is better; infinite if a run diverged.
             prior: the results of earlier studies.
+            runs: the plan and the further seed of each; None: all have the seed of the study.
         """
-        scaling = Scaling.of(paths)
-        trend, targets = _split(paths, finals, prior)
+        scaling, scale = Scaling.of(paths), ObjectiveScale.of(finals)
+        trend, targets = _split(paths, plan_targets(scale, finals, runs), prior)
         _, times, names = paths.shape
         groups = tuple(slice(i * times, (i + 1) * times) for i in range(names))
-        return cls(scaling, GaussianProcess.fit(scaling.apply(paths), targets, groups), trend)
+        process = GaussianProcess.fit(scaling.apply(paths), targets, groups)
+        return cls(scaling, scale, process, trend)
 
-    def given(self, paths: Array, finals: Array, prior: Prior | None = None) -> PlanForecast:
-        """Return the forecast with the same kernel, given other trained plans; see `fit`."""
-        trend, targets = _split(paths, finals, prior)
-        return PlanForecast(self.paths, self.process.given(self.paths.apply(paths), targets), trend)
+    def given(
+        self,
+        paths: Array,
+        finals: Array,
+        prior: Prior | None = None,
+        runs: Sequence[RunName] | None = None,
+    ) -> PlanForecast:
+        """Return the forecast given other trained plans; see `fit`.
+
+        The kernel stays the same, unless these plans have another scale of the objective.
+        """
+        if ObjectiveScale.of(finals) != self.scale:
+            return self.fit(paths, finals, prior, runs)
+        trend, targets = _split(paths, plan_targets(self.scale, finals, runs), prior)
+        process = self.process.given(self.paths.apply(paths), targets)
+        return replace(self, process=process, trend=trend)
 
     def optimistic(self, paths: Array, deviations: float = 1.0) -> Array:
         """Return the lower confidence bound of each path: its mean minus `deviations` * sd."""
@@ -90,7 +85,7 @@ class PlanForecast:
     def assuming(self, paths: Array) -> PlanForecast:
         """Return the forecast as if these plans were trained, with the values it predicts."""
         features = self.paths.apply(paths)
-        return PlanForecast(self.paths, self.process.with_fantasies(features), self.trend)
+        return replace(self, process=self.process.with_fantasies(features))
 
 
 class Trend(Protocol):
@@ -107,9 +102,8 @@ class Prior(Protocol):
         """Return what they expect, given what was trained since; lower targets are better."""
 
 
-def _split(paths: Array, finals: Array, prior: Prior | None) -> tuple[Trend | None, Array]:
-    """Return the trend of a prior, and how the final values differ from it on their scale."""
-    targets = clip_worse(ObjectiveScale.of(finals).apply(finals), _CLIP)
+def _split(paths: Array, targets: Array, prior: Prior | None) -> tuple[Trend | None, Array]:
+    """Return the trend of a prior, and how targets differ from it."""
     if prior is None:
         return None, targets
     trend = prior.trend(paths, targets)
@@ -127,13 +121,15 @@ class RunForecast:
         behind: how the values until the epoch become features.
         ahead: the same for the values that remain.
         scale: of the objective.
-        spreads: the standard deviations of the present value and of the slope.
+        centers: the means of the present value and of the slope.
+        spreads: their standard deviations.
         process: predicts the difference on the scale of the objective.
     """
 
     behind: Scaling
     ahead: Scaling
     scale: ObjectiveScale
+    centers: tuple[float, float]
     spreads: tuple[float, float]
     process: GaussianProcess
 
@@ -148,15 +144,18 @@ class RunForecast:
             finals: the final values of the objective, finite.
         """
         scale = ObjectiveScale.of(np.append(curves, finals))
-        present, slope = _present_and_slope(scale.apply(curves))
-        spreads = float(present.std()) or 1.0, float(slope.std()) or 1.0
+        found = _present_and_slope(scale.apply(curves))
+        # A run that becomes much worse than all others must not hide how these differ.
+        changes = clip_outliers(scale.apply(finals) - found[0])
+        usual = [clip_outliers(values) for values in found]
+        centers = float(usual[0].mean()), float(usual[1].mean())
+        spreads = spread(usual[0]), spread(usual[1])
         scalings = Scaling.of(behind), Scaling.of(ahead)
         features = np.column_stack(
             [
                 scalings[0].apply(behind),
                 scalings[1].apply(ahead),
-                present / spreads[0],
-                slope / spreads[1],
+                *((v - c) / s for v, c, s in zip(found, centers, spreads, strict=True)),
             ]
         )
         past, all_values = behind[0].size, behind[0].size + ahead[0].size
@@ -166,8 +165,8 @@ class RunForecast:
             slice(all_values, all_values + 1),
             slice(all_values + 1, all_values + 2),
         )
-        process = GaussianProcess.fit(features, scale.apply(finals) - present, groups)
-        return cls(*scalings, scale, spreads, process)
+        process = GaussianProcess.fit(features, changes, groups)
+        return cls(*scalings, scale, centers, spreads, process)
 
     def predict(self, behind: Array, ahead: Array, curves: Array) -> tuple[Array, Array]:
         """Return means and standard deviations of the final values, noise included, on the scale.
@@ -177,17 +176,16 @@ class RunForecast:
             ahead: as in `fit`.
             curves: as in `fit`.
         """
-        present, slope = _present_and_slope(self.scale.apply(curves))
+        found = _present_and_slope(self.scale.apply(curves))
         features = np.column_stack(
             [
                 self.behind.apply(behind),
                 self.ahead.apply(ahead),
-                present / self.spreads[0],
-                slope / self.spreads[1],
+                *((v - c) / s for v, c, s in zip(found, self.centers, self.spreads, strict=True)),
             ]
         )
         means, deviations = self.process.predict(features)
-        return present + means, np.hypot(deviations, self.process.noise)
+        return found[0] + means, np.hypot(deviations, self.process.noise)
 
     def quantiles(
         self, behind: Array, ahead: Array, curves: Array, levels: tuple[float, ...]

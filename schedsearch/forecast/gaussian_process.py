@@ -28,8 +28,8 @@ _ITERATIONS = 30
 _PRECISION = 1e-4
 #: The matrices are small: several threads of BLAS would only take cores from training.
 _BLAS = ThreadpoolController()
-#: Added to the diagonal, since equal rows would make the matrix singular.
-_JITTER = 1e-6
+#: Added to the diagonal, since equal rows would make the matrix singular; more if it still is.
+_JITTER, _MAX_JITTER = 1e-6, 1.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class GaussianProcess:
     @classmethod
     def fit(cls, features: Array, targets: Array, groups: Groups) -> GaussianProcess:
         """Fit the kernel (maximum a posteriori) to rows of features and targets."""
-        mean, scale = float(targets.mean()), float(targets.std()) or 1.0
+        mean, scale = float(targets.mean()), spread(targets)
         with _BLAS.limit(limits=1, user_api="blas"):
             distances = np.stack([_mean_squared_distances(features[:, g]) for g in groups])
             kernel = _fit_kernel(distances, (targets - mean) / scale)
@@ -132,12 +132,26 @@ class GaussianProcess:
     def _solution(self) -> tuple[Array, Array]:
         """The lower Cholesky factor of the covariances of targets, and its solution for them."""
         covariances = self.kernel.covariances(self.features, self.features)
-        covariances[np.diag_indices_from(covariances)] += self.kernel.noise**2 + _JITTER
-        factor = _cholesky(covariances)
+        diagonal = np.diag_indices_from(covariances)
+        covariances[diagonal] += self.kernel.noise**2 + _JITTER
+        jitter = _JITTER
+        while (factor := _cholesky(covariances)) is None and jitter < _MAX_JITTER:
+            covariances[diagonal] += 9 * jitter
+            jitter *= 10
         if factor is None:
-            raise np.linalg.LinAlgError("the covariances of the targets are not positive definite")
+            raise np.linalg.LinAlgError("the covariances are not finite")
         weights, _ = dpotrs(factor, (self.targets - self.mean) / self.scale, lower=1)
         return factor, weights
+
+
+def spread(values: Array) -> float:
+    """Return the standard deviation; 1 where all values are equal, but for rounding.
+
+    >>> spread(np.full(100, 0.1)), spread(np.array([1.0, 3.0]))
+    (1.0, 1.0)
+    """
+    deviation = float(values.std())
+    return deviation if deviation > 1e-12 * float(np.abs(values).max()) else 1.0
 
 
 def _squared_distances(x: Array, y: Array) -> Array:
@@ -212,16 +226,33 @@ def _negative_log_posterior(
     )
 
 
-def clip_worse(targets: Array, spread: float) -> Array:
+def clip_worse(targets: Array, leads: float) -> Array:
     """Return targets, of which lower is better, with those far worse than the median moved closer.
 
-    min(y, median + spread * (median - best))
+    min(y, median + leads * (median - best))
 
-    A model that has to resolve differences among failed trainings blurs those among good ones.
+    A model that has to resolve differences among failed trainings blurs those among good ones. If
+    the median is the best, nothing is clipped.
 
     >>> clip_worse(np.array([1.0, 2.0, 3.0, 100.0, 4.0]), 3).tolist()
     [1.0, 2.0, 3.0, 9.0, 4.0]
     """
-    median = float(np.median(targets))
-    clipped: Array = np.minimum(targets, median + spread * (median - float(targets.min())))
+    median, best = float(np.median(targets)), float(targets.min())
+    if median == best:
+        return targets
+    clipped: Array = np.minimum(targets, median + leads * (median - best))
+    return clipped
+
+
+def clip_outliers(values: Array) -> Array:
+    """Return values, with those far from the middle eight tenths moved closer.
+
+    Three times the width of the middle is far; if that is 0, nothing is clipped.
+
+    >>> clip_outliers(np.append(np.arange(11.0), 100.0))[-1].round(1)
+    36.7
+    """
+    low, high = np.quantile(values, (0.1, 0.9))
+    far = 3 * (high - low)
+    clipped: Array = np.clip(values, low - far, high + far) if far else values
     return clipped

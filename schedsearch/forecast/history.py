@@ -14,10 +14,19 @@ from optuna.trial import FrozenTrial, TrialState
 from schedsearch.errors import InputError
 from schedsearch.forecast.gaussian_process import Array
 from schedsearch.forecast.paths import FINE, argument_columns, coarse, path_of, values_key
+from schedsearch.forecast.targets import RunName
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
 from schedsearch.space import Space
-from schedsearch.storage.attributes import PLAN, TAKEN_FROM, TERMS, is_superseded
+from schedsearch.storage.attributes import (
+    DIVERGED,
+    PLAN,
+    SEED,
+    TAKEN_FROM,
+    TERMS,
+    is_superseded,
+)
+from schedsearch.storage.plan_means import is_race_run, plan_key
 from schedsearch.storage.recorded_values import recorded_values
 
 #: Trials whose median is the typical feedback, at most.
@@ -28,10 +37,10 @@ _GOLDEN = (1 + math.sqrt(5)) / 2
 
 @dataclass(frozen=True, eq=False)
 class TrainedPlan:
-    """A complete trial; what takes a while is read only for the plans that a model uses.
+    """A complete trial, or one that diverged; what takes a while is read only for those in use.
 
     Attributes:
-        final: the value of the objective; lower is better.
+        final: the value of the objective; lower is better, infinite if the trial diverged.
         parameters: the Optuna parameters of the plan; none for a plan outside of the space.
     """
 
@@ -44,6 +53,17 @@ class TrainedPlan:
     def is_own(self) -> bool:
         """Whether the plan was not taken from an earlier study."""
         return TAKEN_FROM not in self._trial.user_attrs
+
+    @cached_property
+    def run(self) -> RunName:
+        """The plan, and the further seed with which a race trained it."""
+        seed = self._trial.user_attrs[SEED] if self.is_race_run else None
+        return plan_key(self._trial), seed
+
+    @property
+    def is_race_run(self) -> bool:
+        """Whether a race trained the plan with a further seed."""
+        return is_race_run(self._trial)
 
     @cached_property
     def curve(self) -> Array:
@@ -80,7 +100,11 @@ class TrainedPlan:
 
 
 class TrainedPlans:
-    """The complete trials of a study; each trial is read once.
+    """The complete trials of a study, and those that diverged; each trial is read once.
+
+    Attributes:
+        plans: the complete trials.
+        diverged: those that ended early with a metric that is not finite.
 
     Args:
         space: of the study.
@@ -91,9 +115,15 @@ class TrainedPlans:
         self.names = tuple(sorted(space.baseline().names))
         self._arguments = argument_columns(space.arguments)
         self.plans: list[TrainedPlan] = []
+        self.diverged: list[TrainedPlan] = []
         self._unfinished: list[int] = []
         self._seen = 0
         self._typical: tuple[int, list[Feedback]] = 0, []
+
+    @property
+    def count(self) -> int:
+        """How many plans are known, those that diverged included."""
+        return len(self.plans) + len(self.diverged)
 
     def update(self, trials: Sequence[FrozenTrial]) -> None:
         """Read the trials that finished since the last update; `trials` are all of the study."""
@@ -106,6 +136,8 @@ class TrainedPlans:
                 self._unfinished.append(number)
             elif found := self.read(trial):
                 self.plans.append(found)
+            elif DIVERGED in trial.user_attrs and not is_superseded(trial):
+                self.diverged.append(TrainedPlan(math.inf, trial.params, trial, self))
 
     def read(self, trial: FrozenTrial) -> TrainedPlan | None:
         """Return a complete trial; None for others."""
@@ -117,14 +149,20 @@ class TrainedPlans:
         final = self._space.objective.to_minimize(trial.value)
         return TrainedPlan(final, trial.params, trial, self)
 
-    def representative(self, limit: int) -> Sequence[TrainedPlan]:
-        """Return at most `limit` plans, see `representative`, and forget those without a path."""
+    def representative(self, limit: int, *, diverged: bool = False) -> Sequence[TrainedPlan]:
+        """Return at most `limit` plans, see `representative`, and forget those without a path.
+
+        Args:
+            limit: the number of plans.
+            diverged: whether trials that diverged are plans too: the worst ones.
+        """
         while True:
-            kept = representative(self.plans, limit)
+            kept = representative(self.plans + (self.diverged if diverged else []), limit)
             unknown = {plan for plan in kept if plan.known_path is None}
             if not unknown:
                 return kept
             self.plans = [plan for plan in self.plans if plan not in unknown]
+            self.diverged = [plan for plan in self.diverged if plan not in unknown]
 
     def path_behind(self, plan: Plan, curve: Array, terms: Mapping[str, Array]) -> Array:
         """Return the path of a plan that was trained, with the feedback that it had."""

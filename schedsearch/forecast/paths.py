@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from schedsearch.forecast.gaussian_process import Array
+from schedsearch.forecast.gaussian_process import Array, spread
 from schedsearch.plan import Plan
 from schedsearch.schedules import Feedback
 from schedsearch.space.domains import Choices, Domain
@@ -123,7 +123,7 @@ class Scaling:
         return cls(
             logarithmic,
             tuple(float(column.mean()) for column in scaled),
-            tuple(float(column.std()) or 1.0 for column in scaled),
+            tuple(spread(column) for column in scaled),
         )
 
     def apply(self, paths: Array) -> Array:
@@ -141,8 +141,9 @@ class Scaling:
 def midpoints(begin: float, end: float, count: int) -> tuple[float, ...]:
     """Return the middles of `count` equal parts of an interval.
 
+    A time that is a point of two numbers of parts is the same number in both.
+
     >>> midpoints(0, 60, 3)
     (10.0, 30.0, 50.0)
     """
-    width = (end - begin) / count
-    return tuple(begin + width * (i + 0.5) for i in range(count))
+    return tuple(begin + (end - begin) * ((2 * i + 1) / (2 * count)) for i in range(count))

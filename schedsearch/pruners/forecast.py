@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 
 import numpy as np
@@ -31,10 +32,10 @@ class ForecastPruner(BasePruner):
 
     P(final value better than that of the third best) < chance
 
-    The probability is that of `RunForecast`, fitted to all complete trials, constants and audited
-    trials included. So schedules that cross are no obstacle: a rate that will fall is forecast to
-    improve when it falls. Where the forecast is uncertain, the trial goes on. Use one pruner per
-    study.
+    The probability is that of `RunForecast`, fitted to complete trials, constants and audited ones
+    included. The third best is that of the study's own seeds: those of a race may be easier. So
+    schedules that cross are no obstacle: a rate that will fall is forecast to improve when it
+    falls. Where the forecast is uncertain, the trial goes on. Use one pruner per study.
 
     Args:
         space: of the study; `search.pruner` has the options.
@@ -61,9 +62,12 @@ class ForecastPruner(BasePruner):
         if math.isnan(trial.intermediate_values[epochs]):
             return True
         found = self._read(study, trial, epochs)
-        if found is None or (model := self._model(epochs)) is None:
+        if found is None or (third := self._third_best()) is None:
             return False
-        third = sorted(trained.final for trained in self._trained.plans)[FORECAST_RANK - 1]
+        if (best := self._best_so_far(found)) is not None and best < third:
+            return False
+        if (model := self._model(epochs, third)) is None:
+            return False
         chance = model.chance(*found, third)
         return bool(chance[0] < self._chance)
 
@@ -76,9 +80,13 @@ class ForecastPruner(BasePruner):
         if epochs is None or not self._is_decided_at(epochs, trial):
             return None
         found = self._read(study, trial, epochs)
-        if found is None or (model := self._model(epochs)) is None:
+        if found is None or (third := self._third_best()) is None:
+            return None
+        if (model := self._model(epochs, third)) is None:
             return None
         values = model.quantiles(*found, (0.05, 0.5, 0.95))[0]
+        if (best := self._best_so_far(found)) is not None:
+            values = np.minimum(values, best)
         if not np.isfinite(values).all():
             return None
         low, median, high = sorted(self._space.objective.to_minimize(float(v)) for v in values)
@@ -114,14 +122,25 @@ class ForecastPruner(BasePruner):
             self._plans[trial.number] = (plan, path) if plan else None
         return self._plans[trial.number]
 
-    def _model(self, epochs: int) -> RunForecast | None:
+    def _third_best(self) -> float | None:
+        """Return the final value to beat; None if there is none yet."""
+        own = (trained.final for trained in self._trained.plans if not trained.is_race_run)
+        best = heapq.nsmallest(FORECAST_RANK, own)
+        return best[-1] if len(best) == FORECAST_RANK else None
+
+    def _best_so_far(self, found: tuple[Array, Array, Array]) -> float | None:
+        """Return the value that a trial has already, if its best epoch counts."""
+        return float(found[2].min()) if self._space.objective.value == "best" else None
+
+    def _model(self, epochs: int, third: float) -> RunForecast | None:
         """Return the model at an epoch, fitted again when there are an eighth more trials.
 
-        None: the plans of too many trials cannot be read.
+        It is also fitted again if its scale does not have the value to beat. None: the plans of too
+        many trials cannot be read.
         """
         count = len(self._trained.plans)
         model, fitted = self._models.get(epochs, (None, 0))
-        if model is None or count >= 9 / 8 * fitted:
+        if model is None or count >= 9 / 8 * fitted or not model.scale.has(third):
             plans = self._trained.representative(_MAX_PLANS)
             if (count := len(self._trained.plans)) < self._startup_trials:
                 return None

@@ -35,7 +35,8 @@ class Halving:
 
         The first round is that of the best plans by their runs in the search, but of at most half
         of them. Each later round is that of the better half of the round before, by the mean over
-        all runs until then. It begins when all plans of the round before have their run.
+        all runs until then. It begins when all plans of the round before have their run. A plan
+        whose run diverged drops out.
 
         Args:
             plans: the values of each plan's runs, lower is better: first those of the search, then
@@ -49,6 +50,8 @@ class Halving:
         size = min(self.top, math.ceil(len(plans) / 2))
         for runs in range(seeds, seeds + self.rounds):
             remaining = _best(remaining, plans, runs)[:size]
+            if runs > seeds:
+                remaining = [plan for plan in remaining if mean(plans[plan][:runs]) < math.inf]
             if missing := [plan for plan in remaining if len(plans[plan]) <= runs]:
                 return missing
             size = math.ceil(size / 2)

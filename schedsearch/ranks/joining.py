@@ -213,4 +213,5 @@ def leave_process_group() -> None:
 
     if distributed.is_available() and distributed.is_initialized():
         gc.collect()  # trainers of frameworks are reference cycles
-        distributed.destroy_process_group()
+        with suppress(RuntimeError):  # another rank was lost; all work is done
+            distributed.destroy_process_group()

@@ -116,8 +116,8 @@ class RankGroup:
 
     def close(self) -> None:
         """Let the other ranks end, and wait for those that this process has started."""
-        with suppress(RankDiedError):
-            if not self.is_broken:
+        if not self.is_broken:
+            with suppress(RankDiedError):
                 self._followers.call("end")
                 leave_process_group()
         self._followers.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -46,6 +48,8 @@ DEVIATIONS = (1.0, 2.0)
 _VARIANTS, _PARENTS = 6, 5
 #: Trained plans that the model is fitted to, at most.
 _MAX_PLANS = 250
+#: Plans of ended trials that are not proposed again, at most.
+_MAX_ENDED = 1000
 #: Random draws until one keeps the rules between parameters and is not all constant.
 _MAX_DRAWS = 50
 
@@ -56,12 +60,12 @@ class ForecastSampler(IndependentSampler):
     argmin of mean(x) - b sd(x) over candidates x: 24 plans, and 6 new variants of the best plans
 
     where b is 1 or 2 at random. The 24 are the best candidates of the proposal before, and at
-    least 2 random plans. A candidate with the values of a plan that is trained or in training is
-    left out if there are others: only a race needs another run of it. Mean and sd are those of
-    `PlanForecast`, a Gaussian process on the values of a plan over the run, fitted to all complete
-    trials. Plans in training count as if they had the value that is forecast for them, so that
-    plans that are proposed together differ. A share of 15 % of the proposals is random. Use one
-    sampler per study.
+    least 2 random plans. A candidate with the values of a plan that is in training, complete or
+    was stopped early is left out if there are others: only a race needs another run of it. Mean and
+    sd are those of `PlanForecast`, a Gaussian process on the values of a plan over the run, fitted
+    to complete trials and to those that diverged. Plans in training count as if they had the value
+    that is forecast for them, so that plans that are proposed together differ. A share of 15 % of
+    the proposals is random. Use one sampler per study.
 
     Earlier studies are a prior of the mean, see `EarlierResults`. They also propose half of the
     first trials, once 3 results of this study are known, unless these contradict them.
@@ -100,6 +104,8 @@ class ForecastSampler(IndependentSampler):
         self._candidates: list[_Candidate] = []
         #: The trained plans that the model is fitted to, the best ones included.
         self._kept: Sequence[TrainedPlan] = ()
+        #: The plans of the trials that ended last, also if they were pruned.
+        self._ended: deque[_Candidate] = deque(maxlen=_MAX_ENDED)
         #: The plans of trials that have not finished, by number.
         self._in_training: dict[int, _Candidate] = {}
         self._lock = threading.Lock()
@@ -186,7 +192,11 @@ class ForecastSampler(IndependentSampler):
         At its bounds a schedule may be one of many that stay there. Constants are compared with
         constants only: a schedule that stays at a bound must not keep its value from them.
         """
-        known: list[_Candidate | TrainedPlan] = [*self._kept, *self._in_training.values()]
+        known: list[_Candidate | TrainedPlan] = [
+            *self._kept,
+            *self._ended,
+            *self._in_training.values(),
+        ]
         if not self._varied:
             known = [plan for plan in known if self._is_parent(plan.parameters)]
         shared = {plan.coarse_values for plan in known} & {one.coarse_values for one in candidates}
@@ -201,7 +211,7 @@ class ForecastSampler(IndependentSampler):
         """Return variants of the best trained plans: most parameters kept, the others near."""
         distinct: dict[bytes, TrainedPlan] = {}
         for plan in sorted(self._kept, key=lambda plan: plan.final):
-            if self._is_parent(plan.parameters):
+            if math.isfinite(plan.final) and self._is_parent(plan.parameters):
                 distinct.setdefault(plan.coarse_values, plan)
         best = [*distinct.values()][:_PARENTS]
         if not best:
@@ -210,29 +220,31 @@ class ForecastSampler(IndependentSampler):
         return [self._draw(parent.parameters) for parent in parents]
 
     def _fit(self) -> PlanForecast | None:
-        """Return the model of all complete trials; with an eighth more it is fitted again.
+        """Return the model of the trained plans; with an eighth more it is fitted again.
 
         None: the plans of too many trials cannot be read.
         """
-        if self._model is not None and len(self._trained.plans) == self._conditioned:
+        trained = self._trained
+        if self._model is not None and trained.count == self._conditioned:
             return self._model
-        self._kept = self._trained.representative(_MAX_PLANS)
-        if (count := len(self._trained.plans)) < self._startup_trials:
+        self._kept = trained.representative(_MAX_PLANS, diverged=True)
+        if len(trained.plans) < self._startup_trials:
             return None
         paths = coarse(np.array([plan.path for plan in self._kept]))
         finals = np.array([plan.final for plan in self._kept])
-        if self._model is None or count >= 9 / 8 * self._fitted:
-            self._model, self._fitted = PlanForecast.fit(paths, finals, self._prior), count
+        results = paths, finals, self._prior, [plan.run for plan in self._kept]
+        if self._model is None or trained.count >= 9 / 8 * self._fitted:
+            self._model, self._fitted = PlanForecast.fit(*results), trained.count
         else:
-            self._model = self._model.given(paths, finals, self._prior)
-        self._conditioned = count
+            self._model = self._model.given(*results)
+        self._conditioned = trained.count
         return self._model
 
     def _running_paths(self, trials: Sequence[FrozenTrial]) -> list[Array]:
         """Return the paths of the plans in training."""
         for number in list(self._in_training):
             if number < len(trials) and trials[number].state.is_finished():
-                del self._in_training[number]
+                self._ended.append(self._in_training.pop(number))
         for trial in trials[-_MAX_PLANS:]:
             if trial.state is not TrialState.RUNNING or trial.number in self._in_training:
                 continue

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from schedsearch.forecast import PlanForecast, RunForecast, part
-from schedsearch.forecast.forecast import ObjectiveScale
+from schedsearch.forecast.objective_scale import ObjectiveScale
 
 EPOCHS = 40
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedsearch.race.halving import Halving, fit
+from schedsearch.race.halving import Halving, fit, mean
 
 VALUES = st.one_of(st.floats(-1e3, 1e3), st.just(math.inf))
 
@@ -36,19 +36,20 @@ def race(halving: Halving, table: list[list[float]], seeds: int) -> list[list[in
 @given(tables(), st.integers(1, 20), st.integers(1, 5), st.integers(1, 3))
 def test_each_round_is_the_better_half_of_the_round_before(table, top, rounds, seeds):
     found = race(Halving(top, rounds), table, seeds)
-    assert len(found) == (rounds if table else 0)
     left, size = list(range(len(table))), min(top, math.ceil(len(table) / 2))
     for place, plans in enumerate(found):
-        means = {
-            plan: sum(value / (seeds + place) for value in table[plan][: seeds + place])
-            for plan in left
-        }
+        means = {plan: mean(table[plan][: seeds + place]) for plan in left}
+        # A plan whose run diverged has dropped out.
+        fit_plans = [plan for plan in left if not place or means[plan] < math.inf]
         worst = max(means[plan] for plan in plans)
-        others = [means[plan] for plan in left if plan not in plans]
-        assert len(plans) == len(set(plans)) == size
-        assert set(plans) <= set(left)
-        assert all(worst <= mean or math.isclose(worst, mean) for mean in others)
+        assert len(plans) == len(set(plans)) == min(size, len(fit_plans))
+        assert set(plans) <= set(fit_plans)
+        others = [means[plan] for plan in fit_plans if plan not in plans]
+        assert all(worst <= other or math.isclose(worst, other) for other in others)
         left, size = plans, math.ceil(size / 2)
+    # It ends before its last round only if all plans that are left have diverged.
+    ended = seeds + len(found)
+    assert len(found) == rounds or all(mean(table[plan][:ended]) == math.inf for plan in left)
 
 
 @given(tables(), st.integers(1, 20), st.integers(1, 5))
