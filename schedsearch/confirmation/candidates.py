@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from schedsearch.errors import StudyError
 from schedsearch.plan import Plan
 from schedsearch.printable import count_of
+from schedsearch.race.planned import trials_for_constants
 from schedsearch.space import Space
 from schedsearch.space.constant_coverage import enough_constants
 from schedsearch.storage import PlanMean, StudyHandle, plan_of
@@ -97,8 +98,9 @@ def few_constants_warning(study: StudyHandle) -> list[str]:
     enough = enough_constants(study.space)
     if tried >= enough:
         return []
-    # If constants stay the same share of the trials.
+    # If constants stay the same share of the trials, and at least as many as `check` says.
     total = math.ceil(study.queue.counts().finished * enough / max(1, tried))
+    total = max(total, trials_for_constants(study.space, enough) or 0)
     return [
         f"{count_of(tried, 'constant')} {'was' if tried == 1 else 'were'} tried, for "
         f"{_searched_words(study.space, searched)}: {enough - tried} more "

@@ -50,7 +50,7 @@ def draw_part(study: StudyHandle, part: str) -> tuple[Figure, str]:
 def _draw_study(study: StudyHandle) -> tuple[Figure, str]:
     if not study.complete_trials():
         raise study.no_complete_trial()
-    return draw_study(study.space, study.trials()), f"study {study.name}"
+    return draw_study(study.space, study.rows()), f"study {study.name}"
 
 
 def _draw_trial(study: StudyHandle, trial: FrozenTrial) -> tuple[Figure, str]:

@@ -85,11 +85,10 @@ def sentence(comparison: Mapping[str, Any], result: Mapping[str, Any]) -> str:
             return f"{names} alone, and constants for the others: {seen}"
         case "path":
             if comparison["verdict"] == WORSE:
-                return f"{names}: following the training brings {size} over the mean path it took"
+                return f"{names}: following the training gains {size}, compared with its mean path"
             if comparison["verdict"] == BETTER:
-                return f"{names}: the mean path that it took is {size} better than following"
-            brings = "following the training brings nothing that was seen over the mean path"
-            return f"{names}: {brings} that it took"
+                return f"{names}: its mean path is {size} better than following the training"
+            return f"{names}: no gain was seen from following the training, against its mean path"
     return _simpler(comparison, result, names)
 
 

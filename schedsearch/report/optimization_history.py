@@ -20,6 +20,7 @@ from schedsearch.storage.attributes import (
     PLAN,
     TAKEN_FROM,
     USER_PLAN,
+    is_superseded,
     requested_epochs,
 )
 
@@ -54,24 +55,31 @@ class FinishedTrial:
     place_of_constants: int | None
 
 
-def optimization_history(space: Space, trials: Sequence[FrozenTrial]) -> list[FinishedTrial]:
-    """Return the complete and the pruned trials, in the order in which they ended."""
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    ended = [trial for trial in trials if trial.state in states]
+def optimization_history(space: Space, rows: Sequence[FrozenTrial]) -> list[FinishedTrial]:
+    """Return the complete and the pruned trials, in the order in which they ended.
+
+    Args:
+        space: of the study.
+        rows: its trials, with the attempts that were queued again: their epochs were trained too.
+    """
+    trials = [row for row in rows if not is_superseded(row)]
+    ended = [row for row in rows if row.state.is_finished()]
     ended.sort(key=lambda trial: (trial.datetime_complete or datetime.min, trial.number))
     history: list[FinishedTrial] = []
     ranked, constants = rank_plans(space, trials), rank_plans(space, trials, constant=True)
     means, places, places_of_constants = _means(ranked), _places(ranked), _places(constants)
     epochs = 0
-    for position, trial in enumerate(ended, start=1):
+    for trial in ended:
         reported = len(trial.intermediate_values)
         requested = requested_epochs(trial, space.search.seeds, reported)
         epochs += trial.user_attrs.get(EPOCHS_TRAINED, requested)
+        if trial.state is TrialState.FAIL or is_superseded(trial):
+            continue
         is_constant = space.is_constant_plan(trial.user_attrs.get(PLAN, {}))
         history.append(
             FinishedTrial(
                 trial.number,
-                position,
+                len(history) + 1,
                 epochs,
                 means.get(trial.number),
                 is_constant,

@@ -22,7 +22,7 @@ _FIRST = 0.1
 def optimization_history_lines(study: StudyHandle, width: int) -> Iterator[str]:
     """Yield plots of the best value over the trials that ended: of all trials, and of constants."""
     space = study.space
-    history = optimization_history(space, study.trials())
+    history = optimization_history(space, study.rows())
     series = {
         "best so far": _best_so_far(history, improvements(history)),
         "best constant so far": _best_so_far(history, improvements(history, constants=True)),

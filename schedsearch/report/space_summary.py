@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from schedsearch.printable import count_of
-from schedsearch.race.halving import Halving, fit
+from schedsearch.race.planned import planned_constants, planned_races, trials_for_constants
 from schedsearch.space import Space
 from schedsearch.space.constant_coverage import enough_constants
 from schedsearch.space.document import HyperparameterTable
 from schedsearch.space.domains import Domain, Families, FamilyParameters, ListDomain
 from schedsearch.space.durations import Span, duration_settings
 from schedsearch.space.prefix_sharing import PrefixSharing, estimate_prefix_sharing
-from schedsearch.space.shares import trials_in_share
 
 #: Larger sizes are shown as "more than": no search tries so many.
 _LARGEST_SIZE = 10**15
@@ -66,29 +65,16 @@ def space_lines(space: Space) -> Iterator[str]:
 def _race_words(space: Space) -> str:
     if space.search.race is None or not space.search.race.top:
         return ""
-    if (races := _races(space)) is None:
+    if (races := planned_races(space, space.search.trials)) is None:
         return ", no race: too few trials"
     return f", a race of the best {races[0].top}"
 
 
-def _races(space: Space) -> tuple[Halving, Halving] | None:
-    """Return the races of the schedules and of the constants; None: there is none."""
-    search = space.search
-    if search.race is None or not search.race.top:
-        return None
-    limit = trials_in_share(search.race.share, search.trials, search.epochs, space.horizon)
-    return fit(search.race.top, search.race.rounds, limit)
-
-
 def _baseline_lines(space: Space) -> Iterator[str]:
     """Yield how many constants will be tried, if `confirm` will call them too few."""
-    enough, share = enough_constants(space), space.search.sampler.constants
-    runs = sum(sum(race.sizes) for race in _races(space) or ())
-    proposed = space.search.trials - runs
-    tried = 1 + math.floor(share * proposed)
-    if not share or tried >= enough:
+    enough, tried = enough_constants(space), planned_constants(space, space.search.trials)
+    if tried >= enough or (trials := trials_for_constants(space, enough)) is None:
         return
-    trials = math.ceil(enough / share * space.search.trials / proposed)
     yield (
         f"baseline   about {count_of(tried, 'constant')}: for fewer than {enough}, ten for each "
         f"searched hyperparameter, `confirm` names the baseline weak; {trials} trials try so many"

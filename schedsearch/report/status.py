@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import compress
 from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
@@ -118,7 +119,9 @@ class Status:
     diverged: int = 0
     #: In how many epochs of all trials a hyperparameter was limited by its bounds.
     clamped: dict[str, int] = field(default_factory=dict)
-    #: The epochs of all runs of all trials, and how many of them were trained, not cached.
+    #: The epochs that all trials reported, without those of attempts that were queued again.
+    epochs: int = 0
+    #: The epochs of all runs of these, and how many were trained, not cached, in all attempts.
     epochs_requested: int = 0
     epochs_trained: int = 0
     #: The result of the last `confirm` in one line; None if there is none.
@@ -147,7 +150,7 @@ class Status:
     @property
     def epochs_per_second(self) -> float:
         """Trained epochs of all trials, per second of wall-clock time."""
-        return self.counts.epochs / self.seconds if self.seconds else 0.0
+        return self.epochs / self.seconds if self.seconds else 0.0
 
     def _followed(self, purpose: Purpose) -> str | None:
         follows = self.follows
@@ -156,7 +159,7 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """Return the document that `status --json` prints."""
         counts = asdict(self.counts)
-        epochs = counts.pop("epochs")
+        counts.pop("epochs")
         return {
             "study": self.study,
             "state": self.state,
@@ -170,7 +173,7 @@ class Status:
             "own": [asdict(trial) for trial in self.user_plans],
             "race": {"runs": self.race_runs, "ended": self.race_ended},
             "audit": None if self.audit is None else self.audit.to_json(),
-            "trial_epochs": epochs,
+            "trial_epochs": self.epochs,
             "epochs_asked": self.epochs_requested,
             "epochs_trained": self.epochs_trained,
             "seconds": round(self.seconds, 3),
@@ -194,7 +197,8 @@ def _read_status(study: StudyHandle) -> Status:
     # One read for all trials: while workers train, two reads would differ.
     outlines, total = study.outlines(), study.total()
     rows = [outline.trial for outline in outlines]
-    trials = [row for row in rows if not is_superseded(row)]
+    current = [not is_superseded(row) for row in rows]
+    trials = list(compress(rows, current))
     counts = Counts.from_rows(rows, sum(outline.epochs for outline in outlines))
     race = [trial for trial in trials if is_race_run(trial)]
     seeds = study.space.search.seeds
@@ -232,7 +236,8 @@ def _read_status(study: StudyHandle) -> Status:
         seconds=seconds_of_training(study, rows),
         diverged=sum(DIVERGED in trial.user_attrs for trial in trials),
         clamped=dict(clamped),
-        epochs_requested=sum(requested),
+        epochs=sum(compress((outline.epochs for outline in outlines), current)),
+        epochs_requested=sum(compress(requested, current)),
         epochs_trained=sum(
             row.user_attrs.get(EPOCHS_TRAINED, epochs)
             for row, epochs in zip(rows, requested, strict=True)

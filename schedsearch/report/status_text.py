@@ -75,10 +75,10 @@ def _count_lines(status: Status) -> Iterator[str]:
     is_each = status.seeds > 1 and not status.race_runs
     of_seeds = f", each of {status.seeds} seeds," if is_each else ""
     yield (
-        f"epochs    {counts.epochs}{of_seeds} in {describe_seconds(status.seconds)} of training: "
+        f"epochs    {status.epochs}{of_seeds} in {describe_seconds(status.seconds)} of training: "
         f"{status.epochs_per_second:.1f} per second"
     )
-    if status.epochs_trained != status.epochs_requested:
+    if status.epochs_trained < status.epochs_requested:
         ratio = status.epochs_requested / max(1, status.epochs_trained)
         of_seeds = ", those of each seed counted" if status.seeds > 1 else ""
         yield (

@@ -9,12 +9,14 @@ import time
 from datetime import datetime, timedelta, tzinfo
 
 import pytest
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 from sqlalchemy import text
 
 from schedsearch.cli import main
 from schedsearch.report.dashboard_artifacts import DashboardArtifacts, picture_store
+from schedsearch.report.optimization_history import optimization_history
 from schedsearch.storage import rows
+from schedsearch.storage.attributes import SUPERSEDED_BY
 from tests.claims import claim
 from tests.searches import document, make_study, url_of, work
 
@@ -186,6 +188,29 @@ def test_cached_epochs_are_counted_apart_from_trained_ones(run, tmp_path):
     assert after["epochs_trained"] == found["epochs_trained"] + 1
     assert first.number == 0
     assert f"reuse     {found['epochs_asked'] + 2} epochs requested, " in run("status")[1]
+
+
+def test_a_trial_that_was_handed_back_counts_once(run, tmp_path):
+    study = make_study(tmp_path)
+    work(study)
+    found = json.loads(run("status", "--json")[1])
+    drawn = optimization_history(study.space, study.rows())
+    # One worker trained an epoch, the next one the other eight.
+    handed_back = create_trial(
+        state=TrialState.FAIL, intermediate_values={1: 2.0}, user_attrs={SUPERSEDED_BY: 13}
+    )
+    continued = create_trial(
+        value=1.0,
+        intermediate_values=dict.fromkeys(range(1, 10), 1.0),
+        user_attrs={"trained": 8, "plan": study.trials()[0].user_attrs["plan"]},
+    )
+    for trial in (handed_back, continued):
+        study.load().add_trial(trial)
+    after = json.loads(run("status", "--json")[1])
+    for key in ("trial_epochs", "epochs_asked", "epochs_trained"):
+        assert after[key] == found[key] + 9
+    assert "reuse" not in run("status")[1]
+    assert optimization_history(study.space, study.rows())[-1].epochs == drawn[-1].epochs + 9
 
 
 def test_the_complete_trials_that_are_no_plan_of_their_own_are_counted(run, tmp_path):

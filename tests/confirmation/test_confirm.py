@@ -18,6 +18,7 @@ from schedsearch.confirmation.verdicts import CommonMetric, common_metric, conte
 from schedsearch.engines.loop import LoopEngine
 from schedsearch.errors import InputError, SchedSearchError, StudyError
 from schedsearch.plan import Plan
+from schedsearch.race.planned import trials_for_constants
 from schedsearch.run import Run
 from schedsearch.schedules import Constant
 from schedsearch.space import Objective
@@ -200,7 +201,7 @@ def test_a_study_that_tried_few_constants_is_told_so(study, tmp_path):
     assert line.startswith(
         f"{tried} constants were tried, for 1 searched hyperparameter: {10 - tried} more are needed"
     )
-    total = math.ceil(9 * 10 / tried)
+    total = max(math.ceil(9 * 10 / tried), trials_for_constants(short.space, 10))
     assert f"`schedsearch start FILE --trials {total}` tries about so many" in line
 
 

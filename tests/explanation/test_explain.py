@@ -107,7 +107,7 @@ def test_where_only_the_feedback_matters_a_schedule_has_to_follow_the_training(t
     lr = [c for c in found(result, "simpler", None, "lr") if c["names"] == ["lr"]]
     assert {c["verdict"] for c in lr} == {"not shown"}
     lines = explanation_lines(result)
-    assert any(line.startswith("  lr: following the training brings ") for line in lines)
+    assert any(line.startswith("  lr: following the training gains ") for line in lines)
     # The path is the mean over the runs: it falls while some runs have not reached their plateau.
     path = np.array(result["paths"]["lr"])
     assert (np.diff(path) <= 0).all()

@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 from schedsearch.pruners.decision import decide_pruning
 from schedsearch.pruners.forecast import ForecastPruner
 from schedsearch.space import Space
-from schedsearch.storage.attributes import AUDITED, FORECAST, FROM_EPOCH, PLAN
+from schedsearch.storage.attributes import AUDITED, FORECAST, FROM_EPOCH, PLAN, RACED_TRIAL, SEED
 from tests.searches import document, make_study, work
 
 HORIZON = 20
@@ -143,3 +143,79 @@ def test_a_search_learns_from_its_audited_trials_and_counts_them(tmp_path):
     forecasts = [t.user_attrs[FORECAST] for t in study.trials() if FORECAST in t.user_attrs]
     assert forecasts
     assert all(2 <= epoch < 9 and low <= median <= high for epoch, low, median, high in forecasts)
+
+
+def test_a_trial_goes_on_if_its_best_epoch_counts_and_beats_the_third_best():
+    study, content = trained(), space_of().to_document()
+    content["objective"]["value"] = "best"
+    good_before = trial_of(3, 10)
+    good_before.intermediate_values[2] = 0.01
+    assert ForecastPruner(space_of()).prune(study, good_before)
+    assert not ForecastPruner(Space.from_document(content, "small.toml")).prune(study, good_before)
+
+
+def test_runs_of_a_race_on_an_easier_seed_do_not_raise_the_bar():
+    study, pruner = trained(), ForecastPruner(space_of())
+    finals = sorted(trial.value for trial in study.trials)
+    for trial in sorted(study.trials, key=lambda trial: trial.value)[:4]:
+        study.add_trial(
+            create_trial(
+                value=trial.value / 2,
+                intermediate_values={n: v / 2 for n, v in trial.intermediate_values.items()},
+                user_attrs={**trial.user_attrs, RACED_TRIAL: trial.number, SEED: 1},
+            )
+        )
+    as_good_as_the_second = trial_of(17, 10)
+    assert finals[1] / 2 < finals[0]
+    assert not pruner.prune(study, as_good_as_the_second)
+    assert pruner._third_best() == finals[2]
+
+
+def test_a_best_value_without_logarithm_needs_another_scale():
+    study, pruner = trained(), ForecastPruner(space_of())
+    assert not pruner.prune(study, trial_of(17, 10))
+    for _ in range(3):
+        trial = trial_of(18)
+        trial.values = [0.0]
+        study.add_trial(trial)
+    assert not pruner.prune(study, trial_of(18, 10))
+
+
+def shifted(trial, shift: float):
+    trial.intermediate_values = {n: v + shift for n, v in trial.intermediate_values.items()}
+    if trial.values:
+        trial.values = [trial.value + shift]
+    return trial
+
+
+def test_one_run_that_becomes_bad_late_does_not_hide_the_hopeless_ones():
+    # Values without logarithms, such as those of a maximized metric.
+    stopped = []
+    for outlier in (False, True):
+        study, rng = optuna.create_study(), np.random.default_rng(0)
+        for _ in range(40):
+            falls, noise = int(rng.integers(1, HORIZON - 1)), 0.03 * rng.normal()
+            study.add_trial(shifted(trial_of(falls, noise=noise), -1.0))
+        if outlier:
+            bad = trial_of(10)
+            bad.intermediate_values |= dict.fromkeys(range(16, HORIZON + 1), 50.0)
+            bad.values = [50.0]
+            study.add_trial(bad)
+        pruner = ForecastPruner(space_of())
+        stopped.append(
+            [n for n in range(1, 18) if pruner.prune(study, shifted(trial_of(n, 10), -1))]
+        )
+    assert 5 < len(stopped[0]) < 17
+    assert len({*stopped[0]} ^ {*stopped[1]}) <= 2
+
+
+def test_metrics_that_hardly_differ_are_no_error():
+    study, space = optuna.create_study(direction="maximize"), space_of("maximize")
+    for i in range(30):
+        trial = trial_of(int(i % 18) + 1)
+        trial.intermediate_values = {n: 0.9 + 1e-9 * ((i * n) % 3) for n in range(1, HORIZON + 1)}
+        trial.values = [trial.intermediate_values[HORIZON]]
+        study.add_trial(trial)
+    running = trial_of(3, 10)
+    running.intermediate_values = dict.fromkeys(range(1, 11), 0.9)
+    assert ForecastPruner(space).prune(study, running) in (True, False)

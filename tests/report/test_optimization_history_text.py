@@ -26,7 +26,7 @@ def study_of(values, *, constants):
         trial.number = number
         trial.datetime_complete = datetime(2026, 1, 1) + timedelta(seconds=number)
         trials.append(trial)
-    return SimpleNamespace(space=space, trials=lambda: trials)
+    return SimpleNamespace(space=space, rows=lambda: trials)
 
 
 def test_the_axis_is_that_of_the_later_values_and_says_so():

@@ -17,7 +17,7 @@ from schedsearch.samplers.forecast import ForecastSampler
 from schedsearch.space import Space
 from schedsearch.space.suggesters import RandomSuggester
 from schedsearch.storage import PATH_POINTS, EarlierStudy
-from schedsearch.storage.attributes import PLAN, TAKEN_FROM
+from schedsearch.storage.attributes import DIVERGED, PLAN, TAKEN_FROM
 from tests.searches import document, make_study, work
 
 
@@ -295,3 +295,43 @@ def test_an_earlier_study_that_misleads_does_little_harm():
         found += search(ForecastSampler(space, seed, earlier=earlier), space)[20:]
         cold += search(ForecastSampler(space, seed), space)[20:]
     assert sorted(found)[80] < 1.25 * sorted(cold)[80]
+
+
+def test_plans_that_diverge_are_avoided():
+    space, diverged = space_of(), 0
+    study = optuna.create_study(sampler=ForecastSampler(space, 0))
+    for _ in range(80):
+        trial, tables = begin(study, space)
+        plan = Plan.from_tables(tables).resolve(9, 0)
+        first = plan.values(plan.start())["lr"]
+        trial.report(1.0, 1)
+        if first > 0.1:  # the best ones are near the cliff
+            trial.set_user_attr(DIVERGED, 1)
+            study.tell(trial, state=TrialState.PRUNED)
+            diverged += trial.number >= 40
+        else:
+            study.tell(trial, 2.0 - first)
+    assert diverged <= 20
+
+
+def test_a_plan_whose_trial_was_stopped_is_not_proposed_again():
+    content = document(sampler={"name": "forecast", "constants": 0.0})
+    content["hyperparameters"]["lr"]["default"] = 0.1
+    levels = [0.01 * i for i in range(1, 31)]
+    content["hyperparameters"]["lr"]["families"] = {
+        "constant": {"value": 0.1},
+        "linear": {"initial": {"levels": levels}, "final": {"levels": levels}},
+    }
+    space = Space.from_document(content, "small.toml")
+    study, stopped = optuna.create_study(sampler=ForecastSampler(space, 0)), []
+    for number in range(80):
+        trial, tables = begin(study, space)
+        value = value_of(tables)
+        trial.report(value, 1)
+        if number >= 12 and number % 2:
+            stopped.append(tables)
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, value)
+    # A share of the proposals is random, and may be any plan.
+    assert sum(tables in stopped[:i] for i, tables in enumerate(stopped)) <= 2

@@ -33,19 +33,25 @@ from schedsearch.report.pictures.style import (
     title,
 )
 from schedsearch.space import Objective, Space
+from schedsearch.storage.attributes import is_superseded
 
 #: Heights in inches: the panel of best values, one row of a panel, and a panel's margins.
 _BEST, _ROW, _MARGINS = 2.8, 0.25, 0.75
 
 
 @project_style()
-def draw_study(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
+def draw_study(space: Space, rows: Sequence[FrozenTrial]) -> Figure:
     """Draw the best value over trials and over trained epochs, the families, and importances.
+
+    Args:
+        space: of the study.
+        rows: its trials, with the attempts that were queued again.
 
     Raises:
         StudyError: the study has no complete trial.
     """
-    history = optimization_history(space, trials)
+    trials = [row for row in rows if not is_superseded(row)]
+    history = optimization_history(space, rows)
     best = improvements(history)
     if not best:
         raise StudyError(f"study {space.name} has no complete trial yet: there is nothing to draw")
