@@ -190,7 +190,7 @@ def _space_changes(attributes: StudyAttributes, record: StudyRecord) -> list[str
     before = read_space(attributes)
     stored, given = dict(_flatten(before.to_document())), dict(_flatten(record.space.to_document()))
     return [
-        f"  {key}: {_shown(stored, key)} in the study, {_shown(given, key)} in the file"
+        f"  {key}: {_shown(stored, key)} in the study, {_shown(given, key)} given now"
         for key in dict.fromkeys([*stored, *given])
         if not _is_same(key, stored.get(key), given.get(key)) and key not in _CHANGEABLE
     ]

@@ -215,15 +215,15 @@ def test_any_other_interrupt_names_the_command(start, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"horizon": 8}, "  horizon: 9 in the study, 8 in the file"),
+        ({"horizon": 8}, "  horizon: 9 in the study, 8 given now"),
         (
             {"task": "tests.searches:train_to_nan"},
             "  task: 'tests.searches:train' in the study, "
-            "'tests.searches:train_to_nan' in the file",
+            "'tests.searches:train_to_nan' given now",
         ),
         (
             {"objective": {"metric": "val_loss", "direction": "maximize"}},
-            "  objective.direction: 'minimize' in the study, 'maximize' in the file",
+            "  objective.direction: 'minimize' in the study, 'maximize' given now",
         ),
         (
             {
@@ -231,11 +231,11 @@ def test_any_other_interrupt_names_the_command(start, monkeypatch):
                     "lr": {**document()["hyperparameters"]["lr"], "interval": "step"}
                 }
             },
-            "  hyperparameters.lr.interval: not set in the study, 'step' in the file",
+            "  hyperparameters.lr.interval: not set in the study, 'step' given now",
         ),
         (
             {"search": {"seed": 1, "pruner": {"min_epochs": 2}}},
-            "  search.seed: 0 in the study, 1 in the file",
+            "  search.seed: 0 in the study, 1 given now",
         ),
     ],
 )
@@ -289,7 +289,7 @@ def test_a_changed_range_is_named_by_its_key(start):
     content["hyperparameters"]["lr"]["families"]["constant"]["value"]["high"] = 0.5
     code, _, err = start(content, "--workers", "0")
     key = "hyperparameters.lr.families.constant.value.high"
-    assert (code, f"  {key}: 0.9 in the study, 0.5 in the file" in err) == (2, True)
+    assert (code, f"  {key}: 0.9 in the study, 0.5 given now" in err) == (2, True)
 
 
 def test_a_changed_task_is_refused_by_its_fingerprint(start, monkeypatch):
