@@ -24,7 +24,7 @@ $(READY): constraints.txt pyproject.toml
 	@touch $@
 
 demo: export SCHEDSEARCH_STORAGE = sqlite:///studies.db
-demo: $(READY) ## search, confirm, explain, export, plot and train on real data: 4 to 5 minutes on two cores
+demo: $(READY) ## search, confirm, explain, export, plot and train on real data: 2 to 4 minutes on two cores, and the installation
 	$(BIN)/schedsearch start $(SPACE) --trials 200 --workers 2
 	$(BIN)/schedsearch confirm noisy_digits
 	$(BIN)/schedsearch explain noisy_digits
