@@ -315,7 +315,7 @@ def _member(owner: str, name: str) -> str:
         raise UndocumentedError(f"`{owner}.{name}` has no docstring")
     if name == "__iter__":
         shown = "for epoch, values in run"
-    elif isinstance(found, property):
+    elif isinstance(found, property | functools.cached_property):
         shown = name
     else:
         function = getattr(found, "__func__", found)

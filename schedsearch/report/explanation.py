@@ -64,7 +64,7 @@ def sentence(comparison: Mapping[str, Any], result: Mapping[str, Any]) -> str:
 
     >>> path = {"change": "path", "names": ["lr"], "verdict": "worse", "difference": 0.01}
     >>> sentence(path, {})
-    'lr: following the training brings 0.01 over the mean path it took'
+    'lr: following the training gains 0.01, compared with its mean path'
     """
     names, size = ", ".join(comparison["names"]), f"{abs(comparison['difference']):.4g}"
     seen = {WORSE: f"{size} worse", BETTER: f"{size} better"}.get(comparison["verdict"])

@@ -218,8 +218,7 @@ def test_any_other_interrupt_names_the_command(start, monkeypatch):
         ({"horizon": 8}, "  horizon: 9 in the study, 8 given now"),
         (
             {"task": "tests.searches:train_to_nan"},
-            "  task: 'tests.searches:train' in the study, "
-            "'tests.searches:train_to_nan' given now",
+            "  task: 'tests.searches:train' in the study, 'tests.searches:train_to_nan' given now",
         ),
         (
             {"objective": {"metric": "val_loss", "direction": "maximize"}},
