@@ -1,7 +1,8 @@
 """The nearest schedule of each simple family to a path, by least squares over the epochs.
 
 All values of a fit lie between the lowest and the highest value of the path, so that a
-learning rate stays positive.
+learning rate stays positive. A path has the values at the beginning of each epoch; at the interval
+"step" a fit goes on until the horizon, where the next epoch would begin.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import scipy  # `scipy.optimize` loads when it is first used, since most commands do not need it
 
 from schedsearch.explanation.paths import Path, rounded
-from schedsearch.schedules import Constant, Cosine, Linear, Schedule, Step
+from schedsearch.schedules import Constant, Cosine, Interval, Linear, Schedule, Step
 
 #: So many step sizes are tried, and of a longer path also the epochs at which it changes most.
 _SIZES, _CHANGES = 500, 40
@@ -23,7 +24,7 @@ _RATES = 41
 _SMALLEST_STEP = 1e-3
 
 
-def fit_constant(path: Path, version: int) -> Schedule:
+def fit_constant(path: Path, version: int, interval: Interval = "epoch") -> Schedule:
     """Return the constant that is nearest to a path: its mean.
 
     >>> fit_constant(np.array([1.0, 2.0, 3.0]), 2)
@@ -32,36 +33,50 @@ def fit_constant(path: Path, version: int) -> Schedule:
     return Constant(rounded(path.mean()), version=version)
 
 
-def fit_linear(path: Path, version: int) -> Linear:
+def fit_linear(path: Path, version: int, interval: Interval = "epoch") -> Linear:
     """Return the straight line from the first to the last epoch that is nearest to a path.
+
+    At the interval "step" it ends at the horizon.
 
     >>> fit = fit_linear(np.array([1.0, 0.9, 0.8, 0.7, 0.6]), 2).resolve(5, 0)
     >>> [round(fit.at(epoch), 3) for epoch in range(5)]
     [1.0, 0.9, 0.8, 0.7, 0.6]
     """
-    initial, final = _ends(path, 1 - _over(path))
-    return Linear(initial, final, endpoint=True, version=version)
+    initial, final = _ends(path, 1 - _over(path, interval), interval)
+    return Linear(initial, final, endpoint=interval == "epoch", version=version)
 
 
-def fit_cosine(path: Path, version: int) -> Schedule:
-    """Return the half cosine from the first to the last epoch that is nearest to a path."""
-    initial, final = _ends(path, (1 + np.cos(math.pi * _over(path))) / 2)
-    return Cosine(initial, final, endpoint=True, version=version)
+def fit_cosine(path: Path, version: int, interval: Interval = "epoch") -> Schedule:
+    """Return the half cosine from the first to the last epoch that is nearest to a path.
+
+    At the interval "step" it ends at the horizon.
+    """
+    weight = (1 + np.cos(math.pi * _over(path, interval))) / 2
+    initial, final = _ends(path, weight, interval)
+    return Cosine(initial, final, endpoint=interval == "epoch", version=version)
 
 
-def _over(path: Path) -> Path:
-    """Return which share of the training is over at the beginning of each epoch."""
-    return np.linspace(0, 1, len(path)) if len(path) > 1 else np.zeros(1)
+def _over(path: Path, interval: Interval) -> Path:
+    """Return which share of a schedule is over at the beginning of each epoch."""
+    last = len(path) if interval == "step" else max(1, len(path) - 1)
+    return np.arange(len(path)) / last
 
 
-def _ends(path: Path, weight: Path) -> tuple[float, float]:
+def _ends(path: Path, weight: Path, interval: Interval) -> tuple[float, float]:
     """Return the ends of weight * initial + (1 - weight) * final, within the range of the path."""
-    low, high = path.min(), np.nextafter(path.max(), math.inf)
+    values = np.append(path, _next(path)) if interval == "step" else path
+    low, high = values.min(), np.nextafter(values.max(), math.inf)
     found = scipy.optimize.lsq_linear(
         np.stack([weight, 1 - weight], axis=1), path, bounds=(low, high), method="bvls"
     ).x
-    initial, final = np.clip(found, path.min(), path.max())
+    initial, final = np.clip(found, values.min(), values.max())
     return rounded(initial), rounded(final)
+
+
+def _next(path: Path) -> float:
+    """Return the value at the horizon if a path goes on; not below 0 if no other value is."""
+    value = float(2 * path[-1] - path[-2]) if len(path) > 1 else float(path[-1])
+    return max(value, 0.0) if path.min() >= 0 else value
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ class _Steps:
     error: float
 
 
-def fit_step(path: Path, version: int) -> Schedule:
+def fit_step(path: Path, version: int, interval: Interval = "epoch") -> Schedule:
     """Return the steps of equal length and of one factor that are nearest to a path.
 
     >>> fit_step(np.array([1.0, 1.0, 0.5, 0.5, 0.25, 0.25]), 2)
@@ -129,7 +144,7 @@ def _steps(path: Path, steps: Path, size: int, log_rate: float) -> _Steps:
 
 
 #: The simple families, the simplest first.
-FITS: Mapping[str, Callable[[Path, int], Schedule]] = {
+FITS: Mapping[str, Callable[[Path, int, Interval], Schedule]] = {
     "constant": fit_constant,
     "linear": fit_linear,
     "cosine": fit_cosine,
@@ -137,7 +152,9 @@ FITS: Mapping[str, Callable[[Path, int], Schedule]] = {
 }
 
 
-def simpler_fits(path: Path, family: str, version: int) -> dict[str, Schedule]:
+def simpler_fits(
+    path: Path, family: str, version: int, interval: Interval = "epoch"
+) -> dict[str, Schedule]:
     """Return the nearest schedule of each family that is simpler than a given one.
 
     A path that does not change has only the constant.
@@ -149,4 +166,4 @@ def simpler_fits(path: Path, family: str, version: int) -> dict[str, Schedule]:
     names = order[: order.index(family)] if family in order else order
     if np.ptp(path) <= 1e-6 * np.abs(path).max():
         names = names[:1]
-    return {name: FITS[name](path, version) for name in names}
+    return {name: FITS[name](path, version, interval) for name in names}

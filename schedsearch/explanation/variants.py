@@ -121,9 +121,9 @@ class Explained:
         schedule = self.plan.schedules[names]
         fits: dict[str, dict[str, Schedule]] = {}
         for name in names:
-            for family, fit in simpler_fits(
-                paths[name], schedule.family, self.plan.version
-            ).items():
+            interval = self.plan.intervals.get(name, "epoch")
+            simpler = simpler_fits(paths[name], schedule.family, self.plan.version, interval)
+            for family, fit in simpler.items():
                 fits.setdefault(family, {})[name] = fit
         # A member of a group that does not change has only the constant.
         for schedules in fits.values():

@@ -17,6 +17,7 @@ from schedsearch.explanation.paths import mean_paths
 from schedsearch.explanation.stored_result import explanation_result, find_mistake
 from schedsearch.export import simplest_to_config
 from schedsearch.report.explanation import explanation_lines
+from schedsearch.schedules import Cosine, Linear
 from schedsearch.space import Space
 from schedsearch.storage.attributes import EVERY, EXPLANATION_RESULT, VALUES
 from tests.explanation import tasks
@@ -249,8 +250,19 @@ def test_a_fit_to_its_own_family_is_exact(family):
         "cosine": 0.1 + 0.4 * (1 + np.cos(np.pi * np.linspace(0, 1, 12))),
         "step": 0.8 * 0.5 ** (np.arange(12) // 4),
     }
-    fit = FITS[family](shapes[family], 2).resolve(12, 0)
+    fit = FITS[family](shapes[family], 2, "epoch").resolve(12, 0)
     assert [fit.at(epoch) for epoch in range(12)] == pytest.approx(shapes[family], rel=1e-4)
+
+
+@pytest.mark.parametrize("family", ["linear", "cosine"])
+def test_a_fit_by_the_step_reaches_its_end_at_the_horizon(family):
+    given = {"linear": Linear, "cosine": Cosine}[family](0.9, 0.0).resolve(12, 0)
+    path = np.array([given.at(epoch) for epoch in range(12)])
+    fit = FITS[family](path, 2, "step").resolve(12, 0)
+    times = np.linspace(0, 11.99, 50)
+    assert [fit.at(t) for t in times] == pytest.approx([given.at(t) for t in times], abs=0.02)
+    assert not fit.endpoint
+    assert min(fit.at(t) for t in times) > 0
 
 
 @pytest.mark.parametrize(
@@ -258,7 +270,7 @@ def test_a_fit_to_its_own_family_is_exact(family):
 )
 def test_steps_of_any_length_are_found(horizon, size):
     path = 0.8 * 0.5 ** (np.arange(horizon) // size)
-    fit = FITS["step"](path, 2).resolve(horizon, 0)
+    fit = FITS["step"](path, 2, "epoch").resolve(horizon, 0)
     assert fit.step_size == size
     assert [fit.at(epoch) for epoch in range(horizon)] == pytest.approx(path, rel=1e-4)
 
@@ -266,6 +278,6 @@ def test_steps_of_any_length_are_found(horizon, size):
 def test_fits_stay_within_the_range_of_the_path():
     steep = 0.5 ** np.arange(20.0)
     for fit in FITS.values():
-        values = [fit(steep, 2).resolve(20, 0).at(epoch) for epoch in range(20)]
+        values = [fit(steep, 2, "epoch").resolve(20, 0).at(epoch) for epoch in range(20)]
         assert min(values) >= 0.999 * steep.min()
         assert max(values) <= 1.001 * steep.max()
