@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import optuna
@@ -111,6 +112,18 @@ def improvements(
             best = place
             found.append(trial)
     return found
+
+
+def best_so_far_words(improving: Sequence[FinishedTrial], objective: Objective) -> str:
+    """Return what `improvements` are: if a later one has a worse value, also why.
+
+    Args:
+        improving: the trials.
+        objective: of the study.
+    """
+    values = [objective.to_minimize(one.value) for one in improving if one.value is not None]
+    is_worse = any(later > before for before, later in pairwise(values))
+    return "best so far" + (", as all runs rank it now" if is_worse else "")
 
 
 def by_family(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, dict[str, list[float]]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from schedsearch.report.braille import plot, side_by_side
 from schedsearch.report.optimization_history import (
     FinishedTrial,
+    best_so_far_words,
     improvements,
     optimization_history,
 )
@@ -23,8 +24,9 @@ def optimization_history_lines(study: StudyHandle, width: int) -> Iterator[str]:
     """Yield plots of the best value over the trials that ended: of all trials, and of constants."""
     space = study.space
     history = optimization_history(space, study.rows())
+    improving = improvements(history)
     series = {
-        "best so far": _best_so_far(history, improvements(history)),
+        best_so_far_words(improving, space.objective): _best_so_far(history, improving),
         "best constant so far": _best_so_far(history, improvements(history, constants=True)),
     }
     found = [v for values in series.values() if (v := [x for x in values if not math.isnan(x)])]

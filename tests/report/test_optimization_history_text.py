@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 
+import pytest
 from optuna.trial import create_trial
 
+from schedsearch.report.optimization_history import FinishedTrial, best_so_far_words
 from schedsearch.report.optimization_history_text import optimization_history_lines
-from schedsearch.space import Space
+from schedsearch.space import Objective, Space
 from tests.searches import document
 
 
@@ -48,3 +50,16 @@ def test_both_plots_have_the_trials_that_ended_on_one_scale():
     assert not any(left), "no constant had ended in the first half"
     right = [row.split("┤")[1][30:] for row in constant]
     assert right == [row.split("┤")[1][30:] for row in every]
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("minimize", 1), ("maximize", -1)])
+def test_a_best_value_that_gets_worse_says_why(direction, sign):
+    objective = Objective(metric="val_loss", direction=direction)
+
+    def ended(*values):
+        return [FinishedTrial(n, n, n, sign * v, False, None, None) for n, v in enumerate(values)]
+
+    assert best_so_far_words(ended(3.0, 2.0, 1.0), objective) == "best so far"
+    # A plan whose first run was lucky, then one with several runs.
+    words = best_so_far_words(ended(3.0, 1.0, 2.0), objective)
+    assert words == "best so far, as all runs rank it now"

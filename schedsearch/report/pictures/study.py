@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 from schedsearch.errors import StudyError
 from schedsearch.report.optimization_history import (
     FinishedTrial,
+    best_so_far_words,
     by_family,
     importances,
     improvements,
@@ -124,9 +125,8 @@ def _draw_best_over(
     best = improvements(history)
     steps = [(position_of[trial.number], trial.value) for trial in best]
     steps.append((at[-1], best[-1].value))
-    axis.step(
-        *zip(*steps, strict=True), where="post", color=COLOURS[0], linewidth=2, label="best so far"
-    )
+    label = best_so_far_words(best, objective)
+    axis.step(*zip(*steps, strict=True), where="post", color=COLOURS[0], linewidth=2, label=label)
     constants = improvements(history, constants=True)
     if constants:
         best_constant = constants[-1]
