@@ -57,7 +57,7 @@ class TrainedPlan:
     @cached_property
     def run(self) -> RunName:
         """The plan, and the further seed with which a race trained it."""
-        seed = self._trial.user_attrs[SEED] if self.is_race_run else None
+        seed = self._trial.user_attrs.get(SEED) if self.is_race_run else None
         return plan_key(self._trial), seed
 
     @property

@@ -37,9 +37,11 @@ def plan_targets(
     if runs is not None:
         targets -= _seed_offsets(targets, runs)
     known = targets[finite]
-    median = float(np.median(known))
+    median, best = float(np.median(known)), float(known.min())
     targets[finite] = clip_worse(known, _CLIP)
-    targets[~finite] = max(median + _CLIP * (median - float(known.min())), float(known.max()))
+    # Where all others are equal, it is worse by one unit of the scale.
+    worst = max(median + _CLIP * (median - best), float(known.max()))
+    targets[~finite] = worst if worst > best else best + 1.0
     return targets
 
 

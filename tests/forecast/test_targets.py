@@ -36,6 +36,7 @@ def test_a_run_that_diverged_is_as_bad_as_the_worst(values):
     found = plan_targets(ObjectiveScale.of(np.array(values)), np.array([*values, math.inf]))
     assert np.isfinite(found).all()
     assert found[-1] >= found.max() - 1e-9
+    assert found[-1] > found.min()
 
 
 @given(st.integers(1, 5000))
