@@ -13,7 +13,7 @@ from schedsearch.report.pictures.curves import curves_of
 from schedsearch.report.preview import sample_preview
 from schedsearch.report.preview_text import preview_lines
 from schedsearch.space import Space
-from schedsearch.storage import get_only_study, is_race_run, open_database, plan_of
+from schedsearch.storage import get_only_study, open_database, plan_of
 from tests.searches import begin, url_of
 
 RATE = {"low": 0.01, "high": 0.3, "log": True}
@@ -56,10 +56,9 @@ def test_a_warmup_within_the_first_epoch_is_searched_exported_trained_and_confir
     run("start", "space.toml", "--lanes", lanes)
     study = get_only_study(open_database(url_of(tmp_path)))
     trials = [t for t in study.complete_trials() if t.params.get("lr.family") == "warmup"]
-    # The durations differ, though each is shorter than an epoch; the race trains plans again.
-    proposed = [t for t in trials if not is_race_run(t)]
-    durations = {t.params["lr.warmup.duration"] for t in proposed}
-    assert len(durations) == len(proposed) > 1
+    # The durations differ, though each is shorter than an epoch. Variants of a plan may keep its.
+    durations = {t.params["lr.warmup.duration"] for t in trials}
+    assert len(durations) > 1
     number = trials[0].number
     run("export", "small", "--trial", number, "-o", "best.toml")
     plan = Space.load(tmp_path / "best.toml").plan()
