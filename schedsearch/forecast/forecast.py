@@ -43,6 +43,7 @@ class PlanForecast:
         finals: Array,
         prior: Prior | None = None,
         runs: Sequence[RunName] | None = None,
+        before: PlanForecast | None = None,
     ) -> PlanForecast:
         """Fit the forecast to trained plans.
 
@@ -51,30 +52,19 @@ class PlanForecast:
             finals: the final values of the objective, lower is better; infinite if a run diverged.
             prior: the results of earlier studies.
             runs: the plan and the further seed of each; None: all have the seed of the study.
+            before: a forecast whose kernel is kept, which saves the fit, unless these plans have
+                another scale of the objective.
         """
-        scaling, scale = Scaling.of(paths), ObjectiveScale.of(finals)
+        scale = ObjectiveScale.of(finals)
         trend, targets = _split(paths, plan_targets(scale, finals, runs), prior)
+        if before is not None and before.scale == scale:
+            process = before.process.given(before.paths.apply(paths), targets)
+            return replace(before, process=process, trend=trend)
+        scaling = Scaling.of(paths)
         _, times, names = paths.shape
         groups = tuple(slice(i * times, (i + 1) * times) for i in range(names))
         process = GaussianProcess.fit(scaling.apply(paths), targets, groups)
         return cls(scaling, scale, process, trend)
-
-    def given(
-        self,
-        paths: Array,
-        finals: Array,
-        prior: Prior | None = None,
-        runs: Sequence[RunName] | None = None,
-    ) -> PlanForecast:
-        """Return the forecast given other trained plans; see `fit`.
-
-        The kernel stays the same, unless these plans have another scale of the objective.
-        """
-        if ObjectiveScale.of(finals) != self.scale:
-            return self.fit(paths, finals, prior, runs)
-        trend, targets = _split(paths, plan_targets(self.scale, finals, runs), prior)
-        process = self.process.given(self.paths.apply(paths), targets)
-        return replace(self, process=process, trend=trend)
 
     def optimistic(self, paths: Array, deviations: float = 1.0) -> Array:
         """Return the lower confidence bound of each path: its mean minus `deviations` * sd."""

@@ -233,10 +233,10 @@ class ForecastSampler(IndependentSampler):
         paths = coarse(np.array([plan.path for plan in self._kept]))
         finals = np.array([plan.final for plan in self._kept])
         results = paths, finals, self._prior, [plan.run for plan in self._kept]
-        if self._model is None or trained.count >= 9 / 8 * self._fitted:
-            self._model, self._fitted = PlanForecast.fit(*results), trained.count
-        else:
-            self._model = self._model.given(*results)
+        before = self._model
+        if before is None or trained.count >= 9 / 8 * self._fitted:
+            before, self._fitted = None, trained.count
+        self._model = PlanForecast.fit(*results, before)
         self._conditioned = trained.count
         return self._model
 

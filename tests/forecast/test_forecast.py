@@ -42,6 +42,19 @@ def test_a_plan_that_is_assumed_to_be_trained_is_less_attractive():
     assert forecast.assuming(candidate).optimistic(candidate) > forecast.optimistic(candidate)
 
 
+def test_a_kernel_is_kept_only_for_values_on_its_scale():
+    paths, _curves, finals = trainings(40, seed=0)
+    paths = paths[:, 1::3]
+    before = PlanForecast.fit(paths[:30], finals[:30])
+    assert PlanForecast.fit(paths, finals, before=before).process.kernel == before.process.kernel
+    # A value without a logarithm: the kernel, the mean and the spread would be those of logarithms.
+    reaching_zero = finals - finals.min()
+    found = PlanForecast.fit(paths, reaching_zero, before=before)
+    assert np.array_equal(
+        found.optimistic(paths), PlanForecast.fit(paths, reaching_zero).optimistic(paths)
+    )
+
+
 def run_forecast(epochs: int, number: int = 60) -> RunForecast:
     paths, curves, finals = trainings(number, seed=0)
     return RunForecast.fit(*parts(paths, epochs), curves[:, :epochs], finals)
