@@ -87,7 +87,8 @@ def fit(most: int, rounds: int, limit: int) -> tuple[Halving, Halving] | None:
     Returns:
         The races; None if not even two schedules fit.
     """
-    for schedules, constants in _races(most, rounds):
+    # The first round of a race has a run of each plan.
+    for schedules, constants in _races(min(most, limit), rounds):
         if sum(schedules.sizes) + sum(constants.sizes) <= limit:
             return schedules, constants
     return None

@@ -30,6 +30,7 @@ def trials_for_constants(space: Space, constants: int) -> int | None:
     if not share:
         return None
     trials = max(1, math.floor((constants - 1) / share))
-    while planned_constants(space, trials) < constants:
-        trials += 1
+    while (missing := constants - planned_constants(space, trials)) > 0:
+        # With more trials a race is no smaller, so at least so many more are needed.
+        trials += max(1, math.floor((missing - 1) / share))
     return trials

@@ -96,8 +96,9 @@ def _sentence(plan: Mapping[str, Any], result: Mapping[str, Any]) -> str:
 
 def _comparisons(plan: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for each constant that a schedule was compared with."""
-    order = [constant["number"] for constant in best_first(result, "constants")]
-    for pair in sorted(plan["against"], key=lambda pair: order.index(pair["number"])):
+    shown = [constant["number"] for constant in best_first(result, "constants")]
+    places = {number: place for place, number in enumerate(shown)}
+    for pair in sorted(plan["against"], key=lambda pair: places.get(pair["number"], len(places))):
         yield (
             f"against {plan_label(pair)} {describe_difference(pair, plan['level'])}, "
             f"better on {pair['wins']} of {_seeds(result)} seeds, worse on {pair['losses']}"

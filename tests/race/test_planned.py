@@ -15,7 +15,7 @@ def space_of(share: float, top: int) -> Space:
     return Space.from_document(document(**search), "small.toml")
 
 
-@given(st.floats(0.05, 1.0), st.sampled_from([0, 4, 16]), st.integers(1, 40))
+@given(st.floats(0.05, 1.0), st.sampled_from([0, 4, 16, 100_000]), st.integers(1, 40))
 def test_so_many_trials_try_enough_constants_and_one_less_does_not(share, top, constants):
     space = space_of(share, top)
     trials = trials_for_constants(space, constants)
