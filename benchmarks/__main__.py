@@ -72,6 +72,13 @@ BENCHMARKS = (
         ("benchmarks.step_bounds",),
     ),
     Benchmark(
+        "Time to compile a step",
+        "Seconds until the engine of a new process has trained an epoch in all lanes, and how many "
+        "of them are due to compiling, loading the compiler included. The process loads torch and "
+        "the task before; torch's precompiled headers, made once on a machine, are there.",
+        ("benchmarks.compile_time",),
+    ),
+    Benchmark(
         "What samplers and pruners cost the lanes",
         "Trained epochs per second of trials, of 3 runs each, in whole searches of one worker with "
         "a warm engine.",

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Float, select
+from sqlalchemy import Connection, Float, select
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 _CLOCKS = {
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
@@ -18,9 +19,12 @@ _CLOCKS = {
 }
 
 
-class Clock(ColumnElement[float]):
+class Clock(FunctionElement[float]):
     """The time in seconds since 1970, by the clock of the database, as a part of a query."""
 
+    name = "clock"
+    # Statements with it are compiled once. A ColumnElement would not be enough for that: it has
+    # no key in the cache of statements, without a word.
     inherit_cache = True
     type = Float(asdecimal=False)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch._inductor import codecache, cpu_vec_isa, standalone_compile
+from torch._inductor import codecache, config, cpu_vec_isa, standalone_compile
 from torch._inductor.async_compile import AsyncCompile
 from torch._inductor.graph import GraphLowering
 
@@ -63,6 +63,50 @@ def test_the_kernels_of_all_graphs_are_compiled_side_by_side(monkeypatch):
     compile_two()
     assert events[:2] == ["codegen", "codegen"]
     assert set(events[2:]) == {"wait"}
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """The codes of the kernels that are compiled, and "generated" after those of a graph."""
+    events = []
+    compile_kernel, generate = AsyncCompile.cpp_pybinding, GraphLowering.codegen
+
+    def noted(compiler, types, code):
+        events.append(code)
+        return compile_kernel(compiler, types, code)
+
+    def generated(graph):
+        result = generate(graph)
+        events.append("generated")
+        return result
+
+    monkeypatch.setattr(AsyncCompile, "cpp_pybinding", noted)
+    monkeypatch.setattr(GraphLowering, "codegen", generated)
+    return events
+
+
+def test_kernels_are_compiled_before_the_code_of_the_graph_is_complete(kernels):
+    compile_two()
+    first = kernels.index("generated")
+    assert first > 0
+    assert set(kernels[first + 1 :]) >= set(kernels[:first])
+
+
+def regrouped(numbers):
+    """Compute results whose elements are at sums, quotients and remainders of positions."""
+    turned = numbers.repeat(2, 1).view(-1, 6).flip(0)
+    return turned.sum(1), numbers.T.contiguous().softmax(1), numbers.roll(3, 0)[::2] * 2
+
+
+def test_the_kernels_are_those_that_the_compiler_makes_alone(kernels):
+    inputs = [torch.randn(12, 33)]
+    with config.patch(force_disable_caches=True):
+        standalone_compile(trace(regrouped, inputs), inputs, dynamic_shapes="from_example_inputs")
+        alone = set(kernels)
+        kernels.clear()
+        compile_graphs([trace(regrouped, inputs)], [inputs])
+    assert set(kernels) == alone
+    assert len(alone) > 1
 
 
 def test_the_vector_instructions_are_not_tried_for_numbers_that_do_not_need_them(monkeypatch):

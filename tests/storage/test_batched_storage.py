@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import optuna
 import pytest
@@ -15,6 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
+from sqlalchemy.engine.interfaces import CacheStats
 from sqlalchemy.exc import OperationalError
 
 from schedsearch.storage import BatchedStorage, NextTrials, Observed, StudyHandle
@@ -521,6 +523,22 @@ def statements_of_batch(
             batch.claim(len(trial_ids))
     assert len(batch.claimed) == len(trial_ids)
     return found
+
+
+def test_the_statements_of_a_batch_are_compiled_once(storage, study):
+    """Compiling a statement takes as long as executing it."""
+    first, second, found = claim(storage, study, 2), claim(storage, study, 3), list[str]()
+    statements_of_batch(storage, study, first)
+
+    def note(*arguments: Any) -> None:
+        statement, context = arguments[2], arguments[4]
+        if context.compiled is not None and context.cache_hit is not CacheStats.CACHE_HIT:
+            found.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    statements_of_batch(storage, study, second)
+    event.remove(Engine, "before_cursor_execute", note)
+    assert found == []
 
 
 def test_a_batch_needs_as_many_statements_for_32_trials_as_for_2(storage, study):
