@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import json
 import math
@@ -282,7 +281,9 @@ def encode_float(value: float) -> tuple[float | None, str]:
 
 def copy_trial(trial: FrozenTrial) -> FrozenTrial:
     """Return a copy with its own tables; the values in the tables are shared."""
-    copied = copy.copy(trial)
+    # copy.copy would ask for the pickled form first.
+    copied = FrozenTrial.__new__(FrozenTrial)
+    copied.__dict__.update(trial.__dict__)
     copied.params = dict(trial.params)
     copied.distributions = dict(trial.distributions)
     copied.user_attrs = dict(trial.user_attrs)

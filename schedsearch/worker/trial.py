@@ -94,15 +94,16 @@ def plan_for(trial: Trial, space: Space) -> Plan:
     Raises:
         InputError: parameters that were drawn independently break a rule together.
     """
-    tables = trial.user_attrs.get(PLAN)
+    attributes = trial.user_attrs  # a deep copy
+    tables = attributes.get(PLAN)
     if tables is not None:
         return Plan.from_tables(tables)
     plan = space.suggest(trial)
     for seed in search_seeds(space):
         plan.resolve(space.horizon, seed)  # some rules depend on the horizon
-    if is_exempt_from_pruning(space, trial.user_attrs[SAMPLE_INDEX], plan):
+    if is_exempt_from_pruning(space, attributes[SAMPLE_INDEX], plan):
         trial.set_user_attr(UNPRUNED, True)
-    elif is_audited(space, trial.user_attrs[SAMPLE_INDEX]):
+    elif is_audited(space, attributes[SAMPLE_INDEX]):
         trial.set_user_attr(AUDITED, True)
     trial.set_user_attr(PLAN, plan.to_tables())
     return plan
