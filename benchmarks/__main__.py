@@ -74,8 +74,10 @@ BENCHMARKS = (
     Benchmark(
         "Time to compile a step",
         "Seconds until the engine of a new process has trained an epoch in all lanes, and how many "
-        "of them are due to compiling, loading the compiler included. The process loads torch and "
-        "the task before; torch's precompiled headers, made once on a machine, are there.",
+        "of them are due to compiling. They include loading torch's compiler, or the process has "
+        "loaded it before, as the process whose forks are the workers of `start` has. The process "
+        "loads torch and the task before; torch's precompiled headers, made once on a machine, are "
+        "there.",
         ("benchmarks.compile_time",),
     ),
     Benchmark(
