@@ -2,11 +2,11 @@
 
     python -m benchmarks.compile_time [--task noisy_digits] [--lanes 24] [--repeats 5]
 
-A new process makes the engine of a task and trains an epoch in all lanes: without a compiler, with
-an empty cache, and with the cache of the process before it. The difference to the first is what
-compiling costs. It includes loading the compiler, or the process has loaded it before, as the
-process whose forks are the workers of `start` has. torch's precompiled headers, which are made once
-on a machine, are there before.
+A new process makes the engine of a task and trains an epoch in all lanes: without compiling, with
+an empty cache, and with the cache of the process before it. What compiling costs is the difference
+to the first, each without the time of a second epoch. It includes loading torch's compiler. In
+other processes that is loaded before, as in the process whose forks are the workers of `start`.
+torch's precompiled headers, which are made once on a machine, are there before.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -44,8 +45,11 @@ class Process:
     compiled: bool
     loaded: bool = False
 
-    def first_epoch(self, task_name: str, lanes: int) -> float:
-        """Return the seconds until a new engine has trained an epoch in all lanes."""
+    def delay(self, task_name: str, lanes: int) -> float:
+        """Return the seconds until a new engine begins to train in all lanes.
+
+        They are those of the engine and its first epoch, without those of its second epoch.
+        """
         use_one_thread()
         task = load_task(BUILT_IN[task_name])
         plan = Plan({(name,): Constant(value) for name, value in task.hyperparameters.items()})
@@ -53,18 +57,19 @@ class Process:
         if self.loaded:
             import_module("torch._inductor.compile_fx")
 
-        def run() -> None:
-            engine = make_engine(
-                task, horizon=_HORIZON, numerics=numerics | {"device": "cpu", "threads": 1}
-            )
-            for lane in range(lanes):
-                engine.fill(lane, seed=lane)
-            engine.train_epoch([Scheduler(plan, horizon=_HORIZON).epoch_values] * lanes)
-
-        return time_call(run)
+        values = [Scheduler(plan, horizon=_HORIZON).epoch_values] * lanes
+        began = time.perf_counter()
+        engine = make_engine(
+            task, horizon=_HORIZON, numerics=numerics | {"device": "cpu", "threads": 1}
+        )
+        for lane in range(lanes):
+            engine.fill(lane, seed=lane)
+        engine.train_epoch(values)
+        first = time.perf_counter() - began
+        return first - time_call(lambda: engine.train_epoch(values))
 
     def run(self, task: str, lanes: int, cache: str) -> float:
-        """Return the seconds of `first_epoch` in a new process, which keeps compiled code there."""
+        """Return the delay of a new process, which keeps compiled code there."""
         command = [sys.executable, "-m", "benchmarks.compile_time", "--task", task]
         command += ["--lanes", str(lanes), "--once", *(["--compiled"] if self.compiled else [])]
         command += ["--loaded"] if self.loaded else []
@@ -75,18 +80,16 @@ class Process:
         return float(output)
 
 
-def measure(task: str, lanes: int, repeats: int) -> list[Measurement]:
-    """Return the seconds without compiling, and with an empty and a filled cache."""
+def measure(task: str, lanes: int, loaded: bool, repeats: int) -> list[Measurement]:
+    """Return the delays without compiling, with an empty cache, and with that cache again."""
     seconds = []
-    eager, cold, loaded = Process(False), Process(True), Process(True, loaded=True)
+    eager, compiled = (Process(compiled, loaded) for compiled in (False, True))
     for repeat in range(repeats + 1):
         # The first repeat may also precompile torch's headers, and does not count.
-        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-            runs = (eager, one), (cold, one), (cold, one), (loaded, two), (loaded, two)
-            seconds.append([process.run(task, lanes, cache) for process, cache in runs])
+        with tempfile.TemporaryDirectory() as cache:
+            seconds.append([which.run(task, lanes, cache) for which in (eager, compiled, compiled)])
         print(f"repeat {repeat} of {repeats}: {seconds[-1]}", file=sys.stderr, flush=True)
-    names = ["not compiled", "first", "again", "first, compiler loaded", "again, compiler loaded"]
-    sides = zip(names, zip(*seconds[1:], strict=True), strict=True)
+    sides = zip(("not compiled", "first", "again"), zip(*seconds[1:], strict=True), strict=True)
     return [Measurement(name, numbers) for name, numbers in sides]
 
 
@@ -100,20 +103,19 @@ def main() -> None:
     options = parser.parse_args()
     if options.once:
         process = Process(options.compiled, options.loaded)
-        print(process.first_epoch(options.task, options.lanes))
+        print(process.delay(options.task, options.lanes))
         return
-    eager, *compiled = measure(options.task, options.lanes, options.repeats)
-    rows = [[options.task, eager.name, f"{eager.median:.2f}", ""]]
-    for side in compiled:
-        pairs = zip(side.numbers, eager.numbers, strict=True)
-        added = statistics.median(mine - theirs for mine, theirs in pairs)
-        rows.append([options.task, side.name, f"{side.median:.2f}", f"{added:.2f}"])
+    rows = []
+    for loaded in (False, True):
+        sides = measure(options.task, options.lanes, loaded, options.repeats)
+        for side in sides:
+            pairs = zip(side.numbers, sides[0].numbers, strict=True)
+            added = statistics.median(mine - theirs for mine, theirs in pairs)
+            before = "loaded before" if loaded else "not loaded"
+            rows.append([options.task, before, side.name, f"{side.median:.2f}", f"{added:.2f}"])
     print(describe_machine())
-    print(
-        "\n".join(
-            markdown_table(["task", "compiling", "first epoch, s", "of them compiling, s"], rows)
-        )
-    )
+    heads = ["task", "compiler", "compiled", "delay, s", "by compiling, s"]
+    print("\n".join(markdown_table(heads, rows)))
 
 
 if __name__ == "__main__":

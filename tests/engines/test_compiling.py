@@ -2,21 +2,35 @@
 
 import itertools
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from torch._inductor import codecache, config, cpu_vec_isa, standalone_compile
+from torch._inductor import codecache, config, cpp_builder, cpu_vec_isa, standalone_compile
 from torch._inductor.async_compile import AsyncCompile
 from torch._inductor.graph import GraphLowering
 
+from schedsearch.engines.lanes import compiling
 from schedsearch.engines.lanes.compiling import compile_graphs
 from schedsearch.engines.lanes.graphs import trace
+
+COMPILE_ANY = compiling._compile_any
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_compiled(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_fails_silently(monkeypatch):
+    """After an error graphs are compiled as by torch.compile, and compute the same."""
+
+    def fail(graphs):
+        raise AssertionError("the shorter ways failed")
+
+    monkeypatch.setattr(compiling, "_compile_any", fail)
 
 
 def normalized(numbers):
@@ -85,11 +99,21 @@ def kernels(monkeypatch):
     return events
 
 
-def test_kernels_are_compiled_before_the_code_of_the_graph_is_complete(kernels):
+def test_kernels_are_compiled_before_the_code_of_the_graph_is_complete(kernels, monkeypatch):
+    run, commands = cpp_builder.run_compile_cmd, list[str]()
+
+    def noted(cmd_line, cwd):
+        commands.append(cmd_line)
+        run(cmd_line, cwd)
+
+    monkeypatch.setattr(cpp_builder, "run_compile_cmd", noted)
     compile_two()
     first = kernels.index("generated")
     assert first > 0
-    assert set(kernels[first + 1 :]) >= set(kernels[:first])
+    asked = kernels[:first] + kernels[first + 1 :]
+    assert all(asked.count(code) == 2 for code in asked if code != "generated")
+    built = [command for command in commands if " -shared " in command]
+    assert len(built) == len(set(asked) - {"generated"})
 
 
 def regrouped(numbers):
@@ -100,7 +124,8 @@ def regrouped(numbers):
 
 def test_the_kernels_are_those_that_the_compiler_makes_alone(kernels):
     inputs = [torch.randn(12, 33)]
-    with config.patch(force_disable_caches=True):
+    quiet = warnings.catch_warnings(action="ignore")  # about what torch imports
+    with quiet, config.patch({"force_disable_caches": True, "cpp.vec_isa_ok": True}):
         standalone_compile(trace(regrouped, inputs), inputs, dynamic_shapes="from_example_inputs")
         alone = set(kernels)
         kernels.clear()
@@ -138,6 +163,7 @@ def test_other_instructions_are_looked_for_only_where_they_help(dtype, tried, mo
 
 def test_without_the_internals_of_torch_graphs_are_compiled_as_by_torch_compile(monkeypatch):
     monkeypatch.setattr("torch._inductor.standalone_compile", None)
+    monkeypatch.setattr(compiling, "_compile_any", COMPILE_ANY)
     compile_two()
 
 

@@ -36,9 +36,8 @@ def compile_traced(
     with ExitStack() as stack:
         stack.enter_context(_without_instruction_checks(graphs))
         stack.enter_context(_without_simplified_strides())
-        stack.enter_context(_kernels_begin_early())
+        stack.enter_context(_kernels_begin_early(_begin_headers()))
         stack.enter_context(_kernels_side_by_side())
-        _begin_headers()
         # The kernels of a small graph are compiled while the next one is lowered.
         for number in sorted(
             range(len(graphs)), key=lambda number: len(graphs[number].graph.nodes)
@@ -122,21 +121,22 @@ def _coefficients(index: Any) -> dict[Any, Any]:
     import sympy
 
     terms = sympy.Add.make_args(index) if isinstance(index, sympy.Expr) else ()
-    found = {}
+    found: dict[Any, Any] = {}
     for term in terms:
         coefficient, variable = term.as_coeff_Mul()
         if variable.is_Symbol:
-            found[variable] = coefficient
+            found[variable] = found.get(variable, 0) + coefficient
         elif variable != 1:
             return {}
     return found
 
 
 @contextmanager
-def _kernels_begin_early() -> Iterator[None]:
+def _kernels_begin_early(headers: threading.Thread | None) -> Iterator[None]:
     """Begin to compile a kernel as soon as its code exists, instead of that of the whole graph.
 
-    The compiler asks for it again later, and finds what has begun by the hash of the code.
+    The compiler asks for it again later, finds what has begun by the hash of the code, and reports
+    what fails. While the headers are not there, a kernel would wait for them in this thread.
     """
     from torch._inductor.async_compile import AsyncCompile
     from torch._inductor.codegen.wrapper import PythonWrapperCodegen
@@ -144,11 +144,14 @@ def _kernels_begin_early() -> Iterator[None]:
     define, thread = PythonWrapperCodegen.define_kernel, threading.get_ident()
 
     def begin(wrapper: Any, name: str, body: str, *arguments: Any, **options: Any) -> None:
-        if threading.get_ident() == thread:
-            match ast.parse(body.strip(), mode="eval").body:
-                case ast.Call(func=ast.Attribute(attr="cpp_pybinding"), args=[types, code]):
-                    AsyncCompile().cpp_pybinding(ast.literal_eval(types), ast.literal_eval(code))
         define(wrapper, name, body, *arguments, **options)
+        is_python = body.lstrip().startswith("async_compile.cpp_pybinding(")
+        waits = headers is not None and headers.is_alive()
+        if is_python and not waits and threading.get_ident() == thread:
+            with suppress(Exception):
+                call = ast.parse(body.strip(), mode="eval").body
+                assert isinstance(call, ast.Call)
+                AsyncCompile().cpp_pybinding(*map(ast.literal_eval, call.args))
 
     with _replaced(PythonWrapperCodegen, "define_kernel", begin):
         yield
@@ -174,8 +177,8 @@ def _kernels_side_by_side() -> Iterator[None]:
         wait(compiler, scope)
 
 
-def _begin_headers() -> None:
-    """Begin to precompile the headers of kernels, if this machine has none.
+def _begin_headers() -> threading.Thread | None:
+    """Begin to precompile the headers of kernels, and return the thread; None if they are there.
 
     Meanwhile graphs are lowered. The compiler would begin only before the first kernel.
     """
@@ -185,10 +188,13 @@ def _begin_headers() -> None:
         with suppress(Exception):  # the first kernel will say it
             codecache.CppPythonBindingsCodeCache.load_pybinding_async(["const float*"], "")
 
-    if not any(Path(codecache._HEADER_DIR).glob("*.gch")):
-        # The settings of the compiler belong to a context.
-        run = contextvars.copy_context().run
-        threading.Thread(target=run, args=(precompile,), daemon=True).start()
+    if any(Path(codecache._HEADER_DIR).glob("*.gch")):
+        return None
+    # The settings of the compiler belong to a context.
+    run = contextvars.copy_context().run
+    thread = threading.Thread(target=run, args=(precompile,), daemon=True)
+    thread.start()
+    return thread
 
 
 @contextmanager
