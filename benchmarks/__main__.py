@@ -73,11 +73,11 @@ BENCHMARKS = (
     ),
     Benchmark(
         "Time to compile a step",
-        "Seconds until the engine of a new process has trained an epoch in all lanes, and how many "
-        "of them are due to compiling. They include loading torch's compiler, or the process has "
-        "loaded it before, as the process whose forks are the workers of `start` has. The process "
-        "loads torch and the task before; torch's precompiled headers, made once on a machine, are "
-        "there.",
+        "Seconds until the engine of a new process begins to train in all lanes: those of the "
+        "engine and its first epoch, without those of a second epoch. The last column is the "
+        "median difference to the same without compiling. In the last three rows the process has "
+        "loaded torch's compiler before, as the process whose forks are the workers of `start` "
+        "has. torch's precompiled headers, made once on a machine, are there.",
         ("benchmarks.compile_time",),
     ),
     Benchmark(
