@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
-from sqlalchemy.engine.interfaces import CacheStats
+from sqlalchemy.engine.interfaces import CacheStats, ExecutionContext
 from sqlalchemy.exc import OperationalError
 
 from schedsearch.storage import BatchedStorage, NextTrials, Observed, StudyHandle
@@ -499,21 +499,24 @@ def test_another_thread_does_not_see_a_batch_before_its_end(storage, study):
 
 
 @contextmanager
-def statements() -> Iterator[list[str]]:
-    found: list[str] = []
+def statements() -> Iterator[list[ExecutionContext]]:
+    """Yield the executions of statements, which are appended meanwhile."""
+    found: list[ExecutionContext] = []
 
-    def note(*arguments: object) -> None:
-        found.append(str(arguments[2]))
+    def note(*arguments: Any) -> None:
+        found.append(arguments[4])
 
     event.listen(Engine, "before_cursor_execute", note)
-    yield found
-    event.remove(Engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 def statements_of_batch(
     storage: BatchedStorage, study: StudyHandle, trial_ids: list[int]
-) -> list[str]:
-    """Return the statements of a batch that writes everything and claims as many new trials."""
+) -> list[ExecutionContext]:
+    """Return the executions of a batch that writes everything and claims as many new trials."""
     with statements() as found:
         storage.refresh(study.study_id)
         with storage.batch(study.study_id, "ann") as batch:
@@ -528,21 +531,10 @@ def statements_of_batch(
 def test_the_statements_of_a_batch_are_compiled_once(storage, study):
     """Compiling a statement takes as long as executing it."""
     first, second = claim(storage, study, 2), claim(storage, study, 3)
-    found = dict[str, CacheStats]()
     statements_of_batch(storage, study, first)
-
-    def note(*arguments: Any) -> None:
-        statement, context = arguments[2], arguments[4]
-        if context.compiled is not None:
-            found[statement] = context.cache_hit
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        statements_of_batch(storage, study, second)
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
+    found = [made for made in statements_of_batch(storage, study, second) if made.compiled]
     assert len(found) > 5
-    assert {name for name, hit in found.items() if hit is not CacheStats.CACHE_HIT} == set()
+    assert [made.statement for made in found if made.cache_hit is not CacheStats.CACHE_HIT] == []
 
 
 def test_a_batch_needs_as_many_statements_for_32_trials_as_for_2(storage, study):
@@ -562,7 +554,8 @@ def test_a_refresh_reads_no_rows_if_no_other_connection_wrote(storage, study):
     statements_of_batch(storage, study, trial_ids)
     with statements() as found:
         storage.refresh(study.study_id)
-    assert [text for text in found if not text.startswith("BEGIN")] == ["PRAGMA data_version"]
+    texts = [made.statement for made in found]
+    assert [text for text in texts if not text.startswith("BEGIN")] == ["PRAGMA data_version"]
 
 
 # --- other processes -----------------------------------------------------------------------------

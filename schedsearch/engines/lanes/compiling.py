@@ -1,4 +1,4 @@
-"""Compiling traced graphs, all of an engine together and without needless checks."""
+"""Compiling traced graphs, all of an engine together."""
 
 from __future__ import annotations
 
