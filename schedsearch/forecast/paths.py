@@ -44,18 +44,27 @@ def path_of(
     Returns:
         shape (points, names + arguments).
     """
-    rows = []
+    times = midpoints(0, horizon, points)
+    values = plan.values_at(times) if plan.is_closed_form else _simulate(plan, times, feedback)
     chosen = [_argument_value(plan.arguments.get(name), level) for name, level in arguments]
+    columns = [*(values[name] for name in names), *([value] * points for value in chosen)]
+    return np.array(columns, dtype=float).T
+
+
+def _simulate(
+    plan: Plan, times: Sequence[float], feedback: Sequence[Feedback]
+) -> dict[str, list[float]]:
+    """Return the values at ascending times of a plan that follows feedback."""
+    found: dict[str, list[float]] = {name: [] for name in plan.names}
     state, epoch = plan.start(), 0
-    for time in midpoints(0, horizon, points):
-        if plan.is_closed_form:
-            state, epoch = plan.start(math.floor(time)), math.floor(time)
+    for time in times:
         while epoch < math.floor(time):
             state = plan.update(state, feedback[min(epoch, len(feedback) - 1)])
             epoch += 1
         values, _ = plan.evaluate(state, time - epoch)
-        rows.append([*(values[name] for name in names), *chosen])
-    return np.array(rows, dtype=float)
+        for name, column in found.items():
+            column.append(values[name])
+    return found
 
 
 def argument_columns(arguments: Mapping[str, Domain]) -> tuple[tuple[str, Any], ...]:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,8 @@ class ForecastSampler(IndependentSampler):
         trials = whole_trials(study)
         self._trained.update(trials)
         # If an earlier study misleads, a model of its best plans alone knows no good region.
-        if sum(plan.is_own for plan in self._trained.plans) < self._startup_trials:
+        own = (plan for plan in self._trained.plans if plan.is_own)
+        if len([*islice(own, self._startup_trials)]) < self._startup_trials:
             return self._propose_by_earlier(trials) or self._draw()
         if self._rng.random() < _RANDOM_SHARE:
             return self._draw()

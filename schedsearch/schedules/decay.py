@@ -32,6 +32,8 @@ class Constant(OpenLoop):
     0.1
     """
 
+    is_monotone = True
+
     value: Number
 
     @property
@@ -59,6 +61,8 @@ class Linear(EndingSchedule):
     >>> [Linear(initial=0.0, final=1.0, duration=4).at(t) for t in range(6)]
     [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
     """
+
+    is_monotone = True
 
     initial: Number
     final: Number
@@ -92,6 +96,8 @@ class Polynomial(EndingSchedule):
     [1.0, 0.5625, 0.25, 0.0625, 0.0, 0.0]
     """
 
+    is_monotone = True
+
     initial: Number
     final: Number
     power: Positive
@@ -124,6 +130,8 @@ class Exponential(OpenLoop):
     [1.0, 0.9, 0.81]
     """
 
+    is_monotone = True
+
     initial: Number
     decay_rate: Positive
 
@@ -149,6 +157,8 @@ class Geometric(EndingSchedule):
     >>> [round(Geometric(initial=1.0, final=0.01, duration=4).at(t), 4) for t in range(6)]
     [1.0, 0.3162, 0.1, 0.0316, 0.01, 0.01]
     """
+
+    is_monotone = True
 
     initial: Positive
     final: Positive
@@ -180,6 +190,8 @@ class Rex(EndingSchedule):
     [1.0, 0.857, 0.667, 0.4, 0.0, 0.0]
     """
 
+    is_monotone = True
+
     initial: Number
     final: Number
     duration: Duration = "100%"
@@ -207,6 +219,8 @@ class Step(OpenLoop):
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
 
+    is_monotone = True
+
     initial: Number
     decay_rate: Positive
     step_size: Duration = "25%"
@@ -231,6 +245,8 @@ class Multistep(OpenLoop):
     >>> [Multistep(initial=1.0, decay_rate=0.5, milestones=(1, 3)).at(t) for t in range(5)]
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
+
+    is_monotone = True
 
     initial: Number
     decay_rate: Positive
@@ -302,6 +318,8 @@ class Cosine(EndingSchedule):
     >>> [round(Cosine(initial=1.0, final=0.0, duration=4).at(t), 3) for t in range(6)]
     [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
     """
+
+    is_monotone = True
 
     initial: Number
     final: Number

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 from schedsearch.errors import ParameterError
 from schedsearch.schedules.base import Feedback, Schedule, State
@@ -17,6 +17,9 @@ from schedsearch.schedules.durations import Interval, has_passed
 class OpenLoop(Schedule):
     """A schedule whose value is a closed-form function of time, without feedback."""
 
+    #: Whether the value only falls or only rises, so that if any overflows, one at an end does.
+    is_monotone: ClassVar[bool] = False
+
     @abstractmethod
     def at(self, epoch: float) -> float:
         """Return the value at a time in epochs, counted from 0."""
@@ -24,7 +27,8 @@ class OpenLoop(Schedule):
     def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Resolve the schedule; raise ParameterError if a value overflows within the horizon."""
         resolved = super().resolve(horizon, seed, interval)
-        if rule := broken_overflow_rule(resolved.at, horizon, interval):
+        rule = broken_overflow_rule(resolved.at, horizon, interval, is_monotone=self.is_monotone)
+        if rule:
             raise ParameterError(self.family, "parameters", self, rule)
         return resolved
 
@@ -71,14 +75,21 @@ class EndingSchedule(OpenLoop):
 
 
 def broken_overflow_rule(
-    at: Callable[[float], float], horizon: float, interval: Interval
+    at: Callable[[float], float], horizon: float, interval: Interval, *, is_monotone: bool = False
 ) -> str | None:
-    """Return the rule, to follow "must be", that a function of time breaks if it overflows."""
+    """Return the rule, to follow "must be", that a function of time breaks if it overflows.
+
+    Args:
+        at: returns the value at a time in epochs.
+        horizon: the number of epochs.
+        interval: when the value changes.
+        is_monotone: whether the values only fall or only rise.
+    """
     times: list[float] = [*range(math.ceil(horizon))]
     # Within the last epoch, values come close to that at the horizon.
     times += [horizon] if interval == "step" else []
-    # All at once first, which takes half of the time: each candidate of a search is checked.
-    if _are_finite(at, times):
+    # As few as possible, and all at once: each candidate of a search is checked.
+    if _are_finite(at, (times[0], times[-1]) if is_monotone else times):
         return None
     time = next(time for time in times if not _are_finite(at, [time]))
     return f"such that no value overflows (epoch {time} does)"

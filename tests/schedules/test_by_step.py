@@ -26,7 +26,8 @@ from schedsearch.schedules import (
     Schedule,
     Warmup,
 )
-from tests.schedules.strategies import PEERS, SINGLE, feedbacks, schedules_of
+from schedsearch.schedules.durations import Interval
+from tests.schedules.strategies import OPEN_LOOP, PEERS, SINGLE, feedbacks, schedules_of
 
 few = settings(
     max_examples=10,
@@ -67,6 +68,26 @@ def test_values_are_finite_and_continue_from_json_and_agree_one_by_one(
         assert values == schedule.evaluate_steps(stored, peers, FRACTIONS)
         feedback = data.draw(feedbacks)
         state, stored = schedule.update(state, feedback), schedule.update(stored, feedback)
+
+
+@pytest.mark.parametrize("family", OPEN_LOOP)
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+@pytest.mark.parametrize("rounded", [False, True])
+@few
+@given(st.data())
+def test_a_closed_form_plan_has_the_values_at_all_times_that_it_has_in_each_epoch(
+    family: str, interval: Interval, rounded: bool, data: st.DataObject
+) -> None:
+    schedule, horizon = data.draw(schedules_of(family)), data.draw(st.integers(1, 30))
+    low = data.draw(st.integers(-5, 5))
+    bounds, whole = {"m": (low, low + 3)}, frozenset({"m"} if rounded else ())
+    try:
+        plan = Plan({("m",): schedule}, bounds, {"m": interval}, whole).resolve(horizon, 0)
+    except ParameterError:
+        assume(False)
+    times = data.draw(st.lists(st.floats(0, horizon), max_size=9))
+    in_epochs = [plan.evaluate(plan.start(int(time)), time % 1)[0]["m"] for time in times]
+    assert plan.values_at(times) == {"m": in_epochs}
 
 
 def whole(schedule: object) -> bool:

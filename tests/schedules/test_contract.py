@@ -7,10 +7,10 @@ import json
 import math
 import random
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from schedsearch.errors import InputError, ParameterError
@@ -30,7 +30,9 @@ from schedsearch.schedules import (
     from_table,
     to_table,
 )
+from schedsearch.schedules.durations import Interval
 from schedsearch.schedules.families import COMBINATORS
+from schedsearch.schedules.open_loop import broken_overflow_rule
 from schedsearch.schedules.parameters import ParameterType, parameters_of
 from tests.schedules.strategies import (
     GROUPS,
@@ -359,6 +361,24 @@ def test_growth_that_overflows_within_the_horizon_is_refused() -> None:
         growth.resolve(310, seed=0)
     with pytest.raises(ParameterError, match=r"overflows \(epoch 299 does\)"):
         Scale(growth, factor=1e10).resolve(309, seed=0)
+
+
+@pytest.mark.parametrize("family", [n for n in OPEN_LOOP if FAMILIES[n].is_monotone])
+@settings(few, max_examples=50)
+@given(st.data())
+def test_a_monotone_family_overflows_at_an_end_or_nowhere(family: str, data: st.DataObject) -> None:
+    schedule, horizon = data.draw(resolved_of(family))
+    levels = [p.name for p in parameters_of(type(schedule)) if p.type is ParameterType.NUMBER]
+    factor = data.draw(st.sampled_from([1.0, 1e150, 1e307]))
+    scaled = {name: factor * getattr(schedule, name) for name in levels if name != "power"}
+    assume(all(map(math.isfinite, scaled.values())))
+    huge = dataclasses.replace(schedule, **scaled)
+    for interval in get_args(Interval):
+        rules = [
+            broken_overflow_rule(huge.at, horizon, interval, is_monotone=is_monotone)
+            for is_monotone in (True, False)
+        ]
+        assert rules[0] == rules[1]
 
 
 #: For each type, values that no parameter of this type may have.
