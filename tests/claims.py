@@ -1,4 +1,4 @@
-"""Claiming trials as a worker does; light to import, since other processes import it."""
+"""Claiming trials as a worker does; for other processes too."""
 
 from __future__ import annotations
 

@@ -23,12 +23,13 @@ from schedsearch.storage import StudyHandle, plan_of
 from schedsearch.task import load_task
 from schedsearch.training import search_seeds, train_to_end
 from tests import searches
+from tests.forks import process
 from tests.network import Network
 from tests.searches import document, make_study_at, wait_until
 from tests.servers import Server, empty_database, execute, start_server
 from tests.storage.test_liveness import heartbeats_locked
 from tests.storage.test_retrier import cut_connections
-from tests.workers import process, run_worker
+from tests.workers import run_worker
 
 pytestmark = pytest.mark.long
 

@@ -19,8 +19,9 @@ from optuna.trial import TrialState
 from schedsearch.storage import StudyHandle
 from tests import searches
 from tests.claims import claim
+from tests.forks import process
 from tests.searches import begin, document, make_study_at, wait_until
-from tests.workers import process, reap_and_be_killed, run_worker
+from tests.workers import reap_and_be_killed, run_worker
 
 GRACE = 2.0
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 from sqlalchemy import event
@@ -15,15 +12,6 @@ from sqlalchemy import event
 from schedsearch.storage import get_only_study, open_database
 from schedsearch.worker import Heartbeat
 from tests.searches import Ears, make_worker
-
-
-def process(target: Callable[..., None], *arguments: object) -> BaseProcess:
-    """Begin a process that is forked from one which has imported everything already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    made = context.Process(target=target, args=arguments)
-    made.start()
-    return made
 
 
 def run_worker(url: str, name: str, grace: float) -> None:

@@ -9,9 +9,10 @@ from optuna.trial import TrialState
 
 from schedsearch.storage.attributes import RACED_TRIAL, SEED
 from tests import searches
+from tests.forks import process
 from tests.race.simulated import race_runs
 from tests.searches import document, make_study_at, wait_until
-from tests.workers import process, run_worker
+from tests.workers import run_worker
 
 pytestmark = pytest.mark.long
 

@@ -1,23 +1,14 @@
-"""Functions for other processes that use one database; light to import."""
+"""Functions for other processes that use one database."""
 
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-from multiprocessing.context import ForkServerContext
 from multiprocessing.queues import Queue
 
 from optuna.trial import TrialState
 
 from schedsearch.storage import BatchedStorage, StudyRecord, create_study, open_database, open_study
 from tests.claims import claim
-
-
-def processes() -> ForkServerContext:
-    """Return a context that forks a fresh process, since a fork of the test shares connections."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def claim_all(url: str, worker: str, found: Queue[int | None]) -> None:

@@ -24,8 +24,9 @@ from schedsearch.storage import StudyHandle, open_database, open_study
 from schedsearch.storage.process_identity import ProcessIdentity
 from tests import searches
 from tests.claims import claim
+from tests.forks import process
 from tests.searches import document, make_study_at, wait_until
-from tests.workers import process, run_worker
+from tests.workers import run_worker
 
 #: Longer than the one second that is the precision of heartbeats on MariaDB and SQLite.
 GRACE = timedelta(seconds=2)

@@ -33,6 +33,7 @@ from schedsearch.storage import (
     open_study,
     retrier,
 )
+from tests.forks import process
 from tests.network import Network
 from tests.searches import (
     begin,
@@ -53,7 +54,7 @@ from tests.servers import (
     start_server,
 )
 from tests.storage.studies import record, study_at
-from tests.workers import process, run_worker
+from tests.workers import run_worker
 
 ON_SERVERS = pytest.mark.parametrize("backend", SERVERS)
 #: Seconds without the server during a search.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
-from multiprocessing.context import ForkServerContext
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -20,12 +18,6 @@ from tests.trajectories.stores import ROOT, key, opened, result, snapshot, train
 
 #: The paths that the worker trains before it is killed.
 PATHS = ([0, 1], [0, 2])
-
-
-def processes() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def search(url: str, folder: Path, budget: int) -> None:

@@ -15,8 +15,8 @@ from schedsearch.storage import get_only_study, open_database
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.worker import Heartbeat
+from tests.forks import process
 from tests.searches import DEFAULTS, Ears, document, make_study, make_worker, url_of, wait_until
-from tests.workers import process
 
 pytestmark = pytest.mark.long
 FOUND: list[list[str]] = []
