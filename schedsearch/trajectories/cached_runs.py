@@ -105,6 +105,7 @@ class CachedRuns:
         keep_best: bool = False,
         trial: int | None = None,
         attempt: int = 0,
+        trial_id: int | None = None,
     ) -> Run:
         """Return a run of a plan before its first epoch.
 
@@ -117,13 +118,14 @@ class CachedRuns:
             keep_best: keep the model of the best epoch, if the objective counts that epoch.
             trial: the number of the first row of the run's trial; None: its folder is temporary.
             attempt: the number of the row that is trained now.
+            trial_id: of that row in the database; None: the run has no trial.
         """
         space = self._space
         directory = None if trial is None else self._directory(plan, seed, trial, attempt)
         run = partial(Run, engine, space=space, plan=plan, seed=seed, directory=directory)
         if self._store is None or (keep_best and space.objective.value == "best"):
             return run(keep_best=keep_best)
-        cursor = self._cursor(self._store, plan, seed)
+        cursor = self._cursor(self._store, plan, seed, trial_id)
         cache = RunCache(cursor, None if self.epochs_are_cheap else self._checkpoint_policy)
         cached = run(cache=cache)
         self._cursors[cached] = cursor
@@ -237,8 +239,10 @@ class CachedRuns:
 
     # ---------------------------------------------------------------------------------------------
 
-    def _cursor(self, store: TrajectoryStore, plan: Plan, seed: int) -> TrieCursor:
-        return store.cursor(self._root(plan, seed))
+    def _cursor(
+        self, store: TrajectoryStore, plan: Plan, seed: int, trial_id: int | None = None
+    ) -> TrieCursor:
+        return store.cursor(self._root(plan, seed), trial_id)
 
     def _directory(self, plan: Plan, seed: int, trial: int, attempt: int) -> TrialDirectory | None:
         if self._store is None or self._store.directories is None or self._study_id is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterable, Mapping
 
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
@@ -9,6 +10,7 @@ from sqlalchemy import BindParameter, Connection, bindparam, delete, select, upd
 from schedsearch.storage import Database
 from schedsearch.storage.clock import database_time
 from schedsearch.storage.rows import split_ids
+from schedsearch.storage.tables import trials
 from schedsearch.trajectories.tables import insert_if_missing, leases, nodes, pins
 
 #: Seconds that a lease and a pin last unless they are renewed.
@@ -28,19 +30,38 @@ _HOLDERS = (
     .join_from(leases, nodes, nodes.c.hash == leases.c.hash, isouter=True)
     .where(leases.c.hash.in_(_NAMES))
 )
+_ENDED = select(trials.c.trial_id).where(
+    trials.c.trial_id.in_(bindparam("ids", expanding=True)), trials.c.state != "RUNNING"
+)
 _UNTIL: BindParameter[float] = bindparam("until")
 _RENEW = update(leases).where(leases.c.hash.in_(_NAMES), leases.c.run.in_(_RUNS))
 _RENEW_LEASES = _RENEW.values(expires=_UNTIL)
 _RENEW_PINS = update(pins).where(pins.c.run.in_(_RUNS)).values(expires=_UNTIL)
 
 
+#: The digits of a run's name, and how many of them are the id of its trial.
+_DIGITS, _ID_DIGITS = 32, 12
+#: The largest id of a trial, which the database has as an integer of 32 bits.
+_MAX_ID = 2**31 - 1
+
+
+def name_run(trial_id: int | None = None) -> str:
+    """Return an identifier of a run, unique among all, from which the id of its trial can be read.
+
+    Without a trial it is random, and a number that is too large for an id is read from it.
+    """
+    random = secrets.token_hex(_DIGITS // 2)
+    return random if trial_id is None else f"{trial_id:0{_ID_DIGITS}x}{random[_ID_DIGITS:]}"
+
+
 class Leases:
     """The leases and pins of one worker's runs.
 
     A run has one lease at most: on the node that it trains next. No other run of any worker trains
-    that node until the lease is released or expires. No lock of the tables is needed: a lease is a
-    row with the node as its key, and the transaction that adds a node deletes the lease on it. So
-    who inserts a lease waits for that transaction, and sees the node afterwards.
+    that node until the lease is released, the run's trial has ended, for instance since its worker
+    died and the trial was queued again, or the lease expires. No lock of the tables is needed: a
+    lease is a row with the node as its key, and the transaction that adds a node deletes the lease
+    on it. So who inserts a lease waits for that transaction, and sees the node afterwards.
 
     Args:
         database: has the tables.
@@ -76,7 +97,8 @@ class Leases:
 
             def lease(connection: Connection) -> dict[str, str]:
                 _release(connection, held)
-                return _lease(connection, missing, database_time(connection), self.seconds)
+                moment = database_time(connection)
+                return _lease(connection, missing, moment, self.seconds, self._live)
 
             granted = self._database.write(lease)
             self._replace(missing, granted)
@@ -129,7 +151,7 @@ class Leases:
         """Release and grant leases as requested; to be called after the nodes are written."""
         _release(connection, self._released | self._held_by(self._requested))
         _unpin(connection, self._ended)
-        self._granting = _lease(connection, self._requested, moment, self.seconds)
+        self._granting = _lease(connection, self._requested, moment, self.seconds, self._live)
 
     def mark_committed(self) -> None:
         """Drop what the last `write` wrote: its transaction has been committed."""
@@ -139,14 +161,31 @@ class Leases:
 
 
 def _lease(
-    connection: Connection, wanted: Mapping[str, str], moment: float, seconds: float
+    connection: Connection,
+    wanted: Mapping[str, str],
+    moment: float,
+    seconds: float,
+    live: Collection[str],
 ) -> dict[str, str]:
     """Lease to each run the node that it wants, and return the leases that were granted.
 
     A lease is not granted if another run holds the node, or if the node has been trained. An
-    expired lease counts as released, and so does one that ends later than any lease can.
+    expired lease counts as released, and so does one that ends later than any lease can, or whose
+    run has a trial that is not running. The trials of live runs are running.
     """
+    granted, others = _lease_free(connection, wanted, moment, seconds)
+    if released := _release_ended(connection, {o for o in others if o[0] not in live}):
+        again = {run: node for run, node in wanted.items() if node in released}
+        granted |= _lease_free(connection, again, moment, seconds)[0]
+    return granted
+
+
+def _lease_free(
+    connection: Connection, wanted: Mapping[str, str], moment: float, seconds: float
+) -> tuple[dict[str, str], set[tuple[str, str]]]:
+    """Lease nodes that are free; return the leases granted, and those that others hold."""
     granted: dict[str, str] = {}
+    others: set[tuple[str, str]] = set()
     # In one order, so that two workers do not wait for each other.
     for some in split_ids(sorted(wanted.items(), key=lambda item: item[1])):
         chunk = dict(some)
@@ -162,7 +201,31 @@ def _lease(
         held = [row for row in found if chunk.get(row.run) == row.hash]
         _release(connection, {(row.run, row.hash) for row in held if row.trained is not None})
         granted |= {row.run: row.hash for row in held if row.trained is None}
-    return granted
+        others |= {(row.run, row.hash) for row in found if chunk.get(row.run) != row.hash}
+    return granted, others
+
+
+def _release_ended(connection: Connection, held: Iterable[tuple[str, str]]) -> set[str]:
+    """Release the leases, of runs on nodes, whose trials are not running; return the nodes.
+
+    So nothing waits for the lease of a worker that died.
+    """
+    trials_of = {(run, node): trial for run, node in held if (trial := _trial_of(run)) is not None}
+    ended: set[int] = set()
+    for some in split_ids(sorted(set(trials_of.values()))):
+        ended.update(connection.execute(_ENDED, {"ids": some}).scalars())
+    released = {lease for lease, trial in trials_of.items() if trial in ended}
+    _release(connection, released)
+    return {node for _, node in released}
+
+
+def _trial_of(run: str) -> int | None:
+    """Return the id of a run's trial; None if the name has none."""
+    try:
+        trial_id = int(run[:_ID_DIGITS], 16)
+    except ValueError:
+        return None
+    return trial_id if trial_id <= _MAX_ID else None
 
 
 def latest_end(moment: float, seconds: float) -> float:

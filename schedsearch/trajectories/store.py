@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 
 from sqlalchemy import Connection
@@ -13,7 +12,7 @@ from schedsearch.storage import Database
 from schedsearch.storage.clock import database_time
 from schedsearch.trajectories.checkpoints import Artifacts, Checkpoints
 from schedsearch.trajectories.database_folders import DatabaseFolder, open_checkpoint_folder
-from schedsearch.trajectories.leases import LEASE, Leases
+from schedsearch.trajectories.leases import LEASE, Leases, name_run
 from schedsearch.trajectories.node_hashes import child_hash
 from schedsearch.trajectories.nodes import Node, Nodes
 from schedsearch.trajectories.settings import checkpoint_budget
@@ -101,9 +100,14 @@ class TrajectoryStore:
         self.leases = Leases(database, lease_seconds)
         self._database = database
 
-    def cursor(self, root: str) -> TrieCursor:
-        """Return the cursor of a run before its first epoch; see `root_hash`."""
-        return TrieCursor(self, root)
+    def cursor(self, root: str, trial_id: int | None = None) -> TrieCursor:
+        """Return the cursor of a run before its first epoch.
+
+        Args:
+            root: see `root_hash`.
+            trial_id: of the run's trial; if that ends, other runs no longer wait for this one.
+        """
+        return TrieCursor(self, root, trial_id)
 
     # --- runs ------------------------------------------------------------------------------------
 
@@ -191,8 +195,8 @@ class TrieCursor:
         path: the hashes of the nodes on the way, the root first.
     """
 
-    def __init__(self, store: TrajectoryStore, root: str) -> None:
-        self.run = secrets.token_hex(16)
+    def __init__(self, store: TrajectoryStore, root: str, trial_id: int | None = None) -> None:
+        self.run = name_run(trial_id)
         self.path = [root]
         self._store = store
 

@@ -240,7 +240,13 @@ class Worker:
         attempt = live.trial.number
         live.runs.extend(
             self._cached_runs.begin(
-                engine, plan, seed, keep_best=keep_best, trial=first, attempt=attempt
+                engine,
+                plan,
+                seed,
+                keep_best=keep_best,
+                trial=first,
+                attempt=attempt,
+                trial_id=live.trial_id,
             )
             for seed in seeds_of(live.trial, self._space)
         )

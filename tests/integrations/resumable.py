@@ -174,8 +174,11 @@ with_transformers.hyperparameters = {"lr": 0.003, "label_smoothing": 0.0}
 
 
 def work_in(folder: str, content: dict[str, Any]) -> None:
-    """Search the study of a space in a folder, with its cache and the folders of its runs."""
+    """Search the study of a space in a folder, with its cache and the folders of its runs.
+
+    Leases last longer than any test: nothing may wait for those of a worker that was killed.
+    """
     os.chdir(folder)
     study = make_study(Path(folder), content)
-    runs = CachedRuns.of_study(study, open_store(study.database, print))
+    runs = CachedRuns.of_study(study, open_store(study.database, print, lease_seconds=3600.0))
     make_worker(study, str(os.getpid()), lambda: False, Ears(), cached_runs=runs).run()

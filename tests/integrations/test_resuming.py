@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from pathlib import Path
 
 import pytest
 
+from tests.forks import process
 from tests.integrations import resumable
 from tests.searches import document, make_study
 
@@ -29,12 +29,9 @@ def content(task, metric):
 
 def search_in_process(folder: Path, space: dict[str, object]) -> int | None:
     """Search in another process, and return its exit code."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.integrations.resumable"])
-    process = context.Process(target=resumable.work_in, args=(str(folder), space))
-    process.start()
-    process.join()
-    return process.exitcode
+    search = process(resumable.work_in, str(folder), space)
+    search.join(300)
+    return search.exitcode
 
 
 def result(folder: Path, space: dict[str, object]) -> tuple[dict[int, float], list[int]]:

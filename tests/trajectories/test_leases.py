@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+import pytest
+from sqlalchemy import insert, select, update
 
 from schedsearch.storage import Database
 from schedsearch.storage.clock import database_time
+from schedsearch.storage.tables import trials
 from schedsearch.trajectories import Folder
 from schedsearch.trajectories.tables import leases
 from tests.trajectories.stores import ROOT, follow, key, opened, result, train
@@ -79,6 +81,33 @@ def test_a_lease_that_ends_later_than_any_lease_can_is_taken_over(
         connection.execute(update(leases).values(expires=1e18))
     successor = second.cursor(ROOT)
     assert second.lease({successor: key(0)}) == {successor}
+
+
+@pytest.mark.parametrize("ended", ["COMPLETE", "PRUNED", "FAIL", "WAITING"])
+def test_a_lease_is_taken_over_once_its_trial_is_not_in_training(
+    database: Database, folder: Folder, ended: str
+) -> None:
+    dead, alive = opened(database, folder), opened(database, folder)
+    with database.engine.begin() as connection:
+        row = insert(trials).values(number=0, state="RUNNING")
+        [trial_id] = connection.execute(row).inserted_primary_key
+    lost, successor = dead.cursor(ROOT, trial_id), alive.cursor(ROOT, trial_id + 1)
+    other, unknown = alive.cursor(ROOT), alive.cursor(ROOT)
+    assert dead.lease({lost: key(0)}) == {lost}
+    assert dead.lease({unknown: key(1)}) == {unknown}
+    assert alive.lease({successor: key(0)}) == set()
+    with database.engine.begin() as connection:
+        connection.execute(update(trials).values(state=ended))
+    assert alive.lease({successor: key(0), other: key(1)}) == {successor}
+    assert dead.lease({dead.cursor(ROOT): key(0)}) == set()
+
+
+def test_a_lease_of_a_run_with_a_strange_name_is_kept(database: Database, folder: Folder) -> None:
+    first, second = opened(database, folder), opened(database, folder)
+    first.lease({first.cursor(ROOT): key(0)})
+    with database.engine.begin() as connection:
+        connection.execute(update(leases).values(run="no digits"))
+    assert second.lease({second.cursor(ROOT): key(0)}) == set()
 
 
 def test_a_renewed_lease_is_not_expired(database: Database, folder: Folder) -> None:
