@@ -317,9 +317,10 @@ class Plan:
         return steps, tuple(clamped)
 
     def values_at(self, times: Sequence[float]) -> dict[str, list[float]]:
-        """Return the values of a closed-form plan at times in epochs, which may be within epochs.
+        """Return the values at times in epochs, which may be within epochs.
 
-        They are those that `evaluate` returns, in less time.
+        The same values as those of `evaluate`, without a state for each epoch. `is_closed_form`
+        must be true.
         """
         epochs = [math.floor(time) for time in times]
         found = {}

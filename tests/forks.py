@@ -10,8 +10,8 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
-#: Modules with functions for other processes. There is one server for all tests, which imports what
-#: it is told first.
+#: All modules with functions for other processes. The server imports the modules that are set
+#: before the first process starts, and later settings have no effect. So it loads frameworks too.
 _IMPORTED = [
     "tests.workers",
     "tests.storage.processes",
@@ -20,15 +20,15 @@ _IMPORTED = [
 ]
 
 
-def forking() -> ForkServerContext:
-    """Return the context whose processes are such forks."""
+def fork_context() -> ForkServerContext:
+    """Return a context whose processes are such forks."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED)
     return context
 
 
-def process(target: Callable[..., None], *arguments: object) -> BaseProcess:
-    """Begin a process."""
-    made = forking().Process(target=target, args=arguments)
+def start_process(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Start a process, and return it."""
+    made = fork_context().Process(target=target, args=arguments)
     made.start()
     return made

@@ -23,7 +23,7 @@ from schedsearch.storage import StudyHandle, plan_of
 from schedsearch.task import load_task
 from schedsearch.training import search_seeds, train_to_end
 from tests import searches
-from tests.forks import process
+from tests.forks import start_process
 from tests.network import Network
 from tests.searches import document, make_study_at, wait_until
 from tests.servers import Server, empty_database, execute, start_server
@@ -67,7 +67,7 @@ class Chaos:
 
     def add(self) -> None:
         name = f"worker-{next(self._names)}"
-        self.members.append(process(run_worker, self._workers_url, name, GRACE))
+        self.members.append(start_process(run_worker, self._workers_url, name, GRACE))
         # A command that starts while the database is away ends at once.
         is_registered = f"SELECT 1 FROM study_system_attributes WHERE \"key\" = 'worker_{name}'"
         wait_until(lambda: self._read(is_registered) != [])

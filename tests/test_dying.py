@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from schedsearch.storage import StudyHandle
 from tests import searches
 from tests.claims import claim
-from tests.forks import process
+from tests.forks import start_process
 from tests.searches import begin, document, make_study_at, wait_until
 from tests.workers import reap_and_be_killed, run_worker
 
@@ -36,7 +36,7 @@ class Crowd:
 
     def add(self) -> BaseProcess:
         name = f"worker-{next(self._numbers)}"
-        member = process(run_worker, self._study.database.url, name, GRACE)
+        member = start_process(run_worker, self._study.database.url, name, GRACE)
         self.members.append(member)
         return member
 
@@ -114,7 +114,7 @@ def test_the_last_trial_of_a_killed_worker_is_taken_over_within_the_grace(study,
 def test_a_reaper_that_is_killed_half_way_leaves_each_lost_trial_to_be_queued_once(study):
     lost = [claim(study, "gone") for _ in range(3)]
     assert None not in lost
-    reaper = process(reap_and_be_killed, study.database.url)
+    reaper = start_process(reap_and_be_killed, study.database.url)
     reaper.join(60)
     assert reaper.exitcode == -signal.SIGKILL
     assert study.queue.counts().running == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,8 +27,9 @@ from schedsearch.storage.attributes import UNPRUNED
 from schedsearch.task import load_task
 from schedsearch.trajectories import cached_runs, open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
-from schedsearch.trajectories.tables import nodes
+from schedsearch.trajectories.tables import checkpoints, nodes
 from schedsearch.worker import Messages, ProcessControl, Worker
+from schedsearch.worker.session import StudySession
 from tests.scripted import ScriptedEngine
 from tests.searches import begin, document, url_of, write_space
 from tests.trajectories.test_trie import statements
@@ -95,6 +97,29 @@ def continue_search(
 
 def trained(study: StudyHandle) -> int:
     return sum(t.user_attrs.get("trained", len(t.intermediate_values)) for t in study.trials())
+
+
+def test_a_worker_that_stops_writes_its_checkpoints_before_it_hands_its_trials_back(
+    tmp_path, monkeypatch
+):
+    prepared = prepare_space(Space.from_document(grid_of(3, 3, length=10), "space.toml"))
+    numerics = choose_numerics(prepared, ComputeOptions(), say=print)
+    study = create_study(open_database(url_of(tmp_path), create=True), prepared.record(numerics))
+    hand_back, saved = StudySession.hand_back, list[int]()
+
+    def count() -> int:
+        rows = select(func.count()).select_from(checkpoints)
+        return study.database.read(lambda connection: connection.execute(rows).scalar_one())
+
+    def count_and_hand_back(session: StudySession) -> None:
+        saved.append(count())
+        hand_back(session)
+
+    monkeypatch.setattr(StudySession, "hand_back", count_and_hand_back)
+    rounds = itertools.count()
+    continue_search(study, should_stop=lambda: next(rounds) == 1)
+    assert study.queue.counts().waiting == 1
+    assert saved == [count()] > [0]
 
 
 @pytest.mark.parametrize(("segments", "values"), [(3, 3), (4, 3)])

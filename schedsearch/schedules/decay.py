@@ -32,7 +32,7 @@ class Constant(OpenLoop):
     0.1
     """
 
-    is_monotone = True
+    overflows_at_an_end = True
 
     value: Number
 
@@ -62,7 +62,7 @@ class Linear(EndingSchedule):
     [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
     """
 
-    is_monotone = True
+    overflows_at_an_end = True
 
     initial: Number
     final: Number
@@ -96,7 +96,7 @@ class Polynomial(EndingSchedule):
     [1.0, 0.5625, 0.25, 0.0625, 0.0, 0.0]
     """
 
-    is_monotone = True
+    overflows_at_an_end = True
 
     initial: Number
     final: Number
@@ -130,7 +130,7 @@ class Exponential(OpenLoop):
     [1.0, 0.9, 0.81]
     """
 
-    is_monotone = True
+    overflows_at_an_end = True
 
     initial: Number
     decay_rate: Positive
@@ -158,7 +158,7 @@ class Geometric(EndingSchedule):
     [1.0, 0.3162, 0.1, 0.0316, 0.01, 0.01]
     """
 
-    is_monotone = True
+    overflows_at_an_end = True
 
     initial: Positive
     final: Positive
@@ -190,7 +190,7 @@ class Rex(EndingSchedule):
     [1.0, 0.857, 0.667, 0.4, 0.0, 0.0]
     """
 
-    is_monotone = True
+    overflows_at_an_end = True
 
     initial: Number
     final: Number
@@ -219,7 +219,7 @@ class Step(OpenLoop):
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
 
-    is_monotone = True
+    overflows_at_an_end = True
 
     initial: Number
     decay_rate: Positive
@@ -246,7 +246,7 @@ class Multistep(OpenLoop):
     [1.0, 0.5, 0.5, 0.25, 0.25]
     """
 
-    is_monotone = True
+    overflows_at_an_end = True
 
     initial: Number
     decay_rate: Positive
@@ -285,6 +285,7 @@ class InverseTime(OpenLoop):
     0.5
     """
 
+    # Not `overflows_at_an_end`: the power may overflow in the middle, and later be 1 / inf = 0.
     initial: Number
     decay_rate: Positive
     power: Positive = field(default=1.0, kw_only=True)
@@ -319,7 +320,7 @@ class Cosine(EndingSchedule):
     [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
     """
 
-    is_monotone = True
+    overflows_at_an_end = True
 
     initial: Number
     final: Number

@@ -17,8 +17,8 @@ from schedsearch.schedules.durations import Interval, has_passed
 class OpenLoop(Schedule):
     """A schedule whose value is a closed-form function of time, without feedback."""
 
-    #: Whether the value only falls or only rises, so that if any overflows, one at an end does.
-    is_monotone: ClassVar[bool] = False
+    #: Whether a value that overflows implies that the first or the last one does.
+    overflows_at_an_end: ClassVar[bool] = False
 
     @abstractmethod
     def at(self, epoch: float) -> float:
@@ -27,7 +27,9 @@ class OpenLoop(Schedule):
     def resolve(self, horizon: float, seed: int, interval: Interval = "epoch") -> Self:
         """Resolve the schedule; raise ParameterError if a value overflows within the horizon."""
         resolved = super().resolve(horizon, seed, interval)
-        rule = broken_overflow_rule(resolved.at, horizon, interval, is_monotone=self.is_monotone)
+        rule = broken_overflow_rule(
+            resolved.at, horizon, interval, check_ends_only=self.overflows_at_an_end
+        )
         if rule:
             raise ParameterError(self.family, "parameters", self, rule)
         return resolved
@@ -75,7 +77,11 @@ class EndingSchedule(OpenLoop):
 
 
 def broken_overflow_rule(
-    at: Callable[[float], float], horizon: float, interval: Interval, *, is_monotone: bool = False
+    at: Callable[[float], float],
+    horizon: float,
+    interval: Interval,
+    *,
+    check_ends_only: bool = False,
 ) -> str | None:
     """Return the rule, to follow "must be", that a function of time breaks if it overflows.
 
@@ -83,13 +89,14 @@ def broken_overflow_rule(
         at: returns the value at a time in epochs.
         horizon: the number of epochs.
         interval: when the value changes.
-        is_monotone: whether the values only fall or only rise.
+        check_ends_only: whether a value that overflows implies that the first or the last one does.
     """
     times: list[float] = [*range(math.ceil(horizon))]
     # Within the last epoch, values come close to that at the horizon.
     times += [horizon] if interval == "step" else []
-    # As few as possible, and all at once: each candidate of a search is checked.
-    if _are_finite(at, (times[0], times[-1]) if is_monotone else times):
+    # Few and all at once, since each candidate of a search is checked; only the message of one that
+    # overflows says when.
+    if _are_finite(at, times[:1] + times[-1:] if check_ends_only else times):
         return None
     time = next(time for time in times if not _are_finite(at, [time]))
     return f"such that no value overflows (epoch {time} does)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from heapq import heappop, heappush
@@ -29,6 +30,21 @@ _WORTH_CACHING = 0.01
 _BEST_SAVED = 20
 #: Plans sampled to estimate how many epochs the plans of a space share.
 _SAMPLED_PLANS = 200
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A row of the table of trials: a trial that is queued again has another one.
+
+    Attributes:
+        trial_id: its key.
+        number: its number in the study.
+        first: the number of the row with which the trial began.
+    """
+
+    trial_id: int
+    number: int
+    first: int
 
 
 class CachedRuns:
@@ -103,9 +119,7 @@ class CachedRuns:
         seed: int,
         *,
         keep_best: bool = False,
-        trial: int | None = None,
-        attempt: int = 0,
-        trial_id: int | None = None,
+        row: TrialRow | None = None,
     ) -> Run:
         """Return a run of a plan before its first epoch.
 
@@ -116,16 +130,15 @@ class CachedRuns:
             plan: the schedules.
             seed: of the run.
             keep_best: keep the model of the best epoch, if the objective counts that epoch.
-            trial: the number of the first row of the run's trial; None: its folder is temporary.
-            attempt: the number of the row that is trained now.
-            trial_id: of that row in the database; None: the run has no trial.
+            row: of the run's trial; None: it has none, and its folder is temporary.
         """
         space = self._space
-        directory = None if trial is None else self._directory(plan, seed, trial, attempt)
+        directory = None if row is None else self._directory(plan, seed, row)
         run = partial(Run, engine, space=space, plan=plan, seed=seed, directory=directory)
         if self._store is None or (keep_best and space.objective.value == "best"):
             return run(keep_best=keep_best)
-        cursor = self._cursor(self._store, plan, seed, trial_id)
+        trial_id = None if row is None else row.trial_id
+        cursor = self._store.cursor(self._root(plan, seed), trial_id)
         cache = RunCache(cursor, None if self.epochs_are_cheap else self._checkpoint_policy)
         cached = run(cache=cache)
         self._cursors[cached] = cursor
@@ -221,7 +234,7 @@ class CachedRuns:
     def _save_whole_run(self, run: Run) -> None:
         """Cache all epochs of a run that is in its lane at its end, though they were cheap."""
         if self._store is not None and run.lane is not None and not run.is_catching_up:
-            cursor = self._cursor(self._store, run.plan, run.seed)
+            cursor = self._store.cursor(self._root(run.plan, run.seed))
             run.save_all_epochs(cursor)
             cursor.end()
 
@@ -239,16 +252,11 @@ class CachedRuns:
 
     # ---------------------------------------------------------------------------------------------
 
-    def _cursor(
-        self, store: TrajectoryStore, plan: Plan, seed: int, trial_id: int | None = None
-    ) -> TrieCursor:
-        return store.cursor(self._root(plan, seed), trial_id)
-
-    def _directory(self, plan: Plan, seed: int, trial: int, attempt: int) -> TrialDirectory | None:
+    def _directory(self, plan: Plan, seed: int, row: TrialRow) -> TrialDirectory | None:
         if self._store is None or self._store.directories is None or self._study_id is None:
             return None
         root = self._root(plan, seed)
-        return self._store.directories.of_run(self._study_id, trial, root, plan, attempt)
+        return self._store.directories.of_run(self._study_id, row.first, root, plan, row.number)
 
     def _root(self, plan: Plan, seed: int) -> str:
         horizon = self._space.horizon if self._numerics["engine"] == "loop" else None

@@ -39,29 +39,29 @@ _RENEW_LEASES = _RENEW.values(expires=_UNTIL)
 _RENEW_PINS = update(pins).where(pins.c.run.in_(_RUNS)).values(expires=_UNTIL)
 
 
-#: The digits of a run's name, and how many of them are the id of its trial.
-_DIGITS, _ID_DIGITS = 32, 12
+#: The first digits of a run's name are the id of its trial, or all "f" without one. The names of
+#: earlier versions are random: so many digits hardly ever look like an id.
+_ID_DIGITS = 12
 #: The largest id of a trial, which the database has as an integer of 32 bits.
 _MAX_ID = 2**31 - 1
 
 
 def name_run(trial_id: int | None = None) -> str:
-    """Return an identifier of a run, unique among all, from which the id of its trial can be read.
-
-    Without a trial it is random, and a number that is too large for an id is read from it.
-    """
-    random = secrets.token_hex(_DIGITS // 2)
-    return random if trial_id is None else f"{trial_id:0{_ID_DIGITS}x}{random[_ID_DIGITS:]}"
+    """Return 32 digits that identify a run, unique among all, and its trial if it has one."""
+    first = "f" * _ID_DIGITS if trial_id is None else f"{trial_id:0{_ID_DIGITS}x}"
+    return first + secrets.token_hex(10)
 
 
 class Leases:
     """The leases and pins of one worker's runs.
 
     A run has one lease at most: on the node that it trains next. No other run of any worker trains
-    that node until the lease is released, the run's trial has ended, for instance since its worker
-    died and the trial was queued again, or the lease expires. No lock of the tables is needed: a
-    lease is a row with the node as its key, and the transaction that adds a node deletes the lease
-    on it. So who inserts a lease waits for that transaction, and sees the node afterwards.
+    that node until one of three things happens: the lease is released, it expires, or the run's
+    trial is no longer running, since its worker died and the trial was queued again.
+
+    No lock of the tables is needed: a lease is a row with the node as its key, and the transaction
+    that adds a node deletes the lease on it. So who inserts a lease waits for that transaction, and
+    sees the node afterwards.
 
     Args:
         database: has the tables.
@@ -97,13 +97,32 @@ class Leases:
 
             def lease(connection: Connection) -> dict[str, str]:
                 _release(connection, held)
-                moment = database_time(connection)
-                return _lease(connection, missing, moment, self.seconds, self._live)
+                return _lease(connection, missing, database_time(connection), self.seconds)
 
             granted = self._database.write(lease)
+            granted |= self._take_over({r: n for r, n in missing.items() if r not in granted})
             self._replace(missing, granted)
             self._live.update(granted)
         return {run for run, node in wanted.items() if self.holds(run, node)}
+
+    def _take_over(self, waiting: Mapping[str, str]) -> dict[str, str]:
+        """Lease to runs the nodes whose leases have trials that ended, as after a worker's death.
+
+        In a transaction of its own, since a lease is locked in the order of the nodes.
+        """
+        if not waiting:
+            return {}
+        ended = self._database.read(lambda c: _ended_leases(c, waiting.values(), self._live))
+        if not ended:
+            return {}
+        names = {name for _, name in ended}
+        wanted = {run: name for run, name in waiting.items() if name in names}
+
+        def lease(connection: Connection) -> dict[str, str]:
+            _release(connection, ended)
+            return _lease(connection, wanted, database_time(connection), self.seconds)
+
+        return self._database.write(lease)
 
     def request(self, run: str, node: str) -> None:
         """Request a lease that the next write grants, if it is free."""
@@ -151,7 +170,7 @@ class Leases:
         """Release and grant leases as requested; to be called after the nodes are written."""
         _release(connection, self._released | self._held_by(self._requested))
         _unpin(connection, self._ended)
-        self._granting = _lease(connection, self._requested, moment, self.seconds, self._live)
+        self._granting = _lease(connection, self._requested, moment, self.seconds)
 
     def mark_committed(self) -> None:
         """Drop what the last `write` wrote: its transaction has been committed."""
@@ -161,31 +180,14 @@ class Leases:
 
 
 def _lease(
-    connection: Connection,
-    wanted: Mapping[str, str],
-    moment: float,
-    seconds: float,
-    live: Collection[str],
+    connection: Connection, wanted: Mapping[str, str], moment: float, seconds: float
 ) -> dict[str, str]:
     """Lease to each run the node that it wants, and return the leases that were granted.
 
     A lease is not granted if another run holds the node, or if the node has been trained. An
-    expired lease counts as released, and so does one that ends later than any lease can, or whose
-    run has a trial that is not running. The trials of live runs are running.
+    expired lease counts as released, and so does one that ends later than any lease can.
     """
-    granted, others = _lease_free(connection, wanted, moment, seconds)
-    if released := _release_ended(connection, {o for o in others if o[0] not in live}):
-        again = {run: node for run, node in wanted.items() if node in released}
-        granted |= _lease_free(connection, again, moment, seconds)[0]
-    return granted
-
-
-def _lease_free(
-    connection: Connection, wanted: Mapping[str, str], moment: float, seconds: float
-) -> tuple[dict[str, str], set[tuple[str, str]]]:
-    """Lease nodes that are free; return the leases granted, and those that others hold."""
     granted: dict[str, str] = {}
-    others: set[tuple[str, str]] = set()
     # In one order, so that two workers do not wait for each other.
     for some in split_ids(sorted(wanted.items(), key=lambda item: item[1])):
         chunk = dict(some)
@@ -201,22 +203,28 @@ def _lease_free(
         held = [row for row in found if chunk.get(row.run) == row.hash]
         _release(connection, {(row.run, row.hash) for row in held if row.trained is not None})
         granted |= {row.run: row.hash for row in held if row.trained is None}
-        others |= {(row.run, row.hash) for row in found if chunk.get(row.run) != row.hash}
-    return granted, others
+    return granted
 
 
-def _release_ended(connection: Connection, held: Iterable[tuple[str, str]]) -> set[str]:
-    """Release the leases, of runs on nodes, whose trials are not running; return the nodes.
+def _ended_leases(
+    connection: Connection, names: Iterable[str], live: Collection[str]
+) -> set[tuple[str, str]]:
+    """Return the leases on nodes, each a run and a node, whose trials are not running.
 
-    So nothing waits for the lease of a worker that died.
+    Leases of live runs, which are those of this worker, are not looked up.
     """
-    trials_of = {(run, node): trial for run, node in held if (trial := _trial_of(run)) is not None}
-    ended: set[int] = set()
-    for some in split_ids(sorted(set(trials_of.values()))):
-        ended.update(connection.execute(_ENDED, {"ids": some}).scalars())
-    released = {lease for lease, trial in trials_of.items() if trial in ended}
-    _release(connection, released)
-    return {node for _, node in released}
+    ended: set[tuple[str, str]] = set()
+    for some in split_ids(sorted(set(names))):
+        holders = connection.execute(_HOLDERS, {"names": some}).all()
+        trial_ids = {
+            (row.run, row.hash): trial_id
+            for row in holders
+            if row.run not in live and (trial_id := _trial_of(row.run)) is not None
+        }
+        if trial_ids:
+            found = {*connection.execute(_ENDED, {"ids": [*trial_ids.values()]}).scalars()}
+            ended |= {lease for lease, trial_id in trial_ids.items() if trial_id in found}
+    return ended
 
 
 def _trial_of(run: str) -> int | None:
@@ -240,7 +248,7 @@ def latest_end(moment: float, seconds: float) -> float:
 
 
 def _release(connection: Connection, held: Collection[tuple[str, str]]) -> None:
-    for some in split_ids(sorted(held)):
+    for some in split_ids(sorted(held, key=lambda lease: lease[1])):
         runs, names = zip(*some, strict=True)
         connection.execute(_RELEASE, {"runs": runs, "names": names})
 

@@ -23,7 +23,7 @@ from schedsearch.exception_lines import describe_error
 from schedsearch.run import Run
 from schedsearch.storage import Batch, StudyHandle
 from schedsearch.training import train_epoch
-from schedsearch.trajectories.cached_runs import CachedRuns
+from schedsearch.trajectories.cached_runs import CachedRuns, TrialRow
 from schedsearch.worker.best_trial import BestTrialCallback, BestTrialNotifier
 from schedsearch.worker.failures import Failures, hanging_line
 from schedsearch.worker.heartbeat import heartbeats
@@ -132,6 +132,8 @@ class Worker:
         for live in self._live:
             for run in live.runs:
                 run.save_checkpoint()
+        # Before the trials are queued again: their next runs do not wait for these.
+        self._cached_runs.flush()
 
     def _trial_ids(self) -> list[int]:
         return [*self._claimed, *(live.trial_id for live in list(self._live))]
@@ -236,17 +238,16 @@ class Worker:
         except Exception as error:
             self._fail(live, error)  # the task's class raises with these arguments
             return
-        keep_best, first = self._study.follows is not None, self._session.first_row(live.trial)
-        attempt = live.trial.number
+        keep_best = self._study.follows is not None
+        first = self._session.first_row(live.trial)
+        row = TrialRow(live.trial_id, live.trial.number, first)
         live.runs.extend(
             self._cached_runs.begin(
                 engine,
                 plan,
                 seed,
                 keep_best=keep_best,
-                trial=first,
-                attempt=attempt,
-                trial_id=live.trial_id,
+                row=row,
             )
             for seed in seeds_of(live.trial, self._space)
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.forks import process
+from tests.forks import start_process
 from tests.integrations import resumable
 from tests.searches import document, make_study
 
@@ -29,8 +29,11 @@ def content(task, metric):
 
 def search_in_process(folder: Path, space: dict[str, object]) -> int | None:
     """Search in another process, and return its exit code."""
-    search = process(resumable.work_in, str(folder), space)
+    search = start_process(resumable.work_in, str(folder), space)
     search.join(300)
+    if search.exitcode is None:  # it waits for a lease
+        search.kill()
+        search.join()
     return search.exitcode
 
 

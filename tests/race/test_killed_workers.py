@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from schedsearch.storage.attributes import RACED_TRIAL, SEED
 from tests import searches
-from tests.forks import process
+from tests.forks import start_process
 from tests.race.simulated import race_runs
 from tests.searches import document, make_study_at, wait_until
 from tests.workers import run_worker
@@ -25,7 +25,7 @@ def test_killed_workers_lose_and_double_no_run_of_a_race(database_url):
         pruner={"name": "none"},
     )
     study = make_study_at(database_url, content)
-    members = [process(run_worker, database_url, f"worker-{i}", 2.0) for i in range(3)]
+    members = [start_process(run_worker, database_url, f"worker-{i}", 2.0) for i in range(3)]
     try:
         for kill in range(3):
             wait_until(
@@ -37,7 +37,7 @@ def test_killed_workers_lose_and_double_no_run_of_a_race(database_url):
             victim = members.pop(0)
             victim.kill()
             victim.join()
-            members.append(process(run_worker, database_url, f"heir-{kill}", 2.0))
+            members.append(start_process(run_worker, database_url, f"heir-{kill}", 2.0))
         wait_until(study.has_ended)
         for member in members:
             member.join(60)

@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from schedsearch.storage import BatchedStorage, NextTrials, Observed, StudyHandle
 from schedsearch.storage.rows import GROWING_TABLES
-from tests.forks import forking
+from tests.forks import fork_context
 from tests.storage.lost_answers import lost_answer, rolled_back, transient_error
 from tests.storage.processes import report_forever, search_in_batches
 from tests.storage.studies import study_at
@@ -564,7 +564,7 @@ def test_a_refresh_reads_no_rows_if_no_other_connection_wrote(storage, study):
 
 def test_two_workers_share_300_trials_and_each_trial_is_trained_once(database_url):
     study = study_at(database_url, trials=300)
-    context = forking()
+    context = fork_context()
     ended = context.Queue()
     workers = [
         context.Process(target=search_in_batches, args=(database_url, name, 8, ended))
@@ -589,7 +589,7 @@ def test_two_workers_share_300_trials_and_each_trial_is_trained_once(database_ur
 
 def test_a_killed_worker_loses_its_last_batch_completely_or_not_at_all(database_url):
     study = study_at(database_url, trials=1_000)
-    context = forking()
+    context = fork_context()
     for batches in (3, 8, 21):
         committed = context.Queue()
         worker = context.Process(target=report_forever, args=(database_url, 16, committed))

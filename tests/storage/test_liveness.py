@@ -24,7 +24,7 @@ from schedsearch.storage import StudyHandle, open_database, open_study
 from schedsearch.storage.process_identity import ProcessIdentity
 from tests import searches
 from tests.claims import claim
-from tests.forks import process
+from tests.forks import start_process
 from tests.searches import document, make_study_at, wait_until
 from tests.workers import run_worker
 
@@ -158,7 +158,7 @@ def test_no_live_worker_loses_its_trial_while_the_heartbeats_are_locked(database
     grace = 4.0
     content = document(searches.train_gently, trials=2, pruner={"name": "none"})
     study = make_study_at(database_url, content | {"horizon": 600})
-    members = [process(run_worker, database_url, name, grace) for name in ("ann", "bob")]
+    members = [start_process(run_worker, database_url, name, grace) for name in ("ann", "bob")]
     wait_until(lambda: study.queue.counts().running == 2)
     observer = open_study(open_database(database_url), study.name).queue
     with heartbeats_locked(database_url):
@@ -179,7 +179,7 @@ def test_a_study_whose_workers_could_not_write_counts_as_alive_once_they_write_a
     trial_id = claim(study, "ann")
     with study.database.engine.begin() as connection:
         connection.execute(text(LONG_AGO))
-    beating = process(beat_once_unlocked, study.database.url, trial_id)
+    beating = start_process(beat_once_unlocked, study.database.url, trial_id)
     try:
         assert study.queue.liveness.count_alive(observation=timedelta(minutes=1)) == 1
     finally:

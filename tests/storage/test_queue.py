@@ -14,7 +14,7 @@ from sqlalchemy import text
 from schedsearch.storage import StudyHandle, open_database, open_study
 from schedsearch.storage.stale_trials import StaleTrialDetector
 from tests.claims import claim
-from tests.forks import forking
+from tests.forks import fork_context
 from tests.searches import document, make_study_at, work
 from tests.storage.lost_answers import lost_answer, transient_error
 from tests.storage.processes import claim_all, create
@@ -58,7 +58,7 @@ def test_sample_indices_count_from_0_without_the_baseline(study):
 
 
 def test_eight_workers_share_the_trials_and_each_trial_is_claimed_once(study):
-    context = forking()
+    context = fork_context()
     found = context.Queue()
     url = study.database.url
     make_study_at(study.database.url, document(trials=40))
@@ -82,7 +82,7 @@ def test_eight_workers_share_the_trials_and_each_trial_is_claimed_once(study):
 
 
 def test_eight_processes_on_an_empty_database_create_one_study(database_url):
-    context = forking()
+    context = fork_context()
     outcome = context.Queue()
     given = (database_url, record(trials=10), outcome)
     creators = [context.Process(target=create, args=given) for _ in range(8)]

@@ -33,7 +33,7 @@ from schedsearch.storage import (
     open_study,
     retrier,
 )
-from tests.forks import process
+from tests.forks import start_process
 from tests.network import Network
 from tests.searches import (
     begin,
@@ -340,13 +340,13 @@ def test_no_trial_is_stale_after_a_network_outage_longer_than_the_grace_period(s
     with empty_database(server.url) as url:
         study = make_study_at(url, content)
         far = make_url(url).set(port=network.port).render_as_string(hide_password=False)
-        workers = [process(run_worker, far, name, GRACE) for name in ("ann", "bob")]
+        workers = [start_process(run_worker, far, name, GRACE) for name in ("ann", "bob")]
         wait_until(lambda: study.queue.counts().running == 2)
         network.cut()
         time.sleep(GRACE + 1)
         network.mend()
         # The others may pause up to five seconds before their next attempt.
-        workers.append(process(run_worker, far, "fresh", GRACE))
+        workers.append(start_process(run_worker, far, "fresh", GRACE))
         wait_until(lambda: study.queue.counts().finished == 3)
         for worker in workers:
             worker.join(60)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import insert, update
+
 from schedsearch.run import Run
 from schedsearch.space import Space
 from schedsearch.storage import Database
+from schedsearch.storage.tables import trials
 from schedsearch.trajectories import Folder, TrajectoryStore
-from schedsearch.trajectories.cached_runs import CachedRuns
+from schedsearch.trajectories.cached_runs import CachedRuns, TrialRow
 from tests.scripted import ScriptedEngine, train
 from tests.searches import DEFAULTS, document
 from tests.trajectories.stores import opened
@@ -111,6 +114,23 @@ def test_a_leased_epoch_is_not_looked_up(database: Database, folder: Folder) -> 
     with statements(database) as made:
         assert not runs.replay_epoch(run)
     assert made == []
+
+
+def test_a_lease_names_the_row_of_the_trial_and_ends_with_it(
+    database: Database, folder: Folder
+) -> None:
+    with database.engine.begin() as connection:
+        row = insert(trials).values(number=0, state="RUNNING")
+        [trial_id] = connection.execute(row).inserted_primary_key
+    space = space_of()
+    dead, alive = (runs_of(opened(database, folder), space) for _ in range(2))
+    lost, _ = begin(dead, space, row=TrialRow(trial_id, number=0, first=0))
+    heir, _ = begin(alive, space)
+    assert dead.lease([lost]) == {lost}
+    assert alive.lease([heir]) == set()
+    with database.engine.begin() as connection:
+        connection.execute(update(trials).values(state="FAIL"))
+    assert alive.lease([heir]) == {heir}
 
 
 def test_a_run_with_cheap_epochs_looks_up_only_those_at_its_beginning(

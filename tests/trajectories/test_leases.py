@@ -102,6 +102,32 @@ def test_a_lease_is_taken_over_once_its_trial_is_not_in_training(
     assert dead.lease({dead.cursor(ROOT): key(0)}) == set()
 
 
+def test_several_leases_of_ended_trials_are_taken_over_together(
+    database: Database, folder: Folder
+) -> None:
+    dead, alive = opened(database, folder), opened(database, folder)
+    with database.engine.begin() as connection:
+        rows = [insert(trials).values(number=number, state="FAIL") for number in range(3)]
+        ids = [connection.execute(row).inserted_primary_key[0] for row in rows]
+    lost = [dead.cursor(ROOT, trial_id) for trial_id in ids]
+    assert dead.lease({run: key(value) for value, run in enumerate(lost)}) == {*lost}
+    lost[0].add(key(0), result([0]))
+    dead.flush()
+    heirs = {alive.cursor(ROOT): key(value) for value in range(3)}
+    assert alive.lease(heirs) == {heir for heir, node in heirs.items() if node != key(0)}
+
+
+def test_a_worker_does_not_take_over_the_leases_of_its_own_runs(
+    database: Database, folder: Folder
+) -> None:
+    store = opened(database, folder)
+    with database.engine.begin() as connection:
+        row = insert(trials).values(number=0, state="FAIL")
+        [trial_id] = connection.execute(row).inserted_primary_key
+    assert len(store.lease({store.cursor(ROOT, trial_id): key(0)})) == 1
+    assert store.lease({store.cursor(ROOT): key(0)}) == set()
+
+
 def test_a_lease_of_a_run_with_a_strange_name_is_kept(database: Database, folder: Folder) -> None:
     first, second = opened(database, folder), opened(database, folder)
     first.lease({first.cursor(ROOT): key(0)})

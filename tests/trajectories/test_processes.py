@@ -14,7 +14,7 @@ from schedsearch.storage import Database, open_database
 from schedsearch.trajectories import Folder
 from schedsearch.trajectories.snapshots import encode
 from schedsearch.trajectories.tables import checkpoints, nodes
-from tests.forks import forking
+from tests.forks import fork_context
 from tests.trajectories.processes import (
     PATHS,
     search_and_die,
@@ -47,7 +47,7 @@ def test_a_worker_may_be_killed_at_any_step(tmp_path: Path) -> None:
     """The database and the files stay consistent, and another worker can continue."""
     empty = tmp_path / "empty.db"
     open_database(f"sqlite:///{empty}", create=True).engine.dispose()
-    context, step, died = forking(), 0, True
+    context, step, died = fork_context(), 0, True
     while died:
         place = tmp_path / str(step)
         place.mkdir()
@@ -72,7 +72,7 @@ def test_a_worker_may_be_killed_at_any_step(tmp_path: Path) -> None:
 
 
 def test_workers_that_train_the_same_agree(database: Database, folder: Folder) -> None:
-    context = forking()
+    context = fork_context()
     ready, outcome = context.Barrier(3), context.Queue()
     workers = [
         context.Process(target=train_same, args=(database.url, folder.path, ready, outcome))
@@ -92,7 +92,7 @@ def test_workers_that_train_the_same_agree(database: Database, folder: Folder) -
 
 
 def test_no_node_is_leased_twice(database: Database, folder: Folder) -> None:
-    context = forking()
+    context = fork_context()
     opened(database, folder)
     ready, won = context.Barrier(3), context.Queue()
     workers = [

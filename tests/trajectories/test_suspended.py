@@ -15,7 +15,7 @@ from schedsearch.storage import get_only_study, open_database
 from schedsearch.trajectories import open_store
 from schedsearch.trajectories.cached_runs import CachedRuns
 from schedsearch.worker import Heartbeat
-from tests.forks import process
+from tests.forks import start_process
 from tests.searches import DEFAULTS, Ears, document, make_study, make_worker, url_of, wait_until
 
 pytestmark = pytest.mark.long
@@ -70,7 +70,7 @@ def test_a_suspended_worker_writes_to_no_file_of_the_one_that_took_its_trial_ove
     monkeypatch.chdir(tmp_path)
     space = document(train_with_a_file, trials=1, pruner={"name": "none"})
     study = make_study(tmp_path, space | {"task": f"{__name__}:train_with_a_file"})
-    suspended = process(search, str(tmp_path), "ann")
+    suspended = start_process(search, str(tmp_path), "ann")
     wait_until(Path("suspended").exists)
     ears = search(str(tmp_path), "bob")
     assert ears.wrong == []
