@@ -19,13 +19,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import optuna
 from sqlalchemy import Engine, create_engine, event, text
@@ -44,6 +44,9 @@ from tests.servers import SERVERS, Server, Servers
 HORIZON = 10
 #: More trials than any run begins.
 _UNLIMITED = 10_000_000
+OURS, PLAIN = "schedsearch", "plain Optuna"
+#: A number of workers, and one of the two.
+Case: TypeAlias = tuple[int, str]
 #: Seconds between two looks at the locks.
 _SAMPLING = 0.1
 #: Forked processes, so that torch is imported once.
@@ -229,27 +232,47 @@ def empty_database(servers: Servers, backend: str) -> Iterator[str]:
 
 
 def measure(
-    servers: Servers, backend: str, workers: int, seconds: float, repeats: int
-) -> list[list[str]]:
-    """Return the rows of the table for us and for plain Optuna, measured in turn."""
+    servers: Servers, backend: str, worker_counts: Sequence[int], seconds: float, repeats: int
+) -> dict[Case, list[Rates]]:
+    """Return the rates of each number of workers, of us and of plain Optuna, in each repeat.
+
+    All have their turn in each repeat: a machine is not always equally fast.
+    """
     server = None if backend == "sqlite" else servers.server(backend)
-    found: dict[str, list[Rates]] = {"ours": [], "plain": []}
+    cases = [(workers, side) for workers in worker_counts for side in (OURS, PLAIN)]
+    found: dict[Case, list[Rates]] = {case: [] for case in cases}
     for repeat in range(repeats):
-        for side in ("ours", "plain") if repeat % 2 == 0 else ("plain", "ours"):
+        for workers, side in cases if repeat % 2 == 0 else reversed(cases):
             with empty_database(servers, backend) as url:
-                if side == "ours":
+                if side == OURS:
                     create_shared_study(url)
                 else:
                     optuna.create_study(study_name="plain", storage=url)
-                target = _run_worker if side == "ours" else _run_plain_optuna
-                found[side].append(rates(url, target, workers, seconds, server))
-                print(backend, workers, side, found[side][-1], file=sys.stderr, flush=True)
-    pairs = zip(found["ours"], found["plain"], strict=True)
-    ratio = statistics.median(ours.reports / max(plain.reports, 1e-9) for ours, plain in pairs)
-    return [
-        [backend, str(workers), *_cells(found[side]), _shown(ratio) if side == "ours" else ""]
-        for side in found
-    ]
+                target = _run_worker if side == OURS else _run_plain_optuna
+                found[workers, side].append(rates(url, target, workers, seconds, server))
+                print(backend, workers, side, found[workers, side][-1], file=sys.stderr, flush=True)
+    return found
+
+
+def _rows(backend: str, found: Mapping[Case, Sequence[Rates]]) -> Iterator[list[str]]:
+    """Yield the rows of the table; ratios are medians of those within a repeat."""
+    for (workers, side), repeats in found.items():
+        ends = ["", ""]
+        if side == OURS:
+            ratios = map(_ratio, repeats, found[workers, PLAIN])
+            fewer = [found[n, s] for n, s in found if s == OURS and n <= workers]
+            best = [max(of_repeat, key=_reports) for of_repeat in zip(*fewer, strict=True)]
+            shares = map(_ratio, repeats, best)
+            ends = [_shown(statistics.median(ratios)), f"{statistics.median(shares):.0%}"]
+        yield [backend, str(workers), side, *_cells(repeats), *ends]
+
+
+def _reports(rates: Rates) -> float:
+    return rates.reports
+
+
+def _ratio(rates: Rates, to: Rates) -> float:
+    return rates.reports / max(to.reports, 1e-9)
 
 
 def _shown(ratio: float) -> str:
@@ -283,15 +306,16 @@ def main() -> None:
     servers, rows = Servers(), list[list[str]]()
     try:
         for backend in options.backends:
-            for workers in options.workers:
-                measured = measure(servers, backend, workers, options.seconds, options.repeats)
-                for side, cells in zip(("schedsearch", "plain Optuna"), measured, strict=True):
-                    rows.append([*cells[:2], side, *cells[2:]])
+            counts = sorted(set(options.workers))
+            rows += _rows(
+                backend, measure(servers, backend, counts, options.seconds, options.repeats)
+            )
     finally:
         servers.close()
     print(describe_machine())
     heads = ["database", "workers", "", "trials /s", "reports /s", "statements", "transactions"]
     heads += ["CPU, ms", "waiting for locks", "failed", "ratio of reports"]
+    heads += ["share of the best so far"]
     print("\n".join(markdown_table(heads, rows)))
 
 

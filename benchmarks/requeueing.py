@@ -25,6 +25,8 @@ from schedsearch.space import Space
 from schedsearch.storage import StudyHandle, create_study, open_database
 from tests.processes import workers_of
 
+#: What is timed.
+_MOMENTS = ("its trial is queued again", "another worker has it", "its next epoch is trained")
 #: Seconds between two checks, as in `start`.
 _CHECK_INTERVAL = 0.2
 
@@ -53,8 +55,12 @@ def _is_training(study: StudyHandle) -> bool:
     return study.queue.counts().running == 1
 
 
-def measure_kill(folder: Path) -> tuple[float, float]:
-    """Return the seconds from a kill until its trial is queued, and until another worker has it."""
+def _last_epoch(study: StudyHandle) -> int:
+    return max(max(trial.intermediate_values, default=0) for trial in study.trials())
+
+
+def measure_kill(folder: Path) -> tuple[float, float, float]:
+    """Return the seconds from a kill until its trial is queued, taken, and trained further."""
     study = create_long_study(folder)
     launcher = LocalLauncher(forks=can_fork())
     supervisor = Supervisor(study, 1, launcher, discard)
@@ -73,9 +79,13 @@ def measure_kill(folder: Path) -> tuple[float, float]:
             time.sleep(_CHECK_INTERVAL)
             supervisor.watch()
         waits = time.monotonic() - killed
+        trained = _last_epoch(study)
         while study.queue.counts().running == 0:
             time.sleep(0.01)
-        return waits, time.monotonic() - killed
+        takes = time.monotonic() - killed
+        while _last_epoch(study) <= trained:
+            time.sleep(0.01)
+        return waits, takes, time.monotonic() - killed
     finally:
         supervisor.kill()
         launcher.close()
@@ -92,11 +102,7 @@ def main() -> None:
             found.append(measure_kill(Path(folder)))
     rows = [
         [what, f"{statistics.median(seconds):.2f}", f"{max(seconds):.2f}"]
-        for what, seconds in zip(
-            ["its trial is queued again", "another worker has it"],
-            zip(*found, strict=True),
-            strict=True,
-        )
+        for what, seconds in zip(_MOMENTS, zip(*found, strict=True), strict=True)
     ]
     print(describe_machine())
     print("\n".join(markdown_table(["from the kill until", "median, s", "maximum, s"], rows)))
