@@ -81,11 +81,21 @@ class Chaos:
         self.members.remove(victim)
         self.add()
 
+    def _replace_ended(self) -> None:
+        """Replace workers that ended since all trials had ended, before there were more."""
+        for member in [member for member in self.members if not member.is_alive()]:
+            assert member.exitcode == 0
+            self.members.remove(member)
+            self.add()
+
     def suspend(self) -> None:
         """Suspend a worker: shorter or longer than the grace period."""
         pid = self.rng.choice(self.members).pid
         assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
+        try:
+            os.kill(pid, signal.SIGSTOP)
+        except ProcessLookupError:
+            return  # it has just ended
         try:
             time.sleep(self.rng.uniform(0.2, 2 * GRACE))
         finally:
@@ -114,6 +124,7 @@ class Chaos:
                 self.study = self._make()
             wait_until(lambda seen=seen: self.study.queue.counts().epochs > seen.epochs + 20)
             self._note_reports()
+            self._replace_ended()
             events[name]()
             self.counts[name] += 1
         wait_until(lambda: self.study.queue.counts().finished == self.total)
