@@ -45,7 +45,7 @@ HORIZON = 10
 #: More trials than any run begins.
 _UNLIMITED = 10_000_000
 OURS, PLAIN = "schedsearch", "plain Optuna"
-#: A number of workers, and one of the two.
+#: A number of workers, and `OURS` or `PLAIN`.
 Case: TypeAlias = tuple[int, str]
 #: Seconds between two looks at the locks.
 _SAMPLING = 0.1

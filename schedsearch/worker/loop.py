@@ -242,13 +242,7 @@ class Worker:
         first = self._session.first_row(live.trial)
         row = TrialRow(live.trial_id, live.trial.number, first)
         live.runs.extend(
-            self._cached_runs.begin(
-                engine,
-                plan,
-                seed,
-                keep_best=keep_best,
-                row=row,
-            )
+            self._cached_runs.begin(engine, plan, seed, keep_best=keep_best, row=row)
             for seed in seeds_of(live.trial, self._space)
         )
 
