@@ -374,9 +374,9 @@ def test_bfloat16_gives_other_results_that_are_as_repeatable(lanes):
 @pytest.mark.gpu
 @pytest.mark.skipif(
     not torch.cuda.is_available(),
-    reason="this test trains on an NVIDIA GPU, and torch finds none on this machine; CUDA kernels run "
-    "on no other hardware. test_contract.py checks the same contract on the CPU; with a GPU, run "
-    "`pytest -m gpu`",
+    reason="this test trains on an NVIDIA GPU, and torch finds none on this machine; CUDA kernels "
+    "run on no other hardware. test_contract.py checks the same contract on the CPU; with a GPU, "
+    "run `pytest -m gpu`",
 )
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("layers", LAYERS)
